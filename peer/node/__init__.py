@@ -1,0 +1,1 @@
+"""The pserver: a peer's daemon."""
