@@ -1,8 +1,8 @@
-"""Locks the packages and writes each image's requirements from the lock. Never names a package index: each machine's own serves.
+"""Locks the packages and writes each image's requirements. Never names a package index: each machine's own serves.
 
-    python bootstrap/lock.py                 lock with pipenv, empty the lock's sources, write the requirements
-    python bootstrap/lock.py --requirements  write the requirements from the lock as it is
-    python bootstrap/lock.py --check         say whether they are what the lock gives
+python bootstrap/lock.py                 lock with pipenv, empty the lock's sources, write the requirements
+python bootstrap/lock.py --requirements  write the requirements from the lock as it is
+python bootstrap/lock.py --check         say whether they are what the lock gives
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Makes the generated code in peer/ from protobufs/pserver.proto; with --check only compares. Never touches anything else."""
+"""Makes the generated code in peer/ from protobufs/pserver.proto; with --check only compares. Touches nothing else."""
 
 import sys
 import tempfile

@@ -1,0 +1,189 @@
+"""The two-minute tour: a tracker and two peers on this machine; a real file goes from one to the other, another back.
+
+    ./bootstrap/demo          then the second peer's menu, if there is a terminal
+    ./bootstrap/demo --once   ends after the transfers
+
+Everything lies in a folder of its own under the system's temporary one, on free ports, and is gone at the end.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from programs import PCLIENT, PSERVER, SERVER, NotReady, Program, write_env
+
+LOOPBACK = "127.0.0.1"
+MIB = 1 << 20
+
+
+class DemoFailed(Exception):
+    """A step did not do what it should; the message says which."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A running pserver, and what a terminal needs to drive it."""
+
+    user: str
+    password: str
+    shared: Path
+    env: Path
+    program: Program
+
+    def command(self, *words: str) -> list[str]:
+        """The pclient command line that does `words` on this peer."""
+        return [sys.executable, str(PCLIENT), str(self.env), *words]
+
+    def run(self, *words: str, typed: str | None = None) -> list[dict[str, Any]]:
+        """Show a pclient command, run it with --json, and return its objects. Progress goes to the screen."""
+        print(f"\n{bold(self.user + ' $')} pclient {' '.join(words)}", flush=True)
+        done = subprocess.run(
+            self.command("--json", *words), input=typed, stdout=subprocess.PIPE, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise DemoFailed(f"pclient {words[0]} ended with exit status {done.returncode}: {done.stdout.strip()}")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def bold(text: str) -> str:
+    """`text`, emphasised where the screen can."""
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+
+
+def make_file(path: Path, size: int) -> None:
+    """Write `size` random bytes, a multiple of 1 MiB."""
+    with path.open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(secrets.token_bytes(MIB))
+
+
+def show_digest(owner: str, path: Path) -> str:
+    """Print and return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    print(f"  {digest}  {path} ({owner})")
+    return digest
+
+
+def start(folder: Path, stack: contextlib.ExitStack) -> tuple[Program, Peer, Peer]:
+    """Start tracker and peers; `stack` ends them."""
+
+    def program(name: str, script: Path, **values: object) -> Program:
+        env = write_env(folder / f".env_{name}", values)
+        started = Program(name, script, [env], folder / f"{name}.log")
+        stack.callback(started.stop)
+        started.start()
+        print(f"  {name} listens on {started.host}:{started.port}", flush=True)
+        return started
+
+    tracker = program("tracker", SERVER, SERVER_URL=LOOPBACK, SERVER_PORT=0, STATE_DIR=folder / "tracker")
+    peers = []
+    for name, user in (("peer1", "ana"), ("peer2", "ben")):
+        home = folder / name
+        daemon = program(
+            name,
+            PSERVER,
+            PSERVER_URL=LOOPBACK,
+            PSERVER_LOCAL_URL=LOOPBACK,
+            PSERVER_PORT=0,
+            SERVER_URL=LOOPBACK,
+            SERVER_PORT=tracker.port,
+            SHARED_DIR=home / "shared",
+            STATE_DIR=home / "state",
+        )
+        terminal = {"PSERVER_URL": LOOPBACK, "PSERVER_PORT": daemon.port, "STATE_DIR": home / "state"}
+        env = write_env(folder / f".env_{name}_terminal", terminal)
+        peers.append(Peer(user, secrets.token_urlsafe(9), home / "shared", env, daemon))
+    return tracker, peers[0], peers[1]
+
+
+def transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
+    """The story: ana shares, ben downloads; ben uploads, and the tracker has it pushed to ana."""
+    for peer in (ana, ben):
+        peer.run("login", peer.user, "--password-stdin", typed=peer.password + "\n")
+
+    film = folder / "film.bin"
+    make_file(film, mebibytes * MIB)
+    print(f"\n{bold('A file that only ana has')} is shared, and ben downloads it.")
+    ana.run("upload", str(film), "--copies", "0")
+    [got] = ben.run("download", "film.bin")
+    print(
+        f"\n  {got['size']:,} bytes, verified piece by piece,",
+        f"in {got['seconds']:.2f} s from {', '.join(got['holders'])}",
+    )
+    if show_digest("ana", film) != show_digest("ben", Path(got["path"])):
+        raise DemoFailed("the digests differ")
+
+    songs = folder / "songs.bin"
+    make_file(songs, mebibytes * MIB // 4)
+    print(f"\n{bold('A file of ben')} is uploaded: the tracker chooses a peer that takes a copy.")
+    [sent] = ben.run("upload", str(songs))
+    print(f"\n  copies at {', '.join(sent['copies'])}")
+    if show_digest("ben", songs) != show_digest("ana", ana.shared / "songs.bin"):
+        raise DemoFailed("the digests differ")
+
+
+@contextlib.contextmanager
+def ctrl_c_is_the_menus() -> Iterator[None]:
+    """Leave Ctrl-C to the program in front. A handler, since a child would inherit SIG_IGN."""
+
+    def leave_it(number: int, frame: FrameType | None) -> None:
+        del number, frame
+
+    before = signal.signal(signal.SIGINT, leave_it)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the demo; return the exit status."""
+    parser = argparse.ArgumentParser(prog="bootstrap/demo", description="A tracker and two peers on this machine.")
+    parser.add_argument("--once", action="store_true", help="end after the transfers, without the menu")
+    parser.add_argument("--size", type=int, default=64, metavar="MIB", help="size of the file that goes across")
+    options = parser.parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2p-demo-", ignore_cleanup_errors=True)))
+        print(bold("A tracker and two peers start"), f"in {folder}", flush=True)
+        try:
+            tracker, ana, ben = start(folder, stack)
+            transfers(folder, ana, ben, max(options.size, 4))
+        except (DemoFailed, NotReady) as error:
+            print(f"demo: {error}", file=sys.stderr)
+            for log in sorted(folder.glob("*.log")):
+                print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        print(f"\n{bold('Both files are on both peers now.')}")
+        print(f"  dashboard  http://{tracker.host}:{tracker.port}/  (user {ana.user}, password {ana.password})")
+        print(f"  ana's files  {ana.shared}\n  ben's files  {ben.shared}")
+        if options.once or not sys.stdin.isatty():
+            return 0
+        print(
+            f"\nThis is {bold('the menu of ben')}; when you leave it, everything above ends and is deleted.\n",
+            flush=True,
+        )
+        with ctrl_c_is_the_menus():
+            subprocess.run(ben.command(), check=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
