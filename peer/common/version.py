@@ -1,0 +1,3 @@
+"""The version of the peer's programs, as `--version` shows it."""
+
+VERSION = "0.1.0"

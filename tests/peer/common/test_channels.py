@@ -1,0 +1,102 @@
+"""Channels go only where they should, and TLS checks who is there."""
+
+from __future__ import annotations
+
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+
+from common import channels
+from common.xdg import default_shared_dir, default_state_dir
+
+
+def test_an_address_becomes_a_target_without_a_name_server() -> None:
+    assert channels.target_of_address("127.0.0.1", 5001) == "ipv4:127.0.0.1:5001"
+    assert channels.target_of_address("::1", 5001) == "ipv6:[::1]:5001"
+    assert channels.target_of_address("[::1]", 5001) == "ipv6:[::1]:5001"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "unix:/tmp/x", "unix", "dns:///a", "xds:a", "", "127.1", "fe80::1%eth0", "a/b"]
+)
+def test_nothing_else_of_a_stranger_becomes_a_target(host: str) -> None:
+    with pytest.raises(ValueError):
+        channels.target_of_address(host, 1)
+
+
+def test_our_own_env_file_may_name_a_host() -> None:
+    assert channels.target_of_own_host("peer1", 5001) == "dns:///peer1:5001"
+    assert channels.target_of_own_host("10.0.0.1", 5001) == "ipv4:10.0.0.1:5001"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def test_tls_reaches_the_one_with_the_right_certificate_and_nobody_else(authority: trustme.CA, tmp_path: Path) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for part in issued.cert_chain_pems:
+        part.write_to_path(tmp_path / "cert.pem", append=True)
+    server = grpc.server(futures.ThreadPoolExecutor(1), options=channels.server_options())
+    port = server.add_secure_port(
+        "127.0.0.1:0", channels.server_credentials(tmp_path / "cert.pem", tmp_path / "key.pem")
+    )
+    server.start()
+    try:
+        assert _reaches(port, tmp_path / "ca.pem")
+        assert not _reaches(port, tmp_path / "other.pem")
+    finally:
+        server.stop(None)
+
+
+def _reaches(port: int, authority: Path) -> bool:
+    credentials = channels.channel_credentials(authority)
+    assert credentials is not None
+    target = channels.target_of_address("127.0.0.1", port)
+    with grpc.secure_channel(target, credentials, channels.channel_options()) as channel:
+        call = channel.unary_unary("/none/None", request_serializer=bytes, response_deserializer=bytes)
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", timeout=10)
+    return bool(caught.value.code() is grpc.StatusCode.UNIMPLEMENTED)
+
+
+def test_without_tls_there_are_no_credentials() -> None:
+    assert channels.channel_credentials(None) is None
+
+
+def test_the_systems_authorities_can_be_meant() -> None:
+    assert channels.channel_credentials("system") is not None
+
+
+def test_a_file_without_certificates_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    with pytest.raises(ValueError, match="no certificate"):
+        channels.channel_credentials(tmp_path / "empty.pem")
+
+
+def test_a_second_server_on_one_port_fails() -> None:
+    first = grpc.server(futures.ThreadPoolExecutor(1), options=channels.server_options())
+    second = grpc.server(futures.ThreadPoolExecutor(1), options=channels.server_options())
+    port = first.add_insecure_port("127.0.0.1:0")
+    first.start()
+    try:
+        with pytest.raises(RuntimeError):
+            second.add_insecure_port(f"127.0.0.1:{port}")
+    finally:
+        first.stop(None)
+        second.stop(None)
+
+
+def test_default_folders_follow_xdg_and_differ_by_port() -> None:
+    home = Path("/home/ana")
+    assert default_shared_dir(5001, {}, home) == home / ".local/share/p2p/peer-5001/shared"
+    assert default_state_dir(5001, {}, home) == home / ".local/state/p2p/peer-5001"
+    assert default_state_dir(5002, {"XDG_STATE_HOME": "/s"}, home) == Path("/s/p2p/peer-5002")
+    assert default_shared_dir(5001, {"XDG_DATA_HOME": "relative"}, home).is_relative_to(home)

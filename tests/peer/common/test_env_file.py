@@ -1,0 +1,159 @@
+"""An env file is read as it stands, and all its faults are told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.env_file import EnvFault, EnvReader, find_env_file
+
+
+def reader(folder: Path, text: str) -> EnvReader:
+    path = folder / ".env_test"
+    path.write_text(text)
+    return EnvReader(path)
+
+
+def test_the_current_folder_comes_first_then_bootstrap(tmp_path: Path) -> None:
+    here, bootstrap = tmp_path / "here", tmp_path / "bootstrap"
+    here.mkdir()
+    bootstrap.mkdir()
+    (bootstrap / ".env_a").touch()
+    assert find_env_file(".env_a", here, bootstrap) == bootstrap / ".env_a"
+    (here / ".env_a").touch()
+    assert find_env_file(".env_a", here, bootstrap) == here / ".env_a"
+    assert find_env_file(str(bootstrap / ".env_a"), here, bootstrap) == bootstrap / ".env_a"
+
+
+@pytest.mark.parametrize("argument", ["missing", "", "x" * 5000, "nul\0", "."])
+def test_a_missing_file_is_one_clear_line(tmp_path: Path, argument: str) -> None:
+    with pytest.raises(EnvFault, match="no such env file") as caught:
+        find_env_file(argument, tmp_path, tmp_path)
+    assert len(caught.value.lines) == 1
+
+
+def test_every_kind_of_value(tmp_path: Path) -> None:
+    env = reader(
+        tmp_path,
+        "# a comment\n"
+        "HOST=localhost\nSIX='[::1]'\nPORT = \"5001\"\nQUOTA=2.5G\nLIMIT=64k # half of 128\nBYTES=1234\n"
+        "EVERY=0.5\nOPEN=False\nFORMAT=json\nSHARED=files/mine\nABSOLUTE=/srv/files\nexport WORD=a${HOME}b\n",
+    )
+    assert env.host("HOST") == "localhost"
+    assert env.host("SIX") == "::1"
+    assert env.port("PORT") == 5001
+    assert env.size("QUOTA") == 2560 << 20
+    assert env.size("LIMIT") == 64 << 10
+    assert env.size("BYTES") == 1234
+    assert env.seconds("EVERY") == 0.5
+    assert env.flag("OPEN") is False
+    assert env.choice("FORMAT", ("text", "json")) == "json"
+    assert env.path_to("SHARED") == tmp_path / "files" / "mine"
+    assert env.path_to("ABSOLUTE") == Path("/srv/files")
+    assert env.get("WORD", str, "a word") == "a${HOME}b"
+    env.finish()
+
+
+def test_what_is_not_given_or_empty_has_its_default(tmp_path: Path) -> None:
+    env = reader(tmp_path, "QUOTA=\n")
+    assert env.size("QUOTA", None) is None
+    assert env.seconds("PING_INTERVAL", 10.0) == 10.0
+    assert not env.has("QUOTA")
+    env.finish()
+
+
+def test_the_process_environment_overrides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1")
+    env = reader(tmp_path, "PORT=2\nOTHER=$PORT\n")
+    assert env.port("PORT") == 2
+    assert env.get("OTHER", str, "a word") == "$PORT"
+
+
+def test_all_faults_at_once_each_with_file_key_value_and_what_it_should_be(tmp_path: Path) -> None:
+    env = reader(tmp_path, "PORT=70000\nHOST=http://a:1\nQOTA=5\nEVERY=0\nHALF\nPORT=1\nOPEN=perhaps\n= nothing\n")
+    env.port("PORT")
+    env.host("HOST")
+    env.size("QUOTA", None)
+    env.seconds("EVERY", 1.0)
+    env.flag("OPEN", True)
+    env.get("HALF", str, "a word", "")
+    env.port("MISSING")
+    with pytest.raises(EnvFault) as caught:
+        env.finish()
+    file = tmp_path / ".env_test"
+    assert sorted(caught.value.lines) == sorted(
+        (
+            f"{file}: PORT: '70000' should be a port, 0 to 65535",
+            f"{file}: PORT: '1' should be given once only",
+            f"{file}: HOST: 'http://a:1' should be a host name or an IP address, without http:// and without a port",
+            f"{file}: QOTA: '5': unknown key; the nearest known one is QUOTA",
+            f"{file}: EVERY: '0' should be a number of seconds above 0, such as 10 or 0.5",
+            f"{file}: HALF: should be followed by = and a value",
+            f"{file}: OPEN: 'perhaps' should be true or false",
+            f"{file}: line 8: should be KEY=value",
+            f"{file}: MISSING: missing; should be a port, 0 to 65535",
+        )
+    )
+
+
+def test_a_program_may_leave_the_other_keys_to_another(tmp_path: Path) -> None:
+    env = reader(tmp_path, "PORT=1\nOTHER=2\n")
+    assert env.port("PORT") == 1
+    env.finish(others_allowed=True)
+
+
+def test_control_characters_of_a_value_do_not_reach_the_screen(tmp_path: Path) -> None:
+    env = reader(tmp_path, "PORT='\x1b[2J'\n")
+    env.port("PORT")
+    with pytest.raises(EnvFault) as caught:
+        env.finish()
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"PORT=\xff\xfe\n", None])
+def test_an_unreadable_file_is_a_fault(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / ".env_test"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(EnvFault):
+        EnvReader(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "http://a", "a:1", "-a", "a..b", "1.2.3", "256.1.1.1", "a/b", "x" * 64, "[a", "é"]
+)
+def test_what_is_no_host(tmp_path: Path, text: str) -> None:
+    env = reader(tmp_path, f"HOST='{text}'\n")
+    env.host("HOST")
+    with pytest.raises(EnvFault):
+        env.finish()
+
+
+@pytest.mark.parametrize("text", ["-1", "1T", "K", "1 K", "0x10", "1e3", "nan", "inf", "9999999999G", "\u0661"])
+def test_what_is_no_size(tmp_path: Path, text: str) -> None:
+    env = reader(tmp_path, f"SIZE={text}\n")
+    env.size("SIZE")
+    with pytest.raises(EnvFault):
+        env.finish()
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e9", "0.0", "1s", "99999999999"])
+def test_what_is_no_interval(tmp_path: Path, text: str) -> None:
+    env = reader(tmp_path, f"EVERY={text}\n")
+    env.seconds("EVERY")
+    with pytest.raises(EnvFault):
+        env.finish()
+
+
+def test_tls_ca_is_a_file_or_the_word_system(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    assert reader(tmp_path, "TLS_CA=system\n").tls_ca() == "system"
+    assert reader(tmp_path, "TLS_CA=ca.pem\n").tls_ca() == tmp_path / "ca.pem"
+    assert reader(tmp_path, "\n").tls_ca() is None
+    env = reader(tmp_path, "TLS_CA=missing.pem\n")
+    env.tls_ca()
+    with pytest.raises(EnvFault, match="a file that exists"):
+        env.finish()
