@@ -16,12 +16,12 @@ from typing import Any
 
 import grpc
 import pexpect
+
 import pserver_pb2 as pb
 from programs import PCLIENT, PSERVER, SERVER, Program, write_env
 from pserver_pb2_grpc import ControlStub
-from waiting import eventually
-
 from system.certificates import Certificates
+from waiting import eventually
 
 LOOPBACK = "127.0.0.1"
 PING_INTERVAL = 0.5
