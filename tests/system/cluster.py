@@ -1,7 +1,7 @@
 """A tracker and peers as real processes on free ports, each in its own folders, with the means to hurt and watch them.
 
-Everything is driven as a user would: env files, commands, the menu. Only `status` asks a pserver over gRPC itself, since
-a terminal takes longer to start than some transfers last.
+Everything is driven as a user would: env files, commands, the menu. Only `status` asks a pserver over gRPC itself,
+since a terminal takes longer to start than some transfers last.
 """
 
 import json
@@ -149,6 +149,11 @@ class Peer(Node):
     ) -> Result:
         """Run a pclient command to its end."""
         return self.begin(*words, typed=typed, json_output=json_output).wait(seconds)
+
+    def insist(self, *words: str, seconds: float = 30.0) -> dict[str, Any]:
+        """Run a pclient command again and again until it goes well; return its one object."""
+        results = iter(lambda: self.pclient(*words), None)
+        return eventually(lambda: (result := next(results)).code == 0 and result.objects, seconds)[0]
 
     def login(self, user: str, password: str = "correct horse") -> Result:
         """Log in; must go well."""

@@ -1,0 +1,201 @@
+"""The commands of the original's README, in its folders, with the env files that come with the checkout."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from programs import PSERVER, SERVER, TOP
+from system.cluster import Cluster
+from waiting import eventually
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on just now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The programs and env files copied elsewhere; only the three ports are others, since a test must not claim 5000."""
+    top = tmp_path / "checkout"
+    for folder in ("server", "peer", "bootstrap"):
+        shutil.copytree(TOP / folder, top / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    ports = dict(zip(("5000", "5001", "5002"), free_ports(3), strict=True))
+    for env in (top / "bootstrap").glob(".env_*"):
+        env.write_text(re.sub(r"(?m)(_PORT=)(\d+)", lambda found: f"{found[1]}{ports[found[2]]}", env.read_text()))
+    return top
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A user's environment whose home is empty."""
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
+    return {**kept, "HOME": str(home), "TERM": "xterm"}
+
+
+@pytest.fixture
+def tracker(checkout: Path, environment: dict[str, str]) -> Iterator[None]:
+    """`python server.py .env_server`, typed inside server/."""
+    process = subprocess.Popen(
+        [sys.executable, "server.py", ".env_server"],
+        cwd=checkout / "server",
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("READY {")
+    yield
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    process.stdout.close()
+
+
+def menu(checkout: Path, environment: dict[str, str], number: int) -> "pexpect.spawn[str]":
+    """`python pclient.py .env_pclientN .env_pserverN`, typed inside peer/."""
+    arguments = ["pclient.py", f".env_pclient{number}", f".env_pserver{number}"]
+    where = str(checkout / "peer")
+    terminal = pexpect.spawn(
+        sys.executable, arguments, cwd=where, env=environment, encoding="utf-8", timeout=30, dimensions=(40, 120)
+    )
+    terminal.expect("Enter username: ")
+    terminal.sendline(f"user{number}")
+    terminal.expect("Enter password: ")
+    terminal.sendline("secret")
+    terminal.expect("Logged in as")
+    return terminal
+
+
+@pytest.mark.usefixtures("tracker")
+def test_the_originals_commands_work_inside_its_folders(checkout: Path, environment: dict[str, str]) -> None:
+    first, second = menu(checkout, environment, 1), menu(checkout, environment, 2)
+    (checkout / "peer" / "hello.txt").write_text("hello\n")
+
+    first.expect("Enter choice: ")
+    first.sendline("1")
+    first.expect("Enter file name: ")
+    first.sendline("hello.txt")
+    first.expect("File uploaded")
+    (checkout / "peer" / "again.txt").write_text("again\n")
+    second.expect("Enter choice: ")
+    second.sendline("2")
+    second.expect("Enter file name: ")
+    second.sendline("hello.txt")
+    second.expect(["File downloaded", "File already exists"])
+
+    copies = list(Path(environment["HOME"]).rglob("hello.txt"))
+    assert [each.read_text() for each in copies] == ["hello\n"] * 2
+    for terminal in (first, second):
+        terminal.expect("Enter choice: ")
+        terminal.sendline("0")
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+        assert terminal.exitstatus == 0
+
+
+@pytest.mark.usefixtures("tracker")
+def test_a_pserver_started_by_a_killed_terminal_ends_with_it(checkout: Path, environment: dict[str, str]) -> None:
+    terminal = menu(checkout, environment, 1)
+    [port_file] = [path for path in Path(environment["HOME"]).rglob("port") if path.is_file()]
+    port = int(port_file.read_text())
+    with socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
+
+    terminal.kill(signal.SIGKILL)
+
+    def gone() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    eventually(gone, 15)
+    terminal.close(force=True)
+
+
+def test_ready_tells_address_and_process(checkout: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "server/server.py", ".env_server"],
+        cwd=checkout,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    word, _, rest = process.stdout.readline().partition(" ")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    process.stdout.close()
+    ready = json.loads(rest)
+    assert word == "READY"
+    assert ready["host"] == "127.0.0.1"
+    assert str(ready["port"]) in (checkout / "bootstrap" / ".env_server").read_text()
+
+
+def test_a_fault_in_an_env_file_is_78_with_a_line_for_each(tmp_path: Path) -> None:
+    env = tmp_path / ".env_broken"
+    env.write_text("SERVER_URL=127.0.0.1\nSERVER_PORT=seventy\nSTATE_DIRR=/tmp\n")
+    for script in ("server/server.py", "peer/pserver.py", "peer/pclient.py"):
+        done = subprocess.run([sys.executable, TOP / script, env], capture_output=True, text=True, check=False)
+        assert done.returncode == 78, done
+        assert "STATE_DIRR" in done.stderr
+        assert str(env) in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_missing_env_file_is_78() -> None:
+    for script in ("server/server.py", "peer/pserver.py", "peer/pclient.py"):
+        done = subprocess.run(
+            [sys.executable, TOP / script, "no-such-env"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 78, done
+        assert "no-such-env" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["tracker", "ana"])
+def test_a_second_program_on_one_state_folder_refuses_to_start(cluster: Cluster, name: str) -> None:
+    cluster.peer("ana", login=False)
+    script, port_key = (SERVER, "SERVER_PORT") if name == "tracker" else (PSERVER, "PSERVER_PORT")
+    env = cluster.folder / f".env_{name}"
+    second = cluster.folder / ".env_second"
+    second.write_text(re.sub(rf"(?m)^{port_key}=\d+$", f"{port_key}=0", env.read_text()))
+
+    done = subprocess.run([sys.executable, script, second], capture_output=True, text=True, check=False, timeout=30)
+
+    assert done.returncode not in (0, -signal.SIGKILL), done
+    assert done.stdout == ""
+    assert str(cluster.folder) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["tracker", "ana"])
+def test_a_second_program_on_one_port_refuses_to_start(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    cluster.peer("ana", login=False)
+    script = SERVER if name == "tracker" else PSERVER
+    second = cluster.folder / ".env_second"
+    text = (cluster.folder / f".env_{name}").read_text()
+    text = re.sub(r"(?m)^(STATE_DIR|SHARED_DIR)=.*$", lambda found: f"{found[1]}={tmp_path / found[1]}", text)
+    second.write_text(text)
+
+    done = subprocess.run([sys.executable, script, second], capture_output=True, text=True, check=False, timeout=30)
+
+    assert done.returncode not in (0, -signal.SIGKILL), done
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr

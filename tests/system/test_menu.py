@@ -1,0 +1,137 @@
+"""The menu in real terminals, as README has people type it."""
+
+import random
+from typing import Any
+
+import pexpect
+
+from system.cluster import Cluster
+from system.payload import digest, make_file
+from waiting import eventually
+
+MIB = 1 << 20
+
+
+def enter(terminal: Any, user: str, password: str) -> None:
+    """Log in at the menu's two questions."""
+    terminal.expect("Enter username: ")
+    terminal.sendline(user)
+    terminal.expect("Enter password: ")
+    terminal.sendline(password)
+    terminal.expect("Logged in as")
+
+
+def choose(terminal: Any, choice: str) -> None:
+    """Answer the menu."""
+    terminal.expect("Enter choice: ")
+    terminal.sendline(choice)
+
+
+def name_file(terminal: Any, name: str) -> None:
+    """Answer the question for a file."""
+    terminal.expect("Enter file name: ")
+    terminal.sendline(name)
+
+
+def leave(terminal: Any) -> None:
+    """End the menu; it ends well."""
+    choose(terminal, "0")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+
+
+def test_a_file_goes_across_between_two_terminals(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben, cid = (cluster.peer(name, login=False) for name in ("ana", "ben", "cid"))
+    source = make_file(ana.home / "film.bin", 2 * MIB + 1, rng)
+    first, second, third = ana.menu(), ben.menu(), cid.menu()
+    for terminal, user in ((first, "ana"), (second, "ben"), (third, "cid")):
+        enter(terminal, user, "secret " + user)
+
+    choose(first, "1")
+    name_file(first, "film.bin")
+    first.expect("File uploaded")
+    holder = eventually(lambda: [peer for peer in (ben, cid) if (peer.shared / "film.bin").exists()])[0]
+    other, terminal = (cid, third) if holder is ben else (ben, second)
+
+    choose(terminal, "2")
+    name_file(terminal, "film.bin")
+    terminal.expect("File downloaded")
+    terminal.expect(str(other.shared / "film.bin"))
+    assert digest(other.shared / "film.bin") == digest(source)
+
+    choose(first, "3")
+    first.expect("Logged out")
+    first.expect("Enter username: ")
+    first.sendeof()
+    first.expect(pexpect.EOF)
+    leave(second)
+    leave(third)
+    assert ben.status().user == "ben"
+    assert ana.status().user == ""
+
+
+def test_the_second_terminal_may_come_first(cluster: Cluster, rng: random.Random) -> None:
+    ben = cluster.peer("ben", login=False)
+    second = ben.menu()
+    enter(second, "ben", "secret")
+    ana = cluster.peer("ana", login=False)
+    source = make_file(ana.home / "film.bin", 2 * MIB + 1, rng)
+    first = ana.menu()
+    enter(first, "ana", "secret")
+
+    choose(first, "1")
+    name_file(first, "film.bin")
+    first.expect("File uploaded")
+    choose(second, "2")
+    name_file(second, "film.bin")
+    second.expect("File downloaded")
+
+    assert digest(ben.shared / "film.bin") == digest(source)
+    leave(first)
+    leave(second)
+
+
+def test_the_menu_refuses_with_the_originals_words(cluster: Cluster, rng: random.Random) -> None:
+    ana = cluster.peer("ana")
+    make_file(ana.home / "alone.bin", 100, rng)
+    ana.pclient("logout")
+    terminal = ana.menu()
+    terminal.expect("Enter username: ")
+    terminal.sendline("ana")
+    terminal.expect("Enter password: ")
+    terminal.sendline("wrong")
+    terminal.expect("Invalid credentials")
+    enter(terminal, "ana", "correct horse")
+    choose(terminal, "1")
+    name_file(terminal, "alone.bin")
+    terminal.expect("No active peers available to upload file to")
+    choose(terminal, "2")
+    name_file(terminal, "nowhere.bin")
+    terminal.expect("File not found")
+    choose(terminal, "nonsense")
+    leave(terminal)
+
+
+def test_the_menu_is_lines_where_there_is_no_terminal(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana", login=False), cluster.peer("ben")
+    source = make_file(ana.home / "film.bin", MIB, rng)
+    typed = "ana\nsecret\n1\nfilm.bin\n0\n"
+
+    result = ana.pclient(typed=typed, json_output=False)
+
+    assert result.code == 0, result
+    assert "File uploaded" in result.stdout + result.stderr
+    assert digest(ben.shared / "film.bin") == digest(source)
+
+
+def test_the_password_is_not_echoed(cluster: Cluster) -> None:
+    terminal = cluster.peer("ana", login=False).menu()
+    terminal.expect("Enter username: ")
+    terminal.sendline("ana")
+    terminal.expect("Enter password: ")
+    terminal.waitnoecho()
+    terminal.sendline("hush-hush")
+    terminal.expect("Logged in as")
+    assert "hush-hush" not in terminal.before
+    leave(terminal)

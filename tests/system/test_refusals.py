@@ -1,0 +1,130 @@
+"""Every refusal has its code and one line; nothing is overwritten or half done."""
+
+import random
+
+from system.cluster import Cluster
+from system.payload import digest, make_file
+
+MIB = 1 << 20
+
+
+def test_other_contents_under_a_name_are_never_replaced(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    make_file(ana.home / "note.txt", MIB, rng)
+    assert ana.pclient("upload", "note.txt", "--copies", "0").code == 0
+    mine = digest(make_file(ben.shared / "note.txt", 1000, rng))
+
+    refused = ben.pclient("download", "note.txt")
+
+    assert (refused.code, refused.error) == (73, "target_exists")
+    assert digest(ben.shared / "note.txt") == mine
+    renamed = ben.pclient("download", "note.txt", "--output", "theirs.txt").one
+    assert digest(ben.shared / "theirs.txt") == digest(ana.home / "note.txt")
+    assert renamed["path"] == str(ben.shared / "theirs.txt")
+
+
+def test_an_upload_never_replaces_other_contents(cluster: Cluster, rng: random.Random) -> None:
+    ana = cluster.peer("ana")
+    make_file(ana.shared / "note.txt", 1000, rng)
+    before = digest(ana.shared / "note.txt")
+    make_file(ana.home / "note.txt", 2000, rng)
+
+    refused = ana.pclient("upload", "note.txt", "--copies", "0")
+
+    assert (refused.code, refused.error) == (73, "target_exists")
+    assert digest(ana.shared / "note.txt") == before
+
+
+def test_an_upload_with_nobody_to_take_it_stays_shared(cluster: Cluster, rng: random.Random) -> None:
+    ana = cluster.peer("ana")
+    make_file(ana.home / "note.txt", 1000, rng)
+
+    refused = ana.pclient("upload", "note.txt")
+
+    assert (refused.code, refused.error) == (69, "no_active_peer")
+    assert (ana.shared / "note.txt").is_file()
+    assert [each["name"] for each in ana.pclient("files").objects] == ["note.txt"]
+
+
+def test_fewer_copies_than_asked_for_is_a_success_with_a_line(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    make_file(ana.home / "note.txt", 1000, rng)
+
+    sent = ana.pclient("upload", "note.txt", "--copies", "5")
+
+    assert sent.one["copies"] == [ben.url]
+    assert sent.stderr.strip()
+
+
+def test_two_versions_of_a_name_are_told_apart_by_id(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben, cid = (cluster.peer(name) for name in ("ana", "ben", "cid"))
+    ids = set()
+    for peer in (ana, ben):
+        make_file(peer.home / "note.txt", 1000, rng)
+        ids.add(peer.pclient("upload", "note.txt", "--copies", "0").one["id"])
+
+    refused = cid.pclient("download", "note.txt")
+
+    assert (refused.code, refused.error) == (2, "ambiguous_name")
+    assert all(each in refused.stdout for each in ids)
+    chosen = min(ids)
+    assert cid.pclient("download", chosen).one["id"] == chosen
+
+
+def test_the_same_download_again_has_nothing_to_do(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    make_file(ana.home / "note.txt", 1000, rng)
+    assert ana.pclient("upload", "note.txt", "--copies", "0").code == 0
+
+    first, second = ben.pclient("download", "note.txt").one, ben.pclient("download", "note.txt").one
+
+    assert first["path"] == second["path"]
+    assert second["holders"] == []
+
+
+def test_a_command_without_a_login_is_refused(cluster: Cluster) -> None:
+    ana = cluster.peer("ana", login=False)
+    refused = ana.pclient("download", "note.txt")
+    assert (refused.code, refused.error) == (77, "not_logged_in")
+
+
+def test_a_wrong_password_is_refused(cluster: Cluster) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben", login=False)
+    refused = ben.pclient("login", "ana", "--password-stdin", typed="wrong\n")
+    assert (refused.code, refused.error) == (77, "login_refused")
+    assert ana.pclient("login", "ana", "--password-stdin", typed="correct horse\n").one["registered"] is False
+
+
+def test_a_name_that_nobody_has_is_not_found(cluster: Cluster) -> None:
+    ana = cluster.peer("ana")
+    refused = ana.pclient("download", "nothing.txt")
+    assert (refused.code, refused.error) == (66, "no_such_file")
+    refused = ana.pclient("upload", "nothing.txt")
+    assert (refused.code, refused.error) == (66, "no_such_file")
+
+
+def test_several_arguments_are_all_tried(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    make_file(ana.home / "note.txt", 1000, rng)
+    assert ana.pclient("upload", "note.txt", "--copies", "0").code == 0
+
+    result = ben.pclient("download", "missing.txt", "note.txt")
+
+    assert result.code == 66
+    assert {each.get("name", "") for each in result.objects if "error" not in each} == {"note.txt"}
+    assert [each["error"]["name"] for each in result.objects if "error" in each] == ["missing.txt"]
+
+
+def test_without_a_tracker_a_command_says_so(cluster: Cluster) -> None:
+    ana = cluster.peer("ana")
+    cluster.tracker.kill()
+    refused = ana.pclient("files")
+    assert (refused.code, refused.error) == (69, "tracker_unreachable")
+
+
+def test_without_a_pserver_a_command_says_what_would_start_one(cluster: Cluster) -> None:
+    ana = cluster.peer("ana")
+    ana.terminate()
+    refused = ana.pclient("files")
+    assert (refused.code, refused.error) == (69, "pserver_unreachable")
+    assert "pserver.py" in refused.objects[0]["error"]["message"]

@@ -1,0 +1,172 @@
+"""Real files go from one peer to another and back, by commands."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from system.cluster import Cluster
+from system.payload import digest, make_file, tree
+from waiting import eventually
+
+MIB = 1 << 20
+
+
+def test_an_uploaded_file_lies_at_a_second_peer(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    source = make_file(ana.home / "film.bin", 3 * MIB + 7, rng)
+
+    sent = ana.pclient("upload", "film.bin").one
+
+    assert sent["name"] == "film.bin"
+    assert sent["size"] == 3 * MIB + 7
+    assert sent["copies"] == [ben.url]
+    assert digest(ben.shared / "film.bin") == digest(ana.shared / "film.bin") == digest(source)
+
+
+def test_a_downloaded_file_makes_a_holder(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben, cid = (cluster.peer(name) for name in ("ana", "ben", "cid"))
+    source = make_file(ana.home / "film.bin", 3 * MIB, rng)
+    sent = ana.pclient("upload", "film.bin", "--copies", "0").one
+    assert sent["copies"] == []
+
+    got = ben.pclient("download", "film.bin").one
+
+    assert got["id"] == sent["id"]
+    assert got["path"] == str(ben.shared / "film.bin")
+    assert got["holders"] == [ana.url]
+    assert got["resumed_bytes"] == 0
+    assert digest(ben.shared / "film.bin") == digest(source)
+
+    ana.kill()
+    again = cid.pclient("download", "film.bin").one
+    assert again["holders"] == [ben.url]
+    assert digest(cid.shared / "film.bin") == digest(source)
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1])
+def test_a_file_of_any_size_arrives_identical(cluster: Cluster, rng: random.Random, size: int) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    source = make_file(ana.home / "x.bin", size, rng)
+
+    assert ana.pclient("upload", "x.bin", "--copies", "0").code == 0
+    got = ben.pclient("download", "x.bin").one
+    assert got["size"] == size
+    assert digest(Path(got["path"])) == digest(source)
+
+    back = make_file(ben.home / "back.bin", size, rng)
+    assert ben.pclient("upload", "back.bin").one["copies"] == ([ana.url])
+    assert digest(ana.shared / "back.bin") == digest(back)
+
+
+ODD_NAMES = [
+    "two words  and  more.txt",
+    "déjà vu - naïve.txt",
+    "日本語のファイル.txt",
+    "family 👨‍👩‍👧 photo 🎉.jpg",
+    "x" * 196 + ".txt",
+    "-starts-with-a-dash",
+    "--help",
+    "[red]brackets[/red] & 'quotes' \"double\" $HOME `x`.txt",
+    "100%.txt",
+]
+
+
+def test_odd_names_arrive_as_they_are(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    for name in ODD_NAMES:
+        make_file(ana.home / name, 1000, rng)
+
+    sent = ana.pclient("upload", "--copies", "0", "--", *ODD_NAMES)
+    assert sent.code == 0, sent
+    got = ben.pclient("download", "--", *ODD_NAMES)
+
+    assert got.code == 0, got
+    assert sorted(each["name"] for each in got.objects) == sorted(ODD_NAMES)
+    assert tree(ben.shared) == {name: digest(ana.home / name) for name in ODD_NAMES}
+
+
+@pytest.mark.timeout(300)
+def test_a_folder_of_2000_files_in_50_folders_goes_across(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben, cid = cluster.peer("ana"), cluster.peer("ben"), cluster.peer("cid")
+    for number in range(2000):
+        make_file(ana.home / "tree" / f"folder {number % 50:02}" / f"{number}.dat", rng.randrange(8192), rng)
+    expected = {f"tree/{name}": value for name, value in tree(ana.home / "tree").items()}
+
+    sent = ana.pclient("upload", "tree", seconds=200)
+    assert sent.code == 0, sent.stderr
+    assert len(sent.objects) == 2000
+    assert tree(ana.shared) == expected
+
+    receiver = ben if sent.objects[0]["copies"] == [ben.url] else cid
+    other = cid if receiver is ben else ben
+    assert {url for each in sent.objects for url in each["copies"]} <= {ben.url, cid.url}
+    got = other.pclient("download", "tree/", seconds=200)
+    assert got.code == 0, got.stderr
+    assert len(got.objects) == 2000
+    assert tree(other.shared) == expected
+
+
+def test_the_tracker_may_be_killed_between_upload_and_download(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    source = make_file(ana.home / "film.bin", 2 * MIB, rng)
+    assert ana.pclient("upload", "film.bin", "--copies", "0").code == 0
+
+    cluster.tracker.kill()
+    cluster.tracker.start()
+    started = time.monotonic()
+    got = ben.insist("download", "film.bin")
+
+    assert time.monotonic() - started < 10
+    assert digest(Path(got["path"])) == digest(source)
+    assert ana.status().user == "ana"
+
+
+def test_one_thousand_shared_files_are_listed_in_pages_within_a_second(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana", login=False), cluster.peer("ben")
+    for number in range(1000):
+        make_file(ana.shared / f"{number:04}.dat", 10, rng)
+    ana.login("ana")
+    eventually(lambda: len(ben.pclient("files").objects) == 1000, 30)
+
+    began = time.monotonic()
+    listed = ben.pclient("files")
+    seconds = time.monotonic() - began
+
+    assert [each["name"] for each in listed.objects] == [f"{number:04}.dat" for number in range(1000)]
+    assert seconds < 1.0 + terminal_start(cluster)
+
+
+def terminal_start(cluster: Cluster) -> float:
+    """Seconds that a pclient takes to do next to nothing: they are not the listing's."""
+    peer = cluster.peers["ben"]
+    began = time.monotonic()
+    assert peer.pclient("peers").code == 0
+    return time.monotonic() - began
+
+
+def test_a_file_put_into_the_shared_folder_is_shared_by_itself(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    source = make_file(ana.shared / "folder" / "note.txt", 5000, rng)
+
+    got = ben.insist("download", "folder/note.txt")
+    assert digest(Path(got["path"])) == digest(source)
+
+    source.unlink()
+    ben.pclient("remove", "folder/note.txt", "--yes")
+    eventually(lambda: ben.pclient("files").objects == [], 30)
+
+
+def test_logged_out_a_peer_serves_nobody(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    make_file(ana.shared / "note.txt", 5000, rng)
+    assert ana.pclient("upload", "shared/note.txt", "--copies", "0").code == 0
+    assert len(ben.pclient("files").objects) == 1
+
+    assert ana.pclient("logout").one["user"] == "ana"
+
+    assert ben.pclient("files").objects == []
+    refused = ben.pclient("download", "note.txt")
+    assert (refused.code, refused.error) == (66, "no_such_file")
+    assert ana.pclient("logout").code == 0
