@@ -152,8 +152,12 @@ class Peer(Node):
 
     def insist(self, *words: str, seconds: float = 30.0) -> dict[str, Any]:
         """Run a pclient command again and again until it goes well; return its one object."""
-        results = iter(lambda: self.pclient(*words), None)
-        return eventually(lambda: (result := next(results)).code == 0 and result.objects, seconds)[0]
+
+        def objects() -> list[dict[str, Any]]:
+            result = self.pclient(*words)
+            return result.objects if result.code == 0 else []
+
+        return eventually(objects, seconds)[0]
 
     def login(self, user: str, password: str = "correct horse") -> Result:
         """Log in; must go well."""

@@ -16,21 +16,13 @@ import pytest
 
 from programs import PSERVER, SERVER, TOP
 from system.cluster import Cluster
+from system.launching import free_ports
 from waiting import eventually
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on just now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The programs and env files copied elsewhere; only the three ports are others, since a test must not claim 5000."""
+    """The programs and env files elsewhere; only the three ports are others, since no test may claim 5000."""
     top = tmp_path / "checkout"
     for folder in ("server", "peer", "bootstrap"):
         shutil.copytree(TOP / folder, top / folder, ignore=shutil.ignore_patterns("__pycache__"))
