@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -56,15 +55,18 @@ class Compose:
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What the engine knows of a service's container."""
-        container = self.do("ps", "-q", service).strip()
+        container = self.do("ps", "-a", "-q", service).strip()
         shown = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True).stdout
         [found] = json.loads(shown)
         return dict(found)
 
     def healthy(self, *services: str) -> None:
         """Wait until every one of these is healthy; docker-compose v1 has no --wait."""
-        for service in services:
-            eventually(lambda service=service: self.inspect(service)["State"]["Health"]["Status"] == "healthy", 60, 0.5)
+
+        def states() -> set[str]:
+            return {self.inspect(service)["State"]["Health"]["Status"] for service in services}
+
+        eventually(lambda: states() == {"healthy"}, 60, 0.5)
 
     def digest(self, peer: str, path: str) -> str:
         """SHA-256 of a file in a container."""
@@ -137,15 +139,7 @@ def test_containers_stop_at_once_and_are_locked_down(compose: Compose) -> None:
         began = time.monotonic()
         compose.do("stop", service)
         assert time.monotonic() - began < 4 + 2  # two seconds for the tool itself
-        [container] = compose.do("ps", "-a", "-q", service).split() if shutil.which("docker-compose") else [""]
-        if container:
-            state = subprocess.run(
-                ["docker", "inspect", "-f", "{{.State.ExitCode}}", container],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            assert state.stdout.strip() == "0"
+        assert compose.inspect(service)["State"]["ExitCode"] == 0
 
 
 def test_no_layer_of_an_image_holds_a_secret_or_an_index(compose: Compose) -> None:
