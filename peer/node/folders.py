@@ -1,0 +1,64 @@
+"""Folders below a root, opened or made component by component from its descriptor, never through a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+
+from node.disk import Disk
+from node.errors import NoSuchFile, TargetExists
+from node.handles import Folder
+
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+
+
+def open_folder(disk: Disk, root: int, components: Iterable[str]) -> int:
+    """Return a descriptor of a folder below `root`.
+
+    Raises:
+        NoSuchFile: if it is not there, or a link or a file is in its place.
+    """
+    fd = os.dup(root)
+    for component in components:
+        with Folder(fd):
+            try:
+                fd = disk.open(component, OPEN_FOLDER, dir_fd=fd)
+            except OSError as error:
+                if is_absence(error):
+                    raise missing(component) from error
+                raise
+    return fd
+
+
+def make_folder(disk: Disk, root: int, components: Iterable[str]) -> int:
+    """Return a descriptor of a folder below `root`; what is missing of it is made, and durable.
+
+    Raises:
+        TargetExists: if a link or a file is in its place.
+    """
+    fd = os.dup(root)
+    for component in components:
+        with Folder(fd):
+            try:
+                disk.mkdir(component, dir_fd=fd)
+                disk.fsync(fd)
+            except FileExistsError:
+                pass
+            try:
+                fd = disk.open(component, OPEN_FOLDER, dir_fd=fd)
+            except OSError as error:
+                if is_absence(error):
+                    raise TargetExists(f"{component} is no folder here: nothing was touched", name=component) from error
+                raise
+    return fd
+
+
+def is_absence(error: OSError) -> bool:
+    """Tell whether an open failed for want of such a thing: a link reads as ELOOP or ENOTDIR, a socket as ENXIO."""
+    return error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+
+
+def missing(name: str) -> NoSuchFile:
+    """Return the error for a file that is not there."""
+    return NoSuchFile(f"there is no file {name} in the shared folder", name=name)
