@@ -1,0 +1,61 @@
+"""Answers from stdin: a terminal's, or the lines of a pipe. Asks through the screen, decides nothing."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TextIO
+
+from terminal.screen import Screen
+
+
+class EndOfInput(Exception):
+    """There are no more answers."""
+
+
+class Asker:
+    """stdin, and the screen that shows what is asked."""
+
+    def __init__(self, stdin: TextIO, screen: Screen) -> None:
+        self._stdin = stdin
+        self._screen = screen
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a person may be there to answer."""
+        return self._stdin.isatty()
+
+    def line(self, prompt: str) -> str:
+        """One answer, without spaces around it.
+
+        Raises:
+            EndOfInput: if there is none.
+        """
+        return self._read(prompt).strip()
+
+    def secret(self, prompt: str) -> str:
+        """One answer that is not echoed on a terminal; spaces count."""
+        if not self.terminal:
+            return self._read(prompt)
+        try:
+            return getpass.getpass(prompt)
+        except EOFError as error:
+            raise EndOfInput from error
+
+    def next_line(self) -> str:
+        """One line of stdin, not asked for; spaces count."""
+        text = self._stdin.readline()
+        if not text:
+            raise EndOfInput
+        return text.removesuffix("\n").removesuffix("\r")
+
+    def _read(self, prompt: str) -> str:
+        self._screen.prompt(prompt)
+        try:
+            answer = self.next_line()
+        except EndOfInput:
+            self._screen.end_of_prompt()
+            raise
+        # Nobody's Enter has ended the line that the prompt began, and a reply begins its own.
+        if not self.terminal:
+            self._screen.end_of_prompt()
+        return answer

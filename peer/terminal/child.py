@@ -1,0 +1,114 @@
+"""A pserver that lives and dies with this terminal: starts it, waits until it is ready, ends it. Never talks to it.
+
+Its log goes to STATE_DIR/pserver.log, its one READY line to us.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from terminal import minder
+from terminal.errors import EXIT_CODES, TerminalError
+
+LAUNCHER = Path(__file__).resolve().parents[1] / "pserver.py"
+LOG = "pserver.log"
+_STARTS_WITHIN = 60.0
+_ENDS_WITHIN = 6.0
+
+
+class Child:
+    """At most one pserver, started by `start`."""
+
+    def __init__(
+        self,
+        env_pserver: Path,
+        state_dir: Path,
+        launcher: Path = LAUNCHER,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._env = env_pserver
+        self._log = state_dir / LOG
+        self._launcher = launcher
+        self._clock = clock
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where it writes what it does."""
+        return self._log
+
+    def start(self) -> int:
+        """Start it and wait until it is ready; its process id.
+
+        Raises:
+            TerminalError: if it ends before, or takes more than a minute.
+        """
+        self.stop()
+        try:
+            self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            log = os.open(self._log, flags, 0o600)
+        except OSError as error:
+            raise TerminalError("io", f"{error.filename}: {error.strerror}; the pserver was not started") from error
+        try:
+            # A session of its own: Ctrl-C at the terminal stops a transfer, not the pserver.
+            self._process = subprocess.Popen(
+                [sys.executable, minder.__file__, str(os.getpid()), str(self._launcher), str(self._env)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self.stop()
+            raise
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it, if it runs: politely, then not."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        if process.stdout is None:
+            return
+        deadline = self._clock() + _STARTS_WITHIN
+        line = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while not line.startswith(b"READY ") or b"\n" not in line:
+                if not selector.select(max(0.0, deadline - self._clock())):
+                    raise TerminalError(
+                        "pserver_unreachable", f"the pserver is not ready after a minute; see {self._log}"
+                    )
+                piece = os.read(process.stdout.fileno(), 4096)
+                if not piece:
+                    raise self._failure(process.wait())
+                line += piece
+
+    def _failure(self, exit_code: int) -> TerminalError:
+        lines = self._log.read_text("utf-8", "replace").strip().splitlines()
+        if exit_code == EXIT_CODES["bad_env"]:
+            return TerminalError("bad_env", "; ".join(line.strip() for line in lines) or f"{self._env}: a fault")
+        why = lines[-1].strip() if lines else f"exit code {exit_code}"
+        return TerminalError("pserver_unreachable", f"the pserver did not start: {why} (its log: {self._log})")

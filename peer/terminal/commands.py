@@ -1,0 +1,245 @@
+"""What a person or a script can have done, one function each. Asks the pserver, reports to the screen; no gRPC, no menu."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from terminal import model, reports, shape
+from terminal.arguments import Order
+from terminal.asking import Asker, EndOfInput
+from terminal.errors import OK, TerminalError, bad_usage
+from terminal.jobs import HOW_TO_RESUME, Outcome, exit_code, follow
+from terminal.screen import Screen
+
+if TYPE_CHECKING:
+    from terminal.node_client import NodeClient
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that a command or the menu works with."""
+
+    node: NodeClient
+    screen: Screen
+    asker: Asker
+
+
+def run(session: Session, order: Order) -> int:
+    """Do what `order` says; the exit code.
+
+    Raises:
+        TerminalError: if it failed as a whole.
+    """
+    return _COMMANDS[order.command or ""](session, order)
+
+
+def login(session: Session, order: Order) -> int:
+    """Log the pserver in."""
+    found = session.node.login(order.words[0], _passwords(session, order, "Enter password: ")[0])
+    if session.screen.as_json:
+        session.screen.data({"user": found.user, "registered": found.registered})
+    else:
+        session.screen.line(f"Logged in as {found.user}" + (" (a new account)" if found.registered else ""))
+    return OK
+
+
+def logout(session: Session, _order: Order) -> int:
+    """Leave the network."""
+    user = session.node.logout()
+    if session.screen.as_json:
+        session.screen.data({"user": user or None})
+    else:
+        session.screen.line(f"Logged out {user}" if user else "Logged out already")
+    return OK
+
+
+def passwd(session: Session, order: Order) -> int:
+    """Change the password."""
+    old, new = _passwords(session, order, "Old password: ", "New password: ")
+    if session.asker.terminal and not order.password_stdin and session.asker.secret("New password again: ") != new:
+        raise bad_usage("the new passwords differ; nothing was changed")
+    user = session.node.change_password(old, new)
+    if session.screen.as_json:
+        session.screen.data({"user": user})
+    else:
+        session.screen.line(f"Password changed for {user}")
+    return OK
+
+
+def upload(session: Session, order: Order) -> int:
+    """Share files and push them."""
+    # The pserver has another current folder.
+    words = {os.path.abspath(word): word for word in order.words}
+    paths, faults = _sendable(list(words))
+
+    def show(result: model.Result) -> None:
+        if isinstance(result, TerminalError):
+            result.name = words.get(result.name or "", result.name)
+        _show(session.screen, result)
+
+    return _transfer(session, order.words, faults, show, "uploading", lambda: session.node.upload(paths, order.copies))
+
+
+def download(session: Session, order: Order) -> int:
+    """Fetch files."""
+    names, faults = _sendable(order.words)
+    output = _output(order.output)
+    if _sendable([output])[1]:
+        raise TerminalError("bad_name", "--output should be a path in UTF-8", name=output)
+    show = lambda result: _show(session.screen, result)  # noqa: E731 - as upload's, but for the names
+    return _transfer(session, order.words, faults, show, "downloading", lambda: session.node.download(names, output))
+
+
+def files(session: Session, order: Order) -> int:
+    """What the network has."""
+    match = order.words[0] if order.words else ""
+    if session.screen.as_json:
+        for page in session.node.files(match):
+            for file in page:
+                session.screen.data(reports.listed_object(file))
+        return OK
+    found = [file for page in session.node.files(match) for file in page]
+    show_files(session.screen, found)
+    return OK
+
+
+def show_files(screen: Screen, found: Sequence[model.ListedFile]) -> None:
+    """A table, or a word that there is nothing to show."""
+    if found:
+        screen.table(reports.FILE_HEADERS, reports.file_rows(found), reports.FILE_NUMBERS)
+    else:
+        screen.say("no such files in the network")
+
+
+def peers(session: Session, _order: Order) -> int:
+    """Who is alive."""
+    found = session.node.peers()
+    if session.screen.as_json:
+        for peer in found:
+            session.screen.data(reports.peer_object(peer))
+    elif found:
+        session.screen.table(reports.PEER_HEADERS, reports.peer_rows(found), reports.PEER_NUMBERS)
+    else:
+        session.screen.say("no peer is alive")
+    return OK
+
+
+def status(session: Session, _order: Order) -> int:
+    """This peer."""
+    found = session.node.status()
+    if session.screen.as_json:
+        session.screen.data(reports.status_object(found))
+    else:
+        session.screen.facts("this peer", reports.status_rows(found))
+    return OK
+
+
+def remove(session: Session, order: Order) -> int:
+    """Delete own copies."""
+    names, faults = _sendable(order.words)
+    if not order.yes:
+        if not session.asker.terminal or session.screen.as_json:
+            raise bad_usage("remove deletes files: add --yes, as nobody can be asked here")
+        what = names[0] if len(names) == 1 else shape.many(len(names), "file")
+        if session.asker.line(f"Remove this peer's copy of {what}? (y/N) ").lower() not in {"y", "yes"}:
+            session.screen.say("nothing was removed")
+            return OK
+    for fault in faults:
+        session.screen.fault(fault)
+    removed, failed = session.node.remove(names) if names else ([], [])
+    for file in removed:
+        if session.screen.as_json:
+            session.screen.data({"name": file.name, "id": file.id, "size": file.size, "removed": True})
+        else:
+            session.screen.line(f"File removed: {file.name} ({shape.size(file.size)})")
+    for fault in failed:
+        session.screen.fault(fault)
+    return exit_code(order.words, [*faults, *failed])
+
+
+def _transfer(
+    session: Session,
+    words: list[str],
+    faults: list[TerminalError],
+    show: Callable[[model.Result], None],
+    verb: str,
+    start: Callable[[], object],
+) -> int:
+    for fault in faults:
+        session.screen.fault(fault)
+    if len(faults) == len(words):
+        return exit_code(words, faults)
+    outcome: Outcome = follow(session.node, start(), session.screen, verb, show)  # type: ignore[arg-type]
+    if outcome.interrupted:
+        stopped = f"stopped by Ctrl-C; {HOW_TO_RESUME}"
+        if session.screen.as_json:
+            session.screen.fault(TerminalError("interrupted", stopped))
+        else:
+            session.screen.say(stopped)
+    return exit_code(words, [*faults, *outcome.faults], interrupted=outcome.interrupted)
+
+
+def _show(screen: Screen, result: model.Result) -> None:
+    match result:
+        case TerminalError():
+            screen.fault(result)
+        case model.Downloaded() if screen.as_json:
+            screen.data(reports.downloaded_object(result))
+        case model.Downloaded():
+            screen.line(result.path)
+            screen.say(f"{result.name}: {reports.how_downloaded(result)}")
+        case model.Uploaded() if screen.as_json:
+            screen.data(reports.uploaded_object(result))
+        case model.Uploaded():
+            screen.line(f"File uploaded: {result.name} ({reports.how_uploaded(result)})")
+
+
+def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:
+    """One password for each prompt: asked for at a terminal, else lines of stdin. Never from argv."""
+    try:
+        if order.password_stdin or not session.asker.terminal:
+            found = [session.asker.next_line() for _ in prompts]
+        else:
+            found = [session.asker.secret(prompt) for prompt in prompts]
+    except EndOfInput as error:
+        raise bad_usage(f"{shape.many(len(prompts), 'password')} wanted, a line each on stdin") from error
+    if not all(found) or _sendable(found)[1]:
+        raise bad_usage("a password is 1 to 1024 bytes of UTF-8")
+    return found
+
+
+def _sendable(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
+    """The words that are UTF-8, and a fault for each that is not: a file's name may be any bytes, a shared one's not."""
+    good: list[str] = []
+    faults: list[TerminalError] = []
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            faults.append(TerminalError("bad_name", f"{word!r} is not UTF-8; rename it", name=word))
+        else:
+            good.append(word)
+    return good, faults
+
+
+def _output(text: str) -> str:
+    """--output as the pserver takes it: a word is another name; a path is absolute and keeps the / that means a folder."""
+    if not text or ("/" not in text and text not in {".", ".."}):
+        return text
+    return os.path.abspath(text) + ("/" if text.endswith(("/", "/.", "/..")) and text.strip("/") else "")
+
+
+_COMMANDS: dict[str, Callable[[Session, Order], int]] = {
+    "login": login,
+    "logout": logout,
+    "passwd": passwd,
+    "upload": upload,
+    "download": download,
+    "files": files,
+    "peers": peers,
+    "status": status,
+    "remove": remove,
+}

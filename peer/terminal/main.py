@@ -1,0 +1,119 @@
+"""Puts a run of pclient together: arguments, settings, pserver, then one command or the menu. Lets no traceback out."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, TextIO
+
+from common.env_file import EnvFault
+from common.version import VERSION
+from terminal import arguments
+from terminal.arguments import ShowText
+from terminal.errors import CTRL_C, EXIT_CODES, FAILED, OK, PserverUnreachable, TerminalError
+from terminal.screen import Screen
+
+if TYPE_CHECKING:
+    from terminal.settings import Settings
+
+
+def main(argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO) -> int:
+    """Run pclient; the exit code."""
+    screen = Screen(stdout, stderr, as_json=arguments.wants(argv, "json"), quiet=arguments.wants(argv, "quiet"))
+    try:
+        return _run(argv, stdin, screen)
+    except EnvFault as fault:
+        for line in ["; ".join(fault.lines)] if screen.as_json else fault.lines:
+            screen.fault(TerminalError("bad_env", line))
+        return EXIT_CODES["bad_env"]
+    except ShowText as shown:
+        if screen.as_json:
+            screen.data({shown.kind: shown.text})
+        else:
+            stdout.write(shown.text + "\n")
+        return OK
+    except TerminalError as error:
+        screen.fault(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if screen.as_json:
+            screen.fault(TerminalError("interrupted", "stopped by Ctrl-C"))
+        else:
+            screen.end_of_prompt()
+        return CTRL_C
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Nothing must be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        return FAILED
+    except Exception as error:  # the last resort: a fault of ours, told in one line
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
+        screen.fault(TerminalError("internal", f"internal error of the terminal: {type(error).__name__}{where}"))
+        return FAILED
+
+
+def launch(argv: Sequence[str]) -> int:
+    """What the launcher does: `main` on the process's own streams."""
+    # gRPC's own complaints are no lines for a person; ours say the same.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    # A terminal that is closed leaves in good order: cursor back, child ended. Transfers go on in a pserver of its own.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    return main(argv, sys.stdin, sys.stdout, sys.stderr)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _run(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
+    order = arguments.parse(argv, VERSION)
+    # What follows costs a tenth of a second to import: not for --help and not for a typing error.
+    from terminal.asking import Asker
+    from terminal.child import Child
+    from terminal.commands import Session, run
+    from terminal.menu import Menu
+    from terminal.node_client import NodeClient
+    from terminal.settings import read_settings
+
+    settings = read_settings(order.env_pclient, order.env_pserver)
+    child = Child(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
+
+    def start() -> None:
+        if child is None:
+            raise PserverUnreachable(_how_to_start(settings))
+        process = child.start()
+        screen.say(f"no pserver answered: started one (process {process}); sharing stops when this terminal ends")
+
+    node = NodeClient(settings, start)
+    try:
+        node.connect()
+        session = Session(node, screen, Asker(stdin, screen))
+        return run(session, order) if order.command else Menu(session).run()
+    finally:
+        node.close()
+        if child is not None:
+            child.stop()
+
+
+def _how_to_start(settings: Settings) -> str:
+    """The command that would start a pserver; with its env file, if one lies beside ours under the usual name."""
+    launcher = Path(__file__).resolve().parents[1] / "pserver.py"
+    if launcher.is_relative_to(Path.cwd()):
+        launcher = launcher.relative_to(Path.cwd())
+    beside = settings.env_pclient.with_name(settings.env_pclient.name.replace("pclient", "pserver"))
+    env = str(beside) if beside != settings.env_pclient and beside.is_file() else "ENV_PSERVER"
+    address = f"{settings.host}:{settings.port or '(port unknown)'}"
+    return f"no pserver answers at {address}; start one: python {launcher} {env}"

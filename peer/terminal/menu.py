@@ -1,0 +1,242 @@
+"""The menu: a table of entries, and the loop that asks. Reads lines, so it works at a terminal and over a pipe alike.
+
+The heads of its replies are those of the first version of this system, and scripts look for them: see README.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from terminal import commands, model, reports, shape
+from terminal.arguments import Order
+from terminal.asking import EndOfInput
+from terminal.commands import Session
+from terminal.errors import OK, TerminalError
+from terminal.jobs import Outcome, follow
+
+_FEW = 10
+_REPLIES = {
+    "login_refused": "Invalid credentials",
+    "no_active_peer": "No active peers available to upload file to",
+    "no_such_file": "File not found",
+    "target_exists": "File already exists",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the menu."""
+
+    key: str
+    about: str
+    act: Callable[[Menu], None]
+
+
+class Menu:
+    """A conversation on one session, until the end of input."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.screen = session.screen
+        self.asker = session.asker
+        self.node = session.node
+        self._greeted = ""
+
+    def run(self) -> int:
+        """Talk until `0` or the end of input; the exit code. Ctrl-C at a prompt is for the caller."""
+        try:
+            while self._turn():
+                pass
+        except EndOfInput:
+            pass
+        return OK
+
+    def _turn(self) -> bool:
+        """One login, or one choice; False if that was the last."""
+        try:
+            status = self.node.status()
+            if not status.user:
+                return self._login()
+            if self._greeted != status.user:
+                self._greet(status)
+        except TerminalError as error:
+            self.refuse(error)
+        self.screen.choices([*((entry.key, entry.about) for entry in ENTRIES), ("0", "end (stays logged in)")])
+        choice = self.asker.line("Enter choice: ")
+        if choice == "0":
+            return False
+        entry = next((entry for entry in ENTRIES if entry.key == choice), None)
+        if entry is None:
+            self.screen.line(f"No such choice: {choice or 'nothing'}; enter one of 0 to {ENTRIES[-1].key}")
+            return True
+        try:
+            entry.act(self)
+        except TerminalError as error:
+            self.refuse(error)
+        return True
+
+    def _login(self) -> bool:
+        self._greeted = ""
+        user = self.asker.line("Enter username: ")
+        if user == "0":
+            return False
+        if not user:
+            self.screen.line("A user name has 1 to 64 letters, digits, dots, dashes or underscores; 0 ends")
+            return True
+        password = self.asker.secret("Enter password: ")
+        try:
+            found = self.node.login(user, password)
+        except TerminalError as error:
+            self.refuse(error)
+            return True
+        self.screen.line(f"Logged in as {found.user}" + (" (a new account)" if found.registered else ""))
+        self._greeted = found.user
+        self.screen.facts("this peer", reports.header(self.node.status()))
+        return True
+
+    def _greet(self, status: model.Status) -> None:
+        self.screen.line(f"Logged in as {status.user}")
+        self._greeted = status.user
+        self.screen.facts("this peer", reports.header(status))
+
+    def ask_name(self) -> str | None:
+        """A file's name; None, and a line about it, if it is empty. Ctrl-C here goes back to the menu."""
+        try:
+            name = self.asker.line("Enter file name: ")
+        except KeyboardInterrupt:
+            self.screen.end_of_prompt()
+            return None
+        if not name:
+            self.screen.line("No file name; nothing was done")
+        return name or None
+
+    def refuse(self, error: TerminalError) -> None:
+        """One line about what went wrong."""
+        self.screen.line(f"{_REPLIES.get(error.code, 'Not done')}: {error.message}")
+
+    def done(self, outcome: Outcome) -> None:
+        """The replies of a transfer, after its end: each for itself, or how many when there are many."""
+        refused = {fault.name for fault in outcome.faults if fault.code == "no_active_peer"}
+        good = [
+            result for result in outcome.results if not isinstance(result, TerminalError) and result.name not in refused
+        ]
+        if len(good) > _FEW:
+            head = "File downloaded" if isinstance(good[0], model.Downloaded) else "File uploaded"
+            self.screen.line(f"{head}: {len(good):,} files, {shape.size(sum(file.size for file in good))}")
+        else:
+            for result in good:
+                self.screen.line(_reply(result))
+        for fault in outcome.faults[:_FEW]:
+            self.refuse(fault)
+        if len(outcome.faults) > _FEW:
+            self.screen.line(f"Not done: {len(outcome.faults) - _FEW:,} more")
+        if outcome.interrupted:
+            self.screen.line("Stopped: what was verified is kept; choose the same again to resume")
+
+
+def _reply(result: model.Downloaded | model.Uploaded) -> str:
+    if isinstance(result, model.Uploaded):
+        return f"File uploaded: {result.name} ({reports.how_uploaded(result)})"
+    head = "File already exists" if result.present else "File downloaded"
+    return f"{head}: {result.path} ({reports.how_downloaded(result)})"
+
+
+def _upload(menu: Menu) -> None:
+    name = menu.ask_name()
+    if name is None:
+        return
+    # There is no shell here to do it.
+    path = os.path.abspath(os.path.expanduser(name))
+    menu.done(follow(menu.node, menu.node.upload([_utf8(path)], 1), menu.screen, "uploading", _later))
+
+
+def _download(menu: Menu) -> None:
+    name = menu.ask_name()
+    if name is None:
+        return
+    outcome = _fetch(menu, name, "")
+    versions = next((fault for fault in outcome.faults if fault.code == "ambiguous_name" and fault.ids), None)
+    if versions is None:
+        menu.done(outcome)
+        return
+    chosen = _choose(menu, name, versions.ids)
+    if chosen is not None:
+        menu.done(_fetch(menu, chosen, "" if "/" in name else name))
+
+
+def _fetch(menu: Menu, name: str, output: str) -> Outcome:
+    return follow(menu.node, menu.node.download([_utf8(name)], output), menu.screen, "downloading", _later)
+
+
+def _choose(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
+    known = {file.id: file for page in menu.node.files(name) for file in page if file.name == name}
+    menu.screen.say(f"{name} has {len(ids)} versions:")
+    rows = []
+    for place, identity in enumerate(ids, 1):
+        file = known.get(identity)
+        about = f"{shape.size(file.size)}, {shape.many(file.holders, 'holder')}, " if file else ""
+        rows.append((str(place), f"{about}id {shape.short(identity)}"))
+    menu.screen.choices(rows)
+    answer = menu.asker.line("Enter version: ")
+    if answer.isdigit() and 0 < int(answer) <= len(ids):
+        return ids[int(answer) - 1]
+    menu.screen.line("No such version; nothing was done")
+    return None
+
+
+def _logout(menu: Menu) -> None:
+    user = menu.node.logout()
+    menu.screen.line(f"Logged out {user}".rstrip())
+
+
+def _search(menu: Menu) -> None:
+    pattern = menu.asker.line("Enter part of a name: ")
+    commands.show_files(menu.screen, [file for page in menu.node.files(_utf8(pattern)) for file in page])
+
+
+def _remove(menu: Menu) -> None:
+    name = menu.ask_name()
+    if name is not None:
+        _command("remove", name)(menu)
+
+
+def _passwd(menu: Menu) -> None:
+    old, new = menu.asker.secret("Old password: "), menu.asker.secret("New password: ")
+    menu.screen.line(f"Password changed for {menu.node.change_password(old, new)}")
+
+
+def _command(command: str, *words: str) -> Callable[[Menu], None]:
+    """An entry that does what a command does."""
+
+    def act(menu: Menu) -> None:
+        order = Order("", command=command, words=list(words), yes=not menu.asker.terminal)
+        commands.run(menu.session, order)
+
+    return act
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TerminalError("bad_name", "that name is not UTF-8") from error
+    return text
+
+
+def _later(result: model.Result) -> None:
+    """The menu replies when all is over."""
+
+
+ENTRIES = (
+    Entry("1", "upload a file", _upload),
+    Entry("2", "download a file", _download),
+    Entry("3", "log out", _logout),
+    Entry("4", "files in the network", _command("files")),
+    Entry("5", "search for a file", _search),
+    Entry("6", "peers", _command("peers")),
+    Entry("7", "this peer", _command("status")),
+    Entry("8", "remove a file of mine", _remove),
+    Entry("9", "change my password", _passwd),
+)

@@ -1,0 +1,141 @@
+"""What a terminal gets to see beyond lines: bar, table, frame, drawn with rich. Imported only when there is a terminal.
+
+Texts go in as Text, never as markup: a file called `[red]x[/red]` is shown as that. They are printable already, but
+for those of a progress, which are made so here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TextIO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from common.printable import printable
+from terminal import shape
+from terminal.model import Progress
+from terminal.progress import doing, why_not
+
+_MOST_SOURCES = 4
+
+
+def console(stream: TextIO) -> Console:
+    """A console on `stream`; rich honours NO_COLOR and TERM=dumb."""
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def line(where: Console, text: str, style: str = "") -> None:
+    """One line, never broken by us; only the word before a colon has the style."""
+    shown = Text(text)
+    if style and ":" in text:
+        shown.stylize(f"bold {style}", 0, text.index(":") + 1)
+    where.print(shown, soft_wrap=True)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> RenderableType:
+    """Rows under headers."""
+    shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, expand=False)
+    for header in headers:
+        shown.add_column(
+            header, justify="right" if header in right else "left", no_wrap=header != "name", overflow="fold"
+        )
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown
+
+
+def facts(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:
+    """Words and their values in a frame."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for key, value in rows:
+        grid.add_row(Text(key), Text(value))
+    return Panel(grid, title=Text(title, "bold"), title_align="left", box=box.ROUNDED, expand=False, padding=(0, 1))
+
+
+def choices(rows: Sequence[tuple[str, str]]) -> RenderableType:
+    """The menu, as narrow as it can be: two columns where there is room."""
+    return Group(*(Text.assemble("  ", (key, "bold cyan"), f"  {about}") for key, about in rows))
+
+
+class Bar:
+    """A transfer as it goes: what and which file, bar and numbers, the peers at the other end."""
+
+    def __init__(self, verb: str, console: Console) -> None:
+        self.console = console
+        self._verb = verb
+        self._progress: Progress | None = None
+        self._live = Live(console=console, transient=True, refresh_per_second=8, get_renderable=self._picture)
+
+    def __enter__(self) -> Bar:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """The transfer stands there now; drawn at the next refresh."""
+        self._progress = progress
+
+    def _picture(self) -> RenderableType:
+        if self._progress is None:
+            return Text("")
+        rows: list[RenderableType] = [self._what(self._progress)]
+        if self._progress.total:
+            rows.append(_numbers(self._progress))
+        rows.extend(_sources(self._progress))
+        return Group(*rows)
+
+    def _what(self, progress: Progress) -> RenderableType:
+        grid = Table.grid(expand=True, padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        grid.add_column(justify="right", no_wrap=True)
+        files = (
+            f"{progress.files_done:,} of {shape.many(progress.files_total, 'file')}" if progress.files_total > 1 else ""
+        )
+        grid.add_row(Text(doing(self._verb, progress), "bold"), Text(printable(progress.name)), Text(files, "dim"))
+        return grid
+
+
+def _numbers(progress: Progress) -> RenderableType:
+    grid = Table.grid(expand=True, padding=(0, 1))
+    grid.add_column(ratio=1)
+    for _ in range(4):
+        grid.add_column(justify="right", no_wrap=True)
+    grid.add_row(
+        ProgressBar(total=progress.total, completed=min(progress.done, progress.total)),
+        Text(f"{shape.percent(progress.done, progress.total):3} %", "cyan"),
+        Text(f"{shape.size(progress.done)} of {shape.size(progress.total)}"),
+        Text(shape.rate(progress.rate), "cyan"),
+        Text(f"{shape.remaining(progress.done, progress.total, progress.rate)} left", "dim"),
+    )
+    return grid
+
+
+def _sources(progress: Progress) -> list[RenderableType]:
+    active = sorted(
+        (source for source in progress.sources if source.state == "active"), key=lambda source: -source.rate
+    )
+    rows: list[RenderableType] = []
+    if active:
+        shown = [f"{source.url} {shape.rate(source.rate)}" for source in active[:_MOST_SOURCES]]
+        more = [f"{len(active) - _MOST_SOURCES} more"] if len(active) > _MOST_SOURCES else []
+        text = f"{shape.many(len(active), 'peer')}: " + ", ".join([*shown, *more])
+        rows.append(Text(printable(text), "dim", no_wrap=True, overflow="ellipsis"))
+    rows.extend(
+        Text(printable(phrase), "yellow", no_wrap=True, overflow="ellipsis")
+        for phrase in why_not(progress)[:_MOST_SOURCES]
+    )
+    return rows

@@ -1,0 +1,183 @@
+"""What happened, as JSON objects and as lines. Pure: the screen writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from terminal import model, shape
+from terminal.progress import as_line
+
+JSONObject = dict[str, object]
+
+
+def downloaded_object(file: model.Downloaded) -> JSONObject:
+    """--json of download."""
+    return {
+        "name": file.name,
+        "id": file.id,
+        "size": file.size,
+        "path": file.path,
+        "seconds": float(file.seconds),
+        "holders": list(file.holders),
+        "resumed_bytes": file.resumed_bytes,
+        "present": file.present,
+    }
+
+
+def uploaded_object(file: model.Uploaded) -> JSONObject:
+    """--json of upload."""
+    return {"name": file.name, "id": file.id, "size": file.size, "copies": list(file.copies)}
+
+
+def listed_object(file: model.ListedFile) -> JSONObject:
+    """--json of files."""
+    return {"name": file.name, "id": file.id, "size": file.size, "holders": file.holders, "partial": file.partial}
+
+
+def peer_object(peer: model.ListedPeer) -> JSONObject:
+    """--json of peers."""
+    return {
+        "url": peer.url,
+        "user": peer.user,
+        "files": peer.files,
+        "last_seen": float(peer.last_seen),
+        "load": {
+            "uploads": peer.uploads,
+            "downloads": peer.downloads,
+            "free_bytes": peer.free_bytes,
+            "rate": float(peer.rate),
+        },
+    }
+
+
+def status_object(status: model.Status) -> JSONObject:
+    """--json of status."""
+    return {
+        "user": status.user or None,
+        "logged_in": bool(status.user),
+        "url": status.url,
+        "tracker": status.tracker,
+        "tracker_reached": status.tracker_reached,
+        "tracker_fault": status.tracker_fault or None,
+        "shared_dir": status.shared_dir,
+        "state_dir": status.state_dir,
+        "files": status.files,
+        "bytes": status.bytes,
+        "quota_used": status.quota_used,
+        "quota": status.quota,
+        "not_shared": [{"name": name, "why": why} for name, why in status.not_shared],
+        "not_shared_total": status.not_shared_total,
+        "transfers": [_transfer_object(transfer) for transfer in status.transfers],
+    }
+
+
+def _transfer_object(transfer: model.Transfer) -> JSONObject:
+    progress = transfer.progress
+    return {
+        "transfer": transfer.transfer,
+        "kind": transfer.kind,
+        "phase": progress.phase,
+        "name": progress.name,
+        "done": progress.done,
+        "total": progress.total,
+        "files_done": progress.files_done,
+        "files_total": progress.files_total,
+        "rate": float(progress.rate),
+        "holders": [
+            {
+                "url": source.url,
+                "rate": float(source.rate),
+                "bytes": source.bytes,
+                "state": source.state,
+                "why": source.why or None,
+            }
+            for source in progress.sources
+        ],
+    }
+
+
+def how_downloaded(file: model.Downloaded) -> str:
+    """What is worth telling of a download, beside where it lies."""
+    if file.present:
+        return f"{shape.size(file.size)}, the same contents lay here already"
+    parts = [f"{shape.size(file.size)} verified in {file.seconds:.1f} s"]
+    if file.seconds > 0 and file.size > file.resumed_bytes:
+        parts.append(shape.rate((file.size - file.resumed_bytes) / file.seconds))
+    if file.resumed_bytes:
+        parts.append(f"{shape.size(file.resumed_bytes)} of it from an earlier try")
+    if file.holders:
+        parts.append("from " + ", ".join(file.holders))
+    return ", ".join(parts)
+
+
+def how_uploaded(file: model.Uploaded) -> str:
+    """What is worth telling of an upload."""
+    where = "also at " + ", ".join(file.copies) if file.copies else "shared here"
+    return f"{shape.size(file.size)}, id {shape.short(file.id)}, {where}"
+
+
+def file_rows(files: Iterable[model.ListedFile]) -> list[list[str]]:
+    """Rows under FILE_HEADERS."""
+    return [
+        [shape.size(file.size), f"{file.holders:,}", f"{file.partial:,}", shape.short(file.id), file.name]
+        for file in files
+    ]
+
+
+FILE_HEADERS = ("size", "holders", "partial", "id", "name")
+FILE_NUMBERS = ("size", "holders", "partial")
+
+
+def peer_rows(peers: Iterable[model.ListedPeer]) -> list[list[str]]:
+    """Rows under PEER_HEADERS."""
+    return [
+        [
+            peer.url,
+            peer.user,
+            f"{peer.files:,}",
+            f"{peer.uploads:,}",
+            f"{peer.downloads:,}",
+            shape.rate(peer.rate),
+            shape.size(peer.free_bytes),
+            shape.ago(peer.last_seen),
+        ]
+        for peer in peers
+    ]
+
+
+PEER_HEADERS = ("address", "user", "files", "sending", "fetching", "rate", "free", "seen")
+PEER_NUMBERS = ("files", "sending", "fetching", "rate", "free", "seen")
+
+
+def header(status: model.Status) -> list[tuple[str, str]]:
+    """Who I am, which tracker, what I share."""
+    return [
+        ("user", status.user or "nobody is logged in"),
+        ("address", status.url),
+        ("tracker", status.tracker + ("" if status.tracker_reached else f" - {status.tracker_fault or 'not reached'}")),
+        ("sharing", f"{shape.many(status.files, 'file')}, {shape.size(status.bytes)}, in {status.shared_dir}"),
+    ]
+
+
+def status_rows(status: model.Status) -> list[tuple[str, str]]:
+    """All of it."""
+    rows = [
+        *header(status),
+        ("state", status.state_dir),
+        ("for others", f"{shape.size(status.quota_used)} of {shape.size(status.quota)} kept at others' request"),
+    ]
+    for place, (name, why) in enumerate(status.not_shared):
+        rows.append(("not shared" if place == 0 else "", f"{name}: {why}"))
+    if status.not_shared_total > len(status.not_shared):
+        rows.append(("", f"and {status.not_shared_total - len(status.not_shared):,} more"))
+    for place, transfer in enumerate(status.transfers):
+        rows.append(("transfers" if place == 0 else "", as_line(transfer.kind, transfer.progress)))
+        rows.extend(
+            (
+                "",
+                f"  {source.url} {source.state}, {shape.rate(source.rate)}"
+                + (f" ({source.why})" if source.why else ""),
+            )
+            for source in transfer.progress.sources
+        )
+    return rows

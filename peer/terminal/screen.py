@@ -1,0 +1,150 @@
+"""The only writer of the screen: results to stdout, all else to stderr, and never a control character of a stranger's.
+
+Three manners: for a terminal (colours, tables, bars), for a pipe or a log (plain lines), and JSON (one object a line on
+stdout).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from common.printable import printable
+from terminal.errors import TerminalError
+from terminal.progress import Nothing, PlainLines, View
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+class Screen:
+    """Two streams and the manner of writing to them."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool = False, quiet: bool = False) -> None:
+        self._out = out
+        self._err = err
+        self.as_json = as_json
+        self.quiet = quiet
+        self._live: Console | None = None
+
+    def data(self, values: Mapping[str, object]) -> None:
+        """One JSON object on stdout."""
+        # In ASCII, so that no terminal and no codec can stumble; json leaves DEL as it is.
+        text = json.dumps(values, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
+        self._out.write(text + "\n")
+        self._out.flush()
+
+    def line(self, text: str) -> None:
+        """One line of a result on stdout. Its head is never coloured: it is what scripts look for."""
+        if self._live is not None and self._out.isatty():
+            self._above_bar(text)
+            return
+        self._out.write(printable(text) + "\n")
+        self._out.flush()
+
+    def say(self, text: str) -> None:
+        """One line for the person: what happens, what to know."""
+        if self.quiet:
+            return
+        self._tell(text)
+
+    def fault(self, error: TerminalError) -> None:
+        """What went wrong, as one line, or as an object in JSON."""
+        if self.as_json:
+            values: dict[str, object] = {"code": error.code, "message": error.message, "name": error.name}
+            if error.ids:
+                values["ids"] = list(error.ids)
+            self.data({"error": values})
+            return
+        self._tell(f"error: {error.message}", style="red")
+        for identity in error.ids:
+            self._tell(f"  {identity}")
+
+    def prompt(self, text: str) -> None:
+        """Ask for an answer on the same line."""
+        self._err.write(printable(text))
+        self._err.flush()
+
+    def end_of_prompt(self) -> None:
+        """End a prompt's line that no Enter of a person ended."""
+        self._err.write("\n")
+        self._err.flush()
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+        """Rows under headers on stdout; the columns named in `right` are numbers."""
+        safe = [[printable(cell) for cell in row] for row in rows]
+        if self._out.isatty():
+            from terminal import pictures
+
+            self._show(pictures.table(headers, safe, right))
+            return
+        widths = [max(len(header), *(len(row[place]) for row in safe), 0) for place, header in enumerate(headers)]
+        for row in [list(headers), *safe]:
+            cells = [
+                cell.rjust(width) if header in right else cell.ljust(width)
+                for cell, width, header in zip(row, widths, headers, strict=True)
+            ]
+            self._out.write("  ".join(cells).rstrip() + "\n")
+        self._out.flush()
+
+    def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Words and their values on stdout, framed on a terminal; a row without a word goes on from the one before."""
+        safe = [(key, printable(value)) for key, value in rows]
+        if self._out.isatty():
+            from terminal import pictures
+
+            self._show(pictures.facts(title, safe))
+            return
+        width = max(len(key) for key, _ in safe)
+        for key, value in safe:
+            self._out.write(f"{key:{width}}  {value}".rstrip() + "\n")
+        self._out.flush()
+
+    def choices(self, rows: Sequence[tuple[str, str]]) -> None:
+        """What can be chosen, on stderr beside its prompt."""
+        if self.quiet:
+            return
+        if self._err.isatty():
+            from terminal import pictures
+
+            pictures.console(self._err).print(pictures.choices(rows))
+            return
+        for key, about in rows:
+            self._err.write(f"  {key}  {about}\n")
+        self._err.flush()
+
+    @contextmanager
+    def progress(self, verb: str) -> Iterator[View]:
+        """A view of a transfer while it lasts: a bar on a terminal, else a line now and then, or nothing."""
+        if self.as_json or self.quiet:
+            yield Nothing()
+        elif not self._err.isatty():
+            yield PlainLines(verb, self._tell)
+        else:
+            from terminal import pictures
+
+            with pictures.Bar(verb, pictures.console(self._err)) as bar:
+                self._live = bar.console
+                try:
+                    yield bar
+                finally:
+                    self._live = None
+
+    def _show(self, picture: RenderableType) -> None:
+        from terminal import pictures
+
+        pictures.console(self._out).print(picture)
+
+    def _tell(self, text: str, style: str = "") -> None:
+        if self._err.isatty():
+            self._above_bar(text, style)
+            return
+        self._err.write(printable(text) + "\n")
+        self._err.flush()
+
+    def _above_bar(self, text: str, style: str = "") -> None:
+        from terminal import pictures
+
+        pictures.line(self._live or pictures.console(self._err), printable(text), style)

@@ -1,0 +1,66 @@
+"""Numbers as people read them. Pure."""
+
+from __future__ import annotations
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_SHORT_ID = 12
+
+
+def size(count: float) -> str:
+    """Bytes in units of 1024, three digits or so: `999 B`, `1.5 MiB`, `123 GiB`."""
+    amount = max(0.0, float(count))
+    for unit in _UNITS:
+        if amount < 999.5 or unit == _UNITS[-1]:
+            break
+        amount /= 1024
+    if unit == "B":
+        return f"{amount:.0f} B"
+    return (
+        f"{amount:.2f} {unit}"
+        if amount < 9.995
+        else f"{amount:.1f} {unit}"
+        if amount < 99.95
+        else f"{amount:.0f} {unit}"
+    )
+
+
+def rate(per_second: float) -> str:
+    """Bytes per second."""
+    return f"{size(per_second)}/s"
+
+
+def percent(done: int, total: int) -> int:
+    """How much is done, 0 to 100; 100 only when all is."""
+    if total <= 0:
+        return 0
+    return min(100, 100 * done // total)
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:03`, `3:04:05`."""
+    whole = int(max(0.0, seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def remaining(done: int, total: int, per_second: float) -> str:
+    """The time that is left at this rate; `-:--` if nobody can tell."""
+    if per_second <= 0 or total <= 0:
+        return "-:--"
+    left = (total - done) / per_second
+    return duration(left + 0.5) if left < 360_000 else "-:--"
+
+
+def ago(seconds: float) -> str:
+    """`3 s ago`."""
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{duration(seconds)} ago"
+
+
+def short(identity: str) -> str:
+    """An id as tables show it."""
+    return identity[:_SHORT_ID]
+
+
+def many(count: int, word: str) -> str:
+    """`1 file`, `2,000 files`."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

@@ -1,0 +1,119 @@
+"""Messages of Control <-> the terminal's own values. The only place of the terminal that knows the messages' fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pserver_pb2 as pb
+from terminal import model
+from terminal.errors import TerminalError
+
+_PHASES = {
+    pb.Progress.PHASE_UNSPECIFIED: "preparing",
+    pb.Progress.PHASE_PREPARING: "preparing",
+    pb.Progress.PHASE_COPYING: "copying",
+    pb.Progress.PHASE_HASHING: "hashing",
+    pb.Progress.PHASE_MOVING: "moving",
+    pb.Progress.PHASE_WAITING: "waiting",
+    pb.Progress.PHASE_PUBLISHING: "publishing",
+}
+
+
+def events(message: pb.TransferEvent) -> Iterator[model.Event]:
+    """What one message tells; results come many in one."""
+    match message.WhichOneof("event"):
+        case "started":
+            yield model.Started(message.started.transfer)
+        case "progress":
+            yield progress(message.progress)
+        case "notice":
+            yield model.Notice(message.notice)
+        case "results":
+            yield from (_downloaded(item) for item in message.results.downloaded)
+            yield from (_uploaded(item) for item in message.results.uploaded)
+            yield from (fault(item) for item in message.results.faults)
+
+
+def progress(message: pb.Progress) -> model.Progress:
+    """Where a transfer stands."""
+    return model.Progress(
+        phase=_PHASES.get(message.phase, "preparing"),
+        name=message.name,
+        done=message.done,
+        total=message.total,
+        files_done=message.files_done,
+        files_total=message.files_total,
+        rate=message.rate,
+        sources=tuple(
+            model.Source(source.url, source.rate, source.bytes, source.state, source.why) for source in message.sources
+        ),
+    )
+
+
+def _downloaded(message: pb.Downloaded) -> model.Downloaded:
+    return model.Downloaded(
+        name=message.name,
+        id=message.id,
+        size=message.size,
+        path=message.path,
+        seconds=message.seconds,
+        holders=tuple(message.holders),
+        resumed_bytes=message.resumed_bytes,
+        present=message.present,
+    )
+
+
+def _uploaded(message: pb.Uploaded) -> model.Uploaded:
+    return model.Uploaded(message.name, message.id, message.size, tuple(message.copies))
+
+
+def fault(message: pb.Fault) -> TerminalError:
+    """One argument or file that failed."""
+    return TerminalError(message.code or "internal", message.message, name=message.name or None, ids=tuple(message.ids))
+
+
+def listed_file(message: pb.ListedFile) -> model.ListedFile:
+    """One version of a name."""
+    return model.ListedFile(message.name, message.id, message.size, message.holders, message.partial)
+
+
+def listed_peer(message: pb.ListedPeer) -> model.ListedPeer:
+    """A live peer."""
+    load = message.load
+    return model.ListedPeer(
+        url=message.url,
+        user=message.user,
+        files=message.files,
+        last_seen=message.last_seen,
+        uploads=load.uploads,
+        downloads=load.downloads,
+        free_bytes=load.free_bytes,
+        rate=load.rate,
+    )
+
+
+def status(message: pb.StatusReply) -> model.Status:
+    """This peer."""
+    return model.Status(
+        user=message.user,
+        url=message.url,
+        tracker=message.tracker,
+        tracker_reached=message.tracker_reached,
+        tracker_fault=message.tracker_fault,
+        shared_dir=message.shared_dir,
+        state_dir=message.state_dir,
+        files=message.files,
+        bytes=message.bytes,
+        quota_used=message.quota_used,
+        quota=message.quota,
+        not_shared=tuple((item.name, item.why) for item in message.not_shared),
+        not_shared_total=message.not_shared_total,
+        transfers=tuple(
+            model.Transfer(item.transfer, item.kind, progress(item.progress)) for item in message.transfers
+        ),
+    )
+
+
+def removed(message: pb.Removed) -> model.Removed:
+    """One's own copy that is gone."""
+    return model.Removed(message.name, message.id, message.size)
