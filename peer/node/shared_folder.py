@@ -98,6 +98,11 @@ class SharedFolder:
         with self.dot_folder as fd, storage_faults("asking for free space"):
             return self.disk.free_bytes(fd)
 
+    def forget(self, name: str) -> None:
+        """Take a file of the dot-folder away, if it is there."""
+        with self.dot_folder as dot, suppress(OSError):
+            self.disk.unlink(name, dir_fd=dot)
+
     def walk(self) -> Iterator[Found | Refused]:
         """Yield what lies in the folder; see walk.walk."""
         with self._root as fd:

@@ -1,0 +1,269 @@
+"""Unfinished files, in the shared folder's dot-folder: opened, filled, resumed, published or thrown away.
+
+A part is <id>.part, its bytes at their places, beside <id>.have, which says what it will be and which pieces it has.
+That is a hint only: whoever opens a part hashes every piece that it claims. What is odd is ignored and started afresh.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Self
+
+from node.bitmap import Bitmap
+from node.disk import storage_faults
+from node.errors import Busy, DiskFull, FileChanged, NoSuchFile, NotVerified
+from node.folders import is_absence
+from node.handles import Handle
+from node.hashing import Progress, Stop, hash_pieces, never
+from node.pieces import Manifest
+from node.shared_folder import SharedFolder
+from node.temporaries import TEMPORARY
+from node.walk import Stamp
+
+# A part that nothing was written to for so long is thrown away; seconds.
+UNUSED_MAX = 7 * 24 * 3600.0
+
+_MAGIC = b"p2p-have-v1\n"
+# Length of the manifest that follows it.
+_HEAD = struct.Struct(">I")
+# The largest manifest has 2 MiB and its bitmap 8 KiB.
+_NOTES_MAX = 3 << 20
+_PART = ".part"
+_HAVE = ".have"
+
+
+class Part:
+    """An unfinished file. Made by PartStore.open. `store` and `read` may be called from many threads.
+
+    `have` is what is verified, `resumed_bytes` what was so when it was opened.
+    """
+
+    def __init__(self, store: PartStore, manifest: Manifest, handle: Handle, notes: Handle, have: Bitmap) -> None:
+        self._store = store
+        self._disk = store.disk
+        self._handle = handle
+        self._notes = notes
+        self._lock = threading.Lock()
+        self._closed = False
+        self._bitmap_at = len(_MAGIC) + _HEAD.size + len(manifest.encode())
+        self.manifest = manifest
+        self.have = have
+        self.resumed_bytes = sum(manifest.length(piece) for piece in have.present())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def store(self, piece: int, data: Sequence[bytes | memoryview]) -> None:
+        """Write a whole piece, verified by the caller, at its place, then note that it is there.
+
+        Raises:
+            DiskFull, StorageFault: and the piece is not there.
+        """
+        with self._handle as fd, self._notes as notes, storage_faults("writing what arrived"):
+            self._disk.pwrite(fd, data, self.manifest.offset(piece))
+            with self._lock:
+                noted = self.have.copy()
+                noted.add(piece)
+                # After the bytes: a process that is killed in between fetches this piece again, no more.
+                self._disk.pwrite(notes, [bytes([noted.byte(piece // 8)])], self._bitmap_at + piece // 8)
+                self.have = noted
+
+    def read(self, piece: int, offset: int, length: int) -> bytes:
+        """Return bytes of a verified piece.
+
+        Raises:
+            NoSuchFile: if it is not here, or the part is closed; after a publication the library has the file.
+        """
+        if piece not in self.have:
+            raise NoSuchFile(f"piece {piece} is not here yet")
+        if not 0 <= offset <= offset + length <= self.manifest.length(piece):
+            raise NoSuchFile(f"piece {piece} has no such bytes")
+        with self._handle as fd, storage_faults("reading an unfinished file"):
+            data = self._disk.pread(fd, length, self.manifest.offset(piece) + offset)
+        if len(data) != length:
+            raise FileChanged("the unfinished file was cut short")
+        return data
+
+    def flush(self) -> None:
+        """Have the system begin to write, so that publishing has less to wait for."""
+        with self._handle as fd, storage_faults("writing what arrived"):
+            self._disk.start_writing(fd)
+
+    def publish(self, name: str) -> Stamp:
+        """Make the file durable and give it its name. `read` goes on until `close`.
+
+        Raises:
+            NotVerified: if a piece is missing.
+            TargetExists, DiskFull, StorageFault: and the part is kept.
+        """
+        if not self.have.whole:
+            raise NotVerified(f"{self.have.pieces - self.have.count} pieces are missing")
+        with self._handle as fd, storage_faults(f"making {name} durable"):
+            self._disk.fsync(fd)
+        stamp = self._store.folder.publish(self.manifest.id + _PART, name)
+        self._store.folder.forget(self.manifest.id + _HAVE)
+        return stamp
+
+    def discard(self) -> None:
+        """Throw the part away, and close it."""
+        self._store.folder.forget(self.manifest.id + _HAVE)
+        self._store.folder.forget(self.manifest.id + _PART)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it; what is verified stays for the next time."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._handle.close()
+        self._notes.close()
+        self._store.closed(self.manifest.id)
+
+
+class PartStore:
+    """The unfinished files of one shared folder. Each is open once at most."""
+
+    def __init__(self, folder: SharedFolder) -> None:
+        self.folder = folder
+        self.disk = folder.disk
+        self._lock = threading.Lock()
+        self._open: set[str] = set()
+
+    def open(
+        self, manifest: Manifest, *, progress: Progress | None = None, stop: Stop = never, threads: int = 1
+    ) -> Part:
+        """Open the part of these contents, or begin one. `progress` is told of the bytes that are hashed again.
+
+        Raises:
+            Busy: if it is open already.
+            DiskFull: if the rest of it has no room.
+            Interrupted: if `stop` answered true.
+        """
+        with self._lock:
+            if manifest.id in self._open:
+                raise Busy("another transfer of the same contents is under way: wait for it")
+            self._open.add(manifest.id)
+        try:
+            with storage_faults("opening an unfinished file"):
+                handle, claimed = self._open_part(manifest)
+            have = self._verify(manifest, handle, claimed, progress, stop, threads)
+            with storage_faults("opening an unfinished file"):
+                notes = self._open_notes(manifest, claimed, have)
+            return Part(self, manifest, handle, notes, have)
+        except BaseException:
+            self.closed(manifest.id)
+            raise
+
+    def manifest(self, id_: str) -> Manifest | None:
+        """Return the manifest that an unfinished file has beside it, so that nobody need be asked for it."""
+        with storage_faults("reading an unfinished file"):
+            notes = self._read_notes(id_)
+        return None if notes is None else notes[0]
+
+    def unfinished(self) -> list[str]:
+        """Return the ids of the parts that lie here."""
+        with self.folder.dot_folder as dot, storage_faults("reading unfinished files"):
+            return [entry.name.removesuffix(_PART) for entry in self.disk.scan(dot) if entry.name.endswith(_PART)]
+
+    def clean(self, now: float) -> None:
+        """Throw away what earlier processes left: temporary files, parts published or unused for long."""
+        with self.folder.dot_folder as dot, storage_faults("cleaning up unfinished files"):
+            for entry in self.disk.scan(dot):
+                with suppress(FileNotFoundError):
+                    status = self.disk.stat(entry.name, dir_fd=dot)
+                    # A second link is the name that it was published under, just before its process was killed.
+                    published = entry.name.endswith(_PART) and status.st_nlink > 1
+                    unused = entry.name.endswith((_PART, _HAVE)) and now - status.st_mtime > UNUSED_MAX
+                    if published or unused or entry.name.endswith(TEMPORARY):
+                        self.disk.unlink(entry.name, dir_fd=dot)
+
+    def closed(self, id_: str) -> None:
+        """A part may be opened again."""
+        with self._lock:
+            self._open.discard(id_)
+
+    # ---------------------------------------------------------------------------------------------------------- parts
+
+    def _open_part(self, manifest: Manifest) -> tuple[Handle, Bitmap]:
+        """Open the part's file at its full size; return which pieces it claims to have."""
+        name = manifest.id + _PART
+        with self.folder.dot_folder as dot:
+            with suppress(FileNotFoundError):
+                handle = Handle(self.disk.open(name, os.O_RDWR, dir_fd=dot))
+                with handle as fd:
+                    status = self.disk.fstat(fd)
+                    notes = self._read_notes(manifest.id)
+                    # With a second link it is a published file's: written into, that would change under its readers.
+                    if status.st_size == manifest.size and status.st_nlink == 1 and notes is not None:
+                        self._make_room(dot, fd, manifest.size - 512 * status.st_blocks, manifest.size)
+                        return handle, notes[1]
+                handle.close()
+                self.disk.unlink(name, dir_fd=dot)
+            handle = Handle(self.disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot))
+            with handle as fd:
+                try:
+                    self._make_room(dot, fd, manifest.size, manifest.size)
+                except BaseException:
+                    self.folder.forget(name)
+                    raise
+            return handle, Bitmap(manifest.pieces)
+
+    def _make_room(self, dot: int, fd: int, lacking: int, size: int) -> None:
+        free = self.disk.free_bytes(dot)
+        if lacking > free:
+            raise DiskFull(f"the disk lacks {lacking - free} bytes for it: make room and run it again to resume")
+        self.disk.allocate(fd, size)
+
+    def _verify(
+        self, manifest: Manifest, handle: Handle, claimed: Bitmap, progress: Progress | None, stop: Stop, threads: int
+    ) -> Bitmap:
+        """Return which of the claimed pieces are what they should be."""
+        pieces = list(claimed.present())
+        have = Bitmap(manifest.pieces)
+        with handle as fd:
+            digests = hash_pieces(self.disk, fd, manifest.size, pieces, progress=progress, stop=stop, threads=threads)
+        for piece, digest in zip(pieces, digests, strict=True):
+            if digest == manifest.digest(piece):
+                have.add(piece)
+        return have
+
+    def _read_notes(self, id_: str) -> tuple[Manifest, Bitmap] | None:
+        """Read what lies beside a part; None if that is not there, or odd in any way."""
+        with self.folder.dot_folder as dot:
+            try:
+                with Handle(self.disk.open(id_ + _HAVE, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dot)) as fd:
+                    data = self.disk.pread(fd, min(self.disk.fstat(fd).st_size, _NOTES_MAX), 0)
+            except OSError as error:
+                if is_absence(error):
+                    return None
+                raise
+        head = len(_MAGIC) + _HEAD.size
+        if len(data) < head or not data.startswith(_MAGIC):
+            return None
+        (length,) = _HEAD.unpack_from(data, len(_MAGIC))
+        try:
+            manifest = Manifest.decode(data[head : head + length], id_)
+            return manifest, Bitmap.from_bytes(manifest.pieces, data[head + length :])
+        except (NotVerified, ValueError):
+            return None
+
+    def _open_notes(self, manifest: Manifest, claimed: Bitmap, have: Bitmap) -> Handle:
+        encoded = manifest.encode()
+        # What is right is never truncated: a process that is killed here would lose every piece.
+        fresh = 0 if claimed.mask else os.O_CREAT | os.O_TRUNC
+        with self.folder.dot_folder as dot:
+            handle = Handle(self.disk.open(manifest.id + _HAVE, os.O_RDWR | fresh, dir_fd=dot))
+        with handle as fd:
+            if fresh:
+                self.disk.pwrite(fd, [_MAGIC, _HEAD.pack(len(encoded)), encoded, have.to_bytes()], 0)
+            elif have != claimed:
+                self.disk.pwrite(fd, [have.to_bytes()], len(_MAGIC) + _HEAD.size + len(encoded))
+        return handle

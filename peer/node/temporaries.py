@@ -1,0 +1,106 @@
+"""Whole files in the dot-folder that have no name yet: small ones that arrived, and copies of files from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+from node.copying import copy_contents
+from node.disk import storage_faults
+from node.errors import FileChanged
+from node.handles import Handle
+from node.hashing import Progress, Stop, never
+from node.shared_folder import SharedFolder
+from node.walk import Stamp
+
+# What ends so belongs to a process that runs; PartStore.clean takes the others' away.
+TEMPORARY = ".tmp"
+
+
+class Temporary:
+    """A whole file in the dot-folder that has no name yet. `with` throws it away unless it was published."""
+
+    def __init__(self, folder: SharedFolder, name: str, handle: Handle, size: int) -> None:
+        self._folder = folder
+        self.name = name
+        self.handle = handle
+        self.size = size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def publish(self, name: str) -> Stamp:
+        """Make it durable and give it its name; see SharedFolder.publish."""
+        with storage_faults(f"making {name} durable"):
+            self.sync()
+        return self._folder.publish(self.name, name)
+
+    def sync(self) -> None:
+        """Make its bytes durable. Raises OSError."""
+        disk = self._folder.disk
+        with self._folder.dot_folder as dot, Handle(disk.open(self.name, os.O_RDONLY, dir_fd=dot)) as fd:
+            disk.fsync(fd)
+
+    def discard(self) -> None:
+        """Throw it away, if it still is there."""
+        self.handle.close()
+        self._folder.forget(self.name)
+
+
+class Temporaries:
+    """Makes them. Safe to use from many threads."""
+
+    def __init__(self, folder: SharedFolder) -> None:
+        self._folder = folder
+        self._disk = folder.disk
+
+    def small(self, data: bytes | memoryview) -> Temporary:
+        """Write a whole small file, not yet durable: `durable`, then SharedFolder.publish_many."""
+        with self._temporary(len(data)) as temporary, temporary.handle as fd, storage_faults("writing what arrived"):
+            self._disk.pwrite(fd, [data], 0)
+        # Thousands of them may wait for their batch: without a descriptor each.
+        temporary.handle.close()
+        return temporary
+
+    def durable(self, temporaries: Sequence[Temporary]) -> None:
+        """Make many temporary files durable together."""
+        with self._folder.dot_folder as dot, storage_faults("making files durable"):
+            if self._disk.sync_all(dot):
+                return
+            for temporary in temporaries:
+                temporary.sync()
+
+    def copy_in(self, source: int, *, progress: Progress | None = None, stop: Stop = never) -> Temporary:
+        """Copy a file that is open into the dot-folder: by sharing its blocks, inside the kernel, or byte by byte.
+
+        Raises:
+            FileChanged: if it changed meanwhile.
+            DiskFull: if there is no room; Interrupted: if `stop` answered true.
+        """
+        with storage_faults("copying a file"):
+            before = Stamp.of(self._disk.fstat(source))
+        with self._temporary(before.size) as temporary, temporary.handle as fd:
+            copy_contents(self._disk, source, fd, before.size, progress=progress, stop=stop)
+            with storage_faults("copying a file"):
+                if Stamp.of(self._disk.fstat(source)) != before:
+                    raise FileChanged("the file was changed while it was copied: try again when it is at rest")
+        return temporary
+
+    @contextmanager
+    def _temporary(self, size: int) -> Iterator[Temporary]:
+        """Make a temporary file; thrown away if the block fails."""
+        name = secrets.token_hex(16) + TEMPORARY
+        with self._folder.dot_folder as dot, storage_faults("writing a file"):
+            handle = Handle(self._disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot))
+            temporary = Temporary(self._folder, name, handle, size)
+        try:
+            yield temporary
+        except BaseException:
+            temporary.discard()
+            raise
