@@ -178,7 +178,11 @@ def _parser(command: str) -> _Parser:
         )
     if "--output" in shape.options:
         parser.add_argument(
-            "--output", type=_output, default="", metavar="PATH", help="another name, or a path for a second copy"
+            "--output",
+            type=_output,
+            default=argparse.SUPPRESS,
+            metavar="PATH",
+            help="another name, or a path for a second copy",
         )
     if "--yes" in shape.options:
         parser.add_argument("--yes", action="store_true", help="do not ask")

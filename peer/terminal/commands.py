@@ -1,4 +1,4 @@
-"""What a person or a script can have done, one function each. Asks the pserver, reports to the screen; no gRPC, no menu."""
+"""What a person or a script can have done, one function each. Asks the pserver, reports to the screen; no gRPC here."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:
 
 
 def _sendable(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
-    """The words that are UTF-8, and a fault for each that is not: a file's name may be any bytes, a shared one's not."""
+    """The words that are UTF-8, and a fault for each that is not: a path may be any bytes, a shared name not."""
     good: list[str] = []
     faults: list[TerminalError] = []
     for word in words:
@@ -226,7 +226,7 @@ def _sendable(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
 
 
 def _output(text: str) -> str:
-    """--output as the pserver takes it: a word is another name; a path is absolute and keeps the / that means a folder."""
+    """--output as the pserver takes it: a word is a name; a path is absolute, and keeps the / that means a folder."""
     if not text or ("/" not in text and text not in {".", ".."}):
         return text
     return os.path.abspath(text) + ("/" if text.endswith(("/", "/.", "/..")) and text.strip("/") else "")

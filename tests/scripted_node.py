@@ -1,0 +1,178 @@
+"""A pserver that says what a test tells it to: a real gRPC server on a free port, a real cookie, no files behind it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+
+import pserver_pb2 as pb
+import pserver_pb2_grpc
+from common import channels, cookie, state_files
+
+ID = "ab" * 32
+
+
+def started(transfer: int = 7) -> pb.TransferEvent:
+    """The first event of a transfer."""
+    return pb.TransferEvent(started=pb.Started(transfer=transfer))
+
+
+def moving(name: str, done: int, total: int, rate: float = 1e6, **more: Any) -> pb.TransferEvent:
+    """A transfer under way."""
+    progress = pb.Progress(phase=pb.Progress.PHASE_MOVING, name=name, done=done, total=total, rate=rate, **more)
+    return pb.TransferEvent(progress=progress)
+
+
+def downloaded(name: str, path: str = "/shared/x", **more: Any) -> pb.TransferEvent:
+    """A file that came."""
+    file = pb.Downloaded(name=name, id=ID, size=3, path=path, seconds=0.5, holders=["10.0.0.1:5001"], **more)
+    return pb.TransferEvent(results=pb.Results(downloaded=[file]))
+
+
+def uploaded(name: str, *copies: str) -> pb.TransferEvent:
+    """A file that went."""
+    return pb.TransferEvent(results=pb.Results(uploaded=[pb.Uploaded(name=name, id=ID, size=3, copies=copies)]))
+
+
+def failed(code: str, name: str = "", message: str = "", ids: tuple[str, ...] = ()) -> pb.TransferEvent:
+    """A file that did not."""
+    fault = pb.Fault(code=code, name=name, message=message or f"it is {code}", ids=ids)
+    return pb.TransferEvent(results=pb.Results(faults=[fault]))
+
+
+class ScriptedNode(pserver_pb2_grpc.ControlServicer):
+    """Answers as scripted and keeps what it was asked."""
+
+    def __init__(self, state_dir: Path, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.refusals: dict[str, tuple[grpc.StatusCode, str, str]] = {}
+        self.passwords = {"ana": "secret"}
+        self.status = pb.StatusReply(
+            url="127.0.0.1:5001",
+            tracker="127.0.0.1:5000",
+            tracker_reached=True,
+            shared_dir="/shared",
+            state_dir="/state",
+        )
+        self.transfers: list[list[pb.TransferEvent]] = []
+        # Set by a test whose transfer shall not end by itself; CancelTransfer and the end of the test set it free.
+        self.holds = False
+        self.cancelled = threading.Event()
+        self.pages: list[list[pb.ListedFile]] = []
+        self.peers: list[pb.ListedPeer] = []
+        self.removal = pb.RemoveFilesReply()
+        self.lies = False
+        self._server = grpc.server(futures.ThreadPoolExecutor(4), options=channels.server_options())
+        pserver_pb2_grpc.add_ControlServicer_to_server(self, self._server)
+        address = f"127.0.0.1:{port}"
+        if credentials is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, credentials)
+        self.cookie = cookie.make_cookie(state_dir)
+        state_files.write_port(state_dir, self.port)
+        self._server.start()
+
+    def stop(self) -> None:
+        """End at once."""
+        self.cancelled.set()
+        self._server.stop(None).wait()
+
+    def asked(self, method: str) -> list[Any]:
+        """The requests of one method, in order."""
+        return [request for name, request in self.calls if name == method]
+
+    def _enter(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
+        shown = dict(context.invocation_metadata()).get(cookie.COOKIE_KEY, "")
+        if not cookie.same_cookie(str(shown), self.cookie):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no cookie")
+        self.calls.append((method, request))
+        if method in self.refusals:
+            self._refuse(context, *self.refusals[method])
+
+    def _refuse(self, context: grpc.ServicerContext, status: grpc.StatusCode, code: str, message: str) -> NoReturn:
+        if code:
+            context.set_trailing_metadata((("p2p-code", code),))
+        context.abort(status, message)
+        raise AssertionError("abort raises")
+
+    def Prove(self, request: pb.ProveRequest, context: grpc.ServicerContext) -> pb.ProveReply:
+        metadata = dict(context.invocation_metadata())
+        self.calls.append(("Prove", metadata))
+        if self.lies:
+            return pb.ProveReply(proof=bytes(32))
+        if cookie.check_challenge(str(metadata.get(cookie.CHALLENGE_KEY)), self.cookie, self.port) != request.nonce:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong challenge")
+        return pb.ProveReply(proof=cookie.proof(self.cookie, self.port, request.nonce))
+
+    def Login(self, request: pb.LoginRequest, context: grpc.ServicerContext) -> pb.LoginReply:
+        self._enter("Login", request, context)
+        known = request.user in self.passwords
+        if self.passwords.setdefault(request.user, request.password) != request.password:
+            self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "login_refused", "wrong user or password")
+        self.status.user = request.user
+        return pb.LoginReply(user=request.user, registered=not known)
+
+    def Logout(self, request: pb.LogoutRequest, context: grpc.ServicerContext) -> pb.LogoutReply:
+        self._enter("Logout", request, context)
+        user, self.status.user = self.status.user, ""
+        return pb.LogoutReply(user=user)
+
+    def ChangePassword(
+        self, request: pb.ChangePasswordRequest, context: grpc.ServicerContext
+    ) -> pb.ChangePasswordReply:
+        self._enter("ChangePassword", request, context)
+        self.passwords[self.status.user] = request.new_password
+        return pb.ChangePasswordReply(user=self.status.user)
+
+    def UploadFileRequest(self, request: pb.UploadOrder, context: grpc.ServicerContext) -> Iterator[pb.TransferEvent]:
+        self._enter("Upload", request, context)
+        yield from self._transfer()
+
+    def DownloadFileRequest(
+        self, request: pb.DownloadOrder, context: grpc.ServicerContext
+    ) -> Iterator[pb.TransferEvent]:
+        self._enter("Download", request, context)
+        yield from self._transfer()
+
+    def _transfer(self) -> Iterator[pb.TransferEvent]:
+        yield started()
+        yield from self.transfers.pop(0)
+        if self.holds:
+            self.cancelled.wait(30)
+            yield failed("interrupted", "big.iso")
+
+    def WatchTransfer(
+        self, request: pb.WatchTransferRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.TransferEvent]:
+        self._enter("Watch", request, context)
+        yield started(request.transfer)
+
+    def CancelTransfer(
+        self, request: pb.CancelTransferRequest, context: grpc.ServicerContext
+    ) -> pb.CancelTransferReply:
+        self._enter("Cancel", request, context)
+        self.cancelled.set()
+        return pb.CancelTransferReply()
+
+    def ListFiles(self, request: pb.ListFilesRequest, context: grpc.ServicerContext) -> Iterator[pb.ListFilesReply]:
+        self._enter("ListFiles", request, context)
+        for page in self.pages:
+            yield pb.ListFilesReply(files=page)
+
+    def ListPeers(self, request: pb.ListPeersRequest, context: grpc.ServicerContext) -> pb.ListPeersReply:
+        self._enter("ListPeers", request, context)
+        return pb.ListPeersReply(peers=self.peers)
+
+    def Status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusReply:
+        self._enter("Status", request, context)
+        return self.status
+
+    def RemoveFiles(self, request: pb.RemoveFilesRequest, context: grpc.ServicerContext) -> pb.RemoveFilesReply:
+        self._enter("Remove", request, context)
+        return self.removal

@@ -1,0 +1,130 @@
+"""The command line, to the letter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from terminal.arguments import COMMANDS, Order, ShowText, parse
+from terminal.errors import TerminalError
+
+Pclient = Callable[..., Any]
+LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
+
+
+@pytest.mark.parametrize(
+    ("line", "order"),
+    [
+        ("E", Order("E")),
+        ("E P", Order("E", "P")),
+        ("E P --quiet", Order("E", "P", quiet=True)),
+        ("E status", Order("E", command="status")),
+        ("E P status", Order("E", "P", "status")),
+        ("--json E P status", Order("E", "P", "status", json=True)),
+        ("E --json status", Order("E", None, "status", json=True)),
+        ("E P status --json -q", Order("E", "P", "status", json=True, quiet=True)),
+        ("E P --json download a b", Order("E", "P", "download", ["a", "b"], json=True)),
+        ("E download a --output o b", Order("E", None, "download", ["a", "b"], output="o")),
+        ("E download --output=o a", Order("E", None, "download", ["a"], output="o")),
+        ("E download -- -a --json", Order("E", None, "download", ["-a", "--json"])),
+        ("E download -- -- a", Order("E", None, "download", ["--", "a"])),
+        ("E download x -- -a", Order("E", None, "download", ["x", "-a"])),
+        ("E P -- upload -x", Order("E", "P", "upload", ["-x"])),
+        ("E upload status", Order("E", None, "upload", ["status"])),
+        ("E upload a --copies 0", Order("E", None, "upload", ["a"], copies=0)),
+        ("E login ana --password-stdin", Order("E", None, "login", ["ana"], password_stdin=True)),
+        ("E remove a --yes", Order("E", None, "remove", ["a"], yes=True)),
+        ("E files", Order("E", None, "files")),
+        ("E files *.iso", Order("E", None, "files", ["*.iso"])),
+        ("E P login P", Order("E", "P", "login", ["P"])),
+    ],
+)
+def test_what_a_command_line_means(line: str, order: Order) -> None:
+    assert parse(line.split(), "1") == order
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--json",
+        "status",
+        "E P nonsense",
+        "E --json P",
+        "E --json",
+        "E --nonsense",
+        "E status --nonsense",
+        "E status extra",
+        "E login",
+        "E login a b",
+        "E upload",
+        "E upload a --copies",
+        "E upload a --copies x",
+        "E upload a --copies -1",
+        "E download",
+        "E download a --output",
+        "E download a --out b",
+        "E files a b",
+        "E remove",
+        "E logout --yes",
+    ],
+)
+def test_what_makes_no_sense_is_bad_usage_in_one_line(line: str) -> None:
+    with pytest.raises(TerminalError) as caught:
+        parse(line.split(), "1")
+    assert caught.value.code == "bad_usage"
+    assert "\n" not in caught.value.message
+
+
+def test_an_empty_name_is_bad_usage() -> None:
+    with pytest.raises(TerminalError, match="an empty name"):
+        parse(["E", "download", ""], "1")
+
+
+def test_a_mistyped_command_is_helped() -> None:
+    with pytest.raises(TerminalError, match="did you mean upload"):
+        parse(["E", "P", "uplaod", "x"], "1")
+
+
+@pytest.mark.parametrize("line", ["--help", "-h", "E --help", "E P status --help", "upload --help"])
+def test_help_needs_no_env_file(line: str) -> None:
+    with pytest.raises(ShowText) as shown:
+        parse(line.split(), "1")
+    assert "usage" in shown.value.text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command_names_its_options(command: str) -> None:
+    with pytest.raises(ShowText) as shown:
+        parse([command, "--help"], "1")
+    assert all(option in shown.value.text for option in (*COMMANDS[command].options, "--json", command))
+
+
+def test_help_is_a_name_after_the_end_of_options() -> None:
+    assert parse(["E", "download", "--", "--help"], "1").words == ["--help"]
+
+
+def test_usage_and_env_faults_are_json_too(pclient: Pclient, tmp_path: Path) -> None:
+    bad = pclient("--json", "nonsense")
+    assert (bad.code, bad.error["code"], bad.err) == (2, "bad_usage", "")
+    launched = subprocess.run(
+        [sys.executable, LAUNCHER, "missing", "status", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (launched.returncode, launched.stderr) == (78, "")
+    assert '"bad_env"' in launched.stdout
+
+
+def test_the_version_and_help_go_to_stdout() -> None:
+    for option in ("--version", "--help"):
+        done = subprocess.run([sys.executable, LAUNCHER, option], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.strip()

@@ -1,0 +1,282 @@
+"""Commands: what they ask of the pserver, what they print, and what they exit with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import pserver_pb2 as pb
+from scripted_node import ID, ScriptedNode, downloaded, failed, moving, uploaded
+from terminal.errors import EXIT_CODES
+
+Pclient = Callable[..., Any]
+
+
+def test_login_takes_the_password_from_a_line_of_stdin(node: ScriptedNode, pclient: Pclient) -> None:
+    done = pclient("login", "ana", "--json", typed="secret\n")
+    assert (done.code, done.objects) == (0, [{"user": "ana", "registered": False}])
+    assert done.err == ""
+    assert node.asked("Login") == [pb.LoginRequest(user="ana", password="secret")]
+
+
+def test_spaces_in_a_password_count(node: ScriptedNode, pclient: Pclient) -> None:
+    assert pclient("login", "ben", "--password-stdin", "--json", typed=" a b \r\n").objects[0]["registered"] is True
+    assert node.asked("Login")[0].password == " a b "
+
+
+def test_a_wrong_password_exits_77(pclient: Pclient) -> None:
+    done = pclient("--json", "login", "ana", typed="wrong\n")
+    assert (done.code, done.error["code"]) == (77, "login_refused")
+    plain = pclient("login", "ana", typed="wrong\n")
+    assert (plain.code, plain.out, plain.err) == (77, "", "error: wrong user or password\n")
+
+
+@pytest.mark.parametrize("typed", ["", "\n", "\udcff\n"])
+def test_no_password_is_bad_usage(pclient: Pclient, typed: str) -> None:
+    assert pclient("login", "ana", "--json", typed=typed).error["code"] == "bad_usage"
+
+
+def test_logout_is_harmless_twice(node: ScriptedNode, pclient: Pclient) -> None:
+    node.status.user = "ana"
+    assert pclient("logout", "--json").objects == [{"user": "ana"}]
+    assert pclient("logout", "--json").objects == [{"user": None}]
+    assert pclient("logout").code == 0
+
+
+def test_passwd_takes_two_lines(node: ScriptedNode, pclient: Pclient) -> None:
+    node.status.user = "ana"
+    assert pclient("passwd", "--json", typed="old\nnew\n").objects == [{"user": "ana"}]
+    assert node.asked("ChangePassword") == [pb.ChangePasswordRequest(old_password="old", new_password="new")]
+    assert pclient("passwd", "--json", typed="old\n").error["code"] == "bad_usage"
+
+
+def test_upload_sends_absolute_paths_of_its_own_folder(
+    node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    node.transfers = [[uploaded("a b.txt", "10.0.0.2:5001"), uploaded("-x", "10.0.0.3:5001")]]
+    done = pclient("upload", "--copies", "2", "--json", "--", "a b.txt", "-x")
+    assert done.code == 0
+    assert node.asked("Upload") == [pb.UploadOrder(paths=[str(tmp_path / "a b.txt"), str(tmp_path / "-x")], copies=2)]
+    assert done.objects == [
+        {"name": "a b.txt", "id": ID, "size": 3, "copies": ["10.0.0.2:5001"]},
+        {"name": "-x", "id": ID, "size": 3, "copies": ["10.0.0.3:5001"]},
+    ]
+
+
+def test_upload_without_takers_exits_69_and_names_the_argument(
+    node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    node.transfers = [[failed("no_active_peer", str(tmp_path / "a.txt"), "no live peer can take it")]]
+    done = pclient("upload", "a.txt", "--json")
+    assert done.code == 69
+    assert done.error == {"code": "no_active_peer", "message": "no live peer can take it", "name": "a.txt"}
+    assert node.asked("Upload")[0].copies == 1
+
+
+def test_a_notice_is_a_line_on_stderr(node: ScriptedNode, pclient: Pclient) -> None:
+    notice = pb.TransferEvent(notice="1 of 3 copies")
+    node.transfers = [[notice, uploaded("a", "h:1")], [notice, uploaded("a", "h:1")]]
+    done = pclient("upload", "a", "--json")
+    assert (done.code, done.err, len(done.objects)) == (0, "1 of 3 copies\n", 1)
+    assert pclient("upload", "a", "--quiet").err == ""
+
+
+def test_download_gives_numbers_as_numbers_and_the_path(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[moving("x", 1, 3), downloaded("x", "/shared/x", resumed_bytes=2)]]
+    done = pclient("download", "x", "--json")
+    assert (done.code, done.err) == (0, "")
+    [found] = done.objects
+    assert found == {
+        "name": "x",
+        "id": ID,
+        "size": 3,
+        "path": "/shared/x",
+        "seconds": 0.5,
+        "holders": ["10.0.0.1:5001"],
+        "resumed_bytes": 2,
+        "present": False,
+    }
+    assert isinstance(found["seconds"], float)
+
+
+def test_download_for_people_prints_just_the_path_on_stdout(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[downloaded("x", "/shared/x")]]
+    done = pclient("download", "x")
+    assert done.out == "/shared/x\n"
+    assert "verified" in done.err
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("other.txt", "other.txt"),
+        ("sub/x", "{here}/sub/x"),
+        ("./x", "{here}/x"),
+        ("out/", "{here}/out/"),
+        (".", "{here}"),
+        ("/", "/"),
+        ("/abs/x", "/abs/x"),
+    ],
+)
+def test_output_is_a_word_or_an_absolute_path(
+    node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, sent: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    node.transfers = [[downloaded("x")]]
+    assert pclient("download", "x", "--output", given).code == 0
+    assert node.asked("Download") == [pb.DownloadOrder(names=["x"], output=sent.format(here=tmp_path))]
+
+
+def test_all_arguments_are_tried_and_the_first_ones_failure_is_the_exit_code(
+    node: ScriptedNode, pclient: Pclient
+) -> None:
+    node.transfers = [[failed("target_exists", "c"), downloaded("b"), failed("no_such_file", "a")]]
+    done = pclient("download", "a", "b", "c", "--json")
+    assert done.code == 66
+    assert [each.get("name") or each["error"]["name"] for each in done.objects] == ["c", "b", "a"]
+
+
+def test_a_failure_below_a_folder_counts_as_the_folders(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[failed("disk_full", "z"), failed("not_verified", "folder/x")]]
+    assert pclient("download", "folder/", "z", "--json").code == 76
+
+
+def test_an_ambiguous_name_exits_2_with_the_ids(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[failed("ambiguous_name", "x", ids=(ID, "cd" * 32))]] * 2
+    done = pclient("download", "x", "--json")
+    assert (done.code, done.error["ids"]) == (2, [ID, "cd" * 32])
+    assert ID in pclient("download", "x").err
+
+
+def test_words_that_are_not_utf8_are_refused_and_the_others_tried(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[downloaded("b")]]
+    done = pclient("download", "a\udcff", "b", "--json")
+    assert done.code == 2
+    assert done.objects[0]["error"]["code"] == "bad_name"
+    assert node.asked("Download")[0].names == ["b"]
+    assert pclient("upload", os.fsdecode(b"\xff"), "--json").error["code"] == "bad_name"
+
+
+def test_files_lists_every_page(node: ScriptedNode, pclient: Pclient) -> None:
+    node.pages = [
+        [pb.ListedFile(name="a", id=ID, size=1536, holders=2, partial=1)],
+        [pb.ListedFile(name="b", id=ID, size=1, holders=1)],
+    ]
+    done = pclient("files", "*a*", "--json")
+    assert done.objects[0] == {"name": "a", "id": ID, "size": 1536, "holders": 2, "partial": 1}
+    assert len(done.objects) == 2
+    assert node.asked("ListFiles")[0].match == "*a*"
+    table = pclient("files").out.splitlines()
+    assert table[0].split() == ["size", "holders", "partial", "id", "name"]
+    assert table[1].split() == ["1.50", "KiB", "2", "1", ID[:12], "a"]
+
+
+def test_an_empty_network_is_no_failure(pclient: Pclient) -> None:
+    done = pclient("files")
+    assert (done.code, done.out) == (0, "")
+    assert pclient("peers", "--json").out == ""
+
+
+def test_peers(node: ScriptedNode, pclient: Pclient) -> None:
+    load = pb.Load(uploads=1, downloads=2, free_bytes=3, rate=4.5)
+    node.peers = [pb.ListedPeer(url="h:1", user="ana", files=5, last_seen=0.5, load=load)]
+    assert pclient("peers", "--json").objects == [
+        {
+            "url": "h:1",
+            "user": "ana",
+            "files": 5,
+            "last_seen": 0.5,
+            "load": {"uploads": 1, "downloads": 2, "free_bytes": 3, "rate": 4.5},
+        }
+    ]
+    assert "ana" in pclient("peers").out
+
+
+def test_status_says_who_and_what_and_why_not(node: ScriptedNode, pclient: Pclient) -> None:
+    logged_out = pclient("status", "--json").objects[0]
+    assert (logged_out["user"], logged_out["logged_in"]) == (None, False)
+    node.status.user = "ana"
+    node.status.files = 2
+    node.status.not_shared.add(name=".hidden", why="begins with a dot")
+    source = pb.Source(url="h:2", rate=2.5, bytes=10, state="dropped", why="sent a wrong piece")
+    progress = moving("big", 10, 100, sources=[source]).progress
+    node.status.transfers.add(transfer=3, kind="download", progress=progress)
+    found = pclient("status", "--json").objects[0]
+    assert found["user"] == "ana"
+    assert found["not_shared"] == [{"name": ".hidden", "why": "begins with a dot"}]
+    assert found["transfers"] == [
+        {
+            "transfer": 3,
+            "kind": "download",
+            "phase": "moving",
+            "name": "big",
+            "done": 10,
+            "total": 100,
+            "files_done": 0,
+            "files_total": 0,
+            "rate": 1e6,
+            "holders": [{"url": "h:2", "rate": 2.5, "bytes": 10, "state": "dropped", "why": "sent a wrong piece"}],
+        }
+    ]
+    assert {"url", "tracker", "shared_dir", "state_dir", "files", "bytes", "quota", "quota_used"} <= found.keys()
+    text = pclient("status").out
+    assert ".hidden: begins with a dot" in text
+    assert "h:2 dropped" in text
+
+
+def test_remove_wants_yes_where_nobody_can_be_asked(node: ScriptedNode, pclient: Pclient) -> None:
+    done = pclient("remove", "x", "--json")
+    assert (done.code, done.error["code"]) == (2, "bad_usage")
+    assert "--yes" in done.error["message"]
+    assert node.asked("Remove") == []
+
+
+def test_remove_with_yes(node: ScriptedNode, pclient: Pclient) -> None:
+    node.removal = pb.RemoveFilesReply(
+        removed=[pb.Removed(name="x", id=ID, size=3)],
+        faults=[pb.Fault(code="no_such_file", name="y", message="no y here")],
+    )
+    done = pclient("remove", "x", "y", "--yes", "--json")
+    assert done.code == 66
+    assert done.objects[0] == {"name": "x", "id": ID, "size": 3, "removed": True}
+    assert done.error["name"] == "y"
+
+
+@pytest.mark.parametrize(("code", "exit_code"), sorted(EXIT_CODES.items()))
+def test_each_code_of_a_transfer_has_its_exit_code(
+    node: ScriptedNode, pclient: Pclient, code: str, exit_code: int
+) -> None:
+    node.transfers = [[failed(code, "x")]]
+    done = pclient("download", "x", "--json")
+    assert (done.code, done.error["code"]) == (exit_code, code)
+
+
+@pytest.mark.parametrize(("code", "exit_code"), sorted(EXIT_CODES.items()))
+def test_each_code_of_a_refused_call_has_its_exit_code(
+    node: ScriptedNode, pclient: Pclient, code: str, exit_code: int
+) -> None:
+    node.refusals["ListPeers"] = (grpc.StatusCode.FAILED_PRECONDITION, code, f"it is {code}")
+    done = pclient("peers", "--json")
+    assert (done.code, done.error["code"], done.error["message"]) == (exit_code, code, f"it is {code}")
+
+
+def test_an_unknown_failure_shows_nothing_of_its_inside(node: ScriptedNode, pclient: Pclient) -> None:
+    node.refusals["ListPeers"] = (grpc.StatusCode.UNKNOWN, "", "Unexpected <class KeyError>: 'x'")
+    done = pclient("peers")
+    assert (done.code, done.out) == (1, "")
+    assert "KeyError" not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_pserver_that_dies_in_a_transfer_is_an_interruption(node: ScriptedNode, pclient: Pclient) -> None:
+    node.refusals["Download"] = (grpc.StatusCode.UNAVAILABLE, "", "Socket closed")
+    done = pclient("download", "x", "--json")
+    assert (done.code, done.error["code"]) == (75, "interrupted")
+    assert "resume" in done.error["message"]

@@ -1,0 +1,57 @@
+"""Two env files, one value; all their faults at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.env_file import EnvFault
+from terminal.settings import read_settings
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_least_that_is_needed(tmp_path: Path) -> None:
+    own = write(tmp_path, "own", "PSERVER_URL=127.0.0.1\nPSERVER_PORT=5001\n")
+    found = read_settings(own, None, {"XDG_STATE_HOME": "/xdg"}, tmp_path)
+    assert (found.host, found.port, found.tls_ca, found.env_pserver) == ("127.0.0.1", 5001, None, None)
+    assert found.state_dir == Path("/xdg/p2p/peer-5001")
+
+
+def test_its_own_state_dir_comes_first_then_the_pservers(tmp_path: Path) -> None:
+    other = write(tmp_path, "other", "PSERVER_PORT=5001\nSTATE_DIR=theirs\nQUOTA=nonsense\nUNKNOWN=1\n")
+    own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSERVER_PORT=5001\nSTATE_DIR=mine\n")
+    assert read_settings(own, other).state_dir == tmp_path / "mine"
+    own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSERVER_PORT=0\n")
+    found = read_settings(own, other)
+    assert (found.state_dir, found.port, found.env_pserver) == (tmp_path / "theirs", 5001, Path(other))
+
+
+def test_port_0_needs_a_state_dir(tmp_path: Path) -> None:
+    own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSERVER_PORT=0\n")
+    with pytest.raises(EnvFault, match="STATE_DIR: missing"):
+        read_settings(own, None)
+
+
+def test_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
+    own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSRVER_PORT=1\nQUOTA=5\n")
+    other = write(tmp_path, "other", "PSERVER_PORT=99999\n")
+    with pytest.raises(EnvFault) as caught:
+        read_settings(own, other)
+    text = str(caught.value)
+    assert "PSERVER_PORT: missing" in text
+    assert "PSRVER_PORT: '1': unknown key; the nearest known one is PSERVER_PORT" in text
+    assert "QUOTA: '5': unknown key" in text
+    assert "'99999' should be a port" in text
+
+
+def test_two_files_of_different_peers_are_noticed(tmp_path: Path) -> None:
+    own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSERVER_PORT=5001\n")
+    other = write(tmp_path, "other", "PSERVER_PORT=5002\n")
+    with pytest.raises(EnvFault, match="should be the same as in"):
+        read_settings(own, other)
