@@ -11,6 +11,7 @@ import pytest
 
 import pserver_pb2 as pb
 from programs import PCLIENT, TOP, write_env
+from tracker.routes import ROUTES
 
 # Contract: exit status by code.
 EXITS = {
@@ -59,6 +60,14 @@ def test_every_rpc_is_in_the_table_of_rpcs(readme: str) -> None:
     for service in pb.DESCRIPTOR.services_by_name.values():
         for method in service.methods:
             assert f"`{method.name}`" in text, method.full_name
+
+
+def test_every_route_is_in_the_table_and_shown_with_curl(readme: str) -> None:
+    text = section(readme, "The tracker's routes")
+    listed = re.findall(r"(?m)^\| `([A-Z]+) (/[a-z./]*)` \|", text)
+    assert set(listed) == {(route.method, route.path) for route in ROUTES}
+    shown = set(re.findall(r'(?m)^    curl .*\$T(/[a-z./]*)"?(?:\?|$)', text))
+    assert shown == {route.path for route in ROUTES} - {"/"}
 
 
 def test_every_command_and_global_option_is_described(readme: str, tmp_path: Path) -> None:
