@@ -1,0 +1,164 @@
+"""Programs are killed, frozen and restarted in the middle of a transfer; the bytes on disk are right in the end."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from system.cluster import Cluster, Peer
+from system.payload import digest, make_file
+from waiting import eventually
+
+MIB = 1 << 20
+SIZE = 48 * MIB
+# Slow enough that something can happen at 40 %, fast enough for a quick test.
+LIMIT = "16M"
+
+
+@pytest.fixture
+def ana(cluster: Cluster, rng: random.Random) -> Peer:
+    """A peer that has film.bin and gives it slowly."""
+    peer = cluster.peer("ana", UPLOAD_LIMIT=LIMIT)
+    make_file(peer.home / "film.bin", SIZE, rng)
+    assert peer.pclient("upload", "film.bin", "--copies", "0").code == 0
+    return peer
+
+
+@pytest.fixture
+def second_holder(cluster: Cluster, ana: Peer) -> Peer:
+    """Another that has it."""
+    peer = cluster.peer("second", UPLOAD_LIMIT=LIMIT)
+    assert peer.pclient("download", "film.bin").code == 0
+    return peer
+
+
+def assert_whole(peer: Peer, ana: Peer) -> None:
+    """`peer` has what `ana` has."""
+    assert digest(peer.shared / "film.bin") == digest(ana.home / "film.bin")
+
+
+def test_a_downloader_killed_half_way_resumes_with_what_it_has(cluster: Cluster, ana: Peer) -> None:
+    ben = cluster.peer("ben")
+    job = ben.begin("download", "film.bin")
+    ben.at_progress(0.5, ben.kill)
+    failed = job.wait()
+    assert failed.code in {69, 75}, failed
+    assert not (ben.shared / "film.bin").exists()
+
+    ben.start()
+    got = ben.pclient("download", "film.bin").one
+
+    assert got["resumed_bytes"] >= 0.5 * SIZE - 9 * MIB
+    assert_whole(ben, ana)
+
+
+def test_a_killed_holder_is_replaced_by_another(cluster: Cluster, ana: Peer, second_holder: Peer) -> None:
+    ben = cluster.peer("ben")
+    job = ben.begin("download", "film.bin")
+    ben.at_progress(0.4, second_holder.kill)
+    assert job.wait().code == 0
+    assert_whole(ben, ana)
+
+
+def test_a_frozen_holder_is_noticed_and_replaced(cluster: Cluster, ana: Peer, second_holder: Peer) -> None:
+    ben = cluster.peer("ben")
+    job = ben.begin("download", "film.bin")
+    ben.at_progress(0.4, second_holder.freeze)
+    frozen = time.monotonic()
+    result = job.wait()
+    seconds = time.monotonic() - frozen
+    second_holder.thaw()
+    assert result.code == 0, result
+    assert_whole(ben, ana)
+    assert seconds < 6 + SIZE / (16 * MIB) + 2
+
+
+def test_the_only_holder_frozen_then_thawed_ends_well(cluster: Cluster, ana: Peer) -> None:
+    ben = cluster.peer("ben")
+    job = ben.begin("download", "film.bin")
+    ben.at_progress(0.4, ana.freeze)
+    before = ben.progress()
+    eventually(lambda: ben.status().transfers[0].progress.rate < MIB, 20)
+    ana.thaw()
+    result = job.wait()
+    assert before < 1.0
+    assert result.code == 0, result
+    assert_whole(ben, ana)
+
+
+def test_a_receiver_killed_half_way_leaves_nothing_half_published(cluster: Cluster, ana: Peer) -> None:
+    ben = cluster.peer("ben")
+    job = ana.begin("upload", "film.bin")
+    eventually(lambda: ana.progress("upload") >= 0.4, 30, every=0.005)
+    ben.kill()
+    failed = job.wait()
+    assert failed.code == 69, failed
+    assert not (ben.shared / "film.bin").exists()
+
+    ben.start()
+    sent = eventually(lambda: [each for each in [ana.pclient("upload", "film.bin")] if each.code == 0], 40)[0]
+    assert sent.one["copies"] == [ben.url]
+    assert_whole(ben, ana)
+
+
+def test_a_killed_tracker_stops_no_transfer(cluster: Cluster, ana: Peer) -> None:
+    ben = cluster.peer("ben")
+    job = ben.begin("download", "film.bin")
+    ben.at_progress(0.3, cluster.tracker.kill)
+    cluster.tracker.start()
+    assert job.wait().code == 0
+    assert_whole(ben, ana)
+    eventually(lambda: [each["holders"] for each in ben.pclient("files").objects] == [2], 15)
+
+
+def test_a_dead_terminal_does_not_cancel(cluster: Cluster, ana: Peer) -> None:
+    ben = cluster.peer("ben")
+    job = ben.begin("download", "film.bin")
+    ben.at_progress(0.2, job.process.kill)
+    job.process.communicate()
+    eventually(lambda: (ben.shared / "film.bin").exists(), 30)
+    assert_whole(ben, ana)
+
+
+def test_ctrl_c_cancels_keeps_and_says_how_to_resume(cluster: Cluster, ana: Peer) -> None:
+    ben = cluster.peer("ben")
+    job = ben.begin("download", "film.bin")
+    ben.at_progress(0.4, lambda: job.process.send_signal(signal.SIGINT))
+    stopped = job.wait()
+    assert stopped.code == 130, stopped
+    assert "again" in stopped.stderr or "resume" in stopped.stderr, stopped
+    eventually(lambda: not ben.status().transfers)
+    assert not (ben.shared / "film.bin").exists()
+    assert ben.pclient("download", "film.bin").one["resumed_bytes"] >= 0.4 * SIZE - 9 * MIB
+    assert_whole(ben, ana)
+
+
+def test_sigterm_in_the_middle_is_a_clean_end(cluster: Cluster, ana: Peer) -> None:
+    ben = cluster.peer("ben")
+    job = ben.begin("download", "film.bin")
+    eventually(lambda: ben.progress() >= 0.3, 30, every=0.005)
+    began = time.monotonic()
+    assert ana.terminate() == 0
+    assert time.monotonic() - began < 4
+    began = time.monotonic()
+    assert ben.terminate() == 0
+    assert time.monotonic() - began < 4
+    assert job.wait().code in {69, 75}
+    for peer in (ana, ben):
+        assert not (peer.state / "cookie").exists()
+        assert not (peer.state / "port").exists()
+    ana.start()
+    ben.start()
+    assert ben.insist("download", "film.bin")["resumed_bytes"] > 0
+    assert_whole(ben, ana)
+
+
+@pytest.mark.tls
+def test_everything_goes_over_tls(cluster: Cluster, ana: Peer, rng: random.Random) -> None:
+    ben = cluster.peer("ben")
+    got = ben.pclient("download", "film.bin").one
+    assert got["holders"] == [ana.url]
+    make_file(ben.home / "back.bin", 3 * MIB, rng)
+    assert ben.pclient("upload", "back.bin").one["copies"] == [ana.url]
+    assert digest(ana.shared / "back.bin") == digest(ben.home / "back.bin")
