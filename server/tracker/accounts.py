@@ -1,0 +1,121 @@
+"""Users and login sessions, in SQLite: what must outlive a restart. Passwords only as hashes, tokens only as digests."""
+
+import hashlib
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+from tracker.model import Session
+from tracker.tickets import derive_key
+
+# A session that nobody used for so long has ended.
+IDLE = 30 * 86400.0
+# How old the stored time of last use may grow: a write per session and hour, not per ping.
+SEEN_GRAIN = 3600.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS users (name TEXT PRIMARY KEY, password TEXT NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sessions (
+    token_digest TEXT PRIMARY KEY, peer_id TEXT NOT NULL UNIQUE, user TEXT NOT NULL REFERENCES users(name),
+    url TEXT NOT NULL, loopback INTEGER NOT NULL, since REAL NOT NULL, seen REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+def digest_of(token: str) -> str:
+    """What is kept of a token. A token is 256 random bits: a fast digest is enough."""
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+
+
+class Accounts:
+    """Every session is also in memory: a request with a token costs no query."""
+
+    def __init__(self, path: Path, master: bytes, now: float) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.close(descriptor)
+        self._master = master
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;" + _SCHEMA)
+        self._db.execute("DELETE FROM sessions WHERE seen < ?", (now - IDLE,))
+        self._by_token: dict[str, Session] = {}
+        self._by_url: dict[str, set[Session]] = {}
+        self._by_user: dict[str, set[Session]] = {}
+        self._seen: dict[str, float] = {}
+        rows = self._db.execute("SELECT token_digest, peer_id, user, url, loopback, since, seen FROM sessions")
+        for token_digest, peer_id, user, url, loopback, since, seen in rows:
+            self._keep(self._session(token_digest, peer_id, user, url, bool(loopback), since), seen)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def password_of(self, user: str) -> str | None:
+        """The stored hash; None for an unknown user."""
+        with self._lock:
+            row = self._db.execute("SELECT password FROM users WHERE name = ?", (user,)).fetchone()
+        return str(row[0]) if row else None
+
+    def register(self, user: str, password_hash: str, now: float) -> bool:
+        """Make the account; False if somebody else just did."""
+        with self._lock:
+            done = self._db.execute("INSERT OR IGNORE INTO users VALUES (?, ?, ?)", (user, password_hash, now))
+            return done.rowcount == 1
+
+    def set_password(self, user: str, password_hash: str) -> None:
+        with self._lock:
+            self._db.execute("UPDATE users SET password = ? WHERE name = ?", (password_hash, user))
+
+    def open_session(self, token: str, peer_id: str, user: str, url: str, loopback: bool, now: float) -> Session:
+        session = self._session(digest_of(token), peer_id, user, url, loopback, now)
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (session.token_digest, peer_id, user, url, int(loopback), now, now),
+            )
+            self._keep(session, now)
+        return session
+
+    def end_session(self, session: Session) -> None:
+        with self._lock:
+            self._db.execute("DELETE FROM sessions WHERE token_digest = ?", (session.token_digest,))
+            self._by_token.pop(session.token_digest, None)
+            for among, key in ((self._by_url, session.url), (self._by_user, session.user)):
+                among.get(key, set()).discard(session)
+                if not among.get(key):
+                    among.pop(key, None)
+            self._seen.pop(session.token_digest, None)
+
+    def session_of(self, token: str, now: float) -> Session | None:
+        """The session that the token opens, if it has not ended."""
+        session = self._by_token.get(digest_of(token))
+        if session is None:
+            return None
+        seen = self._seen.get(session.token_digest, 0.0)
+        if now - seen > SEEN_GRAIN:
+            if now - seen > IDLE:
+                self.end_session(session)
+                return None
+            with self._lock:
+                self._seen[session.token_digest] = now
+                self._db.execute("UPDATE sessions SET seen = ? WHERE token_digest = ?", (now, session.token_digest))
+        return session
+
+    def sessions_at(self, url: str) -> list[Session]:
+        with self._lock:
+            return list(self._by_url.get(url, ()))
+
+    def sessions_of(self, user: str) -> list[Session]:
+        with self._lock:
+            return list(self._by_user.get(user, ()))
+
+    def _session(self, digest: str, peer_id: str, user: str, url: str, loopback: bool, since: float) -> Session:
+        key = derive_key(self._master, peer_id, digest)
+        return Session(peer_id, user, url, loopback, digest, key, since)
+
+    def _keep(self, session: Session, seen: float) -> None:
+        self._by_token[session.token_digest] = session
+        self._by_url.setdefault(session.url, set()).add(session)
+        self._by_user.setdefault(session.user, set()).add(session)
+        self._seen[session.token_digest] = seen

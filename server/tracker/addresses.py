@@ -1,0 +1,109 @@
+"""The only judge of addresses: what may be announced, and who asks from the tracker's own machine. Never dials one."""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable
+
+from tracker.errors import BadRequest
+from tracker.names import printable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolver = Callable[[str], set[str]]
+
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
+_WANTED = "send host:port, the host an IPv4 address, an IPv6 address in [] or a host name, the port 1 to 65535"
+
+
+def split_url(url: str) -> tuple[str, int]:
+    """host and port of an announced address, the host without brackets.
+
+    Raises:
+        BadRequest: it is not host:port and nothing else.
+    """
+    host, colon, port = url.rpartition(":")
+    if len(url) > 300 or not colon or not re.fullmatch(r"[1-9][0-9]{0,4}", port, re.ASCII) or int(port) > 65535:
+        raise BadRequest(f"url {printable(url)} is no address: {_WANTED}")
+    if host.startswith("[") and host.endswith("]"):
+        if _literal(host[1:-1], 6):
+            return host[1:-1], int(port)
+    elif _literal(host, 4) or (_HOST.fullmatch(host) and len(host) <= 253 and not _numeric(host)):
+        return host, int(port)
+    raise BadRequest(f"url {printable(url)} is no address: {_WANTED}")
+
+
+def resolve(host: str) -> set[str]:
+    """Addresses of a host; none if it has none."""
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return set()
+
+
+def normal(address: str) -> Address | None:
+    """The address without zone, an IPv4 one out of its IPv6 wrapping; None for what is none."""
+    try:
+        parsed = ipaddress.ip_address(address.split("%", 1)[0])
+    except ValueError:
+        return None
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
+
+
+class Addresses:
+    """Judges announced addresses against where requests come from."""
+
+    def __init__(self, check: bool = True, resolver: Resolver = resolve) -> None:
+        self._check = check
+        self._resolve = resolver
+
+    def judge(self, url: str, source: str) -> bool:
+        """Whether the announced address leads back to the machine that dials it (a loopback address).
+
+        Raises:
+            BadRequest: not an address that others could dial, or not where the request comes from.
+        """
+        host, _ = split_url(url)
+        found = {address for address in map(normal, self._resolve(host)) if address is not None}
+        for address in found:
+            if address.is_unspecified or address.is_multicast:
+                raise BadRequest(f"url {printable(url)}: others cannot dial {address}; announce this machine's address")
+        if self._check and not self._leads_back(found, source):
+            raise BadRequest(
+                f"url {printable(url)} does not lead to {source}, where this request comes from: announce the address by "
+                "which the tracker sees this machine (or set ADVERTISE_CHECK=false at the tracker)"
+            )
+        return any(address.is_loopback for address in found)
+
+    def _leads_back(self, found: set[Address], source: str) -> bool:
+        if normal(source) in found:
+            return True
+        # On the tracker's own machine one address is as good as another.
+        return self.own(source) and any(self.own(str(address)) for address in found)
+
+    @staticmethod
+    def own(source: str) -> bool:
+        """Whether an address belongs to the tracker's own machine: only those can be bound here."""
+        address = normal(source)
+        if address is None:
+            return False
+        if address.is_loopback:
+            return True
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.bind((str(address), 0))
+        except OSError:
+            return False
+        return not address.is_unspecified
+
+
+def _literal(host: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == version and "%" not in host
+    except ValueError:
+        return False
+
+
+def _numeric(host: str) -> bool:
+    # "127.1" or "0x7f.1" are addresses to a resolver and names to a reader.
+    return re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", host.rstrip(".").rpartition(".")[2]) is not None

@@ -1,0 +1,222 @@
+"""The shapes of requests and answers: what is checked, and what the OpenAPI document is made from. No rules beyond shape."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from typing_extensions import TypedDict
+
+FILES_AT_ONCE = 5000
+NAMES_AT_ONCE = 1000
+COPIES = 30
+PAGE = 500
+PAGE_MAX = 1000
+
+# Strict: a number in quotes is no number. Unknown keys are refused. NaN and infinity are no numbers.
+_REQUEST = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+LARGEST = 2**63 - 1
+
+
+def _password(value: str) -> str:
+    if len(value.encode()) > 1024:
+        raise ValueError("is over 1024 bytes")
+    return value
+
+
+Id = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="64 lower-case hex digits")]
+Opaque = Annotated[str, Field(max_length=64)]
+User = Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,64}$")]
+Password = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_password)]
+Url = Annotated[str, Field(max_length=300, description="host:port")]
+# Judged in full by tracker.names; longer ones need no judge.
+Name = Annotated[str, Field(max_length=4000)]
+Size = Annotated[int, Field(ge=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class Request(BaseModel):
+    model_config = _REQUEST
+
+
+class Login(Request):
+    username: User
+    password: Password
+    url: Url
+
+
+class Logout(Request):
+    """Nothing needs to be sent."""
+
+
+class ChangePassword(Request):
+    old: Password
+    new: Password
+
+
+class PingLoad(Request):
+    uploads: Count = 0
+    downloads: Count = 0
+    free_bytes: Size = 0
+    rate: Annotated[float, Field(ge=0, le=1e18)] = 0.0
+
+
+class Ping(Request):
+    epoch: Opaque
+    index_version: Opaque
+    load: PingLoad | None = None
+
+
+# Dicts rather than models: lists of them are long, and this halves the time to check one.
+class IndexFile(TypedDict):
+    __pydantic_config__ = _REQUEST  # type: ignore[misc]
+    name: Name
+    id: Id
+    size: Size
+    complete: bool
+
+
+class NamedId(TypedDict):
+    __pydantic_config__ = _REQUEST  # type: ignore[misc]
+    name: Name
+    id: Id
+
+
+class SizedFile(TypedDict):
+    __pydantic_config__ = _REQUEST  # type: ignore[misc]
+    name: Name
+    id: Id
+    size: Size
+
+
+class PutIndex(Request):
+    version: Opaque
+    files: Annotated[list[IndexFile], Field(max_length=FILES_AT_ONCE)]
+
+
+class PatchIndex(Request):
+    base_version: Opaque
+    version: Opaque
+    add: Annotated[list[IndexFile], Field(max_length=FILES_AT_ONCE)] = []
+    remove: Annotated[list[NamedId], Field(max_length=FILES_AT_ONCE)] = []
+
+
+class QueryNames(Request):
+    names: Annotated[list[Name], Field(min_length=1, max_length=NAMES_AT_ONCE)]
+
+
+class QueryIds(Request):
+    ids: Annotated[list[Id], Field(min_length=1, max_length=NAMES_AT_ONCE)]
+
+
+class Upload(Request):
+    files: Annotated[list[SizedFile], Field(min_length=1, max_length=FILES_AT_ONCE)]
+    copies: Annotated[int, Field(ge=1, le=COPIES)] = 1
+
+
+class Report(Request):
+    id: Id
+    url: Url
+    reason: Annotated[str, Field(max_length=500)]
+
+
+QUERY: TypeAdapter[QueryNames | QueryIds] = TypeAdapter(QueryNames | QueryIds)
+
+
+class Answer(BaseModel):
+    """What every answer has."""
+
+    model_config = ConfigDict(extra="forbid")
+    status: int
+    message: str
+
+
+class Refusal(Answer):
+    code: str
+
+
+class LoggedIn(Answer):
+    token: str
+    epoch: str
+    peer_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    ping_interval: float
+    server_time: float
+    ticket_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    user: str
+
+
+class Pinged(Answer):
+    epoch: str
+    send_index: bool
+    recheck: list[Id]
+    server_time: float
+
+
+class HolderOut(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    url: str
+    ticket: str
+    complete: bool
+    why: str
+
+
+class VersionOut(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    id: Id
+    size: int
+    holders: Annotated[list[HolderOut], Field(max_length=30)]
+
+
+class Found(Answer):
+    files: list[VersionOut]
+
+
+class TargetOut(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    id: Id
+    url: str
+    ticket: str
+    why: str
+
+
+class Targets(Answer):
+    targets: list[TargetOut]
+
+
+class ListedOut(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    id: Id
+    size: int
+    holders: int
+    partial: int
+
+
+class Page(Answer):
+    files: list[ListedOut]
+    next: str | None
+
+
+class LoadOut(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    uploads: int
+    downloads: int
+    free_bytes: int
+    rate: float
+
+
+class PeerOut(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    url: str
+    user: str
+    files: int
+    last_seen: float
+    load: LoadOut
+
+
+class Peers(Answer):
+    peers: list[PeerOut]
+
+
+class Health(Answer):
+    status: Literal[200]

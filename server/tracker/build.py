@@ -1,0 +1,104 @@
+"""Puts the tracker together: the one place that knows every part. Nothing here listens or ends."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from flask import Flask
+
+from tracker.accounts import Accounts
+from tracker.addresses import Addresses, Resolver, resolve
+from tracker.api import Views
+from tracker.app import bearer, create_app
+from tracker.attempts import Attempts, Limits
+from tracker.clock import SteadyClock
+from tracker.entrance import Entrance
+from tracker.events import Events
+from tracker.journal import Journal
+from tracker.memory_index import MemoryIndex
+from tracker.metrics import Metrics
+from tracker.openapi import document
+from tracker.passwords import Cost, Passwords
+from tracker.reports import Reports
+from tracker.routes import ROUTES, SMALL, Access, Lane
+from tracker.service import Tracker
+from tracker.state import secret
+
+FILES_PER_USER = 1_000_000
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A tracker, ready to be served."""
+
+    app: Flask
+    tracker: Tracker
+    entrance: Entrance
+    metrics: Metrics
+    close: Callable[[], None]
+    # For the server, before a body is read: how much of it to read, and where the request waits its turn.
+    allowance: Callable[[str, str, str], int]
+    lane: Callable[[str, str], Lane]
+
+
+def build(
+    state_dir: Path,
+    *,
+    open_registration: bool = True,
+    ping_timeout: float = 25.0,
+    advertise_check: bool = True,
+    clock: SteadyClock | None = None,
+    rng: Random | None = None,
+    cost: Cost | None = None,
+    limits: Limits | None = None,
+    resolver: Resolver = resolve,
+    files_per_user: int = FILES_PER_USER,
+) -> Parts:
+    """A tracker on a state folder that exists and that nobody else uses."""
+    clock = clock or SteadyClock()
+    metrics = Metrics()
+    events = Events(metrics)
+    index = MemoryIndex(
+        clock.now,
+        ping_timeout,
+        files_per_user,
+        lambda session: events("expired", logging.WARNING, url=session.url, user=session.user),
+    )
+    accounts = Accounts(state_dir / "accounts.sqlite3", secret(state_dir / "secret"), clock.server_time())
+    reports = Reports(clock.now)
+    addresses = Addresses(advertise_check, resolver)
+    entrance = Entrance(
+        accounts,
+        index,
+        reports,
+        Passwords(cost, at_once=max(2, min(4, os.cpu_count() or 2))),
+        Attempts(clock.now, limits),
+        addresses,
+        clock,
+        events,
+        open_registration=open_registration,
+        ping_timeout=ping_timeout,
+    )
+    tracker = Tracker(index, reports, clock, events, rng or Random(), Journal())
+    metrics.watch(tracker.totals, lambda: clock.server_time() - tracker.started)
+    # Two pings may be lost before a peer counts as gone.
+    views = Views(tracker, entrance, addresses, metrics, document, ping_timeout / 2.5)
+    app = create_app(views, entrance, addresses, metrics)
+    table = {(route.method, route.path): route for route in ROUTES}
+
+    def allowance(method: str, path: str, authorization: str) -> int:
+        route = table.get((method, path))
+        if route is None:
+            return SMALL
+        if route.access is Access.TOKEN and not entrance.known(bearer(authorization)):
+            return 0
+        return route.limit
+
+    def lane(method: str, path: str) -> Lane:
+        route = table.get((method, path))
+        return route.lane if route else Lane.WORK
+
+    return Parts(app, tracker, entrance, metrics, accounts.close, allowance, lane)

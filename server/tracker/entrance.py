@@ -1,0 +1,161 @@
+"""Logging in and out: accounts, sessions, addresses. Knows no HTTP."""
+
+import logging
+import secrets
+import threading
+from typing import NamedTuple
+
+from tracker.accounts import Accounts
+from tracker.addresses import Addresses
+from tracker.attempts import Attempts
+from tracker.clock import SteadyClock
+from tracker.errors import AddressTaken, LoginRefused, NotLoggedIn, TooMany
+from tracker.events import Events
+from tracker.index import Index
+from tracker.model import Session
+from tracker.passwords import Passwords
+from tracker.reports import Reports
+
+# One account's sessions; the oldest that is not alive makes room.
+SESSIONS_PER_USER = 1000
+
+
+class Opened(NamedTuple):
+    token: str
+    session: Session
+    registered: bool
+
+
+class Entrance:
+    """Who may come in, and as whom."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        index: Index,
+        reports: Reports,
+        passwords: Passwords,
+        attempts: Attempts,
+        addresses: Addresses,
+        clock: SteadyClock,
+        events: Events,
+        *,
+        open_registration: bool,
+        ping_timeout: float,
+    ) -> None:
+        self._accounts = accounts
+        self._index = index
+        self._reports = reports
+        self._passwords = passwords
+        self._attempts = attempts
+        self._addresses = addresses
+        self._clock = clock
+        self._events = events
+        self._open_registration = open_registration
+        self._ping_timeout = ping_timeout
+        self._started = clock.server_time()
+        # Logins are checked and entered one after the other, or two could take one address.
+        self._door = threading.Lock()
+
+    def who(self, token: str) -> Session:
+        """The session of a token.
+
+        Raises:
+            NotLoggedIn: there is none.
+        """
+        session = self._accounts.session_of(token, self._clock.server_time()) if token else None
+        if session is None:
+            raise NotLoggedIn("not logged in, or the session has ended: log in again")
+        return session
+
+    def known(self, token: str) -> bool:
+        """Whether a token opens a session."""
+        return bool(token) and self._accounts.session_of(token, self._clock.server_time()) is not None
+
+    def login(self, user: str, password: str, url: str, source: str) -> Opened:
+        """Open a session for a pserver at an address; an unknown user is registered while that is allowed.
+
+        Raises:
+            BadRequest: the address is no address, or not where the request comes from.
+            LoginRefused, TooMany, Busy: user and password do not go together, or not now.
+            AddressTaken: another user's live peer has the address.
+        """
+        loopback = self._addresses.judge(url, source)
+        registered = self._identify(user, password, source, register=self._open_registration)
+        now = self._clock.server_time()
+        with self._door:
+            self._clear_address(user, url)
+            self._make_room(user)
+            token = secrets.token_urlsafe(32)
+            session = self._accounts.open_session(token, secrets.token_hex(16), user, url, loopback, now)
+            self._index.touch(session)
+        if registered:
+            self._events("registered", user=user)
+        self._events("login", user=user, url=url)
+        return Opened(token, session, registered)
+
+    def logout(self, session: Session) -> None:
+        """End a session and forget the peer's files."""
+        self._end(session)
+        self._events("logout", user=session.user, url=session.url)
+
+    def change_password(self, session: Session, old: str, new: str, source: str) -> None:
+        """Raises LoginRefused, TooMany or Busy like login."""
+        self._identify(session.user, old, source, register=False)
+        self._accounts.set_password(session.user, self._passwords.hash(new))
+        self._events("password_changed", user=session.user)
+
+    def check_password(self, user: str, password: str, source: str) -> None:
+        """Let a known user in without a session, as the page for people does; raises like login."""
+        self._identify(user, password, source, register=False)
+
+    def _identify(self, user: str, password: str, source: str, *, register: bool) -> bool:
+        try:
+            self._attempts.begin(user, source)
+        except TooMany:
+            self._events("login_delayed", logging.WARNING, user=user, source=source)
+            raise
+        stored = self._accounts.password_of(user)
+        if stored is None and register:
+            if self._accounts.register(user, self._passwords.hash(password), self._clock.server_time()):
+                return True
+            stored = self._accounts.password_of(user)
+        if not self._passwords.check(password, stored):
+            self._attempts.failed(user, source)
+            self._events("login_refused", logging.WARNING, user=user, source=source)
+            raise LoginRefused("wrong user name or password")
+        self._attempts.succeeded(user)
+        if stored is not None and self._passwords.outdated(stored):
+            self._accounts.set_password(user, self._passwords.hash(password))
+        return False
+
+    def _clear_address(self, user: str, url: str) -> None:
+        """End what sessions there are at the address; refuse while another user's is alive."""
+        here = self._accounts.sessions_at(url)
+        for session in here:
+            if session.user != user and self._maybe_alive(session):
+                raise AddressTaken(f"another user's peer is alive at {url}: log it out first, or use another port")
+        for session in here:
+            self._end(session)
+
+    def _maybe_alive(self, session: Session) -> bool:
+        # Just after a restart nobody has pinged yet: whoever was logged in before counts as alive until it could have.
+        now = self._clock.server_time()
+        return self._index.alive(session.peer_id) or (
+            session.since < self._started and now - self._started < self._ping_timeout
+        )
+
+    def _make_room(self, user: str) -> None:
+        mine = self._accounts.sessions_of(user)
+        if len(mine) < SESSIONS_PER_USER:
+            return
+        for session in sorted(mine, key=lambda session: session.since):
+            if not self._index.alive(session.peer_id):
+                self._end(session)
+                return
+        raise TooMany(f"{SESSIONS_PER_USER} peers of this account are alive: log one out first", self._ping_timeout)
+
+    def _end(self, session: Session) -> None:
+        self._accounts.end_session(session)
+        self._index.leave(session.peer_id)
+        self._reports.forget(session.peer_id)

@@ -1,0 +1,29 @@
+"""What the tracker tells of its doings: a line in the log for each, and a count. The seam to metrics; no rules."""
+
+import logging
+from typing import Protocol
+
+from tracker.names import printable
+
+log = logging.getLogger("tracker")
+
+
+class Counts(Protocol):
+    """Where events are counted (tracker.metrics)."""
+
+    def count(self, event: str) -> None: ...
+
+
+class Events:
+    """One method, so that an event is never logged and forgotten in the figures, or the other way round."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def __call__(self, event: str, level: int = logging.INFO, **details: object) -> None:
+        """Tell an event; details from outside are made printable."""
+        self._counts.count(event)
+        if log.isEnabledFor(level):
+            told = {key: printable(value) if isinstance(value, str) else value for key, value in details.items()}
+            text = " ".join(f"{key}={value}" for key, value in told.items())
+            log.log(level, "%s %s", event, text, extra={"event": event, "details": details})

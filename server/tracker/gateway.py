@@ -1,0 +1,178 @@
+"""Between the server, which is asynchronous, and the application, which is WSGI. Knows neither routes nor rules.
+
+A body is read whole before the application sees the request, and only as much of it as the caller may send: so a slow sender
+holds a few bytes, never a thread. Quick requests are answered where they are read; the others wait in lanes of their own, so
+that no password hash and no long list delays a ping.
+"""
+
+import asyncio
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, cast
+
+from tracker.routes import Lane
+
+log = logging.getLogger("tracker.gateway")
+
+BODY_TIME = 60.0
+WORKERS = 4
+# More than the hashes that run and wait, so that the first one too many is told to come back rather than left waiting.
+LOGIN_WORKERS = 32
+
+
+class Scope(Protocol):
+    """What the server tells of a request (RSGI)."""
+
+    proto: str
+    server: str
+    client: str
+    scheme: str
+    method: str
+    path: str
+    query_string: str
+    authority: str | None
+    headers: Any
+
+
+class Reply:
+    """WSGI's start_response; keeps what it is told."""
+
+    __slots__ = ("headers", "status")
+
+    def __init__(self) -> None:
+        self.status = 500
+        self.headers: list[tuple[str, str]] = []
+
+    def __call__(
+        self, status: str, headers: list[tuple[str, str]], _exc_info: object = None
+    ) -> Callable[[bytes], None]:
+        self.status = int(status[:3])
+        self.headers = headers
+        return _no_writer
+
+
+class Gateway:
+    """The RSGI application that answers with a WSGI one."""
+
+    def __init__(
+        self,
+        app: Callable[[dict[str, Any], Reply], Iterable[bytes]],
+        allowance: Callable[[str, str, str], int],
+        lane: Callable[[str, str], Lane],
+        *,
+        body_time: float = BODY_TIME,
+    ) -> None:
+        self._app = app
+        self._allowance = allowance
+        self._lane = lane
+        self._body_time = body_time
+        self._work = ThreadPoolExecutor(WORKERS, thread_name_prefix="work")
+        self._login = ThreadPoolExecutor(LOGIN_WORKERS, thread_name_prefix="login")
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Scope, protocol: Any) -> None:
+        """Answer one request."""
+        if scope.proto != "http":
+            return
+        self._running += 1
+        self._idle.clear()
+        try:
+            status, headers, body = await self._answer(scope, protocol)
+            protocol.response_bytes(status, headers, body)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Until every request under way is answered."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Give the threads back."""
+        self._work.shutdown(wait=False, cancel_futures=True)
+        self._login.shutdown(wait=False, cancel_futures=True)
+
+    async def _answer(self, scope: Scope, protocol: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+        environ = _environ(scope)
+        try:
+            body, declared = await self._body(environ, scope, protocol)
+        except TimeoutError:
+            close = [("Connection", "close"), ("Content-Type", "application/json")]
+            return 408, close, b'{"status":408,"message":"the body did not arrive in time","code":"bad_request"}'
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ["CONTENT_LENGTH"] = str(declared)
+        lane = self._lane(scope.method, scope.path)
+        if lane is Lane.QUICK:
+            return self._call(environ)
+        pool = self._login if lane is Lane.LOGIN else self._work
+        return await asyncio.get_running_loop().run_in_executor(pool, self._call, environ)
+
+    async def _body(self, environ: dict[str, Any], scope: Scope, protocol: Any) -> tuple[bytes, int]:
+        """The body, and how long it is; nothing of it if it is longer than it may be, which the application then refuses."""
+        length = environ.get("CONTENT_LENGTH")
+        if length is None and "HTTP_TRANSFER_ENCODING" not in environ and scope.method in ("GET", "HEAD"):
+            return b"", 0
+        if length == "0":
+            return b"", 0
+        allowed = self._allowance(scope.method, scope.path, environ.get("HTTP_AUTHORIZATION", ""))
+        if length is not None and (not length.isdigit() or int(length) > allowed):
+            return b"", int(length) if length.isdigit() else allowed + 1
+        async with asyncio.timeout(self._body_time):
+            if length is not None:
+                body = cast("bytes", await protocol())
+                return body, len(body)
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in protocol:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > allowed:
+                    return b"", size
+            return b"".join(chunks), size
+
+    def _call(self, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+        reply = Reply()
+        answer = self._app(environ, reply)
+        try:
+            return reply.status, reply.headers, b"".join(answer)
+        finally:
+            close = getattr(answer, "close", None)
+            if close is not None:
+                close()
+
+
+def _environ(scope: Scope) -> dict[str, Any]:
+    host, _, port = scope.server.rpartition(":")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": scope.path.encode(errors="surrogateescape").decode("latin-1"),
+        "QUERY_STRING": scope.query_string,
+        "SERVER_NAME": host,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        # The connection's own: a header that claims another source is never believed.
+        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.scheme,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope.headers.items():
+        key = name.upper().replace("-", "_")
+        environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+    if scope.authority and "HTTP_HOST" not in environ:
+        environ["HTTP_HOST"] = scope.authority
+    return environ
+
+
+def _no_writer(_data: bytes) -> None:
+    raise NotImplementedError("the application answers with bytes, not through write()")

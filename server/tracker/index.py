@@ -1,0 +1,79 @@
+"""What the tracker needs from a store of who is alive and who holds what. The seam, not an implementation."""
+
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+from tracker.model import Announced, Holder, Listed, Load, PeerView, Session, Totals, Version
+
+
+class Index(Protocol):
+    """Who is alive, and who holds what.
+
+    Safe to call from many threads. A peer and its files are forgotten together: when it leaves, and when it has been
+    silent for the timeout, which holds exactly at every call and not when some sweeper happens to run. One peer's
+    announcements never touch another's. tests/server/test_index.py runs against every implementation.
+    """
+
+    def touch(self, session: Session, load: Load | None = None) -> None:
+        """The peer is alive now. Without a load the last one stays."""
+
+    def leave(self, peer_id: str) -> None:
+        """Forget the peer and its files; nothing happens if it is not here."""
+
+    def alive(self, peer_id: str) -> bool:
+        """Whether the peer was heard of within the timeout."""
+
+    def version(self, peer_id: str) -> str | None:
+        """The version of the peer's list that is held; None if there is none."""
+
+    def replace(self, session: Session, version: str, files: Collection[Announced]) -> None:
+        """Put a whole list in place of what the peer had, and take the peer for alive.
+
+        Raises:
+            TooLarge: the peer's user would hold more files than one account may; nothing is changed.
+        """
+
+    def patch(
+        self,
+        session: Session,
+        base: str,
+        version: str,
+        add: Collection[Announced],
+        remove: Iterable[tuple[str, bytes]],
+    ) -> None:
+        """Take away, then add. The change that led to the version held is accepted again and changes nothing.
+
+        Raises:
+            SendIndex: the list held is not at the base version; nothing is changed.
+            TooLarge: as in replace.
+        """
+
+    def by_name(self, name: str) -> list[Version]:
+        """The versions of a name that some live peer carries; in order of id."""
+
+    def by_id(self, file_id: bytes) -> list[Version]:
+        """The names under which live peers carry these contents, each with all holders; in order of name."""
+
+    def holder(self, file_id: bytes, peer_id: str) -> Holder | None:
+        """This peer as a holder of these contents."""
+
+    def whole_users(self, file_id: bytes) -> set[str]:
+        """Users whose live peers hold these contents whole; at most a hundred of them."""
+
+    def fit(self, peer_id: str, name: str, file_id: bytes) -> bool:
+        """Whether a copy can go to the peer: alive, does not hold it whole, has no other contents under the name."""
+
+    def peers(self) -> list[PeerView]:
+        """Everybody alive, the longest silent first."""
+
+    def peer_at(self, url: str) -> list[Session]:
+        """Live peers with this address."""
+
+    def page(self, match: str, after: tuple[str, bytes] | None, limit: int) -> tuple[list[Listed], bool]:
+        """Versions of names after a place, ordered by name and id, and whether there are more.
+
+        `match` is a case-insensitive part of the name, or with * or ? a pattern over the whole name.
+        """
+
+    def totals(self) -> Totals:
+        """How much there is now."""

@@ -1,0 +1,80 @@
+"""The tracker as a program: env file, state folder, socket, server, a clean end. The launcher calls it."""
+
+import asyncio
+import ipaddress
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tracker.build import Parts, build
+from tracker.gateway import Gateway
+from tracker.logs import set_up
+from tracker.serving import ListenError, listen, serve, stop_on_signals
+from tracker.settings import Settings, SettingsError
+from tracker.state import StateDir, StateError
+
+log = logging.getLogger("tracker")
+
+USAGE = "usage: python server/server.py ENV_SERVER"
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until interrupted; the exit status."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        asked = arguments in (["--help"], ["-h"])
+        sys.stdout.write(f"{USAGE}\n") if asked else sys.stderr.write(f"{USAGE}\n")
+        return 0 if asked else 2
+    try:
+        settings = Settings.from_env_file(Path(arguments[0]))
+    except SettingsError as error:
+        for fault in error.faults:
+            sys.stderr.write(f"server: {fault}\n")
+        return 78
+    set_up(settings.log_format)
+    try:
+        with StateDir(settings.state_dir) as state:
+            parts = build(
+                state.path,
+                open_registration=settings.open_registration,
+                ping_timeout=settings.ping_timeout,
+                advertise_check=settings.advertise_check,
+            )
+            try:
+                asyncio.run(_run(settings, parts))
+            finally:
+                parts.close()
+    except (StateError, ListenError) as error:
+        sys.stderr.write(f"server: {error}\n")
+        return 1
+    sys.stdout.flush()
+    # A thread that waits for a resolver must not keep the process.
+    os._exit(0)
+
+
+async def _run(settings: Settings, parts: Parts) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    listener = listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    if settings.tls is None and not _is_loopback(host):
+        log.warning(
+            "no TLS: whoever can overhear the network learns passwords, tokens and what is shared (set TLS_CERT and TLS_KEY)"
+        )
+    gateway = Gateway(parts.app, parts.allowance, parts.lane)
+
+    def ready() -> None:
+        sys.stdout.write("READY " + json.dumps({"host": host, "port": port, "pid": os.getpid()}) + "\n")
+        sys.stdout.flush()
+        log.info("listening on %s:%s", host, port)
+
+    try:
+        await serve(gateway, listener, settings.tls, ready, stop)
+    finally:
+        gateway.close()
+    log.info("stopped")
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.split("%", 1)[0]).is_loopback

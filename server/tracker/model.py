@@ -1,0 +1,89 @@
+"""What the tracker talks about. Plain values; no rules, no I/O."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Load(NamedTuple):
+    """What a peer said of itself in its last ping; zeros for what it has not said."""
+
+    uploads: int = 0
+    downloads: int = 0
+    free_bytes: int = 0
+    # Bytes per second sent lately.
+    rate: float = 0.0
+    # Whether free_bytes was said at all: an unknown disk is not a full one.
+    room_told: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Session:
+    """One login of one pserver."""
+
+    # 32 hex digits, made anew at each login.
+    peer_id: str
+    user: str
+    # host:port, as announced.
+    url: str
+    # The address leads to the machine it is dialled from: only askers on the tracker's own machine are sent there.
+    loopback: bool
+    # SHA-256 of the token, hex; the token itself is never kept.
+    token_digest: str
+    # The secret that only the tracker and this session share.
+    ticket_key: bytes
+    # server_time of the login.
+    since: float
+
+
+class Announced(NamedTuple):
+    """A file as a peer announces it. `id` is 32 bytes."""
+
+    name: str
+    id: bytes
+    size: int
+    complete: bool
+
+
+class Holder(NamedTuple):
+    """A live peer that has some contents, whole or in part."""
+
+    session: Session
+    load: Load
+    complete: bool
+
+
+class Version(NamedTuple):
+    """One version of a name, and who holds its contents under whatever name."""
+
+    name: str
+    id: bytes
+    size: int
+    holders: list[Holder]
+
+
+class Listed(NamedTuple):
+    """One version of a name in the catalogue: how many hold it whole, and in part."""
+
+    name: str
+    id: bytes
+    size: int
+    holders: int
+    partial: int
+
+
+class PeerView(NamedTuple):
+    """A live peer. `last_seen` is seconds ago."""
+
+    session: Session
+    load: Load
+    files: int
+    last_seen: float
+
+
+class Totals(NamedTuple):
+    """`files` counts different contents, `names` versions of names, `entries` (contents, holder) pairs."""
+
+    peers: int
+    files: int
+    names: int
+    entries: int

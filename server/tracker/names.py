@@ -1,0 +1,111 @@
+"""The only judge of file names. Pure: it says which rule a name breaks, and never rewrites one."""
+
+import re
+import unicodedata
+
+from tracker.errors import BadName
+
+NAME_BYTES = 1000
+COMPONENT_BYTES = 200
+COMPONENTS = 32
+
+_RESERVED = r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])"
+# Most names are plain ASCII: one match settles those. Whatever it does not settle is judged rule by rule.
+_PLAIN_COMPONENT = rf"(?!{_RESERVED}(?:[./]|\Z))[!-\-0-9;-\[\]-~][ -.0-9;-\[\]-~]{{0,199}}(?<![. ])"
+_PLAIN = re.compile(rf"{_PLAIN_COMPONENT}(?:/{_PLAIN_COMPONENT}){{0,31}}", re.IGNORECASE | re.ASCII)
+_RESERVED_STEM = re.compile(rf"{_RESERVED}", re.IGNORECASE | re.ASCII)
+
+_JOINER = 0x200D
+_BIDI = frozenset({0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)})
+_ZERO_WIDTH = frozenset(
+    {0x00AD, 0x034F, 0x180E, 0x200B, 0x200C, _JOINER, 0xFEFF, *range(0x2060, 0x2066), *range(0x206A, 0x2070)}
+    | {*range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080)}
+)
+_EMOJI_SUFFIX = frozenset({0xFE0F, *range(0x1F3FB, 0x1F400)})
+
+
+def check_name(name: str) -> str:
+    """Give back a name that is fit to be shared.
+
+    Raises:
+        BadName: which rule it breaks, in words.
+    """
+    if len(name) <= NAME_BYTES and _PLAIN.fullmatch(name):
+        return name
+    fault = _fault(name)
+    if fault is not None:
+        raise BadName(f"bad name {printable(name)}: {fault}")
+    return name
+
+
+def fold(name: str) -> str:
+    """What two names have in common that are one name at one peer: NFC and case folding."""
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """The text in quotes, on one line, cut to a length, with nothing in it that could move a cursor."""
+    shown = ascii(text) if not text.isprintable() or not text.isascii() else f"'{text}'"
+    return shown if len(shown) <= limit else f"{shown[:limit]}..."
+
+
+def _fault(name: str) -> str | None:
+    if not name:
+        return "it is empty"
+    if any(0xD800 <= ord(c) < 0xE000 for c in name):
+        return "it contains a surrogate"
+    if len(name.encode()) > NAME_BYTES:
+        return f"it is over {NAME_BYTES} bytes of UTF-8"
+    components = name.split("/")
+    if len(components) > COMPONENTS:
+        return f"it has more than {COMPONENTS} components"
+    for component in components:
+        fault = _component_fault(component)
+        if fault is not None:
+            return fault
+    return None
+
+
+def _component_fault(component: str) -> str | None:
+    if not component:
+        return "a component is empty (a name neither begins nor ends with '/', and has no '//')"
+    if len(component.encode()) > COMPONENT_BYTES:
+        return f"a component is over {COMPONENT_BYTES} bytes of UTF-8"
+    if component.startswith("."):
+        return "a component begins with a dot"
+    if component.endswith((".", " ")):
+        return "a component ends in a dot or a space"
+    if _RESERVED_STEM.fullmatch(component.split(".", 1)[0]):
+        return f"{component.split('.', 1)[0]} is a reserved name"
+    for at, character in enumerate(component):
+        fault = _character_fault(component, at, ord(character))
+        if fault is not None:
+            return fault
+    return None
+
+
+def _character_fault(component: str, at: int, code: int) -> str | None:
+    if code in {0x5C, 0x3A}:
+        return f"it contains '{chr(code)}'"
+    if code < 0x20 or 0x7F <= code < 0xA0:
+        return f"it contains the control character U+{code:04X}"
+    if code in _BIDI:
+        return f"it contains the bidirectional control U+{code:04X}"
+    if code in _ZERO_WIDTH and not (code == _JOINER and _joins_emoji(component, at)):
+        return f"it contains the zero-width character U+{code:04X}"
+    return None
+
+
+def _joins_emoji(component: str, at: int) -> bool:
+    """Whether the joiner at this place stands between two emoji, the first perhaps with a skin tone or a style."""
+    before = at - 1
+    while before > 0 and ord(component[before]) in _EMOJI_SUFFIX:
+        before -= 1
+    return before >= 0 and at + 1 < len(component) and _is_emoji(component[before]) and _is_emoji(component[at + 1])
+
+
+def _is_emoji(character: str) -> bool:
+    # Every emoji that takes part in a joined sequence is a "symbol, other"; letters and marks never are.
+    return unicodedata.category(character) == "So"

@@ -1,0 +1,117 @@
+"""Every route in one table: who may call it, what it takes, what it answers. Guard, server and OpenAPI all read it here."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tracker import bodies as b
+from tracker.errors import (
+    AddressTaken,
+    BadMediaType,
+    BadName,
+    BadRequest,
+    Busy,
+    LoginRefused,
+    NoActivePeer,
+    NoSuchFile,
+    NotAllowed,
+    NotLoggedIn,
+    SendIndex,
+    TooLarge,
+    TooMany,
+    TrackerError,
+)
+
+
+class Access(Enum):
+    """Who may call a route. What is not in the table needs a token."""
+
+    PUBLIC = "anybody"
+    OWN_MACHINE = "with a token, or from the tracker's own machine"
+    TOKEN = "with a token"
+
+
+class Lane(Enum):
+    """Where a request waits: so that nobody's slow one holds up anybody's ping."""
+
+    QUICK = "never waits: answered where it is read"
+    WORK = "a few at a time"
+    LOGIN = "waits for a password hash or a resolver"
+
+
+SMALL = 16 * 1024
+# 5,000 files with names of a thousand bytes, or 5,000 to add and as many to remove with ordinary ones.
+LARGE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one path. `name` is the view's in tracker.api."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answer: Any = b.Answer
+    body: Any = None
+    body_may_lack: bool = False
+    refusals: tuple[type[TrackerError], ...] = ()
+    access: Access = Access.TOKEN
+    lane: Lane = Lane.WORK
+    limit: int = SMALL
+    good: tuple[int, ...] = (200,)
+    parameters: tuple[str, ...] = ()
+    media_type: str = "application/json"
+
+    def every_refusal(self) -> list[type[TrackerError]]:
+        """The route's own refusals, and those that come with having a body or a guard."""
+        with_body = [BadRequest, TooLarge, BadMediaType] if self.body else []
+        with_parameters = [BadRequest] if self.parameters else []
+        guarded = [NotLoggedIn] if self.access is not Access.PUBLIC else []
+        return list(dict.fromkeys([*self.refusals, *with_body, *with_parameters, *guarded]))
+
+
+ROUTES = (
+    Route(
+        "POST", "/login", "login", "Open a session for a pserver; an unknown user is registered while that is allowed",
+        b.LoggedIn, b.Login, refusals=(LoginRefused, AddressTaken, TooMany, Busy),
+        access=Access.PUBLIC, lane=Lane.LOGIN, good=(200, 201),
+    ),
+    Route("POST", "/logout", "logout", "End the session and forget the peer's files", body=b.Logout, body_may_lack=True),
+    Route(
+        "POST", "/password", "password", "Change the password",
+        body=b.ChangePassword, refusals=(LoginRefused, TooMany, Busy), lane=Lane.LOGIN,
+    ),
+    Route("PUT", "/ping", "ping", "Say that the peer is alive, and how loaded", b.Pinged, b.Ping, lane=Lane.QUICK),
+    Route(
+        "PUT", "/index", "put_index", "Replace the peer's whole list, or send its first part",
+        body=b.PutIndex, refusals=(BadName,), limit=LARGE,
+    ),
+    Route(
+        "PATCH", "/index", "patch_index", "Change the peer's list", body=b.PatchIndex, refusals=(BadName, SendIndex), limit=LARGE
+    ),
+    Route("DELETE", "/index", "delete_index", "Leave index and liveness; the session stays"),
+    Route(
+        "GET", "/query", "query", "Versions of a name, or names of an id, with their holders",
+        b.Found, parameters=("name", "id"), refusals=(BadName, NoSuchFile), lane=Lane.QUICK,
+    ),
+    Route(
+        "POST", "/query", "query_many", "The same for many names or ids",
+        b.Found, b.QueryNames | b.QueryIds, refusals=(BadName, NoSuchFile), limit=LARGE,
+    ),
+    Route(
+        "POST", "/upload", "upload", "Live peers that should take copies",
+        b.Targets, b.Upload, refusals=(BadName, NoActivePeer), limit=LARGE,
+    ),
+    Route(
+        "POST", "/report", "report", "Tell that a holder served what did not verify", body=b.Report, refusals=(NotAllowed,)
+    ),
+    Route("GET", "/files", "files", "What there is, in pages", b.Page, parameters=("match", "after", "limit")),
+    Route("GET", "/peers", "peers", "Who is alive", b.Peers),
+    Route("GET", "/", "home", "A page for people", access=Access.PUBLIC, media_type="text/html"),
+    Route("GET", "/healthz", "healthz", "Whether the tracker answers", access=Access.PUBLIC, lane=Lane.QUICK),
+    Route("GET", "/metrics", "metrics", "Figures for Prometheus", access=Access.OWN_MACHINE, media_type="text/plain"),
+    Route("GET", "/openapi.json", "openapi", "This document", None, access=Access.OWN_MACHINE),
+)  # fmt: skip
+
+BY_NAME = {route.name: route for route in ROUTES}

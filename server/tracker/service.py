@@ -1,0 +1,217 @@
+"""The tracker's rules once somebody is in: liveness, index, query, upload, report. Knows no HTTP."""
+
+import secrets
+from collections import Counter
+from collections.abc import Collection, Sequence
+from random import Random
+from typing import NamedTuple
+
+from tracker import placement, tickets
+from tracker.clock import SteadyClock
+from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed
+from tracker.events import Events
+from tracker.index import Index
+from tracker.journal import Journal, Placement
+from tracker.model import Announced, Holder, Listed, Load, PeerView, Session, Totals, Version
+from tracker.names import check_name, printable
+from tracker.reports import Reports
+
+
+class Pong(NamedTuple):
+    """The answer to a ping."""
+
+    send_index: bool
+    recheck: list[bytes]
+
+
+class Offer(NamedTuple):
+    """A holder and the ticket to it."""
+
+    holder: Holder
+    ticket: str
+    why: str
+
+
+class Target(NamedTuple):
+    """A peer to push to, and the ticket to it."""
+
+    id: bytes
+    url: str
+    ticket: str
+    why: str
+
+
+class Tracker:
+    """Who is alive, who holds what, and who may ask whom for it."""
+
+    def __init__(
+        self, index: Index, reports: Reports, clock: SteadyClock, events: Events, rng: Random, journal: Journal
+    ) -> None:
+        self.epoch = secrets.token_hex(8)
+        self.started = clock.server_time()
+        self.journal = journal
+        self._index = index
+        self._reports = reports
+        self._clock = clock
+        self._events = events
+        self._rng = rng
+
+    def server_time(self) -> float:
+        """Unix seconds of the tracker's own steady clock."""
+        return self._clock.server_time()
+
+    def ping(self, session: Session, epoch: str, index_version: str, load: Load | None) -> Pong:
+        """The peer is alive."""
+        self._index.touch(session, load)
+        send_index = epoch != self.epoch or self._index.version(session.peer_id) != index_version
+        return Pong(send_index, self._reports.recheck(session.peer_id))
+
+    def put_index(self, session: Session, version: str, files: Collection[Announced]) -> None:
+        """Replace the peer's whole list.
+
+        Raises:
+            BadName, TooLarge: nothing is changed.
+        """
+        for file in files:
+            check_name(file.name)
+        self._index.replace(session, version, files)
+        self._reports.announced(session.peer_id, {file.id for file in files})
+        self._events("reindexed", url=session.url, files=len(files))
+
+    def patch_index(
+        self,
+        session: Session,
+        base: str,
+        version: str,
+        add: Collection[Announced],
+        remove: Sequence[tuple[str, bytes]],
+    ) -> None:
+        """Change the peer's list.
+
+        Raises:
+            BadName, TooLarge, SendIndex: nothing is changed.
+        """
+        for file in add:
+            check_name(file.name)
+        self._index.patch(session, base, version, add, remove)
+        if add:
+            self._reports.announced(session.peer_id, {file.id for file in add})
+
+    def leave(self, session: Session) -> None:
+        """A clean stop: the peer and its files are gone from every answer; the session stays."""
+        self._index.leave(session.peer_id)
+        self._events("left", url=session.url)
+
+    def find_names(self, session: Session, names: Collection[str], near: bool) -> list[tuple[Version, list[Offer]]]:
+        """The versions of these names, each with holders, best first; `near`: asked from the tracker's own machine.
+
+        Raises:
+            BadName: one of the names.
+            NoSuchFile: none of them is held by anybody.
+        """
+        found = [version for name in dict.fromkeys(names) for version in self._index.by_name(check_name(name))]
+        if not found:
+            raise NoSuchFile(f"nobody alive has {_among(names)}")
+        return self._offers(session, found, near)
+
+    def find_ids(self, session: Session, ids: Collection[bytes], near: bool) -> list[tuple[Version, list[Offer]]]:
+        """As find_names, by id: one entry for each name that the contents go by."""
+        found = [version for file_id in dict.fromkeys(ids) for version in self._index.by_id(file_id)]
+        if not found:
+            raise NoSuchFile(f"nobody alive has {_among([file_id.hex() for file_id in ids])}")
+        return self._offers(session, found, near)
+
+    def choose_targets(
+        self, session: Session, files: Collection[tuple[str, bytes, int]], copies: int, near: bool
+    ) -> list[Target]:
+        """Live peers that should take copies of (name, id, size), best first for each id.
+
+        Raises:
+            BadName: one of the names.
+            NoActivePeer: there is no target for any of the files.
+        """
+        for name, _, _ in files:
+            check_name(name)
+        others = [
+            peer
+            for peer in self._index.peers()
+            if peer.session.peer_id != session.peer_id and (near or not peer.session.loopback)
+        ]
+        ranked = placement.rank_receivers(others, session.user, self._rng)
+        signer = tickets.Signer(session.peer_id, session.user, self.server_time())
+        planned: Counter[str] = Counter()
+        targets: list[Target] = []
+        seen: set[bytes] = set()
+        for name, file_id, size in files:
+            if file_id in seen:
+                continue
+            seen.add(file_id)
+            users = self._index.whole_users(file_id) | {session.user}
+            chosen = placement.choose_receivers(
+                ranked,
+                size,
+                copies,
+                planned,
+                users,
+                lambda peer, name=name, file_id=file_id: self._index.fit(peer.session.peer_id, name, file_id),  # type: ignore[misc]
+            )
+            for peer in chosen:
+                holder, why = peer.session, placement.why_receiver(peer, users)
+                ticket = signer.sign(holder.ticket_key, holder.peer_id, file_id, tickets.WRITE)
+                targets.append(Target(file_id, holder.url, ticket, why))
+                self.journal.placed(Placement(self.server_time(), name, file_id, size, session.url, holder.url, why))
+        if not targets:
+            raise NoActivePeer("no active peer can take a copy: none is alive, has room and lacks the file")
+        self._events("placed", files=len(seen), targets=len(targets), asker=session.url)
+        return targets
+
+    def report(self, session: Session, file_id: bytes, url: str, reason: str) -> bool:
+        """Note that a holder's bytes did not verify; False if there is no such holder any more.
+
+        Raises:
+            NotAllowed: the reporter was given no ticket for it.
+        """
+        if not self._reports.may_report(session.peer_id, file_id):
+            raise NotAllowed("only a peer that was given a ticket for these contents may report their holder")
+        accused = [s for s in self._index.peer_at(url) if self._index.holder(file_id, s.peer_id) is not None]
+        for holder in accused:
+            if holder.peer_id != session.peer_id:
+                self._reports.accuse(session.user, holder.peer_id, file_id)
+        self._events("reported", url=url, by=session.url, id=file_id.hex(), reason=reason)
+        return bool(accused)
+
+    def page(self, match: str, after: tuple[str, bytes] | None, limit: int) -> tuple[list[Listed], bool]:
+        """The catalogue after a place, and whether it goes on."""
+        return self._index.page(match, after, limit)
+
+    def peers(self) -> list[PeerView]:
+        """Everybody alive."""
+        return self._index.peers()
+
+    def totals(self) -> Totals:
+        """How much there is."""
+        return self._index.totals()
+
+    def _offers(self, session: Session, found: list[Version], near: bool) -> list[tuple[Version, list[Offer]]]:
+        signer = tickets.Signer(session.peer_id, session.user, self.server_time())
+        return [(version, self._offer(session, signer, version, near)) for version in found]
+
+    def _offer(self, session: Session, signer: tickets.Signer, version: Version, near: bool) -> list[Offer]:
+        file_id = version.id
+        self._reports.note_asked(session.peer_id, file_id)
+        doubted = self._reports.doubted(session.user, file_id)
+        me = session.peer_id
+        dialled = [h for h in version.holders if h.session.peer_id != me and (near or not h.session.loopback)]
+        return [
+            Offer(
+                holder,
+                signer.sign(holder.session.ticket_key, holder.session.peer_id, file_id, tickets.READ),
+                placement.why_holder(holder, doubted(holder.session.peer_id)),
+            )
+            for holder in placement.order_holders(dialled, doubted, self._rng)
+        ]
+
+
+def _among(asked: Collection[str]) -> str:
+    first = printable(next(iter(asked)))
+    return first if len(asked) == 1 else f"{first} or any of the {len(asked) - 1} others"

@@ -1,0 +1,79 @@
+"""The tracker's folder on disk: its mode, its lock, its secret. What lies in it belongs to others."""
+
+import fcntl
+import os
+import secrets
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class StateError(Exception):
+    """The folder cannot be used; one line that says why."""
+
+
+class StateDir:
+    """A folder of mode 0700 that one tracker at a time may use, for as long as it is entered."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self.path.stat().st_uid != os.geteuid():
+                raise StateError(f"STATE_DIR {self.path} belongs to another user: name one of your own")
+            self.path.chmod(0o700)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"STATE_DIR {self.path} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._lock, 20, 0).decode(errors="replace").strip()
+            os.close(self._lock)
+            raise StateError(
+                f"STATE_DIR {self.path} is in use by another tracker (process {holder or 'unknown'}): "
+                "stop that one, or name another folder"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._lock)
+
+
+def secret(path: Path) -> bytes:
+    """The 32 random bytes that every session's ticket key derives from, made at the first start.
+
+    Raises:
+        StateError: the file is damaged, or others can read it.
+    """
+    try:
+        # Written in full beside its place first: a crash leaves no half of it.
+        if not path.exists():
+            fresh = path.with_name(f".{path.name}.new")
+            fresh.unlink(missing_ok=True)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(32))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise StateError(
+                    f"{path} can be read by others: chmod 600 it, or remove it and everybody logs in again"
+                )
+            value = file.read(33)
+    except OSError as error:
+        raise StateError(f"{path} cannot be used: {error.strerror}") from error
+    if len(value) != 32:
+        raise StateError(f"{path} is damaged: remove it, and everybody logs in again")
+    return value

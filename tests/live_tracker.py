@@ -1,0 +1,77 @@
+"""The real tracker on a real port, in a thread: for tests of whoever talks to it."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracker.attempts import Limits
+from tracker.build import Parts, build
+from tracker.gateway import Gateway
+from tracker.passwords import Cost
+from tracker.serving import Tls, listen, serve
+
+# A hash in a fraction of a millisecond, and no patience lost on wrong passwords.
+CHEAP = Cost(n=16, r=1, p=1)
+PATIENT = Limits(free_failures=1000, burst=1000)
+
+
+@dataclass(frozen=True)
+class LiveTracker:
+    """Where it answers, and its parts for looking inside."""
+
+    host: str
+    port: int
+    parts: Parts
+    scheme: str = "http"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+
+@contextmanager
+def live_tracker(
+    state_dir: Path, *, host: str = "127.0.0.1", port: int = 0, tls: Tls | None = None, **settings: Any
+) -> Iterator[LiveTracker]:
+    """Serve until the block ends; `settings` go to tracker.build.build.
+
+    To restart it with its memory lost: leave the block, and enter another with the same state folder and port.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    parts = build(state_dir, **{"cost": CHEAP, "limits": PATIENT, **settings})
+    listener = listen(host, port)
+    bound = listener.getsockname()[1]
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        gateway = Gateway(parts.app, parts.allowance, parts.lane)
+
+        def ready() -> None:
+            started.set_result((asyncio.get_running_loop(), stop))
+
+        await serve(gateway, listener, tls, ready, stop)
+        gateway.close()
+
+    def in_thread() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=in_thread, name="live-tracker", daemon=True)
+    thread.start()
+    loop, stop = started.result(timeout=20)
+    try:
+        yield LiveTracker(host, bound, parts, "https" if tls else "http")
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(timeout=20)
+        parts.close()
