@@ -117,7 +117,7 @@ def test_a_dead_terminal_does_not_cancel(cluster: Cluster, ana: Peer) -> None:
     job = ben.begin("download", "film.bin")
     ben.at_progress(0.2, job.process.kill)
     job.process.communicate()
-    eventually(lambda: (ben.shared / "film.bin").exists(), 30)
+    eventually((ben.shared / "film.bin").exists, 30)
     assert_whole(ben, ana)
 
 
