@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from pclient_runs import Pclient
 from terminal.arguments import COMMANDS, Order, ShowText, parse
 from terminal.errors import TerminalError
 
-Pclient = Callable[..., Any]
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
 
 

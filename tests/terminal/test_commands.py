@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 
 import pserver_pb2 as pb
+from pclient_runs import Pclient
 from scripted_node import ID, ScriptedNode, downloaded, failed, moving, uploaded
 from terminal.errors import EXIT_CODES
-
-Pclient = Callable[..., Any]
 
 
 def test_login_takes_the_password_from_a_line_of_stdin(node: ScriptedNode, pclient: Pclient) -> None:

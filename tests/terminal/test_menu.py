@@ -1,0 +1,175 @@
+"""The menu as a transcript: lines in, lines out."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import grpc
+import pytest
+
+import pserver_pb2 as pb
+from pclient_runs import Pclient
+from scripted_node import ID, ScriptedNode, downloaded, failed, uploaded
+from terminal.main import main
+
+OTHER = "cd" * 32
+
+
+def menu(pclient: Pclient, *lines: str) -> list[str]:
+    """What the menu said on stdout when these lines were typed; it must end well."""
+    done = pclient(typed="".join(line + "\n" for line in lines))
+    assert done.code == 0, done
+    return list(done.out.splitlines())
+
+
+@pytest.fixture
+def ana(node: ScriptedNode) -> ScriptedNode:
+    """A pserver where ana is logged in."""
+    node.status.user = "ana"
+    return node
+
+
+def test_it_asks_who_one_is_and_says_so(pclient: Pclient) -> None:
+    done = pclient(typed="ana\nsecret\n0\n")
+    assert done.code == 0
+    assert done.out.splitlines()[0] == "Logged in as ana"
+    assert "tracker" in done.out
+    assert [prompt in done.err for prompt in ("Enter username: ", "Enter password: ", "Enter choice: ")] == [True] * 3
+    assert "secret" not in done.out + done.err
+
+
+def test_who_is_logged_in_already_is_not_asked(ana: ScriptedNode, pclient: Pclient) -> None:
+    done = pclient(typed="0\n")
+    assert done.out.startswith("Logged in as ana\n")
+    assert "Enter username" not in done.err
+
+
+def test_wrong_credentials_are_asked_for_again(pclient: Pclient) -> None:
+    said = menu(pclient, "ana", "wrong", "ana", "secret", "0")
+    assert said[0] == "Invalid credentials: wrong user or password"
+    assert said[1] == "Logged in as ana"
+
+
+def test_the_first_three_choices(ana: ScriptedNode, pclient: Pclient, tmp_path: Path) -> None:
+    ana.transfers = [[uploaded("a.txt", "10.0.0.2:5001")], [downloaded("b.txt", "/shared/b.txt")]]
+    done = pclient(typed="1\n~/a.txt\n2\nb.txt\n3\nana\nsecret\n0\n")
+    heads = ("File uploaded", "File downloaded", "Logged out", "Logged in as ana")
+    replies = [line for line in done.out.splitlines() if line.startswith(heads)]
+    assert [reply.split(":")[0] for reply in replies] == [
+        "Logged in as ana",
+        "File uploaded",
+        "File downloaded",
+        "Logged out ana",
+        "Logged in as ana",
+    ]
+    assert "/shared/b.txt" in replies[2]
+    assert ana.asked("Upload")[0].paths[0] == str(Path.home() / "a.txt")
+    choices = done.err[: done.err.index("Enter choice: ")].splitlines()
+    assert [line.split()[:2] for line in choices if line][-10:][:3] == [
+        ["1", "upload"],
+        ["2", "download"],
+        ["3", "log"],
+    ]
+
+
+def test_replies_begin_their_line_also_where_both_streams_are_one(node: ScriptedNode, env: str) -> None:
+    node.transfers = [[uploaded("a", "h:1")]]
+    both = io.StringIO()
+    assert main([env], io.StringIO("ana\nsecret\n1\na\n3\n0\n"), both, both) == 0
+    lines = both.getvalue().splitlines()
+    for head in ("Logged in as ana", "File uploaded", "Logged out"):
+        assert any(line.startswith(head) for line in lines), head
+
+
+@pytest.mark.parametrize(
+    ("choice", "code", "head"),
+    [
+        ("1", "no_active_peer", "No active peers available to upload file to"),
+        ("1", "no_such_file", "File not found"),
+        ("1", "target_exists", "File already exists"),
+        ("2", "no_such_file", "File not found"),
+        ("2", "target_exists", "File already exists"),
+        ("2", "no_holders", "Not done"),
+    ],
+)
+def test_refusals_in_the_originals_words(
+    ana: ScriptedNode, pclient: Pclient, choice: str, code: str, head: str
+) -> None:
+    ana.transfers = [[failed(code, "x", "this is why")]]
+    assert f"{head}: this is why" in menu(pclient, choice, "x", "0")
+
+
+def test_the_same_contents_here_already(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.transfers = [[downloaded("x", "/shared/x", present=True)]]
+    assert any(line.startswith("File already exists: /shared/x") for line in menu(pclient, "2", "x", "0"))
+
+
+def test_many_files_are_one_reply(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.transfers = [[downloaded(f"folder/{number}") for number in range(2000)]]
+    replies = [line for line in menu(pclient, "2", "folder/", "0") if line.startswith("File downloaded")]
+    assert replies == ["File downloaded: 2,000 files, 5.86 KiB"]
+
+
+@pytest.mark.parametrize("choice", ["", "nonsense", "10", "-1", "\x1b[2J", "\uff11"])
+def test_a_wrong_choice_is_one_line_and_the_menu_again(ana: ScriptedNode, pclient: Pclient, choice: str) -> None:
+    done = pclient(typed=f"{choice}\n0\n")
+    assert sum("No such choice" in line for line in done.out.splitlines()) == 1
+    assert done.err.count("Enter choice: ") == 2
+    assert "\x1b" not in done.out
+
+
+def test_an_empty_name_is_one_line_and_the_menu_again(ana: ScriptedNode, pclient: Pclient) -> None:
+    done = pclient(typed="1\n\n2\n  \n0\n")
+    assert done.out.count("No file name; nothing was done\n") == 2
+    assert done.err.count("Enter choice: ") == 3
+    assert ana.asked("Upload") == ana.asked("Download") == []
+
+
+@pytest.mark.parametrize("typed", ["", "ana", "ana\n", "ana\nsecret", "ana\nsecret\n1", "ana\nsecret\n1\n", "0\n"])
+def test_the_end_of_input_is_a_clean_end_anywhere(node: ScriptedNode, pclient: Pclient, typed: str) -> None:
+    node.transfers = [[uploaded("a")]]
+    assert pclient(typed=typed).code == 0
+    assert node.asked("Logout") == []
+
+
+def test_a_name_with_several_versions_is_asked_about(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.transfers = [[failed("ambiguous_name", "x", ids=(ID, OTHER))], [downloaded("x", "/shared/x")]]
+    ana.pages = [
+        [pb.ListedFile(name="x", id=ID, size=5, holders=1), pb.ListedFile(name="x", id=OTHER, size=7, holders=2)]
+    ]
+    done = pclient(typed="2\nx\n2\n0\n")
+    assert "2  7 B, 2 holders, id cdcdcdcdcdcd" in done.err
+    assert ana.asked("Download")[1] == pb.DownloadOrder(names=[OTHER], output="x")
+    assert "File downloaded: /shared/x" in done.out
+
+
+def test_no_version_chosen_is_nothing_done(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.transfers = [[failed("ambiguous_name", "x", ids=(ID, OTHER))]]
+    assert "No such version; nothing was done" in menu(pclient, "2", "x", "3", "0")
+
+
+def test_the_other_entries(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.pages = [[pb.ListedFile(name="x.iso", id=ID, size=5, holders=1)]]
+    ana.peers = [pb.ListedPeer(url="10.0.0.9:1", user="ben")]
+    ana.removal = pb.RemoveFilesReply(removed=[pb.Removed(name="x.iso", id=ID, size=5)])
+    said = "\n".join(menu(pclient, "4", "5", "iso", "6", "7", "8", "x.iso", "9", "old", "new", "0"))
+    assert said.count("x.iso") == 3
+    assert "10.0.0.9:1" in said
+    assert "/state" in said
+    assert "File removed: x.iso" in said
+    assert "Password changed for ana" in said
+    assert [request.match for request in ana.asked("ListFiles")] == ["", "iso"]
+
+
+def test_a_session_that_ended_elsewhere_leads_back_to_the_login(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.refusals["ListPeers"] = (grpc.StatusCode.UNAUTHENTICATED, "not_logged_in", "log in first")
+    done = pclient(typed="6\n0\n")
+    assert "Not done: log in first" in done.out
+
+
+def test_a_failure_of_any_kind_is_one_line_and_the_menu_again(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.refusals["ListPeers"] = (grpc.StatusCode.INTERNAL, "", "inside")
+    done = pclient(typed="6\n0\n")
+    assert done.out.splitlines()[-1].startswith("Not done: internal error")
+    assert done.err.count("Enter choice: ") == 2

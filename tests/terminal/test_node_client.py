@@ -1,0 +1,104 @@
+"""Finding one's own pserver: it has to prove itself, and learns nothing if it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from common import channels, cookie, state_files
+from pclient_runs import run
+from scripted_node import ScriptedNode, downloaded
+from terminal.node_client import NodeClient
+from terminal.settings import read_settings
+
+
+def env_file(folder: Path, port: int, *more: str) -> str:
+    path = folder / ".env_pclient"
+    path.write_text("\n".join(("PSERVER_URL=127.0.0.1", f"PSERVER_PORT={port}", "STATE_DIR=state", *more)) + "\n")
+    return str(path)
+
+
+def test_nobody_there_is_69_and_the_command_that_would_start_one(tmp_path: Path) -> None:
+    (tmp_path / ".env_pserver").touch()
+    done = run(env_file(tmp_path, 1), "status", "--json")
+    assert (done.code, done.error["code"]) == (69, "pserver_unreachable")
+    assert f"pserver.py {tmp_path / '.env_pserver'}" in done.error["message"]
+
+
+def test_a_cookie_that_a_dead_pserver_left_is_no_pserver(node: ScriptedNode, env: str) -> None:
+    node.stop()
+    done = run(env, "status", "--json")
+    assert (done.code, done.error["code"]) == (69, "pserver_unreachable")
+
+
+def test_a_squatter_on_the_port_learns_neither_cookie_nor_password(node: ScriptedNode, env: str) -> None:
+    node.lies = True
+    done = run(env, "login", "ana", "--json", typed="secret\n")
+    assert (done.code, done.error["code"]) == (77, "not_allowed")
+    assert [name for name, _ in node.calls] == ["Prove"]
+    heard = str(node.calls)
+    assert node.cookie.hex() not in heard
+    assert "secret" not in heard
+
+
+def test_the_pserver_of_another_state_dir_is_told_nothing(node: ScriptedNode, env: str, tmp_path: Path) -> None:
+    cookie.make_cookie(tmp_path / "state")
+    done = run(env, "login", "ana", "--json", typed="secret\n")
+    assert (done.code, done.error["code"]) == (77, "not_allowed")
+    assert "STATE_DIR" in done.error["message"]
+    assert node.asked("Login") == []
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660])
+def test_a_cookie_open_to_others_is_refused_with_the_reason(
+    node: ScriptedNode, env: str, tmp_path: Path, mode: int
+) -> None:
+    (tmp_path / "state" / "cookie").chmod(mode)
+    done = run(env, "status", "--json")
+    assert (done.code, done.error["code"]) == (77, "not_allowed")
+    assert "open to others" in done.error["message"]
+    assert node.calls == []
+
+
+def test_port_0_means_the_one_in_the_state_dir(node: ScriptedNode, tmp_path: Path) -> None:
+    assert run(env_file(tmp_path, 0), "status", "--json").code == 0
+    state_files.remove(tmp_path / "state" / "port")
+    assert run(env_file(tmp_path, 0), "status", "--json").code == 69
+
+
+def test_a_restarted_pserver_is_found_again_by_a_running_menu(node: ScriptedNode, env: str, tmp_path: Path) -> None:
+    client = NodeClient(read_settings(env_file(tmp_path, 0), None), lambda: None)
+    assert client.status().user == ""
+    node.stop()
+    other = ScriptedNode(tmp_path / "state")
+    try:
+        other.status.user = "ana"
+        with pytest.raises(Exception, match="no pserver answers"):
+            client.status()
+        assert client.status().user == "ana"
+    finally:
+        client.close()
+        other.stop()
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    (tmp_path / "state").mkdir()
+    credentials = channels.server_credentials(tmp_path / "cert.pem", tmp_path / "key.pem")
+    node = ScriptedNode(tmp_path / "state", credentials=credentials)
+    try:
+        node.transfers = [[downloaded("x")]]
+        assert run(env_file(tmp_path, node.port, "TLS_CA=ca.pem"), "download", "x", "--json").code == 0
+        assert run(env_file(tmp_path, node.port, "TLS_CA=other.pem"), "status", "--json").code == 69
+        assert run(env_file(tmp_path, node.port), "status", "--json").code == 69
+        (tmp_path / "empty.pem").touch()
+        assert run(env_file(tmp_path, node.port, "TLS_CA=empty.pem"), "status", "--json").code == 78
+    finally:
+        node.stop()

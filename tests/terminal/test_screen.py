@@ -1,0 +1,190 @@
+"""The screen: three manners, and no stranger's control character in any of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+
+from rich.console import Console
+
+import pserver_pb2 as pb
+from pclient_runs import Pclient
+from scripted_node import ID, ScriptedNode, downloaded, failed, moving, started
+from terminal import model, pictures, shape
+from terminal.errors import TerminalError
+from terminal.progress import PlainLines, as_line
+from terminal.screen import Screen
+
+SEED = 20261122
+
+HARMFUL = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff\ud800-\udfff]"
+)
+# What rich itself writes: colours, and the lines of its frames.
+OURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def hostile_names(count: int) -> list[str]:
+    """Names made of what moves cursors, rings bells, turns lines round and opens markup."""
+    dice = random.Random(SEED)
+    pieces = [
+        "\x1b[2J",
+        "\x1b]0;title\x07",
+        "\x9b31m",
+        "\r",
+        "\n",
+        "\t",
+        "\x08\x08",
+        "\x7f",
+        "\x00",
+        "\x85",
+        "\u202e",
+        "\u2066",
+        "\u200b",
+        "\ufeff",
+        "\u2028",
+        "[red]",
+        "[/]",
+        "[link=http://x]",
+        ":smile:",
+        "\x1bP0;1|17/ab\x1b\\",
+        "%s{0}",
+        "'\"`",
+        "plain",
+        "日本語",
+        "é",
+        "👩🏽\u200d🚀",
+        ".txt",
+    ]
+    return ["".join(dice.choices(pieces, k=dice.randint(1, 8))) for _ in range(count)]
+
+
+def test_a_thousand_hostile_names_write_no_control_byte() -> None:
+    for name in hostile_names(1000):
+        for make in (io.StringIO, Terminal):
+            out, err = make(), make()
+            screen = Screen(out, err)
+            screen.line(name)
+            screen.say(name)
+            screen.prompt(name)
+            screen.fault(TerminalError("io", name, name=name, ids=(name,)))
+            shown = OURS.sub("", out.getvalue() + err.getvalue())
+            assert not HARMFUL.search(shown), (SEED, name)
+
+
+def test_tables_and_frames_of_hostile_names_write_no_control_byte() -> None:
+    names = hostile_names(1000)
+    for make in (io.StringIO, Terminal):
+        out, err = make(), make()
+        screen = Screen(out, err)
+        screen.table(("size", "name"), [["1", name] for name in names], ("size",))
+        screen.facts("this peer", [("user", name) for name in names])
+        assert not HARMFUL.search(OURS.sub("", out.getvalue() + err.getvalue())), SEED
+
+
+def test_bars_of_hostile_names_write_no_control_byte_of_theirs() -> None:
+    for name in hostile_names(200):
+        out = io.StringIO()
+        bar = pictures.Bar("downloading", Console(file=out, width=200, force_terminal=True))
+        source = model.Source(name, 1.0, 1, "dropped", name)
+        bar.show(model.Progress("moving", name, 1, 2, 1, 2, 3.0, (source,)))
+        bar.console.print(bar._picture())
+        assert not HARMFUL.search(OURS.sub("", out.getvalue())), (SEED, name)
+
+
+def test_markup_is_shown_not_obeyed() -> None:
+    out = Terminal()
+    Screen(out, Terminal()).table(("name",), [["[red]x[/red]"]])
+    assert "[red]x[/red]" in out.getvalue()
+
+
+def test_json_of_hostile_names_is_ascii_and_reads_back() -> None:
+    out = io.StringIO()
+    names = hostile_names(1000)
+    screen = Screen(out, io.StringIO(), as_json=True)
+    for name in names:
+        screen.data({"name": name})
+    assert all(0x20 <= ord(char) < 0x7F for char in out.getvalue().replace("\n", ""))
+    assert [json.loads(line)["name"] for line in out.getvalue().splitlines()] == names
+
+
+def test_hostile_names_through_commands_and_menu(node: ScriptedNode, pclient: Pclient) -> None:
+    names = [name for name in hostile_names(60) if "\x00" not in name]
+    node.status.user = "\x1b[31mana"
+    node.status.not_shared.extend(pb.NotShared(name=name, why=name) for name in names)
+    node.pages = [[pb.ListedFile(name=name, id=ID, size=1, holders=1) for name in names]]
+    node.peers = [pb.ListedPeer(url=name, user=name) for name in names]
+    node.transfers = [
+        [
+            event
+            for name in names
+            for event in (pb.TransferEvent(notice=name), downloaded(name, name), failed("io", name, name))
+        ]
+        for _ in range(2)
+    ]
+    runs = [
+        pclient("files"),
+        pclient("peers"),
+        pclient("status"),
+        pclient("download", "x"),
+        pclient(typed="4\n5\nx\n6\n7\n2\nx\n\x1b[2J\n0\n"),
+    ]
+    for done in runs:
+        assert not HARMFUL.search(done.out + done.err)
+
+
+def test_no_colour_and_no_frame_where_there_is_no_terminal(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[started(), moving("x", 1, 2), downloaded("x")]]
+    for done in (pclient("status"), pclient("download", "x")):
+        assert "\x1b" not in done.out + done.err
+        assert "╭" not in done.out
+
+
+def test_without_a_terminal_progress_is_a_line_every_ten_seconds() -> None:
+    now, said = [0.0], list[str]()
+    lines = PlainLines("downloading", said.append, lambda: now[0])
+    source = model.Source("h:1", 1.0, 1, "active", "")
+    for second in range(35):
+        now[0] = float(second)
+        lines.show(model.Progress("moving", "x", second << 20, 40 << 20, 0, 1, 1 << 20, (source,)))
+    assert said == [
+        "x: downloading, 25 % of 40.0 MiB, 1.00 MiB/s, 0:30 left, 1 holder",
+        "x: downloading, 50 % of 40.0 MiB, 1.00 MiB/s, 0:20 left, 1 holder",
+        "x: downloading, 75 % of 40.0 MiB, 1.00 MiB/s, 0:10 left, 1 holder",
+    ]
+
+
+def test_progress_of_hashing_says_so() -> None:
+    assert (
+        as_line("uploading", model.Progress("hashing", "x", 1, 4, 0, 1, 0.0, ()))
+        == "x: reading and hashing, 25 % of 4 B"
+    )
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert [shape.size(count) for count in (0, 999, 1000, 1536, 10 << 20, 123 << 30, -1)] == [
+        "0 B",
+        "999 B",
+        "0.98 KiB",
+        "1.50 KiB",
+        "10.0 MiB",
+        "123 GiB",
+        "0 B",
+    ]
+    assert [shape.percent(done, 3) for done in (0, 1, 2, 3, 4)] == [0, 33, 66, 100, 100]
+    assert shape.percent(999_999, 1_000_000) == 99
+    assert shape.percent(0, 0) == 0
+    assert [shape.duration(seconds) for seconds in (0, 61, 3661)] == ["0:00", "1:01", "1:01:01"]
+    assert shape.remaining(1, 2, 0) == "-:--"
+    assert shape.ago(3.4) == "3 s ago"
+    assert shape.many(1, "file") == "1 file"
+    assert shape.many(2000, "file") == "2,000 files"
