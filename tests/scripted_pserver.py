@@ -1,0 +1,31 @@
+"""The scripted pserver as a program in the place of pserver.py: its env file's STATE_DIR, a free port, READY, SIGTERM."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from common.env_file import EnvReader
+from scripted_node import ScriptedNode
+
+
+def main() -> int:
+    """Serve until told to end."""
+    env = EnvReader(Path(sys.argv[1]))
+    if env.has("FAILS"):
+        print("pserver: STATE_DIR is in use", file=sys.stderr)
+        return env.port("FAILS")
+    state_dir = env.path_to("STATE_DIR")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    node = ScriptedNode(state_dir, env.port("PSERVER_PORT", 0))
+    (state_dir / "pid").write_text(str(os.getpid()))
+    print("READY", json.dumps({"host": "127.0.0.1", "port": node.port, "pid": os.getpid()}), flush=True)
+    signal.sigwait({signal.SIGTERM})
+    (state_dir / "ended").touch()
+    node.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""pclient in a real pseudo-terminal: passwords, bars, colours, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+import pserver_pb2 as pb
+from scripted_node import ID, ScriptedNode, downloaded, moving, uploaded
+from waiting import eventually
+
+LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
+
+
+def spawn(env: str, *words: str, **environment: str) -> pexpect.spawn[str]:
+    kept = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR"}}
+    return pexpect.spawn(
+        sys.executable,
+        [str(LAUNCHER), env, *words],
+        encoding="utf-8",
+        timeout=20,
+        dimensions=(40, 100),
+        env={**kept, "TERM": "xterm", **environment},
+    )
+
+
+def exit_code(terminal: pexpect.spawn[str]) -> int | None:
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    code: int | None = terminal.exitstatus
+    return code
+
+
+def test_the_password_is_not_echoed(node: ScriptedNode, env: str) -> None:
+    terminal = spawn(env)
+    terminal.expect("Enter username: ")
+    terminal.sendline("ana")
+    terminal.expect("Enter password: ")
+    terminal.waitnoecho()
+    terminal.sendline("secret")
+    terminal.expect("\r\nLogged in as ana")
+    assert "secret" not in str(terminal.before)
+    terminal.expect("Enter choice: ")
+    terminal.sendline("0")
+    assert exit_code(terminal) == 0
+
+
+def test_replies_begin_their_line(node: ScriptedNode, env: str) -> None:
+    node.status.user = "ana"
+    node.transfers = [[moving("a", 1, 2), uploaded("a", "h:1")], [moving("b", 1, 2), downloaded("b", "/shared/b")]]
+    terminal = spawn(env)
+    for choice, name, reply in (("1", "a", "File uploaded"), ("2", "b", "File downloaded: /shared/b")):
+        terminal.expect("Enter choice: ")
+        terminal.sendline(choice)
+        terminal.expect("Enter file name: ")
+        terminal.sendline(name)
+        terminal.expect(rf"(\r\n|\r|\x1b\[\d*[A-Za-z]){reply}")
+    terminal.expect("Enter choice: ")
+    terminal.sendline("3")
+    terminal.expect("\r\nLogged out")
+    terminal.expect("Enter username: ")
+    terminal.sendeof()
+    assert exit_code(terminal) == 0
+
+
+def test_ctrl_c_cancels_the_transfer_and_says_how_to_resume(node: ScriptedNode, env: str) -> None:
+    node.transfers = [[moving("big.iso", 40 << 20, 100 << 20)]]
+    node.holds = True
+    terminal = spawn(env, "download", "big.iso")
+    terminal.expect("40 %")
+    terminal.sendintr()
+    terminal.expect("run it again to resume")
+    assert exit_code(terminal) == 130
+    assert node.asked("Cancel") == [pb.CancelTransferRequest(transfer=7)]
+
+
+def test_ctrl_c_in_json_is_an_object_and_130(node: ScriptedNode, env: str) -> None:
+    node.transfers = [[]]
+    node.holds = True
+    terminal = spawn(env, "download", "big.iso", "--json")
+    eventually(lambda: node.asked("Download"))
+    terminal.sendintr()
+    terminal.expect('"code": "interrupted"')
+    assert exit_code(terminal) == 130
+
+
+def test_ctrl_c_in_the_menu_cancels_the_transfer_and_leads_back(node: ScriptedNode, env: str) -> None:
+    node.status.user = "ana"
+    node.transfers = [[moving("big.iso", 40, 100)]]
+    node.holds = True
+    terminal = spawn(env)
+    terminal.expect("Enter choice: ")
+    terminal.sendline("2")
+    terminal.expect("Enter file name: ")
+    terminal.sendline("big.iso")
+    terminal.expect("40 %")
+    terminal.sendintr()
+    terminal.expect("Stopped: what was verified is kept")
+    terminal.expect("Enter choice: ")
+    terminal.sendline("1")
+    terminal.expect("Enter file name: ")
+    terminal.sendintr()
+    terminal.expect("Enter choice: ")
+    terminal.sendintr()
+    assert exit_code(terminal) == 130
+    assert len(node.asked("Cancel")) == 1
+
+
+def test_a_terminal_that_dies_cancels_nothing(node: ScriptedNode, env: str) -> None:
+    node.transfers = [[moving("big.iso", 40, 100)]]
+    node.holds = True
+    terminal = spawn(env, "download", "big.iso")
+    terminal.expect("40 %")
+    terminal.kill(9)
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert not node.cancelled.is_set()
+
+
+def test_the_bar_shows_bytes_speed_time_and_peers(node: ScriptedNode, env: str) -> None:
+    good = pb.Source(url="10.0.0.2:5001", rate=5e6, bytes=1, state="active")
+    bad = pb.Source(url="10.0.0.3:5001", state="dropped", why="sent a wrong piece")
+    node.transfers = [
+        [moving("big.iso", 25 << 20, 100 << 20, 25 << 20, sources=[good, bad], files_done=1, files_total=3)]
+    ]
+    node.holds = True
+    terminal = spawn(env, "download", "big.iso")
+    terminal.expect("sent a wrong piece")
+    seen = str(terminal.before)
+    for part in (
+        "downloading",
+        "big.iso",
+        "1 of 3 files",
+        "25 %",
+        "25.0 MiB of 100 MiB",
+        "25.0 MiB/s",
+        "0:03 left",
+        "1 peer",
+    ):
+        assert part in seen, part
+    assert COLOUR.search(seen)
+    terminal.sendintr()
+    assert exit_code(terminal) == 130
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_can_be_off(node: ScriptedNode, env: str, environment: dict[str, str]) -> None:
+    node.status.user = "ana"
+    node.pages = [[pb.ListedFile(name="x", id=ID, size=1, holders=1)]]
+    node.transfers = [[moving("x", 1, 2), downloaded("x")]]
+    for words in (["status"], ["files"], ["download", "x"], ["nonsense", "x"]):
+        terminal = spawn(env, *words, **environment)
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+        assert not COLOUR.search(str(terminal.before))
+
+
+def test_remove_asks_on_a_terminal(node: ScriptedNode, env: str) -> None:
+    node.removal = pb.RemoveFilesReply(removed=[pb.Removed(name="x", id=ID, size=3)])
+    terminal = spawn(env, "remove", "x")
+    terminal.expect("Remove this peer's copy of x")
+    terminal.sendline("n")
+    terminal.expect("nothing was removed")
+    assert exit_code(terminal) == 0
+    assert node.asked("Remove") == []
+    terminal = spawn(env, "remove", "x")
+    terminal.expect("Remove this peer's copy of x")
+    terminal.sendline("y")
+    terminal.expect("File removed: x")
+    assert exit_code(terminal) == 0
+
+
+def test_passwd_asks_for_the_new_one_twice(node: ScriptedNode, env: str) -> None:
+    node.status.user = "ana"
+    for again, code in (("other", 2), ("new", 0)):
+        terminal = spawn(env, "passwd")
+        for prompt, answer in (("Old password: ", "old"), ("New password: ", "new"), ("New password again: ", again)):
+            terminal.expect(prompt)
+            terminal.waitnoecho()
+            terminal.sendline(answer)
+        assert exit_code(terminal) == code
+    assert len(node.asked("ChangePassword")) == 1
+
+
+def test_a_long_list_into_a_closed_pipe_is_no_traceback(node: ScriptedNode, env: str) -> None:
+    node.pages = [[pb.ListedFile(name=f"{number:0100}", id=ID, size=1, holders=1) for number in range(5000)]]
+    terminal = pexpect.spawn(
+        "sh",
+        ["-c", f"'{sys.executable}' '{LAUNCHER}' '{env}' files --json | head -1; echo over"],
+        encoding="utf-8",
+        timeout=20,
+    )
+    terminal.expect("over")
+    assert "Traceback" not in str(terminal.before)
+    assert "Exception" not in str(terminal.before)
