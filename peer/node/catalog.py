@@ -1,6 +1,6 @@
 """What this peer remembers of its files between two starts: manifests by stamp, and what it keeps at others' request.
 
-SQLite in STATE_DIR. Never the truth about a file: a damaged catalog is set aside, a new one begun, the files hashed again.
+SQLite in STATE_DIR. Never the truth about a file: a damaged catalog is set aside, and files are hashed again.
 Safe to use from many threads.
 """
 

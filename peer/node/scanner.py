@@ -35,11 +35,12 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one scan found. `unsettled` files wait for the next one to agree."""
+    """What one scan found. `unsettled` files wait for the next one to agree, `unhashed` ones for its time."""
 
     taken: int
     withdrawn: int
     unsettled: int
+    unhashed: int
 
 
 class Scanner:
@@ -103,11 +104,13 @@ class Scanner:
             self._first = False
             self.not_shared = refused
             end = self._clock() + patience
+            unhashed = len(fresh)
             for batch in _batches(fresh):
-                if self._clock() > end:
+                if self._clock() >= end:
                     break
                 taken += len(self._hash(batch, refused, stop, progress))
-            return Scan(taken, withdrawn, len(unsettled))
+                unhashed -= len(batch)
+            return Scan(taken, withdrawn, len(unsettled), unhashed)
 
     def _changed(self, refused: list[Refused], gone: set[str]) -> Iterator[Found]:
         """Yield the files that are not held as they are; strike those that are there from `gone`."""

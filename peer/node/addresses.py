@@ -1,0 +1,52 @@
+"""Where other peers are: host:port and nothing else, resolved here, so that nobody makes gRPC dial what it should not."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+
+from common.channels import target_of_address
+from node.errors import NoHolders
+
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}\.?)*")
+
+
+async def target(url: str) -> str:
+    """Return the gRPC target, `ipv4:...` or `ipv6:...`, of an announced host:port.
+
+    Raises:
+        NoHolders: if it is no address, or cannot be resolved.
+    """
+    host, port = split(url)
+    try:
+        return target_of_address(host, port)
+    except ValueError:
+        pass
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise NoHolders(f"{url}: its host cannot be resolved") from error
+    return target_of_address(str(found[0][4][0]), port)
+
+
+def split(url: str) -> tuple[str, int]:
+    """Return host and port of host:port; brackets around IPv6 are taken off.
+
+    Raises:
+        NoHolders: if it is anything else.
+    """
+    host, colon, port = url.rpartition(":")
+    if not (colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise NoHolders(f"{url[:100]!r} is no address of a peer")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise NoHolders(f"{url[:100]!r} is no address of a peer")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if len(host) > 253 or not _NAME.fullmatch(host):
+            raise NoHolders(f"{url[:100]!r} is no address of a peer") from None
+    return host, int(port)

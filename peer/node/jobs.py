@@ -1,0 +1,308 @@
+"""The transfers under way, their progress, and those who watch them. A transfer belongs to the pserver: watchers come and go.
+
+Knows neither the network nor the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+from node.errors import AmbiguousName, Interrupted, NoSuchFile, PeerError
+
+log = logging.getLogger(__name__)
+
+# How often a watcher is told of progress, in seconds.
+TELL_EVERY = 0.2
+_RATE_MEMORY = 3.0
+# Results that nobody has fetched are told in lists of at most this many.
+_RESULTS_AT_ONCE = 500
+
+
+class Phase(Enum):
+    """What a transfer is doing; the values are those of the .proto."""
+
+    PREPARING = 1
+    COPYING = 2
+    HASHING = 3
+    MOVING = 4
+    WAITING = 5
+    PUBLISHING = 6
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """A peer at the other end, as people see it. Bytes, and bytes per second."""
+
+    url: str
+    rate: float
+    bytes: int
+    state: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a transfer stands."""
+
+    phase: Phase
+    name: str
+    done: int
+    total: int
+    files_done: int
+    files_total: int
+    rate: float
+    sources: tuple[SourceView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A file that is here now."""
+
+    name: str
+    id: str
+    size: int
+    path: str
+    seconds: float
+    holders: tuple[str, ...]
+    resumed_bytes: int
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A file that is shared, and where else it is whole."""
+
+    name: str
+    id: str
+    size: int
+    copies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A file that failed."""
+
+    code: str
+    message: str
+    name: str
+    ids: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, error: PeerError, name: str = "") -> Fault:
+        """Return what to tell of an error."""
+        ids = error.ids if isinstance(error, AmbiguousName) else ()
+        return cls(error.code, error.message, error.name or name, ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line worth reading that is no failure."""
+
+    text: str
+
+
+Result = Downloaded | Uploaded | Fault
+Event = Result | Notice
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the work of a transfer keeps up to date."""
+
+    phase: Phase = Phase.PREPARING
+    name: str = ""
+    done: int = 0
+    total: int = 0
+    files_done: int = 0
+    files_total: int = 0
+
+
+class Transfer:
+    """A transfer under way. The work writes `counters` and tells events; watchers read."""
+
+    def __init__(self, number: int, kind: str, clock: Callable[[], float]) -> None:
+        self.number = number
+        # "upload", "download", "push" or "serving".
+        self.kind = kind
+        self.counters = Counters()
+        self.ended = False
+        self._clock = clock
+        self._sources: dict[int, Callable[[], Iterable[SourceView]]] = {}
+        self._keys = itertools.count()
+        self._watchers: set[asyncio.Queue[Event | None]] = set()
+        self._rate = Rate(clock)
+        self.task: asyncio.Task[None] | None = None
+
+    def tell(self, event: Event) -> None:
+        """Tell the watchers something."""
+        if isinstance(event, (Downloaded, Uploaded, Fault)):
+            self.counters.files_done += 1
+        for watcher in self._watchers:
+            watcher.put_nowait(event)
+
+    def moved(self, size: int) -> None:
+        """Count bytes that moved."""
+        self.counters.done += size
+        self._rate.add(size)
+
+    def enter(self, phase: Phase, name: str = "", total: int = 0) -> None:
+        """Begin a phase that counts from zero."""
+        counters = self.counters
+        counters.phase, counters.name, counters.done, counters.total = phase, name, 0, total
+        self._rate = Rate(self._clock)
+
+    @contextmanager
+    def showing(self, sources: Callable[[], Iterable[SourceView]]) -> Iterator[None]:
+        """Show these peers in the progress for a while."""
+        key = next(self._keys)
+        self._sources[key] = sources
+        try:
+            yield
+        finally:
+            del self._sources[key]
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second, lately."""
+        return self._rate.now()
+
+    def progress(self) -> Progress:
+        """Return where it stands."""
+        c = self.counters
+        sources = tuple(view for views in list(self._sources.values()) for view in views())
+        return Progress(c.phase, c.name, c.done, c.total, c.files_done, c.files_total, self._rate.now(), sources)
+
+    async def watch(self) -> AsyncIterator[Progress | list[Event]]:
+        """Yield events as they come, and progress in between, until the transfer ends."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            yield self.progress()
+            over = self.ended
+            while not over:
+                events: list[Event] = []
+                try:
+                    async with asyncio.timeout(TELL_EVERY):
+                        event = await queue.get()
+                except TimeoutError:
+                    yield self.progress()
+                    continue
+                while event is not None:
+                    events.append(event)
+                    if queue.empty() or len(events) >= _RESULTS_AT_ONCE:
+                        break
+                    event = queue.get_nowait()
+                over = event is None
+                if events:
+                    yield events
+        finally:
+            self._watchers.discard(queue)
+
+    def finish(self) -> None:
+        """Tell the watchers that it is over."""
+        self.ended = True
+        for watcher in self._watchers:
+            watcher.put_nowait(None)
+
+
+class Jobs:
+    """All transfers under way."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self._transfers: dict[int, Transfer] = {}
+
+    def __iter__(self) -> Iterator[Transfer]:
+        return iter(list(self._transfers.values()))
+
+    def count(self, *kinds: str) -> int:
+        """Return how many transfers of these kinds there are."""
+        return sum(transfer.kind in kinds for transfer in self._transfers.values())
+
+    def start(self, kind: str, work: Callable[[Transfer], Awaitable[None]]) -> Transfer:
+        """Start a transfer of its own, which goes on whoever watches."""
+        transfer = self.begin(kind)
+        transfer.task = asyncio.get_running_loop().create_task(self._run(transfer, work))
+        return transfer
+
+    def begin(self, kind: str) -> Transfer:
+        """Note a transfer that somebody else's task carries; `end` it."""
+        transfer = Transfer(next(self._numbers), kind, self._clock)
+        self._transfers[transfer.number] = transfer
+        return transfer
+
+    def end(self, transfer: Transfer) -> None:
+        """Forget a transfer."""
+        self._transfers.pop(transfer.number, None)
+        transfer.finish()
+
+    def get(self, number: int) -> Transfer:
+        """Return a transfer. Raises NoSuchFile if it is not under way."""
+        try:
+            return self._transfers[number]
+        except KeyError:
+            raise NoSuchFile(f"transfer {number} is not under way: it may have ended") from None
+
+    def cancel(self, number: int) -> None:
+        """Stop a transfer; what was verified is kept."""
+        transfer = self.get(number)
+        if transfer.task is not None:
+            transfer.task.cancel()
+
+    async def cancel_all(self) -> None:
+        """Stop every transfer that we started, and wait for it."""
+        tasks = [transfer.task for transfer in self._transfers.values() if transfer.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, transfer: Transfer, work: Callable[[Transfer], Awaitable[None]]) -> None:
+        try:
+            await work(transfer)
+        except asyncio.CancelledError:
+            transfer.tell(Fault.of(Interrupted("cancelled: what was verified is kept, run it again to resume")))
+        except PeerError as error:
+            transfer.tell(Fault.of(error))
+        except Exception:
+            log.exception("a transfer failed in a way that nobody foresaw")
+            transfer.tell(Fault.of(PeerError()))
+        finally:
+            self.end(transfer)
+
+
+@dataclass(slots=True)
+class Rate:
+    """Bytes per second, forgetting with a time constant."""
+
+    clock: Callable[[], float]
+    bytes: float = 0.0
+    seconds: float = 0.0
+    then: float = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        self.then = self.clock()
+
+    def add(self, size: int) -> None:
+        """Count bytes that moved now."""
+        self._fade()
+        self.bytes += size
+
+    def now(self) -> float:
+        """Return the rate."""
+        self._fade()
+        return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+    def _fade(self) -> None:
+        now = self.clock()
+        elapsed, self.then = now - self.then, now
+        fade = math.exp(-elapsed / _RATE_MEMORY)
+        self.bytes *= fade
+        self.seconds = self.seconds * fade + elapsed

@@ -1,0 +1,197 @@
+"""What bounds a pserver: bytes in flight, bytes per second, streams at once. For one event loop; never blocks a thread.
+
+The defaults are documented in README (Limits).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from node.errors import Busy
+
+# Payload asked for or read ahead and not yet written or sent, over all transfers.
+BYTES_IN_FLIGHT = 96 << 20
+STREAMS = 64
+STREAMS_PER_PEER = 8
+STREAMS_PER_TICKET = 4
+RETRY_AFTER = 1.0
+# A bucket holds this many seconds of its rate, so that short pauses are made up for.
+_BURST = 0.25
+
+
+class Budget:
+    """Bytes that may be in flight at once. First come, first served; an amount larger than the budget goes alone."""
+
+    def __init__(self, total: int = BYTES_IN_FLIGHT) -> None:
+        self._total = total
+        self._used = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def used(self) -> int:
+        """Bytes in flight now."""
+        return self._used
+
+    def try_take(self, amount: int) -> bool:
+        """Take without waiting; False if it does not fit or others wait."""
+        if self._waiting or not self._fits(amount):
+            return False
+        self._used += amount
+        return True
+
+    async def take(self, amount: int) -> None:
+        """Wait for room and take it."""
+        if self.try_take(amount):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((amount, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give(amount)
+            else:
+                self._waiting.remove((amount, turn))
+                self._wake()
+            raise
+
+    def give(self, amount: int) -> None:
+        """Give back what was taken."""
+        self._used -= amount
+        self._wake()
+
+    def _fits(self, amount: int) -> bool:
+        return self._used == 0 or self._used + amount <= self._total
+
+    def _wake(self) -> None:
+        while self._waiting:
+            amount, turn = self._waiting[0]
+            if turn.done():
+                self._waiting.popleft()
+            elif self._fits(amount):
+                self._waiting.popleft()
+                self._used += amount
+                turn.set_result(None)
+            else:
+                return
+
+
+class Bandwidth:
+    """A token bucket whose waiters are served in turn by asker: one with many streams gets no more than another with one.
+
+    `rate` is in bytes per second; None is no limit.
+    """
+
+    def __init__(self, rate: int | None, clock: Callable[[], float]) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._tokens = (rate or 0) * _BURST
+        self._then = clock()
+        self._queues: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
+        self._server: asyncio.Task[None] | None = None
+
+    def share(self, most: int) -> int:
+        """Return how many bytes a single asker should take at once so that it waits about half a second, at most `most`."""
+        if self.rate is None:
+            return most
+        return max(4096, min(most, int(self.rate / 2 / max(1, len(self._queues)))))
+
+    async def take(self, amount: int, asker: str = "") -> None:
+        """Wait until `amount` bytes may pass."""
+        if self.rate is None:
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(asker, deque()).append((amount, turn))
+        if self._server is None or self._server.done():
+            self._server = asyncio.create_task(self._serve(self.rate))
+        await turn
+
+    def refund(self, amount: int) -> None:
+        """Give back what was taken and not used."""
+        self._tokens += amount
+
+    async def _serve(self, rate: int) -> None:
+        while self._queues:
+            asker, queue = next(iter(self._queues.items()))
+            amount, turn = queue.popleft()
+            if queue:
+                self._queues.move_to_end(asker)
+            else:
+                del self._queues[asker]
+            if turn.done():
+                continue
+            now = self._clock()
+            self._tokens = min(self._tokens + (now - self._then) * rate, rate * _BURST)
+            self._then = now
+            self._tokens -= amount
+            if self._tokens < 0:
+                await asyncio.sleep(-self._tokens / rate)
+            if not turn.done():
+                turn.set_result(None)
+
+
+class Slots:
+    """Streams served at once: in all, per peer, per ticket. Whoever comes when all are taken is told when to try again."""
+
+    def __init__(
+        self, total: int = STREAMS, per_peer: int = STREAMS_PER_PEER, per_ticket: int = STREAMS_PER_TICKET
+    ) -> None:
+        self._total = total
+        self._per_peer = per_peer
+        self._per_ticket = per_ticket
+        self._peers: Counter[str] = Counter()
+        self._tickets: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """Streams under way."""
+        return self._peers.total()
+
+    @contextmanager
+    def one(self, asker: str, id_: str) -> Iterator[None]:
+        """Hold a slot for a stream of `asker` for one id.
+
+        Raises:
+            Busy: if there is none.
+        """
+        ticket = (asker, id_)
+        if self.taken >= self._total:
+            raise Busy("this peer serves as many streams as it can: try again soon", retry_after=RETRY_AFTER)
+        if self._peers[asker] >= self._per_peer or self._tickets[ticket] >= self._per_ticket:
+            raise Busy("you have as many streams here as one peer may: try again soon", retry_after=RETRY_AFTER)
+        self._peers[asker] += 1
+        self._tickets[ticket] += 1
+        try:
+            yield
+        finally:
+            for counter, key in ((self._peers, asker), (self._tickets, ticket)):
+                counter[key] -= 1  # type: ignore[index]  # each counter with its own kind of key
+                if not counter[key]:  # type: ignore[index]
+                    del counter[key]  # type: ignore[arg-type]
+
+
+class Locks:
+    """A lock for each key, for as long as somebody wants it: one transfer at a time for each id."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def of(self, key: str) -> AsyncIterator[None]:
+        """Hold the lock of `key`."""
+        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        self._locks[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(key)
+            if users > 1:
+                self._locks[key] = (lock, users - 1)
+
+    def taken(self, key: str) -> bool:
+        """Tell whether somebody has it or waits for it."""
+        return key in self._locks

@@ -1,0 +1,47 @@
+"""Log lines of a pserver: one line for each event, for people or, with LOG_FORMAT=json, for machines. Secrets never get here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+from common.printable import printable
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-22 10:00:00 warning node.swarm: ...`, one line whatever a peer sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        line = f"{moment} {record.levelname.lower()} {record.name}: {printable(record.getMessage())}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (unix seconds), level, logger, message, and the traceback of what nobody foresaw."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": printable(record.getMessage()),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def set_up(log_format: str) -> None:
+    """Send this process's log lines to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for chatty in ("urllib3", "asyncio", "grpc"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,44 @@
+"""The pserver's command line: env file, settings, lock, serve; one line and an exit code for whatever is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+# gRPC's own lines on stderr say what our log says better. Read when grpc is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+from common.env_file import EnvFault
+from node import logs, malloc
+from node.daemon import lock_state_dir, serve
+from node.errors import PeerError
+from node.settings import Settings
+
+_USAGE = "usage: python peer/pserver.py ENV_PSERVER"
+_EXIT_USAGE, _EXIT_FAILED, _EXIT_ENV = 2, 1, 78
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until interrupted; return the exit status."""
+    if len(argv) != 1 or argv[0] in ("-h", "--help"):
+        sys.stderr.write(_USAGE + "\n")
+        return 0 if argv and argv[0] in ("-h", "--help") else _EXIT_USAGE
+    try:
+        settings = Settings.from_env_file(argv[0])
+        logs.set_up(settings.log_format)
+        malloc.tune()
+        lock = lock_state_dir(settings)
+        try:
+            asyncio.run(serve(settings))
+        finally:
+            os.close(lock)
+    except EnvFault as fault:
+        for line in fault.lines:
+            sys.stderr.write(f"pserver: {line}\n")
+        return _EXIT_ENV
+    except PeerError as error:
+        sys.stderr.write(f"pserver: {error.message}\n")
+        return 74 if error.code in ("io", "disk_full") else _EXIT_FAILED
+    return 0

@@ -1,0 +1,112 @@
+"""What the tracker and other peers tell us, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A login at the tracker. It outlives this process in a file of mode 0600, and ends at logout."""
+
+    user: str
+    token: str = field(repr=False)
+    peer_id: str
+    # Under which the tracker signs tickets for this peer.
+    ticket_key: bytes = field(repr=False)
+    # The tracker's clock minus this machine's, in seconds, when last heard.
+    clock_offset: float
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Contents under a name."""
+
+    name: str
+    id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A peer that has an id, with the permission to ask it."""
+
+    url: str
+    ticket: str = field(repr=False)
+    # Has all of it.
+    complete: bool
+    # Why it stands where it stands among the holders.
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldVersion:
+    """A version and who holds it, best first."""
+
+    version: Version
+    holders: tuple[Holder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A peer that should take a copy."""
+
+    id: str
+    url: str
+    ticket: str = field(repr=False)
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a peer says of itself in a ping."""
+
+    uploads: int = 0
+    downloads: int = 0
+    free_bytes: int = 0
+    # Bytes per second sent lately.
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The tracker's answer to a ping."""
+
+    epoch: str
+    send_index: bool
+    recheck: tuple[str, ...]
+    server_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A line of the index: a version that this peer holds, whole or in part."""
+
+    name: str
+    id: str
+    size: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A version in the network's list."""
+
+    name: str
+    id: str
+    size: int
+    # How many hold it whole, and in part.
+    holders: int
+    partial: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPeer:
+    """A peer in the network's list."""
+
+    url: str
+    user: str
+    files: int
+    # Seconds since its last ping.
+    last_seen: float
+    load: Load

@@ -1,0 +1,407 @@
+"""Which piece to ask of which holder next: pure, no I/O, and no clock but the one it is handed.
+
+Rarest first among what is known; of equally rare pieces the one after the last asked of that holder, from a random start, so that disks
+read on and two askers seldom want the same. A piece goes to the holder with the shortest queue in seconds (by its measured rate).
+When nothing is left to ask, an idle holder is asked for a piece that another is late with (endgame). A holder that failed backs off,
+one that went silent loses its pieces until it sends again, one that sent a bad piece is out.
+
+Sets of pieces are Python integers, bit i for piece i: a choice among 65,536 pieces costs microseconds.
+Rarest first and endgame are BitTorrent's (Cohen 2003, "Incentives Build Robustness in BitTorrent").
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+# Pieces asked for and not yet verified, over all holders: what a SIGKILL can cost.
+WINDOW = 8
+# Until its rate is known a holder gets this many.
+_PROBE = 2
+# A holder is given work for this many seconds.
+_QUEUE_SECONDS = 1.0
+# A holder silent for this long, with pieces asked of it, loses them to others.
+SILENCE = 5.0
+# A piece may take this long, and its size at the slowest rate that is put up with.
+_PATIENCE = 10.0
+_SLOWEST = 64 << 10
+# Failures double the time until a holder is asked again, up to this.
+_BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 10.0
+# Rates forget with this time constant, in seconds.
+_RATE_MEMORY = 2.0
+# An idle holder takes over a piece if it would have it in this part of the time that the other still needs.
+_TAKE_OVER = 0.6
+
+
+class State(Enum):
+    """What a holder is good for."""
+
+    ACTIVE = "active"
+    # Silent or late: not asked until it sends something.
+    STALLED = "stalled"
+    # Failed: not asked until its time has come.
+    WAITING = "waiting"
+    # Sent what did not verify, or is gone for good.
+    DROPPED = "dropped"
+
+
+class Ask(NamedTuple):
+    """Ask this holder for this piece."""
+
+    holder: str
+    piece: int
+    # Data in one block, at most.
+    block_length: int
+    # Who was asked before, has not begun it, and need not send it any more; empty: nobody.
+    instead_of: str = ""
+
+
+class Cancel(NamedTuple):
+    """Tell this holder that the piece is no longer wanted from it."""
+
+    holder: str
+    piece: int
+
+
+@dataclass(slots=True)
+class _Holder:
+    """What is known of one holder."""
+
+    has: int
+    whole: bool
+    state: State = State.ACTIVE
+    why: str = ""
+    # Pieces asked for, in order, with the time of asking.
+    asked: OrderedDict[int, float] = field(default_factory=OrderedDict)
+    cursor: int = 0
+    # When it last sent a byte, or was asked while idle; when its present piece began.
+    heard: float = 0.0
+    began: float = 0.0
+    # The measured rate is bytes / seconds; both fade.
+    bytes: float = 0.0
+    seconds: float = 0.0
+    total: int = 0
+    failures: int = 0
+    not_before: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second while it had something to send; 0 if unknown."""
+        return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+
+class HolderView(NamedTuple):
+    """A holder as it is shown to people."""
+
+    holder: str
+    state: State
+    why: str
+    rate: float
+    bytes: int
+
+
+class Picker:
+    """The choices of one download. Holders are named by strings; pieces by number."""
+
+    def __init__(
+        self,
+        pieces: int,
+        have: Iterable[int],
+        length: Callable[[int], int],
+        *,
+        choose: Callable[[int], int],
+        window: int = WINDOW,
+    ) -> None:
+        """`have` are verified already, `length` gives a piece's bytes, `choose(n)` a number below n by chance."""
+        self._length = length
+        self._pieces = pieces
+        self._window = window
+        self._choose = choose
+        self._missing = (1 << pieces) - 1
+        for piece in have:
+            self._missing &= ~(1 << piece)
+        # Missing pieces that nobody is asked for.
+        self._free = self._missing
+        # How many partial holders have a piece, or are being given it; level[n] is the set of pieces with n of them.
+        self._levels: list[int] = [(1 << pieces) - 1]
+        self._holders: dict[str, _Holder] = {}
+
+    # ------------------------------------------------------------------------------------------------ what there is
+
+    @property
+    def done(self) -> bool:
+        """Every piece is verified."""
+        return not self._missing
+
+    @property
+    def missing(self) -> int:
+        """How many pieces are not verified."""
+        return self._missing.bit_count()
+
+    @property
+    def in_flight(self) -> int:
+        """How many pieces are asked for."""
+        return (self._missing & ~self._free).bit_count()
+
+    def is_missing(self, piece: int) -> bool:
+        """Tell whether a piece is not verified yet."""
+        return bool(self._missing >> piece & 1)
+
+    def holders(self) -> list[HolderView]:
+        """Return the holders as they stand."""
+        return [HolderView(name, h.state, h.why, h.rate, h.total) for name, h in self._holders.items()]
+
+    def state(self, holder: str) -> State | None:
+        """Return what a holder is good for; None if it was never here."""
+        known = self._holders.get(holder)
+        return known.state if known else None
+
+    def wanted_from(self, holder: str) -> bool:
+        """Tell whether this holder has something that is missing."""
+        known = self._holders.get(holder)
+        return bool(known and known.has & self._missing)
+
+    # -------------------------------------------------------------------------------------------------- what happens
+
+    def add(self, holder: str, now: float) -> None:
+        """A holder answered: it may be asked as soon as it says what it has. One that was dropped stays so."""
+        known = self._holders.get(holder)
+        if known is None:
+            self._holders[holder] = _Holder(0, whole=False, heard=now, cursor=self._choose(max(1, self._pieces)))
+        elif known.state is not State.DROPPED:
+            known.state, known.why, known.heard = State.ACTIVE, "", now
+
+    def has(self, holder: str, pieces: int, *, whole: bool) -> None:
+        """A holder said which pieces it has: a set, replacing what it said before."""
+        known = self._holders[holder]
+        self._forget_pieces(known)
+        known.whole = whole
+        known.has = pieces & ((1 << self._pieces) - 1)
+        if not whole:
+            for piece in _members(known.has & self._missing):
+                self._shift(piece, 1)
+
+    def gained(self, holder: str, pieces: Iterable[int]) -> None:
+        """A holder has some more pieces."""
+        known = self._holders[holder]
+        for piece in pieces:
+            if piece < self._pieces and not known.has >> piece & 1:
+                known.has |= 1 << piece
+                if not known.whole:
+                    self._shift(piece, 1)
+
+    def given(self, pieces: Iterable[int]) -> None:
+        """A holder is sending these to somebody else: they will soon be less rare."""
+        for piece in pieces:
+            if piece < self._pieces:
+                self._shift(piece, 1)
+
+    def heard(self, holder: str, size: int, now: float) -> None:
+        """A holder sent `size` bytes of data. One that was stalled is good again."""
+        known = self._holders[holder]
+        elapsed = max(now - known.heard, 1e-6)
+        fade = math.exp(-elapsed / _RATE_MEMORY)
+        known.bytes = known.bytes * fade + size
+        known.seconds = known.seconds * fade + elapsed
+        known.total += size
+        known.heard = now
+        if known.state is State.STALLED:
+            known.state, known.why = State.ACTIVE, ""
+
+    def arrived(self, holder: str, piece: int, now: float) -> list[Cancel]:
+        """A piece is verified. Return who else need not send it any more."""
+        known = self._holders[holder]
+        known.asked.pop(piece, None)
+        known.began = now
+        known.failures = 0
+        self._missing &= ~(1 << piece)
+        self._free &= ~(1 << piece)
+        cancels = []
+        for name, other in self._holders.items():
+            if piece in other.asked:
+                del other.asked[piece]
+                cancels.append(Cancel(name, piece))
+        return cancels
+
+    def failed(self, holder: str, why: str, now: float) -> None:
+        """A holder's stream broke, or it refused: its pieces go to others, and it rests for a while."""
+        known = self._holders.setdefault(holder, _Holder(0, whole=False))
+        self._release(known)
+        self._forget_pieces(known)
+        known.has = 0
+        if known.state is not State.DROPPED:
+            known.failures += 1
+            known.state, known.why = State.WAITING, why
+            known.not_before = now + min(_BACKOFF_FIRST * 2 ** (known.failures - 1), _BACKOFF_MOST)
+
+    def left(self, holder: str, now: float) -> None:
+        """A holder ended its stream in good order: no failure, but it has nothing to send just now."""
+        self.failed(holder, "ended the stream", now)
+        self._holders[holder].failures -= 1
+
+    def drop(self, holder: str, why: str) -> None:
+        """A holder sent what did not verify: it is out."""
+        known = self._holders[holder]
+        self._release(known)
+        self._forget_pieces(known)
+        known.has = 0
+        known.state, known.why = State.DROPPED, why
+
+    def may_dial(self, holder: str, now: float) -> bool:
+        """Tell whether a holder that is not connected may be tried."""
+        known = self._holders.get(holder)
+        return known is None or (known.state is State.WAITING and now >= known.not_before)
+
+    # ---------------------------------------------------------------------------------------------------- the choices
+
+    def overdue(self, now: float) -> list[Cancel]:
+        """Take pieces away from holders that are silent or late; return what they need not send any more.
+
+        The only holder that has a piece keeps it: slow is better than never.
+        """
+        cancels = []
+        for name, known in self._holders.items():
+            if not known.asked or known.state is not State.ACTIVE:
+                continue
+            head = next(iter(known.asked))
+            silent = now - known.heard
+            late = now - known.began - _PATIENCE - self._length(head) / _SLOWEST
+            if silent < SILENCE and late < 0:
+                continue
+            others = 0
+            for other in self._holders.values():
+                if other is not known and other.state is State.ACTIVE:
+                    others |= other.has
+            lost = [piece for piece in known.asked if others >> piece & 1]
+            if not lost:
+                continue
+            known.state = State.STALLED
+            known.why = f"sent nothing for {silent:.0f} s" if silent >= SILENCE else "too slow for its piece"
+            for piece in lost:
+                del known.asked[piece]
+                self._free_again(piece)
+                cancels.append(Cancel(name, piece))
+        return cancels
+
+    def next(self, now: float) -> Ask | None:
+        """Choose the next piece and its holder, and note it as asked; None if nothing should be asked now."""
+        if self.in_flight < self._window:
+            for _, name, known in self._by_queue():
+                candidates = known.has & self._free
+                if candidates:
+                    return self._ask(name, known, self._rarest(candidates, known.cursor), now)
+        return self._take_over(now)
+
+    def _by_queue(self) -> list[tuple[float, str, _Holder]]:
+        """Return the holders that may be asked, the shortest queue in seconds first; an untried one before all."""
+        able = []
+        for name, known in self._holders.items():
+            if known.state is not State.ACTIVE or not known.has & self._free:
+                continue
+            queued = sum(map(self._length, known.asked))
+            if not known.rate:
+                if len(known.asked) < _PROBE:
+                    able.append((float(len(known.asked)), name, known))
+            elif len(known.asked) < _PROBE or queued < known.rate * _QUEUE_SECONDS:
+                able.append(((queued + self._length(0)) / known.rate, name, known))
+        able.sort(key=lambda row: row[0])
+        return able
+
+    def _rarest(self, candidates: int, cursor: int) -> int:
+        for level in self._levels:
+            rare = candidates & level
+            if rare:
+                after = rare >> cursor
+                return cursor + _lowest(after) if after else _lowest(rare)
+        raise AssertionError("every piece is on a level")
+
+    def _take_over(self, now: float) -> Ask | None:
+        """Find an idle holder and a piece that another has and is late with."""
+        for name, known in self._holders.items():
+            if known.state is not State.ACTIVE or known.asked or known.has & self._free:
+                continue
+            best: tuple[int, str, int] | None = None
+            worst = 0.0
+            for slow, other in self._holders.items():
+                if other is known:
+                    continue
+                ahead = 0
+                for place, piece in enumerate(other.asked):
+                    ahead += self._length(piece)
+                    if not known.has >> piece & 1 or self._copies(piece) > 1:
+                        continue
+                    rest = self._rest(other, ahead, now)
+                    mine = self._length(piece) / known.rate if known.rate else rest / 2
+                    if rest > worst and mine < rest * _TAKE_OVER:
+                        best, worst = (piece, slow, place), rest
+            if best is not None:
+                piece, slow, place = best
+                ask = self._ask(name, known, piece, now)
+                if place == 0:
+                    return ask
+                del self._holders[slow].asked[piece]
+                return ask._replace(instead_of=slow)
+        return None
+
+    def _rest(self, holder: _Holder, ahead: int, now: float) -> float:
+        """Return the seconds until a holder will have sent `ahead` bytes of its queue."""
+        if holder.state is not State.ACTIVE:
+            return math.inf
+        waited = now - holder.heard
+        return max(ahead / holder.rate if holder.rate else 2 * waited, waited)
+
+    def _copies(self, piece: int) -> int:
+        return sum(piece in holder.asked for holder in self._holders.values())
+
+    def _ask(self, name: str, known: _Holder, piece: int, now: float) -> Ask:
+        if not known.asked:
+            known.heard = known.began = now
+        known.asked[piece] = now
+        known.cursor = piece + 1
+        self._free &= ~(1 << piece)
+        quarter_second = max(64 << 10, min(1 << 20, int(known.rate / 4)))
+        return Ask(name, piece, 1 << (quarter_second.bit_length() - 1))
+
+    # ----------------------------------------------------------------------------------------------------- small change
+
+    def _release(self, known: _Holder) -> None:
+        pieces = list(known.asked)
+        known.asked.clear()
+        for piece in pieces:
+            self._free_again(piece)
+
+    def _free_again(self, piece: int) -> None:
+        if self._missing >> piece & 1 and not self._copies(piece):
+            self._free |= 1 << piece
+
+    def _forget_pieces(self, known: _Holder) -> None:
+        if not known.whole:
+            for piece in _members(known.has & self._missing):
+                self._shift(piece, -1)
+
+    def _shift(self, piece: int, by: int) -> None:
+        """Move a piece to another level of rarity."""
+        bit = 1 << piece
+        for n, level in enumerate(self._levels):
+            if level & bit:
+                self._levels[n] = level & ~bit
+                n = max(0, n + by)
+                if n == len(self._levels):
+                    self._levels.append(0)
+                self._levels[n] |= bit
+                return
+
+
+def _lowest(pieces: int) -> int:
+    return (pieces & -pieces).bit_length() - 1
+
+
+def _members(pieces: int) -> Iterable[int]:
+    while pieces:
+        piece = _lowest(pieces)
+        yield piece
+        pieces &= pieces - 1

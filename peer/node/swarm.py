@@ -1,0 +1,344 @@
+"""One file fetched from many holders at once: the I/O around the picker.
+
+Every piece is held in memory until it verifies, and only then written, so no holder can spoil what another has sent. The pieces asked
+for bound the memory: nothing is sent that was not asked, and nothing is asked without room in the budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from blake3 import blake3
+
+from node.errors import NoHolders, PeerError
+from node.frames import Block
+from node.limits import Bandwidth, Budget
+from node.picker import Ask, HolderView, Picker, State
+from node.pieces import Manifest
+from node.streams import AskerEnd, Have, Wish
+
+log = logging.getLogger(__name__)
+
+# Holders connected at once.
+CONNECTIONS = 24
+# Pieces of one download that are hashed and written at once; a third thread gains nothing on two cores.
+_STORING = 3
+_TICK = 0.25
+# When a download is young, holders are looked for at these ages, in seconds; later every LOOK_EVERY.
+_LOOK_AT = (0.25, 0.5, 1.0, 2.0, 4.0)
+LOOK_EVERY = 10.0
+# A download that hears nothing from anybody gives up after this many seconds; what it has is kept.
+GIVE_UP = 60.0
+
+
+class Store(Protocol):
+    """Where pieces go: a part file."""
+
+    def store(self, piece: int, data: list[bytes | memoryview]) -> None:
+        """Write a verified piece at its place and note that it is there. Called in a thread."""
+
+
+class Findings(Protocol):
+    """A holder as the tracker names it."""
+
+    @property
+    def url(self) -> str:
+        """host:port"""
+
+    @property
+    def ticket(self) -> str:
+        """Its permission."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A stream to one holder."""
+
+    end: AskerEnd
+    # Pieces asked for on this stream and not yet sent, cancelled ones included, with what has come of each.
+    owed: dict[int, list[Block]] = field(default_factory=dict)
+
+
+class Swarm:
+    """One download. Make it, `join` holders, `run` it to the end."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        picker: Picker,
+        store: Store,
+        *,
+        disk: Executor,
+        budget: Budget,
+        bandwidth: Bandwidth,
+        clock: Callable[[], float],
+        dial: Callable[[Findings], AskerEnd] | None = None,
+        find: Callable[[], Awaitable[Iterable[Findings]]] | None = None,
+        on_piece: Callable[[int], None] = lambda piece: None,
+        on_liar: Callable[[str, str], None] = lambda holder, why: None,
+    ) -> None:
+        self._manifest = manifest
+        self._picker = picker
+        self._store = store
+        self._disk = disk
+        self._budget = budget
+        self._bandwidth = bandwidth
+        self._clock = clock
+        self._dial = dial
+        self._find = find
+        self._on_piece = on_piece
+        self._on_liar = on_liar
+        self._connections: dict[str, _Connection] = {}
+        self._known: dict[str, Findings] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writes: set[Future[bool]] = set()
+        self._storing = asyncio.Semaphore(_STORING)
+        self._pump_now = asyncio.Event()
+        self._look_now = asyncio.Event()
+        self._end: asyncio.Future[None] | None = None
+        self._reserved = 0
+        self._heard = clock()
+        # Holders that verified pieces came from, in order of their first.
+        self.sources: dict[str, None] = {}
+
+    def holders(self) -> list[HolderView]:
+        """Return the holders as they stand."""
+        return self._picker.holders()
+
+    @property
+    def waiting(self) -> bool:
+        """Nobody is connected who has what is missing."""
+        return not any(self._picker.wanted_from(name) for name in self._connections)
+
+    def join(self, name: str, end: AskerEnd) -> None:
+        """Add a holder whose stream is open already: a push."""
+        self._spawn(self._converse(name, end))
+
+    async def run(self) -> None:
+        """Return when every piece is verified and written.
+
+        Raises:
+            NoHolders: if nobody sent anything for GIVE_UP seconds.
+            PeerError: if the disk failed; what was verified is kept.
+        """
+        self._end = asyncio.get_running_loop().create_future()
+        self._heard = self._clock()
+        try:
+            if self._picker.done:
+                return
+            self._spawn(self._pump())
+            self._spawn(self._watch())
+            if self._find is not None:
+                self._spawn(self._look())
+            await self._end
+        finally:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            # A thread cannot be cancelled, and must not write when the file is published or closed.
+            writes = [asyncio.wrap_future(write) for write in list(self._writes) if not write.cancel()]
+            await asyncio.gather(*writes, return_exceptions=True)
+            self._reserve(0)
+
+    # -------------------------------------------------------------------------------------------------------- asking
+
+    async def _pump(self) -> None:
+        """Ask for pieces whenever there is room and somebody to ask."""
+        while True:
+            await self._pump_now.wait()
+            self._pump_now.clear()
+            self._settle()
+            while not self._picker.done:
+                await self._make_room()
+                ask = self._picker.next(self._clock())
+                if ask is None:
+                    self._bandwidth.refund(self._manifest.piece_length)
+                    self._settle()
+                    break
+                self._send(ask)
+
+    def _send(self, ask: Ask) -> None:
+        if ask.instead_of:
+            self._cancel(ask.instead_of, ask.piece)
+        connection = self._connections.get(ask.holder)
+        if connection is None:
+            self._picker.failed(ask.holder, "not connected", self._clock())
+            return
+        connection.owed.setdefault(ask.piece, [])
+        connection.end.ask(Wish(pieces=(ask.piece,), block_length=ask.block_length))
+
+    def _cancel(self, holder: str, piece: int) -> None:
+        connection = self._connections.get(holder)
+        if connection is not None:
+            connection.end.ask(Wish(cancel=(piece,)))
+
+    async def _make_room(self) -> None:
+        """Reserve a piece in the budget; the first in flight needs none, so that no download can be starved."""
+        await self._bandwidth.take(self._manifest.piece_length)
+        if self._picker.in_flight > self._reserved // self._manifest.piece_length:
+            await self._budget.take(self._manifest.piece_length)
+            self._reserved += self._manifest.piece_length
+
+    def _settle(self) -> None:
+        self._reserve(max(0, self._picker.in_flight - 1) * self._manifest.piece_length)
+
+    def _reserve(self, amount: int) -> None:
+        if self._reserved > amount:
+            self._budget.give(self._reserved - amount)
+            self._reserved = amount
+
+    # ----------------------------------------------------------------------------------------------------- conversing
+
+    async def _converse(self, name: str, end: AskerEnd) -> None:
+        """Hear one holder until its stream ends; then its pieces are somebody else's."""
+        self._connections[name] = _Connection(end)
+        try:
+            async for news in end.news():
+                now = self._clock()
+                if self._picker.state(name) in (None, State.WAITING):
+                    self._picker.add(name, now)
+                if news.have is not None:
+                    self._hear_have(name, news.have)
+                if news.blocks:
+                    self._heard = now
+                    self._picker.heard(name, sum(len(block.data) for block in news.blocks), now)
+                    for block in news.blocks:
+                        await self._take(name, block)
+                self._pump_now.set()
+            self._picker.left(name, self._clock())
+        except PeerError as error:
+            log.info("lost a holder: %s: %s", name, error)
+            self._picker.failed(name, error.message, self._clock())
+            if self._picker.state(name) is State.WAITING and error.code in ("not_allowed", "no_such_file"):
+                self._look_now.set()
+        finally:
+            del self._connections[name]
+            self._pump_now.set()
+            await end.close()
+
+    def _hear_have(self, name: str, have: Have) -> None:
+        if have.whole:
+            self._picker.has(name, (1 << self._manifest.pieces) - 1, whole=True)
+        elif have.pieces is not None:
+            self._picker.has(name, have.pieces, whole=False)
+        self._picker.gained(name, have.gained)
+        self._picker.given(have.given)
+
+    async def _take(self, name: str, block: Block) -> None:
+        """Gather a piece from its blocks; a whole one is verified and written while the next is on its way."""
+        owed = self._connections[name].owed
+        blocks = owed.get(block.number)
+        if blocks is None:
+            raise PeerError("it sent a piece that nobody asked for")
+        at = sum(len(earlier.data) for earlier in blocks)
+        length = self._manifest.length(block.number)
+        if block.offset == 0 and at:
+            # Asked again after a cancellation: the holder starts over.
+            blocks.clear()
+            at = 0
+        if block.offset != at or not block.data or at + len(block.data) > length:
+            raise PeerError("it sent a block that does not fit its piece")
+        blocks.append(block)
+        if at + len(block.data) == length:
+            del owed[block.number]
+            await self._storing.acquire()
+            self._spawn(self._finish(name, block.number, [b.data for b in blocks]))
+
+    async def _finish(self, name: str, piece: int, data: list[bytes | memoryview]) -> None:
+        try:
+            write = self._disk.submit(self._verify_and_store, piece, data)
+            self._writes.add(write)
+            write.add_done_callback(self._writes.discard)
+            good = await asyncio.wrap_future(write)
+        finally:
+            self._storing.release()
+        if not good:
+            self._expose(name, piece)
+            return
+        if self._picker.is_missing(piece):
+            self.sources.setdefault(name)
+            for holder, other in self._picker.arrived(name, piece, self._clock()):
+                self._cancel(holder, other)
+            self._on_piece(piece)
+        self._pump_now.set()
+        if self._picker.done and self._end is not None and not self._end.done():
+            self._end.set_result(None)
+
+    def _verify_and_store(self, piece: int, data: list[bytes | memoryview]) -> bool:
+        digest = blake3()
+        for view in data:
+            digest.update(view)
+        if digest.digest() != self._manifest.digest(piece):
+            return False
+        self._store.store(piece, data)
+        return True
+
+    def _expose(self, name: str, piece: int) -> None:
+        """A holder sent a whole piece that does not verify: it is the liar, for the piece came from it alone."""
+        why = f"piece {piece} did not verify"
+        log.warning("dropped a holder: %s: %s", name, why)
+        self._picker.drop(name, why)
+        self._on_liar(name, why)
+        connection = self._connections.get(name)
+        if connection is not None:
+            self._spawn(connection.end.close())
+        self._pump_now.set()
+
+    # ------------------------------------------------------------------------------------------------------- watching
+
+    async def _watch(self) -> None:
+        """Take pieces from silent holders, try lost ones again, give up when nobody is heard of."""
+        while True:
+            now = self._clock()
+            for holder, piece in self._picker.overdue(now):
+                self._cancel(holder, piece)
+                self._pump_now.set()
+            if self._dial is not None:
+                for name, found in list(self._known.items()):
+                    if len(self._connections) < CONNECTIONS and name not in self._connections:
+                        if self._picker.may_dial(name, now):
+                            self._spawn(self._converse(name, self._dial(found)))
+            if now - self._heard > GIVE_UP and self._end is not None and not self._end.done():
+                self._end.set_exception(NoHolders(self._lament()))
+            if self._picker.in_flight == 0:
+                self._pump_now.set()
+            await asyncio.sleep(_TICK)
+
+    def _lament(self) -> str:
+        states = "; ".join(f"{view.holder}: {view.why}" for view in self.holders() if view.why)
+        return f"no holder sent anything for {GIVE_UP:.0f} s ({states or 'none answers'}): run it again to resume"
+
+    async def _look(self) -> None:
+        """Look for holders: often while the download is young, for a crowd depends on it."""
+        assert self._find is not None
+        began = self._clock()
+        while True:
+            with suppress(PeerError):
+                for found in await self._find():
+                    self._known[found.url] = found
+            age = self._clock() - began
+            pause = next((at - age for at in _LOOK_AT if at > age), LOOK_EVERY)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._look_now.wait(), pause)
+                # Somebody's ticket is no good: ask for new ones, but not in a tight circle.
+                await asyncio.sleep(_TICK)
+            self._look_now.clear()
+
+    # ---------------------------------------------------------------------------------------------------- small change
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and self._end is not None and not self._end.done():
+            self._end.set_exception(error)
