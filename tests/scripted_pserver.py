@@ -1,4 +1,4 @@
-"""The scripted pserver as a program in the place of pserver.py: its env file's STATE_DIR, a free port, READY, SIGTERM."""
+"""The scripted pserver as a program in the place of pserver.py: its env file's STATE_DIR, free port, READY, SIGTERM."""
 
 import json
 import os

@@ -91,9 +91,9 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
     settings = read_settings(order.env_pclient, order.env_pserver)
     child = Child(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
 
-    def start() -> None:
+    def start(why: PserverUnreachable) -> None:
         if child is None:
-            raise PserverUnreachable(_how_to_start(settings))
+            raise PserverUnreachable(f"{why.message}; start one: {_how_to_start(settings)}") from why
         process = child.start()
         screen.say(f"no pserver answered: started one (process {process}); sharing stops when this terminal ends")
 
@@ -115,5 +115,4 @@ def _how_to_start(settings: Settings) -> str:
         launcher = launcher.relative_to(Path.cwd())
     beside = settings.env_pclient.with_name(settings.env_pclient.name.replace("pclient", "pserver"))
     env = str(beside) if beside != settings.env_pclient and beside.is_file() else "ENV_PSERVER"
-    address = f"{settings.host}:{settings.port or '(port unknown)'}"
-    return f"no pserver answers at {address}; start one: python {launcher} {env}"
+    return f"python {launcher} {env}"

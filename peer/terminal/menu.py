@@ -127,7 +127,9 @@ class Menu:
             self.screen.line(f"{head}: {len(good):,} files, {shape.size(sum(file.size for file in good))}")
         else:
             for result in good:
-                self.screen.line(_reply(result))
+                reply, more = _reply(result)
+                self.screen.line(reply)
+                self.screen.line(f"  {more}")
         for fault in outcome.faults[:_FEW]:
             self.refuse(fault)
         if len(outcome.faults) > _FEW:
@@ -136,11 +138,12 @@ class Menu:
             self.screen.line("Stopped: what was verified is kept; choose the same again to resume")
 
 
-def _reply(result: model.Downloaded | model.Uploaded) -> str:
+def _reply(result: model.Downloaded | model.Uploaded) -> tuple[str, str]:
+    """The reply, and what more there is to tell."""
     if isinstance(result, model.Uploaded):
-        return f"File uploaded: {result.name} ({reports.how_uploaded(result)})"
+        return f"File uploaded: {result.name}", reports.how_uploaded(result)
     head = "File already exists" if result.present else "File downloaded"
-    return f"{head}: {result.path} ({reports.how_downloaded(result)})"
+    return f"{head}: {result.path}", reports.how_downloaded(result)
 
 
 def _upload(menu: Menu) -> None:

@@ -1,8 +1,4 @@
-"""Calls to one's own pserver. The only module of the terminal that knows gRPC; foreign errors end here.
-
-Before cookie or password go anywhere, whoever listens at the pserver's port has to prove that it knows the cookie in
-STATE_DIR.
-"""
+"""What the pserver can do for its terminal, in the terminal's own values. Nobody above has heard of gRPC."""
 
 from __future__ import annotations
 
@@ -10,17 +6,15 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import grpc
 
 import pserver_pb2 as pb
 import pserver_pb2_grpc
-from common import channels, cookie, state_files
-from terminal import model, wire
+from terminal import model, rpc_errors, wire
+from terminal.connection import Connection, Metadata, address, connect
 from terminal.errors import PserverUnreachable, TerminalError
 from terminal.settings import Settings
 
@@ -29,18 +23,7 @@ from terminal.settings import Settings
 _OWN = 10.0
 _ASKS_TRACKER = 90.0
 
-_INTERNAL = "internal error; the pserver's log has more"
 _LOST = "the pserver went away; what was verified is kept: start it again and run the same command to resume"
-
-
-_Metadata = tuple[tuple[str, str | bytes], ...]
-
-
-@dataclass(frozen=True)
-class _Session:
-    channel: grpc.Channel
-    control: pserver_pb2_grpc.ControlStub
-    metadata: _Metadata
 
 
 class Watch(Iterator[model.Event]):
@@ -90,14 +73,14 @@ class NodeClient:
     def __init__(
         self,
         settings: Settings,
-        start: Callable[[], None],
+        start: Callable[[PserverUnreachable], None],
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """`start` brings up a pserver when none answers, or says why not."""
+        """`start` brings up a pserver when none answers, or raises why not."""
         self._settings = settings
         self._start = start
         self._randomness = randomness
-        self._session: _Session | None = None
+        self._connection: Connection | None = None
 
     def connect(self) -> None:
         """Find the pserver and have it prove that it is ours; start one if none answers and we can.
@@ -105,18 +88,29 @@ class NodeClient:
         Raises:
             TerminalError: if there is none, or somebody else is there.
         """
-        if self._session is None:
+        if self._connection is None:
             try:
-                self._session = self._open()
-            except PserverUnreachable:
-                self._start()
-                self._session = self._open()
+                self._connection = connect(self._settings, self._randomness)
+            except PserverUnreachable as error:
+                self._connection = self._start_one(error)
+
+    def _start_one(self, why: PserverUnreachable) -> Connection:
+        try:
+            self._start(why)
+        except PserverUnreachable:
+            raise
+        except TerminalError as failure:
+            # Another terminal may have started one at the same moment: its STATE_DIR is locked then.
+            with suppress(TerminalError):
+                return connect(self._settings, self._randomness)
+            raise failure from why
+        return connect(self._settings, self._randomness)
 
     def close(self) -> None:
         """Let go of the connection; the pserver goes on."""
-        if self._session is not None:
-            self._session.channel.close()
-            self._session = None
+        if self._connection is not None:
+            self._connection.channel.close()
+            self._connection = None
 
     def login(self, user: str, password: str) -> model.Login:
         """Log the pserver in, registering an unknown user while the tracker allows it."""
@@ -181,109 +175,23 @@ class NodeClient:
         return [wire.removed(item) for item in reply.removed], [wire.fault(item) for item in reply.faults]
 
     @contextmanager
-    def _calling(self) -> Iterator[tuple[pserver_pb2_grpc.ControlStub, _Metadata]]:
+    def _calling(self) -> Iterator[tuple[pserver_pb2_grpc.ControlStub, Metadata]]:
         """A stub, and the metadata that each call takes; turns a failed call into the error that the pserver meant."""
         self.connect()
-        if self._session is None:
+        if self._connection is None:
             raise PserverUnreachable("no pserver")
         try:
-            yield self._session.control, self._session.metadata
+            yield self._connection.control, self._connection.metadata
         except grpc.RpcError as error:
             raise self._meaning(error) from error
 
     def _meaning(self, error: grpc.RpcError) -> TerminalError:
         # A restarted pserver has another cookie, and with port 0 another port: look again next time.
-        if _status(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
+        if rpc_errors.status(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
             self.close()
-        return _meaning(error, self._address(self._settings.port))
+        return rpc_errors.meaning(error, address(self._settings, self._settings.port))
 
     def _lost(self, error: grpc.RpcError) -> TerminalError:
         """What a transfer's broken stream means: the pserver that ends takes its transfers along."""
         meaning = self._meaning(error)
         return TerminalError("interrupted", _LOST) if isinstance(meaning, PserverUnreachable) else meaning
-
-    def _open(self) -> _Session:
-        port, secret = self._find()
-        settings = self._settings
-        address = self._address(port)
-        target = channels.target_of_own_host(settings.host, port)
-        try:
-            credentials = channels.channel_credentials(settings.tls_ca)
-        except (OSError, ValueError) as error:
-            raise TerminalError("bad_env", f"{settings.env_pclient}: TLS_CA: {error}") from error
-        options = channels.channel_options()
-        if credentials is None:
-            channel = grpc.insecure_channel(target, options)
-        else:
-            channel = grpc.secure_channel(target, credentials, options)
-        control = pserver_pb2_grpc.ControlStub(channel)
-        try:
-            self._check(control, secret, port, address)
-        except BaseException:
-            channel.close()
-            raise
-        return _Session(channel, control, ((cookie.COOKIE_KEY, secret.hex()),))
-
-    def _find(self) -> tuple[int, bytes]:
-        state_dir = self._settings.state_dir
-        try:
-            return self._settings.port or state_files.read_port(state_dir), cookie.read_cookie(state_dir)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise PserverUnreachable(f"no pserver runs at {self._address(self._settings.port)}") from error
-        except state_files.UnsafeFile as error:
-            raise TerminalError("not_allowed", str(error)) from error
-        except OSError as error:
-            raise TerminalError("not_allowed", f"{error.filename}: {error.strerror}") from error
-
-    def _check(self, control: pserver_pb2_grpc.ControlStub, secret: bytes, port: int, address: str) -> None:
-        nonce = self._randomness(cookie.LENGTH)
-        shown = ((cookie.CHALLENGE_KEY, cookie.challenge(secret, port, nonce)),)
-        try:
-            reply = control.Prove(pb.ProveRequest(nonce=nonce), metadata=shown, timeout=_OWN)
-        except grpc.RpcError as error:
-            if _status(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
-                raise _not_ours(address, self._settings.state_dir) from error
-            raise _meaning(error, address) from error
-        if not cookie.check_proof(reply.proof, secret, port, nonce):
-            raise _not_ours(address, self._settings.state_dir)
-
-    def _address(self, port: int) -> str:
-        host = self._settings.host
-        shown = f"[{host}]" if ":" in host else host
-        return f"{shown}:{port}" if port else f"{shown} (port in {self._settings.state_dir / state_files.PORT_FILE})"
-
-
-def _not_ours(address: str, state_dir: Path) -> TerminalError:
-    return TerminalError(
-        "not_allowed",
-        f"whoever answers at {address} does not know the cookie in {state_dir}: it is not the pserver of that"
-        " STATE_DIR, and was told nothing",
-    )
-
-
-def _status(error: grpc.RpcError) -> grpc.StatusCode:
-    return cast("grpc.Call", error).code()
-
-
-def _own_code(error: grpc.RpcError) -> str:
-    for key, value in cast("grpc.Call", error).trailing_metadata() or ():
-        if key == "p2p-code":
-            return value if isinstance(value, str) else value.decode("ascii", "replace")
-    return ""
-
-
-def _meaning(error: grpc.RpcError, address: str) -> TerminalError:
-    details = cast("grpc.Call", error).details() or ""
-    if own := _own_code(error):
-        return TerminalError(own, details or _INTERNAL)
-    match _status(error):
-        case grpc.StatusCode.UNAVAILABLE:
-            return PserverUnreachable(f"no pserver answers at {address}")
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TerminalError("pserver_unreachable", f"the pserver at {address} does not answer; is it stopped?")
-        case grpc.StatusCode.CANCELLED:
-            return TerminalError("interrupted", "stopped; what was verified is kept: run it again to resume")
-        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
-            return TerminalError("not_allowed", f"the pserver at {address} refuses: {details}")
-        case _:
-            return TerminalError("internal", _INTERNAL)

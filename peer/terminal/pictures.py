@@ -13,6 +13,7 @@ from typing import TextIO
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -24,6 +25,7 @@ from terminal.model import Progress
 from terminal.progress import doing, why_not
 
 _MOST_SOURCES = 4
+_MOST_COLUMNS = 3
 
 
 def console(stream: TextIO) -> Console:
@@ -61,9 +63,14 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:
     return Panel(grid, title=Text(title, "bold"), title_align="left", box=box.ROUNDED, expand=False, padding=(0, 1))
 
 
-def choices(rows: Sequence[tuple[str, str]]) -> RenderableType:
-    """The menu, as narrow as it can be: two columns where there is room."""
-    return Group(*(Text.assemble("  ", (key, "bold cyan"), f"  {about}") for key, about in rows))
+def choices(rows: Sequence[tuple[str, str]], width: int) -> RenderableType:
+    """The menu: in columns, read along the line, where they fit."""
+    cells = [Text.assemble((key, "bold cyan"), f"  {about}") for key, about in rows]
+    across = max(1, min(_MOST_COLUMNS, (width - 2) // (max(cell.cell_len for cell in cells) + 3)))
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    for start in range(0, len(cells), across):
+        grid.add_row(*cells[start : start + across])
+    return Padding(grid, (0, 0, 0, 2))
 
 
 class Bar:

@@ -109,7 +109,8 @@ class Screen:
         if self._err.isatty():
             from terminal import pictures
 
-            pictures.console(self._err).print(pictures.choices(rows))
+            console = pictures.console(self._err)
+            console.print(pictures.choices(rows, console.width))
             return
         for key, about in rows:
             self._err.write(f"  {key}  {about}\n")

@@ -48,7 +48,7 @@ def test_it_starts_serves_and_ends(tmp_path: Path) -> None:
     pid = child.start()
     own = tmp_path / ".env_pclient"
     own.write_text("PSERVER_URL=127.0.0.1\nPSERVER_PORT=0\nSTATE_DIR=state\n")
-    client = NodeClient(read_settings(str(own), None), lambda: None)
+    client = NodeClient(read_settings(str(own), None), lambda why: None)
     assert client.status().user == ""
     client.close()
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700

@@ -69,7 +69,7 @@ def test_port_0_means_the_one_in_the_state_dir(node: ScriptedNode, tmp_path: Pat
 
 
 def test_a_restarted_pserver_is_found_again_by_a_running_menu(node: ScriptedNode, env: str, tmp_path: Path) -> None:
-    client = NodeClient(read_settings(env_file(tmp_path, 0), None), lambda: None)
+    client = NodeClient(read_settings(env_file(tmp_path, 0), None), lambda why: None)
     assert client.status().user == ""
     node.stop()
     other = ScriptedNode(tmp_path / "state")

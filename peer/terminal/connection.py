@@ -1,0 +1,109 @@
+"""Finds one's own pserver and makes sure that it is that, before it is told anything.
+
+Whoever listens at the pserver's port has to prove that it knows the cookie in STATE_DIR; only then do cookie and password
+go there.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+
+import pserver_pb2 as pb
+import pserver_pb2_grpc
+from common import channels, cookie, state_files
+from terminal import rpc_errors
+from terminal.errors import PserverUnreachable, TerminalError
+from terminal.settings import Settings
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+# Seconds: for the proof, and to see whether anybody listens.
+_PROVES_WITHIN = 10.0
+_LISTENS_WITHIN = 1.0
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A pserver that is ours, and the metadata that it wants with each call."""
+
+    channel: grpc.Channel
+    control: pserver_pb2_grpc.ControlStub
+    metadata: Metadata
+
+
+def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connection:
+    """Find the pserver that the settings mean.
+
+    Raises:
+        PserverUnreachable: if there is none.
+        TerminalError: if what is there is not ours, or a file cannot be trusted.
+    """
+    port, secret = _find(settings)
+    try:
+        credentials = channels.channel_credentials(settings.tls_ca)
+    except (OSError, ValueError) as error:
+        raise TerminalError("bad_env", f"{settings.env_pclient}: TLS_CA: {error}") from error
+    target, options = channels.target_of_own_host(settings.host, port), channels.channel_options()
+    if credentials is None:
+        channel = grpc.insecure_channel(target, options)
+    else:
+        channel = grpc.secure_channel(target, credentials, options)
+    control = pserver_pb2_grpc.ControlStub(channel)
+    try:
+        _have_it_proved(control, settings, secret, port, randomness(cookie.LENGTH))
+    except BaseException:
+        channel.close()
+        raise
+    return Connection(channel, control, ((cookie.COOKIE_KEY, secret.hex()),))
+
+
+def address(settings: Settings, port: int) -> str:
+    """Where the pserver is, as people read it."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{host}:{port}" if port else host
+
+
+def _find(settings: Settings) -> tuple[int, bytes]:
+    try:
+        return settings.port or state_files.read_port(settings.state_dir), cookie.read_cookie(settings.state_dir)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PserverUnreachable(_nobody(settings)) from error
+    except state_files.UnsafeFile as error:
+        raise TerminalError("not_allowed", str(error)) from error
+    except OSError as error:
+        raise TerminalError("not_allowed", f"{error.filename}: {error.strerror}") from error
+
+
+def _nobody(settings: Settings) -> str:
+    if settings.port == 0:
+        return f"no pserver runs on {settings.state_dir}"
+    where = address(settings, settings.port)
+    try:
+        socket.create_connection((settings.host, settings.port), _LISTENS_WITHIN).close()
+    except OSError:
+        return f"no pserver answers at {where}"
+    return f"no cookie in {settings.state_dir}: if it is your pserver that listens at {where}, it has another STATE_DIR"
+
+
+def _have_it_proved(
+    control: pserver_pb2_grpc.ControlStub, settings: Settings, secret: bytes, port: int, nonce: bytes
+) -> None:
+    where = address(settings, port)
+    shown = ((cookie.CHALLENGE_KEY, cookie.challenge(secret, port, nonce)),)
+    stranger = TerminalError(
+        "not_allowed",
+        f"whoever answers at {where} does not know the cookie in {settings.state_dir}: it is not the pserver of that"
+        " STATE_DIR, and was told nothing",
+    )
+    try:
+        reply = control.Prove(pb.ProveRequest(nonce=nonce), metadata=shown, timeout=_PROVES_WITHIN)
+    except grpc.RpcError as error:
+        if rpc_errors.status(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
+            raise stranger from error
+        raise rpc_errors.meaning(error, where) from error
+    if not cookie.check_proof(reply.proof, secret, port, nonce):
+        raise stranger
