@@ -106,6 +106,12 @@ def parse(argv: Sequence[str], version: str) -> Order:
     return _command(words[0], env_pserver, command, after, flags)
 
 
+def hints(order: Order) -> list[str]:
+    """What may have been meant, if the env files of an order are no good: a mistyped command is taken for ENV_PSERVER."""
+    near = difflib.get_close_matches(order.env_pserver or "", COMMANDS, n=1)
+    return [f"{order.env_pserver} is not a command either; did you mean {near[0]}?"] if near else []
+
+
 def _split(argv: Sequence[str]) -> tuple[set[str], list[str], list[str]]:
     """Global options that stand before the command, the one or two env files, the command and all after it."""
     flags: set[str] = set()

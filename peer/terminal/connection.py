@@ -1,7 +1,7 @@
 """Finds one's own pserver and makes sure that it is that, before it is told anything.
 
-Whoever listens at the pserver's port has to prove that it knows the cookie in STATE_DIR; only then do cookie and password
-go there.
+Whoever listens at the pserver's port has to prove that it knows the cookie in STATE_DIR; only then do cookie and
+password go there.
 """
 
 from __future__ import annotations

@@ -88,7 +88,10 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
     from terminal.node_client import NodeClient
     from terminal.settings import read_settings
 
-    settings = read_settings(order.env_pclient, order.env_pserver)
+    try:
+        settings = read_settings(order.env_pclient, order.env_pserver)
+    except EnvFault as fault:
+        raise EnvFault(*fault.lines, *arguments.hints(order)) from fault
     child = Child(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
 
     def start(why: PserverUnreachable) -> None:

@@ -107,6 +107,12 @@ def test_help_is_a_name_after_the_end_of_options() -> None:
     assert parse(["E", "download", "--", "--help"], "1").words == ["--help"]
 
 
+def test_a_mistyped_command_that_was_taken_for_an_env_file_is_helped_too(pclient: Pclient) -> None:
+    done = pclient("staus")
+    assert done.code == 78
+    assert "did you mean status" in done.err
+
+
 def test_usage_and_env_faults_are_json_too(pclient: Pclient, tmp_path: Path) -> None:
     bad = pclient("--json", "nonsense")
     assert (bad.code, bad.error["code"], bad.err) == (2, "bad_usage", "")
