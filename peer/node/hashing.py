@@ -21,7 +21,7 @@ _READ = 1 << 20
 # Below so many pieces a second thread costs more than it brings.
 _WORTH_A_THREAD = 4
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 Stop = Callable[[], bool]
 
 

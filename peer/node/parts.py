@@ -34,6 +34,7 @@ _HEAD = struct.Struct(">I")
 _NOTES_MAX = 3 << 20
 _PART = ".part"
 _HAVE = ".have"
+_NEW = os.O_CREAT | os.O_EXCL
 
 
 class Part:
@@ -196,8 +197,8 @@ class PartStore:
         """Open the part's file at its full size; return which pieces it claims to have."""
         name = manifest.id + _PART
         with self.folder.dot_folder as dot:
-            with suppress(FileNotFoundError):
-                handle = Handle(self.disk.open(name, os.O_RDWR, dir_fd=dot))
+            handle = self._open_existing(dot, name)
+            if handle is not None:
                 with handle as fd:
                     status = self.disk.fstat(fd)
                     notes = self._read_notes(manifest.id)
@@ -207,7 +208,7 @@ class PartStore:
                         return handle, notes[1]
                 handle.close()
                 self.disk.unlink(name, dir_fd=dot)
-            handle = Handle(self.disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot))
+            handle = Handle(self.disk.open(name, os.O_RDWR | _NEW, dir_fd=dot))
             with handle as fd:
                 try:
                     self._make_room(dot, fd, manifest.size, manifest.size)
@@ -215,6 +216,17 @@ class PartStore:
                     self.folder.forget(name)
                     raise
             return handle, Bitmap(manifest.pieces)
+
+    def _open_existing(self, dot: int, name: str) -> Handle | None:
+        try:
+            return Handle(self.disk.open(name, os.O_RDWR, dir_fd=dot))
+        except OSError as error:
+            if not is_absence(error):
+                raise
+            if not isinstance(error, FileNotFoundError):
+                # A link, or whatever else was put there: not ours.
+                self.disk.unlink(name, dir_fd=dot)
+            return None
 
     def _make_room(self, dot: int, fd: int, lacking: int, size: int) -> None:
         free = self.disk.free_bytes(dot)
@@ -257,9 +269,12 @@ class PartStore:
 
     def _open_notes(self, manifest: Manifest, claimed: Bitmap, have: Bitmap) -> Handle:
         encoded = manifest.encode()
-        # What is right is never truncated: a process that is killed here would lose every piece.
-        fresh = 0 if claimed.mask else os.O_CREAT | os.O_TRUNC
+        # What is right is never written anew: a process that is killed here would lose every piece.
+        fresh = 0 if claimed.mask else _NEW
         with self.folder.dot_folder as dot:
+            if fresh:
+                with suppress(FileNotFoundError):
+                    self.disk.unlink(manifest.id + _HAVE, dir_fd=dot)
             handle = Handle(self.disk.open(manifest.id + _HAVE, os.O_RDWR | fresh, dir_fd=dot))
         with handle as fd:
             if fresh:

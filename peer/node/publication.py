@@ -81,9 +81,10 @@ class Publication:
             except FileExistsError as error:
                 raise _taken(name, name) from error
         self._linked.append(_Linked(temporary, parent, leaf))
+        # No look at the disk from here on: a failure would leave a name that nobody knows of.
         for depth, component in enumerate(components):
-            names = self._names_in(components[:depth]).setdefault(fold(component), [])
-            if component not in names:
+            listed = self._listed.get(components[:depth])
+            if listed is not None and component not in (names := listed.setdefault(fold(component), [])):
                 names.append(component)
         return stamp
 

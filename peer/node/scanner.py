@@ -30,7 +30,7 @@ _BATCH = 500
 _BATCH_BYTES = 256 << 20
 _DAMAGED = "its bytes changed though its time did not, as on a failing disk: look at it, then touch it to share it"
 
-Progress = Callable[[str, int], None]
+Progress = Callable[[str, int], object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,57 @@
+"""A shared folder, what remembers it and what looks through it, all real, in a folder of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.catalog import Catalog
+from node.library import Library
+from node.scanner import Scanner
+from node.shared_folder import SharedFolder
+
+
+class Clock:
+    """Unix seconds that a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 2_000_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "shared"
+
+
+@pytest.fixture
+def folder(root: Path) -> Iterator[SharedFolder]:
+    folder = SharedFolder(root)
+    yield folder
+    folder.close()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
+    catalog = Catalog(tmp_path / "catalog.sqlite", clock())
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def library(catalog: Catalog) -> Library:
+    return Library(catalog)
+
+
+@pytest.fixture
+def scanner(folder: SharedFolder, catalog: Catalog, library: Library, clock: Clock) -> Scanner:
+    return Scanner(folder, catalog, library, clock=clock)

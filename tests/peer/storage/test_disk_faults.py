@@ -1,0 +1,160 @@
+"""Whatever operation fails, once or for good: a clear error, nothing wrong published, nothing verified lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from failing_disk import FailingDisk
+from node.errors import DiskFull, PeerError, StorageFault
+from node.hashing import hash_file
+from node.parts import PartStore
+from node.pieces import Manifest
+from node.shared_folder import SharedFolder
+from node.temporaries import Temporaries
+from node.walk import Found
+
+MIB = 1 << 20
+PIECES = [random.Random(n).randbytes(MIB if n < 2 else 5) for n in range(3)]
+DATA = b"".join(PIECES)
+MANIFEST = Manifest(len(DATA), MIB, b"".join(Manifest.of_bytes(data).digests for data in PIECES))
+KINDS = [(errno.EIO, StorageFault), (errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EROFS, StorageFault)]
+
+Job = Callable[[SharedFolder, set[int]], None]
+
+
+def fetch(folder: SharedFolder, stored: set[int]) -> None:
+    with PartStore(folder).open(MANIFEST) as part:
+        assert set(part.have.present()) >= stored, "a verified piece was lost"
+        for number in part.have.missing():
+            part.store(number, [PIECES[number]])
+            stored.add(number)
+        part.flush()
+        part.publish("folder/file")
+
+
+def fetch_small(folder: SharedFolder, stored: set[int]) -> None:
+    temporaries = Temporaries(folder)
+    with temporaries.small(DATA) as small:
+        temporaries.durable([small])
+        (outcome,) = folder.publish_many([(small.name, "folder/file")])
+        if isinstance(outcome, PeerError):
+            raise outcome
+
+
+def copy_in(folder: SharedFolder, stored: set[int]) -> None:
+    source = folder.root / ".source"
+    source.write_bytes(DATA)
+    fd = os.open(source, os.O_RDONLY)
+    try:
+        with Temporaries(folder).copy_in(fd) as copy:
+            with copy.handle as copied:
+                assert hash_file(folder.disk, copied, copy.size) == MANIFEST
+            copy.publish("folder/file")
+    finally:
+        os.close(fd)
+
+
+def outcome(job: Job, folder: SharedFolder, stored: set[int]) -> PeerError | None:
+    try:
+        job(folder, stored)
+    except PeerError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("forever", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize(("error", "kind"), KINDS, ids=[errno.errorcode[number] for number, _ in KINDS])
+@pytest.mark.parametrize("job", [fetch, fetch_small, copy_in])
+def test_no_operation_can_fail_in_a_harmful_way(
+    tmp_path: Path, job: Job, error: int, kind: type[PeerError], forever: bool
+) -> None:
+    number = 0
+    failed = True
+    faults = 0
+    while failed:
+        number += 1
+        root = tmp_path / str(number)
+        disk = FailingDisk(number, error, forever=forever)
+        folder = SharedFolder(root, disk)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        file = root / "folder" / "file"
+        stored: set[int] = set()
+        disk.arm()
+        fault = outcome(job, folder, stored)
+        if fault is not None:
+            faults += 1
+            assert type(fault) is kind, f"operation {number}: {fault!r}"
+            assert "\n" not in fault.message and fault.message
+            # A disk that fails for good does not let a name be taken back either: it is that of a whole file.
+            assert forever or not file.exists(), f"operation {number}"
+        failed = disk.done >= number
+        disk.armed = False
+        if file.exists():
+            assert file.read_bytes() == DATA, f"operation {number}"
+        else:
+            # The disk is well again: the same order succeeds, and fetches no verified piece again.
+            job(folder, stored)
+            assert file.read_bytes() == DATA
+        PartStore(folder).clean(0)
+        assert [name for name in os.listdir(root / ".p2p") if not name.endswith(".have")] == [], f"operation {number}"
+        assert len(os.listdir("/proc/self/fd")) == descriptors, f"operation {number} leaks a descriptor"
+        folder.close()
+    assert faults >= 5
+
+
+@pytest.mark.parametrize("forever", [False, True], ids=["once", "for good"])
+def test_reading_ends_in_bytes_or_a_clear_error(tmp_path: Path, forever: bool) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"contents")
+    number = 0
+    failed = True
+    while failed:
+        number += 1
+        disk = FailingDisk(number, forever=forever)
+        folder = SharedFolder(tmp_path, disk)
+        disk.arm()
+        try:
+            names = [item.name for item in folder.walk() if isinstance(item, Found)]
+            # A folder that cannot be opened is refused, never taken for an empty one without a word.
+            assert names == ["folder/file"] or disk.done >= number
+            with folder.open("folder/file") as file:
+                assert file.read(0, 8) == b"contents"
+                file.check()
+            stamp = folder.stamp("folder/file")
+            assert stamp == file.stamp
+        except StorageFault:
+            pass
+        failed = disk.done >= number
+        folder.close()
+
+
+def test_a_short_write_is_made_whole(folder: SharedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda fd, views, offset: whole(fd, [views[0][:1000]], offset))
+    with Temporaries(folder).small(DATA) as small:
+        small.publish("file")
+    assert (folder.root / "file").read_bytes() == DATA
+
+
+def test_a_failing_removal_is_a_clear_error(tmp_path: Path) -> None:
+    number = 0
+    failed = True
+    while failed:
+        number += 1
+        disk = FailingDisk(number)
+        folder = SharedFolder(tmp_path, disk)
+        (tmp_path / "a").write_bytes(b"x")
+        stamp = folder.stamp("a")
+        assert stamp is not None
+        disk.arm()
+        with suppress(StorageFault):
+            folder.remove("a", stamp)
+        failed = disk.done >= number
+        folder.close()

@@ -1,0 +1,327 @@
+"""Claims about unfinished files: what was verified is kept, nothing is believed, nothing half done has a name."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from node.errors import Busy, DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
+from node.hashing import hash_file
+from node.parts import UNUSED_MAX, Part, PartStore
+from node.pieces import Manifest
+from node.shared_folder import SharedFolder
+from node.temporaries import Temporaries
+
+MIB = 1 << 20
+DATA = random.Random(7).randbytes(3 * MIB + 17)
+
+
+def manifest_of(data: bytes) -> Manifest:
+    digests = b"".join(Manifest.of_bytes(data[at : at + MIB]).digests for at in range(0, len(data), MIB))
+    return Manifest(len(data), MIB, digests)
+
+
+MANIFEST = manifest_of(DATA)
+
+
+@pytest.fixture
+def store(folder: SharedFolder) -> PartStore:
+    return PartStore(folder)
+
+
+def piece(number: int) -> bytes:
+    return DATA[number * MIB : (number + 1) * MIB]
+
+
+def fill(part: Part, *numbers: int) -> None:
+    for number in numbers:
+        data = piece(number)
+        part.store(number, [data[:100], memoryview(data)[100:]])
+
+
+def dot(folder: SharedFolder) -> list[str]:
+    return sorted(os.listdir(folder.root / ".p2p"))
+
+
+def test_a_file_that_arrived_in_any_order_is_published_whole(folder: SharedFolder, store: PartStore) -> None:
+    with store.open(MANIFEST) as part:
+        assert part.resumed_bytes == 0
+        fill(part, 3, 0, 2)
+        part.flush()
+        assert list(part.have.missing()) == [1]
+        with pytest.raises(NotVerified):
+            part.publish("a/b")
+        assert os.listdir(folder.root) == [".p2p"]
+        fill(part, 1)
+        stamp = part.publish("a/b")
+        assert part.read(3, 10, 7) == piece(3)[10:17]
+    assert (folder.root / "a/b").read_bytes() == DATA
+    assert stamp == folder.stamp("a/b")
+    assert dot(folder) == []
+
+
+def test_an_empty_file_is_published_at_once(folder: SharedFolder, store: PartStore) -> None:
+    with store.open(Manifest.of_bytes(b"")) as part:
+        part.publish("empty")
+    assert (folder.root / "empty").read_bytes() == b""
+
+
+def test_what_was_verified_is_there_the_next_time(folder: SharedFolder, store: PartStore) -> None:
+    with store.open(MANIFEST) as part:
+        fill(part, 3, 1)
+    seen: list[int] = []
+    with PartStore(folder).open(MANIFEST, progress=seen.append) as part:
+        assert list(part.have.present()) == [1, 3]
+        assert part.resumed_bytes == sum(seen) == MIB + 17
+    assert PartStore(folder).manifest(MANIFEST.id) == MANIFEST
+    assert PartStore(folder).unfinished() == [MANIFEST.id]
+
+
+def test_a_verified_piece_is_served_and_no_other(store: PartStore) -> None:
+    with store.open(MANIFEST) as part:
+        fill(part, 3)
+        assert part.read(3, 0, 17) == piece(3)
+        for number, offset, length in ((0, 0, 1), (3, 0, 18), (3, 17, 1), (3, -1, 2), (4, 0, 1), (-1, 0, 1)):
+            with pytest.raises(NoSuchFile):
+                part.read(number, offset, length)
+    with pytest.raises(NoSuchFile):
+        part.read(3, 0, 1)
+
+
+def test_the_same_contents_are_fetched_by_one_transfer_at_a_time(store: PartStore) -> None:
+    with store.open(MANIFEST) as part:
+        with pytest.raises(Busy):
+            store.open(MANIFEST)
+        part.discard()
+        with store.open(MANIFEST):
+            part.close()
+            with pytest.raises(Busy):
+                store.open(MANIFEST)
+
+
+def test_a_discarded_part_leaves_nothing(folder: SharedFolder, store: PartStore) -> None:
+    with store.open(MANIFEST) as part:
+        fill(part, 0)
+        part.discard()
+    assert dot(folder) == []
+
+
+def test_a_part_whose_name_is_taken_is_kept(folder: SharedFolder, store: PartStore) -> None:
+    (folder.root / "a").write_bytes(b"mine")
+    with store.open(MANIFEST) as part:
+        fill(part, 0, 1, 2, 3)
+        with pytest.raises(TargetExists):
+            part.publish("a")
+        part.publish("b")
+    assert (folder.root / "a").read_bytes() == b"mine"
+    assert (folder.root / "b").read_bytes() == DATA
+
+
+def test_no_part_is_begun_without_room_for_it(folder: SharedFolder, store: PartStore) -> None:
+    size = folder.free_bytes() // MIB * MIB + 1024 * MIB
+    manifest = Manifest(size, MIB, bytes(32 * (size // MIB)))
+    with pytest.raises(DiskFull, match="lacks"):
+        store.open(manifest)
+    assert dot(folder) == []
+
+
+def test_looking_through_a_part_can_be_stopped_and_costs_nothing(store: PartStore) -> None:
+    with store.open(MANIFEST) as part:
+        fill(part, 0, 1)
+    with pytest.raises(Interrupted):
+        store.open(MANIFEST, stop=lambda: True)
+    with store.open(MANIFEST) as part:
+        assert part.have.count == 2
+
+
+def test_pieces_stored_by_many_threads_are_all_noted(folder: SharedFolder, store: PartStore) -> None:
+    with store.open(MANIFEST) as part:
+        threads = [threading.Thread(target=fill, args=(part, number)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert part.have.whole
+    with PartStore(folder).open(MANIFEST) as part:
+        assert part.have.whole
+
+
+# ------------------------------------------------------------------------------------------------------------- damage
+
+
+def damage(path: Path, chance: random.Random) -> None:
+    """Do one odd thing to a file."""
+    data = bytearray(path.read_bytes())
+    match chance.randrange(7):
+        case 0:
+            path.write_bytes(data[: chance.randrange(len(data))])
+        case 1:
+            path.write_bytes(data + chance.randbytes(chance.randrange(1, 50)))
+        case 2:
+            path.write_bytes(chance.randbytes(chance.randrange(200)))
+        case 3:
+            path.unlink()
+        case 4:
+            path.unlink()
+            path.symlink_to("/etc/hostname")
+        case _:
+            for _ in range(chance.randrange(1, 4)):
+                data[chance.randrange(len(data))] ^= chance.randrange(1, 256)
+            path.write_bytes(data)
+
+
+@pytest.mark.parametrize("rounds", [100, pytest.param(2_000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_a_damaged_or_foreign_part_is_fetched_again_and_never_published(
+    folder: SharedFolder, store: PartStore, rounds: int
+) -> None:
+    for seed in range(rounds):
+        chance = random.Random(seed)
+        with store.open(MANIFEST) as part:
+            fill(part, *chance.sample(range(4), chance.randrange(1, 5)))
+        suffix = chance.choice([".part", ".have"])
+        damage(folder.root / ".p2p" / f"{MANIFEST.id}{suffix}", chance)
+        with PartStore(folder).open(MANIFEST) as part:
+            for number in part.have.present():
+                assert part.read(number, 0, MANIFEST.length(number)) == piece(number), f"seed {seed}"
+            fill(part, *part.have.missing())
+            part.publish(f"{seed}")
+        assert (folder.root / f"{seed}").read_bytes() == DATA, f"seed {seed}"
+        (folder.root / f"{seed}").unlink()
+        assert dot(folder) == [], f"seed {seed}"
+
+
+# ------------------------------------------------------------------------------------------------------------- killed
+
+KILLED = """
+import random, sys
+from pathlib import Path
+from failing_disk import KillingDisk
+from node.parts import PartStore
+from node.pieces import Manifest
+from node.shared_folder import SharedFolder
+
+data = random.Random(7).randbytes(3 * (1 << 20) + 17)
+pieces = [data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20)]
+manifest = Manifest(len(data), 1 << 20, b"".join(Manifest.of_bytes(piece).digests for piece in pieces))
+disk = KillingDisk(int(sys.argv[2]))
+folder = SharedFolder(Path(sys.argv[1]), disk)
+disk.arm()
+with PartStore(folder).open(manifest) as part:
+    for number in part.have.missing():
+        part.store(number, [pieces[number]])
+        print(number, flush=True)
+    part.publish("folder/file")
+"""
+
+
+def killed_at(root: Path, number: int) -> tuple[bool, list[int]]:
+    """Fetch in a process that is killed before its n-th operation; tell whether it was, and the pieces it stored."""
+    paths = [entry for entry in sys.path if entry]
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, str(root), str(number)],
+        env={"PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode in (0, -9)
+    return run.returncode == -9, [int(line) for line in run.stdout.split()]
+
+
+def test_a_process_killed_at_any_operation_leaves_no_wrong_file_and_loses_one_piece_at_most(tmp_path: Path) -> None:
+    number = 0
+    killed = True
+    while killed:
+        number += 1
+        root = tmp_path / str(number)
+        killed, stored = killed_at(root, number)
+        file = root / "folder" / "file"
+        if file.exists():
+            assert file.read_bytes() == DATA
+            assert len(stored) == 4
+        folder = SharedFolder(root)
+        store = PartStore(folder)
+        store.clean(0)
+        if file.exists():
+            # Killed between the link and the end of the old name: the cleaning has ended it.
+            assert file.stat().st_nlink == 1
+            assert [name for name in dot(folder) if name.endswith(".part")] == []
+        else:
+            with store.open(MANIFEST) as part:
+                assert set(part.have.present()) >= set(stored)
+                fill(part, *part.have.missing())
+                part.publish("folder/file")
+            assert file.read_bytes() == DATA
+        folder.close()
+    assert number > 12
+
+
+def test_a_part_that_was_published_is_not_written_to_again(folder: SharedFolder, store: PartStore) -> None:
+    with store.open(MANIFEST) as part:
+        fill(part, 0, 1, 2, 3)
+    os.link(folder.root / ".p2p" / f"{MANIFEST.id}.part", folder.root / "published")
+    with store.open(MANIFEST) as part:
+        assert part.have.count == 0
+        part.store(0, [bytes(MIB)])
+    assert (folder.root / "published").read_bytes() == DATA
+
+
+def test_a_start_cleans_up_what_nobody_needs(folder: SharedFolder, store: PartStore, root: Path) -> None:
+    with store.open(MANIFEST) as part:
+        fill(part, 0)
+    with store.open(Manifest.of_bytes(b"other")):
+        pass
+    Temporaries(folder).small(b"left by a killed process")
+    written = (root / ".p2p" / f"{MANIFEST.id}.part").stat().st_mtime
+    os.utime(root / ".p2p" / f"{MANIFEST.id}.part", (written + 1000, written + 1000))
+    os.utime(root / ".p2p" / f"{MANIFEST.id}.have", (written + 1000, written + 1000))
+    store.clean(written + UNUSED_MAX + 500)
+    assert dot(folder) == [f"{MANIFEST.id}.have", f"{MANIFEST.id}.part"]
+    store.clean(written + UNUSED_MAX + 1500)
+    assert dot(folder) == []
+
+
+# ------------------------------------------------------------------------------------------------------------- copies
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * MIB + 3])
+@pytest.mark.parametrize("way", ["best", "kernel", "ours"])
+def test_a_copy_holds_the_same_bytes(folder: SharedFolder, tmp_path: Path, size: int, way: str) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(size).randbytes(size))
+    if way != "best":
+        folder.disk.clone = lambda source, target: False  # type: ignore[method-assign]
+    if way == "ours":
+        folder.disk.copy_range = lambda source, target, length, offset: -1  # type: ignore[method-assign]
+    seen: list[int] = []
+    with source.open("rb") as file, Temporaries(folder).copy_in(file.fileno(), progress=seen.append) as copy:
+        with copy.handle as fd:
+            manifest = hash_file(folder.disk, fd, copy.size)
+        copy.publish("copy")
+    assert (folder.root / "copy").read_bytes() == source.read_bytes()
+    assert manifest == manifest_of(source.read_bytes())
+    assert sum(seen) == size
+    assert dot(folder) == []
+
+
+def test_a_file_that_changes_while_it_is_copied_is_not_shared(folder: SharedFolder, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(MIB))
+    with source.open("rb") as file, pytest.raises(FileChanged):
+        Temporaries(folder).copy_in(file.fileno(), progress=lambda count: source.write_bytes(b"other"))
+    assert dot(folder) == []
+
+
+def test_a_copy_that_is_stopped_leaves_nothing(folder: SharedFolder, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(MIB))
+    folder.disk.clone = lambda source, target: False  # type: ignore[method-assign]
+    with source.open("rb") as file, pytest.raises(Interrupted):
+        Temporaries(folder).copy_in(file.fileno(), stop=lambda: True)
+    assert dot(folder) == []

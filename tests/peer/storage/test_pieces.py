@@ -1,0 +1,144 @@
+"""Claims about manifests: what fits an id is taken, nothing else, and never at the price of memory."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.errors import NotVerified
+from node.pieces import DIGEST_LENGTH, PIECE_LENGTH_MIN, PIECES_MAX, SIZE_MAX, Manifest, piece_length_for
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("size", "piece_length", "pieces"),
+    [
+        (0, MIB, 0),
+        (1, MIB, 1),
+        (MIB - 1, MIB, 1),
+        (MIB, MIB, 1),
+        (MIB + 1, MIB, 2),
+        (PIECES_MAX * MIB, MIB, PIECES_MAX),
+        (PIECES_MAX * MIB + 1, 2 * MIB, PIECES_MAX // 2 + 1),
+        (PIECES_MAX * 2 * MIB, 2 * MIB, PIECES_MAX),
+        (SIZE_MAX, 1 << 31, PIECES_MAX),
+    ],
+)
+def test_the_piece_length_is_the_smallest_that_is_enough(size: int, piece_length: int, pieces: int) -> None:
+    assert piece_length_for(size) == piece_length
+    assert -(-size // piece_length) == pieces
+
+
+@given(st.integers(0, SIZE_MAX))
+def test_no_size_needs_more_pieces_than_allowed_or_longer_ones_than_needed(size: int) -> None:
+    length = piece_length_for(size)
+    assert -(-size // length) <= PIECES_MAX
+    assert length == PIECE_LENGTH_MIN or -(-size // (length // 2)) > PIECES_MAX
+
+
+@given(st.integers(0, 5 * MIB))
+def test_pieces_cover_a_file_without_gap_or_overlap(size: int) -> None:
+    manifest = Manifest(size, MIB, bytes(DIGEST_LENGTH * -(-size // MIB)))
+    at = 0
+    for piece in range(manifest.pieces):
+        assert manifest.offset(piece) == at
+        at += manifest.length(piece)
+    assert at == size
+
+
+def test_the_id_is_the_digest_of_the_bytes_that_the_protocol_names() -> None:
+    canonical = b"p2p-manifest-v1\n" + struct.pack(">QI", 5, MIB) + blake3(b"hello").digest()
+    manifest = Manifest.of_bytes(b"hello")
+    assert manifest.encode() == canonical
+    assert manifest.id == blake3(canonical).hexdigest()
+    assert Manifest.decode(canonical, manifest.id) == manifest
+
+
+def test_an_empty_file_has_an_id_and_no_pieces() -> None:
+    manifest = Manifest.of_bytes(b"")
+    assert manifest.pieces == 0
+    assert manifest.id == blake3(b"p2p-manifest-v1\n" + struct.pack(">QI", 0, MIB)).hexdigest()
+
+
+def test_there_is_no_piece_beyond_the_last() -> None:
+    manifest = Manifest.of_bytes(b"x")
+    for piece in (-1, 1, 2**40):
+        with pytest.raises(IndexError):
+            manifest.length(piece)
+        with pytest.raises(IndexError):
+            manifest.digest(piece)
+
+
+GOOD = Manifest(3 * MIB + 7, MIB, b"".join(blake3(bytes([n])).digest() for n in range(4)))
+SIZES = [
+    -1,
+    -(2**63),
+    0,
+    1,
+    GOOD.size - 1,
+    GOOD.size + 1,
+    2 * MIB,
+    4 * MIB + 1,
+    2**40,
+    SIZE_MAX,
+    SIZE_MAX + 1,
+    2**64 - 1,
+]
+LENGTHS = [-MIB, -1, 0, 1, 7, 65536, MIB - 1, MIB + 1, 2 * MIB, 4 * MIB, 1 << 31, (1 << 32) - 1]
+DIGESTS = [
+    b"", GOOD.digests[:-1], GOOD.digests[1:], GOOD.digests + b"\0", GOOD.digests[:-32], GOOD.digests + bytes(32),
+    GOOD.digests[32:] + GOOD.digests[:32], bytes(128), GOOD.digests * 2, GOOD.digests[:1], GOOD.digests[::-1],
+]  # fmt: skip
+IDS = [
+    "",
+    "0" * 64,
+    GOOD.id[:-1],
+    GOOD.id + "0",
+    GOOD.id.upper(),
+    GOOD.id[::-1],
+    "g" * 64,
+    GOOD.id + "\n",
+    " " + GOOD.id,
+]
+
+
+@pytest.mark.parametrize(
+    ("size", "piece_length", "digests", "id_"),
+    [
+        *((size, MIB, GOOD.digests, GOOD.id) for size in SIZES),
+        *((size, GOOD.piece_length, b"", GOOD.id) for size in SIZES),
+        *((GOOD.size, length, GOOD.digests, GOOD.id) for length in LENGTHS),
+        *((GOOD.size, MIB, digests, GOOD.id) for digests in DIGESTS),
+        *((GOOD.size, MIB, GOOD.digests, id_) for id_ in IDS),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused_before_it_costs_memory(
+    size: int, piece_length: int, digests: bytes, id_: str
+) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotVerified):
+            Manifest.checked(size, piece_length, digests, id_)
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_manifest_are_refused(data: bytes) -> None:
+    with pytest.raises(NotVerified):
+        Manifest.decode(data, GOOD.id)
+
+
+@given(st.integers(0, len(GOOD.encode()) - 1), st.integers(1, 255))
+def test_one_changed_byte_is_noticed(at: int, change: int) -> None:
+    data = bytearray(GOOD.encode())
+    data[at] ^= change
+    with pytest.raises(NotVerified):
+        Manifest.decode(bytes(data), GOOD.id)

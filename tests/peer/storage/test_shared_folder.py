@@ -1,0 +1,335 @@
+"""Claims about the shared folder: nothing outside is ever read or written, nothing is ever overwritten."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from node.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
+from node.shared_folder import SharedFolder
+from node.temporaries import Temporaries
+from node.walk import Found, Refused
+
+
+def put(folder: SharedFolder, name: str, data: bytes) -> None:
+    path = folder.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def publish(folder: SharedFolder, name: str, data: bytes) -> None:
+    with Temporaries(folder).small(data) as temporary:
+        temporary.publish(name)
+
+
+def found(folder: SharedFolder) -> list[str]:
+    return [item.name for item in folder.walk() if isinstance(item, Found)]
+
+
+def refused(folder: SharedFolder) -> dict[str, str]:
+    return {item.name: item.why for item in folder.walk() if isinstance(item, Refused)}
+
+
+def left(folder: SharedFolder) -> list[str]:
+    return os.listdir(folder.root / ".p2p")
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def test_a_file_is_read_where_it_lies(folder: SharedFolder) -> None:
+    put(folder, "a/b/c.txt", b"0123456789")
+    with folder.open("a/b/c.txt") as file:
+        assert file.read(3, 4) == b"3456"
+        assert file.stamp == folder.stamp("a/b/c.txt")
+        file.check()
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "touched"])
+def test_a_file_that_changed_under_its_reader_is_noticed(folder: SharedFolder, change: str) -> None:
+    put(folder, "a", b"0123456789")
+    with folder.open("a") as file:
+        path = folder.root / "a"
+        if change == "longer":
+            path.write_bytes(b"0123456789!")
+        elif change == "shorter":
+            os.truncate(path, 3)
+            with pytest.raises(FileChanged):
+                file.read(0, 10)
+        else:
+            os.utime(path, ns=(1, 1))
+        with pytest.raises(FileChanged):
+            file.check()
+
+
+def test_a_file_is_not_read_after_it_was_closed(folder: SharedFolder) -> None:
+    put(folder, "a", b"x")
+    file = folder.open("a")
+    file.close()
+    file.close()
+    with pytest.raises(NoSuchFile):
+        file.read(0, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["missing", "folder", "folder/missing", "file/below", "link", "way/in", "fifo", "socket"]
+)
+def test_what_is_no_regular_file_in_the_folder_is_no_file(folder: SharedFolder, tmp_path: Path, name: str) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "in").write_bytes(b"secret")
+    put(folder, "folder/there", b"")
+    put(folder, "file", b"")
+    (folder.root / "link").symlink_to(tmp_path / "outside" / "in")
+    (folder.root / "way").symlink_to(tmp_path / "outside")
+    os.mkfifo(folder.root / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder.root / "socket"))
+        with pytest.raises(NoSuchFile):
+            folder.open(name)
+        assert folder.stamp(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/../../x", ".p2p/x", ".hidden", "", "a//b", "a/.", "C:\\x", "x\0y"]
+)
+def test_a_bad_name_never_becomes_a_path(folder: SharedFolder, name: str) -> None:
+    with pytest.raises(BadName):
+        folder.open(name)
+    with pytest.raises(BadName):
+        folder.stamp(name)
+    with Temporaries(folder).small(b"x") as temporary, pytest.raises(BadName):
+        temporary.publish(name)
+    assert found(folder) == []
+
+
+# ------------------------------------------------------------------------------------------------------------ walking
+
+
+def test_a_walk_finds_files_in_folders_and_skips_dot_names(folder: SharedFolder) -> None:
+    for name in ("z", "a/b/c", "a/a", ".hidden", ".git/config", "a/.x"):
+        put(folder, name, b"x")
+    assert found(folder) == ["a/a", "a/b/c", "z"]
+    assert refused(folder) == {}
+
+
+def test_a_walk_says_why_something_is_not_shared(folder: SharedFolder, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").touch()
+    (folder.root / "way").symlink_to(tmp_path / "outside")
+    (folder.root / "link").symlink_to(tmp_path / "outside" / "secret")
+    os.mkfifo(folder.root / "fifo")
+    for name in ("NUL.txt", "ends.", "a:b", "Twin", "twin", "caf\u00e9", "cafe\u0301"):
+        put(folder, name, b"")
+    with open(os.fsencode(folder.root) + b"/not\xffutf8", "wb"):
+        pass
+    why = refused(folder)
+    assert set(why) == {"way", "link", "fifo", "NUL.txt", "ends.", "a:b", "twin", "caf\u00e9", "not\\xffutf8"}
+    assert "link" in why["way"] and "link" in why["link"]
+    assert "Twin" in why["twin"]
+    assert found(folder) == ["Twin", "cafe\u0301"]
+
+
+def test_a_walk_goes_no_deeper_than_names_may(folder: SharedFolder) -> None:
+    put(folder, "/".join("d" * 31 + "f"), b"")
+    put(folder, "/".join("e" * 32 + "f"), b"")
+    assert found(folder) == ["/".join("d" * 31 + "f")]
+    assert len(refused(folder)) == 1
+
+
+def test_a_name_that_is_too_long_in_all_is_not_shared(folder: SharedFolder) -> None:
+    put(folder, "/".join(["\u00e9" * 100] * 4 + ["\u00e9" * 98]), b"")
+    put(folder, "/".join(["\u00e9" * 100] * 4 + ["\u00e9" * 99]), b"")
+    assert len(found(folder)) == 1
+    assert ["1000 bytes" in why for why in refused(folder).values()] == [True]
+
+
+@contextmanager
+def flipping(path: Path, outside: Path) -> Iterator[None]:
+    """Exchange `path` with a link to `outside` and back without a pause; at no moment is nothing there."""
+    over = threading.Event()
+    link = path.with_name(".link")
+    link.symlink_to(outside)
+    renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+
+    def flip() -> None:
+        while not over.is_set():
+            assert renameat2(-100, os.fsencode(path), -100, os.fsencode(link), 2) == 0, os.strerror(ctypes.get_errno())
+
+    thread = threading.Thread(target=flip)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("rounds", [500, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("at", ["folder", "folder/file"])
+def test_a_link_swapped_in_exposes_nothing_outside(folder: SharedFolder, tmp_path: Path, at: str, rounds: int) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_bytes(b"outside")
+    put(folder, "folder/file", b"inside")
+    inode = (outside / "file").stat().st_ino
+    with flipping(folder.root / at, outside if at == "folder" else outside / "file"):
+        for _ in range(rounds):
+            try:
+                with folder.open("folder/file") as file:
+                    assert file.read(0, 6) == b"inside"
+            except NoSuchFile:
+                pass
+            assert all(item.stamp.inode != inode for item in folder.walk() if isinstance(item, Found))
+            stamp = folder.stamp("folder/file")
+            assert stamp is None or stamp.inode != inode
+
+
+@pytest.mark.parametrize("rounds", [250, pytest.param(5_000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
+def test_a_link_swapped_in_lets_nothing_be_written_outside(folder: SharedFolder, tmp_path: Path, rounds: int) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    put(folder, "folder/file", b"inside")
+    with flipping(folder.root / "folder", outside):
+        for number in range(rounds):
+            with suppress(TargetExists, NoSuchFile, StorageFault):
+                publish(folder, f"folder/{number}", b"x")
+            stamp = folder.stamp(f"folder/{number}")
+            if stamp is not None:
+                with suppress(NoSuchFile):
+                    folder.remove(f"folder/{number}", stamp)
+    assert list(outside.iterdir()) == []
+    assert left(folder) == []
+
+
+# --------------------------------------------------------------------------------------------------------- publishing
+
+
+def test_a_file_is_published_whole_with_its_folders(folder: SharedFolder) -> None:
+    publish(folder, "new/folders/file.sh", b"contents")
+    path = folder.root / "new/folders/file.sh"
+    assert path.read_bytes() == b"contents"
+    assert left(folder) == []
+    assert path.stat().st_nlink == 1
+    assert stat.S_IMODE(path.stat().st_mode) & ~0o644 == 0
+
+
+@pytest.mark.parametrize(
+    ("there", "name"),
+    [
+        ("a.txt", "a.txt"),
+        ("a.txt", "A.TXT"),
+        ("Docs/a.txt", "docs/A.txt"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("stra\u00dfe", "STRASSE"),
+        ("a", "a/b"),
+        ("a/b", "a"),
+    ],
+)
+def test_nothing_is_ever_published_over_something(folder: SharedFolder, there: str, name: str) -> None:
+    put(folder, there, b"mine")
+    with Temporaries(folder).small(b"theirs") as temporary:
+        with pytest.raises(TargetExists):
+            temporary.publish(name)
+        assert left(folder) == [temporary.name]
+    assert (folder.root / there).read_bytes() == b"mine"
+    assert found(folder) == [there]
+    assert left(folder) == []
+
+
+def test_a_link_in_the_place_of_a_folder_is_not_followed(folder: SharedFolder, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (folder.root / "way").symlink_to(tmp_path / "outside")
+    (folder.root / "dangling").symlink_to(tmp_path / "outside" / "new")
+    for name in ("way/file", "dangling", "dangling/file"):
+        with pytest.raises(TargetExists):
+            publish(folder, name, b"x")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_of_many_each_has_its_own_outcome(folder: SharedFolder) -> None:
+    put(folder, "taken", b"mine")
+    store = Temporaries(folder)
+    names = ["d/1", "taken", "d/2", "D/1", "../x", *(f"f{n}/x" for n in range(10))]
+    files = [store.small(name.encode()) for name in names]
+    store.durable(files)
+    outcomes = folder.publish_many([(file.name, name) for file, name in zip(files, names, strict=True)])
+    failed = {name: type(out) for name, out in zip(names, outcomes, strict=True) if isinstance(out, PeerError)}
+    assert failed == {"taken": TargetExists, "D/1": TargetExists, "../x": BadName}
+    assert len(left(folder)) == 3
+    for file in files:
+        file.discard()
+    assert left(folder) == []
+    assert (folder.root / "d/2").read_bytes() == b"d/2"
+    assert outcomes[0] == folder.stamp("d/1")
+
+
+def test_of_many_that_want_one_name_at_once_one_gets_it(folder: SharedFolder) -> None:
+    won: list[int] = []
+
+    def compete(number: int) -> None:
+        try:
+            publish(folder, "One" if number % 2 else "one", b"%d" % number)
+        except TargetExists:
+            return
+        won.append(number)
+
+    threads = [threading.Thread(target=compete, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    (name,) = found(folder)
+    assert (folder.root / name).read_bytes() == b"%d" % won[0]
+    assert left(folder) == []
+
+
+# ----------------------------------------------------------------------------------------------------------- removing
+
+
+def test_a_removed_file_is_gone_and_so_are_folders_left_empty(folder: SharedFolder) -> None:
+    put(folder, "a/b/c", b"x")
+    put(folder, "a/d", b"x")
+    stamp = folder.stamp("a/b/c")
+    assert stamp is not None
+    folder.remove("a/b/c", stamp)
+    assert sorted(os.listdir(folder.root)) == [".p2p", "a"]
+    assert os.listdir(folder.root / "a") == ["d"]
+    with pytest.raises(NoSuchFile):
+        folder.remove("a/b/c", stamp)
+
+
+def test_a_file_that_is_not_what_was_meant_is_not_removed(folder: SharedFolder) -> None:
+    put(folder, "a", b"old")
+    stamp = folder.stamp("a")
+    assert stamp is not None
+    put(folder, "a", b"newer")
+    with pytest.raises(FileChanged):
+        folder.remove("a", stamp)
+    assert (folder.root / "a").read_bytes() == b"newer"
+
+
+def test_a_path_in_the_folder_has_a_name_and_another_has_none(folder: SharedFolder, tmp_path: Path) -> None:
+    put(folder, "a/b", b"")
+    (tmp_path / "way").symlink_to(folder.root)
+    assert folder.name_of(folder.root / "a" / "b") == "a/b"
+    assert folder.name_of(tmp_path / "way" / "a" / "b") == "a/b"
+    assert folder.name_of(tmp_path / "elsewhere") is None
+    with pytest.raises(BadName):
+        folder.name_of(folder.root / ".hidden")
+
+
+def test_a_link_in_the_place_of_the_dot_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / ".p2p").symlink_to(tmp_path / "outside")
+    with pytest.raises(StorageFault):
+        SharedFolder(tmp_path / "shared")
