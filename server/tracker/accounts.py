@@ -1,4 +1,4 @@
-"""Users and login sessions, in SQLite: what must outlive a restart. Passwords only as hashes, tokens only as digests."""
+"""Users and login sessions, in SQLite: what must outlive a restart. No password and no token as it is, only digests."""
 
 import hashlib
 import os

@@ -69,8 +69,8 @@ class Addresses:
                 raise BadRequest(f"url {printable(url)}: others cannot dial {address}; announce this machine's address")
         if self._check and not self._leads_back(found, source):
             raise BadRequest(
-                f"url {printable(url)} does not lead to {source}, where this request comes from: announce the address by "
-                "which the tracker sees this machine (or set ADVERTISE_CHECK=false at the tracker)"
+                f"url {printable(url)} does not lead to {source}, where this request comes from: announce the address "
+                "by which the tracker sees this machine (or set ADVERTISE_CHECK=false at the tracker)"
             )
         return any(address.is_loopback for address in found)
 

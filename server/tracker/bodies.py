@@ -1,4 +1,4 @@
-"""The shapes of requests and answers: what is checked, and what the OpenAPI document is made from. No rules beyond shape."""
+"""The shapes of requests and answers: what is checked, and what OpenAPI is made from. No rules beyond shape."""
 
 from typing import Annotated, Literal
 

@@ -53,6 +53,9 @@ class Catalogue(Generic[T]):
             return ()
         return (kept[1],) if isinstance(kept, tuple) else kept.values()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
     def names_in_order(self) -> Sequence[str]:
         """All names, ordered. The list is never changed afterwards, so it may be read without the lock."""
         if self._removed or self._added:

@@ -1,8 +1,8 @@
 """Between the server, which is asynchronous, and the application, which is WSGI. Knows neither routes nor rules.
 
-A body is read whole before the application sees the request, and only as much of it as the caller may send: so a slow sender
-holds a few bytes, never a thread. Quick requests are answered where they are read; the others wait in lanes of their own, so
-that no password hash and no long list delays a ping.
+A body is read whole before the application sees the request, and only as much of it as the caller may send: so a slow
+sender holds a few bytes, never a thread. Quick requests are answered where they are read; the others wait in lanes of
+their own, so that no password hash and no long list delays a ping.
 """
 
 import asyncio
@@ -114,7 +114,7 @@ class Gateway:
         return await asyncio.get_running_loop().run_in_executor(pool, self._call, environ)
 
     async def _body(self, environ: dict[str, Any], scope: Scope, protocol: Any) -> tuple[bytes, int]:
-        """The body, and how long it is; nothing of it if it is longer than it may be, which the application then refuses."""
+        """The body and its length; nothing of one that is too long, which the application then refuses."""
         length = environ.get("CONTENT_LENGTH")
         if length is None and "HTTP_TRANSFER_ENCODING" not in environ and scope.method in ("GET", "HEAD"):
             return b"", 0

@@ -69,6 +69,9 @@ class Index(Protocol):
     def peer_at(self, url: str) -> list[Session]:
         """Live peers with this address."""
 
+    def new_names(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that nobody carries: only these need judging, the others were judged before."""
+
     def page(self, match: str, after: tuple[str, bytes] | None, limit: int) -> tuple[list[Listed], bool]:
         """Versions of names after a place, ordered by name and id, and whether there are more.
 

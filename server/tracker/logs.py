@@ -28,7 +28,7 @@ class JsonFormatter(logging.Formatter):
     """The same as an object: time, level, logger, message, and an event's details."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,

@@ -59,9 +59,7 @@ async def _run(settings: Settings, parts: Parts) -> None:
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     if settings.tls is None and not _is_loopback(host):
-        log.warning(
-            "no TLS: whoever can overhear the network learns passwords, tokens and what is shared (set TLS_CERT and TLS_KEY)"
-        )
+        log.warning("no TLS: who overhears the network learns passwords, tokens and names (set TLS_CERT and TLS_KEY)")
     gateway = Gateway(parts.app, parts.allowance, parts.lane)
 
     def ready() -> None:

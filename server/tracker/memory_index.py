@@ -1,70 +1,14 @@
-"""The index in memory: both directions, from names and ids to holders and from peers to their files. No I/O.
-
-Built for a million (contents, holder) entries in a few hundred bytes each: what an entry adds is one slot in its peer's
-dict and one in its contents' dict; names, ids and the pairing of the two are shared by all holders.
-"""
+"""The index in memory: liveness, locks and limits around the holdings. No I/O; the clock is handed in."""
 
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
-from tracker.catalogue import Catalogue
 from tracker.errors import SendIndex, TooLarge
+from tracker.holdings import Holdings, Shelf, is_whole, listed, view
 from tracker.model import Announced, Holder, Listed, Load, PeerView, Session, Totals, Version
 from tracker.names import fold
-
-# A holder's count of names for some contents: whole ones in the low half of the number, partial ones in the high half.
-_WHOLE = 1
-_PARTIAL = 1 << 32
-
-
-class Contents:
-    """What has one id."""
-
-    __slots__ = ("holders", "id", "labels", "odd_sizes", "size")
-
-    def __init__(self, file_id: bytes, size: int) -> None:
-        self.id = file_id
-        self.size = size
-        # Sizes said by peers who disagree with the first one; nearly always None.
-        self.odd_sizes: dict[Shelf, int] | None = None
-        self.holders: dict[Shelf, int] = {}
-        self.labels: dict[str, Label] = {}
-
-    def agreed_size(self) -> int:
-        """The size that most holders say; one liar does not speak for the others."""
-        if self.odd_sizes is None:
-            return self.size
-        said = Counter(self.odd_sizes.get(shelf, self.size) for shelf in self.holders)
-        return said.most_common(1)[0][0]
-
-
-class Label:
-    """A name on some contents, and how many peers carry it."""
-
-    __slots__ = ("carriers", "contents", "folded", "name")
-
-    def __init__(self, name: str, folded: str, contents: Contents) -> None:
-        self.name = name
-        self.folded = folded
-        self.contents = contents
-        self.carriers = 0
-
-
-class Shelf:
-    """What one live peer has."""
-
-    __slots__ = ("files", "load", "partial", "seen", "session", "version")
-
-    def __init__(self, session: Session, seen: float) -> None:
-        self.session = session
-        self.seen = seen
-        self.load = Load()
-        self.version: str | None = None
-        # By folded name: two names that fold to one are one name at one peer.
-        self.files: dict[str, Label] = {}
-        self.partial: set[Label] = set()
 
 
 class MemoryIndex:
@@ -85,10 +29,8 @@ class MemoryIndex:
         # In order of last ping, so that those who are overdue stand at the head.
         self._shelves: OrderedDict[str, Shelf] = OrderedDict()
         self._urls: dict[str, set[str]] = {}
-        self._contents: dict[bytes, Contents] = {}
-        self._catalogue: Catalogue[Label] = Catalogue()
+        self._holdings = Holdings()
         self._files_of: Counter[str] = Counter()
-        self._entries = 0
 
     def touch(self, session: Session, load: Load | None = None) -> None:
         with self._lock:
@@ -118,9 +60,8 @@ class MemoryIndex:
             others = self._files_of[session.user] - len(shelf.files)
             self._check_room(others + len(files))
             for folded in list(shelf.files):
-                self._drop(shelf, folded)
-            for file in files:
-                self._put(shelf, file)
+                self._holdings.drop(shelf, folded)
+            self._holdings.put_all(shelf, files)
             self._files_of[session.user] = others + len(shelf.files)
             shelf.version = version
 
@@ -147,39 +88,38 @@ class MemoryIndex:
                 folded = fold(name)
                 label = shelf.files.get(folded)
                 if label is not None and label.name == name and label.contents.id == file_id:
-                    self._drop(shelf, folded)
-            for file in add:
-                self._put(shelf, file)
+                    self._holdings.drop(shelf, folded)
+            self._holdings.put_all(shelf, add)
             self._files_of[session.user] = others + len(shelf.files)
             shelf.version = version
 
     def by_name(self, name: str) -> list[Version]:
         with self._lock:
             self._purge()
-            labels = self._catalogue.versions(name)
-            return [self._view(label) for label in sorted(labels, key=lambda label: label.contents.id)]
+            labels = self._holdings.catalogue.versions(name)
+            return [view(label) for label in sorted(labels, key=lambda label: label.contents.id)]
 
     def by_id(self, file_id: bytes) -> list[Version]:
         with self._lock:
             self._purge()
-            contents = self._contents.get(file_id)
-            return [self._view(contents.labels[name]) for name in sorted(contents.labels)] if contents else []
+            contents = self._holdings.contents.get(file_id)
+            return [view(contents.labels[name]) for name in sorted(contents.labels)] if contents else []
 
     def holder(self, file_id: bytes, peer_id: str) -> Holder | None:
         with self._lock:
             self._purge()
-            shelf, contents = self._shelves.get(peer_id), self._contents.get(file_id)
+            shelf, contents = self._shelves.get(peer_id), self._holdings.contents.get(file_id)
             if shelf is None or contents is None or shelf not in contents.holders:
                 return None
-            return Holder(shelf.session, shelf.load, _is_whole(contents.holders[shelf]))
+            return Holder(shelf.session, shelf.load, is_whole(contents.holders[shelf]))
 
     def whole_users(self, file_id: bytes) -> set[str]:
         with self._lock:
             self._purge()
-            contents = self._contents.get(file_id)
+            contents = self._holdings.contents.get(file_id)
             if contents is None:
                 return set()
-            return {s.session.user for s, count in islice(contents.holders.items(), 100) if _is_whole(count)}
+            return {s.session.user for s, count in islice(contents.holders.items(), 100) if is_whole(count)}
 
     def fit(self, peer_id: str, name: str, file_id: bytes) -> bool:
         with self._lock:
@@ -187,8 +127,8 @@ class MemoryIndex:
             shelf = self._shelves.get(peer_id)
             if shelf is None:
                 return False
-            contents = self._contents.get(file_id)
-            if contents is not None and _is_whole(contents.holders.get(shelf, 0)):
+            contents = self._holdings.contents.get(file_id)
+            if contents is not None and is_whole(contents.holders.get(shelf, 0)):
                 return False
             label = shelf.files.get(fold(name))
             return label is None or label.contents.id == file_id
@@ -207,18 +147,22 @@ class MemoryIndex:
             self._purge()
             return [self._shelves[peer_id].session for peer_id in self._urls.get(url, ())]
 
+    def new_names(self, names: Iterable[str]) -> list[str]:
+        with self._lock:
+            catalogue = self._holdings.catalogue
+            return [name for name in names if name not in catalogue]
+
     def page(self, match: str, after: tuple[str, bytes] | None, limit: int) -> tuple[list[Listed], bool]:
         with self._lock:
             self._purge()
-            names = self._catalogue.names_in_order()
+            names = self._holdings.catalogue.names_in_order()
         # The search itself needs no lock: it reads a list that is never changed, only replaced.
         rows: list[Listed] = []
-        for name in self._catalogue.matching(names, match, after[0] if after else None):
+        for name in self._holdings.catalogue.matching(names, match, after[0] if after else None):
             with self._lock:
                 self._purge()
-                for label in sorted(self._catalogue.versions(name), key=lambda label: label.contents.id):
-                    if after is None or (name, label.contents.id) > after:
-                        rows.append(_listed(label))
+                labels = sorted(self._holdings.catalogue.versions(name), key=lambda label: label.contents.id)
+                rows += [listed(label) for label in labels if after is None or (name, label.contents.id) > after]
             if len(rows) > limit:
                 return rows[:limit], True
         return rows, False
@@ -226,7 +170,9 @@ class MemoryIndex:
     def totals(self) -> Totals:
         with self._lock:
             self._purge()
-            return Totals(len(self._shelves), len(self._contents), self._catalogue.count, self._entries)
+            return Totals(
+                len(self._shelves), len(self._holdings.contents), self._holdings.catalogue.count, self._holdings.entries
+            )
 
     # Below, the lock is held.
 
@@ -264,74 +210,11 @@ class MemoryIndex:
         if not self._files_of[user]:
             del self._files_of[user]
         for folded in list(shelf.files):
-            self._drop(shelf, folded)
+            self._holdings.drop(shelf, folded)
 
     def _check_room(self, files: int) -> None:
         if files > self._files_per_user:
             raise TooLarge(f"an account may share at most {self._files_per_user} files: share fewer")
-
-    def _put(self, shelf: Shelf, file: Announced) -> None:
-        name, file_id, size, complete = file
-        folded = fold(name)
-        if folded == name:
-            folded = name
-        if folded in shelf.files:
-            self._drop(shelf, folded)
-        contents = self._contents.get(file_id)
-        if contents is None:
-            contents = self._contents[file_id] = Contents(file_id, size)
-        label = contents.labels.get(name)
-        if label is None:
-            label = contents.labels[name] = Label(name, folded, contents)
-            self._catalogue.add(name, file_id, label)
-        label.carriers += 1
-        shelf.files[label.folded] = label
-        held = contents.holders.get(shelf, 0)
-        if not held:
-            self._entries += 1
-        if complete:
-            contents.holders[shelf] = held + _WHOLE
-        else:
-            contents.holders[shelf] = held + _PARTIAL
-            shelf.partial.add(label)
-        if size != contents.size or contents.odd_sizes is not None:
-            self._note_size(contents, shelf, size)
-
-    def _drop(self, shelf: Shelf, folded: str) -> None:
-        label = shelf.files.pop(folded)
-        contents = label.contents
-        count = contents.holders[shelf]
-        if label in shelf.partial:
-            shelf.partial.discard(label)
-            count -= _PARTIAL
-        else:
-            count -= _WHOLE
-        if count:
-            contents.holders[shelf] = count
-        else:
-            del contents.holders[shelf]
-            self._entries -= 1
-            if contents.odd_sizes is not None:
-                self._forget_size(contents, shelf)
-        label.carriers -= 1
-        if not label.carriers:
-            del contents.labels[label.name]
-            self._catalogue.remove(label.name, contents.id)
-        if not contents.holders:
-            del self._contents[contents.id]
-
-    @staticmethod
-    def _note_size(contents: Contents, shelf: Shelf, size: int) -> None:
-        odd = contents.odd_sizes if contents.odd_sizes is not None else {}
-        odd[shelf] = size
-        contents.odd_sizes = odd
-
-    @staticmethod
-    def _forget_size(contents: Contents, shelf: Shelf) -> None:
-        if contents.odd_sizes is not None:
-            contents.odd_sizes.pop(shelf, None)
-            if not contents.odd_sizes:
-                contents.odd_sizes = None
 
     @staticmethod
     def _holds_after(shelf: Shelf, add: Collection[Announced], withdrawn: list[tuple[str, bytes]]) -> bool:
@@ -349,19 +232,3 @@ class MemoryIndex:
             if held and (name, file_id) not in added:
                 return False
         return True
-
-    @staticmethod
-    def _view(label: Label) -> Version:
-        contents = label.contents
-        holders = [Holder(s.session, s.load, _is_whole(count)) for s, count in contents.holders.items()]
-        return Version(label.name, contents.id, contents.agreed_size(), holders)
-
-
-def _is_whole(count: int) -> bool:
-    return count & (_PARTIAL - 1) != 0
-
-
-def _listed(label: Label) -> Listed:
-    contents = label.contents
-    whole = sum(1 for count in contents.holders.values() if _is_whole(count))
-    return Listed(label.name, contents.id, contents.agreed_size(), whole, len(contents.holders) - whole)

@@ -35,13 +35,8 @@ class Session:
     since: float
 
 
-class Announced(NamedTuple):
-    """A file as a peer announces it. `id` is 32 bytes."""
-
-    name: str
-    id: bytes
-    size: int
-    complete: bool
+# A file as a peer announces it: name, id (32 bytes), size, whether it is whole. A bare tuple: lists hold thousands.
+Announced = tuple[str, bytes, int, bool]
 
 
 class Holder(NamedTuple):

@@ -9,19 +9,18 @@ NAME_BYTES = 1000
 COMPONENT_BYTES = 200
 COMPONENTS = 32
 
-_RESERVED = r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])"
+_RESERVED = r"(?:[Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm][0-9]|[Ll][Pp][Tt][0-9])"
 # Most names are plain ASCII: one match settles those. Whatever it does not settle is judged rule by rule.
 _PLAIN_COMPONENT = rf"(?!{_RESERVED}(?:[./]|\Z))[!-\-0-9;-\[\]-~][ -.0-9;-\[\]-~]{{0,199}}(?<![. ])"
-_PLAIN = re.compile(rf"{_PLAIN_COMPONENT}(?:/{_PLAIN_COMPONENT}){{0,31}}", re.IGNORECASE | re.ASCII)
-_RESERVED_STEM = re.compile(rf"{_RESERVED}", re.IGNORECASE | re.ASCII)
+_PLAIN = re.compile(rf"{_PLAIN_COMPONENT}(?:/{_PLAIN_COMPONENT}){{0,31}}")
+_RESERVED_STEM = re.compile(_RESERVED)
 
 _JOINER = 0x200D
 _BIDI = frozenset({0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)})
-_ZERO_WIDTH = frozenset(
-    {0x00AD, 0x034F, 0x180E, 0x200B, 0x200C, _JOINER, 0xFEFF, *range(0x2060, 0x2066), *range(0x206A, 0x2070)}
-    | {*range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080)}
-)
-_EMOJI_SUFFIX = frozenset({0xFE0F, *range(0x1F3FB, 0x1F400)})
+_ZERO_WIDTH = frozenset({0x180E, 0x200B, 0x200C, _JOINER, 0xFEFF, *range(0x2060, 0x2065)})
+_EMOJI_STYLE = "\ufe0f"
+# Stands in emoji sequences, and is not among Unicode's "other symbols".
+_EMOJI_TOO = "\u2194"
 
 
 def check_name(name: str) -> str:
@@ -100,12 +99,12 @@ def _character_fault(component: str, at: int, code: int) -> str | None:
 
 def _joins_emoji(component: str, at: int) -> bool:
     """Whether the joiner at this place stands between two emoji, the first perhaps with a skin tone or a style."""
-    before = at - 1
-    while before > 0 and ord(component[before]) in _EMOJI_SUFFIX:
-        before -= 1
-    return before >= 0 and at + 1 < len(component) and _is_emoji(component[before]) and _is_emoji(component[at + 1])
+    before = component[:at].removesuffix(_EMOJI_STYLE)[-1:]
+    return _is_emoji(before) and _is_emoji(component[at + 1 : at + 2])
 
 
 def _is_emoji(character: str) -> bool:
-    # Every emoji that takes part in a joined sequence is a "symbol, other"; letters and marks never are.
-    return unicodedata.category(character) == "So"
+    if not character:
+        return False
+    skin_tone = "\U0001f3fb" <= character <= "\U0001f3ff"
+    return skin_tone or character == _EMOJI_TOO or unicodedata.category(character) == "So"

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of routes and the models that check requests. Describes, decides nothing."""
+"""The OpenAPI 3.1 document, made from the table of routes and the models that check requests. Decides nothing."""
 
 from typing import Any
 

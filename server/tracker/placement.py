@@ -40,26 +40,15 @@ def why_holder(holder: Holder, distrusted: bool) -> str:
 def rank_receivers(peers: Sequence[PeerView], asker_user: str, rng: Random) -> list[PeerView]:
     """Peers that could take copies, best first: most room for its load, spread over users.
 
-    A peer that has not told its free space yet comes after those that have. Free space counts by its power of two: twice the
-    room is better, a few bytes more are not.
+    A peer that has not told its free space yet comes after those that have. Free space counts by its power of two:
+    twice the room is better, a few bytes more are not.
     """
     if len(peers) > SAMPLE:
         peers = rng.sample(peers, SAMPLE)
-    keyed = sorted(
-        (
-            (
-                (
-                    not p.load.room_told,
-                    p.load.uploads + p.load.downloads,
-                    -p.load.free_bytes.bit_length(),
-                    rng.random(),
-                ),
-                p,
-            )
-            for p in peers
-        ),
-        key=itemgetter(0),
-    )
+    keyed = [
+        ((not p.load.room_told, _transfers(p.load), -p.load.free_bytes.bit_length(), rng.random()), p) for p in peers
+    ]
+    keyed.sort(key=itemgetter(0))
     turns: Counter[str] = Counter({asker_user: 1})
     ranked: list[tuple[int, PeerView]] = []
     for _, peer in keyed:
@@ -104,6 +93,10 @@ def why_receiver(peer: PeerView, holding_users: set[str]) -> str:
     room = f"{_bytes(peer.load.free_bytes)} free" if peer.load.room_told else "free space not told yet"
     spread = "its user has a copy already" if peer.session.user in holding_users else "its user has no copy yet"
     return f"{room}, {_busy(peer.load)}, {spread}"
+
+
+def _transfers(load: Load) -> int:
+    return load.uploads + load.downloads
 
 
 def _busy(load: Load) -> str:

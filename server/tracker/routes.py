@@ -1,4 +1,4 @@
-"""Every route in one table: who may call it, what it takes, what it answers. Guard, server and OpenAPI all read it here."""
+"""Every route in one table: who may call it, what it takes, what it answers. Guard, server and OpenAPI read it."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -28,7 +28,7 @@ class Access(Enum):
 
     PUBLIC = "anybody"
     OWN_MACHINE = "with a token, or from the tracker's own machine"
-    TOKEN = "with a token"
+    TOKEN = "with a token"  # noqa: S105
 
 
 class Lane(Enum):
@@ -77,7 +77,9 @@ ROUTES = (
         b.LoggedIn, b.Login, refusals=(LoginRefused, AddressTaken, TooMany, Busy),
         access=Access.PUBLIC, lane=Lane.LOGIN, good=(200, 201),
     ),
-    Route("POST", "/logout", "logout", "End the session and forget the peer's files", body=b.Logout, body_may_lack=True),
+    Route(
+        "POST", "/logout", "logout", "End the session and forget the peer's files", body=b.Logout, body_may_lack=True
+    ),
     Route(
         "POST", "/password", "password", "Change the password",
         body=b.ChangePassword, refusals=(LoginRefused, TooMany, Busy), lane=Lane.LOGIN,
@@ -88,7 +90,8 @@ ROUTES = (
         body=b.PutIndex, refusals=(BadName,), limit=LARGE,
     ),
     Route(
-        "PATCH", "/index", "patch_index", "Change the peer's list", body=b.PatchIndex, refusals=(BadName, SendIndex), limit=LARGE
+        "PATCH", "/index", "patch_index", "Change the peer's list",
+        body=b.PatchIndex, refusals=(BadName, SendIndex), limit=LARGE,
     ),
     Route("DELETE", "/index", "delete_index", "Leave index and liveness; the session stays"),
     Route(
@@ -104,7 +107,8 @@ ROUTES = (
         b.Targets, b.Upload, refusals=(BadName, NoActivePeer), limit=LARGE,
     ),
     Route(
-        "POST", "/report", "report", "Tell that a holder served what did not verify", body=b.Report, refusals=(NotAllowed,)
+        "POST", "/report", "report", "Tell that a holder served what did not verify",
+        body=b.Report, refusals=(NotAllowed,),
     ),
     Route("GET", "/files", "files", "What there is, in pages", b.Page, parameters=("match", "after", "limit")),
     Route("GET", "/peers", "peers", "Who is alive", b.Peers),

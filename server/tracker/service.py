@@ -3,6 +3,7 @@
 import secrets
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -72,10 +73,9 @@ class Tracker:
         Raises:
             BadName, TooLarge: nothing is changed.
         """
-        for file in files:
-            check_name(file.name)
+        self._judge(files)
         self._index.replace(session, version, files)
-        self._reports.announced(session.peer_id, {file.id for file in files})
+        self._reports.announced(session.peer_id, {file_id for _, file_id, _, _ in files})
         self._events("reindexed", url=session.url, files=len(files))
 
     def patch_index(
@@ -91,11 +91,10 @@ class Tracker:
         Raises:
             BadName, TooLarge, SendIndex: nothing is changed.
         """
-        for file in add:
-            check_name(file.name)
+        self._judge(add)
         self._index.patch(session, base, version, add, remove)
         if add:
-            self._reports.announced(session.peer_id, {file.id for file in add})
+            self._reports.announced(session.peer_id, {file_id for _, file_id, _, _ in add})
 
     def leave(self, session: Session) -> None:
         """A clean stop: the peer and its files are gone from every answer; the session stays."""
@@ -153,7 +152,7 @@ class Tracker:
                 copies,
                 planned,
                 users,
-                lambda peer, name=name, file_id=file_id: self._index.fit(peer.session.peer_id, name, file_id),  # type: ignore[misc]
+                partial(self._fit, name, file_id),
             )
             for peer in chosen:
                 holder, why = peer.session, placement.why_receiver(peer, users)
@@ -191,6 +190,13 @@ class Tracker:
     def totals(self) -> Totals:
         """How much there is."""
         return self._index.totals()
+
+    def _fit(self, name: str, file_id: bytes, peer: PeerView) -> bool:
+        return self._index.fit(peer.session.peer_id, name, file_id)
+
+    def _judge(self, files: Collection[Announced]) -> None:
+        for name in self._index.new_names(name for name, _, _, _ in files):
+            check_name(name)
 
     def _offers(self, session: Session, found: list[Version], near: bool) -> list[tuple[Version, list[Offer]]]:
         signer = tickets.Signer(session.peer_id, session.user, self.server_time())

@@ -1,4 +1,4 @@
-"""Listens and serves in one process, until told to stop. granian reads the sockets; nothing of the tracker's rules is here."""
+"""Listens and serves in one process until told to stop. granian reads the sockets; no rule of the tracker is here."""
 
 import asyncio
 import logging
@@ -37,8 +37,8 @@ class Tls:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket that nobody else can share.
 
-    granian's own would set SO_REUSEPORT: a second tracker would start beside the first without a word and take every other
-    request to an index of its own.
+    granian's own would set SO_REUSEPORT: a second tracker would start beside the first without a word and take every
+    other request to an index of its own.
 
     Raises:
         ListenError: the port is taken, or the address is not this machine's.
@@ -68,8 +68,8 @@ class _Server(Server):
         self._listener = listener
 
     def _init_shared_socket(self) -> None:
-        self._shd = SocketHolder(self._listener.detach(), False, BACKLOG)  # type: ignore[call-arg]
-        self._sfd = self._shd.get_fd()
+        holder: Any = SocketHolder
+        self._shd = holder(self._listener.detach(), False, BACKLOG)
 
 
 async def serve(
@@ -105,7 +105,7 @@ async def serve(
     try:
         async with asyncio.timeout(GRACE):
             await gateway.wait_idle()
-            server.stop()
+            server.stop()  # type: ignore[no-untyped-call]
             await serving
     except TimeoutError:
         log.warning("stopped with requests under way")
