@@ -107,7 +107,7 @@ def parse(argv: Sequence[str], version: str) -> Order:
 
 
 def hints(order: Order) -> list[str]:
-    """What may have been meant, if the env files of an order are no good: a mistyped command is taken for ENV_PSERVER."""
+    """What may have been meant, if the env files are no good: a mistyped command is taken for ENV_PSERVER."""
     near = difflib.get_close_matches(order.env_pserver or "", COMMANDS, n=1)
     return [f"{order.env_pserver} is not a command either; did you mean {near[0]}?"] if near else []
 

@@ -1,4 +1,4 @@
-"""What a failed call to the pserver means. The one translation of gRPC's errors into ours; their inside is not shown."""
+"""What a failed call to the pserver means: the one place that translates gRPC's errors; their inside is not shown."""
 
 from __future__ import annotations
 
