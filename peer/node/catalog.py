@@ -66,7 +66,7 @@ class Catalog:
             stale: list[tuple[int, ...]] = []
             for stamp in stamps:
                 row = connection.execute(find, _signed(stamp)).fetchone()
-                if row is None or len(row[0]) != DIGEST_LENGTH:
+                if row is None or not _is_id(row[0]) or not isinstance(row[1], int):
                     ids.append(None)
                     continue
                 ids.append(row[0].hex())
@@ -83,8 +83,8 @@ class Catalog:
         query = "SELECT manifest FROM manifests WHERE id = ?"
         row = self._do(lambda connection: connection.execute(query, (key,)).fetchone())
         try:
-            return None if row is None else Manifest.decode(row[0], id_)
-        except NotVerified:
+            return None if row is None else Manifest.decode(bytes(row[0]), id_)
+        except (NotVerified, TypeError):
             log.warning("the catalog has a damaged manifest of %s", id_)
             return None
 
@@ -122,7 +122,7 @@ class Catalog:
 
     def kept_bytes(self) -> int:
         """Return how many bytes are kept at others' request."""
-        query = "SELECT coalesce(sum(size), 0) FROM kept"
+        query = "SELECT total(size) FROM kept WHERE typeof(size) = 'integer' AND size > 0"
         (total,) = self._do(lambda connection: connection.execute(query).fetchone())
         return int(total)
 
@@ -138,8 +138,9 @@ class Catalog:
         with self._lock, storage_faults("using the catalog"):
             try:
                 return self._transact(work)
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                # SQLite's words about a damaged database may be damaged too.
+                if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
                     raise _fault(error) from error
                 self._set_aside(error)
             try:
@@ -174,7 +175,7 @@ class Catalog:
             self._connection.close()
             self._connection = None
 
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+    def _set_aside(self, error: Exception) -> None:
         log.warning(
             "the catalog is damaged (%s): set aside as %s.damaged; files will be hashed again", error, self._path
         )
@@ -187,6 +188,10 @@ class Catalog:
 def _signed(stamp: Stamp) -> tuple[int, ...]:
     """Return a stamp as SQLite can store it: some file systems number their files up to 2 ** 64."""
     return tuple(value - (1 << 64) if value >= 1 << 63 else value for value in stamp)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == DIGEST_LENGTH
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

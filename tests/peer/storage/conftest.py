@@ -7,25 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from manual_clock import UnixClock
 from node.catalog import Catalog
 from node.library import Library
 from node.scanner import Scanner
 from node.shared_folder import SharedFolder
 
 
-class Clock:
-    """Unix seconds that a test moves on."""
-
-    def __init__(self) -> None:
-        self.now = 2_000_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> UnixClock:
+    return UnixClock()
 
 
 @pytest.fixture
@@ -41,7 +32,7 @@ def folder(root: Path) -> Iterator[SharedFolder]:
 
 
 @pytest.fixture
-def catalog(tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
+def catalog(tmp_path: Path, clock: UnixClock) -> Iterator[Catalog]:
     catalog = Catalog(tmp_path / "catalog.sqlite", clock())
     yield catalog
     catalog.close()
@@ -53,5 +44,5 @@ def library(catalog: Catalog) -> Library:
 
 
 @pytest.fixture
-def scanner(folder: SharedFolder, catalog: Catalog, library: Library, clock: Clock) -> Scanner:
+def scanner(folder: SharedFolder, catalog: Catalog, library: Library, clock: UnixClock) -> Scanner:
     return Scanner(folder, catalog, library, clock=clock)

@@ -1,0 +1,149 @@
+"""Claims about the catalog: it remembers, and whatever is done to its file costs hashing, no more."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from node.catalog import Catalog
+from node.pieces import Manifest
+from node.walk import Stamp
+
+DAY = 24 * 3600.0
+NOW = 20_000 * DAY
+
+
+def some(number: int) -> tuple[Stamp, Manifest]:
+    return Stamp(1, number, 3, 5), Manifest.of_bytes(b"%d" % number)
+
+
+def test_what_was_put_is_found_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    catalog = Catalog(path, NOW)
+    files = [some(number) for number in range(50)]
+    catalog.put(files)
+    catalog.keep([("a", files[0][1].id, 3), ("b", files[0][1].id, 4)])
+    catalog.close()
+    catalog = Catalog(path, NOW)
+    assert catalog.find([stamp for stamp, _ in files]) == [manifest.id for _, manifest in files]
+    assert catalog.find([Stamp(1, 0, 3, 6), Stamp(1, 0, 4, 5), Stamp(2, 0, 3, 5)]) == [None] * 3
+    assert [catalog.manifest(manifest.id) for _, manifest in files] == [manifest for _, manifest in files]
+    assert catalog.manifest("0" * 64) is None
+    assert catalog.kept_bytes() == 7
+    catalog.release([("a", files[0][1].id)])
+    assert catalog.kept_bytes() == 4
+    catalog.forget([files[3][0]])
+    assert catalog.find([files[3][0], files[4][0]]) == [None, files[4][1].id]
+    catalog.close()
+
+
+def test_numbers_of_64_bits_are_remembered(catalog: Catalog) -> None:
+    stamp = Stamp(2**64 - 1, 2**63, 2**47, 2**63 - 1)
+    manifest = Manifest.of_bytes(b"x")
+    catalog.put([(stamp, manifest), (Stamp(0, 0, 0, -1), manifest)])
+    assert catalog.find([stamp, Stamp(0, 0, 0, -1)]) == [manifest.id] * 2
+
+
+def test_it_is_for_its_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    catalog = Catalog(path, NOW)
+    catalog.put([some(1)])
+    for file in tmp_path.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    catalog.close()
+
+
+def test_files_that_were_not_seen_for_long_are_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    catalog = Catalog(path, NOW)
+    catalog.put([some(1), some(2)])
+    catalog.close()
+    catalog = Catalog(path, NOW + 50 * DAY)
+    assert catalog.find([some(1)[0]]) == [some(1)[1].id]
+    catalog.close()
+    catalog = Catalog(path, NOW + 70 * DAY)
+    catalog.prune()
+    assert catalog.find([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
+    assert catalog.manifest(some(1)[1].id) is not None
+    assert catalog.manifest(some(2)[1].id) is None
+    catalog.close()
+
+
+def newer(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def other_tables(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE files (x)")
+
+
+def lacking_tables(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE kept")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"no database at all" * 100),
+        lambda path: path.write_bytes(path.read_bytes()[:5000]),
+        newer,
+        other_tables,
+        lacking_tables,
+    ],
+    ids=["empty", "foreign", "cut", "newer", "other tables", "lacking tables"],
+)
+def test_a_catalog_that_is_not_ours_is_begun_anew(tmp_path: Path, harm: Callable[[Path], object]) -> None:
+    path = tmp_path / "catalog.sqlite"
+    catalog = Catalog(path, NOW)
+    catalog.put([some(number) for number in range(100)])
+    catalog.close()
+    harm(path)
+    catalog = Catalog(path, NOW)
+    catalog.find([some(number)[0] for number in range(100)])
+    catalog.put([some(7)])
+    assert catalog.find([some(7)[0]]) == [some(7)[1].id]
+    assert catalog.kept_bytes() == 0
+    catalog.close()
+
+
+@pytest.mark.parametrize("rounds", [100, pytest.param(2_000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_a_damaged_catalog_never_crashes_nor_gives_a_wrong_manifest(tmp_path: Path, rounds: int) -> None:
+    pristine = tmp_path / "pristine.sqlite"
+    catalog = Catalog(pristine, NOW)
+    catalog.put([some(number) for number in range(200)])
+    catalog.keep([(f"n{number}", some(number)[1].id, 1) for number in range(50)])
+    catalog.close()
+    data = pristine.read_bytes()
+    for seed in range(rounds):
+        chance = random.Random(seed)
+        damaged = bytearray(data)
+        if chance.random() < 0.2:
+            del damaged[chance.randrange(len(damaged)) :]
+        for _ in range(chance.choice([1, 5, 100, 3000])):
+            if damaged:
+                damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path = tmp_path / f"{seed}.sqlite"
+        path.write_bytes(damaged)
+        catalog = Catalog(path, NOW)
+        for id_ in catalog.find([some(number)[0] for number in range(200)]):
+            if id_ is not None:
+                manifest = catalog.manifest(id_)
+                assert manifest is None or manifest.id == id_, f"seed {seed}"
+        catalog.kept_bytes()
+        catalog.put([some(1000)])
+        assert catalog.find([some(1000)[0]]) == [some(1000)[1].id], f"seed {seed}"
+        catalog.prune()
+        catalog.close()
+        for file in tmp_path.glob(f"{seed}.sqlite*"):
+            os.unlink(file)

@@ -1,0 +1,142 @@
+"""Claims about the library: it answers and announces what a simple model does, after any sequence of changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from node.catalog import Catalog
+from node.errors import NoSuchFile
+from node.library import Held, Library
+from node.model import IndexEntry
+from node.names import fold
+from node.pieces import Manifest
+from node.walk import Stamp
+
+NAMES = ["a", "A", "b", "caf\u00e9", "cafe\u0301", "d/e"]
+IDS = [Manifest.of_bytes(b"%d" % number).id for number in range(3)]
+
+
+def held(name: str, id_: str, inode: int = 0) -> Held:
+    return Held(name, id_, Stamp(1, inode, 10 + IDS.index(id_), 1))
+
+
+class LibraryMachine(RuleBasedStateMachine):
+    """A library beside two plain dictionaries, and an announcer that follows it by changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = TemporaryDirectory()
+        self.catalog = Catalog(Path(self.state.name) / "catalog.sqlite", 0)
+        self.library = Library(self.catalog)
+        self.whole: dict[str, Held] = {}
+        self.partial: dict[tuple[str, str], int] = {}
+        self.version = 0
+        self.announced: dict[tuple[str, str], IndexEntry] = {}
+
+    def teardown(self) -> None:
+        self.catalog.close()
+        self.state.cleanup()
+
+    @rule(name=st.sampled_from(NAMES), id_=st.sampled_from(IDS), inode=st.integers(0, 1))
+    def add(self, name: str, id_: str, inode: int) -> None:
+        self.library.add(held(name, id_, inode))
+        self.whole[fold(name)] = held(name, id_, inode)
+
+    @rule(name=st.sampled_from(NAMES), id_=st.sampled_from(IDS), inode=st.integers(0, 1))
+    def remove(self, name: str, id_: str, inode: int) -> None:
+        gone = held(name, id_, inode)
+        there = self.whole.get(fold(name)) == gone
+        assert self.library.remove([gone]) == ([gone] if there else [])
+        if there:
+            del self.whole[fold(name)]
+
+    @rule(name=st.sampled_from(NAMES), id_=st.sampled_from(IDS))
+    def begin(self, name: str, id_: str) -> None:
+        self.library.add_partial(name, id_, 10 + IDS.index(id_))
+        self.partial[name, id_] = 10 + IDS.index(id_)
+
+    @rule(id_=st.sampled_from(IDS))
+    def end(self, id_: str) -> None:
+        self.library.drop_partial(id_)
+        self.partial = {key: size for key, size in self.partial.items() if key[1] != id_}
+
+    @rule()
+    def announce(self) -> None:
+        changes = self.library.changes_since(self.version)
+        assert changes is not None
+        for key in changes.removed:
+            self.announced.pop(key, None)
+        for entry in changes.added:
+            self.announced[entry.name, entry.id] = entry
+        self.version = changes.version
+        assert self.announced == self.expected()
+        assert self.library.snapshot() == (self.version, [self.announced[key] for key in sorted(self.announced)])
+
+    def expected(self) -> dict[tuple[str, str], IndexEntry]:
+        entries = {key: IndexEntry(*key, size, complete=False) for key, size in self.partial.items()}
+        for file in self.whole.values():
+            entries[file.name, file.id] = IndexEntry(file.name, file.id, file.size, complete=True)
+        return entries
+
+    @invariant()
+    def answers_are_those_of_the_model(self) -> None:
+        for name in NAMES:
+            assert self.library.by_name(name) == self.whole.get(fold(name))
+        for id_ in IDS:
+            expected = {file for file in self.whole.values() if file.id == id_}
+            found = self.library.by_id(id_)
+            assert set(found) == expected and len(found) == len(expected)
+        assert self.library.files == len(self.whole)
+        assert self.library.bytes == sum(file.size for file in self.whole.values())
+        assert sorted(self.library.names()) == sorted(file.name for file in self.whole.values())
+
+
+TestLibrary = LibraryMachine.TestCase
+TestLibrary.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+
+
+def test_whoever_missed_too_much_sends_the_whole_list(library: Library) -> None:
+    for number in range(25_000):
+        library.add(Held(f"{number}", IDS[0], Stamp(1, number, 10, 1)))
+    assert library.version == 25_000
+    changes = library.changes_since(24_000)
+    assert changes is not None and len(changes.added) == 1000
+    assert library.changes_since(1_000) is None
+    assert library.changes_since(25_001) is None
+
+
+def test_a_manifest_comes_from_the_catalog_and_is_missed_when_it_is_gone(library: Library, catalog: Catalog) -> None:
+    manifest = Manifest.of_bytes(b"x")
+    library.adopt([("a", Stamp(1, 2, 1, 4), manifest)], kept=True)
+    assert library.manifest(manifest.id) == manifest
+    assert catalog.find([Stamp(1, 2, 1, 4)]) == [manifest.id]
+    assert catalog.kept_bytes() == 1
+    library.remove(library.by_id(manifest.id))
+    assert catalog.kept_bytes() == 0
+    with pytest.raises(NoSuchFile):
+        library.manifest(IDS[2])
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
+@settings(max_examples=20, deadline=None)
+def test_memory_for_manifests_is_bounded(lengths: list[int]) -> None:
+    with TemporaryDirectory() as state:
+        catalog = Catalog(Path(state) / "catalog.sqlite", 0)
+        library = Library(catalog)
+        mib = 1 << 20
+        manifests = [
+            Manifest(pieces * 1000 * mib, mib, number.to_bytes(32) * pieces * 1000)
+            for number, pieces in enumerate(lengths)
+        ]
+        library.adopt([(f"{n}", Stamp(1, n, m.size, 1), m) for n, m in enumerate(manifests)])
+        for manifest in manifests:
+            assert library.manifest(manifest.id) == manifest
+        kept = sum(len(manifest.digests) for manifest in library._manifests.values())
+        assert kept == library._manifest_bytes <= 8 << 20
+        catalog.close()

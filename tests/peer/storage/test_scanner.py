@@ -1,0 +1,255 @@
+"""Claims about scanning: what lies in the folder is shared once it is at rest, and withdrawn as soon as it is not."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from manual_clock import UnixClock
+from node.catalog import Catalog
+from node.errors import BadName, Interrupted, NoSuchFile, PeerError
+from node.library import Held, Library
+from node.parts import PartStore
+from node.pieces import Manifest
+from node.scanner import Scanner
+from node.shared_folder import SharedFolder
+
+MIB = 1 << 20
+OLD = 1_900_000_000
+
+
+def put(root: Path, name: str, data: bytes, at: int = OLD) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    os.utime(path, (at, at))
+
+
+def id_of(data: bytes) -> str:
+    return Manifest.of_bytes(data).id
+
+
+def shared(library: Library) -> dict[str, str]:
+    return {entry.name: entry.id for entry in library.snapshot()[1]}
+
+
+class Reads:
+    """Counts the files that are hashed."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __call__(self, name: str, count: int) -> None:
+        self.names.append(name)
+
+
+def test_a_peer_shares_from_its_first_scan_what_lies_at_rest(root: Path, scanner: Scanner, library: Library) -> None:
+    put(root, "a", b"1")
+    put(root, "b/c", b"2")
+    put(root, "empty", b"")
+    scan = scanner.scan()
+    assert (scan.taken, scan.withdrawn, scan.unsettled) == (3, 0, 0)
+    assert shared(library) == {"a": id_of(b"1"), "b/c": id_of(b"2"), "empty": id_of(b"")}
+    assert library.manifest(id_of(b"1")) == Manifest.of_bytes(b"1")
+
+
+def test_a_file_that_is_being_copied_in_is_left_alone(
+    root: Path, scanner: Scanner, library: Library, clock: UnixClock
+) -> None:
+    put(root, "a", b"1", at=int(clock()) - 1)
+    assert scanner.scan().unsettled == 1
+    put(root, "a", b"12", at=int(clock()) - 1)
+    put(root, "b", b"old, but new here")
+    assert scanner.scan().unsettled == 2
+    put(root, "a", b"123", at=int(clock()))
+    assert scanner.scan().unsettled == 1
+    assert shared(library) == {"b": id_of(b"old, but new here")}
+    assert scanner.scan().taken == 1
+    assert shared(library)["a"] == id_of(b"123")
+
+
+def test_a_restart_hashes_nothing_that_did_not_change(
+    root: Path, scanner: Scanner, folder: SharedFolder, catalog: Catalog
+) -> None:
+    for number in range(20):
+        put(root, f"{number}", b"%d" % number)
+    scanner.scan()
+    put(root, "3", b"other")
+    reads = Reads()
+    library = Library(catalog)
+    again = Scanner(folder, catalog, library, clock=lambda: OLD + 100.0)
+    assert again.scan(progress=reads).taken == 20
+    assert reads.names == ["3"]
+    assert library.by_name("3") is not None and shared(library)["3"] == id_of(b"other")
+
+
+def test_a_renamed_file_is_not_hashed_again(root: Path, scanner: Scanner, library: Library) -> None:
+    put(root, "a", b"1")
+    scanner.scan()
+    (root / "a").rename(root / "b")
+    reads = Reads()
+    scan = scanner.scan(progress=reads)
+    assert (scan.taken, scan.withdrawn, reads.names) == (1, 1, [])
+    assert shared(library) == {"b": id_of(b"1")}
+
+
+def test_changed_and_removed_files_are_withdrawn_at_once(root: Path, scanner: Scanner, library: Library) -> None:
+    for name in ("a", "b", "c/d"):
+        put(root, name, name.encode())
+    scanner.scan()
+    version = library.version
+    put(root, "a", b"changed")
+    (root / "c/d").unlink()
+    assert scanner.scan().withdrawn == 2
+    changes = library.changes_since(version)
+    assert changes is not None
+    assert set(changes.removed) == {("a", id_of(b"a")), ("c/d", id_of(b"c/d"))} and not changes.added
+    scanner.scan()
+    assert shared(library) == {"a": id_of(b"changed"), "b": id_of(b"b")}
+
+
+def test_nothing_is_withdrawn_when_the_folder_cannot_be_read(
+    root: Path, scanner: Scanner, library: Library, folder: SharedFolder
+) -> None:
+    put(root, "a", b"1")
+    scanner.scan()
+
+    def fail(fd: int) -> list[os.DirEntry[str]]:
+        raise OSError(5, "Input/output error")
+
+    folder.disk.scan = fail  # type: ignore[method-assign]
+    with pytest.raises(PeerError):
+        scanner.scan()
+    assert shared(library) == {"a": id_of(b"1")}
+
+
+def test_why_something_is_not_shared_is_told(root: Path, scanner: Scanner, tmp_path: Path) -> None:
+    (root / "link").symlink_to(tmp_path)
+    put(root, "A", b"")
+    put(root, "a", b"")
+    put(root, "con", b"")
+    scanner.scan()
+    assert [item.name for item in scanner.not_shared] == ["a", "con", "link"]
+    (root / "link").unlink()
+    scanner.scan()
+    assert [item.name for item in scanner.not_shared] == ["a", "con"]
+
+
+def test_a_file_that_cannot_be_read_is_not_shared_and_said(root: Path, scanner: Scanner, folder: SharedFolder) -> None:
+    put(root, "good", b"1")
+    put(root, "bad", b"22")
+    read = folder.disk.pread_into
+
+    def fail(fd: int, buffer: memoryview, offset: int) -> int:
+        if len(buffer) == 2:
+            raise OSError(5, "Input/output error")
+        return read(fd, buffer, offset)
+
+    folder.disk.pread_into = fail  # type: ignore[method-assign]
+    assert scanner.scan().taken == 1
+    assert [item.name for item in scanner.not_shared] == ["bad"]
+
+
+def test_a_file_that_a_command_names_is_taken_at_once(
+    root: Path, scanner: Scanner, library: Library, clock: UnixClock
+) -> None:
+    put(root, "a", b"1", at=int(clock()))
+    put(root, "b", b"2", at=int(clock()))
+    outcomes = scanner.take(["a", "missing", "../x", "b", "a"])
+    assert [type(outcome) for outcome in outcomes] == [Held, NoSuchFile, BadName, Held, Held]
+    assert shared(library) == {"a": id_of(b"1"), "b": id_of(b"2")}
+    reads = Reads()
+    assert scanner.take(["a"], progress=reads) == [library.by_name("a")] and reads.names == []
+    put(root, "a", b"changed", at=int(clock()))
+    (again,) = scanner.take(["a"])
+    assert isinstance(again, Held) and again.id == id_of(b"changed")
+
+
+def test_a_file_that_someone_calls_wrong_is_hashed_again(root: Path, scanner: Scanner, library: Library) -> None:
+    put(root, "good", b"good")
+    put(root, "rotten", b"12345")
+    put(root, "gone", b"x")
+    scanner.scan()
+    put(root, "rotten", b"1x345")
+    (root / "gone").unlink()
+    wrong = scanner.recheck([id_of(b"good"), id_of(b"12345"), id_of(b"x"), "0" * 64])
+    assert {held.name for held in wrong} == {"rotten", "gone"}
+    assert shared(library) == {"good": id_of(b"good")}
+    scanner.scan()
+    scanner.scan()
+    assert shared(library) == {"good": id_of(b"good")}
+    assert ["rotten" in item.name for item in scanner.not_shared] == [True]
+    put(root, "rotten", b"1x345", at=OLD + 1)
+    scanner.scan()
+    scanner.scan()
+    assert shared(library)["rotten"] == id_of(b"1x345")
+
+
+def test_a_published_download_is_held_without_hashing(
+    root: Path, folder: SharedFolder, scanner: Scanner, library: Library
+) -> None:
+    manifest = Manifest.of_bytes(b"x")
+    scanner.scan()
+    with PartStore(folder).open(manifest) as part:
+        part.store(0, [b"x"])
+        library.adopt([("a", part.publish("a"), manifest)])
+    reads = Reads()
+    scan = scanner.scan(progress=reads)
+    assert (scan.taken, scan.withdrawn, reads.names) == (0, 0, [])
+    assert shared(library) == {"a": manifest.id}
+
+
+def test_a_scan_that_is_stopped_keeps_what_it_took(root: Path, scanner: Scanner, library: Library) -> None:
+    put(root, "small", b"1")
+    put(root, "large", bytes(300 * MIB))
+    reads = Reads()
+    with pytest.raises(Interrupted):
+        scanner.scan(progress=reads, stop=lambda: len(reads.names) > 3)
+    assert shared(library) == {"small": id_of(b"1")}
+
+
+def test_a_scan_out_of_patience_leaves_the_rest_to_the_next(
+    root: Path, folder: SharedFolder, catalog: Catalog, library: Library
+) -> None:
+    ticks = iter(range(OLD + 100, OLD + 100_000, 10))
+    scanner = Scanner(folder, catalog, library, clock=lambda: float(next(ticks)))
+    for number in range(1100):
+        put(root, f"{number:04}", b"%d" % number)
+    taken: list[int] = []
+    while sum(taken) < 1100:
+        taken.append(scanner.scan(patience=5).taken if not taken else scanner.scan(patience=15).taken)
+    assert taken[0] == 0
+    assert max(taken) == 500
+
+
+def test_scans_and_transfers_at_once_lose_nothing(
+    root: Path, folder: SharedFolder, scanner: Scanner, library: Library
+) -> None:
+    store = PartStore(folder)
+    over = threading.Event()
+    faults: list[BaseException] = []
+
+    def scan() -> None:
+        while not over.is_set():
+            try:
+                scanner.scan()
+            except BaseException as error:
+                faults.append(error)
+                return
+
+    thread = threading.Thread(target=scan)
+    thread.start()
+    try:
+        for number in range(300):
+            manifest = Manifest.of_bytes(b"%d" % number)
+            with store.open(manifest) as part:
+                part.store(0, [b"%d" % number])
+                library.adopt([(f"d{number % 7}/{number}", part.publish(f"d{number % 7}/{number}"), manifest)])
+    finally:
+        over.set()
+        thread.join()
+    assert faults == []
+    assert shared(library) == {f"d{number % 7}/{number}": id_of(b"%d" % number) for number in range(300)}
