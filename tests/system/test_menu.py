@@ -85,9 +85,15 @@ def test_the_second_terminal_may_come_first(cluster: Cluster, rng: random.Random
     first.expect("File uploaded")
     choose(second, "2")
     name_file(second, "film.bin")
-    second.expect("File downloaded")
-
+    second.expect("File already exists")
     assert digest(ben.shared / "film.bin") == digest(source)
+
+    source = make_file(ben.shared / "songs" / "one.bin", 2 * MIB + 1, rng)
+    eventually(lambda: len(ana.pclient("files").objects) == 2)
+    choose(first, "2")
+    name_file(first, "songs/one.bin")
+    first.expect("File downloaded")
+    assert digest(ana.shared / "songs" / "one.bin") == digest(source)
     leave(first)
     leave(second)
 
