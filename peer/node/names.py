@@ -36,6 +36,9 @@ def check_name(name: str) -> str:
     Raises:
         BadName: with the rule that it breaks.
     """
+    # Surrogates have no bytes of their own; what they are is said below.
+    if len(name.encode(errors="surrogatepass")) > NAME_BYTES_MAX:
+        raise BadName(f"the name is longer than {NAME_BYTES_MAX} bytes", name=name)
     components = name.split("/")
     if len(components) > COMPONENTS_MAX:
         raise BadName(f"the name has more than {COMPONENTS_MAX} components", name=name)
@@ -43,8 +46,6 @@ def check_name(name: str) -> str:
         fault = component_fault(component)
         if fault:
             raise BadName(fault, name=name)
-    if len(name.encode()) > NAME_BYTES_MAX:
-        raise BadName(f"the name is longer than {NAME_BYTES_MAX} bytes", name=name)
     return name
 
 
@@ -53,25 +54,26 @@ def component_fault(component: str) -> str:
     if _PLAIN.fullmatch(component) and not _DEVICE.match(component):
         return ""
     if not component:
-        return "the name has an empty component: no / at its ends, and no two together"
+        return "the name is empty, begins or ends with /, or has two of them together"
     if _SURROGATE.search(component):
-        return "the name is not valid UTF-8"
+        return "the name contains a surrogate: it is not valid UTF-8"
     if len(component.encode()) > COMPONENT_BYTES_MAX:
         return f"a component of the name is longer than {COMPONENT_BYTES_MAX} bytes"
     if component[0] == ".":
         return "a component of the name begins with a dot"
     if component[-1] in ". ":
         return "a component of the name ends in a dot or space"
-    if "\\" in component or ":" in component or "/" in component:
-        return "the name contains a backslash or colon"
+    for separator in "\\:/":
+        if separator in component:
+            return f"the name contains '{separator}', which separates folders or drives elsewhere"
     if _CONTROL.search(component):
         return "the name contains a control character"
     if _BIDI.search(component):
-        return "the name contains a character that changes the direction of text"
+        return "the name contains a bidirectional control, which changes the direction of text"
     if any(not _joins_emoji(component, hit.start()) for hit in _ZERO_WIDTH.finditer(component)):
-        return "the name contains a character that cannot be seen"
+        return "the name contains a zero-width character, which cannot be seen"
     if _DEVICE.match(component):
-        return "a component of the name is the name of a device on Windows"
+        return "a component of the name is reserved: Windows calls a device so"
     return ""
 
 

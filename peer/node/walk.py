@@ -83,7 +83,7 @@ def _walk(disk: Disk, fd: int, prefix: str, depth: int, folded: dict[str, str]) 
         if not stat.S_ISREG(status.st_mode):
             link = stat.S_ISLNK(status.st_mode)
             yield Refused(name, "it is a link" if link else "it is neither a file nor a folder")
-        elif len(name) * 4 > NAME_BYTES_MAX < len(name.encode()):
+        elif len(name) * 4 > NAME_BYTES_MAX and len(name.encode()) > NAME_BYTES_MAX:
             yield Refused(name, f"the name is longer than {NAME_BYTES_MAX} bytes")
         elif (other := folded.setdefault(fold(name), name)) is not name:
             yield Refused(name, f"it differs from {other} in case or form of accents only")
