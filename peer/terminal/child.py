@@ -5,6 +5,7 @@ Its log goes to STATE_DIR/pserver.log, its one READY line to us.
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import subprocess
@@ -13,13 +14,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from terminal import minder
 from terminal.errors import EXIT_CODES, TerminalError
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "pserver.py"
+MINDER = Path(__file__).with_name("minder.py")
 LOG = "pserver.log"
 _STARTS_WITHIN = 60.0
-_ENDS_WITHIN = 6.0
+# The minder gives the pserver five.
+_ENDS_WITHIN = 7.0
+_LONGEST_LOG = 4 << 20
 
 
 class Child:
@@ -37,6 +40,7 @@ class Child:
         self._launcher = launcher
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_began = 0
 
     @property
     def log(self) -> Path:
@@ -52,14 +56,13 @@ class Child:
         self.stop()
         try:
             self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            log = os.open(self._log, flags, 0o600)
+            log = self._open_log()
         except OSError as error:
             raise TerminalError("io", f"{error.filename}: {error.strerror}; the pserver was not started") from error
         try:
             # A session of its own: Ctrl-C at the terminal stops a transfer, not the pserver.
             self._process = subprocess.Popen(
-                [sys.executable, minder.__file__, str(os.getpid()), str(self._launcher), str(self._env)],
+                [sys.executable, "-I", "-S", str(MINDER), str(self._launcher), str(self._env)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -68,11 +71,18 @@ class Child:
         finally:
             os.close(log)
         try:
-            self._wait_until_ready(self._process)
+            return self._wait_until_ready(self._process)
         except BaseException:
             self.stop()
             raise
-        return self._process.pid
+
+    def _open_log(self) -> int:
+        # Not emptied: it may be that of a pserver that runs already, which is why ours will not start.
+        if self._log.is_file() and self._log.stat().st_size > _LONGEST_LOG:
+            self._log.replace(self._log.with_suffix(".log.1"))
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._log_began = os.fstat(log).st_size
+        return log
 
     def stop(self) -> None:
         """End it, if it runs: politely, then not."""
@@ -89,9 +99,9 @@ class Child:
             if pipe is not None:
                 pipe.close()
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> int:
         if process.stdout is None:
-            return
+            raise RuntimeError("stdout is a pipe")
         deadline = self._clock() + _STARTS_WITHIN
         line = b""
         with selectors.DefaultSelector() as selector:
@@ -105,9 +115,10 @@ class Child:
                 if not piece:
                     raise self._failure(process.wait())
                 line += piece
+        return int(json.loads(line.removeprefix(b"READY "))["pid"])
 
     def _failure(self, exit_code: int) -> TerminalError:
-        lines = self._log.read_text("utf-8", "replace").strip().splitlines()
+        lines = self._log.read_bytes()[self._log_began :].decode("utf-8", "replace").strip().splitlines()
         if exit_code == EXIT_CODES["bad_env"]:
             return TerminalError("bad_env", "; ".join(line.strip() for line in lines) or f"{self._env}: a fault")
         why = lines[-1].strip() if lines else f"exit code {exit_code}"

@@ -57,6 +57,9 @@ class _Job:
     def run(self, view: View) -> None:
         try:
             self._until_the_end(view, None)
+            if not self.outcome.results:
+                # An upload of an empty folder; of anything else the pserver tells what became of it.
+                self._screen.say("nothing was found to transfer")
         except KeyboardInterrupt:
             self.outcome.interrupted = True
             self._cancel(view)
