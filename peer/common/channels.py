@@ -35,7 +35,7 @@ def channel_options(max_message: int = 4 << 20) -> Options:
         # No lookup of TXT records that could change how we call.
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.initial_reconnect_backoff_ms", 200),
-        # Despite its name this is how long one attempt to connect may take, handshakes included: no less on a slow link.
+        # Despite its name: how long one attempt to connect may take, handshakes included. Slow links need it.
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]
