@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class TrackerClock:
-    """The tracker's time, as its last answer told it. Between answers this machine's steady clock goes on, whatever its calendar says."""
+    """The tracker's time, as its last answer told it.
+
+    Between answers this machine's steady clock goes on, whatever its calendar says.
+    """
 
     def __init__(self, steady: Callable[[], float], wall: Callable[[], float]) -> None:
         self._steady = steady
@@ -67,22 +70,13 @@ class Account:
         self._on_logged_out = on_logged_out
         self._changing = asyncio.Lock()
         self._session: Session | None = None
-        self._announcer: Announcer | None = None
-
-    def announce_with(self, announcer: Announcer) -> None:
-        """Say who tells the tracker of this peer while somebody is logged in."""
-        self._announcer = announcer
+        # Who tells the tracker of this peer while somebody is logged in.
+        self.announcer: Announcer
 
     @property
     def user(self) -> str | None:
         """Who is logged in."""
         return self._session.user if self._session is not None else None
-
-    @property
-    def announcer(self) -> Announcer:
-        """Who tells the tracker of this peer."""
-        assert self._announcer is not None
-        return self._announcer
 
     def require(self) -> None:
         """Raise NotLoggedIn if nobody is."""

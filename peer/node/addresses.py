@@ -1,4 +1,6 @@
-"""Where other peers are: host:port and nothing else, resolved here, so that nobody makes gRPC dial what it should not."""
+"""Where other peers are: host:port and nothing else, resolved here, so that nobody makes gRPC dial what it should
+not.
+"""
 
 from __future__ import annotations
 

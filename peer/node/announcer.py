@@ -1,7 +1,8 @@
 """Keeps the tracker's picture of this peer true: pings, the index, the epoch, the tracker's clock.
 
-A change of the library is sent as a change, not as the whole list. When the tracker has lost its memory (a new epoch), or does not have
-the version that a change builds on, the list is sent again: a restarted tracker is whole again within one ping interval.
+A change of the library is sent as a change, not as the whole list. When the tracker has lost its memory (a new
+epoch), or does not have the version that a change builds on, the list is sent again: a restarted tracker is whole
+again within one ping interval.
 """
 
 from __future__ import annotations
@@ -85,10 +86,10 @@ class Announcer:
             while self._sent != self._library.version:
                 changes = None if self._sent is None else self._library.changes_since(self._sent)
                 try:
-                    if changes is None:
+                    if self._sent is None or changes is None:
                         await self._send_all()
                     else:
-                        await self._send_changes(changes)
+                        await self._send_changes(self._name(self._sent), changes)
                 except SendIndex:
                     self._sent = None
 
@@ -97,7 +98,7 @@ class Announcer:
         with suppress(PeerError):
             await self.sync()
 
-    # ------------------------------------------------------------------------------------------------------------ pings
+    # ---------------------------------------------------------------------------------------------------------- pings
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -135,7 +136,7 @@ class Announcer:
         if pong.recheck:
             self._on_recheck(pong.recheck)
 
-    # ------------------------------------------------------------------------------------------------------------ index
+    # ---------------------------------------------------------------------------------------------------------- index
 
     async def _send_all(self) -> None:
         """Send the whole list: the first part replaces what the tracker has, the others are changes of it."""
@@ -147,11 +148,9 @@ class Announcer:
             await self._call(self._tracker.patch_index, base, step, part, [])
         self._sent = version
 
-    async def _send_changes(self, changes: Changes) -> None:
+    async def _send_changes(self, base: str, changes: Changes) -> None:
         """Send what changed, removals first, in as many steps as it takes."""
-        assert self._sent is not None
         version, added, removed = changes.version, changes.added, changes.removed
-        base = self._name(self._sent)
         parts: list[tuple[Sequence[IndexEntry], Sequence[tuple[str, str]]]] = [
             ((), removed[at : at + FILES_PER_REQUEST]) for at in range(0, len(removed), FILES_PER_REQUEST)
         ]

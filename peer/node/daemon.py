@@ -9,11 +9,11 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 
 from common import channels, cookie, state_files
 from common.env_file import EnvFault
@@ -23,7 +23,6 @@ from node.announcer import Announcer
 from node.catalog import Catalog
 from node.control import ControlService
 from node.downloads import Downloads
-
 from node.fetch import Fetcher
 from node.guard import Guard, require_own_machine
 from node.jobs import Jobs, Rate
@@ -113,9 +112,9 @@ class Pserver:
             load=load.now,
             on_server_time=self.account.learn_time,
             on_session_lost=self.account.lost,
-            on_recheck=lambda ids: self.rescan.recheck(ids),
+            on_recheck=self._recheck,
         )
-        self.account.announce_with(self.announcer)
+        self.account.announcer = self.announcer
         self.rescan = Rescan(
             scanner=self.scanner,
             threads=self.threads,
@@ -249,7 +248,7 @@ class Pserver:
             downloads=self.downloads,
             uploads=self.uploads,
             removal=Removal(folder=self.folder, library=self.library, announcer=self.announcer, threads=self.threads),
-            status=Status(
+            own_status=Status(
                 settings=settings,
                 url=self._url,
                 account=self.account,
@@ -260,7 +259,7 @@ class Pserver:
                 jobs=self.jobs,
                 threads=self.threads,
             ),
-            prove=lambda nonce: cookie.proof(secret, self.port, nonce),
+            proof=lambda nonce: cookie.proof(secret, self.port, nonce),
         )
         health_service = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
@@ -282,6 +281,9 @@ class Pserver:
         if not self.port:
             raise EnvFault(f"cannot listen on {address}: is another program there, or the address not this machine's?")
         return server, health_service
+
+    def _recheck(self, ids: Sequence[str]) -> None:
+        self.rescan.recheck(ids)
 
     def _url(self) -> str:
         return f"{url_host(self.settings.announced_host)}:{self.port}"
@@ -357,4 +359,4 @@ def lock_state_dir(settings: Settings) -> int:
 
 
 def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    return host in {"localhost", "::1"} or host.startswith("127.")

@@ -1,10 +1,11 @@
-"""Downloads that this peer's own user orders: what is wanted, what lies here already, what is fetched, where it goes."""
+"""Downloads that this peer's own user orders: what is wanted, what lies here already, what is fetched, where to."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from node.account import Account
@@ -35,46 +36,30 @@ _AT_ONCE = 3
 _LOOK_UP = 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Downloads:
     """Carries out download orders."""
 
-    def __init__(
-        self,
-        *,
-        account: Account,
-        announcer: Announcer,
-        network: Network,
-        library: Library,
-        peers: Peers,
-        parts: PartStore,
-        fetcher: Fetcher,
-        small_fetcher: SmallFetcher,
-        copier: LocalCopier,
-        locks: Locks,
-        threads: Threads,
-        clock: Callable[[], float],
-        shared_dir: Path,
-    ) -> None:
-        self._account = account
-        self._announcer = announcer
-        self._network = network
-        self._library = library
-        self._peers = peers
-        self._parts = parts
-        self._fetcher = fetcher
-        self._small_fetcher = small_fetcher
-        self._copier = copier
-        self._locks = locks
-        self._threads = threads
-        self._clock = clock
-        self._shared_dir = shared_dir
+    account: Account
+    announcer: Announcer
+    network: Network
+    library: Library
+    peers: Peers
+    parts: PartStore
+    fetcher: Fetcher
+    small_fetcher: SmallFetcher
+    copier: LocalCopier
+    locks: Locks
+    threads: Threads
+    clock: Callable[[], float]
+    shared_dir: Path
 
     async def run(self, names: Sequence[str], output: str, transfer: Transfer) -> None:
         """Fetch what the arguments mean; tells the transfer a result for each file."""
-        self._account.require()
+        self.account.require()
         if not names:
             raise BadUsage("name at least one file")
-        resolver = Resolver(self._network, self._library)
+        resolver = Resolver(self.network, self.library)
         resolved = await resolver.resolve(names)
         order = _Order(self, transfer, output, several=len(resolved) > 1 or any(n.endswith("/") for n in names))
         transfer.counters.files_total = len(resolved)
@@ -87,20 +72,18 @@ class Downloads:
         transfer.enter(Phase.MOVING, total=sum(item.version.size for item in wanted))
         await order.fetch(wanted)
 
-    # What an order needs of this peer.
-
     async def look_up(self, ids: Sequence[str]) -> list[HeldVersion]:
         """Return versions of ids with holders and fresh tickets."""
-        return await self._network.query(ids=ids)
+        return await self.network.query(ids=ids)
 
 
 class _Order:
     """One download order."""
 
-    def __init__(self, downloads: Downloads, transfer: Transfer, output: str, *, several: bool) -> None:
-        self._d = downloads
+    def __init__(self, peer: Downloads, transfer: Transfer, output: str, *, several: bool) -> None:
+        self._peer = peer
         self._transfer = transfer
-        self._began = downloads._clock()
+        self._began = peer.clock()
         self._rename = output if output and "/" not in output else ""
         self._outside = Path(output) if "/" in output else None
         if several and self._rename:
@@ -119,8 +102,8 @@ class _Order:
         try:
             outside = self._target(name)
             if outside is not None:
-                await self._d._threads.run(self._d._threads.disk, self._d._copier.check_target, outside)
-            held = self._d._library.by_name(name)
+                await self._peer.threads.run(self._peer.threads.disk, self._peer.copier.check_target, outside)
+            held = self._peer.library.by_name(name)
             if held is not None and held.id == id_ and held.name == name:
                 await self._finish(item, held.name, Brought(0.0, (), 0), present=True)
                 return False
@@ -129,7 +112,7 @@ class _Order:
                     f"{held.name} lies in the shared folder with other contents: choose another name with --output",
                     name=name,
                 )
-            if self._d._library.by_id(id_):
+            if self._peer.library.by_id(id_):
                 await self._copy_own(item, name)
                 return False
         except PeerError as error:
@@ -149,7 +132,7 @@ class _Order:
                 await turns.acquire()
                 group.create_task(self._fetch_large(item)).add_done_callback(lambda _: turns.release())
 
-    # ----------------------------------------------------------------------------------------------------- small files
+    # ---------------------------------------------------------------------------------------------------- small files
 
     async def _fetch_small(self, files: list[HeldVersion]) -> None:
         for at in range(0, len(files), _LOOK_UP):
@@ -159,10 +142,10 @@ class _Order:
             except PeerError as error:
                 for item in batch:
                     self._transfer.tell(Fault.of(error, item.version.name))
-            await self._d._announcer.try_sync()
+            await self._peer.announcer.try_sync()
 
     async def _fetch_batch(self, batch: list[HeldVersion]) -> None:
-        found = {file.version.id: file.holders for file in await self._d.look_up([i.version.id for i in batch])}
+        found = {file.version.id: file.holders for file in await self._peer.look_up([i.version.id for i in batch])}
         wanted = [
             HeldVersion(_renamed(item, self._name(item)), found.get(item.version.id, item.holders)) for item in batch
         ]
@@ -174,57 +157,59 @@ class _Order:
             else:
                 arrived.append((item, holders))
 
-        await self._d._small_fetcher.bring(wanted, self._transfer, outcome, self._d.look_up, self._d._network.report)
-        seconds = self._d._clock() - self._began
+        await self._peer.small_fetcher.bring(
+            wanted, self._transfer, outcome, self._peer.look_up, self._peer.network.report
+        )
+        seconds = self._peer.clock() - self._began
         for item, holders in arrived:
             await self._finish_safely(item, item.version.name, Brought(seconds, holders, 0))
 
-    # ----------------------------------------------------------------------------------------------------- large files
+    # ---------------------------------------------------------------------------------------------------- large files
 
     async def _fetch_large(self, item: HeldVersion) -> None:
         name, id_ = self._name(item), item.version.id
         try:
-            async with self._d._locks.of(id_):
-                held = self._d._library.by_name(name)
+            async with self._peer.locks.of(id_):
+                held = self._peer.library.by_name(name)
                 if held is not None and held.id == id_:
                     await self._finish(item, name, Brought(0.0, (), 0), present=True)
                     return
                 self._transfer.counters.name = name
                 manifest = await self._manifest(item)
                 sources = Sources(
-                    dial=lambda holder, pieces: self._d._peers.download(holder.url, holder.ticket, pieces),
+                    dial=lambda holder, pieces: self._peer.peers.download(holder.url, holder.ticket, pieces),
                     find=lambda: self._find(id_),
-                    on_liar=lambda holder, why: self._d._network.report(id_, holder, why),
+                    on_liar=lambda holder, why: self._peer.network.report(id_, holder, why),
                 )
-                brought = await self._d._fetcher.bring(manifest, name, self._transfer, sources)
-            await self._d._announcer.try_sync()
+                brought = await self._peer.fetcher.bring(manifest, name, self._transfer, sources)
+            await self._peer.announcer.try_sync()
             await self._finish(item, name, brought)
         except PeerError as error:
             self._transfer.tell(Fault.of(error, item.version.name))
 
     async def _find(self, id_: str) -> tuple[Holder, ...]:
-        return next((found.holders for found in await self._d.look_up([id_])), ())
+        return next((found.holders for found in await self._peer.look_up([id_])), ())
 
     async def _manifest(self, item: HeldVersion) -> Manifest:
         """Return the manifest: the one beside an unfinished file, or any holder's that fits the id."""
         id_ = item.version.id
-        kept = await self._d._threads.run(self._d._threads.disk, self._d._parts.manifest, id_)
+        kept = await self._peer.threads.run(self._peer.threads.disk, self._peer.parts.manifest, id_)
         if kept is not None:
             return kept
-        deadline = self._d._clock() + GIVE_UP
+        deadline = self._peer.clock() + GIVE_UP
         fault: PeerError = NoSuchFile("nobody who is alive has it", name=item.version.name)
         pause = 0.25
         holders: tuple[Holder, ...] = item.holders
         while True:
             for holder in holders or await self._find_quietly(id_):
                 try:
-                    return await self._d._peers.manifest(holder.url, holder.ticket, id_)
+                    return await self._peer.peers.manifest(holder.url, holder.ticket, id_)
                 except NotVerified as error:
-                    self._d._network.report(id_, holder.url, error.message)
+                    self._peer.network.report(id_, holder.url, error.message)
                     fault = error
                 except PeerError as error:
                     fault = error
-            if self._d._clock() > deadline:
+            if self._peer.clock() > deadline:
                 if isinstance(fault, NotVerified):
                     raise fault
                 raise NoHolders(f"{fault.message}: run it again to resume", name=item.version.name)
@@ -240,14 +225,14 @@ class _Order:
             log.info("holders cannot be looked for now: %s", error)
             return ()
 
-    # --------------------------------------------------------------------------------------------------------- endings
+    # -------------------------------------------------------------------------------------------------------- endings
 
     async def _copy_own(self, item: HeldVersion, name: str) -> None:
         """The contents lie here under another name: no need to fetch them."""
         self._transfer.counters.phase, self._transfer.counters.name = Phase.COPYING, name
-        await self._d._copier.copy_own(item.version.id, name)
-        await self._d._announcer.try_sync()
-        await self._finish(item, name, Brought(self._d._clock() - self._began, (), 0))
+        await self._peer.copier.copy_own(item.version.id, name)
+        await self._peer.announcer.try_sync()
+        await self._finish(item, name, Brought(self._peer.clock() - self._began, (), 0))
 
     async def _finish_safely(self, item: HeldVersion, name: str, brought: Brought) -> None:
         try:
@@ -257,10 +242,10 @@ class _Order:
 
     async def _finish(self, item: HeldVersion, name: str, brought: Brought, *, present: bool = False) -> None:
         """Make the copy outside, if one was ordered, and tell the result."""
-        path = self._d._shared_dir / name
+        path = self._peer.shared_dir / name
         outside = self._target(name)
         if outside is not None:
-            await self._d._copier.copy_out(item.version.id, outside, make_folders=self._into_folder)
+            await self._peer.copier.copy_out(item.version.id, outside, make_folders=self._into_folder)
             path = outside
         version = item.version
         self._transfer.tell(

@@ -10,8 +10,8 @@
     ├── NotVerified
     └── LoginRefused, NotLoggedIn, NotAllowed
 
-The codes are those of README's table of exit codes. An error is raised with one line that says what is wrong and what to do next;
-nothing else of it ever reaches a user or another peer.
+The codes are those of README's table of exit codes. An error is raised with one line that says what is wrong and what
+to do next; nothing else of it ever reaches a user or another peer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One file of several pieces brought here: its part file, its swarm, its publication. Downloads and pushes both come through here."""
+"""One file of several pieces brought here: its part file, its swarm, its publication.
+
+Downloads and pushes both come through here.
+"""
 
 from __future__ import annotations
 
@@ -52,29 +55,18 @@ class Sources:
     kept: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fetcher:
     """Brings files here. One at a time for each id: the caller holds its lock."""
 
-    def __init__(
-        self,
-        *,
-        threads: Threads,
-        parts: PartStore,
-        library: Library,
-        sharing: Sharing,
-        budget: Budget,
-        bandwidth: Bandwidth,
-        clock: Callable[[], float],
-        announce_soon: Callable[[], None],
-    ) -> None:
-        self._threads = threads
-        self._parts = parts
-        self._library = library
-        self._sharing = sharing
-        self._budget = budget
-        self._bandwidth = bandwidth
-        self._clock = clock
-        self._announce_soon = announce_soon
+    threads: Threads
+    parts: PartStore
+    library: Library
+    sharing: Sharing
+    budget: Budget
+    bandwidth: Bandwidth
+    clock: Callable[[], float]
+    announce_soon: Callable[[], None]
 
     async def bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources) -> Brought:
         """Fetch what is missing, publish it under `name`, put it in the library.
@@ -83,28 +75,28 @@ class Fetcher:
             NoHolders: if nobody sent anything for too long. What was verified is kept.
             PeerError: if the disk refuses, or the name is taken.
         """
-        began = self._clock()
-        part = await self._threads.run_stoppable(self._threads.disk, lambda stop: self._parts.open(manifest, stop=stop))
+        began = self.clock()
+        part = await self.threads.run_stoppable(self.threads.disk, lambda stop: self.parts.open(manifest, stop=stop))
         resumed = part.resumed_bytes
         transfer.moved(resumed)
-        with self._sharing.growing(part, name) as growing:
+        with self.sharing.growing(part, name) as growing:
             try:
                 holders = await self._swarm(part, growing, name, transfer, sources, began)
                 transfer.counters.phase = Phase.PUBLISHING
-                stamp = await self._threads.run(self._threads.disk, part.publish, name)
-                await self._threads.run(
-                    self._threads.disk, self._library.adopt, [(name, stamp, manifest)], kept=sources.kept
+                stamp = await self.threads.run(self.threads.disk, part.publish, name)
+                await self.threads.run(
+                    self.threads.disk, self.library.adopt, [(name, stamp, manifest)], kept=sources.kept
                 )
             finally:
-                self._library.drop_partial(manifest.id)
-        return Brought(self._clock() - began, holders, resumed)
+                self.library.drop_partial(manifest.id)
+        return Brought(self.clock() - began, holders, resumed)
 
     async def _swarm(
         self, part: Part, growing: GrowingFile, name: str, transfer: Transfer, sources: Sources, began: float
     ) -> tuple[str, ...]:
         manifest = part.manifest
         picker = Picker(manifest.pieces, part.have.present(), manifest.length, choose=random.randrange)
-        keeper = _Keeper(part, self._threads)
+        keeper = _Keeper(part, self.threads)
         announced = False
 
         def on_piece(piece: int) -> None:
@@ -112,10 +104,10 @@ class Fetcher:
             transfer.moved(manifest.length(piece))
             growing.gained(piece)
             keeper.grew(manifest.length(piece))
-            if not announced and (manifest.pieces > PARTIAL_PIECES or self._clock() - began > PARTIAL_SECONDS):
+            if not announced and (manifest.pieces > PARTIAL_PIECES or self.clock() - began > PARTIAL_SECONDS):
                 announced = True
-                self._library.add_partial(name, manifest.id, manifest.size)
-                self._announce_soon()
+                self.library.add_partial(name, manifest.id, manifest.size)
+                self.announce_soon()
 
         dial: Any = None
         if sources.dial is not None:
@@ -125,10 +117,10 @@ class Fetcher:
             manifest,
             picker,
             part,
-            disk=self._threads.payload,
-            budget=self._budget,
-            bandwidth=self._bandwidth,
-            clock=self._clock,
+            disk=self.threads.payload,
+            budget=self.budget,
+            bandwidth=self.bandwidth,
+            clock=self.clock,
             dial=dial,
             find=sources.find,
             on_piece=on_piece,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -31,10 +31,11 @@ TICKET_KEY = "p2p-ticket"
 # What the ticket of the call at hand allows; set by the guard, read by the handler.
 GRANT: ContextVar[Grant] = ContextVar("grant")
 
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Continuation = Callable[[grpc.HandlerCallDetails], "Awaitable[Handler]"]
 
 
-class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no types for it
+class Guard(grpc.aio.ServerInterceptor):
     """The pserver's only door."""
 
     def __init__(self, cookie_: bytes, port: Callable[[], int], check_ticket: Callable[[str], Grant]) -> None:
@@ -45,7 +46,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler:
+    ) -> Handler:
         """Let the call through, or answer it with a refusal."""
         method: str = handler_call_details.method
         metadata = {
@@ -102,7 +103,7 @@ async def require_own_machine(context: grpc.aio.ServicerContext[Any, Any]) -> No
     )
 
 
-def _refusal(status: grpc.StatusCode, error: PeerError) -> grpc.RpcMethodHandler:
+def _refusal(status: grpc.StatusCode, error: PeerError) -> Handler:
     """Return a handler that ends any kind of call without reading its request."""
 
     async def refuse(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:

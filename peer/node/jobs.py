@@ -1,4 +1,6 @@
-"""The transfers under way, their progress, and those who watch them. A transfer belongs to the pserver: watchers come and go.
+"""The transfers under way, their progress, and those who watch them.
+
+A transfer belongs to the pserver: watchers come and go.
 
 Knows neither the network nor the disk.
 """
@@ -26,14 +28,15 @@ _RESULTS_AT_ONCE = 500
 
 
 class Phase(Enum):
-    """What a transfer is doing; the values are those of the .proto."""
+    """What a transfer is doing."""
 
-    PREPARING = 1
-    COPYING = 2
-    HASHING = 3
-    MOVING = 4
-    WAITING = 5
-    PUBLISHING = 6
+    PREPARING = "preparing"
+    COPYING = "copying"
+    HASHING = "hashing"
+    MOVING = "moving"
+    # Every holder is lost.
+    WAITING = "waiting"
+    PUBLISHING = "publishing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ class Transfer:
         self._sources: dict[int, Callable[[], Iterable[SourceView]]] = {}
         self._keys = itertools.count()
         self._watchers: set[asyncio.Queue[Event | None]] = set()
+        # What was told before anybody watched, for the first who does: an order may fail before its caller listens.
+        self._unheard: list[Event] | None = []
         self._rate = Rate(clock)
         self.task: asyncio.Task[None] | None = None
 
@@ -144,6 +149,8 @@ class Transfer:
         """Tell the watchers something."""
         if isinstance(event, (Downloaded, Uploaded, Fault)):
             self.counters.files_done += 1
+        if self._unheard is not None:
+            self._unheard.append(event)
         for watcher in self._watchers:
             watcher.put_nowait(event)
 
@@ -182,10 +189,15 @@ class Transfer:
     async def watch(self) -> AsyncIterator[Progress | list[Event]]:
         """Yield events as they come, and progress in between, until the transfer ends."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        for told in self._unheard or ():
+            queue.put_nowait(told)
+        self._unheard = None
+        if self.ended:
+            queue.put_nowait(None)
         self._watchers.add(queue)
         try:
             yield self.progress()
-            over = self.ended
+            over = False
             while not over:
                 events: list[Event] = []
                 try:

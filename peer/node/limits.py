@@ -80,7 +80,8 @@ class Budget:
 
 
 class Bandwidth:
-    """A token bucket whose waiters are served in turn by asker: one with many streams gets no more than another with one.
+    """A token bucket whose waiters are served in turn by asker: one with many streams gets no more than another with
+    one.
 
     `rate` is in bytes per second; None is no limit.
     """
@@ -94,7 +95,9 @@ class Bandwidth:
         self._server: asyncio.Task[None] | None = None
 
     def share(self, most: int) -> int:
-        """Return how many bytes a single asker should take at once so that it waits about half a second, at most `most`."""
+        """Return how many bytes a single asker should take at once so that it waits about half a second, at most
+        `most`.
+        """
         if self.rate is None:
             return most
         return max(4096, min(most, int(self.rate / 2 / max(1, len(self._queues)))))
@@ -134,7 +137,10 @@ class Bandwidth:
 
 
 class Slots:
-    """Streams served at once: in all, per peer, per ticket. Whoever comes when all are taken is told when to try again."""
+    """Streams served at once: in all, per peer, per ticket.
+
+    Whoever comes when all are taken is told when to try again.
+    """
 
     def __init__(
         self, total: int = STREAMS, per_peer: int = STREAMS_PER_PEER, per_ticket: int = STREAMS_PER_TICKET
@@ -167,10 +173,8 @@ class Slots:
         try:
             yield
         finally:
-            for counter, key in ((self._peers, asker), (self._tickets, ticket)):
-                counter[key] -= 1  # type: ignore[index]  # each counter with its own kind of key
-                if not counter[key]:  # type: ignore[index]
-                    del counter[key]  # type: ignore[arg-type]
+            self._peers -= Counter((asker,))
+            self._tickets -= Counter((ticket,))
 
 
 class Locks:

@@ -1,10 +1,13 @@
-"""Copies of this peer's own files: to another name in the shared folder, or to where the user wants one outside. Blocking inside."""
+"""Copies of this peer's own files: to another name in the shared folder, or to where the user wants one outside.
+Blocking inside.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from node.copying import copy_contents
@@ -17,17 +20,15 @@ from node.temporaries import Temporaries
 from node.threads import Threads
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LocalCopier:
     """Makes copies."""
 
-    def __init__(
-        self, *, sharing: Sharing, temporaries: Temporaries, library: Library, disk: Disk, threads: Threads
-    ) -> None:
-        self._sharing = sharing
-        self._temporaries = temporaries
-        self._library = library
-        self._disk = disk
-        self._threads = threads
+    sharing: Sharing
+    temporaries: Temporaries
+    library: Library
+    disk: Disk
+    threads: Threads
 
     @staticmethod
     def check_target(path: Path) -> None:
@@ -38,20 +39,22 @@ class LocalCopier:
 
     async def copy_own(self, id_: str, name: str) -> None:
         """Publish contents that are held already under one more name."""
-        await self._threads.run_stoppable(self._threads.disk, lambda stop: self._copy_own(id_, name, stop))
+        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_own(id_, name, stop))
 
     async def copy_out(self, id_: str, path: Path, *, make_folders: bool) -> None:
         """Copy a file of the shared folder to a path outside, in one step and never over anything."""
-        await self._threads.run_stoppable(
-            self._threads.disk, lambda stop: self._copy_out(id_, path, make_folders, stop)
-        )
+        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_out(id_, path, make_folders, stop))
 
     def _copy_own(self, id_: str, name: str, stop: Stop) -> None:
-        with self._sharing.open_file(id_) as file, file.handle as fd:
-            with self._temporaries.copy_in(fd, stop=stop) as copy, copy.handle as copied:
-                manifest = hash_file(self._disk, copied, copy.size, stop=stop, threads=2)
-                stamp = copy.publish(name)
-                self._library.adopt([(name, stamp, manifest)])
+        with (
+            self.sharing.open_file(id_) as file,
+            file.handle as fd,
+            self.temporaries.copy_in(fd, stop=stop) as copy,
+            copy.handle as copied,
+        ):
+            manifest = hash_file(self.disk, copied, copy.size, stop=stop, threads=2)
+            stamp = copy.publish(name)
+            self.library.adopt([(name, stamp, manifest)])
 
     def _copy_out(self, id_: str, path: Path, make_folders: bool, stop: Stop) -> None:
         self.check_target(path)
@@ -63,8 +66,8 @@ class LocalCopier:
             temporary = path.with_name(f".{secrets.token_hex(8)}.p2p")
             target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
-            with self._sharing.open_file(id_) as file, file.handle as fd, storage_faults(f"writing {path}"):
-                copy_contents(self._disk, fd, target, file.stamp.size, stop=stop)
+            with self.sharing.open_file(id_) as file, file.handle as fd, storage_faults(f"writing {path}"):
+                copy_contents(self.disk, fd, target, file.stamp.size, stop=stop)
                 file.check()
                 os.fsync(target)
                 self._link(temporary, path)

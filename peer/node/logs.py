@@ -1,4 +1,7 @@
-"""Log lines of a pserver: one line for each event, for people or, with LOG_FORMAT=json, for machines. Secrets never get here."""
+"""Log lines of a pserver: one line for each event, for people or, with LOG_FORMAT=json, for machines.
+
+Secrets never get here.
+"""
 
 from __future__ import annotations
 

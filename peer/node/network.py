@@ -1,4 +1,6 @@
-"""What the tracker knows of the network, asked without blocking: the only way from the event loop to the tracker's answers."""
+"""What the tracker knows of the network, asked without blocking: the only way from the event loop to the tracker's
+answers.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """Which piece to ask of which holder next: pure, no I/O, and no clock but the one it is handed.
 
-Rarest first among what is known; of equally rare pieces the one after the last asked of that holder, from a random start, so that disks
-read on and two askers seldom want the same. A piece goes to the holder with the shortest queue in seconds (by its measured rate).
-When nothing is left to ask, an idle holder is asked for a piece that another is late with (endgame). A holder that failed backs off,
-one that went silent loses its pieces until it sends again, one that sent a bad piece is out.
+Rarest first among what is known; of equally rare pieces the one after the last asked of that holder, from a random
+start, so that disks read on and two askers seldom want the same. A piece goes to the holder with the shortest queue
+in seconds (by its measured rate). When nothing is left to ask, an idle holder is asked for a piece that another is
+late with (endgame). A holder that failed backs off, one that went silent loses its pieces until it sends again, one
+that sent a bad piece is out.
 
-Sets of pieces are Python integers, bit i for piece i: a choice among 65,536 pieces costs microseconds.
-Rarest first and endgame are BitTorrent's (Cohen 2003, "Incentives Build Robustness in BitTorrent").
+Sets of pieces are Python integers, bit i for piece i: a choice among 65,536 pieces costs microseconds. Rarest first
+and endgame are BitTorrent's (Cohen 2003, "Incentives Build Robustness in BitTorrent").
 """
 
 from __future__ import annotations
@@ -366,7 +367,7 @@ class Picker:
         quarter_second = max(64 << 10, min(1 << 20, int(known.rate / 4)))
         return Ask(name, piece, 1 << (quarter_second.bit_length() - 1))
 
-    # ----------------------------------------------------------------------------------------------------- small change
+    # --------------------------------------------------------------------------------------------------- small change
 
     def _release(self, known: _Holder) -> None:
         pieces = list(known.asked)
@@ -389,10 +390,10 @@ class Picker:
         for n, level in enumerate(self._levels):
             if level & bit:
                 self._levels[n] = level & ~bit
-                n = max(0, n + by)
-                if n == len(self._levels):
+                new = max(0, n + by)
+                if new == len(self._levels):
                     self._levels.append(0)
-                self._levels[n] |= bit
+                self._levels[new] |= bit
                 return
 
 

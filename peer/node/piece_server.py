@@ -1,6 +1,7 @@
 """One asker served with pieces of one file: the holder's side of a download, and the caller's side of a push.
 
-Reads a block ahead while the one before is sent, so that disk and network overlap, and never more: memory is two blocks a stream.
+Reads a block ahead while the one before is sent, so that disk and network overlap, and never more: memory is two
+blocks a stream.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Manifests and the arithmetic of pieces. Pure: never reads a file, never asks a clock.
 
-A piece is an aligned part of a file and the unit of verification. A manifest is size, piece length and the BLAKE3 digest
-of each piece; the BLAKE3 digest of its canonical bytes is the file's id, so whoever knows the id can check a manifest
-from anybody.
+A piece is an aligned part of a file and the unit of verification. A manifest is size, piece length and the BLAKE3
+digest of each piece; the BLAKE3 digest of its canonical bytes is the file's id, so whoever knows the id can check a
+manifest from anybody.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 import pserver_pb2 as pb
 from node import wire
@@ -20,13 +21,13 @@ from node.threads import Threads
 SILENCE = 15.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pusher:
     """Pushes files of several pieces."""
 
-    def __init__(self, *, peers: Peers, threads: Threads, bandwidth: Bandwidth) -> None:
-        self._peers = peers
-        self._threads = threads
-        self._bandwidth = bandwidth
+    peers: Peers
+    threads: Threads
+    bandwidth: Bandwidth
 
     async def push(self, url: str, ticket: str, name: str, source: WholeFile, on_sent: Callable[[int], None]) -> None:
         """Return when the peer has published the file, or had it before.
@@ -34,11 +35,11 @@ class Pusher:
         Raises:
             PeerError: if it does not take it.
         """
-        async with self._peers.call("UploadFile", url, ticket) as call:
+        async with self.peers.call("UploadFile", url, ticket) as call:
             offer = pb.Offer(name=name, manifest=wire.manifest_to_wire(source.manifest))
             await call.write(Frame((), pb.UploadFileRequest(offer=offer)))
             end = _End(call)
-            await serve(source, end, asker=url, disk=self._threads.payload, bandwidth=self._bandwidth, on_sent=on_sent)
+            await serve(source, end, asker=url, disk=self.threads.payload, bandwidth=self.bandwidth, on_sent=on_sent)
             if not end.published:
                 raise NoHolders(f"{url}: ended without publishing the file")
 

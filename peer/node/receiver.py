@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from node.catalog import Catalog
 from node.errors import QuotaExceeded, TargetExists
@@ -44,25 +45,16 @@ class Keeping:
             self._coming -= size
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receiver:
     """Takes pushed files."""
 
-    def __init__(
-        self,
-        *,
-        library: Library,
-        fetcher: Fetcher,
-        keeping: Keeping,
-        jobs: Jobs,
-        locks: Locks,
-        announce: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._library = library
-        self._fetcher = fetcher
-        self._keeping = keeping
-        self._jobs = jobs
-        self._locks = locks
-        self._announce = announce
+    library: Library
+    fetcher: Fetcher
+    keeping: Keeping
+    jobs: Jobs
+    locks: Locks
+    announce: Callable[[], Awaitable[None]]
 
     def judge(self, name: str, id_: str) -> bool:
         """Tell whether this file is wanted; False if its contents lie here already.
@@ -72,9 +64,9 @@ class Receiver:
             TargetExists: if other contents have it.
         """
         check_name(name)
-        if self._library.by_id(id_):
+        if self.library.by_id(id_):
             return False
-        held = self._library.by_name(name)
+        held = self.library.by_name(name)
         if held is not None:
             raise TargetExists("this peer has other contents under that name", name=name)
         return True
@@ -85,15 +77,15 @@ class Receiver:
         Raises:
             PeerError: if it is not wanted, or does not arrive.
         """
-        async with self._locks.of(manifest.id):
+        async with self.locks.of(manifest.id):
             if not self.judge(name, manifest.id):
                 return
-            with self._keeping.room_for(manifest.size):
-                transfer = self._jobs.begin("push")
+            with self.keeping.room_for(manifest.size):
+                transfer = self.jobs.begin("push")
                 try:
                     transfer.counters.files_total = 1
                     transfer.enter(Phase.MOVING, name, manifest.size)
-                    await self._fetcher.bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True))
+                    await self.fetcher.bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True))
                 finally:
-                    self._jobs.end(transfer)
-        await self._announce()
+                    self.jobs.end(transfer)
+        await self.announce()

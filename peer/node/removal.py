@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from node.announcer import Announcer
 from node.errors import NoSuchFile, PeerError
@@ -12,19 +13,19 @@ from node.shared_folder import SharedFolder
 from node.threads import Threads
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
     """Deletes shared files."""
 
-    def __init__(self, *, folder: SharedFolder, library: Library, announcer: Announcer, threads: Threads) -> None:
-        self._folder = folder
-        self._library = library
-        self._announcer = announcer
-        self._threads = threads
+    folder: SharedFolder
+    library: Library
+    announcer: Announcer
+    threads: Threads
 
     async def remove(self, names: Sequence[str]) -> tuple[list[Held], list[Fault]]:
         """Delete files by name, or all below `folder/`; return those that are gone, and why others are not."""
-        removed, faults = await self._threads.run(self._threads.disk, self._remove, names)
-        await self._announcer.try_sync()
+        removed, faults = await self.threads.run(self.threads.disk, self._remove, names)
+        await self.announcer.try_sync()
         return removed, faults
 
     def _remove(self, names: Sequence[str]) -> tuple[list[Held], list[Fault]]:
@@ -36,16 +37,16 @@ class Removal:
                 faults.append(Fault.of(NoSuchFile("this peer does not share a file of that name", name=name)))
             for file in held:
                 try:
-                    self._folder.remove(file.name, file.stamp)
-                    removed += self._library.remove([file])
+                    self.folder.remove(file.name, file.stamp)
+                    removed += self.library.remove([file])
                 except PeerError as error:
                     faults.append(Fault.of(error, file.name))
         return removed, faults
 
     def _meant(self, name: str) -> list[Held]:
         if name.endswith("/"):
-            inside = sorted(other for other in self._library.names() if other.startswith(name))
-            found = [self._library.by_name(other) for other in inside]
+            inside = sorted(other for other in self.library.names() if other.startswith(name))
+            found = [self.library.by_name(other) for other in inside]
         else:
-            found = [self._library.by_name(name)]
+            found = [self.library.by_name(name)]
         return [held for held in found if held is not None and (held.name == name or name.endswith("/"))]

@@ -1,13 +1,16 @@
-"""What the arguments of a download mean: names, ids, folders, patterns. Asks the tracker and the library, changes nothing."""
+"""What the arguments of a download mean: names, ids, folders, patterns.
+
+Asks the tracker and the library, changes nothing.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from node.errors import AmbiguousName, NoSuchFile, PeerError
-from node.library import Library
+from node.library import Held, Library
 from node.model import HeldVersion, ListedFile, Version
 from node.names import check_name
 from node.network import Network
@@ -29,8 +32,8 @@ class Resolver:
     async def resolve(self, arguments: Sequence[str]) -> list[Resolved]:
         """Return the versions that the arguments mean, each once, in order, and a fault for each that means none.
 
-        Holders and tickets are given for what was named outright; what a folder or a pattern matched comes without, since a ticket would be
-        old by the time the last of ten thousand is fetched.
+        Holders and tickets are given for what was named outright; what a folder or a pattern matched comes without,
+        since a ticket would be old by the time the last of ten thousand is fetched.
         """
         names = [a for a in arguments if not _ID.fullmatch(a) and not a.endswith("/")]
         ids = [a for a in arguments if _ID.fullmatch(a)]
@@ -70,9 +73,8 @@ class Resolver:
         check_name(argument)
         raise NoSuchFile("nobody who is alive has a file of that name: `files` lists what there is", name=argument)
 
-    async def _matching(self, argument: str, pattern: str, accept: object) -> list[Resolved]:
+    async def _matching(self, argument: str, pattern: str, accept: Callable[[str], bool]) -> list[Resolved]:
         """Return what the network lists; a name with several versions is a fault of its own."""
-        assert callable(accept)
         listed: defaultdict[str, list[ListedFile]] = defaultdict(list)
         async for page in self._network.files(pattern):
             for file in page:
@@ -89,7 +91,7 @@ class Resolver:
         return resolved
 
     @staticmethod
-    def _held(files: Iterable[Version]) -> list[HeldVersion]:
+    def _held(files: Iterable[Held]) -> list[HeldVersion]:
         return [HeldVersion(Version(held.name, held.id, held.size), ()) for held in files]
 
 

@@ -6,7 +6,7 @@ A status code says roughly what happened, for any client; our own code travels i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from grpc import StatusCode
@@ -54,7 +54,7 @@ def trailers(error: PeerError) -> tuple[tuple[str, str], ...]:
     return ((CODE_KEY, error.code), *retry)
 
 
-async def abort(context: grpc.aio.ServicerContext, error: PeerError) -> NoReturn:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: PeerError) -> NoReturn:
     """End a call with an error."""
     await context.abort(STATUS[type(error)], one_line(error.message), trailers(error))
     raise AssertionError("abort raises")

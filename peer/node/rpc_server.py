@@ -1,7 +1,9 @@
-"""Puts a service on a gRPC server: its methods found by name, its messages read without fail, its errors told exactly.
+"""Puts a service on a gRPC server: its methods found by name, its messages read without fail, its errors told
+exactly.
 
-A method `UploadFile` of the .proto is the servicer's coroutine `upload_file(request, context)`; a stream of requests comes as an async
-iterator. One that answers with a single message returns it, one that answers with a stream writes to the context.
+A method `UploadFile` of the .proto is the servicer's coroutine `upload_file(request, context)`; a stream of requests
+comes as an async iterator. One that answers with a single message returns it, one that answers with a stream writes
+to the context.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The login session on disk: it outlives restarts of this pserver, and ends at logout. The only module that touches its file."""
+"""The login session on disk: it outlives restarts of this pserver, and ends at logout.
+
+The only module that touches its file.
+"""
 
 from __future__ import annotations
 

@@ -128,7 +128,10 @@ class Sharing:
             file.close()
 
     def open_growing(self, id_: str) -> GrowingFile | None:
-        """Return the file of an id that is being fetched; the caller closes it. None if it is not. On the event loop only."""
+        """Return the file of an id that is being fetched; the caller closes it.
+
+        None if it is not. On the event loop only.
+        """
         growing = self._growing.get(id_)
         return growing.use() if growing is not None else None
 
@@ -154,7 +157,9 @@ class Sharing:
         raise NoSuchFile("this peer does not have it any more")
 
     def read_small(self, files: Sequence[tuple[int, str]]) -> tuple[list[Block], list[tuple[int, PeerError]]]:
-        """Read whole files of one piece, given as (number, id): those that could be read, and why the others could not."""
+        """Read whole files of one piece, given as (number, id): those that could be read, and why the others could
+        not.
+        """
         blocks: list[Block] = []
         faults: list[tuple[int, PeerError]] = []
         for number, id_ in files:

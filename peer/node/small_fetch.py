@@ -55,23 +55,15 @@ class _Wanted:
         self.holders = {holder.url: holder for holder in holders if holder.complete}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SmallFetcher:
     """Brings small files here."""
 
-    def __init__(
-        self,
-        *,
-        peers: Peers,
-        store: SmallStore,
-        threads: Threads,
-        bandwidth: Bandwidth,
-        clock: Callable[[], float],
-    ) -> None:
-        self.peers = peers
-        self.store = store
-        self.threads = threads
-        self.bandwidth = bandwidth
-        self.clock = clock
+    peers: Peers
+    store: SmallStore
+    threads: Threads
+    bandwidth: Bandwidth
+    clock: Callable[[], float]
 
     async def bring(
         self,
@@ -83,8 +75,8 @@ class SmallFetcher:
     ) -> None:
         """Fetch and publish files; `outcome` hears of each as it is done.
 
-        `query` looks for holders of ids again; `on_liar` is told (id, holder, why). A file that nobody sends for GIVE_UP seconds
-        ends with NoHolders.
+        `query` looks for holders of ids again; `on_liar` is told (id, holder, why). A file that nobody sends for
+        GIVE_UP seconds ends with NoHolders.
         """
         await _Run(self, transfer, outcome, on_liar).bring([_Wanted(file) for file in files], query)
 

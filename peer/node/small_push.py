@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pserver_pb2 as pb
 from node import rpc_errors
 from node.errors import NoHolders, PeerError
-from node.frames import Block, Frame
+from node.frames import Frame
 from node.limits import Bandwidth
 from node.model import Version
 from node.peer_client import Call, Peers
@@ -40,14 +40,14 @@ class _Run:
     wanted: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SmallPusher:
     """Pushes small files."""
 
-    def __init__(self, *, peers: Peers, sharing: Sharing, threads: Threads, bandwidth: Bandwidth) -> None:
-        self._peers = peers
-        self._sharing = sharing
-        self._threads = threads
-        self._bandwidth = bandwidth
+    peers: Peers
+    sharing: Sharing
+    threads: Threads
+    bandwidth: Bandwidth
 
     async def push(
         self,
@@ -61,7 +61,7 @@ class SmallPusher:
         Raises:
             PeerError: if the stream breaks; those not settled by then are not there.
         """
-        async with self._peers.call("UploadSmallFiles", url, offers[0].ticket) as call:
+        async with self.peers.call("UploadSmallFiles", url, offers[0].ticket) as call:
             run = _Run()
             numbered = iter(enumerate(offers))
             replies = call.replies()
@@ -121,11 +121,11 @@ class SmallPusher:
             numbers = _frame(run.wanted, run.open)
             del run.wanted[: len(numbers)]
             files = [(number, run.open[number].version.id) for number in numbers]
-            blocks, failed = await self._threads.run(self._threads.payload, self._sharing.read_small, files)
+            blocks, failed = await self.threads.run(self.threads.payload, self.sharing.read_small, files)
             for number, error in failed:
                 settled(run.open.pop(number), error)
             size = sum(len(block.data) for block in blocks)
-            await self._bandwidth.take(size, call.url)
+            await self.bandwidth.take(size, call.url)
             await call.write(Frame(blocks, pb.UploadSmallFilesRequest()))
             on_sent(size)
 

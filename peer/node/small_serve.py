@@ -1,9 +1,13 @@
-"""Many files of one piece over one stream, the called side: served to an asker, or taken from a pusher. Knows no gRPC."""
+"""Many files of one piece over one stream, the called side: served to an asker, or taken from a pusher.
+
+Knows no gRPC.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from node import small_store
 from node.errors import BadUsage, NotAllowed, PeerError
@@ -26,43 +30,44 @@ Verdict = tuple[int, str, PeerError | None]
 CheckTicket = Callable[[str], Grant]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SmallServer:
     """Serves small files."""
 
-    def __init__(
-        self, *, sharing: Sharing, threads: Threads, bandwidth: Bandwidth, check_ticket: CheckTicket, library: Library
-    ) -> None:
-        self._sharing = sharing
-        self._threads = threads
-        self._bandwidth = bandwidth
-        self._check_ticket = check_ticket
-        self._library = library
+    sharing: Sharing
+    threads: Threads
+    bandwidth: Bandwidth
+    check_ticket: CheckTicket
+    library: Library
 
     async def read(
         self, opener: Grant, asks: Sequence[tuple[int, str]]
     ) -> AsyncIterator[tuple[list[Block], list[tuple[int, PeerError]]]]:
-        """Yield the files that (number, ticket) name, in replies of about 1 MiB. `opener` is the ticket that opened the stream."""
+        """Yield the files that (number, ticket) name, in replies of about 1 MiB.
+
+        `opener` is the ticket that opened the stream.
+        """
         if len(asks) > ASKS_MAX:
             raise BadUsage(f"more than {ASKS_MAX} files were asked for in one request")
         wanted: list[tuple[int, str]] = []
         refused: list[tuple[int, PeerError]] = []
         for number, ticket in asks:
             try:
-                wanted.append((number, same_asker(opener, self._check_ticket(ticket), Right.READ).id))
+                wanted.append((number, same_asker(opener, self.check_ticket(ticket), Right.READ).id))
             except PeerError as error:
                 refused.append((number, error))
         if refused:
             yield [], refused
         for group in self._groups(wanted):
-            blocks, faults = await self._threads.run(self._threads.payload, self._sharing.read_small, group)
-            await self._bandwidth.take(sum(len(block.data) for block in blocks), opener.asker)
+            blocks, faults = await self.threads.run(self.threads.payload, self.sharing.read_small, group)
+            await self.bandwidth.take(sum(len(block.data) for block in blocks), opener.asker)
             yield blocks, faults
 
     def _groups(self, wanted: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
         group: list[tuple[int, str]] = []
         size = 0
         for number, id_ in wanted:
-            held = self._library.by_id(id_)
+            held = self.library.by_id(id_)
             length = held[0].size if held else 0
             if group and (len(group) >= _REPLY_FILES or size + length > _REPLY_BYTES):
                 yield group
@@ -73,25 +78,16 @@ class SmallServer:
             yield group
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SmallReceiver:
     """Takes small files that are pushed."""
 
-    def __init__(
-        self,
-        *,
-        receiver: Receiver,
-        keeping: Keeping,
-        store: SmallStore,
-        threads: Threads,
-        check_ticket: CheckTicket,
-        announce: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._receiver = receiver
-        self._keeping = keeping
-        self._store = store
-        self._threads = threads
-        self._check_ticket = check_ticket
-        self._announce = announce
+    receiver: Receiver
+    keeping: Keeping
+    store: SmallStore
+    threads: Threads
+    check_ticket: CheckTicket
+    announce: Callable[[], Awaitable[None]]
 
     @contextmanager
     def stream(self, opener: Grant) -> Iterator[SmallStream]:
@@ -103,22 +99,22 @@ class SmallReceiver:
         """Return the id of an offer, and whether it is wanted. Raises PeerError if it is refused."""
         if size > SMALL:
             raise BadUsage("the file has more than one piece: push its pieces")
-        id_ = same_asker(opener, self._check_ticket(ticket), Right.WRITE).id
-        return id_, self._receiver.judge(name, id_)
+        id_ = same_asker(opener, self.check_ticket(ticket), Right.WRITE).id
+        return id_, self.receiver.judge(name, id_)
 
     def room_for(self, reserved: ExitStack, size: int) -> None:
         """Hold room for a file until the stream ends."""
-        reserved.enter_context(self._keeping.room_for(size))
+        reserved.enter_context(self.keeping.room_for(size))
 
     async def verify(self, id_: str, name: str, data: bytes | memoryview) -> Small:
         """Return a file that arrived. Raises NotVerified if it is another."""
-        return Small(name, await self._threads.run(self._threads.payload, small_store.verify, id_, data), data)
+        return Small(name, await self.threads.run(self.threads.payload, small_store.verify, id_, data), data)
 
     async def publish(self, files: Sequence[Small]) -> list[PeerError | None]:
         """Publish and announce files; one outcome for each."""
 
-        outcomes = await self._threads.run(self._threads.disk, self._store.publish, files, kept=True)
-        await self._announce()
+        outcomes = await self.threads.run(self.threads.disk, self.store.publish, files, kept=True)
+        await self.announce()
         return outcomes
 
 

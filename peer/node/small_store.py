@@ -1,4 +1,6 @@
-"""Files of one piece, made durable and published in batches: a sync for each of ten thousand would take minutes. Blocking."""
+"""Files of one piece, made durable and published in batches: a sync for each of ten thousand would take minutes.
+Blocking.
+"""
 
 from __future__ import annotations
 

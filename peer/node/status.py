@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pserver_pb2 as pb
 from node import wire_control
@@ -21,71 +22,59 @@ from node.threads import Threads
 _NOT_SHARED_SHOWN = 100
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """Gathers it."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        url: Callable[[], str],
-        account: Account,
-        announcer: Announcer,
-        library: Library,
-        scanner: Scanner,
-        keeping: Keeping,
-        jobs: Jobs,
-        threads: Threads,
-    ) -> None:
-        self._settings = settings
-        self._url = url
-        self._account = account
-        self._announcer = announcer
-        self._library = library
-        self._scanner = scanner
-        self._keeping = keeping
-        self._jobs = jobs
-        self._threads = threads
+    settings: Settings
+    url: Callable[[], str]
+    account: Account
+    announcer: Announcer
+    library: Library
+    scanner: Scanner
+    keeping: Keeping
+    jobs: Jobs
+    threads: Threads
 
     async def report(self) -> pb.StatusReply:
         """Return everything."""
-        refused = sorted(self._scanner.not_shared)
+        refused = sorted(self.scanner.not_shared)
         return pb.StatusReply(
-            user=self._account.user or "",
-            url=self._url(),
-            tracker=f"{self._settings.tracker_host}:{self._settings.tracker_port}",
-            shared_dir=str(self._settings.shared_dir),
-            state_dir=str(self._settings.state_dir),
-            files=self._library.files,
-            bytes=self._library.bytes,
-            quota_used=await self._threads.run(self._threads.disk, lambda: self._keeping.used),
-            quota=self._keeping.quota,
-            tracker_reached=not self._announcer.fault,
-            tracker_fault=self._announcer.fault,
+            user=self.account.user or "",
+            url=self.url(),
+            tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
+            shared_dir=str(self.settings.shared_dir),
+            state_dir=str(self.settings.state_dir),
+            files=self.library.files,
+            bytes=self.library.bytes,
+            quota_used=await self.threads.run(self.threads.disk, lambda: self.keeping.used),
+            quota=self.keeping.quota,
+            tracker_reached=not self.announcer.fault,
+            tracker_fault=self.announcer.fault,
             not_shared=map(wire_control.not_shared, refused[:_NOT_SHARED_SHOWN]),
             not_shared_total=len(refused),
-            transfers=map(wire_control.transfer, self._jobs),
+            transfers=map(wire_control.transfer, self.jobs),
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnLoad:
     """The load that pings report: free space as the quota leaves it, and the rate of serving."""
 
-    def __init__(self, *, jobs: Jobs, folder: SharedFolder, keeping: Keeping, rate: Callable[[], float]) -> None:
-        self._jobs = jobs
-        self._folder = folder
-        self._keeping = keeping
-        self._rate = rate
+    jobs: Jobs
+    folder: SharedFolder
+    keeping: Keeping
+    rate: Callable[[], float]
 
     def now(self) -> Load:
         """Return it. Blocking."""
         try:
-            free = min(self._folder.free_bytes(), max(0, self._keeping.quota - self._keeping.used))
+            free = min(self.folder.free_bytes(), max(0, self.keeping.quota - self.keeping.used))
         except PeerError:
             free = 0
         return Load(
-            uploads=self._jobs.count("serving", "upload"),
-            downloads=self._jobs.count("download", "push"),
+            uploads=self.jobs.count("serving", "upload"),
+            downloads=self.jobs.count("download", "push"),
             free_bytes=free,
-            rate=self._rate(),
+            rate=self.rate(),
         )

@@ -1,7 +1,7 @@
 """The two ends of a stream of pieces, as the swarm and the piece server see them: who asks, and who has.
 
-A download's asker is the caller; a push's asker is the called. Both pairs of ends look alike from here on, so one swarm and one piece
-server do for both. Never knows gRPC.
+A download's asker is the caller; a push's asker is the called. Both pairs of ends look alike from here on, so one
+swarm and one piece server do for both. Never knows gRPC.
 """
 
 from __future__ import annotations

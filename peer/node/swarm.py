@@ -1,7 +1,8 @@
 """One file fetched from many holders at once: the I/O around the picker.
 
-Every piece is held in memory until it verifies, and only then written, so no holder can spoil what another has sent. The pieces asked
-for bound the memory: nothing is sent that was not asked, and nothing is asked without room in the budget.
+Every piece is held in memory until it verifies, and only then written, so no holder can spoil what another has sent.
+The pieces asked for bound the memory: nothing is sent that was not asked, and nothing is asked without room in the
+budget.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ class Findings(Protocol):
         """Its permission."""
 
 
+Find = Callable[[], Awaitable[Iterable[Findings]]]
+
+
 @dataclass(slots=True)
 class _Connection:
     """A stream to one holder."""
@@ -79,7 +83,7 @@ class Swarm:
         bandwidth: Bandwidth,
         clock: Callable[[], float],
         dial: Callable[[Findings], AskerEnd] | None = None,
-        find: Callable[[], Awaitable[Iterable[Findings]]] | None = None,
+        find: Find | None = None,
         on_piece: Callable[[int], None] = lambda piece: None,
         on_liar: Callable[[str, str], None] = lambda holder, why: None,
     ) -> None:
@@ -118,7 +122,8 @@ class Swarm:
 
     def join(self, name: str, end: AskerEnd) -> None:
         """Add a holder whose stream is open already: a push."""
-        self._spawn(self._converse(name, end))
+        self._connections[name] = _Connection(end)
+        self._spawn(self._converse(name))
 
     async def run(self) -> None:
         """Return when every piece is verified and written.
@@ -135,7 +140,7 @@ class Swarm:
             self._spawn(self._pump())
             self._spawn(self._watch())
             if self._find is not None:
-                self._spawn(self._look())
+                self._spawn(self._look(self._find))
             await self._end
         finally:
             tasks = list(self._tasks)
@@ -196,9 +201,9 @@ class Swarm:
 
     # ----------------------------------------------------------------------------------------------------- conversing
 
-    async def _converse(self, name: str, end: AskerEnd) -> None:
+    async def _converse(self, name: str) -> None:
         """Hear one holder until its stream ends; then its pieces are somebody else's."""
-        self._connections[name] = _Connection(end)
+        end = self._connections[name].end
         try:
             async for news in end.news():
                 now = self._clock()
@@ -300,28 +305,30 @@ class Swarm:
             for holder, piece in self._picker.overdue(now):
                 self._cancel(holder, piece)
                 self._pump_now.set()
-            if self._dial is not None:
-                for name, found in list(self._known.items()):
-                    if len(self._connections) < CONNECTIONS and name not in self._connections:
-                        if self._picker.may_dial(name, now):
-                            self._spawn(self._converse(name, self._dial(found)))
+            self._dial_known(now)
             if now - self._heard > GIVE_UP and self._end is not None and not self._end.done():
                 self._end.set_exception(NoHolders(self._lament()))
             if self._picker.in_flight == 0:
                 self._pump_now.set()
             await asyncio.sleep(_TICK)
 
+    def _dial_known(self, now: float) -> None:
+        for name, found in self._known.items():
+            room = len(self._connections) < CONNECTIONS and name not in self._connections
+            if self._dial is not None and room and self._picker.may_dial(name, now):
+                self._connections[name] = _Connection(self._dial(found))
+                self._spawn(self._converse(name))
+
     def _lament(self) -> str:
         states = "; ".join(f"{view.holder}: {view.why}" for view in self.holders() if view.why)
         return f"no holder sent anything for {GIVE_UP:.0f} s ({states or 'none answers'}): run it again to resume"
 
-    async def _look(self) -> None:
+    async def _look(self, find: Find) -> None:
         """Look for holders: often while the download is young, for a crowd depends on it."""
-        assert self._find is not None
         began = self._clock()
         while True:
             with suppress(PeerError):
-                for found in await self._find():
+                for found in await find():
                     self._known[found.url] = found
             age = self._clock() - began
             pause = next((at - age for at in _LOOK_AT if at > age), LOOK_EVERY)
@@ -331,7 +338,7 @@ class Swarm:
                 await asyncio.sleep(_TICK)
             self._look_now.clear()
 
-    # ---------------------------------------------------------------------------------------------------- small change
+    # --------------------------------------------------------------------------------------------------- small change
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

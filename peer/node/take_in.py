@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,17 +39,18 @@ class Item(NamedTuple):
 Outcome = tuple[str, Held | PeerError]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakeIn:
     """Shares files of the user's."""
 
-    def __init__(self, *, folder: SharedFolder, temporaries: Temporaries, library: Library, scanner: Scanner) -> None:
-        self._folder = folder
-        self._temporaries = temporaries
-        self._library = library
-        self._scanner = scanner
+    folder: SharedFolder
+    temporaries: Temporaries
+    library: Library
+    scanner: Scanner
 
     def collect(self, path: str) -> Iterator[Item | tuple[str, PeerError]]:
-        """Yield the files that a path means: itself, or every regular file in it, named beginning with the folder's own name.
+        """Yield the files that a path means: itself, or every regular file in it, named beginning with the folder's
+        own name.
 
         The user's own links are followed to what they lead to; links inside a folder are not.
         """
@@ -70,7 +72,7 @@ class TakeIn:
         base = top.resolve()
         for folder, folders, files in os.walk(base, onerror=None):
             folders.sort()
-            if Path(folder) == self._folder.root.resolve():
+            if Path(folder) == self.folder.root.resolve():
                 folders[:] = [name for name in folders if not name.startswith(".")]
             for leaf in sorted(files):
                 path = Path(folder) / leaf
@@ -83,7 +85,7 @@ class TakeIn:
 
     def _item(self, path: Path, name: str, shown: str) -> Item | tuple[str, PeerError]:
         try:
-            inside = self._folder.name_of(path)
+            inside = self.folder.name_of(path)
             size = path.stat().st_size
             if inside is not None:
                 return Item(path, inside, size, inside=True)
@@ -110,7 +112,7 @@ class TakeIn:
             if stop():
                 raise Interrupted("stopped while sharing files: run it again")
             inside = [item.name for item in batch if item.inside]
-            yield from zip(inside, self._scanner.take(inside, stop=stop, progress=hashed), strict=True)
+            yield from zip(inside, self.scanner.take(inside, stop=stop, progress=hashed), strict=True)
             yield from self._bring([item for item in batch if not item.inside], stop, copied, hashed)
 
     def _bring(
@@ -136,14 +138,14 @@ class TakeIn:
                     yield item.name, error
             if not ready:
                 return
-            self._temporaries.durable([temporary for _, temporary, _ in ready])
-            stamps = self._folder.publish_many([(temporary.name, item.name) for item, temporary, _ in ready])
+            self.temporaries.durable([temporary for _, temporary, _ in ready])
+            stamps = self.folder.publish_many([(temporary.name, item.name) for item, temporary, _ in ready])
         published = [
             (item.name, stamp, manifest)
             for (item, _, manifest), stamp in zip(ready, stamps, strict=True)
             if not isinstance(stamp, PeerError)
         ]
-        for held in self._library.adopt(published):
+        for held in self.library.adopt(published):
             yield held.name, held
         for (item, _, _), stamp in zip(ready, stamps, strict=True):
             if isinstance(stamp, PeerError):
@@ -155,9 +157,9 @@ class TakeIn:
         Raises:
             TargetExists: if it has others.
         """
-        held = self._library.by_name(item.name)
-        if held is None and self._folder.stamp(item.name) is not None:
-            (taken,) = self._scanner.take([item.name], stop=stop, progress=hashed)
+        held = self.library.by_name(item.name)
+        if held is None and self.folder.stamp(item.name) is not None:
+            (taken,) = self.scanner.take([item.name], stop=stop, progress=hashed)
             if isinstance(taken, PeerError):
                 raise taken
             held = taken
@@ -173,7 +175,7 @@ class TakeIn:
         with storage_faults(f"reading {item.path}"), item.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             return hash_file(
-                self._folder.disk,
+                self.folder.disk,
                 file.fileno(),
                 size,
                 stop=stop,
@@ -191,11 +193,11 @@ class TakeIn:
     ) -> tuple[Temporary, Manifest]:
         with storage_faults(f"reading {item.path}"), item.path.open("rb", buffering=0) as source:
             temporary = unpublished.enter_context(
-                self._temporaries.copy_in(source.fileno(), stop=stop, progress=lambda count: copied(item.name, count))
+                self.temporaries.copy_in(source.fileno(), stop=stop, progress=lambda count: copied(item.name, count))
             )
         with temporary.handle as fd:
             manifest = hash_file(
-                self._folder.disk,
+                self.folder.disk,
                 fd,
                 temporary.size,
                 stop=stop,

@@ -1,4 +1,6 @@
-"""The pserver's threads: disk, hashing and the tracker apart, so that a stuck call of one kind never starves the others."""
+"""The pserver's threads: disk, hashing and the tracker apart, so that a stuck call of one kind never starves the
+others.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ class Threads:
     """The executors. Blocking work is a plain function; `run` awaits it."""
 
     def __init__(self) -> None:
-        # Payload: two or three overlap hashing and writing with the network; more gain nothing on two cores. Some more than
+        # Payload: two or three overlap hashing and writing with the network; more gain nothing on two cores. Some
+        # more than
         # that, so that a slow disk under one file does not hold all others.
         self.payload = ThreadPoolExecutor(6, "payload")
         # Everything else that touches the disk: opening, publishing, scanning, hashing whole files.

@@ -1,10 +1,10 @@
 """Tickets: what the tracker allows one pserver to ask of this one. Checked here without asking anybody.
 
 A ticket is base64url, without padding, of
-    version (1), right (1 read, 2 write), holder, asker (16 bytes each), id (32 bytes), issued, expires (8 bytes each, tracker's seconds),
-    the asker's user name,
-followed by HMAC-SHA256 of all that under the key that only the tracker and this login session know. There is no algorithm to choose
-and one encoding only: base64 that is not canonical would make variants of a ticket valid.
+    version (1), right (1 read, 2 write), holder, asker (16 bytes each), id (32 bytes),
+    issued, expires (8 bytes each, seconds of the tracker's clock), the asker's user name,
+followed by HMAC-SHA256 of all that under the key that only the tracker and this login session know. There is no
+algorithm to choose, and one encoding only: base64 that is not canonical would make variants of a ticket valid.
 """
 
 from __future__ import annotations

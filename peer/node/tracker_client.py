@@ -1,6 +1,7 @@
 """REST out: the only module that talks to the tracker, and the only one that knows requests.
 
-Plain blocking calls, safe from many threads; the daemon makes them in threads of their own. Every failure is a PeerError.
+Plain blocking calls, safe from many threads; the daemon makes them in threads of their own. Every failure is a
+PeerError.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class TrackerClient:
         self._verify = verify
         self._threads = threading.local()
 
-    # --------------------------------------------------------------------------------------------------------- session
+    # -------------------------------------------------------------------------------------------------------- session
 
     def login(self, user: str, password: str, url: str) -> LoginAnswer:
         """Log in; does not keep the token."""
@@ -76,7 +77,7 @@ class TrackerClient:
         """Change the password of the user who is logged in."""
         self._call("POST", "/password", {"old": old, "new": new})
 
-    # ----------------------------------------------------------------------------------------------- liveness and index
+    # --------------------------------------------------------------------------------------------- liveness and index
 
     def ping(self, epoch: str, index_version: str, load: Load) -> Pong:
         """Say that this peer is alive."""
@@ -119,7 +120,7 @@ class TrackerClient:
         """Leave index and liveness now; the session stays."""
         self._call("DELETE", "/index")
 
-    # --------------------------------------------------------------------------------------------------------- questions
+    # ------------------------------------------------------------------------------------------------------ questions
 
     def query(self, *, names: Sequence[str] = (), ids: Sequence[str] = ()) -> list[HeldVersion]:
         """Return the versions of these names, or of these ids, with their holders; what does not exist is left out."""
@@ -169,7 +170,7 @@ class TrackerClient:
             for p in self._call("GET", "/peers")["peers"]
         ]
 
-    # ------------------------------------------------------------------------------------------------------------ the wire
+    # ------------------------------------------------------------------------------------------------------- the wire
 
     def _call(
         self,
@@ -187,10 +188,8 @@ class TrackerClient:
             answer = self._session().request(
                 method, self.url + route, params=query, json=body, headers=headers, timeout=(_CONNECT, _READ)
             )
-            parsed = answer.json()
-            if not isinstance(parsed, dict):
-                raise ValueError("not an object")
-        except (requests.RequestException, ValueError) as error:
+            parsed: dict[str, Any] = {**answer.json()}
+        except (requests.RequestException, ValueError, TypeError) as error:
             raise TrackerUnreachable(f"the tracker at {self.url} does not answer: is it running?") from error
         if answer.status_code >= 400:
             self._refuse(answer, parsed)

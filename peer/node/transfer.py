@@ -1,9 +1,14 @@
-"""gRPC in, from other pservers. The guard has checked the ticket of every call that comes here; nothing is decided here but slots."""
+"""gRPC in, from other pservers.
+
+The guard has checked the ticket of every call that comes here; nothing is decided here but slots.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,14 +20,19 @@ from node.frames import Frame
 from node.guard import GRANT
 from node.jobs import Jobs, Phase, SourceView, Transfer
 from node.limits import Bandwidth, Slots
-from node.pieces import Manifest
 from node.piece_server import serve
+from node.pieces import Manifest
 from node.receiver import Receiver
 from node.sharing import GrowingFile, Sharing, WholeFile
 from node.small_serve import SmallReceiver, SmallServer
 from node.streams import Have, News, Wish
 from node.threads import Threads
 
+_VERDICTS = {
+    "wanted": pb.SmallVerdict.VERDICT_WANTED,
+    "published": pb.SmallVerdict.VERDICT_PUBLISHED,
+    "refused": pb.SmallVerdict.VERDICT_REFUSED,
+}
 Context = grpc.aio.ServicerContext
 # A peer that opens a stream says what it wants within this many seconds.
 _FIRST_WORD = 20.0
@@ -30,45 +40,33 @@ _FIRST_WORD = 20.0
 _STILL_HERE = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransferService:
     """The Transfer service; each method is one of the .proto."""
 
-    def __init__(
-        self,
-        *,
-        sharing: Sharing,
-        receiver: Receiver,
-        small_server: SmallServer,
-        small_receiver: SmallReceiver,
-        threads: Threads,
-        slots: Slots,
-        bandwidth: Bandwidth,
-        jobs: Jobs,
-        on_sent: Callable[[int], None],
-    ) -> None:
-        self._sharing = sharing
-        self._receiver = receiver
-        self._small_server = small_server
-        self._small_receiver = small_receiver
-        self._threads = threads
-        self._slots = slots
-        self._bandwidth = bandwidth
-        self._jobs = jobs
-        self._on_sent = on_sent
+    sharing: Sharing
+    receiver: Receiver
+    small_server: SmallServer
+    small_receiver: SmallReceiver
+    threads: Threads
+    slots: Slots
+    bandwidth: Bandwidth
+    jobs: Jobs
+    on_sent: Callable[[int], None]
 
     async def get_manifest(self, request: pb.GetManifestRequest, context: Context[Any, Any]) -> pb.Manifest:
         """The manifest of the ticket's id."""
         grant = GRANT.get()
-        return wire.manifest_to_wire(await self._threads.run(self._threads.disk, self._sharing.manifest, grant.id))
+        return wire.manifest_to_wire(await self.threads.run(self.threads.disk, self.sharing.manifest, grant.id))
 
     async def download_file(self, requests: AsyncIterator[pb.DownloadFileRequest], context: Context[Any, Any]) -> None:
         """Pieces of the ticket's file."""
         grant = GRANT.get()
-        with self._slots.one(grant.asker, grant.id):
-            source = self._sharing.open_growing(grant.id) or await self._threads.run(
-                self._threads.disk, self._sharing.open_whole, grant.id
-            )
-            transfer = self._jobs.begin("serving")
+        with self.slots.one(grant.asker, grant.id):
+            source: WholeFile | GrowingFile | None = self.sharing.open_growing(grant.id)
+            if source is None:
+                source = await self.threads.run(self.threads.disk, self.sharing.open_whole, grant.id)
+            transfer = self.jobs.begin("serving")
             transfer.enter(Phase.MOVING, source.name, source.manifest.size)
             try:
                 with transfer.showing(lambda: (_asker(grant.user, transfer),)):
@@ -76,12 +74,12 @@ class TransferService:
                         source,
                         _Asker(requests, context, source),
                         asker=grant.asker,
-                        disk=self._threads.payload,
-                        bandwidth=self._bandwidth,
+                        disk=self.threads.payload,
+                        bandwidth=self.bandwidth,
                         on_sent=lambda size: self._sent(transfer, size),
                     )
             finally:
-                self._jobs.end(transfer)
+                self.jobs.end(transfer)
                 source.close()
 
     async def download_small_files(
@@ -89,24 +87,24 @@ class TransferService:
     ) -> None:
         """Many files of one piece each."""
         grant = GRANT.get()
-        with self._slots.one(grant.asker, grant.id):
+        with self.slots.one(grant.asker, grant.id):
             async for request in requests:
                 asks = [(ask.number, ask.ticket) for ask in request.asks]
-                async for blocks, faults in self._small_server.read(grant, asks):
+                async for blocks, faults in self.small_server.read(grant, asks):
                     await _write(context, Frame(blocks, pb.DownloadSmallFilesReply(faults=map(_small_fault, faults))))
-                    self._on_sent(sum(len(block.data) for block in blocks))
+                    self.on_sent(sum(len(block.data) for block in blocks))
 
     async def upload_file(
         self, requests: AsyncIterator[Frame[pb.UploadFileRequest]], context: Context[Any, Any]
     ) -> None:
         """A file pushed to us."""
         grant = GRANT.get()
-        with self._slots.one(grant.asker, grant.id):
+        with self.slots.one(grant.asker, grant.id):
             first = await _first(requests)
             name, manifest = wire.offer_from_wire(first.rest, grant.id)
             end = _Sender(requests, context, manifest)
-            async with end:
-                await self._receiver.receive(name, manifest, grant.user, end)
+            async with end.asking():
+                await self.receiver.receive(name, manifest, grant.user, end)
             await context.write(pb.UploadFileReply(published=True))
 
     async def upload_small_files(
@@ -114,7 +112,7 @@ class TransferService:
     ) -> None:
         """Many files of one piece each, pushed to us."""
         grant = GRANT.get()
-        with self._slots.one(grant.asker, grant.id), self._small_receiver.stream(grant) as stream:
+        with self.slots.one(grant.asker, grant.id), self.small_receiver.stream(grant) as stream:
             async for frame in requests:
                 verdicts = stream.offered([(o.number, o.name, o.size, o.ticket) for o in frame.rest.offers])
                 if frame.blocks:
@@ -123,7 +121,7 @@ class TransferService:
 
     def _sent(self, transfer: Transfer, size: int) -> None:
         transfer.moved(size)
-        self._on_sent(size)
+        self.on_sent(size)
 
 
 class _Asker:
@@ -150,7 +148,7 @@ class _Asker:
 
 
 class _Sender:
-    """AskerEnd of a push: asks the peer that called us. Entered, it also says every now and then that we are still here."""
+    """AskerEnd of a push: asks the peer that called us."""
 
     def __init__(
         self, requests: AsyncIterator[Frame[pb.UploadFileRequest]], context: Context[Any, Any], manifest: Manifest
@@ -159,15 +157,16 @@ class _Sender:
         self._context = context
         self._manifest = manifest
         self._wishes: asyncio.Queue[Wish] = asyncio.Queue()
-        self._asking: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
-        self._asking = asyncio.create_task(self._ask_on())
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._asking is not None
-        self._asking.cancel()
-        await asyncio.gather(self._asking, return_exceptions=True)
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[None]:
+        """Send wishes, and a word now and then, for the length of the block."""
+        task = asyncio.create_task(self._ask_on())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def ask(self, wish: Wish) -> None:
         """Send a wish, without waiting. A push knows no cancelling: what comes twice is harmless."""
@@ -222,7 +221,7 @@ def _small_fault(fault: tuple[int, PeerError]) -> pb.SmallFault:
 
 def _verdict(verdict: tuple[int, str, PeerError | None]) -> pb.SmallVerdict:
     number, word, error = verdict
-    kind = pb.SmallVerdict.Verdict.Value(f"VERDICT_{word.upper()}")
+    kind = _VERDICTS[word]
     if error is None:
         return pb.SmallVerdict(number=number, verdict=kind)
     return pb.SmallVerdict(number=number, verdict=kind, code=error.code, message=error.message)

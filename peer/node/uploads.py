@@ -31,33 +31,22 @@ _PLACE = 1000
 _AT_ONCE = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Uploads:
     """Carries out upload orders."""
 
-    def __init__(
-        self,
-        *,
-        account: Account,
-        announcer: Announcer,
-        network: Network,
-        take_in: TakeIn,
-        sharing: Sharing,
-        pusher: Pusher,
-        small_pusher: SmallPusher,
-        threads: Threads,
-    ) -> None:
-        self._account = account
-        self._announcer = announcer
-        self._network = network
-        self._take_in = take_in
-        self._sharing = sharing
-        self._pusher = pusher
-        self._small_pusher = small_pusher
-        self._threads = threads
+    account: Account
+    announcer: Announcer
+    network: Network
+    take_in: TakeIn
+    sharing: Sharing
+    pusher: Pusher
+    small_pusher: SmallPusher
+    threads: Threads
 
     async def run(self, paths: Sequence[str], copies: int, transfer: Transfer) -> None:
         """Share what lies at the paths and push it; tells the transfer a result for each file."""
-        self._account.require()
+        self.account.require()
         if not paths:
             raise BadUsage("name at least one file")
         if not 0 <= copies <= COPIES_MAX:
@@ -66,7 +55,7 @@ class Uploads:
         if not shared:
             return
         transfer.enter(Phase.PREPARING)
-        await self._announcer.sync()
+        await self.announcer.sync()
         versions = [Version(held.name, held.id, held.size) for held in shared]
         if copies == 0:
             for version in versions:
@@ -75,12 +64,12 @@ class Uploads:
         transfer.enter(Phase.MOVING, total=sum(version.size for version in versions) * copies)
         await self._spread_all(versions, copies, transfer)
 
-    # ---------------------------------------------------------------------------------------------------------- sharing
+    # -------------------------------------------------------------------------------------------------------- sharing
 
     async def _share(self, paths: Sequence[str], transfer: Transfer) -> list[Held]:
         items: dict[str, Item] = {}
         for path in paths:
-            for found in await self._threads.run(self._threads.disk, lambda: list(self._take_in.collect(path))):  # noqa: B023  # awaited here
+            for found in await self.threads.run(self.threads.disk, lambda: list(self.take_in.collect(path))):  # noqa: B023  # awaited here
                 if isinstance(found, Item):
                     if found.name in items and items[found.name].path != found.path:
                         fault = BadUsage("two files of one order would have the same name", name=found.name)
@@ -105,10 +94,10 @@ class Uploads:
             return told
 
         shared: list[Held] = []
-        outcomes = await self._threads.run_stoppable(
-            self._threads.disk,
+        outcomes = await self.threads.run_stoppable(
+            self.threads.disk,
             lambda stop: list(
-                self._take_in.share(
+                self.take_in.share(
                     list(items.values()), stop=stop, copied=tell(Phase.COPYING), hashed=tell(Phase.HASHING)
                 )
             ),
@@ -125,7 +114,7 @@ class Uploads:
         transfer.counters.phase, transfer.counters.name = phase, name
         transfer.moved(size)
 
-    # --------------------------------------------------------------------------------------------------------- spreading
+    # ------------------------------------------------------------------------------------------------------ spreading
 
     async def _spread_all(self, versions: Sequence[Version], copies: int, transfer: Transfer) -> None:
         small = [version for version in versions if version.size <= SMALL]
@@ -146,21 +135,21 @@ class Uploads:
 
     async def holders(self, versions: Sequence[Version]) -> dict[str, list[str]]:
         """Return who else holds these ids whole already."""
-        found = await self._network.query(ids=list(dict.fromkeys(version.id for version in versions)))
+        found = await self.network.query(ids=list(dict.fromkeys(version.id for version in versions)))
         return {held.version.id: [holder.url for holder in held.holders if holder.complete] for held in found}
 
     async def place(self, versions: Sequence[Version], copies: int) -> list[Target]:
         """Return who should take copies."""
-        return await self._network.place(versions, min(copies, COPIES_MAX))
+        return await self.network.place(versions, min(copies, COPIES_MAX))
 
     async def push_large(
         self, target: Target, version: Version, transfer: Transfer, on_sent: Callable[[int], None]
     ) -> None:
         """Push a file of several pieces."""
-        source = await self._threads.run(self._threads.disk, self._sharing.open_whole, version.id)
+        source = await self.threads.run(self.threads.disk, self.sharing.open_whole, version.id)
         try:
             transfer.counters.name = version.name
-            await self._pusher.push(target.url, target.ticket, version.name, source, on_sent)
+            await self.pusher.push(target.url, target.ticket, version.name, source, on_sent)
         finally:
             source.close()
 
@@ -172,7 +161,7 @@ class Uploads:
         on_sent: Callable[[int], None],
     ) -> None:
         """Push files of one piece."""
-        await self._small_pusher.push(url, offers, settled, on_sent)
+        await self.small_pusher.push(url, offers, settled, on_sent)
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
-"""Between protobuf messages and our own values: nothing above this module has heard of pserver_pb2, nothing below of our values.
+"""Between protobuf messages and our own values: nothing above this module has heard of pserver_pb2, nothing below of
+our values.
 
 Also the serialisers of the four streams of Transfer, whose payload is written and read by hand (frames).
 """
@@ -20,7 +21,10 @@ from node.streams import Have, News, Wish
 
 
 class Codec(NamedTuple):
-    """How the messages of one method are written and read. A reader never raises: what cannot be read comes back as BadFrame."""
+    """How the messages of one method are written and read.
+
+    A reader never raises: what cannot be read comes back as BadFrame.
+    """
 
     path: str
     write_request: Callable[[Any], bytes]
@@ -70,7 +74,7 @@ CONTROL = codecs("Control")
 TRANSFER = codecs("Transfer")
 
 
-# ------------------------------------------------------------------------------------------------------------- manifests
+# ---------------------------------------------------------------------------------------------------------- manifests
 
 
 def manifest_to_wire(manifest: Manifest) -> pb.Manifest:
@@ -83,7 +87,7 @@ def manifest_from_wire(message: pb.Manifest, expected_id: str) -> Manifest:
     return Manifest.checked(message.size, message.piece_length, message.digests, expected_id)
 
 
-# ---------------------------------------------------------------------------------------------------------------- streams
+# ------------------------------------------------------------------------------------------------------------ streams
 
 
 def have_to_wire(have: Have, count: int) -> pb.Have:
@@ -132,7 +136,10 @@ def wish_from_wire(message: pb.DownloadFileRequest | pb.UploadFileReply) -> Wish
 
 
 def offer_from_wire(message: pb.UploadFileRequest, expected_id: str) -> tuple[str, Manifest]:
-    """Return name and manifest of a push. Raises BadUsage if it is no offer, NotVerified if the manifest is another's."""
+    """Return name and manifest of a push.
+
+    Raises BadUsage if it is no offer, NotVerified if the manifest is another's.
+    """
     if not message.HasField("offer") or not message.offer.HasField("manifest"):
         raise BadUsage("a push begins with an offer")
     try:

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pserver_pb2 as pb
-from node.jobs import Downloaded, Event, Fault, Notice, Progress, SourceView, Transfer, Uploaded
+from node.jobs import Downloaded, Event, Fault, Notice, Phase, Progress, SourceView, Transfer, Uploaded
 from node.library import Held
 from node.model import ListedFile, ListedPeer
 from node.walk import Refused
+
+_PHASES = {
+    Phase.PREPARING: pb.Progress.PHASE_PREPARING,
+    Phase.COPYING: pb.Progress.PHASE_COPYING,
+    Phase.HASHING: pb.Progress.PHASE_HASHING,
+    Phase.MOVING: pb.Progress.PHASE_MOVING,
+    Phase.WAITING: pb.Progress.PHASE_WAITING,
+    Phase.PUBLISHING: pb.Progress.PHASE_PUBLISHING,
+}
 
 
 def progress(value: Progress) -> pb.Progress:
     """Where a transfer stands."""
     return pb.Progress(
-        phase=pb.Progress.Phase.ValueType(value.phase.value),
+        phase=_PHASES[value.phase],
         name=value.name,
         done=value.done,
         total=value.total,
