@@ -60,7 +60,8 @@ class Screen:
             return
         self._tell(f"error: {error.message}", style="red")
         for identity in error.ids:
-            self._tell(f"  {identity}")
+            if identity not in error.message:
+                self._tell(f"  {identity}")
 
     def prompt(self, text: str) -> None:
         """Ask for an answer on the same line."""
