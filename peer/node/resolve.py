@@ -63,8 +63,9 @@ class Resolver:
             return versions[:1]
         if argument.endswith("/"):
             return await self._matching(argument, argument + "*", lambda name: name.startswith(argument))
-        if by_name.get(argument):
-            return [_only(argument, by_name[argument])]
+        if found := by_name.get(argument):
+            # What only this peer has under the name is no choice: it lies here, and the other contents are refused.
+            return [_only(argument, [version for version in found if version.holders] or found)]
         held = self._library.by_name(argument)
         if held is not None:
             return self._held([held])
@@ -84,8 +85,11 @@ class Resolver:
             raise NoSuchFile("nobody who is alive has a file that matches", name=argument)
         resolved: list[Resolved] = []
         for name, files in listed.items():
+            held = self._library.by_name(name)
+            own = held.id if held is not None else ""
+            others = [file for file in files if file.id != own or file.holders + file.partial > 1] or files
             try:
-                resolved.append(_only(name, [HeldVersion(Version(f.name, f.id, f.size), ()) for f in files]))
+                resolved.append(_only(name, [HeldVersion(Version(f.name, f.id, f.size), ()) for f in others]))
             except AmbiguousName as error:
                 resolved.append((name, error))
         return resolved

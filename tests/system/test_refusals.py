@@ -1,11 +1,18 @@
 """Every refusal has its code and one line; nothing is overwritten or half done."""
 
+import functools
 import random
 
-from system.cluster import Cluster
+from system.cluster import Cluster, Peer
 from system.payload import digest, make_file
+from waiting import eventually
 
 MIB = 1 << 20
+
+
+def listed(peer: Peer, versions: int) -> bool:
+    """Whether `peer` sees that many versions in the network, or more."""
+    return len(peer.pclient("files").objects) >= versions
 
 
 def test_other_contents_under_a_name_are_never_replaced(cluster: Cluster, rng: random.Random) -> None:
@@ -14,9 +21,11 @@ def test_other_contents_under_a_name_are_never_replaced(cluster: Cluster, rng: r
     assert ana.pclient("upload", "note.txt", "--copies", "0").code == 0
     mine = digest(make_file(ben.shared / "note.txt", 1000, rng))
 
-    refused = ben.pclient("download", "note.txt")
-
-    assert (refused.code, refused.error) == (73, "target_exists")
+    for versions in (1, 2):  # whether or not ben's own has been announced by then
+        eventually(functools.partial(listed, ben, versions))
+        for argument in ("note.txt", "n*.txt"):
+            refused = ben.pclient("download", argument)
+            assert (refused.code, refused.error) == (73, "target_exists")
     assert digest(ben.shared / "note.txt") == mine
     renamed = ben.pclient("download", "note.txt", "--output", "theirs.txt").one
     assert digest(ben.shared / "theirs.txt") == digest(ana.home / "note.txt")
