@@ -83,6 +83,8 @@ class Addresses:
     @staticmethod
     def own(source: str) -> bool:
         """Whether an address belongs to the tracker's own machine: only those can be bound here."""
+        if source.startswith("127.") or source == "::1":
+            return True
         address = normal(source)
         if address is None:
             return False

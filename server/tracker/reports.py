@@ -3,8 +3,8 @@
 A report does two things. For the user who made it the holder comes last for those contents until the holder's session
 ends: that can harm nobody else. For everybody it comes last too, and is asked to hash the file again; that doubt ends
 when the holder announces the file anew, or has kept it for RECHECK_TIME after it was asked, and none is accepted again
-for PEACE. So however many accounts accuse an honest holder, it is only asked last, for a while, and hashes a file at most
-once an hour; a holder that finds its copy damaged withdraws it.
+for PEACE. So however many accounts accuse an honest holder, it is only asked last, for a while, and hashes a file at
+most once an hour; a holder that finds its copy damaged withdraws it.
 """
 
 import threading

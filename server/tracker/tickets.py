@@ -3,14 +3,17 @@
 import hashlib
 import hmac
 import struct
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 
 READ = 1
 WRITE = 2
 LIFETIME = 300
 
 _PREFIX = b"p2p-ticket-v1\0"
-_LAYOUT = struct.Struct(">BB16s16s32sQQ")
+# Version, right; 16 bytes holder, 16 bytes asker, 32 bytes id; issued, expires; the asker's user name.
+_HEAD = struct.Struct(">BB")
+_TIMES = struct.Struct(">QQ")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _VERSION = 1
 
 
@@ -23,18 +26,15 @@ class Signer:
     """Signs for one asker at one moment: what does not change from holder to holder is laid out once."""
 
     def __init__(self, asker_id: str, asker_user: str, now: float) -> None:
+        issued = int(now)
         self._asker = bytes.fromhex(asker_id)
-        self._user = asker_user.encode("ascii")
-        self._issued = int(now)
+        self._times_and_user = _TIMES.pack(issued, issued + LIFETIME) + asker_user.encode("ascii")
 
     def sign(self, key: bytes, holder_id: str, file_id: bytes, right: int) -> str:
         """The ticket's text: base64url without padding of payload and MAC."""
-        payload = (
-            _LAYOUT.pack(
-                _VERSION, right, bytes.fromhex(holder_id), self._asker, file_id, self._issued, self._issued + LIFETIME
-            )
-            + self._user
+        payload = b"".join(
+            (_HEAD.pack(_VERSION, right), bytes.fromhex(holder_id), self._asker, file_id, self._times_and_user)
         )
         # "sha256" by name takes OpenSSL's one-call path, several times as fast as an HMAC object.
         mac = hmac.digest(key, _PREFIX + payload, "sha256")
-        return urlsafe_b64encode(payload + mac).rstrip(b"=").decode("ascii")
+        return b2a_base64(payload + mac, newline=False).translate(_URL_SAFE, b"=").decode("ascii")

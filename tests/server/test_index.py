@@ -1,0 +1,310 @@
+"""Who is alive and who holds what: claims that hold for every Index."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tracker.errors import SendIndex, TooLarge
+from tracker.index import Index
+from tracker.memory_index import MemoryIndex
+from tracker.model import Announced, Load, Session
+from tracker.names import fold
+
+TIMEOUT = 25.0
+INDEXES = [MemoryIndex]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def session(number: int, user: str = "ana") -> Session:
+    return Session(f"{number:032x}", user, f"127.0.0.1:{5000 + number}", True, f"{number:064x}", bytes(32), 0.0)
+
+
+def file(name: str, contents: int = 1, size: int = 10, complete: bool = True) -> Announced:
+    return (name, bytes([contents]) * 32, size, complete)
+
+
+ANA, BOB = session(1), session(2, "bob")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=INDEXES, ids=lambda cls: cls.__name__)
+def index(request: pytest.FixtureRequest, clock: Clock) -> Index:
+    make: Callable[..., Index] = request.param
+    return make(clock, TIMEOUT)
+
+
+def holders(index: Index, name: str) -> list[str]:
+    return [h.session.url for version in index.by_name(name) for h in version.holders]
+
+
+def test_one_peers_announcement_never_touches_anothers(index: Index) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    index.replace(BOB, "1", [file("a.txt")])
+    index.replace(ANA, "2", [])
+    assert holders(index, "a.txt") == [BOB.url]
+
+
+def test_a_silent_peer_is_gone_with_its_files_exactly_when_its_time_is_over(index: Index, clock: Clock) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    clock.time = TIMEOUT - 0.001
+    assert holders(index, "a.txt") == [ANA.url]
+    clock.time = TIMEOUT
+    assert holders(index, "a.txt") == []
+    assert index.totals() == (0, 0, 0, 0)
+    assert index.version(ANA.peer_id) is None, "when it comes back it has to send its list"
+
+
+def test_a_ping_keeps_a_peer_and_its_load(index: Index, clock: Clock) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    clock.time = 20
+    index.touch(ANA, Load(uploads=3))
+    clock.time = 40
+    index.touch(ANA)
+    assert [peer.load.uploads for peer in index.peers()] == [3]
+    assert holders(index, "a.txt") == [ANA.url]
+
+
+def test_contents_are_one_whatever_name_they_go_by(index: Index) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    index.replace(BOB, "1", [file("b.txt", complete=False)])
+    (found,) = index.by_name("a.txt")
+    assert [(h.session.user, h.complete) for h in found.holders] == [("ana", True), ("bob", False)]
+    assert [version.name for version in index.by_id(found.id)] == ["a.txt", "b.txt"]
+
+
+def test_a_name_has_as_many_versions_as_there_are_contents_under_it(index: Index) -> None:
+    index.replace(ANA, "1", [file("a.txt", 2)])
+    index.replace(BOB, "1", [file("a.txt", 1)])
+    assert [version.id[0] for version in index.by_name("a.txt")] == [1, 2]
+
+
+def test_names_that_fold_to_one_are_one_name_at_one_peer(index: Index) -> None:
+    index.replace(ANA, "1", [file("A.txt", 1), file("a.TXT", 2)])
+    assert holders(index, "A.txt") == []
+    assert holders(index, "a.TXT") == [ANA.url]
+
+
+def test_a_change_follows_on_the_version_held_or_is_refused_whole(index: Index) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    index.patch(ANA, "1", "2", [file("b.txt", 2)], [("a.txt", bytes([1]) * 32)])
+    assert (holders(index, "a.txt"), holders(index, "b.txt")) == ([], [ANA.url])
+    with pytest.raises(SendIndex):
+        index.patch(ANA, "1", "3", [file("c.txt", 3)], [])
+    assert (holders(index, "c.txt"), index.version(ANA.peer_id)) == ([], "2")
+
+
+def test_the_same_change_again_is_harmless_and_another_in_its_guise_is_not(index: Index) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    change = ([file("b.txt", 2)], [("a.txt", bytes([1]) * 32)])
+    index.patch(ANA, "1", "2", *change)
+    index.patch(ANA, "1", "2", *change)
+    assert holders(index, "b.txt") == [ANA.url]
+    with pytest.raises(SendIndex):
+        index.patch(ANA, "1", "2", [file("c.txt", 3)], [])
+
+
+def test_a_change_takes_away_before_it_adds(index: Index) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    index.patch(ANA, "1", "2", [file("a.txt")], [("a.txt", bytes([1]) * 32)])
+    assert holders(index, "a.txt") == [ANA.url]
+
+
+def test_a_peer_that_never_sent_its_list_cannot_change_it(index: Index) -> None:
+    with pytest.raises(SendIndex):
+        index.patch(ANA, "", "1", [file("a.txt")], [])
+
+
+def test_one_liar_does_not_speak_for_the_others_on_a_size(index: Index) -> None:
+    index.replace(session(9), "1", [file("a.txt", size=1)])
+    for number in (1, 2, 3):
+        index.replace(session(number), "1", [file("a.txt", size=77)])
+    assert index.by_name("a.txt")[0].size == 77
+    index.leave(session(9).peer_id)
+    assert index.by_name("a.txt")[0].size == 77
+
+
+def test_an_account_may_share_so_many_files_over_all_its_peers(clock: Clock) -> None:
+    index = MemoryIndex(clock, TIMEOUT, files_per_user=3)
+    index.replace(session(1), "1", [file("a", 1), file("b", 2)])
+    with pytest.raises(TooLarge):
+        index.replace(session(2), "1", [file("a", 1), file("b", 2)])
+    index.replace(BOB, "1", [file("a", 1), file("b", 2), file("c", 3)])
+    index.leave(session(1).peer_id)
+    index.replace(session(2), "1", [file("a", 1), file("b", 2)])
+
+
+@pytest.mark.parametrize(
+    ("match", "expected"),
+    [
+        ("", ["A/one.txt", "a/two.bin", "b.txt", "café.txt"]),
+        ("TXT", ["A/one.txt", "b.txt", "café.txt"]),
+        ("a/", ["A/one.txt", "a/two.bin"]),
+        ("*.txt", ["A/one.txt", "b.txt", "café.txt"]),
+        ("?.txt", ["b.txt"]),
+        ("a*", ["A/one.txt", "a/two.bin"]),
+        ("*o*e*", ["A/one.txt"]),
+        ("CAF\u00c9*", ["café.txt"]),
+        ("[a]*", []),
+        ("*", ["A/one.txt", "a/two.bin", "b.txt", "café.txt"]),
+        ("b.txt?", []),
+        ("*one.txt*two*", []),
+    ],
+)
+def test_a_search_is_a_part_of_the_name_or_a_pattern_over_all_of_it(
+    index: Index, match: str, expected: list[str]
+) -> None:
+    names = ["A/one.txt", "a/two.bin", "b.txt", "cafe\u0301.txt"]
+    index.replace(ANA, "1", [file(name, at) for at, name in enumerate(names)])
+    rows, more = index.page(match, None, 10)
+    assert [fold(row.name) for row in rows] == [fold(name) for name in expected]
+    assert not more
+
+
+def test_pages_together_are_the_whole_in_order(index: Index) -> None:
+    index.replace(ANA, "1", [file(f"{n:03}", n) for n in range(100)])
+    index.replace(BOB, "1", [file(f"{n:03}", n + 1) for n in range(100)])
+    seen: list[tuple[str, bytes]] = []
+    after = None
+    while True:
+        rows, more = index.page("", after, 7)
+        seen += [(row.name, row.id) for row in rows]
+        if not more:
+            break
+        after = seen[-1]
+    assert seen == sorted(seen)
+    assert len(seen) == len(set(seen)) == 200
+
+
+def test_a_pattern_made_to_backtrack_takes_no_time(index: Index) -> None:
+    index.replace(ANA, "1", [file("a" * 200)])
+    assert index.page("*a" * 60 + "*b", None, 10) == ([], False)
+
+
+NAMES = st.sampled_from(["a", "A", "b", "c/d", "stra\u00dfe", "STRASSE"])
+IDS = st.integers(1, 4)
+FILES = st.lists(st.tuples(NAMES, IDS, st.booleans()), max_size=5)
+WHO = st.integers(0, 3)
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """The index beside a model so simple that it is plainly right: peer -> folded name -> (name, id, complete)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.index = MemoryIndex(self.clock, TIMEOUT)
+        self.files: dict[int, dict[str, tuple[str, int, bool]]] = {}
+        self.versions: dict[int, str] = {}
+        self.seen: dict[int, float] = {}
+        self.serial = 0
+
+    def expire(self) -> None:
+        for who, seen in list(self.seen.items()):
+            if self.clock.time - seen >= TIMEOUT:
+                self.forget(who)
+
+    def forget(self, who: int) -> None:
+        for kept in (self.files, self.versions, self.seen):
+            kept.pop(who, None)
+
+    def touch(self, who: int) -> None:
+        self.expire()
+        self.seen[who] = self.clock.time
+        self.files.setdefault(who, {})
+
+    @rule(who=WHO)
+    def ping(self, who: int) -> None:
+        self.index.touch(session(who))
+        self.touch(who)
+
+    @rule(who=WHO)
+    def leave(self, who: int) -> None:
+        self.index.leave(session(who).peer_id)
+        self.forget(who)
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 24.0, 25.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.time += seconds
+
+    @rule(who=WHO, files=FILES)
+    def replace(self, who: int, files: list[tuple[str, int, bool]]) -> None:
+        self.serial += 1
+        self.index.replace(session(who), str(self.serial), [file(n, i, complete=c) for n, i, c in files])
+        self.touch(who)
+        self.files[who] = {fold(name): (name, contents, complete) for name, contents, complete in files}
+        self.versions[who] = str(self.serial)
+
+    @rule(who=WHO, add=FILES, remove=st.lists(st.tuples(NAMES, IDS), max_size=4), stale=st.booleans())
+    def patch(self, who: int, add: list[tuple[str, int, bool]], remove: list[tuple[str, int]], stale: bool) -> None:
+        self.serial += 1
+        self.touch(who)
+        base = "stale" if stale else self.versions.get(who, "none")
+        change = ([file(n, i, complete=c) for n, i, c in add], [(n, bytes([i]) * 32) for n, i in remove])
+        if stale or who not in self.versions:
+            with pytest.raises(SendIndex):
+                self.index.patch(session(who), base, str(self.serial), *change)
+            return
+        self.index.patch(session(who), base, str(self.serial), *change)
+        mine = self.files[who]
+        for name, contents in remove:
+            if mine.get(fold(name), ("", 0, False))[:2] == (name, contents):
+                del mine[fold(name)]
+        mine |= {fold(name): (name, contents, complete) for name, contents, complete in add}
+        self.versions[who] = str(self.serial)
+
+    @invariant()
+    def both_directions_are_exact(self) -> None:
+        self.expire()
+        carried: dict[tuple[str, int], set[int]] = {}
+        holding: dict[int, dict[int, bool]] = {}
+        for who, mine in self.files.items():
+            for name, contents, complete in mine.values():
+                carried.setdefault((name, contents), set()).add(who)
+                held = holding.setdefault(contents, {})
+                held[who] = held.get(who, False) or complete
+        assert {peer.session.peer_id for peer in self.index.peers()} == {session(who).peer_id for who in self.seen}
+        assert {p.session.peer_id: p.files for p in self.index.peers()} == {
+            session(who).peer_id: len(mine) for who, mine in self.files.items()
+        }
+        rows, more = self.index.page("", None, 1000)
+        assert not more
+        assert [(row.name, row.id[0]) for row in rows] == sorted(carried)
+        for row in rows:
+            whole = sum(holding[row.id[0]].values())
+            assert (row.holders, row.partial) == (whole, len(holding[row.id[0]]) - whole)
+        for contents, held in holding.items():
+            for version in self.index.by_id(bytes([contents]) * 32):
+                assert {h.session.peer_id: h.complete for h in version.holders} == {
+                    session(who).peer_id: complete for who, complete in held.items()
+                }
+                assert (version.name, contents) in carried
+        for contents in range(1, 5):
+            if contents not in holding:
+                assert self.index.by_id(bytes([contents]) * 32) == []
+        entries = sum(len(held) for held in holding.values())
+        assert self.index.totals() == (len(self.seen), len(holding), len(carried), entries)
+        for who in range(4):
+            assert self.index.version(session(who).peer_id) == self.versions.get(who)
+
+
+TestIndexMachine = IndexMachine.TestCase
+TestIndexMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.long
+class TestIndexMachineLong(IndexMachine.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(max_examples=5000, stateful_step_count=50, deadline=None)
