@@ -1,116 +1,16 @@
-"""A tracker in this process, with a clock that tests turn by hand."""
+"""A tracker without a socket for each test that asks for one."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
-from jsonschema import Draft202012Validator
 from live_tracker import CHEAP
-from werkzeug.test import TestResponse
+from tracker_world import MakeWorld, ManualClock, World
 
 from tracker.build import Parts, build
 from tracker.clock import SteadyClock
-from tracker.openapi import document
-
-
-class ManualClock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.time = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.time
-
-    def advance(self, seconds: float) -> None:
-        self.time += seconds
-
-
-@dataclass
-class Peer:
-    """A pserver as the tracker sees it, with a shorthand for every call."""
-
-    world: "World"
-    user: str
-    url: str
-    login: dict[str, Any] = field(default_factory=dict)
-    address: str = "127.0.0.1"
-
-    def call(self, method: str, path: str, json: Any = None, **kwargs: Any) -> TestResponse:
-        headers = {"Authorization": f"Bearer {self.login['token']}"}
-        return self.world.call(method, path, json=json, headers=headers, address=self.address, **kwargs)
-
-    def ping(self, version: str = "1", **load: float) -> dict[str, Any]:
-        answer = self.call("PUT", "/ping", {"epoch": self.login["epoch"], "index_version": version, "load": load})
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json or {}
-        return body
-
-    def share(self, *names: str, version: str = "1", size: int = 10, complete: bool = True) -> TestResponse:
-        files = [{"name": name, "id": id_of(name), "size": size, "complete": complete} for name in names]
-        answer = self.call("PUT", "/index", {"version": version, "files": files})
-        assert answer.status_code == 200, answer.text
-        return answer
-
-    def holders(self, name: str) -> list[str]:
-        answer = self.call("GET", "/query", query_string={"name": name})
-        return [h["url"] for f in (answer.json or {}).get("files", []) for h in f["holders"]]
-
-    def targets(self, name: str, copies: int = 1, size: int = 10) -> list[str]:
-        body = {"files": [{"name": name, "id": id_of(name), "size": size}], "copies": copies}
-        return [target["url"] for target in (self.call("POST", "/upload", body).json or {}).get("targets", [])]
-
-
-def id_of(contents: str) -> str:
-    """An id for contents that go by a name in a test."""
-    return contents.encode().hex()[:64].ljust(64, "0")
-
-
-class World:
-    """The application, its parts and its clock. Every answer is held against the OpenAPI document."""
-
-    def __init__(self, parts: Parts, clock: ManualClock) -> None:
-        self.parts = parts
-        self.clock = clock
-        self.client: FlaskClient = parts.app.test_client()
-
-    def call(self, method: str, path: str, address: str = "127.0.0.1", **kwargs: Any) -> TestResponse:
-        answer = self.client.open(path, method=method, environ_base={"REMOTE_ADDR": address}, **kwargs)
-        hold_against_document(method, path, answer)
-        return answer
-
-    def peer(self, user: str = "ana", url: str = "127.0.0.1:5001", address: str = "127.0.0.1") -> Peer:
-        answer = self.call(
-            "POST", "/login", json={"username": user, "password": f"{user}'s", "url": url}, address=address
-        )
-        assert answer.status_code in (200, 201), answer.text
-        return Peer(self, user, url, answer.json or {}, address)
-
-
-_DOCUMENT = document()
-
-
-def hold_against_document(method: str, path: str, answer: TestResponse) -> None:
-    """Whatever a test makes the tracker say, the document must have said so."""
-    operation = _DOCUMENT["paths"].get(path.split("?")[0], {}).get(method.lower())
-    if operation is None:
-        return
-    assert str(answer.status_code) in operation["responses"], f"{method} {path} answers {answer.status_code}"
-    content = operation["responses"][str(answer.status_code)]["content"]
-    assert answer.mimetype in content
-    if answer.mimetype == "application/json":
-        schema = content["application/json"]["schema"] | {"components": _DOCUMENT["components"]}
-        Draft202012Validator(schema).validate(answer.json)
-        assert answer.json is not None
-        assert path == "/openapi.json" or answer.json["status"] == answer.status_code
-        assert path == "/openapi.json" or "\n" not in answer.json["message"]
-
-
-MakeWorld = Callable[..., World]
 
 
 @pytest.fixture

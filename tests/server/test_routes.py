@@ -1,0 +1,357 @@
+"""The routes, through the real application. conftest.py holds every answer here against the OpenAPI document."""
+
+import json
+from typing import Any
+
+import pytest
+from tracker_world import MakeWorld, World, id_of
+
+from tracker.errors import every_error
+from tracker.routes import ROUTES, Access
+
+STRANGER = "203.0.113.9"
+
+
+def test_every_rule_of_the_application_is_in_the_table(world: World) -> None:
+    rules = {(method, r.rule) for r in world.parts.app.url_map.iter_rules() for method in (r.methods or ()) - {"HEAD"}}
+    assert rules == {(route.method, route.path) for route in ROUTES}
+
+
+@pytest.mark.parametrize("token", [None, "", "nonsense", "Bearer", "Bearer ", "Bearer x", "Basic eDp5", "Bearer é"])
+def test_every_route_refuses_a_stranger_unless_the_table_opens_it(world: World, token: str | None) -> None:
+    opened = set()
+    for rule in world.parts.app.url_map.iter_rules():
+        for method in rule.methods or ():
+            headers = {"Authorization": token} if token is not None else {}
+            answer = world.call(method, rule.rule, address=STRANGER, headers=headers, json={})
+            if answer.status_code == 401:
+                assert method == "HEAD" or (answer.json or {})["code"] == "not_logged_in"
+                assert answer.headers["WWW-Authenticate"] == "Bearer"
+            else:
+                opened.add(rule.rule)
+    assert opened == {"/login", "/", "/healthz"}
+    assert opened == {route.path for route in ROUTES if route.access is Access.PUBLIC}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/openapi.json"])
+def test_figures_and_document_are_for_the_trackers_own_machine_and_for_who_is_logged_in(
+    world: World, path: str
+) -> None:
+    peer = world.peer()
+    assert world.call("GET", path, address=STRANGER).status_code == 401
+    assert world.call("GET", path, address="127.0.0.1").status_code == 200
+    token = {"Authorization": f"Bearer {peer.login['token']}"}
+    assert world.call("GET", path, address=STRANGER, headers=token).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-Ip"])
+def test_a_header_that_claims_another_source_is_not_believed(world: World, header: str) -> None:
+    claim = {header: "for=127.0.0.1" if header == "Forwarded" else "127.0.0.1"}
+    assert world.call("GET", "/metrics", address=STRANGER, headers=claim).status_code == 401
+
+
+def test_an_ended_session_opens_nothing(world: World) -> None:
+    ana = world.peer()
+    ana.share("a.txt")
+    assert ana.call("POST", "/logout").status_code == 200
+    for route in ROUTES:
+        if route.access is Access.TOKEN:
+            assert ana.call(route.method, route.path, {}).status_code == 401
+    assert world.peer("bob", "127.0.0.1:5002").call("GET", "/files").json["files"] == []  # type: ignore[index]
+
+
+def test_who_is_silent_for_a_month_has_to_log_in_again(world: World) -> None:
+    ana = world.peer()
+    world.clock.advance(29 * 86400)
+    ana.ping()
+    world.clock.advance(29 * 86400)
+    ana.ping()
+    world.clock.advance(31 * 86400)
+    assert ana.call("GET", "/peers").status_code == 401
+
+
+def test_ping_asks_for_the_list_until_it_is_here(world: World) -> None:
+    ana = world.peer()
+    assert ana.ping("1")["send_index"]
+    ana.share("a.txt", version="1")
+    assert not ana.ping("1")["send_index"]
+    assert ana.ping("2")["send_index"]
+    other_epoch = {"epoch": "older", "index_version": "1"}
+    assert ana.call("PUT", "/ping", other_epoch).json["send_index"]  # type: ignore[index]
+
+
+def test_a_silent_peer_is_in_no_answer_and_comes_back_whole(world: World) -> None:
+    ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
+    ana.share("a.txt")
+    world.clock.advance(24)
+    bob.ping()
+    assert bob.holders("a.txt") == [ana.url]
+    world.clock.advance(1)
+    assert bob.call("GET", "/query?name=a.txt").json["code"] == "no_such_file"  # type: ignore[index]
+    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.url]  # type: ignore[index]
+    assert ana.ping("1")["send_index"]
+    ana.share("a.txt")
+    assert bob.holders("a.txt") == [ana.url]
+
+
+def test_a_clean_stop_leaves_at_once_and_keeps_the_session(world: World) -> None:
+    ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
+    ana.share("a.txt")
+    assert ana.call("DELETE", "/index").status_code == 200
+    assert bob.holders("a.txt") == []
+    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.url]  # type: ignore[index]
+    assert ana.ping("1")["send_index"]
+
+
+def test_query_tells_holders_best_first_with_tickets_and_reasons_and_never_the_asker(world: World) -> None:
+    ana, bob, eve = world.peer(), world.peer("bob", "127.0.0.1:5002"), world.peer("eve", "127.0.0.1:5003")
+    ana.share("a.txt")
+    bob.share("a.txt")
+    eve.share("a.txt", complete=False)
+    ana.ping(uploads=5)
+    (found,) = world.peer("zoe", "127.0.0.1:5004").call("GET", "/query?name=a.txt").json["files"]  # type: ignore[index]
+    assert [h["url"] for h in found["holders"]] == [bob.url, ana.url, eve.url]
+    assert [h["complete"] for h in found["holders"]] == [True, True, False]
+    assert all(h["why"] and h["ticket"] for h in found["holders"])
+    (mine,) = ana.call("GET", f"/query?id={id_of('a.txt')}").json["files"]  # type: ignore[index]
+    assert ana.url not in [h["url"] for h in mine["holders"]]
+
+
+def test_what_only_the_asker_holds_is_found_without_holders(world: World) -> None:
+    ana = world.peer()
+    ana.share("a.txt")
+    assert ana.call("GET", "/query?name=a.txt").json["files"][0]["holders"] == []  # type: ignore[index]
+
+
+def test_a_query_for_many_answers_what_there_is(world: World) -> None:
+    ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
+    ana.share("a.txt", "b.txt")
+    asked = bob.call("POST", "/query", {"names": ["a.txt", "nothing", "b.txt"]})
+    assert [f["name"] for f in asked.json["files"]] == ["a.txt", "b.txt"]  # type: ignore[index]
+    asked = bob.call("POST", "/query", {"ids": [id_of("b.txt"), id_of("x")]})
+    assert [f["name"] for f in asked.json["files"]] == ["b.txt"]  # type: ignore[index]
+    assert bob.call("POST", "/query", {"names": ["nothing"]}).status_code == 404
+
+
+def test_at_most_thirty_holders_are_told(world: World) -> None:
+    for number in range(40):
+        world.peer(f"u{number}", f"127.0.0.1:{6000 + number}").share("a.txt")
+    assert len(world.peer("zoe").holders("a.txt")) == 30
+
+
+def test_a_holder_on_loopback_is_offered_only_on_the_trackers_own_machine(make_world: MakeWorld) -> None:
+    world = make_world(advertise_check=False)
+    ana, far = world.peer(), world.peer("bob", "203.0.113.9:5002", address=STRANGER)
+    ana.share("a.txt")
+    far.share("b.txt")
+    assert far.holders("a.txt") == []
+    assert ana.holders("b.txt") == [far.url]
+    assert far.targets("b.txt") == []
+    assert ana.targets("a.txt") == [far.url]
+
+
+def test_upload_chooses_whom_it_helps(world: World) -> None:
+    ana = world.peer()
+    ana.share("a.txt")
+    assert ana.call("POST", "/upload", upload("a.txt")).json["code"] == "no_active_peer"  # type: ignore[index]
+    full, busy, idle, has, other = (
+        world.peer(name, f"127.0.0.1:600{at}") for at, name in enumerate(("full", "busy", "idle", "has", "other"))
+    )
+    full.ping(free_bytes=5)
+    busy.ping(free_bytes=1000, uploads=3)
+    idle.ping(free_bytes=1000)
+    has.ping(free_bytes=1000)
+    has.share("a.txt")
+    other.ping(free_bytes=1000)
+    body = {"version": "1", "files": [{"name": "A.TXT", "id": id_of("else"), "size": 1, "complete": True}]}
+    other.call("PUT", "/index", body)
+    assert ana.targets("a.txt", copies=30) == [idle.url, busy.url]
+
+
+def test_copies_are_spread_over_users(world: World) -> None:
+    ana = world.peer()
+    for at, user in enumerate(["bob", "bob", "bob", "eve"]):
+        world.peer(user, f"127.0.0.1:600{at}").ping(free_bytes=1000)
+    world.peer("ana", "127.0.0.1:6009").ping(free_bytes=10**12)
+    chosen = ana.targets("a.txt", copies=2)
+    peers = {p["url"]: p["user"] for p in ana.call("GET", "/peers").json["peers"]}  # type: ignore[index]
+    assert {peers[url] for url in chosen} == {"bob", "eve"}
+
+
+def test_many_files_share_the_room_there_is(world: World) -> None:
+    ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
+    bob.ping(free_bytes=25)
+    body = {"files": [{"name": n, "id": id_of(n), "size": 10} for n in ("a", "b", "c")], "copies": 1}
+    assert len(ana.call("POST", "/upload", body).json["targets"]) == 2  # type: ignore[index]
+
+
+def upload(name: str, copies: int = 1) -> dict[str, Any]:
+    return {"files": [{"name": name, "id": id_of(name), "size": 10}], "copies": copies}
+
+
+def test_an_unknown_disk_is_not_a_full_one(world: World) -> None:
+    ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
+    bob.ping(uploads=1)
+    assert ana.targets("a.txt") == [bob.url]
+
+
+def test_files_come_in_pages_that_go_on_where_the_last_one_ended(world: World) -> None:
+    ana = world.peer()
+    names = [f"{n:04} é.txt" for n in range(25)]
+    ana.share(*names)
+    seen, after = [], None
+    while True:
+        page = ana.call("GET", "/files", query_string={"limit": 10} | ({"after": after} if after else {})).json
+        assert page is not None
+        seen += [f["name"] for f in page["files"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert seen == names
+
+
+def test_a_change_that_does_not_follow_asks_for_the_list(world: World) -> None:
+    ana = world.peer()
+    change = {"base_version": "1", "version": "2", "add": [], "remove": []}
+    refused = ana.call("PATCH", "/index", change)
+    assert (refused.status_code, refused.json["code"]) == (409, "send_index")  # type: ignore[index]
+    ana.share("a.txt", version="1")
+    assert ana.call("PATCH", "/index", change).status_code == 200
+    assert ana.call("PATCH", "/index", change).status_code == 200
+
+
+def test_a_bad_name_is_refused_with_its_rule_and_nothing_is_changed(world: World) -> None:
+    ana = world.peer()
+    files = [{"name": n, "id": id_of(n), "size": 1, "complete": True} for n in ("good", "../bad")]
+    refused = ana.call("PUT", "/index", {"version": "1", "files": files})
+    assert refused.status_code == 400
+    assert refused.json["code"] == "bad_name" and "begins with a dot" in refused.json["message"]  # type: ignore[index]
+    assert ana.call("GET", "/files").json["files"] == []  # type: ignore[index]
+    assert ana.call("GET", "/query?name=..%2Fx").json["code"] == "bad_name"  # type: ignore[index]
+
+
+GOOD_FILE = {"name": "a", "id": "0" * 64, "size": 1, "complete": True}
+BAD_BODIES = [
+    ("PUT", "/ping", b""),
+    ("PUT", "/ping", b"null"),
+    ("PUT", "/ping", b"[]"),
+    ("PUT", "/ping", b"{"),
+    ("PUT", "/ping", b"\xff\xfe{}"),
+    ("PUT", "/ping", b"\xef\xbb\xbf{}"),
+    ("PUT", "/ping", b'{"epoch": "x"}'),
+    ("PUT", "/ping", b'{"epoch": 1, "index_version": "1"}'),
+    ("PUT", "/ping", b'{"epoch": "x", "index_version": "1", "extra": 1}'),
+    ("PUT", "/ping", b'{"epoch": "x", "index_version": "1", "load": {"rate": NaN}}'),
+    ("PUT", "/ping", b'{"epoch": "x", "index_version": "1", "load": {"rate": 1e999}}'),
+    ("PUT", "/ping", b'{"epoch": "x", "index_version": "1", "load": {"rate": -1}}'),
+    ("PUT", "/ping", b'{"epoch": "x", "index_version": "1", "load": {"uploads": true}}'),
+    ("PUT", "/ping", b'{"epoch": "x", "index_version": "1", "load": {"uploads": 1.5}}'),
+    ("PUT", "/ping", b'{"epoch": "x", "index_version": "1", "load": {"free_bytes": 1' + b"0" * 5000 + b"}}"),
+    ("PUT", "/ping", b'{"epoch": "' + b"x" * 65 + b'", "index_version": "1"}'),
+    ("PUT", "/ping", b'{"epoch": "\\ud800", "index_version": "1"}'),
+    ("PUT", "/ping", b'{"epoch": "\xed\xa0\x80", "index_version": "1"}'),
+    ("PUT", "/ping", b"[" * 8000),
+    ("PUT", "/ping", b'{"a":' * 3000),
+    ("PUT", "/index", json.dumps({"version": "1"}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE] * 5001}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"size": -1}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"size": 2**63}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"size": "1"}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"id": "A" * 64}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"id": "0" * 63}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"id": "0" * 64 + chr(10)}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"complete": 1}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"more": 1}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"name": None}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"name": "\ud800"}]}).encode()),
+    ("POST", "/query", json.dumps({}).encode()),
+    ("POST", "/query", json.dumps({"names": []}).encode()),
+    ("POST", "/query", json.dumps({"names": ["a"] * 1001}).encode()),
+    ("POST", "/query", json.dumps({"names": ["a"], "ids": []}).encode()),
+    ("POST", "/query", json.dumps({"ids": ["xyz"]}).encode()),
+    ("POST", "/upload", json.dumps(upload("a", 0)).encode()),
+    ("POST", "/upload", json.dumps(upload("a", 31)).encode()),
+    ("POST", "/upload", json.dumps({"files": [], "copies": 1}).encode()),
+    ("POST", "/report", json.dumps({"id": "0" * 64, "url": "x"}).encode()),
+    ("POST", "/logout", b"[]"),
+    ("POST", "/login", json.dumps({"username": "a b", "password": "x", "url": "127.0.0.1:1"}).encode()),
+    ("POST", "/login", json.dumps({"username": "a" * 65, "password": "x", "url": "127.0.0.1:1"}).encode()),
+    ("POST", "/login", json.dumps({"username": "a\n", "password": "x", "url": "127.0.0.1:1"}).encode()),
+    ("POST", "/login", json.dumps({"username": "", "password": "x", "url": "127.0.0.1:1"}).encode()),
+    ("POST", "/login", json.dumps({"username": "a", "password": "", "url": "127.0.0.1:1"}).encode()),
+    ("POST", "/login", json.dumps({"username": "a", "password": "é" * 513, "url": "127.0.0.1:1"}).encode()),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), BAD_BODIES, ids=lambda value: ascii(value)[:60])
+def test_a_bad_body_is_refused_in_one_line(world: World, method: str, path: str, body: bytes) -> None:
+    answer = world.peer().call(method, path, data=body, content_type="application/json")
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_request"), answer.text  # type: ignore[index]
+    assert answer.json["message"].isprintable()  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["/query", "/query?name=a&id=b", "/query?id=xyz", "/query?nme=a", "/query?name=a&name=b", "/files?limit=0"]
+    + [
+        "/files?limit=1001",
+        "/files?limit=x",
+        "/files?limit=%D9%A1",
+        "/files?after=%21",
+        "/files?after=AAAA",
+        "/files?x=1",
+    ],
+)
+def test_a_bad_question_is_refused(world: World, query: str) -> None:
+    answer = world.peer().call("GET", query)
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_request"), answer.text  # type: ignore[index]
+
+
+def test_what_is_not_json_and_what_is_too_long_is_refused(world: World) -> None:
+    ana = world.peer()
+    form = ana.call("PUT", "/ping", data=b"{}", content_type="text/plain")
+    assert (form.status_code, form.json["code"]) == (415, "bad_media_type")  # type: ignore[index]
+    long = ana.call("PUT", "/ping", data=b" " * 20_000, content_type="application/json")
+    assert (long.status_code, long.json["code"]) == (413, "too_large")  # type: ignore[index]
+
+
+def test_unknown_routes_and_methods_are_json_too(world: World) -> None:
+    nothing = world.call("GET", "/nothing\x1b[2J")
+    assert (nothing.status_code, nothing.json["code"]) == (404, "not_found")  # type: ignore[index]
+    for method in ("PUT", "OPTIONS", "TRACE", "BREW"):
+        refused = world.call(method, "/login")
+        assert (refused.status_code, refused.json["code"]) == (405, "method_not_allowed")  # type: ignore[index]
+        assert refused.headers["Allow"] == "POST"
+
+
+def test_a_fault_of_ours_is_told_to_the_log_and_not_to_strangers(world: World) -> None:
+    def broken() -> None:
+        raise RuntimeError("secret inside")
+
+    world.parts.app.view_functions["healthz"] = broken
+    answer = world.client.get("/healthz")
+    assert (answer.status_code, answer.json["code"]) == (500, "internal")  # type: ignore[index]
+    assert "secret" not in answer.text
+
+
+def test_metrics_count_and_name_nobody(world: World) -> None:
+    ana = world.peer("very-own-name", "127.0.0.1:5001")
+    ana.share("private-file.txt")
+    text = ana.call("GET", "/metrics").text
+    for figure in (
+        "tracker_peers 1.0",
+        "tracker_files 1.0",
+        "tracker_entries 1.0",
+        'tracker_events_total{event="login"} 1.0',
+    ):
+        assert figure in text
+    assert 'tracker_requests_total{method="PUT",route="/index",status="200"} 1.0' in text
+    for canary in ("very-own-name", "5001", "private-file"):
+        assert canary not in text
+
+
+def test_every_code_of_an_error_is_in_the_document_and_has_one_status(world: World) -> None:
+    text = world.call("GET", "/openapi.json").text
+    codes = [error.code for error in every_error()]
+    assert len(codes) == len(set(codes))
+    assert all(f"`{code}`" in text for code in codes)
