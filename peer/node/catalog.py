@@ -37,6 +37,20 @@ _DAYS_KEPT = 60
 # A row's day is written again when it is so many days old, so that a start writes almost nothing.
 _DAYS_STALE = 7
 
+# What SQLite says of the disk and of others, not of the database.
+_NOT_DAMAGE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
 T = TypeVar("T")
 
 
@@ -196,9 +210,8 @@ def _is_id(value: object) -> bool:
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     """Tell a damaged database, or one that is not ours, from a disk that fails, is full or is not to be written to."""
-    if isinstance(error, sqlite3.OperationalError):
-        return "no such" in str(error) or "malformed" in str(error) or "already exists" in str(error)
-    return not isinstance(error, sqlite3.ProgrammingError | sqlite3.NotSupportedError)
+    # An extended code has the general one in its lowest byte; an error of our own has none.
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _NOT_DAMAGE
 
 
 def _fault(error: sqlite3.DatabaseError) -> DiskFull | StorageFault:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from node.catalog import Catalog
+from node.errors import DiskFull
 from node.pieces import Manifest
 from node.walk import Stamp
 
@@ -147,3 +148,15 @@ def test_a_damaged_catalog_never_crashes_nor_gives_a_wrong_manifest(tmp_path: Pa
         catalog.close()
         for file in tmp_path.glob(f"{seed}.sqlite*"):
             os.unlink(file)
+
+
+def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog.sqlite", NOW)
+    catalog.put([some(1)])
+    assert catalog._connection is not None
+    catalog._connection.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(DiskFull):
+        catalog.put([some(number) for number in range(2, 2000)])
+    assert catalog.find([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
+    assert list(tmp_path.glob("*.damaged")) == []
+    catalog.close()
