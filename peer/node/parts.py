@@ -67,14 +67,15 @@ class Part:
         Raises:
             DiskFull, StorageFault: and the piece is not there.
         """
-        with self._handle as fd, self._notes as notes, storage_faults("writing what arrived"):
+        # One at a time: writers of one file wait for each other in the kernel, and there they burn a processor
+        # meanwhile.
+        with self._handle as fd, self._notes as notes, self._lock, storage_faults("writing what arrived"):
             self._disk.pwrite(fd, data, self.manifest.offset(piece))
-            with self._lock:
-                noted = self.have.copy()
-                noted.add(piece)
-                # After the bytes: a process that is killed in between fetches this piece again, no more.
-                self._disk.pwrite(notes, [bytes([noted.byte(piece // 8)])], self._bitmap_at + piece // 8)
-                self.have = noted
+            noted = self.have.copy()
+            noted.add(piece)
+            # After the bytes: a process that is killed in between fetches this piece again, no more.
+            self._disk.pwrite(notes, [bytes([noted.byte(piece // 8)])], self._bitmap_at + piece // 8)
+            self.have = noted
 
     def read(self, piece: int, offset: int, length: int) -> bytes:
         """Return bytes of a verified piece.

@@ -24,7 +24,12 @@ from node.streams import News, Wish
 MESSAGE_MAX = (2 << 20) + (64 << 10)
 # What gRPC may read ahead of us on one connection. Left alone it takes over 200 MB for a single stream.
 READ_AHEAD = 4 << 20
-WINDOWS: channels.Options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", READ_AHEAD)]
+# A frame of 1 MiB carries a whole block: in frames of 16 KiB, gRPC's default, it is put together again from 64 slices.
+WINDOWS: channels.Options = [
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", READ_AHEAD),
+    ("grpc.http2.max_frame_size", 1 << 20),
+]
 _LINGER = 10.0
 _ANSWER = 15.0
 
@@ -182,7 +187,10 @@ class Download:
         # A stream that breaks is told to whoever hears the news.
         with suppress(PeerError):
             while True:
-                await call.write(wire.wish_to_wire(await self._wishes.get()))
+                wish = await self._wishes.get()
+                while not self._wishes.empty():
+                    wish = wish.then(self._wishes.get_nowait())
+                await call.write(wire.wish_to_wire(wish))
 
 
 def _metadata(ticket: str) -> tuple[tuple[str, str], ...]:

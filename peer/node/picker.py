@@ -34,6 +34,8 @@ _SLOWEST = 64 << 10
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 10.0
 # Rates forget with this time constant, in seconds.
 _RATE_MEMORY = 2.0
+# Above this rate, in bytes per second, half a window lasts longer than a wish is on its way.
+_FAST = 100 << 20
 # An idle holder takes over a piece if it would have it in this part of the time that the other still needs.
 _TAKE_OVER = 0.6
 
@@ -287,6 +289,13 @@ class Picker:
                 self._free_again(piece)
                 cancels.append(Cancel(name, piece))
         return cancels
+
+    def due(self) -> bool:
+        """Tell whether to ask for more now: of fast holders several pieces at a time, for each wish costs as much as
+        one.
+        """
+        fast = sum(holder.rate for holder in self._holders.values()) > _FAST
+        return not fast or self.in_flight <= self._window // 2
 
     def next(self, now: float) -> Ask | None:
         """Choose the next piece and its holder, and note it as asked; None if nothing should be asked now."""

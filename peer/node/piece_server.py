@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from node.errors import Interrupted, PeerError
 from node.frames import Block
@@ -66,6 +66,14 @@ async def serve(
     await _Service(source, end, asker, disk, bandwidth, on_sent).run()
 
 
+class _Read(NamedTuple):
+    """A block that is being read."""
+
+    piece: int
+    offset: int
+    data: asyncio.Future[bytes]
+
+
 class _Service:
     def __init__(
         self,
@@ -87,23 +95,34 @@ class _Service:
         self._news: deque[Have] = deque()
         self._wake = asyncio.Event()
         self._over = False
+        # The piece that is being read, and where its next block begins; 0: at the next piece.
+        self._piece = 0
+        self._at = 0
 
     async def run(self) -> None:
         unsubscribe = self._source.subscribe(self._hear)
         hearing = asyncio.create_task(self._listen())
+        ahead: _Read | None = None
         try:
             await self._send(News(have=self._source.have()))
-            while not (self._over and not self._queue):
+            while True:
                 if self._news:
                     await self._send(News(have=self._merge_news()))
-                elif self._queue:
-                    await self._send_piece(self._queue.popleft())
+                ahead = ahead or self._read_next()
+                if ahead is not None:
+                    block = Block(ahead.piece, ahead.offset, await ahead.data)
+                    ahead = self._read_next()
+                    await self._send_block(block)
+                elif self._over:
+                    break
                 else:
                     await self._rest()
             # What ended the wishes: nothing, or an error worth telling.
             await hearing
         finally:
             unsubscribe()
+            if ahead is not None:
+                ahead.data.cancel()
             hearing.cancel()
             with suppress(asyncio.CancelledError, PeerError):
                 await hearing
@@ -149,28 +168,26 @@ class _Service:
         self._news.clear()
         return Have(whole=whole, gained=gained, given=given)
 
-    async def _send_piece(self, piece: int) -> None:
-        self._source.give(piece, self._hear)
-        length = self._source.manifest.length(piece)
+    def _read_next(self) -> _Read | None:
+        """Begin to read the next block; None if nothing is asked for."""
+        if self._at == 0:
+            if not self._queue:
+                return None
+            self._piece = self._queue.popleft()
+            self._source.give(self._piece, self._hear)
+        length = self._source.manifest.length(self._piece)
+        offset = self._at
+        size = min(length - offset, self._bandwidth.share(self._block_length))
+        self._at = (offset + size) % length
         loop = asyncio.get_running_loop()
-        at = 0
-        size = self._next_size(length)
-        ahead = loop.run_in_executor(self._disk, self._source.read, piece, 0, size)
-        try:
-            while at < length:
-                data = await ahead
-                begins, at = at, at + len(data)
-                if at < length:
-                    size = self._next_size(length - at)
-                    ahead = loop.run_in_executor(self._disk, self._source.read, piece, at, size)
-                await self._bandwidth.take(len(data), self._asker)
-                await self._send(News(blocks=(Block(piece, begins, data),)))
-                self._on_sent(len(data))
-        finally:
-            ahead.cancel()
+        return _Read(
+            self._piece, offset, loop.run_in_executor(self._disk, self._source.read, self._piece, offset, size)
+        )
 
-    def _next_size(self, rest: int) -> int:
-        return min(rest, self._bandwidth.share(self._block_length))
+    async def _send_block(self, block: Block) -> None:
+        await self._bandwidth.take(len(block.data), self._asker)
+        await self._send(News(blocks=(block,)))
+        self._on_sent(len(block.data))
 
     async def _send(self, news: News) -> None:
         try:

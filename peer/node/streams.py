@@ -31,6 +31,11 @@ class Wish(NamedTuple):
     block_length: int = 0
     cancel: Sequence[int] = ()
 
+    def then(self, later: Wish) -> Wish:
+        """Return one wish for this and a later one."""
+        kept = [piece for piece in self.pieces if piece not in later.cancel]
+        return Wish((*kept, *later.pieces), later.block_length or self.block_length, (*self.cancel, *later.cancel))
+
 
 class News(NamedTuple):
     """What a holder sends at once."""

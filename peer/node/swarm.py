@@ -160,6 +160,8 @@ class Swarm:
             await self._pump_now.wait()
             self._pump_now.clear()
             self._settle()
+            if not self._picker.due():
+                continue
             while not self._picker.done:
                 await self._make_room()
                 ask = self._picker.next(self._clock())
