@@ -1,0 +1,205 @@
+"""Each command's answers as the contract has them, told by real programs."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from programs import PCLIENT
+from system.cluster import Cluster, Peer
+from system.payload import digest, make_file
+from waiting import eventually
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def ana(cluster: Cluster) -> Peer:
+    return cluster.peer("ana")
+
+
+@pytest.fixture
+def ben(cluster: Cluster, ana: Peer) -> Peer:
+    del ana
+    return cluster.peer("ben")
+
+
+def share(peer: Peer, name: str, size: int, rng: random.Random) -> Path:
+    """Put a file into a peer's shared folder and have it announced."""
+    path = make_file(peer.shared / name, size, rng)
+    assert peer.pclient("upload", str(path), "--copies", "0").code == 0
+    return path
+
+
+def test_status_tells_who_where_and_what_is_not_shared(cluster: Cluster, ana: Peer, rng: random.Random) -> None:
+    share(ana, "good.txt", 100, rng)
+    (ana.shared / "bad:name.txt").write_text("x")
+    eventually(lambda: ana.status().not_shared_total == 1)
+
+    status = ana.pclient("status").one
+
+    assert status["user"] == "ana"
+    assert status["logged_in"] is True
+    assert status["url"] == ana.url
+    assert status["tracker"] == f"127.0.0.1:{cluster.tracker.program.port}"
+    assert status["shared_dir"] == str(ana.shared)
+    assert status["files"] == 1
+    assert status["transfers"] == []
+    assert "bad:name.txt" in json.dumps(status)
+    ana.pclient("logout")
+    status = ana.pclient("status").one
+    assert (status["user"], status["logged_in"]) == (None, False)
+
+
+def test_peers_tell_load_and_when_they_were_seen(ana: Peer, ben: Peer, rng: random.Random) -> None:
+    share(ana, "good.txt", 100, rng)
+    peers = {peer["user"]: peer for peer in ben.pclient("peers").objects}
+    assert set(peers) == {"ana", "ben"}
+    assert peers["ana"]["url"] == ana.url
+    assert peers["ana"]["files"] == 1
+    assert 0 <= peers["ana"]["last_seen"] < 5
+    assert {"uploads", "downloads", "free_bytes", "rate"} <= peers["ana"]["load"].keys()
+
+
+def test_files_finds_by_part_of_a_name_and_by_pattern(ana: Peer, ben: Peer, rng: random.Random) -> None:
+    for name in ("Report.pdf", "reports/one.txt", "film.mkv"):
+        share(ana, name, 100, rng)
+
+    def names(*words: str) -> list[str]:
+        return sorted(each["name"] for each in ben.pclient("files", *words).objects)
+
+    assert names() == ["Report.pdf", "film.mkv", "reports/one.txt"]
+    assert names("report") == ["Report.pdf", "reports/one.txt"]
+    assert names("*.m?v") == ["film.mkv"]
+    assert names("nothing") == []
+    [film] = ben.pclient("files", "film").objects
+    assert (film["size"], film["holders"], film["partial"]) == (100, 1, 0)
+    assert len(film["id"]) == 64
+
+
+def test_a_folder_and_a_pattern_are_downloaded(ana: Peer, ben: Peer, rng: random.Random) -> None:
+    for name in ("trip/day one/a.jpg", "trip/b.jpg", "trip/b.txt", "other.jpg"):
+        share(ana, name, 100, rng)
+    assert {each["name"] for each in ben.pclient("download", "trip/").objects} == {
+        "trip/day one/a.jpg",
+        "trip/b.jpg",
+        "trip/b.txt",
+    }
+    assert not (ben.shared / "other.jpg").exists()
+    assert ben.pclient("download", "*.jpg").code == 0
+    assert (ben.shared / "other.jpg").exists()
+
+
+def test_output_names_renames_and_copies_outside_but_never_over_anything(
+    ana: Peer, ben: Peer, rng: random.Random
+) -> None:
+    source = share(ana, "trip/film.bin", 2 * MIB, rng)
+    outside = ben.home / "outside"
+    outside.mkdir()
+
+    copied = ben.pclient("download", "trip/film.bin", "--output", "outside/copy.bin").one
+    assert copied["path"] == str(outside / "copy.bin")
+    assert digest(outside / "copy.bin") == digest(ben.shared / "trip/film.bin") == digest(source)
+
+    into = ben.pclient("download", "trip/film.bin", "--output", "outside/").one
+    assert into["path"] == str(outside / "trip/film.bin")
+    again = ben.pclient("download", "trip/film.bin", "--output", str(outside / "copy.bin"))
+    assert (again.code, again.error) == (73, "target_exists")
+    (outside / "mine.bin").write_text("mine")
+    refused = ben.pclient("download", "trip/film.bin", "--output", "outside/mine.bin")
+    assert (refused.code, refused.error) == (73, "target_exists")
+    assert (outside / "mine.bin").read_text() == "mine"
+    renamed = ben.pclient("download", "trip/film.bin", "--output", "renamed.bin").one
+    assert renamed["path"] == str(ben.shared / "renamed.bin")
+
+
+def test_the_same_contents_uploaded_again_are_not_copied_again(ana: Peer, ben: Peer, rng: random.Random) -> None:
+    make_file(ana.home / "film.bin", MIB, rng)
+    first = ana.pclient("upload", "film.bin").one
+    inode = (ana.shared / "film.bin").stat().st_ino
+    second = ana.pclient("upload", "film.bin").one
+    assert first == second
+    assert first["copies"] == [ben.url]
+    assert (ana.shared / "film.bin").stat().st_ino == inode
+
+
+def test_remove_deletes_ones_own_copy_only(ana: Peer, ben: Peer, rng: random.Random) -> None:
+    make_file(ana.home / "film.bin", MIB, rng)
+    ana.pclient("upload", "film.bin")
+    removed = ana.pclient("remove", "film.bin", "--yes")
+    assert removed.code == 0
+    assert not (ana.shared / "film.bin").exists()
+    assert (ben.shared / "film.bin").exists()
+    assert [each["holders"] for each in ana.pclient("files").objects] == [1]
+    missing = ana.pclient("remove", "film.bin", "--yes")
+    assert (missing.code, missing.error) == (66, "no_such_file")
+
+
+def test_a_password_is_changed(cluster: Cluster, ana: Peer) -> None:
+    assert ana.pclient("passwd", "--password-stdin", typed="correct horse\nbattery staple\n").code == 0
+    ana.pclient("logout")
+    refused = ana.pclient("login", "ana", "--password-stdin", typed="correct horse\n")
+    assert (refused.code, refused.error) == (77, "login_refused")
+    assert ana.pclient("login", "ana", "--password-stdin", typed="battery staple\n").code == 0
+
+
+def test_logging_in_as_somebody_else_logs_the_first_out(cluster: Cluster, ana: Peer) -> None:
+    other = ana.login("other")
+    assert other.one == {"user": "other", "registered": True}
+    assert [peer["user"] for peer in ana.pclient("peers").objects] == ["other"]
+
+
+def test_the_session_outlives_pserver_and_tracker(cluster: Cluster, ana: Peer, ben: Peer) -> None:
+    assert ana.terminate() == 0
+    cluster.tracker.kill()
+    cluster.tracker.start()
+    ana.start()
+    assert ana.pclient("status").one["user"] == "ana"
+    eventually(lambda: {peer["user"] for peer in ben.pclient("peers").objects} == {"ana", "ben"}, 20)
+
+
+def test_a_name_that_breaks_a_rule_is_refused_and_says_which(ana: Peer) -> None:
+    (ana.home / "bad:name").write_text("x")
+    for words in (["upload", "bad:name"], ["download", "../x"], ["download", "a\\b"], ["download", "CON"]):
+        refused = ana.pclient(*words)
+        assert (refused.code, refused.error) == (2, "bad_name"), refused
+
+
+def test_with_json_everything_on_stdout_is_json(ana: Peer, ben: Peer, rng: random.Random) -> None:
+    share(ana, "film.bin", 20 * MIB, rng)
+    for words in (["download", "film.bin"], ["files"], ["peers"], ["status"], ["upload", "none"], ["frob"], ["--frob"]):
+        for line in ben.pclient(*words).stdout.splitlines():
+            assert isinstance(json.loads(line), dict)
+
+
+def test_quiet_says_nothing_but_errors(ana: Peer, ben: Peer, rng: random.Random) -> None:
+    share(ana, "film.bin", 20 * MIB, rng)
+    got = ben.pclient("--quiet", "download", "film.bin", json_output=False)
+    assert (got.code, got.stderr) == (0, "")
+    missing = ben.pclient("download", "missing.bin", "--quiet", json_output=False)
+    assert missing.code == 66
+    assert len(missing.stderr.splitlines()) == 1
+
+
+def test_a_full_reader_of_stdout_is_no_traceback(ana: Peer) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(ana.command("status"), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    read, write = os.pipe()
+    os.close(read)
+    gone = subprocess.run(ana.command("status"), stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert "Traceback" not in gone.stderr
+
+
+def test_an_env_fault_is_a_json_object_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PSERVER_URL=127.0.0.1\nPSERVER_PORT=99999\n")
+    done = subprocess.run(
+        [sys.executable, PCLIENT, tmp_path / ".env", "files", "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 78
+    assert json.loads(done.stdout)["error"]["code"] == "bad_env"
