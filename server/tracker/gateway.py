@@ -79,18 +79,11 @@ class Gateway:
         """Answer one request."""
         if scope.proto != "http":
             return
-        self._running += 1
-        self._idle.clear()
-        try:
-            status, headers, body = await self._answer(scope, protocol)
-            protocol.response_bytes(status, headers, body)
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
+        status, headers, body = await self._answer(scope, protocol)
+        protocol.response_bytes(status, headers, body)
 
     async def wait_idle(self) -> None:
-        """Until every request under way is answered."""
+        """Until every request that has arrived whole is answered."""
         await self._idle.wait()
 
     def close(self) -> None:
@@ -105,13 +98,22 @@ class Gateway:
         except TimeoutError:
             close = [("Connection", "close"), ("Content-Type", "application/json")]
             return 408, close, b'{"status":408,"message":"the body did not arrive in time","code":"bad_request"}'
+        # However it was sent, it lies here whole.
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(declared)
         lane = self._lane(scope.method, scope.path)
         if lane is Lane.QUICK:
             return self._call(environ)
         pool = self._login if lane is Lane.LOGIN else self._work
-        return await asyncio.get_running_loop().run_in_executor(pool, self._call, environ)
+        self._running += 1
+        self._idle.clear()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, self._call, environ)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
 
     async def _body(self, environ: dict[str, Any], scope: Scope, protocol: Any) -> tuple[bytes, int]:
         """The body and its length; nothing of one that is too long, which the application then refuses."""

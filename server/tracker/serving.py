@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ log = logging.getLogger("tracker")
 
 BACKLOG = 2048
 HEADER_TIME = 20
-# A request under way gets this long after SIGTERM.
+# A request that has arrived gets this long after SIGTERM to be answered; then its answer this long to leave, which is
+# also how long connections that never finish a request are waited for.
 GRACE = 10.0
+PARTING = 1.0
 
 
 class ListenError(Exception):
@@ -72,12 +75,21 @@ class _Server(Server):
         self._shd = holder(self._listener.detach(), False, BACKLOG)
 
 
+def _started(listener: socket.socket, **settings: Any) -> _Server:
+    try:
+        return _Server(listener, **settings)
+    except ssl.SSLError as error:
+        raise ListenError(
+            f"TLS_CERT and TLS_KEY cannot be used: {error.reason or 'they do not go together'}"
+        ) from error
+
+
 async def serve(
     gateway: Gateway, listener: socket.socket, tls: Tls | None, ready: Callable[[], None], stop: asyncio.Event
 ) -> None:
     """Serve until `stop` is set, then answer what is under way. `ready` is called once requests are answered."""
     host, port = listener.getsockname()[:2]
-    server = _Server(
+    server = _started(
         listener,
         target=gateway,
         address=host,
@@ -102,13 +114,13 @@ async def serve(
     if serving.done():
         serving.result()
         return
+    server.stop()  # type: ignore[no-untyped-call]
     try:
         async with asyncio.timeout(GRACE):
             await gateway.wait_idle()
-            server.stop()  # type: ignore[no-untyped-call]
-            await serving
     except TimeoutError:
         log.warning("stopped with requests under way")
+    await asyncio.wait({serving}, timeout=PARTING)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -6,11 +6,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from live_tracker import CHEAP
-from tracker_world import MakeWorld, ManualClock, World
 
+from live_tracker import CHEAP
 from tracker.build import Parts, build
 from tracker.clock import SteadyClock
+from tracker_world import MakeWorld, ManualClock, World
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from names_cases import BAD, DIFFERENT, GOOD, SAME
 
+from names_cases import BAD, DIFFERENT, GOOD, SAME
 from tracker.errors import BadName
 from tracker.names import _fault, check_name, fold, printable
 

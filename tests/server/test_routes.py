@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from tracker_world import MakeWorld, World, id_of
 
 from tracker.errors import every_error
 from tracker.routes import ROUTES, Access
+from tracker_world import MakeWorld, World, id_of
 
 STRANGER = "203.0.113.9"
 

@@ -1,0 +1,319 @@
+"""The tracker as a program: starting, stopping, and what must not happen to an index in memory."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+
+from live_tracker import live_tracker
+
+LAUNCHER = Path(__file__).parents[2] / "server" / "server.py"
+
+
+def write_env(folder: Path, **keys: object) -> Path:
+    settings = {"SERVER_URL": "127.0.0.1", "SERVER_PORT": 0, "STATE_DIR": folder / "state"} | keys
+    path = folder / ".env_server"
+    path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    return path
+
+
+@contextmanager
+def running(env: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    process = subprocess.Popen(
+        [sys.executable, str(LAUNCHER), str(env)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("READY "), line + (process.communicate()[1] if not line else "")
+        yield process, json.loads(line.removeprefix("READY "))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def run(env: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(LAUNCHER), str(env)], capture_output=True, text=True, timeout=30)
+
+
+def login(port: int, user: str = "ana", scheme: str = "http", **kwargs: Any) -> requests.Response:
+    body = {"username": user, "password": "x", "url": "127.0.0.1:5001"}
+    return requests.post(f"{scheme}://127.0.0.1:{port}/login", json=body, timeout=10, **kwargs)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_ready_answers_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    with running(write_env(tmp_path)) as (process, ready):
+        assert ready["host"] == "127.0.0.1" and ready["pid"] == process.pid
+        assert requests.get(f"http://127.0.0.1:{ready['port']}/healthz", timeout=5).json()["status"] == 200
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+        assert process.returncode == 0
+        assert out == "", "READY is the only line on stdout"
+        assert "Traceback" not in err
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_requests_under_way_are_answered_before_it_ends(tmp_path: Path) -> None:
+    with running(write_env(tmp_path)) as (process, ready):
+        answers: list[int] = []
+        logins = [
+            threading.Thread(target=lambda n=n: answers.append(login(ready["port"], f"u{n}").status_code))  # type: ignore[misc]
+            for n in range(3)
+        ]
+        for thread in logins:
+            thread.start()
+        # The first hash is being made once the registration of the second is not there yet: wait for one answer.
+        deadline = time.monotonic() + 20
+        while not answers and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        process.terminate()
+        for thread in logins:
+            thread.join(20)
+        assert process.wait(20) == 0
+        assert len(answers) == 3 and set(answers) <= {200, 201, 409}
+
+
+def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
+    with running(write_env(tmp_path)) as (process, ready), requests.Session() as session:
+        session.get(f"http://127.0.0.1:{ready['port']}/healthz", timeout=5)
+        half = socket.create_connection(("127.0.0.1", ready["port"]))
+        half.sendall(b"PUT /ping HTTP/1.1\r\nHost: x\r\n")
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(20) == 0
+        assert time.monotonic() - began < 4
+        half.close()
+
+
+def test_a_second_one_on_the_same_state_folder_is_refused_with_one_line(tmp_path: Path) -> None:
+    env = write_env(tmp_path)
+    with running(env) as (process, ready):
+        second = run(env)
+        assert second.returncode == 1
+        assert second.stderr.count("\n") == 1 and "in use by another tracker" in second.stderr
+        assert str(process.pid) in second.stderr
+        assert requests.get(f"http://127.0.0.1:{ready['port']}/healthz", timeout=5).ok
+
+
+def test_a_second_one_on_the_same_port_is_refused_with_one_line(tmp_path: Path) -> None:
+    with running(write_env(tmp_path)) as (_, ready):
+        (tmp_path / "b").mkdir()
+        second = run(write_env(tmp_path / "b", SERVER_PORT=ready["port"]))
+        assert second.returncode == 1
+        assert second.stderr.count("\n") == 1 and f"cannot listen on 127.0.0.1:{ready['port']}" in second.stderr
+
+
+def test_killed_and_started_again_it_knows_everybody_and_asks_for_their_lists(tmp_path: Path) -> None:
+    with running(write_env(tmp_path)) as (process, ready):
+        token = login(ready["port"]).json()["token"]
+        process.kill()
+        process.wait()
+    with running(write_env(tmp_path, SERVER_PORT=ready["port"])) as (_, again):
+        ping = requests.put(
+            f"http://127.0.0.1:{again['port']}/ping",
+            json={"epoch": "old", "index_version": "1"},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=5,
+        )
+        assert ping.status_code == 200 and ping.json()["send_index"]
+
+
+def test_it_is_one_process_so_that_none_is_left_behind(tmp_path: Path) -> None:
+    with running(write_env(tmp_path)) as (process, _):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not children.exists():
+            pytest.skip("this kernel does not tell a process's children")
+        assert children.read_text() == ""
+
+
+def test_faults_of_the_env_file_are_lines_and_exit_78(tmp_path: Path) -> None:
+    result = run(write_env(tmp_path, SERVER_PORT="nope", UNKNOWN="x"))
+    assert (result.returncode, result.stdout) == (78, "")
+    assert len(result.stderr.splitlines()) == 2 and "Traceback" not in result.stderr
+
+
+def test_without_an_env_file_it_tells_how_to_start_it() -> None:
+    result = subprocess.run([sys.executable, str(LAUNCHER)], capture_output=True, text=True, timeout=30)
+    assert result.returncode == 2 and result.stderr.startswith("usage: ")
+
+
+def test_an_env_file_is_found_from_inside_the_folders_too(tmp_path: Path) -> None:
+    missing = subprocess.run(
+        [sys.executable, LAUNCHER.name, ".env_nowhere"], cwd=LAUNCHER.parent, capture_output=True, text=True, timeout=30
+    )
+    assert missing.returncode == 78 and "bootstrap" in missing.stderr
+
+
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(0o700)
+    (state / "secret").write_bytes(os.urandom(32))
+    (state / "secret").chmod(0o644)
+    result = run(write_env(tmp_path))
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_a_log_line_is_one_line_whatever_was_sent(tmp_path: Path, log_format: str) -> None:
+    with running(write_env(tmp_path, LOG_FORMAT=log_format)) as (process, ready):
+        token = login(ready["port"]).json()["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        base = f"http://127.0.0.1:{ready['port']}"
+        file = {"name": "a", "id": "0" * 64, "size": 1, "complete": True}
+        requests.put(f"{base}/index", json={"version": "1", "files": [file]}, headers=headers, timeout=5)
+        requests.get(f"{base}/query?name=a", headers=headers, timeout=5)
+        evil = "\r\nFORGED line\x1b[2J\u2028x\u0085y"
+        reported = requests.post(
+            f"{base}/report", json={"id": "0" * 64, "url": evil, "reason": evil}, headers=headers, timeout=5
+        )
+        assert reported.ok, reported.text
+        process.terminate()
+        lines = process.communicate(timeout=10)[1].splitlines()
+    assert any("reported" in line for line in lines)
+    assert not any(line.startswith("FORGED") for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert token not in "".join(lines)
+    if log_format == "json":
+        assert all(json.loads(line)["level"] for line in lines)
+
+
+def test_tls_protects_all_of_it(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    (tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with running(write_env(tmp_path, TLS_CERT="cert.pem", TLS_KEY="key.pem")) as (process, ready):
+        assert login(ready["port"], scheme="https", verify=str(tmp_path / "ca.pem")).status_code == 201
+        with pytest.raises(requests.exceptions.SSLError):
+            login(ready["port"], scheme="https", verify=True)
+        with pytest.raises(requests.exceptions.ConnectionError):
+            login(ready["port"])
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_a_key_that_is_not_the_certificates_is_told_before_ready(tmp_path: Path) -> None:
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_text("no certificate\n")
+    result = run(write_env(tmp_path, TLS_CERT="cert.pem", TLS_KEY="key.pem"))
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.count("\n") == 1 and "TLS_CERT" in result.stderr
+
+
+def test_without_tls_beyond_loopback_one_line_warns(tmp_path: Path) -> None:
+    with running(write_env(tmp_path, SERVER_URL="0.0.0.0")) as (process, _):
+        process.terminate()
+        err = process.communicate(timeout=10)[1]
+    assert sum("no TLS" in line for line in err.splitlines()) == 1
+
+
+def test_slow_clients_delay_nobody(tmp_path: Path) -> None:
+    heads = (
+        b"PUT /ping HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        b"PUT /index HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100000\r\n\r\n",
+        b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n",
+    )
+    with live_tracker(tmp_path) as tracker:
+        token = login(tracker.port).json()["token"]
+        slow = []
+        for number in range(300):
+            connection = socket.create_connection((tracker.host, tracker.port))
+            connection.sendall(heads[number % 3].replace(b"%s", token.encode()) + b"x")
+            slow.append(connection)
+        headers = {"Authorization": f"Bearer {token}"}
+        worst = 0.0
+        for _ in range(20):
+            for connection in slow:
+                connection.sendall(b"x")
+            began = time.monotonic()
+            body = {"epoch": "", "index_version": ""}
+            assert requests.put(f"{tracker.url}/ping", json=body, headers=headers, timeout=5).ok
+            worst = max(worst, time.monotonic() - began)
+        for connection in slow:
+            connection.close()
+    assert worst < 1
+
+
+def test_a_strangers_body_is_not_even_read(tmp_path: Path) -> None:
+    with live_tracker(tmp_path) as tracker, socket.create_connection((tracker.host, tracker.port)) as connection:
+        connection.settimeout(5)
+        connection.sendall(
+            b"PUT /index HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000000\r\n\r\n{"
+        )
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("declared", [b"Content-Length: 17000000", b"Transfer-Encoding: chunked"])
+def test_a_body_over_the_limit_is_refused_and_not_kept(tmp_path: Path, declared: bytes) -> None:
+    with live_tracker(tmp_path) as tracker:
+        token = login(tracker.port).json()["token"].encode()
+        with socket.create_connection((tracker.host, tracker.port)) as connection:
+            connection.settimeout(10)
+            head = b"PUT /ping HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token
+            connection.sendall(head + b"\r\nContent-Type: application/json\r\n" + declared + b"\r\n\r\n")
+            if b"chunked" in declared:
+                connection.sendall(b"5000\r\n" + b" " * 0x5000 + b"\r\n" + b"5000\r\n" + b" " * 0x5000 + b"\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_chunked_body_is_a_body(tmp_path: Path) -> None:
+    with live_tracker(tmp_path) as tracker:
+        chunks = iter([b'{"username": "ana", ', b'"password": "x", ', b'"url": "127.0.0.1:5001"}'])
+        answer = requests.post(
+            f"{tracker.url}/login", data=chunks, headers={"Content-Type": "application/json"}, timeout=5
+        )
+        assert answer.status_code == 201
+
+
+def test_a_flood_of_logins_does_not_delay_pings(tmp_path: Path) -> None:
+    from tracker.passwords import Cost
+
+    with live_tracker(tmp_path, cost=Cost(2**14, 8, 1)) as tracker:
+        token = login(tracker.port).json()["token"]
+        stop = threading.Event()
+        codes: set[int] = set()
+
+        def flood() -> None:
+            while not stop.is_set():
+                codes.add(login(tracker.port, "ana").status_code)
+
+        threads = [threading.Thread(target=flood) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        worst = 0.0
+        for _ in range(30):
+            began = time.monotonic()
+            requests.get(f"{tracker.url}/healthz", timeout=5)
+            worst = max(worst, time.monotonic() - began)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert worst < 1
+    assert codes <= {200, 201, 503} and token
+
+
+def test_pages_of_a_thousand_files_take_less_than_a_second(tmp_path: Path) -> None:
+    with live_tracker(tmp_path) as tracker, requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {login(tracker.port).json()['token']}"
+        files = [{"name": f"f{n:04}", "id": f"{n:064x}", "size": n, "complete": True} for n in range(1000)]
+        assert session.put(f"{tracker.url}/index", json={"version": "1", "files": files}, timeout=5).ok
+        began = time.monotonic()
+        first = session.get(f"{tracker.url}/files", timeout=5).json()
+        second = session.get(f"{tracker.url}/files", params={"after": first["next"]}, timeout=5).json()
+        assert len(first["files"]) + len(second["files"]) == 1000 and second["next"] is None
+        assert time.monotonic() - began < 1
