@@ -1,4 +1,4 @@
-"""The table of names that both judges run, the tracker's and the pserver's: what is good, and which rule what is bad breaks.
+"""The names that both judges run, the tracker's and the pserver's: what is good, and which rule what is bad breaks.
 
 The second column is the rule; the tracker's judge has it in its message, in these words.
 """
@@ -179,4 +179,4 @@ SAME = (
     ("\u212bngstrom", "\u00e5ngstrom"),
 )
 
-DIFFERENT = (("a", "b"), ("a.txt", "a.txt2"), ("ı", "i"), ("o", "ö"), ("a/b", "ab"))
+DIFFERENT = (("a", "b"), ("a.txt", "a.txt2"), ("\u0131", "i"), ("o", "ö"), ("a/b", "ab"))

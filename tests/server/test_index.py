@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tracker.errors import SendIndex, TooLarge
 from tracker.index import Index
@@ -301,10 +301,11 @@ class IndexMachine(RuleBasedStateMachine):
             assert self.index.version(session(who).peer_id) == self.versions.get(who)
 
 
-TestIndexMachine = IndexMachine.TestCase
-TestIndexMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+def test_both_directions_stay_exact_whatever_happens() -> None:
+    run_state_machine_as_test(IndexMachine, settings=settings(max_examples=200, stateful_step_count=50, deadline=None))
 
 
 @pytest.mark.long
-class TestIndexMachineLong(IndexMachine.TestCase):  # type: ignore[name-defined,misc]
-    settings = settings(max_examples=5000, stateful_step_count=50, deadline=None)
+@pytest.mark.timeout(1800)
+def test_both_directions_stay_exact_whatever_happens_for_long() -> None:
+    run_state_machine_as_test(IndexMachine, settings=settings(max_examples=5000, stateful_step_count=50, deadline=None))

@@ -18,6 +18,7 @@ import requests
 import trustme
 
 from live_tracker import live_tracker
+from tracker.passwords import Cost
 
 LAUNCHER = Path(__file__).parents[2] / "server" / "server.py"
 
@@ -45,7 +46,9 @@ def running(env: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]
 
 
 def run(env: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(LAUNCHER), str(env)], capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        [sys.executable, str(LAUNCHER), str(env)], capture_output=True, text=True, timeout=30, check=False
+    )
 
 
 def login(port: int, user: str = "ana", scheme: str = "http", **kwargs: Any) -> requests.Response:
@@ -70,7 +73,7 @@ def test_requests_under_way_are_answered_before_it_ends(tmp_path: Path) -> None:
     with running(write_env(tmp_path)) as (process, ready):
         answers: list[int] = []
         logins = [
-            threading.Thread(target=lambda n=n: answers.append(login(ready["port"], f"u{n}").status_code))  # type: ignore[misc]
+            threading.Thread(target=lambda n=n: answers.append(login(ready["port"], f"u{n}").status_code))
             for n in range(3)
         ]
         for thread in logins:
@@ -146,13 +149,18 @@ def test_faults_of_the_env_file_are_lines_and_exit_78(tmp_path: Path) -> None:
 
 
 def test_without_an_env_file_it_tells_how_to_start_it() -> None:
-    result = subprocess.run([sys.executable, str(LAUNCHER)], capture_output=True, text=True, timeout=30)
+    result = subprocess.run([sys.executable, str(LAUNCHER)], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 2 and result.stderr.startswith("usage: ")
 
 
 def test_an_env_file_is_found_from_inside_the_folders_too(tmp_path: Path) -> None:
     missing = subprocess.run(
-        [sys.executable, LAUNCHER.name, ".env_nowhere"], cwd=LAUNCHER.parent, capture_output=True, text=True, timeout=30
+        [sys.executable, LAUNCHER.name, ".env_nowhere"],
+        cwd=LAUNCHER.parent,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert missing.returncode == 78 and "bootstrap" in missing.stderr
 
@@ -172,7 +180,7 @@ def test_a_log_line_is_one_line_whatever_was_sent(tmp_path: Path, log_format: st
         token = login(ready["port"]).json()["token"]
         headers = {"Authorization": f"Bearer {token}"}
         base = f"http://127.0.0.1:{ready['port']}"
-        file = {"name": "a", "id": "0" * 64, "size": 1, "complete": True}
+        file: dict[str, Any] = {"name": "a", "id": "0" * 64, "size": 1, "complete": True}
         requests.put(f"{base}/index", json={"version": "1", "files": [file]}, headers=headers, timeout=5)
         requests.get(f"{base}/query?name=a", headers=headers, timeout=5)
         evil = "\r\nFORGED line\x1b[2J\u2028x\u0085y"
@@ -224,8 +232,7 @@ def test_without_tls_beyond_loopback_one_line_warns(tmp_path: Path) -> None:
 def test_slow_clients_delay_nobody(tmp_path: Path) -> None:
     heads = (
         b"PUT /ping HTTP/1.1\r\nHost: x\r\nX-Slow: ",
-        b"PUT /index HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"
-        b"Content-Length: 100000\r\n\r\n",
+        b"PUT /index HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100000\r\n\r\n",
         b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n",
     )
     with live_tracker(tmp_path) as tracker:
@@ -281,8 +288,6 @@ def test_a_chunked_body_is_a_body(tmp_path: Path) -> None:
 
 
 def test_a_flood_of_logins_does_not_delay_pings(tmp_path: Path) -> None:
-    from tracker.passwords import Cost
-
     with live_tracker(tmp_path, cost=Cost(2**14, 8, 1)) as tracker:
         token = login(tracker.port).json()["token"]
         stop = threading.Event()
@@ -310,7 +315,7 @@ def test_a_flood_of_logins_does_not_delay_pings(tmp_path: Path) -> None:
 def test_pages_of_a_thousand_files_take_less_than_a_second(tmp_path: Path) -> None:
     with live_tracker(tmp_path) as tracker, requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {login(tracker.port).json()['token']}"
-        files = [{"name": f"f{n:04}", "id": f"{n:064x}", "size": n, "complete": True} for n in range(1000)]
+        files: list[Any] = [{"name": f"f{n:04}", "id": f"{n:064x}", "size": n, "complete": True} for n in range(1000)]
         assert session.put(f"{tracker.url}/index", json={"version": "1", "files": files}, timeout=5).ok
         began = time.monotonic()
         first = session.get(f"{tracker.url}/files", timeout=5).json()

@@ -33,7 +33,7 @@ def test_two_keys_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_values_may_be_quoted_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     settings = read(
         tmp_path,
-        '# a comment\n\nexport SERVER_URL=\'0.0.0.0\'\nSERVER_PORT="0"\nSTATE_DIR="a b"  # here\nOPEN_REGISTRATION=off\n',
+        '# a comment\n\nexport SERVER_URL=\'0.0.0.0\'\nSERVER_PORT="0"\nSTATE_DIR="a b"  # c\nOPEN_REGISTRATION=off\n',
     )
     assert (settings.host, settings.port, settings.open_registration) == ("0.0.0.0", 0, False)
     assert settings.state_dir == tmp_path / "a b"
@@ -47,7 +47,10 @@ def test_the_environment_overrides_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_all_faults_are_told_at_once_each_with_file_key_value_and_what_it_should_be(tmp_path: Path) -> None:
-    text = "SERVER_PORT=nope\nPING_TIMOUT=3\nOPEN_REGISTRATION=maybe\nTLS_CERT=missing.pem\nLOG_FORMAT=xml\nnot a pair\nPING_TIMEOUT=0\n"
+    text = (
+        "SERVER_PORT=nope\nPING_TIMOUT=3\nOPEN_REGISTRATION=maybe\nTLS_CERT=missing.pem\nLOG_FORMAT=xml\nnot a pair\n"
+    )
+    text += "PING_TIMEOUT=0\n"
     told = faults(tmp_path, text)
     path = str(tmp_path / ".env_server")
     assert all(fault.startswith(f"{path}: ") for fault in told)
