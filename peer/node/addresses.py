@@ -12,7 +12,8 @@ import socket
 from common.channels import target_of_address
 from node.errors import NoHolders
 
-_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}\.?)*")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 async def target(url: str) -> str:
@@ -49,6 +50,8 @@ def split(url: str) -> tuple[str, int]:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        if len(host) > 253 or not _NAME.fullmatch(host):
+        labels = host.removesuffix(".").split(".")
+        # A name whose last label is a number is an address in disguise: 127.1, 2130706433, 0x7f000001.
+        if len(host) > 253 or _NUMBER.fullmatch(labels[-1]) or not all(_LABEL.fullmatch(label) for label in labels):
             raise NoHolders(f"{url[:100]!r} is no address of a peer") from None
     return host, int(port)

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
@@ -29,6 +29,7 @@ from node.jobs import Jobs, Rate
 from node.library import Library
 from node.limits import Bandwidth, Budget, Locks, Slots
 from node.local_copy import LocalCopier
+from node.metrics import Metrics
 from node.network import Network
 from node.parts import PartStore
 from node.peer_client import MESSAGE_MAX, WINDOWS, Peers
@@ -75,7 +76,8 @@ class Pserver:
         self.port = settings.port
         clock = time.monotonic
         self.threads = Threads()
-        self.jobs = Jobs(clock)
+        self.metrics = Metrics()
+        self.jobs = Jobs(clock, self.metrics.ended)
         self.folder = SharedFolder(settings.shared_dir)
         self.catalog = Catalog(settings.state_dir / "catalog.db", time.time())
         self.library = Library(self.catalog)
@@ -86,6 +88,7 @@ class Pserver:
         self.keeping = Keeping(self.catalog, quota)
         self.sharing = Sharing(self.library, self.folder)
         self.sent = Rate(clock)
+        self.slots = Slots()
         upload_bandwidth = Bandwidth(settings.upload_limit, clock)
         download_bandwidth = Bandwidth(settings.download_limit, clock)
         locks = Locks()
@@ -131,6 +134,7 @@ class Pserver:
             bandwidth=download_bandwidth,
             clock=clock,
             announce_soon=self.announcer.soon,
+            metrics=self.metrics,
         )
         store = SmallStore(self.folder, temporaries, self.library)
         receiver = Receiver(
@@ -160,10 +164,10 @@ class Pserver:
                 announce=self.announcer.try_sync,
             ),
             threads=self.threads,
-            slots=Slots(),
+            slots=self.slots,
             bandwidth=upload_bandwidth,
             jobs=self.jobs,
-            on_sent=self.sent.add,
+            on_sent=self._sent,
         )
         self.downloads = Downloads(
             account=self.account,
@@ -174,7 +178,12 @@ class Pserver:
             parts=self.parts,
             fetcher=fetcher,
             small_fetcher=SmallFetcher(
-                peers=self.peers, store=store, threads=self.threads, bandwidth=download_bandwidth, clock=clock
+                peers=self.peers,
+                store=store,
+                threads=self.threads,
+                bandwidth=download_bandwidth,
+                clock=clock,
+                metrics=self.metrics,
             ),
             copier=LocalCopier(
                 sharing=self.sharing,
@@ -213,6 +222,7 @@ class Pserver:
         await self.threads.run(self.threads.disk, self.parts.clean, time.time())
         secret = cookie.make_cookie(state_dir)
         server, health_service = self._make_server(secret)
+        stop_metrics = self._serve_metrics()
         await self.rescan.first()
         await server.start()
         state_files.write_port(state_dir, self.port)
@@ -228,6 +238,7 @@ class Pserver:
             await self.jobs.cancel_all()
             await self.peers.close()
             await stopping
+            await self.threads.run(self.threads.disk, stop_metrics)
             cookie.remove_cookie(state_dir)
             state_files.remove(state_dir / state_files.PORT_FILE)
             self.threads.shutdown()
@@ -281,6 +292,29 @@ class Pserver:
         if not self.port:
             raise EnvFault(f"cannot listen on {address}: is another program there, or the address not this machine's?")
         return server, health_service
+
+    def _sent(self, size: int) -> None:
+        self.sent.add(size)
+        self.metrics.bytes_sent.inc(size)
+
+    def _serve_metrics(self) -> Callable[[], None]:
+        """Answer scrapes if the operator wants it; return what ends that."""
+        port = self.settings.metrics_port
+        if port is None:
+            return lambda: None
+        self.metrics.gauge("p2p_shared_files", "Whole files that this peer shares", lambda: self.library.files)
+        self.metrics.gauge("p2p_shared_bytes", "Their bytes", lambda: self.library.bytes)
+        self.metrics.gauge("p2p_streams", "Streams served now", lambda: self.slots.taken)
+        self.metrics.gauge(
+            "p2p_logged_in", "1 while somebody is logged in", lambda: float(self.account.user is not None)
+        )
+        self.metrics.gauge(
+            "p2p_tracker_reached", "1 while the tracker answers", lambda: float(not self.announcer.fault)
+        )
+        try:
+            return self.metrics.serve(port)
+        except OSError as error:
+            raise EnvFault(f"METRICS_PORT {port} cannot be used: {error.strerror}") from error
 
     def _recheck(self, ids: Sequence[str]) -> None:
         self.rescan.recheck(ids)

@@ -15,6 +15,7 @@ from typing import Any
 from node.jobs import Phase, SourceView, Transfer
 from node.library import Library
 from node.limits import Bandwidth, Budget
+from node.metrics import Metrics
 from node.model import Holder
 from node.parts import Part, PartStore
 from node.picker import HolderView, Picker
@@ -67,6 +68,7 @@ class Fetcher:
     bandwidth: Bandwidth
     clock: Callable[[], float]
     announce_soon: Callable[[], None]
+    metrics: Metrics
 
     async def bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources) -> Brought:
         """Fetch what is missing, publish it under `name`, put it in the library.
@@ -102,12 +104,17 @@ class Fetcher:
         def on_piece(piece: int) -> None:
             nonlocal announced
             transfer.moved(manifest.length(piece))
+            self.metrics.received(manifest.length(piece))
             growing.gained(piece)
             keeper.grew(manifest.length(piece))
             if not announced and (manifest.pieces > PARTIAL_PIECES or self.clock() - began > PARTIAL_SECONDS):
                 announced = True
                 self.library.add_partial(name, manifest.id, manifest.size)
                 self.announce_soon()
+
+        def on_liar(holder: str, why: str) -> None:
+            self.metrics.refused()
+            sources.on_liar(holder, why)
 
         dial: Any = None
         if sources.dial is not None:
@@ -124,7 +131,8 @@ class Fetcher:
             dial=dial,
             find=sources.find,
             on_piece=on_piece,
-            on_liar=sources.on_liar,
+            on_liar=on_liar,
+            on_lost=self.metrics.lost,
         )
         if sources.pushed is not None:
             swarm.join(*sources.pushed)

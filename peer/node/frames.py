@@ -21,7 +21,11 @@ _NUMBER_TAG = 1 << 3 | _VARINT
 _OFFSET_TAG = 2 << 3 | _VARINT
 _DATA_TAG = 3 << 3 | _LENGTH
 _UINT32_MAX = (1 << 32) - 1
-
+# Fields of one message, and of one block: a message of 2 MiB could have a million, and reading them would take seconds.
+FIELDS_MAX = 8192
+BLOCK_FIELDS_MAX = 16
+# A view keeps its whole message in memory: data that are a small part of theirs are copied out of it.
+_SLACK = 4096
 
 M = TypeVar("M", bound=Message)
 
@@ -78,7 +82,11 @@ def decoder(kind: type[M]) -> Callable[[bytes], Frame[M]]:
         blocks: list[Block] = []
         rest: list[memoryview] = []
         at, end = 0, len(view)
+        fields = 0
         while at < end:
+            fields += 1
+            if fields > FIELDS_MAX:
+                raise BadFrame(f"a message has more than {FIELDS_MAX} fields")
             start = at
             tag, at = _varint(view, at, end)
             if tag == _BLOCKS_TAG:
@@ -90,6 +98,9 @@ def decoder(kind: type[M]) -> Callable[[bytes], Frame[M]]:
             else:
                 at = _skip(view, tag, at, end)
                 rest.append(view[start:at])
+        payload = sum(len(block.data) for block in blocks)
+        if end > 2 * payload + _SLACK:
+            blocks = [block._replace(data=bytes(block.data)) for block in blocks]
         try:
             return Frame(blocks, kind.FromString(b"".join(rest)))
         except DecodeError as error:
@@ -104,9 +115,12 @@ def encode_frame(frame: Frame[Message]) -> bytes:
 
 
 def _block(view: memoryview, at: int, end: int) -> Block:
-    number = offset = 0
+    number = offset = fields = 0
     data = view[at:at]
     while at < end:
+        fields += 1
+        if fields > BLOCK_FIELDS_MAX:
+            raise BadFrame(f"a block has more than {BLOCK_FIELDS_MAX} fields")
         tag, at = _varint(view, at, end)
         if tag == _DATA_TAG:
             length, at = _varint(view, at, end)

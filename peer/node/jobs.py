@@ -136,6 +136,8 @@ class Transfer:
         self.kind = kind
         self.counters = Counters()
         self.ended = False
+        # "done", "failed" if any of its files did, or "cancelled".
+        self.outcome = "done"
         self._clock = clock
         self._sources: dict[int, Callable[[], Iterable[SourceView]]] = {}
         self._keys = itertools.count()
@@ -149,6 +151,8 @@ class Transfer:
         """Tell the watchers something."""
         if isinstance(event, (Downloaded, Uploaded, Fault)):
             self.counters.files_done += 1
+        if isinstance(event, Fault):
+            self.outcome = "failed"
         if self._unheard is not None:
             self._unheard.append(event)
         for watcher in self._watchers:
@@ -227,8 +231,12 @@ class Transfer:
 class Jobs:
     """All transfers under way."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], on_end: Callable[[str, str], None] = lambda kind, outcome: None
+    ) -> None:
+        """`on_end` hears the kind of each transfer that ends, and whether it is done, failed or cancelled."""
         self._clock = clock
+        self._on_end = on_end
         self._numbers = itertools.count(1)
         self._transfers: dict[int, Transfer] = {}
 
@@ -253,7 +261,8 @@ class Jobs:
 
     def end(self, transfer: Transfer) -> None:
         """Forget a transfer."""
-        self._transfers.pop(transfer.number, None)
+        if self._transfers.pop(transfer.number, None) is not None:
+            self._on_end(transfer.kind, transfer.outcome)
         transfer.finish()
 
     def get(self, number: int) -> Transfer:
@@ -281,6 +290,7 @@ class Jobs:
             await work(transfer)
         except asyncio.CancelledError:
             transfer.tell(Fault.of(Interrupted("cancelled: what was verified is kept, run it again to resume")))
+            transfer.outcome = "cancelled"
         except PeerError as error:
             transfer.tell(Fault.of(error))
         except Exception:

@@ -132,7 +132,10 @@ class Bandwidth:
             self._tokens -= amount
             if self._tokens < 0:
                 await asyncio.sleep(-self._tokens / rate)
-            if not turn.done():
+            if turn.done():
+                # Gave up while it was waited for: what it did not use is the others'.
+                self.refund(amount)
+            else:
                 turn.set_result(None)
 
 

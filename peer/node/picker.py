@@ -32,6 +32,8 @@ _PATIENCE = 10.0
 _SLOWEST = 64 << 10
 # Failures double the time until a holder is asked again, up to this.
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 10.0
+# So many holders of a piece are told apart; what more have is all equally common. A liar cannot make it grow.
+_LEVELS = 64
 # Rates forget with this time constant, in seconds.
 _RATE_MEMORY = 2.0
 # Above this rate, in bytes per second, half a window lasts longer than a wish is on its way.
@@ -185,23 +187,19 @@ class Picker:
         known.whole = whole
         known.has = pieces & ((1 << self._pieces) - 1)
         if not whole:
-            for piece in _members(known.has & self._missing):
-                self._shift(piece, 1)
+            self._shift(known.has & self._missing, 1)
 
     def gained(self, holder: str, pieces: Iterable[int]) -> None:
         """A holder has some more pieces."""
         known = self._holders[holder]
-        for piece in pieces:
-            if piece < self._pieces and not known.has >> piece & 1:
-                known.has |= 1 << piece
-                if not known.whole:
-                    self._shift(piece, 1)
+        new = self._set_of(pieces) & ~known.has
+        known.has |= new
+        if not known.whole:
+            self._shift(new, 1)
 
     def given(self, pieces: Iterable[int]) -> None:
         """A holder is sending these to somebody else: they will soon be less rare."""
-        for piece in pieces:
-            if piece < self._pieces:
-                self._shift(piece, 1)
+        self._shift(self._set_of(pieces), 1)
 
     def heard(self, holder: str, size: int, now: float) -> None:
         """A holder sent `size` bytes of data. One that was stalled is good again."""
@@ -390,28 +388,29 @@ class Picker:
 
     def _forget_pieces(self, known: _Holder) -> None:
         if not known.whole:
-            for piece in _members(known.has & self._missing):
-                self._shift(piece, -1)
+            self._shift(known.has & self._missing, -1)
 
-    def _shift(self, piece: int, by: int) -> None:
-        """Move a piece to another level of rarity."""
-        bit = 1 << piece
-        for n, level in enumerate(self._levels):
-            if level & bit:
-                self._levels[n] = level & ~bit
-                new = max(0, n + by)
-                if new == len(self._levels):
-                    self._levels.append(0)
-                self._levels[new] |= bit
-                return
+    def _set_of(self, pieces: Iterable[int]) -> int:
+        """Return pieces that a holder named as a set; numbers that are none are left out."""
+        bits = bytearray((self._pieces + 7) // 8)
+        for piece in pieces:
+            if piece < self._pieces:
+                bits[piece >> 3] |= 1 << (piece & 7)
+        return int.from_bytes(bits, "little")
+
+    def _shift(self, pieces: int, by: int) -> None:
+        """Move a set of pieces one level up (1) or down (-1): all at once, whatever its size."""
+        levels = self._levels
+        if by > 0 and len(levels) < _LEVELS and levels[-1] & pieces:
+            levels.append(0)
+        top = len(levels) - 1
+        # In the order in which nothing is moved twice.
+        for n in range(top - 1, -1, -1) if by > 0 else range(1, top + 1):
+            moved = levels[n] & pieces
+            if moved:
+                levels[n] ^= moved
+                levels[n + by] |= moved
 
 
 def _lowest(pieces: int) -> int:
     return (pieces & -pieces).bit_length() - 1
-
-
-def _members(pieces: int) -> Iterable[int]:
-    while pieces:
-        piece = _lowest(pieces)
-        yield piece
-        pieces &= pieces - 1

@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from node.errors import Interrupted, PeerError
+from node.errors import BadUsage, Interrupted, PeerError
 from node.frames import Block
 from node.limits import Bandwidth
 from node.pieces import Manifest
@@ -147,14 +147,16 @@ class _Service:
     def _note(self, wish: Wish) -> None:
         if wish.block_length:
             self._block_length = max(4096, min(wish.block_length, MOST_BLOCK))
+        if len(wish.pieces) > _QUEUE or len(wish.cancel) > _QUEUE:
+            raise BadUsage(f"more than {_QUEUE} pieces were asked for or cancelled at once")
         for piece in wish.cancel:
             with suppress(ValueError):
                 self._queue.remove(piece)
         for piece in wish.pieces:
             if piece >= self._source.manifest.pieces:
-                raise PeerError(f"the file has no piece {piece}")
+                raise BadUsage(f"the file has no piece {piece}")
             if len(self._queue) >= _QUEUE:
-                raise PeerError(f"more than {_QUEUE} pieces were asked for at once")
+                raise BadUsage(f"more than {_QUEUE} pieces were asked for and not taken")
             self._queue.append(piece)
 
     def _hear(self, have: Have) -> None:

@@ -16,6 +16,7 @@ from node.errors import BadUsage, NoHolders, PeerError
 from node.frames import Frame
 from node.jobs import Phase, Transfer
 from node.limits import Bandwidth
+from node.metrics import Metrics
 from node.model import HeldVersion, Holder
 from node.peer_client import Call, Peers
 from node.picker import SILENCE
@@ -64,6 +65,7 @@ class SmallFetcher:
     threads: Threads
     bandwidth: Bandwidth
     clock: Callable[[], float]
+    metrics: Metrics
 
     async def bring(
         self,
@@ -211,11 +213,13 @@ class _Run:
             if isinstance(outcome, PeerError):
                 item.fault = outcome
                 self._give_back(item, url)
+                self._fetcher.metrics.refused()
                 self._on_liar(item.file.version.id, url, outcome.message)
             else:
                 self._batch.append((item, url, outcome))
                 self._batch_bytes += outcome.manifest.size
                 self._transfer.moved(outcome.manifest.size)
+                self._fetcher.metrics.received(outcome.manifest.size)
         if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
             await self._store()
 

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 
 from blake3 import blake3
 
-from node.errors import NoHolders, PeerError
+from node.errors import BadUsage, NoHolders, NotVerified, PeerError
 from node.frames import Block
 from node.limits import Bandwidth, Budget
 from node.picker import Ask, HolderView, Picker, State
 from node.pieces import Manifest
-from node.streams import AskerEnd, Have, Wish
+from node.streams import AskerEnd, Have, News, Wish
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ CONNECTIONS = 24
 # Pieces of one download that are hashed and written at once; a third thread gains nothing on two cores.
 _STORING = 3
 _TICK = 0.25
+# A piece may come in blocks of this many bytes on average, not smaller: each costs as much to keep as a large one.
+_CRUMB = 1024
+# A holder that was dialled says what it has within this many seconds, or makes room for another.
+_FIRST_WORD = 10.0
 # When a download is young, holders are looked for at these ages, in seconds; later every LOOK_EVERY.
 _LOOK_AT = (0.25, 0.5, 1.0, 2.0, 4.0)
 LOOK_EVERY = 10.0
@@ -86,6 +90,7 @@ class Swarm:
         find: Find | None = None,
         on_piece: Callable[[int], None] = lambda piece: None,
         on_liar: Callable[[str, str], None] = lambda holder, why: None,
+        on_lost: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._manifest = manifest
         self._picker = picker
@@ -98,11 +103,16 @@ class Swarm:
         self._find = find
         self._on_piece = on_piece
         self._on_liar = on_liar
+        self._on_lost = on_lost
         self._connections: dict[str, _Connection] = {}
         self._known: dict[str, Findings] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[Future[bool]] = set()
         self._storing = asyncio.Semaphore(_STORING)
+        # Pieces that are being verified and written.
+        self._unsettled = 0
+        # Why the last stream that broke did so.
+        self._fault: PeerError = NoHolders("ended before the file was whole: push it again to resume")
         self._pump_now = asyncio.Event()
         self._look_now = asyncio.Event()
         self._end: asyncio.Future[None] | None = None
@@ -207,28 +217,38 @@ class Swarm:
         """Hear one holder until its stream ends; then its pieces are somebody else's."""
         end = self._connections[name].end
         try:
-            async for news in end.news():
-                now = self._clock()
-                if self._picker.state(name) in (None, State.WAITING):
-                    self._picker.add(name, now)
-                if news.have is not None:
-                    self._hear_have(name, news.have)
-                if news.blocks:
-                    self._heard = now
-                    self._picker.heard(name, sum(len(block.data) for block in news.blocks), now)
-                    for block in news.blocks:
-                        await self._take(name, block)
-                self._pump_now.set()
+            try:
+                async with asyncio.timeout(_FIRST_WORD) as patience:
+                    async for news in end.news():
+                        patience.reschedule(None)
+                        await self._hear(name, news)
+            except TimeoutError:
+                raise NoHolders(f"said nothing for {_FIRST_WORD:.0f} s") from None
             self._picker.left(name, self._clock())
         except PeerError as error:
+            self._fault = error
             log.info("lost a holder: %s: %s", name, error)
             self._picker.failed(name, error.message, self._clock())
+            self._on_lost("failed")
             if self._picker.state(name) is State.WAITING and error.code in ("not_allowed", "no_such_file"):
                 self._look_now.set()
         finally:
             del self._connections[name]
             self._pump_now.set()
             await end.close()
+
+    async def _hear(self, name: str, news: News) -> None:
+        now = self._clock()
+        if self._picker.state(name) in (None, State.WAITING):
+            self._picker.add(name, now)
+        if news.have is not None:
+            self._hear_have(name, news.have)
+        if news.blocks:
+            self._heard = now
+            self._picker.heard(name, sum(len(block.data) for block in news.blocks), now)
+            for block in news.blocks:
+                await self._take(name, block)
+        self._pump_now.set()
 
     def _hear_have(self, name: str, have: Have) -> None:
         if have.whole:
@@ -243,19 +263,22 @@ class Swarm:
         owed = self._connections[name].owed
         blocks = owed.get(block.number)
         if blocks is None:
-            raise PeerError("it sent a piece that nobody asked for")
-        at = sum(len(earlier.data) for earlier in blocks)
+            raise BadUsage("it sent a piece that nobody asked for")
+        at = blocks[-1].offset + len(blocks[-1].data) if blocks else 0
         length = self._manifest.length(block.number)
         if block.offset == 0 and at:
             # Asked again after a cancellation: the holder starts over.
             blocks.clear()
             at = 0
         if block.offset != at or not block.data or at + len(block.data) > length:
-            raise PeerError("it sent a block that does not fit its piece")
+            raise BadUsage("it sent a block that does not fit its piece")
+        if len(blocks) > length // _CRUMB + 16:
+            raise BadUsage("it sends its pieces in crumbs")
         blocks.append(block)
         if at + len(block.data) == length:
             del owed[block.number]
             await self._storing.acquire()
+            self._unsettled += 1
             self._spawn(self._finish(name, block.number, [b.data for b in blocks]))
 
     async def _finish(self, name: str, piece: int, data: list[bytes | memoryview]) -> None:
@@ -266,6 +289,7 @@ class Swarm:
             good = await asyncio.wrap_future(write)
         finally:
             self._storing.release()
+            self._unsettled -= 1
         if not good:
             self._expose(name, piece)
             return
@@ -291,6 +315,7 @@ class Swarm:
         """A holder sent a whole piece that does not verify: it is the liar, for the piece came from it alone."""
         why = f"piece {piece} did not verify"
         log.warning("dropped a holder: %s: %s", name, why)
+        self._fault = NotVerified(why)
         self._picker.drop(name, why)
         self._on_liar(name, why)
         connection = self._connections.get(name)
@@ -304,22 +329,44 @@ class Swarm:
         """Take pieces from silent holders, try lost ones again, give up when nobody is heard of."""
         while True:
             now = self._clock()
-            for holder, piece in self._picker.overdue(now):
+            overdue = self._picker.overdue(now)
+            for holder, piece in overdue:
                 self._cancel(holder, piece)
                 self._pump_now.set()
+            for _ in {holder for holder, _ in overdue}:
+                self._on_lost("silent")
             self._dial_known(now)
-            if now - self._heard > GIVE_UP and self._end is not None and not self._end.done():
-                self._end.set_exception(NoHolders(self._lament()))
+            if now - self._heard > GIVE_UP:
+                self._give_up(NoHolders(self._lament()))
+            if self._dial is None and not self._connections and not self._unsettled:
+                # A push comes from one peer only: nobody else could go on with it.
+                self._give_up(self._fault)
             if self._picker.in_flight == 0:
                 self._pump_now.set()
             await asyncio.sleep(_TICK)
 
+    def _give_up(self, error: PeerError) -> None:
+        if self._end is not None and not self._end.done() and not self._picker.done:
+            self._end.set_exception(error)
+
     def _dial_known(self, now: float) -> None:
+        if self._dial is None:
+            return
         for name, found in self._known.items():
-            room = len(self._connections) < CONNECTIONS and name not in self._connections
-            if self._dial is not None and room and self._picker.may_dial(name, now):
-                self._connections[name] = _Connection(self._dial(found))
-                self._spawn(self._converse(name))
+            if name in self._connections or not self._picker.may_dial(name, now):
+                continue
+            if len(self._connections) >= CONNECTIONS:
+                self._close_a_stalled_one()
+                return
+            self._connections[name] = _Connection(self._dial(found))
+            self._spawn(self._converse(name))
+
+    def _close_a_stalled_one(self) -> None:
+        """Make room for a holder that might send something, by the end of one that does not."""
+        for name, connection in self._connections.items():
+            if self._picker.state(name) is State.STALLED:
+                self._spawn(connection.end.close())
+                return
 
     def _lament(self) -> str:
         states = "; ".join(f"{view.holder}: {view.why}" for view in self.holders() if view.why)

@@ -1,0 +1,59 @@
+"""Figures of a pserver for Prometheus, on METRICS_PORT of this machine alone. No names and no addresses in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+# Whoever reaches a port gets nothing but a refusal: the figures are for what runs on this machine.
+_ADDRESS = "127.0.0.1"
+
+
+class Metrics:
+    """The counters; whoever moves something counts it."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.bytes_sent = Counter("p2p_sent_bytes", "Payload sent to other peers", registry=self._registry)
+        self.bytes_received = Counter(
+            "p2p_received_bytes", "Payload that other peers sent and that verified", registry=self._registry
+        )
+        self.pieces_verified = Counter("p2p_pieces_verified", "Pieces that verified", registry=self._registry)
+        self.pieces_refused = Counter("p2p_pieces_refused", "Pieces that did not verify", registry=self._registry)
+        self.transfers = Counter("p2p_transfers", "Transfers that ended", ["kind", "outcome"], registry=self._registry)
+        self.holders_dropped = Counter(
+            "p2p_holders_dropped", "Holders that a download lost, and why", ["why"], registry=self._registry
+        )
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Show a value that is read when it is asked for."""
+        Gauge(name, text, registry=self._registry).set_function(read)
+
+    def received(self, size: int, pieces: int = 1) -> None:
+        """Count payload that verified."""
+        self.bytes_received.inc(size)
+        self.pieces_verified.inc(pieces)
+
+    def refused(self) -> None:
+        """Count a piece that did not verify, and the holder that it cost."""
+        self.pieces_refused.inc()
+        self.lost("bad_piece")
+
+    def lost(self, why: str) -> None:
+        """Count a holder that a download lost: bad_piece, silent or failed."""
+        self.holders_dropped.labels(why).inc()
+
+    def ended(self, kind: str, outcome: str) -> None:
+        """Count a transfer: done, failed or cancelled."""
+        self.transfers.labels(kind, outcome).inc()
+
+    def serve(self, port: int) -> Callable[[], None]:
+        """Answer scrapes; return what ends that. Raises OSError if the port is taken."""
+        server, thread = start_http_server(port, addr=_ADDRESS, registry=self._registry)
+
+        def stop() -> None:
+            server.shutdown()
+            thread.join(1.0)
+
+        return stop
