@@ -224,6 +224,7 @@ class Pserver:
         server, health_service = self._make_server(secret)
         stop_metrics = self._serve_metrics()
         await self.rescan.first()
+        await self.threads.run(self.threads.disk, self.catalog.prune)
         await server.start()
         state_files.write_port(state_dir, self.port)
         self.rescan.start()
