@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from terminal import model, reports, shape
+from terminal import model, reports, shape, transfers
 from terminal.arguments import Order
-from terminal.asking import Asker, EndOfInput
-from terminal.errors import OK, TerminalError, bad_usage
-from terminal.jobs import HOW_TO_RESUME, Outcome, exit_code, follow
+from terminal.asking import EndOfInput
+from terminal.errors import OK, bad_usage
+from terminal.jobs import exit_code
 from terminal.screen import Screen
-
-if TYPE_CHECKING:
-    from terminal.node_client import NodeClient
-
-
-@dataclass(frozen=True)
-class Session:
-    """All that a command or the menu works with."""
-
-    node: NodeClient
-    screen: Screen
-    asker: Asker
+from terminal.session import Session, sendable
 
 
 def run(session: Session, order: Order) -> int:
@@ -67,30 +53,6 @@ def passwd(session: Session, order: Order) -> int:
     else:
         session.screen.line(f"Password changed for {user}")
     return OK
-
-
-def upload(session: Session, order: Order) -> int:
-    """Share files and push them."""
-    # The pserver has another current folder.
-    words = {os.path.abspath(word): word for word in order.words}
-    paths, faults = _sendable(list(words))
-
-    def show(result: model.Result) -> None:
-        if isinstance(result, TerminalError):
-            result.name = words.get(result.name or "", result.name)
-        _show(session.screen, result)
-
-    return _transfer(session, order.words, faults, show, "uploading", lambda: session.node.upload(paths, order.copies))
-
-
-def download(session: Session, order: Order) -> int:
-    """Fetch files."""
-    names, faults = _sendable(order.words)
-    output = _output(order.output)
-    if _sendable([output])[1]:
-        raise TerminalError("bad_name", "--output should be a path in UTF-8", name=output)
-    show = lambda result: _show(session.screen, result)  # noqa: E731 - as upload's, but for the names
-    return _transfer(session, order.words, faults, show, "downloading", lambda: session.node.download(names, output))
 
 
 def files(session: Session, order: Order) -> int:
@@ -139,7 +101,7 @@ def status(session: Session, _order: Order) -> int:
 
 def remove(session: Session, order: Order) -> int:
     """Delete own copies."""
-    names, faults = _sendable(order.words)
+    names, faults = sendable(order.words)
     if not order.yes:
         if not session.asker.terminal or session.screen.as_json:
             raise bad_usage("remove deletes files: add --yes, as nobody can be asked here")
@@ -160,43 +122,6 @@ def remove(session: Session, order: Order) -> int:
     return exit_code(order.words, [*faults, *failed])
 
 
-def _transfer(
-    session: Session,
-    words: list[str],
-    faults: list[TerminalError],
-    show: Callable[[model.Result], None],
-    verb: str,
-    start: Callable[[], object],
-) -> int:
-    for fault in faults:
-        session.screen.fault(fault)
-    if len(faults) == len(words):
-        return exit_code(words, faults)
-    outcome: Outcome = follow(session.node, start(), session.screen, verb, show)  # type: ignore[arg-type]
-    if outcome.interrupted:
-        stopped = f"stopped by Ctrl-C; {HOW_TO_RESUME}"
-        if session.screen.as_json:
-            session.screen.fault(TerminalError("interrupted", stopped))
-        else:
-            session.screen.say(stopped)
-    return exit_code(words, [*faults, *outcome.faults], interrupted=outcome.interrupted)
-
-
-def _show(screen: Screen, result: model.Result) -> None:
-    match result:
-        case TerminalError():
-            screen.fault(result)
-        case model.Downloaded() if screen.as_json:
-            screen.data(reports.downloaded_object(result))
-        case model.Downloaded():
-            screen.line(result.path)
-            screen.say(f"{result.name}: {reports.how_downloaded(result)}")
-        case model.Uploaded() if screen.as_json:
-            screen.data(reports.uploaded_object(result))
-        case model.Uploaded():
-            screen.line(f"File uploaded: {result.name} ({reports.how_uploaded(result)})")
-
-
 def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:
     """One password for each prompt: asked for at a terminal, else lines of stdin. Never from argv."""
     try:
@@ -206,38 +131,17 @@ def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:
             found = [session.asker.secret(prompt) for prompt in prompts]
     except EndOfInput as error:
         raise bad_usage(f"{shape.many(len(prompts), 'password')} wanted, a line each on stdin") from error
-    if not all(found) or _sendable(found)[1]:
+    if not all(found) or sendable(found)[1]:
         raise bad_usage("a password is 1 to 1024 bytes of UTF-8")
     return found
-
-
-def _sendable(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
-    """The words that are UTF-8, and a fault for each that is not: a path may be any bytes, a shared name not."""
-    good: list[str] = []
-    faults: list[TerminalError] = []
-    for word in words:
-        try:
-            word.encode()
-        except UnicodeEncodeError:
-            faults.append(TerminalError("bad_name", f"{word!r} is not UTF-8; rename it", name=word))
-        else:
-            good.append(word)
-    return good, faults
-
-
-def _output(text: str) -> str:
-    """--output as the pserver takes it: a word is a name; a path is absolute, and keeps the / that means a folder."""
-    if not text or ("/" not in text and text not in {".", ".."}):
-        return text
-    return os.path.abspath(text) + ("/" if text.endswith(("/", "/.", "/..")) and text.strip("/") else "")
 
 
 _COMMANDS: dict[str, Callable[[Session, Order], int]] = {
     "login": login,
     "logout": logout,
     "passwd": passwd,
-    "upload": upload,
-    "download": download,
+    "upload": transfers.upload,
+    "download": transfers.download,
     "files": files,
     "peers": peers,
     "status": status,

@@ -71,7 +71,8 @@ def launch(argv: Sequence[str]) -> int:
     # A terminal that is closed leaves in good order: cursor back, child ended. Transfers go on in a pserver of its own.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
-    return main(argv, sys.stdin, sys.stdout, sys.stderr)
+    # Without a stdin at all there is no answer to any question.
+    return main(argv, sys.stdin or io.StringIO(), sys.stdout, sys.stderr)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
@@ -83,9 +84,10 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
     # What follows costs a tenth of a second to import: not for --help and not for a typing error.
     from terminal.asking import Asker
     from terminal.child import Child
-    from terminal.commands import Session, run
+    from terminal.commands import run
     from terminal.menu import Menu
     from terminal.node_client import NodeClient
+    from terminal.session import Session
     from terminal.settings import read_settings
 
     try:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from terminal import commands, model, reports, shape
 from terminal.arguments import Order
 from terminal.asking import EndOfInput
-from terminal.commands import Session
 from terminal.errors import OK, TerminalError
 from terminal.jobs import Outcome, follow
+from terminal.session import Session
 
 _FEW = 10
 _REPLIES = {

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pclient_runs import Pclient
-from terminal.arguments import COMMANDS, Order, ShowText, parse
+from terminal.arguments import Order, ShowText, parse
 from terminal.errors import TerminalError
+from terminal.options import COMMANDS
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
 

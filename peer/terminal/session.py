@@ -1,0 +1,34 @@
+"""All that a command or the menu works with, and what of a user's words can go to the pserver."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from terminal.asking import Asker
+from terminal.errors import TerminalError
+from terminal.node_client import NodeClient
+from terminal.screen import Screen
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that a command or the menu works with."""
+
+    node: NodeClient
+    screen: Screen
+    asker: Asker
+
+
+def sendable(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
+    """The words that are UTF-8, and a fault for each that is not: a path may be any bytes, a shared name not."""
+    good: list[str] = []
+    faults: list[TerminalError] = []
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            faults.append(TerminalError("bad_name", f"{word!r} is not UTF-8; rename it", name=word))
+        else:
+            good.append(word)
+    return good, faults
