@@ -70,6 +70,7 @@ class Account:
         self._on_logged_out = on_logged_out
         self._changing = asyncio.Lock()
         self._session: Session | None = None
+        self._ending: asyncio.Task[None] | None = None
         # Who tells the tracker of this peer while somebody is logged in.
         self.announcer: Announcer
 

@@ -174,11 +174,16 @@ class _Order:
                 if held is not None and held.id == id_:
                     await self._finish(item, name, Brought(0.0, (), 0), present=True)
                     return
+                if self._peer.library.by_id(id_):
+                    # Fetched under another name while this one waited.
+                    await self._copy_own(item, name)
+                    return
                 self._transfer.counters.name = name
                 manifest = await self._manifest(item)
                 sources = Sources(
                     dial=lambda holder, pieces: self._peer.peers.download(holder.url, holder.ticket, pieces),
                     find=lambda: self._find(id_),
+                    known=item.holders,
                     on_liar=lambda holder, why: self._peer.network.report(id_, holder, why),
                 )
                 brought = await self._peer.fetcher.bring(manifest, name, self._transfer, sources)

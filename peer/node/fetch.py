@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,8 @@ class Sources:
 
     dial: Callable[[Holder, int], AskerEnd] | None = None
     find: Callable[[], Awaitable[Iterable[Holder]]] | None = None
+    # Holders found already.
+    known: Sequence[Holder] = ()
     pushed: tuple[str, AskerEnd] | None = None
     on_liar: Callable[[str, str], None] = lambda holder, why: None
     # The file is kept at another's request.
@@ -130,6 +132,7 @@ class Fetcher:
             clock=self.clock,
             dial=dial,
             find=sources.find,
+            known=sources.known,
             on_piece=on_piece,
             on_liar=on_liar,
             on_lost=self.metrics.lost,

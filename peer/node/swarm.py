@@ -88,6 +88,7 @@ class Swarm:
         clock: Callable[[], float],
         dial: Callable[[Findings], AskerEnd] | None = None,
         find: Find | None = None,
+        known: Iterable[Findings] = (),
         on_piece: Callable[[int], None] = lambda piece: None,
         on_liar: Callable[[str, str], None] = lambda holder, why: None,
         on_lost: Callable[[str], None] = lambda why: None,
@@ -105,7 +106,7 @@ class Swarm:
         self._on_liar = on_liar
         self._on_lost = on_lost
         self._connections: dict[str, _Connection] = {}
-        self._known: dict[str, Findings] = {}
+        self._known: dict[str, Findings] = {found.url: found for found in known}
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[Future[bool]] = set()
         self._storing = asyncio.Semaphore(_STORING)
@@ -148,6 +149,7 @@ class Swarm:
             if self._picker.done:
                 return
             self._spawn(self._pump())
+            self._dial_known(self._heard)
             self._spawn(self._watch())
             if self._find is not None:
                 self._spawn(self._look(self._find))
@@ -379,6 +381,7 @@ class Swarm:
             with suppress(PeerError):
                 for found in await find():
                     self._known[found.url] = found
+                self._dial_known(self._clock())
             age = self._clock() - began
             pause = next((at - age for at in _LOOK_AT if at > age), LOOK_EVERY)
             with suppress(TimeoutError):
