@@ -27,7 +27,7 @@ from node.fetch import Fetcher
 from node.guard import Guard, require_own_machine
 from node.jobs import Jobs, Rate
 from node.library import Library
-from node.limits import Bandwidth, Budget, Locks, Slots
+from node.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
 from node.local_copy import LocalCopier
 from node.metrics import Metrics
 from node.network import Network
@@ -92,6 +92,7 @@ class Pserver:
         upload_bandwidth = Bandwidth(settings.upload_limit, clock)
         download_bandwidth = Bandwidth(settings.download_limit, clock)
         locks = Locks()
+        self.streams = OpenStreams()
 
         verify = True if settings.tls_ca in (None, "system") else str(settings.tls_ca)
         tracker = TrackerClient(settings.tracker_url, verify=verify)
@@ -165,6 +166,7 @@ class Pserver:
             ),
             threads=self.threads,
             slots=self.slots,
+            streams=self.streams,
             bandwidth=upload_bandwidth,
             jobs=self.jobs,
             on_sent=self._sent,
@@ -201,7 +203,13 @@ class Pserver:
             account=self.account,
             announcer=self.announcer,
             network=network,
-            take_in=TakeIn(folder=self.folder, temporaries=temporaries, library=self.library, scanner=self.scanner),
+            take_in=TakeIn(
+                folder=self.folder,
+                temporaries=temporaries,
+                library=self.library,
+                scanner=self.scanner,
+                state_dir=settings.state_dir,
+            ),
             sharing=self.sharing,
             pusher=Pusher(peers=self.peers, threads=self.threads, bandwidth=upload_bandwidth),
             small_pusher=SmallPusher(
@@ -324,7 +332,8 @@ class Pserver:
         return f"{url_host(self.settings.announced_host)}:{self.port}"
 
     async def _logged_out(self) -> None:
-        """Nobody is logged in any more: nothing is fetched or served."""
+        """Nobody is logged in any more: nothing is fetched or served, streams under way end."""
+        await self.streams.end_all()
         await self.jobs.cancel_all()
 
 

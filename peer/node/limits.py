@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from node.errors import Busy
+from node.errors import Busy, Interrupted
 
 # Payload asked for or read ahead and not yet written or sent, over all transfers.
 BYTES_IN_FLIGHT = 96 << 20
@@ -18,6 +18,8 @@ STREAMS = 64
 STREAMS_PER_PEER = 8
 STREAMS_PER_TICKET = 4
 RETRY_AFTER = 1.0
+# Streams that are to end have this many seconds for it.
+_LAST_WORDS = 1.0
 # A bucket holds this many seconds of its rate, so that short pauses are made up for.
 _BURST = 0.25
 
@@ -178,6 +180,39 @@ class Slots:
         finally:
             self._peers -= Counter((asker,))
             self._tickets -= Counter((ticket,))
+
+
+class OpenStreams:
+    """Streams that are served now; a logout ends them all."""
+
+    def __init__(self) -> None:
+        self._open: dict[object, tuple[asyncio.Timeout, asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Be one of them for the length of the block.
+
+        Raises:
+            Interrupted: in the midst of it, when `end_all` is called.
+        """
+        key, over = object(), asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(None) as end:
+                self._open[key] = end, over
+                yield
+        except TimeoutError:
+            raise Interrupted("this peer was logged out meanwhile") from None
+        finally:
+            del self._open[key]
+            over.set_result(None)
+
+    async def end_all(self) -> None:
+        """End every stream under way, and give each a moment to say why."""
+        loop = asyncio.get_running_loop()
+        for end, _ in self._open.values():
+            end.reschedule(loop.time())
+        if self._open:
+            await asyncio.wait([over for _, over in self._open.values()], timeout=_LAST_WORDS)
 
 
 class Locks:

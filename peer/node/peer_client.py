@@ -32,6 +32,8 @@ WINDOWS: channels.Options = [
 ]
 _LINGER = 10.0
 _ANSWER = 15.0
+# A peer takes what is sent to it within this many seconds.
+_TAKEN = 20.0
 
 
 class Peers:
@@ -124,10 +126,12 @@ class Call:
         self._writing = asyncio.Lock()
 
     async def write(self, message: Any) -> None:
-        """Send, waiting until the other side takes it. Raises PeerError if the stream is broken."""
+        """Send, waiting until it is taken. Raises PeerError if the stream is broken, or the other side takes nothing."""
         try:
-            async with self._writing:
+            async with asyncio.timeout(_TAKEN), self._writing:
                 await self._stream.write(message)
+        except TimeoutError as error:
+            raise NoHolders(f"{self.url}: took nothing for {_TAKEN:.0f} s") from error
         except grpc.aio.AioRpcError as error:
             raise rpc_errors.from_rpc(error, self.url) from error
         except asyncio.InvalidStateError as error:
@@ -149,6 +153,12 @@ class Call:
                 yield wire.good(message)
         except grpc.aio.AioRpcError as error:
             raise rpc_errors.from_rpc(error, self.url) from error
+        except asyncio.CancelledError:
+            # gRPC says so, too, when it is not we who are cancelled but the call, by `cancel`.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise NoHolders(f"{self.url}: was broken off") from None
 
 
 class Download:
@@ -184,13 +194,19 @@ class Download:
             self._call.cancel()
 
     async def _send_wishes(self, call: Call) -> None:
-        # A stream that breaks is told to whoever hears the news.
+        # A stream that breaks is told to whoever hears the news; one whose holder takes no wishes is broken off.
         with suppress(PeerError):
-            while True:
-                wish = await self._wishes.get()
-                while not self._wishes.empty():
-                    wish = wish.then(self._wishes.get_nowait())
-                await call.write(wire.wish_to_wire(wish))
+            try:
+                await self._send_on(call)
+            finally:
+                call.cancel()
+
+    async def _send_on(self, call: Call) -> None:
+        while True:
+            wish = await self._wishes.get()
+            while not self._wishes.empty():
+                wish = wish.then(self._wishes.get_nowait())
+            await call.write(wire.wish_to_wire(wish))
 
 
 def _metadata(ticket: str) -> tuple[tuple[str, str], ...]:

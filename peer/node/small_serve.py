@@ -92,8 +92,11 @@ class SmallReceiver:
     @contextmanager
     def stream(self, opener: Grant) -> Iterator[SmallStream]:
         """Begin to take what one pusher offers."""
-        with ExitStack() as reserved:
-            yield SmallStream(self, opener, reserved)
+        stream = SmallStream(self, opener)
+        try:
+            yield stream
+        finally:
+            stream.close()
 
     def judge(self, opener: Grant, name: str, size: int, ticket: str) -> tuple[str, bool]:
         """Return the id of an offer, and whether it is wanted. Raises PeerError if it is refused."""
@@ -101,10 +104,6 @@ class SmallReceiver:
             raise BadUsage("the file has more than one piece: push its pieces")
         id_ = same_asker(opener, self.check_ticket(ticket), Right.WRITE).id
         return id_, self.receiver.judge(name, id_)
-
-    def room_for(self, reserved: ExitStack, size: int) -> None:
-        """Hold room for a file until the stream ends."""
-        reserved.enter_context(self.keeping.room_for(size))
 
     async def verify(self, id_: str, name: str, data: bytes | memoryview) -> Small:
         """Return a file that arrived. Raises NotVerified if it is another."""
@@ -121,10 +120,11 @@ class SmallReceiver:
 class SmallStream:
     """One pusher's stream: what it offered and was told to send, and what has arrived and waits for its batch."""
 
-    def __init__(self, receiver: SmallReceiver, opener: Grant, reserved: ExitStack) -> None:
+    def __init__(self, receiver: SmallReceiver, opener: Grant) -> None:
         self._receiver = receiver
         self._opener = opener
-        self._reserved = reserved
+        # Room for what was asked for, by number, until it is published or refused.
+        self._rooms: dict[int, ExitStack] = {}
         # Number -> (id, name, size) of files that were asked for.
         self._wanted: dict[int, tuple[str, str, int]] = {}
         self._arrived: list[tuple[int, Small]] = []
@@ -134,12 +134,16 @@ class SmallStream:
         """Judge offers of (number, name, size, ticket)."""
         verdicts: list[Verdict] = []
         for number, name, size, ticket in offers:
-            if len(self._wanted) + len(self._arrived) >= 2 * ASKS_MAX:
+            if len(self._rooms) >= 2 * ASKS_MAX:
                 raise BadUsage(f"more than {2 * ASKS_MAX} files were offered and not sent")
+            if number in self._rooms:
+                raise BadUsage("two files were offered under one number")
             try:
                 id_, wanted = self._receiver.judge(self._opener, name, size, ticket)
                 if wanted:
-                    self._receiver.room_for(self._reserved, size)
+                    with ExitStack() as room:
+                        room.enter_context(self._receiver.keeping.room_for(size))
+                        self._rooms[number] = room.pop_all()
                     self._wanted[number] = (id_, name, size)
                 verdicts.append((number, "wanted" if wanted else "published", None))
             except PeerError as error:
@@ -162,7 +166,15 @@ class SmallStream:
                 verdicts.append((block.number, "refused", error))
         if not self._wanted or len(self._arrived) >= BATCH_FILES or self._bytes >= BATCH_BYTES:
             verdicts += await self._publish()
+        for number, _, _ in verdicts:
+            self._rooms.pop(number).close()
         return verdicts
+
+    def close(self) -> None:
+        """Give back the room of what did not come."""
+        for room in self._rooms.values():
+            room.close()
+        self._rooms.clear()
 
     async def _publish(self) -> list[Verdict]:
         arrived, self._arrived, self._bytes = self._arrived, [], 0

@@ -6,8 +6,8 @@ The guard has checked the ticket of every call that comes here; nothing is decid
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +15,19 @@ import grpc
 
 import pserver_pb2 as pb
 from node import wire
-from node.errors import Interrupted, PeerError
+from node.errors import BadUsage, Interrupted, PeerError
 from node.frames import Frame
 from node.guard import GRANT
 from node.jobs import Jobs, Phase, SourceView, Transfer
-from node.limits import Bandwidth, Slots
+from node.limits import Bandwidth, OpenStreams, Slots
 from node.piece_server import serve
 from node.pieces import Manifest
 from node.receiver import Receiver
 from node.sharing import GrowingFile, Sharing, WholeFile
-from node.small_serve import SmallReceiver, SmallServer
+from node.small_serve import ASKS_MAX, SmallReceiver, SmallServer
 from node.streams import Have, News, Wish
 from node.threads import Threads
+from node.tickets import Grant
 
 _VERDICTS = {
     "wanted": pb.SmallVerdict.VERDICT_WANTED,
@@ -34,8 +35,9 @@ _VERDICTS = {
     "refused": pb.SmallVerdict.VERDICT_REFUSED,
 }
 Context = grpc.aio.ServicerContext
-# A peer that opens a stream says what it wants within this many seconds.
+# A peer that opens a stream says what it wants within this many seconds, and one that moves small files goes on so.
 _FIRST_WORD = 20.0
+_NEXT_WORD = 60.0
 # A receiver says how far it is this often.
 _STILL_HERE = 2.0
 
@@ -50,6 +52,7 @@ class TransferService:
     small_receiver: SmallReceiver
     threads: Threads
     slots: Slots
+    streams: OpenStreams
     bandwidth: Bandwidth
     jobs: Jobs
     on_sent: Callable[[int], None]
@@ -61,15 +64,13 @@ class TransferService:
 
     async def download_file(self, requests: AsyncIterator[pb.DownloadFileRequest], context: Context[Any, Any]) -> None:
         """Pieces of the ticket's file."""
-        grant = GRANT.get()
-        with self.slots.one(grant.asker, grant.id):
+        async with self._stream() as grant:
             source: WholeFile | GrowingFile | None = self.sharing.open_growing(grant.id)
             if source is None:
                 source = await self.threads.run(self.threads.disk, self.sharing.open_whole, grant.id)
-            transfer = self.jobs.begin("serving")
-            transfer.enter(Phase.MOVING, source.name, source.manifest.size)
             try:
-                with transfer.showing(lambda: (_asker(grant.user, transfer),)):
+                with self._noted("serving", grant.user) as transfer:
+                    transfer.enter(Phase.MOVING, source.name, source.manifest.size)
                     await serve(
                         source,
                         _Asker(requests, context, source),
@@ -79,16 +80,16 @@ class TransferService:
                         on_sent=lambda size: self._sent(transfer, size),
                     )
             finally:
-                self.jobs.end(transfer)
                 source.close()
 
     async def download_small_files(
         self, requests: AsyncIterator[pb.DownloadSmallFilesRequest], context: Context[Any, Any]
     ) -> None:
         """Many files of one piece each."""
-        grant = GRANT.get()
-        with self.slots.one(grant.asker, grant.id):
-            async for request in requests:
+        async with self._stream() as grant:
+            async for request in _patiently(requests):
+                if len(request.asks) > ASKS_MAX:
+                    raise BadUsage(f"more than {ASKS_MAX} files were asked for in one request")
                 asks = [(ask.number, ask.ticket) for ask in request.asks]
                 async for blocks, faults in self.small_server.read(grant, asks):
                     await _write(context, Frame(blocks, pb.DownloadSmallFilesReply(faults=map(_small_fault, faults))))
@@ -98,8 +99,7 @@ class TransferService:
         self, requests: AsyncIterator[Frame[pb.UploadFileRequest]], context: Context[Any, Any]
     ) -> None:
         """A file pushed to us."""
-        grant = GRANT.get()
-        with self.slots.one(grant.asker, grant.id):
+        async with self._stream() as grant:
             first = await _first(requests)
             name, manifest = wire.offer_from_wire(first.rest, grant.id)
             end = _Sender(requests, context, manifest)
@@ -111,13 +111,33 @@ class TransferService:
         self, requests: AsyncIterator[Frame[pb.UploadSmallFilesRequest]], context: Context[Any, Any]
     ) -> None:
         """Many files of one piece each, pushed to us."""
+        async with self._stream() as grant:
+            with self.small_receiver.stream(grant) as stream:
+                async for frame in _patiently(requests):
+                    if len(frame.rest.offers) > ASKS_MAX:
+                        raise BadUsage(f"more than {ASKS_MAX} files were offered in one request")
+                    verdicts = stream.offered([(o.number, o.name, o.size, o.ticket) for o in frame.rest.offers])
+                    if frame.blocks:
+                        verdicts += await stream.sent(frame.blocks)
+                    await _write(context, pb.UploadSmallFilesReply(verdicts=map(_verdict, verdicts)))
+
+    @contextmanager
+    def _noted(self, kind: str, user: str) -> Iterator[Transfer]:
+        """Show a stream in the status, and end it when nobody is logged in here any more."""
+        transfer = self.jobs.begin(kind)
+        try:
+            with transfer.showing(lambda: (SourceView(user, transfer.rate, transfer.counters.done, "active", ""),)):
+                yield transfer
+        finally:
+            self.jobs.end(transfer)
+
+    @asynccontextmanager
+    async def _stream(self) -> AsyncIterator[Grant]:
+        """Hold a slot for the stream at hand, give its ticket, and end it when this peer is logged out."""
         grant = GRANT.get()
-        with self.slots.one(grant.asker, grant.id), self.small_receiver.stream(grant) as stream:
-            async for frame in requests:
-                verdicts = stream.offered([(o.number, o.name, o.size, o.ticket) for o in frame.rest.offers])
-                if frame.blocks:
-                    verdicts += await stream.sent(frame.blocks)
-                await _write(context, pb.UploadSmallFilesReply(verdicts=map(_verdict, verdicts)))
+        with self.slots.one(grant.asker, grant.id):
+            async with self.streams.one():
+                yield grant
 
     def _sent(self, transfer: Transfer, size: int) -> None:
         transfer.moved(size)
@@ -201,17 +221,25 @@ async def _first(requests: AsyncIterator[Any]) -> Any:
         raise Interrupted(f"nothing was offered within {_FIRST_WORD:.0f} s") from None
 
 
+async def _patiently(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Yield requests; a peer that says nothing for long makes room for others."""
+    while True:
+        try:
+            async with asyncio.timeout(_NEXT_WORD):
+                request = await anext(requests, None)
+        except TimeoutError:
+            raise Interrupted(f"nothing was said for {_NEXT_WORD:.0f} s: open a new stream when you go on") from None
+        if request is None:
+            return
+        yield request
+
+
 async def _write(context: Context[Any, Any], message: Any) -> None:
     try:
         async with asyncio.timeout(20):
             await context.write(message)
     except TimeoutError:
         raise Interrupted("nothing was taken for 20 s") from None
-
-
-def _asker(user: str, transfer: Transfer) -> SourceView:
-    progress = transfer.counters
-    return SourceView(user, transfer.rate, progress.done, "active", "")
 
 
 def _small_fault(fault: tuple[int, PeerError]) -> pb.SmallFault:
