@@ -1,7 +1,7 @@
 """What one tracker bears: python tests/benchmarks/bench_tracker.py. Needs wrk on PATH; prints a line for each figure.
 
-The tracker runs as its users run it, one process, with the load beside it on the same machine. 100,000 files are announced
-by ten peers each, so the index holds a million entries while pings and queries are measured.
+The tracker runs as its users run it, one process, with the load beside it on the same machine. 100,000 files are
+announced by ten peers each, so the index holds a million entries while pings and queries are measured.
 """
 
 import json
