@@ -65,6 +65,8 @@ class Settings:
         )
         if port == 0 and given_state_dir is None:
             reader.fault("STATE_DIR", None, "given when PSERVER_PORT is 0: it is where the port can be found")
+        if settings.shared_dir and _shared(settings.state_dir.resolve(), settings.shared_dir.resolve()):
+            reader.fault("STATE_DIR", str(settings.state_dir), "outside SHARED_DIR: it holds this peer's secrets")
         if (settings.tls_cert is None) != (settings.tls_key is None):
             reader.fault("TLS_CERT", None, "given together with TLS_KEY")
         if settings.tracker_port == 0:
@@ -82,6 +84,13 @@ class Settings:
 def url_host(host: str) -> str:
     """Return a host as it stands before a port."""
     return f"[{host}]" if ":" in host else host
+
+
+def _shared(path: Path, shared_dir: Path) -> bool:
+    """Tell whether files at a path would be shared; what lies under a dot name is not."""
+    return path.is_relative_to(shared_dir) and not any(
+        part.startswith(".") for part in path.relative_to(shared_dir).parts
+    )
 
 
 def _rate(reader: EnvReader, key: str) -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from node.disk import storage_faults
-from node.errors import Interrupted, NoSuchFile, PeerError, TargetExists
+from node.errors import Interrupted, NoSuchFile, NotAllowed, PeerError, TargetExists
 from node.hashing import Stop, hash_file
 from node.library import Held, Library
 from node.names import check_name
@@ -47,6 +47,8 @@ class TakeIn:
     temporaries: Temporaries
     library: Library
     scanner: Scanner
+    # Session and cookie lie here: never shared, however it is asked for.
+    state_dir: Path
 
     def collect(self, path: str) -> Iterator[Item | tuple[str, PeerError]]:
         """Yield the files that a path means: itself, or every regular file in it, named beginning with the folder's
@@ -61,7 +63,9 @@ class TakeIn:
             missing = not os.path.exists(path)
             yield path, NoSuchFile(f"there is no file {path}", name=path) if missing else error
             return
-        if stat.S_ISREG(status.st_mode):
+        if Path(path).resolve().is_relative_to(self.state_dir.resolve()):
+            yield path, NotAllowed(f"{path} belongs to this peer's own state, which is never shared", name=path)
+        elif stat.S_ISREG(status.st_mode):
             yield self._item(Path(path), Path(path).name, path)
         elif stat.S_ISDIR(status.st_mode):
             yield from self._walk(Path(path))
@@ -70,7 +74,11 @@ class TakeIn:
 
     def _walk(self, top: Path) -> Iterator[Item | tuple[str, PeerError]]:
         base = top.resolve()
+        private = self.state_dir.resolve()
         for folder, folders, files in os.walk(base, onerror=None):
+            if Path(folder) == private:
+                folders.clear()
+                continue
             folders.sort()
             if Path(folder) == self.folder.root.resolve():
                 folders[:] = [name for name in folders if not name.startswith(".")]

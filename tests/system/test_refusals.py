@@ -3,6 +3,9 @@
 import functools
 import random
 
+import pytest
+
+from programs import NotReady
 from system.cluster import Cluster, Peer
 from system.payload import digest, make_file
 from waiting import eventually
@@ -89,6 +92,27 @@ def test_the_same_download_again_has_nothing_to_do(cluster: Cluster, rng: random
 
     assert first["path"] == second["path"]
     assert second["holders"] == []
+
+
+def test_a_peers_own_state_is_never_shared(cluster: Cluster, rng: random.Random) -> None:
+    ana = cluster.peer("ana")
+    make_file(ana.home / "note.txt", 1000, rng)
+    for secret in ("session", "cookie"):
+        refused = ana.pclient("upload", str(ana.state / secret))
+        assert (refused.code, refused.error) == (77, "not_allowed")
+
+    assert ana.pclient("upload", str(ana.home), "--copies", "0").code == 0
+    assert [each["name"] for each in ana.pclient("files").objects] == ["ana/note.txt"]
+
+
+def test_a_state_folder_that_would_be_shared_is_refused(cluster: Cluster) -> None:
+    ana = cluster.peer("ana", login=False)
+    ana.terminate()
+    env = ana.env.read_text().replace(f"STATE_DIR={ana.state}", f"STATE_DIR={ana.shared / 'state'}")
+    ana.env.write_text(env)
+    with pytest.raises(NotReady, match="exit status 78") as refusal:
+        ana.start()
+    assert "STATE_DIR" in str(refusal.value)
 
 
 def test_a_command_without_a_login_is_refused(cluster: Cluster) -> None:
