@@ -126,7 +126,7 @@ class Call:
         self._writing = asyncio.Lock()
 
     async def write(self, message: Any) -> None:
-        """Send, waiting until it is taken. Raises PeerError if the stream is broken, or the other side takes nothing."""
+        """Send, waiting until it is taken. Raises PeerError if the stream is broken, or nothing is taken."""
         try:
             async with asyncio.timeout(_TAKEN), self._writing:
                 await self._stream.write(message)
