@@ -1,6 +1,6 @@
 """The shapes of requests and answers: what is checked, and what OpenAPI is made from. No rules beyond shape."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
@@ -216,7 +216,3 @@ class PeerOut(BaseModel):
 
 class Peers(Answer):
     peers: list[PeerOut]
-
-
-class Health(Answer):
-    status: Literal[200]
