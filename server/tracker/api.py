@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 from flask import Response, g, request
 
-from tracker import VERSION
 from tracker import bodies as b
 from tracker.addresses import Addresses
 from tracker.entrance import Entrance
@@ -42,6 +41,7 @@ class Views:
         metrics: Metrics,
         openapi: Callable[[], dict[str, Any]],
         ping_interval: float,
+        home: Callable[[], Response],
     ) -> None:
         self._tracker = tracker
         self._entrance = entrance
@@ -49,6 +49,7 @@ class Views:
         self._metrics = metrics
         self._openapi = openapi
         self._ping_interval = ping_interval
+        self._home = home
 
     def login(self, body: b.Login) -> Response:
         opened = self._entrance.login(body.username, body.password, body.url, _source())
@@ -161,8 +162,7 @@ class Views:
         )
 
     def home(self) -> Response:
-        page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Tracker</title><h1>Tracker {VERSION}</h1>'
-        return Response(page, mimetype="text/html")
+        return self._home()
 
     def healthz(self) -> Response:
         return answer()

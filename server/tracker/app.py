@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any, cast
 
 import orjson
-from flask import Flask, Request, Response, g, request
+from flask import Blueprint, Flask, Request, Response, g, request
 from flask.sessions import NullSession, SessionInterface
 from pydantic import TypeAdapter, ValidationError
 from werkzeug.exceptions import HTTPException
@@ -23,6 +23,7 @@ from tracker.errors import (
     TooLarge,
     TrackerError,
 )
+from tracker.events import Events
 from tracker.metrics import Metrics
 from tracker.names import printable
 from tracker.routes import BY_NAME, ROUTES, SMALL, Access, Route
@@ -88,12 +89,15 @@ class Application(Flask):
         return super().create_url_adapter(request)
 
 
-def create_app(views: Views, entrance: Entrance, addresses: Addresses, metrics: Metrics) -> Flask:
-    """The application, of parts made by tracker.build."""
+def create_app(
+    views: Views, entrance: Entrance, addresses: Addresses, metrics: Metrics, events: Events, pages: Blueprint
+) -> Flask:
+    """The application, of parts made by tracker.build. `pages` guards its own routes, and refuses by default too."""
     app = Application()
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     for route in ROUTES:
         app.add_url_rule(route.path, route.name, _view(route, getattr(views, route.name)), methods=[route.method])
+    app.register_blueprint(pages)
 
     @app.before_request
     def guard() -> None:
@@ -103,6 +107,8 @@ def create_app(views: Views, entrance: Entrance, addresses: Addresses, metrics: 
             return
         route = BY_NAME.get(asked.endpoint or "")
         asked.max_content_length = route.limit if route else SMALL
+        if asked.blueprint == pages.name:
+            return
         access = route.access if route else Access.TOKEN
         if access is Access.PUBLIC or (access is Access.OWN_MACHINE and addresses.own(asked.remote_addr or "")):
             return
@@ -117,10 +123,14 @@ def create_app(views: Views, entrance: Entrance, addresses: Addresses, metrics: 
         metrics.request(method, rule, response.status_code, perf_counter() - asked.began)
         return response
 
+    def internal(error: Exception) -> Response:
+        events("failed", logging.ERROR, route=str(request.url_rule))
+        return _internal(error)
+
     app.know_routes()
     app.register_error_handler(TrackerError, refusal)
     app.register_error_handler(HTTPException, _foreign)
-    app.register_error_handler(Exception, _internal)
+    app.register_error_handler(Exception, internal)
     return app
 
 

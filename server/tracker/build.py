@@ -9,6 +9,7 @@ from random import Random
 
 from flask import Flask
 
+from tracker import VERSION
 from tracker.accounts import Accounts
 from tracker.addresses import Addresses, Resolver, resolve
 from tracker.api import Views
@@ -21,6 +22,9 @@ from tracker.journal import Journal
 from tracker.memory_index import MemoryIndex
 from tracker.metrics import Metrics
 from tracker.openapi import document
+from tracker.pages.live import Live
+from tracker.pages.sessions import BrowserSessions
+from tracker.pages.views import LOGIN_PATH, Pages
 from tracker.passwords import Cost, Passwords
 from tracker.reports import Reports
 from tracker.routes import ROUTES, SMALL, Access, Lane
@@ -60,7 +64,9 @@ def build(
     """A tracker on a state folder that exists and that nobody else uses."""
     clock = clock or SteadyClock()
     metrics = Metrics()
-    events = Events(metrics)
+    journal = Journal(clock.server_time)
+    browsers = BrowserSessions(clock.now)
+    events = Events(metrics, journal.happened, browsers.happened)
     index = MemoryIndex(
         clock.now,
         ping_timeout,
@@ -82,11 +88,13 @@ def build(
         open_registration=open_registration,
         ping_timeout=ping_timeout,
     )
-    tracker = Tracker(index, reports, clock, events, rng or Random(), Journal())  # noqa: S311 - spreads load, guards nothing
+    tracker = Tracker(index, reports, clock, events, rng or Random(), journal)  # noqa: S311 - spreads load, guards nothing
     metrics.watch(tracker.totals, lambda: clock.server_time() - tracker.started)
     # Two pings may be lost before a peer counts as gone.
-    views = Views(tracker, entrance, addresses, metrics, document, ping_timeout / 2.5)
-    app = create_app(views, entrance, addresses, metrics)
+    ping_interval = ping_timeout / 2.5
+    pages = Pages(Live(tracker, clock.now, VERSION, ping_interval), browsers, entrance)
+    views = Views(tracker, entrance, addresses, metrics, document, ping_interval, pages.home)
+    app = create_app(views, entrance, addresses, metrics, events, pages.blueprint())
     table = {(route.method, route.path): route for route in ROUTES}
 
     def allowance(method: str, path: str, authorization: str) -> int:
@@ -99,6 +107,8 @@ def build(
 
     def lane(method: str, path: str) -> Lane:
         route = table.get((method, path))
-        return route.lane if route else Lane.WORK
+        if route is None:
+            return Lane.LOGIN if path == LOGIN_PATH else Lane.WORK
+        return route.lane
 
     return Parts(app, tracker, entrance, metrics, accounts.close, allowance, lane)

@@ -122,7 +122,7 @@ class Entrance:
             stored = self._accounts.password_of(user)
         if not self._passwords.check(password, stored):
             self._attempts.failed(user, source)
-            self._events("login_refused", logging.WARNING, user=user, source=source)
+            self._events("login_refused", logging.WARNING, user=user, source=source, known=stored is not None)
             raise LoginRefused("wrong user name or password")
         self._attempts.succeeded(user)
         if stored is not None and self._passwords.outdated(stored):

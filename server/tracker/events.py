@@ -1,6 +1,7 @@
-"""What the tracker tells of its doings: a line in the log for each, and a count. The seam to metrics; no rules."""
+"""What the tracker tells of its doings: a line in the log for each, a count, and word to who listens. No rules."""
 
 import logging
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from tracker.names import printable
@@ -17,12 +18,15 @@ class Counts(Protocol):
 class Events:
     """One method, so that an event is never logged and forgotten in the figures, or the other way round."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, *listeners: Callable[[str, Mapping[str, object]], None]) -> None:
         self._counts = counts
+        self._listeners = listeners
 
     def __call__(self, event: str, level: int = logging.INFO, **details: object) -> None:
         """Tell an event; details from outside are made printable."""
         self._counts.count(event)
+        for listener in self._listeners:
+            listener(event, details)
         if log.isEnabledFor(level):
             told = {key: printable(value) if isinstance(value, str) else value for key, value in details.items()}
             text = " ".join(f"{key}={value}" for key, value in told.items())

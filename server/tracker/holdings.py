@@ -5,15 +5,18 @@ dict and one in its contents' dict; names, ids and the pairing of the two are sh
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from heapq import nsmallest
 
 from tracker.catalogue import Catalogue
-from tracker.model import Announced, Holder, Listed, Load, Session, Version
+from tracker.model import Announced, Holder, Listed, Load, Scarce, Session, Version
 from tracker.names import fold
 
 # A holder's count of names for some contents: whole ones in the low half of the number, partial ones in the high half.
 _WHOLE = 1
 _PARTIAL = 1 << 32
+# With so many holders some are whole ones, or will be soon: not worth counting through.
+_FEW = 20
 
 
 class Contents:
@@ -52,11 +55,11 @@ class Label:
 class Shelf:
     """What one live peer has."""
 
-    __slots__ = ("files", "load", "partial", "seen", "session", "version")
+    __slots__ = ("came", "files", "load", "partial", "seen", "session", "version")
 
     def __init__(self, session: Session, seen: float) -> None:
         self.session = session
-        self.seen = seen
+        self.seen = self.came = seen
         self.load = Load()
         self.version: str | None = None
         # By folded name: two names that fold to one are one name at one peer.
@@ -160,3 +163,17 @@ def listed(label: Label) -> Listed:
     contents = label.contents
     whole = sum(1 for count in contents.holders.values() if is_whole(count))
     return Listed(label.name, contents.id, contents.agreed_size(), whole, len(contents.holders) - whole)
+
+
+def scarce_among(everything: Iterable[Contents], accepts: Callable[[str], bool] | None, limit: int) -> Scarce:
+    """What one peer only holds whole. Safe without the owner's lock: each look at contents is one step."""
+    size = count = 0
+    found: list[Label] = []
+    for contents in everything:
+        size += contents.size
+        holders = tuple(contents.holders.values()) if len(contents.holders) < _FEW else None
+        if holders and sum(map(is_whole, holders)) == 1:
+            count += 1
+            found += [label for label in tuple(contents.labels.values()) if accepts is None or accepts(label.name)]
+    first = nsmallest(limit + 1, found, key=lambda label: (label.name, label.contents.id))
+    return Scarce(count, size, [listed(label) for label in first[:limit]], len(first) > limit)

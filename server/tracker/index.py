@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from tracker.model import Announced, Holder, Listed, Load, PeerView, Session, Totals, Version
+from tracker.model import Announced, Holder, Listed, Load, PeerView, Scarce, Session, Totals, Version
 
 
 class Index(Protocol):
@@ -57,6 +57,9 @@ class Index(Protocol):
     def holder(self, file_id: bytes, peer_id: str) -> Holder | None:
         """This peer as a holder of these contents."""
 
+    def some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
+        """Up to so many holders of these contents, in no order: for showing, where all would be too many."""
+
     def whole_users(self, file_id: bytes) -> set[str]:
         """Users whose live peers hold these contents whole; at most a hundred of them."""
 
@@ -76,6 +79,12 @@ class Index(Protocol):
         """Versions of names after a place, ordered by name and id, and whether there are more.
 
         `match` is a case-insensitive part of the name, or with * or ? a pattern over the whole name.
+        """
+
+    def scarce(self, match: str, limit: int) -> Scarce:
+        """What is held whole by one live peer only, under names that match as in page.
+
+        Walks all contents without keeping others out meanwhile, so it may be a moment behind.
         """
 
     def totals(self) -> Totals:

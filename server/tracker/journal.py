@@ -1,8 +1,15 @@
 """The last events worth showing to people: bounded, in memory. Decides nothing."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+
+DAY_HOURS = 24
+# Texts from outside are kept to a length: a hundred of them are in memory.
+_KEPT = 200
+# Too frequent to be worth a line each; placements are noted with more than an event tells.
+_DULL = frozenset({"reindexed", "placed"})
 
 
 class Placement(NamedTuple):
@@ -17,17 +24,79 @@ class Placement(NamedTuple):
     why: str
 
 
-class Journal:
-    """The latest placements, newest last."""
+class Fetch(NamedTuple):
+    """Contents that a peer was given tickets for and then announced whole; `holders` had them before it."""
 
-    def __init__(self, length: int = 100) -> None:
+    at: float
+    name: str
+    id: bytes
+    size: int
+    asker: str
+    holders: Sequence[str]
+
+
+class Happening(NamedTuple):
+    """An event of tracker.events, its details as short texts."""
+
+    at: float
+    event: str
+    details: Mapping[str, str]
+
+
+class Journal:
+    """The latest placements, fetches and happenings of each kind, newest last; and how often each happened lately."""
+
+    def __init__(self, server_time: Callable[[], float], length: int = 100) -> None:
+        self._server_time = server_time
+        self._length = length
         self._lock = threading.Lock()
         self._placements: deque[Placement] = deque(maxlen=length)
+        self._fetches: deque[Fetch] = deque(maxlen=length)
+        # Kinds apart, so that a flood of one does not wash away another.
+        self._happenings: dict[str, deque[Happening]] = {}
+        self._hours: Counter[tuple[str, int]] = Counter()
 
     def placed(self, placement: Placement) -> None:
         with self._lock:
             self._placements.append(placement)
 
+    def fetched(self, fetch: Fetch) -> None:
+        with self._lock:
+            self._fetches.append(fetch)
+
+    def happened(self, event: str, details: Mapping[str, object]) -> None:
+        """Note an event; called by tracker.events."""
+        if event in _DULL:
+            return
+        now = self._server_time()
+        hour = int(now // 3600)
+        kept = Happening(now, event, {key: str(value)[:_KEPT] for key, value in details.items()})
+        with self._lock:
+            if not self._hours[event, hour]:
+                for old in [key for key in self._hours if key[1] <= hour - DAY_HOURS]:
+                    del self._hours[old]
+            self._hours[event, hour] += 1
+            self._happenings.setdefault(event, deque(maxlen=self._length)).append(kept)
+
     def placements(self) -> list[Placement]:
         with self._lock:
             return list(self._placements)
+
+    def fetches(self) -> list[Fetch]:
+        with self._lock:
+            return list(self._fetches)
+
+    def happenings(self) -> list[Happening]:
+        """Those kept, of all kinds, newest last."""
+        with self._lock:
+            return sorted((h for kind in self._happenings.values() for h in kind), key=lambda h: h.at)
+
+    def today(self) -> Counter[str]:
+        """How often each event happened in the last 24 hours, to the hour."""
+        since = int(self._server_time() // 3600) - DAY_HOURS
+        with self._lock:
+            counts: Counter[str] = Counter()
+            for (event, hour), count in self._hours.items():
+                if hour > since:
+                    counts[event] += count
+            return counts

@@ -5,9 +5,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
+from tracker.catalogue import matcher
 from tracker.errors import SendIndex, TooLarge
-from tracker.holdings import Holdings, Shelf, is_whole, listed, view
-from tracker.model import Announced, Holder, Listed, Load, PeerView, Session, Totals, Version
+from tracker.holdings import Holdings, Shelf, is_whole, listed, scarce_among, view
+from tracker.model import Announced, Holder, Listed, Load, PeerView, Scarce, Session, Totals, Version
 from tracker.names import fold
 
 
@@ -113,6 +114,13 @@ class MemoryIndex:
                 return None
             return Holder(shelf.session, shelf.load, is_whole(contents.holders[shelf]))
 
+    def some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
+        with self._lock:
+            self._purge()
+            contents = self._holdings.contents.get(file_id)
+            held = islice(contents.holders.items(), limit) if contents is not None else ()
+            return [Holder(shelf.session, shelf.load, is_whole(count)) for shelf, count in held]
+
     def whole_users(self, file_id: bytes) -> set[str]:
         with self._lock:
             self._purge()
@@ -138,7 +146,7 @@ class MemoryIndex:
             self._purge()
             now = self._now()
             return [
-                PeerView(shelf.session, shelf.load, len(shelf.files), now - shelf.seen)
+                PeerView(shelf.session, shelf.load, len(shelf.files), now - shelf.seen, now - shelf.came)
                 for shelf in self._shelves.values()
             ]
 
@@ -166,6 +174,12 @@ class MemoryIndex:
             if len(rows) > limit:
                 return rows[:limit], True
         return rows, False
+
+    def scarce(self, match: str, limit: int) -> Scarce:
+        with self._lock:
+            self._purge()
+            everything = list(self._holdings.contents.values())
+        return scarce_among(everything, matcher(match), limit)
 
     def totals(self) -> Totals:
         with self._lock:

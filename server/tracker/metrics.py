@@ -19,6 +19,7 @@ EVENTS = (
     "placed",
     "reported",
     "password_changed",
+    "failed",
 )
 
 

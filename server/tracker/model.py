@@ -67,12 +67,22 @@ class Listed(NamedTuple):
 
 
 class PeerView(NamedTuple):
-    """A live peer. `last_seen` is seconds ago."""
+    """A live peer. `last_seen` and `alive_for` are seconds: since its last ping, and since it came."""
 
     session: Session
     load: Load
     files: int
     last_seen: float
+    alive_for: float = 0.0
+
+
+class Scarce(NamedTuple):
+    """What one peer only holds whole: how many `contents`, and the first of them by name. `size` is of all contents."""
+
+    contents: int
+    size: int
+    first: list[Listed]
+    more: bool
 
 
 class Totals(NamedTuple):

@@ -50,6 +50,10 @@ class Reports:
             if len(asked) > ASKED:
                 asked.popitem(last=False)
 
+    def asked_any(self, asker_id: str) -> bool:
+        """Whether the asker was given tickets at all."""
+        return asker_id in self._asked
+
     def may_report(self, asker_id: str, file_id: bytes) -> bool:
         """Whether the asker was given tickets for these contents."""
         return file_id in self._asked.get(asker_id, ())

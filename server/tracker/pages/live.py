@@ -1,0 +1,128 @@
+"""Keeps what the page shows for a moment, so that many viewers cost no more than one; renders it. No HTTP."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tracker.model import Scarce
+from tracker.pages import figures
+from tracker.pages.overview import Files, World, gather_files, gather_world
+from tracker.service import Tracker
+
+PARTS = ("summary", "network", "peers", "files", "lately", "failures")
+KEPT = 1.0
+# Walking all contents is kept for longer.
+SCARCE_KEPT = 5.0
+# However long gathering takes, it takes at most this share of the time.
+SHARE = 0.05
+_SEARCHES = 64
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """A value made when asked for, and again when it is stale."""
+
+    def __init__(self, now: Callable[[], float], seconds: float, make: Callable[[], T]) -> None:
+        self._now = now
+        self._seconds = seconds
+        self._make = make
+        self._until = float("-inf")
+        self._value: T | None = None
+
+    def __call__(self) -> T:
+        began = self._now()
+        if self._value is None or began >= self._until:
+            self._value = self._make()
+            ended = self._now()
+            self._until = ended + max(self._seconds, (ended - began) / SHARE)
+        return self._value
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page, and a tag that differs when the part does."""
+
+    tag: str
+    html: str
+
+
+class Live:
+    """The page's contents. One viewer at a time has them made; the others find them made."""
+
+    def __init__(self, tracker: Tracker, now: Callable[[], float], version: str, ping_interval: float) -> None:
+        self._tracker = tracker
+        self._now = now
+        self._lock = threading.Lock()
+        self._scarce: Kept[Scarce] = Kept(now, SCARCE_KEPT, lambda: tracker.scarce("", 0))
+        self._world: Kept[World] = Kept(
+            now, KEPT, lambda: gather_world(tracker, self._scarce(), version, ping_interval)
+        )
+        self._files: OrderedDict[tuple[str, bool], Kept[tuple[Files, dict[str, Part]]]] = OrderedDict()
+        self._templates = _environment()
+
+    def page(self, user: str, match: str, once: bool) -> str:
+        """The whole page, with ages as of now: for browsers without the script, and until its first word."""
+        with self._lock:
+            world = self._world()
+            files, _ = self._list(match, once)()
+        return self._render("home.html", world=world, files=files, now=self._tracker.server_time(), user=user)
+
+    def parts(self, match: str, once: bool) -> dict[str, Part]:
+        """The parts of the page by name; ages are left to the reader's clock, so what has not changed is the same."""
+        with self._lock:
+            return self._list(match, once)()[1]
+
+    def login(self, message: str = "", user: str = "") -> str:
+        """The form for strangers: nothing of the network is in it."""
+        return self._render("login.html", message=message, user=user)
+
+    def server_time(self) -> float:
+        return self._tracker.server_time()
+
+    def _list(self, match: str, once: bool) -> Kept[tuple[Files, dict[str, Part]]]:
+        kept = self._files.get((match, once))
+        if kept is None:
+            kept = self._files[match, once] = Kept(self._now, KEPT, lambda: self._made(match, once))
+            while len(self._files) > _SEARCHES:
+                self._files.popitem(last=False)
+        self._files.move_to_end((match, once))
+        return kept
+
+    def _made(self, match: str, once: bool) -> tuple[Files, dict[str, Part]]:
+        world = self._world()
+        files = gather_files(self._tracker, world, match, once)
+        parts = {}
+        for name in PARTS:
+            html = self._render(f"parts/{name}.html", world=world, files=files, now=None)
+            parts[name] = Part(hashlib.blake2b(html.encode(), digest_size=8).hexdigest(), html)
+        return files, parts
+
+    def _render(self, template: str, **values: Any) -> str:
+        return self._templates.get_template(template).render(**values)
+
+
+def _environment() -> Environment:
+    # Everything is escaped, whatever the template's name.
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    for word in (
+        figures.size, figures.rate, figures.number, figures.span, figures.ago, figures.counted, figures.shortened,
+        figures.query,
+    ):  # fmt: skip
+        environment.filters[word.__name__] = word
+    environment.filters["utc"] = lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return environment

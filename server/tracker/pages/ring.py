@@ -1,0 +1,125 @@
+"""The picture of the network: peers on a ring, an arrow from whoever feeds to whoever is fed. Pure geometry."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+SIZE = 480
+_CENTRE = SIZE / 2
+# Up to so many peers have room for a level label beside them; more of them have theirs stand along the spokes.
+LEVEL = 14
+_LEVEL_RADIUS, _SPOKE_RADIUS = 142.0, 152.0
+_LEVEL_LETTERS, _SPOKE_LETTERS = 12, 13
+
+Point = tuple[float, float]
+
+
+class Dot(NamedTuple):
+    """A peer to draw: where, how large, and its label. `turn` is 0 for a level label, else degrees."""
+
+    url: str
+    x: float
+    y: float
+    r: float
+    label: str
+    label_x: float
+    label_y: float
+    anchor: str
+    turn: float
+
+
+class Arrow(NamedTuple):
+    """Somebody feeds somebody: a curve, and its head."""
+
+    source: str
+    target: str
+    path: str
+    head: str
+    width: float
+    age: str
+    times: int
+
+
+class Feed(NamedTuple):
+    """What goes between two addresses lately."""
+
+    source: str
+    target: str
+    times: int
+    age: str
+
+
+def dots(peers: Sequence[tuple[str, str, int]], shorten: Callable[[str, int], str]) -> list[Dot]:
+    """Place (address, label, files) around the ring, in this order, from the top; two face each other."""
+    level = len(peers) <= LEVEL
+    around = 0.0 if len(peers) == 1 else _LEVEL_RADIUS if level else _SPOKE_RADIUS
+    largest = min(20.0, 0.36 * 2 * math.pi * (around or _CENTRE) / max(1, len(peers)))
+    found = []
+    for at, (url, label, files) in enumerate(peers):
+        angle = 2 * math.pi * at / len(peers) + (math.pi if len(peers) == 2 else -math.pi / 2)
+        cos, sin = math.cos(angle), math.sin(angle)
+        x, y = _CENTRE + around * cos, _CENTRE + around * sin
+        r = min(largest, 5 + 1.7 * math.log2(1 + files))
+        if level:
+            found.append(_level(url, shorten(label, _LEVEL_LETTERS), x, y, r, cos, sin, len(peers)))
+        else:
+            turn = math.degrees(angle)
+            left = cos < -1e-9
+            away = around + largest + 5
+            spot = (_CENTRE + away * cos, _CENTRE + away * sin)
+            anchor = "end" if left else "start"
+            short = shorten(label, _SPOKE_LETTERS)
+            found.append(Dot(url, x, y, r, short, *spot, anchor, (turn + 180 if left else turn) or 360.0))
+    return found
+
+
+def arrows(feeds: Sequence[Feed], placed: Mapping[str, Dot]) -> list[Arrow]:
+    """Curves between the dots that are there; the freshest last, so that it lies on top."""
+    order = {"old": 0, "recent": 1, "fresh": 2}
+    found = []
+    for feed in sorted(feeds, key=lambda feed: order[feed.age]):
+        source, target = placed.get(feed.source), placed.get(feed.target)
+        if source is None or target is None or source is target:
+            continue
+        width = min(5.0, 1.4 + 0.8 * math.log2(feed.times))
+        path, head = _curve(source, target, width)
+        found.append(Arrow(feed.source, feed.target, path, head, width, feed.age, feed.times))
+    return found
+
+
+def _level(url: str, label: str, x: float, y: float, r: float, cos: float, sin: float, peers: int) -> Dot:
+    if peers <= 2 or abs(cos) < 0.3:
+        above = sin < -0.3
+        return Dot(url, x, y, r, label, x, y - r - 9 if above else y + r + 18, "middle", 0.0)
+    side = 1 if cos > 0 else -1
+    return Dot(url, x, y, r, label, x + side * (r + 7), y + 4.5, "start" if side > 0 else "end", 0.0)
+
+
+def _curve(source: Dot, target: Dot, width: float) -> tuple[str, str]:
+    """A curve bowed to its own left, so that there and back are two, and drawn to the centre the farther it goes."""
+    dx, dy = target.x - source.x, target.y - source.y
+    length = math.hypot(dx, dy)
+    pull = 0.15 + 0.35 * min(1.0, length / (2 * _LEVEL_RADIUS))
+    middle = ((source.x + target.x) / 2, (source.y + target.y) / 2)
+    bow = 0.16 if length > 60 else 0.3
+    bend = (
+        middle[0] * (1 - pull) + _CENTRE * pull + dy * bow,
+        middle[1] * (1 - pull) + _CENTRE * pull - dx * bow,
+    )
+    head = 5 + width * 1.6
+    start = _towards((source.x, source.y), bend, source.r + 2)
+    tip = _towards((target.x, target.y), bend, target.r + 3)
+    base = _towards(tip, bend, head)
+    across = (-(base[1] - tip[1]) * 0.42, (base[0] - tip[0]) * 0.42)
+    path = f"M{_pair(start)} Q{_pair(bend)} {_pair(_towards(tip, bend, head * 0.7))}"
+    corners = (tip, (base[0] + across[0], base[1] + across[1]), (base[0] - across[0], base[1] - across[1]))
+    return path, " ".join(_pair(corner) for corner in corners)
+
+
+def _towards(start: Point, end: Point, distance: float) -> Point:
+    length = math.hypot(end[0] - start[0], end[1] - start[1]) or 1.0
+    return start[0] + (end[0] - start[0]) / length * distance, start[1] + (end[1] - start[1]) / length * distance
+
+
+def _pair(point: Point) -> str:
+    return f"{point[0]:.1f},{point[1]:.1f}"
