@@ -19,14 +19,13 @@ import grpc
 from common import cookie
 from node import rpc_errors
 from node.errors import NotAllowed, PeerError
-from node.tickets import Grant, Right
+from node.tickets import METADATA_KEY, Grant, Right, allow
 
 CONTROL = "/p2p.v1.Control/"
 TRANSFER = "/p2p.v1.Transfer/"
 HEALTH = "/grpc.health.v1.Health/"
 PROVE = CONTROL + "Prove"
 _WRITES = frozenset({TRANSFER + "UploadFile", TRANSFER + "UploadSmallFiles"})
-TICKET_KEY = "p2p-ticket"
 
 # What the ticket of the call at hand allows; set by the guard, read by the handler.
 GRANT: ContextVar[Grant] = ContextVar("grant")
@@ -61,7 +60,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 )
             return await continuation(handler_call_details)
         if method.startswith(TRANSFER):
-            ticket = metadata.get(TICKET_KEY)
+            ticket = metadata.get(METADATA_KEY)
             if ticket is None:
                 return _refusal(grpc.StatusCode.UNAUTHENTICATED, NotAllowed("a ticket is needed (p2p-ticket)"))
             try:
@@ -80,12 +79,6 @@ class Guard(grpc.aio.ServerInterceptor):
         if method != PROVE or challenge is None:
             return False
         return cookie.check_challenge(challenge, self._cookie, self._port()) is not None
-
-
-def allow(grant: Grant, right: Right) -> None:
-    """Raise NotAllowed unless the ticket gives this right."""
-    if grant.right is not right:
-        raise NotAllowed(f"the ticket does not allow to {right.name.lower()}")
 
 
 async def require_own_machine(context: grpc.aio.ServicerContext[Any, Any]) -> None:

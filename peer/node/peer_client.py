@@ -14,9 +14,8 @@ import grpc
 
 import pserver_pb2 as pb
 from common import channels
-from node import addresses, rpc_errors, wire
+from node import addresses, rpc_errors, tickets, wire
 from node.errors import NoHolders, NotVerified, PeerError
-from node.guard import TICKET_KEY
 from node.pieces import Manifest
 from node.streams import News, Wish
 
@@ -210,4 +209,4 @@ class Download:
 
 
 def _metadata(ticket: str) -> tuple[tuple[str, str], ...]:
-    return ((TICKET_KEY, ticket),)
+    return ((tickets.METADATA_KEY, ticket),)

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from node import small_store
 from node.errors import BadUsage, NotAllowed, PeerError
 from node.frames import Block
-from node.guard import allow
 from node.library import Library
 from node.limits import Bandwidth
 from node.receiver import Keeping, Receiver
 from node.sharing import Sharing
 from node.small_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore
 from node.threads import Threads
-from node.tickets import Grant, Right
+from node.tickets import Grant, Right, allow
 
 # Files that one request may name.
 ASKS_MAX = 1024

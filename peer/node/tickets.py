@@ -25,6 +25,9 @@ _MAC_LENGTH = 32
 _USER_MAX = 64
 _TEXT_MAX = (_PAYLOAD.size + _USER_MAX + _MAC_LENGTH) * 4 // 3 + 2
 
+# Where a ticket travels in a call.
+METADATA_KEY = "p2p-ticket"
+
 # Seconds by which this peer's idea of the tracker's clock may be off: it learns it at each ping.
 LEEWAY = 30.0
 
@@ -66,6 +69,12 @@ def check(ticket: str, *, key: bytes, holder: str, now: float) -> Grant:
     if now > expires + LEEWAY:
         raise NotAllowed("the ticket has expired: ask the tracker for a new one")
     return Grant(id_.hex(), Right(right), asker.hex(), payload[_PAYLOAD.size :].decode("ascii", "replace"))
+
+
+def allow(grant: Grant, right: Right) -> None:
+    """Raise NotAllowed unless the ticket gives this right."""
+    if grant.right is not right:
+        raise NotAllowed(f"the ticket does not allow to {right.name.lower()}")
 
 
 def _decode(ticket: str) -> bytes:
