@@ -29,9 +29,9 @@ async def target(url: str) -> str:
         pass
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+        return target_of_address(str(found[0][4][0]), port)
+    except (OSError, ValueError) as error:
         raise NoHolders(f"{url}: its host cannot be resolved") from error
-    return target_of_address(str(found[0][4][0]), port)
 
 
 def split(url: str) -> tuple[str, int]:
@@ -48,7 +48,8 @@ def split(url: str) -> tuple[str, int]:
     elif ":" in host:
         raise NoHolders(f"{url[:100]!r} is no address of a peer")
     try:
-        ipaddress.ip_address(host)
+        if getattr(ipaddress.ip_address(host), "scope_id", None):
+            raise NoHolders(f"{url[:100]!r} has a zone, which means nothing to others")
     except ValueError:
         labels = host.removesuffix(".").split(".")
         # A name whose last label is a number is an address in disguise: 127.1, 2130706433, 0x7f000001.

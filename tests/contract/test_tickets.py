@@ -1,0 +1,39 @@
+"""What the tracker signs is what the pserver reads, and what the contract says, byte for byte."""
+
+import secrets
+
+import pytest
+
+import ticket_office
+from node import tickets as holder
+from tracker import tickets as tracker
+
+NOW = 1_900_000_000.75
+
+
+@pytest.mark.parametrize(("right", "meaning"), [(tracker.READ, holder.Right.READ), (tracker.WRITE, holder.Right.WRITE)])
+@pytest.mark.parametrize("user", ["a", "ana", "A.b-c_9", "x" * 64])
+def test_the_tracker_signs_what_the_pserver_takes(user: str, right: int, meaning: holder.Right) -> None:
+    master, holder_id, asker_id, id_ = (secrets.token_hex(n) for n in (32, 16, 16, 32))
+    key = tracker.derive_key(bytes.fromhex(master), holder_id, "ab" * 32)
+    text = tracker.Signer(asker_id, user, NOW).sign(key, holder_id, bytes.fromhex(id_), right)
+
+    assert holder.check(text, key=key, holder=holder_id, now=NOW) == (id_, meaning, asker_id, user)
+    by_hand = ticket_office.payload(
+        holder=holder_id, id_=id_, right=right, asker=asker_id, user=user, issued=NOW, expires=NOW + tracker.LIFETIME
+    )
+    assert text == ticket_office.seal(key, by_hand)
+
+
+def test_it_lives_for_five_minutes_and_the_leeway() -> None:
+    key, peer = secrets.token_bytes(32), secrets.token_hex(16)
+    text = tracker.Signer(peer, "ana", NOW).sign(key, peer, bytes(32), tracker.READ)
+    last = int(NOW) + 300 + holder.LEEWAY
+    assert holder.check(text, key=key, holder=peer, now=last)
+    with pytest.raises(holder.NotAllowed, match="expired"):
+        holder.check(text, key=key, holder=peer, now=last + 1)
+
+
+def test_another_session_of_the_same_peer_has_another_key() -> None:
+    master, peer = secrets.token_bytes(32), secrets.token_hex(16)
+    assert tracker.derive_key(master, peer, "ab" * 32) != tracker.derive_key(master, peer, "ac" * 32)

@@ -1,0 +1,167 @@
+"""The real pserver on a real port, in a thread: for tests of whoever talks to it."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+
+import ticket_office
+from live_tracker import LiveTracker
+from node.daemon import Pserver
+from node.pieces import Manifest
+from node.settings import Settings
+from pserver_pb2_grpc import ControlStub, TransferStub
+from ticket_office import READ
+
+T = TypeVar("T")
+OPTIONS = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", 8 << 20),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+ANSWER = 20.0
+
+
+def settings_for(home: Path, tracker_port: int, **changes: Any) -> Settings:
+    """Settings of a peer whose folders are in `home`."""
+    values: dict[str, Any] = {
+        "announced_host": "127.0.0.1",
+        "listen_host": "127.0.0.1",
+        "port": 0,
+        "tracker_host": "127.0.0.1",
+        "tracker_port": tracker_port,
+        "shared_dir": home / "shared",
+        "state_dir": home / "state",
+        "quota": 1 << 30,
+        "upload_limit": None,
+        "download_limit": None,
+        "ping_interval": 0.5,
+        "metrics_port": None,
+        "log_format": "text",
+        "tls_cert": None,
+        "tls_key": None,
+        "tls_ca": None,
+    }
+    return Settings(**{**values, **changes})
+
+
+@dataclass(frozen=True)
+class LivePserver:
+    """Where it answers, and its parts for looking inside."""
+
+    pserver: Pserver
+    loop: asyncio.AbstractEventLoop
+    home: Path
+
+    @property
+    def url(self) -> str:
+        return f"127.0.0.1:{self.pserver.port}"
+
+    @property
+    def shared(self) -> Path:
+        return self.home / "shared"
+
+    @property
+    def cookie(self) -> tuple[tuple[str, str], ...]:
+        """The metadata that opens Control."""
+        return (("p2p-cookie", (self.home / "state" / "cookie").read_text().strip()),)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the pserver's own loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(ANSWER)
+
+    def login(self, user: str, password: str = "correct horse") -> None:
+        """Log in at the tracker."""
+        self.call(self.pserver.account.login(user, password))
+
+    def session(self) -> dict[str, Any]:
+        """The session on disk."""
+        found: dict[str, Any] = json.loads((self.home / "state" / "session").read_text())
+        return found
+
+    def ticket(self, id_: str, right: int = READ, **changes: Any) -> tuple[tuple[str, str], ...]:
+        """The metadata of a good ticket of this holder, or of one with changes."""
+        session = self.session()
+        now = self.pserver.account._clock.now()
+        words = {"holder": session["peer_id"], "issued": now, "expires": now + 300, **changes}
+        content = ticket_office.payload(id_=id_, right=right, **words)
+        return (("p2p-ticket", ticket_office.seal(bytes.fromhex(session["ticket_key"]), content)),)
+
+    def share(self, name: str, content: bytes) -> Manifest:
+        """Put a file into the shared folder and hash it."""
+        path = self.shared / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        held = self.pserver.scanner.take([name])[0]
+        if isinstance(held, Exception):
+            raise held
+        return self.pserver.library.manifest(held.id)
+
+    @contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        """A connection of its own."""
+        with grpc.insecure_channel(self.url, OPTIONS) as channel:
+            yield channel
+
+    @contextmanager
+    def control(self) -> Iterator[ControlStub]:
+        """Control, without credentials."""
+        with self.channel() as channel:
+            yield ControlStub(channel)
+
+    @contextmanager
+    def transfer(self) -> Iterator[TransferStub]:
+        """Transfer, without credentials."""
+        with self.channel() as channel:
+            yield TransferStub(channel)
+
+
+@contextmanager
+def live_pserver(home: Path, tracker: LiveTracker | int, user: str = "", **changes: Any) -> Iterator[LivePserver]:
+    """Serve until the block ends, logged in as `user` if one is given; `changes` are settings."""
+    port = tracker if isinstance(tracker, int) else tracker.port
+    settings = settings_for(home, port, **changes)
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    started: Future[LivePserver] = Future()
+    stop: list[asyncio.Event] = []
+
+    async def run() -> None:
+        stop.append(asyncio.Event())
+        pserver = Pserver(settings)
+        async with pserver.running():
+            started.set_result(LivePserver(pserver, asyncio.get_running_loop(), home))
+            await stop[0].wait()
+
+    def in_thread() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=in_thread, name=f"live-pserver-{home.name}", daemon=True)
+    thread.start()
+    live = started.result(timeout=20)
+    try:
+        if user:
+            live.login(user)
+        yield live
+    finally:
+        live.loop.call_soon_threadsafe(stop[0].set)
+        thread.join(timeout=20)
+
+
+def code_of(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
+    """Status and our own code of a refusal."""
+    if not isinstance(error, grpc.Call):
+        raise TypeError("no answer to a call")
+    trailing: Mapping[str, Any] = dict(error.trailing_metadata() or ())
+    return error.code(), str(trailing.get("p2p-code", ""))

@@ -1,0 +1,142 @@
+"""The hand-written wire format is the generated classes', both ways, and no bytes make it raise anything else."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pytest
+from google.protobuf.message import DecodeError, Message
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import pserver_pb2 as pb
+from node.frames import BLOCK_FIELDS_MAX, FIELDS_MAX, BadFrame, Block, Frame, decoder, encode
+
+UINT32 = st.integers(0, (1 << 32) - 1)
+UINT64 = st.integers(0, (1 << 64) - 1)
+BLOCKS = st.lists(st.builds(Block, UINT32, UINT32, st.binary(max_size=300)), max_size=5)
+TEXT = st.text(max_size=20)
+MANIFESTS = st.builds(pb.Manifest, size=UINT64, piece_length=UINT32, digests=st.binary(max_size=100))
+RESTS: dict[type[Message], st.SearchStrategy[Message]] = {
+    pb.DownloadFileReply: st.builds(
+        lambda have: pb.DownloadFileReply(have=have),
+        st.none()
+        | st.builds(
+            pb.Have, whole=st.booleans(), bitmap=st.binary(max_size=9), gained=st.lists(UINT32), given=st.lists(UINT32)
+        ),
+    ),
+    pb.DownloadSmallFilesReply: st.builds(
+        lambda faults: pb.DownloadSmallFilesReply(faults=faults),
+        st.lists(st.builds(pb.SmallFault, number=UINT32, code=TEXT, message=TEXT), max_size=4),
+    ),
+    pb.UploadFileRequest: st.builds(
+        lambda offer: pb.UploadFileRequest(offer=offer),
+        st.none() | st.builds(pb.Offer, name=TEXT, manifest=MANIFESTS),
+    ),
+    pb.UploadSmallFilesRequest: st.builds(
+        lambda offers: pb.UploadSmallFilesRequest(offers=offers),
+        st.lists(st.builds(pb.SmallOffer, number=UINT32, name=TEXT, size=UINT64, ticket=TEXT), max_size=4),
+    ),
+}
+Kind: TypeAlias = Any
+kinds = pytest.mark.parametrize("kind", list(RESTS), ids=lambda kind: str(kind.DESCRIPTOR.name))
+# A field that a later version may have, of each wire type: it is nobody's business, and no fault.
+UNKNOWN = [b"\xf8\x07\x05", b"\xf9\x07" + bytes(8), b"\xfa\x07\x03abc", b"\xfd\x07" + bytes(4)]
+
+
+def generated(kind: Kind, blocks: list[Block], rest: Message) -> Any:
+    """The same message, made by the generated class."""
+    message = kind()
+    message.CopyFrom(rest)
+    message.blocks.extend(pb.Block(number=b.number, offset=b.offset, data=bytes(b.data)) for b in blocks)
+    return message
+
+
+def plain(frame: Frame[Any]) -> tuple[list[tuple[int, int, bytes]], Message]:
+    return [(b.number, b.offset, bytes(b.data)) for b in frame.blocks], frame.rest
+
+
+def message_cases(test: Callable[..., None]) -> Callable[..., None]:
+    return given(data=st.data(), blocks=BLOCKS)(test)
+
+
+@kinds
+@message_cases
+def test_generated_code_reads_what_is_written(kind: Kind, data: st.DataObject, blocks: list[Block]) -> None:
+    rest = data.draw(RESTS[kind])
+    assert kind.FromString(encode(blocks, rest)) == generated(kind, blocks, rest)
+
+
+@kinds
+@message_cases
+def test_what_generated_code_writes_is_read(kind: Kind, data: st.DataObject, blocks: list[Block]) -> None:
+    rest = data.draw(RESTS[kind])
+    read = decoder(kind)(generated(kind, blocks, rest).SerializeToString())
+    assert plain(read) == ([tuple(block) for block in blocks], rest)
+
+
+@kinds
+@given(block=BLOCKS.filter(bool), unknown=st.permutations(UNKNOWN))
+def test_unknown_fields_are_passed_over(kind: Kind, block: list[Block], unknown: list[bytes]) -> None:
+    wire = encode(block)
+    read = decoder(kind)(unknown[0] + wire + unknown[1] + unknown[2])
+    assert plain(read)[0] == [tuple(each) for each in block]
+    # Inside a block, too.
+    inner = pb.Block(number=7, data=b"abc").SerializeToString() + unknown[3]
+    [only], _ = plain(decoder(kind)(b"\x0a" + bytes([len(inner)]) + inner))
+    assert only == (7, 0, b"abc")
+
+
+@kinds
+@given(noise=st.binary(max_size=200))
+@example(b"\x0a")
+@example(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")
+@example(b"\x0a\x03\x1a\xff\x01")
+@example(b"\x0b\x0c")
+@example(b"\x00")
+def test_noise_is_read_as_generated_code_reads_it_or_is_a_bad_frame(kind: Kind, noise: bytes) -> None:
+    try:
+        read = plain(decoder(kind)(noise))
+    except BadFrame:
+        return
+    # We are never stricter about what we accept: what we read, generated code reads alike.
+    expected = kind.FromString(noise)
+    assert read[0] == [(b.number, b.offset, b.data) for b in expected.blocks]
+
+
+@kinds
+@given(data=st.data(), blocks=BLOCKS)
+def test_a_broken_message_is_a_bad_frame_and_nothing_else(kind: Kind, data: st.DataObject, blocks: list[Block]) -> None:
+    wire = bytearray(encode(blocks, data.draw(RESTS[kind])))
+    if wire:
+        wire[data.draw(st.integers(0, len(wire) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        decoder(kind)(bytes(wire[: data.draw(st.integers(0, len(wire)))]))
+    except BadFrame:
+        return
+
+
+@kinds
+def test_a_message_of_a_million_tiny_fields_is_refused_at_once(kind: Kind) -> None:
+    for hostile in (b"\x0a\x00" * (FIELDS_MAX + 1), b"\xf8\x07\x00" * (FIELDS_MAX + 1)):
+        with pytest.raises(BadFrame, match="fields"):
+            decoder(kind)(hostile)
+    inner = b"\x08\x01" * (BLOCK_FIELDS_MAX + 1)
+    with pytest.raises(BadFrame, match="fields"):
+        decoder(kind)(b"\x0a" + bytes([len(inner)]) + inner)
+
+
+@kinds
+def test_a_crumb_does_not_keep_a_large_message_in_memory(kind: Kind) -> None:
+    wire = encode([Block(1, 0, b"x")]) + b"\xfa\x07\x80\x80\x40" + bytes(1 << 20)
+    [block], _ = decoder(kind)(wire)
+    assert isinstance(block.data, bytes)
+    [view], _ = decoder(kind)(encode([Block(1, 0, bytes(1 << 20))]))
+    assert isinstance(view.data, memoryview)
+
+
+def test_generated_code_and_ours_agree_about_what_is_malformed() -> None:
+    for wire in (b"\x0a\x02\x1a\x05", b"\x0a\x05abc", b"\x80"):
+        with pytest.raises(DecodeError):
+            pb.UploadFileRequest.FromString(wire)
+        with pytest.raises(BadFrame):
+            decoder(pb.UploadFileRequest)(wire)

@@ -1,0 +1,127 @@
+"""A ticket opens what the tracker meant, for whom it meant, as long as it meant; no other text opens anything."""
+
+import base64
+import random
+
+import pytest
+
+from node.errors import NotAllowed
+from node.tickets import LEEWAY, Right, check
+from ticket_office import READ, WRITE, payload, seal
+
+KEY = bytes(range(32))
+HOLDER, ASKER, ID = "0" * 31 + "1", "0" * 31 + "2", "ab" * 32
+NOW = 2_000_000_000.0
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+def words(**changes: object) -> bytes:
+    fixed: dict[str, object] = {"holder": HOLDER, "asker": ASKER, "id_": ID, "issued": NOW, "expires": NOW + 300}
+    return payload(**{**fixed, **changes})  # type: ignore[arg-type]
+
+
+def opens(ticket: str, *, key: bytes = KEY, holder: str = HOLDER, now: float = NOW) -> bool:
+    try:
+        check(ticket, key=key, holder=holder, now=now)
+    except NotAllowed:
+        return False
+    return True
+
+
+def mutants(good: str, rng: random.Random, count: int) -> list[str]:
+    """Texts that are not the good one, each by one small change or by a mixture with another good one."""
+    others = [seal(KEY, words(id_="cd" * 32)), seal(bytes(32), words()), seal(KEY, words(right=WRITE))]
+    made: list[str] = []
+    while len(made) < count:
+        at = rng.randrange(len(good))
+        other = rng.choice(others)
+        text = rng.choice(
+            [
+                good[:at] + rng.choice(ALPHABET) + good[at + 1 :],
+                good[:at],
+                good[at:],
+                good + rng.choice(ALPHABET + "=\n \0"),
+                good[:at] + rng.choice("=\n .+/é") + good[at:],
+                good[:at] + other[at:],
+                good[:at] + good[at + 1 :],
+                good.swapcase(),
+                _flipped(good, rng),
+                base64.b64encode(base64.urlsafe_b64decode(good + "=" * (-len(good) % 4))).decode() + "=",
+                good * 2,
+            ]
+        )
+        if text != good and text not in others:
+            made.append(text)
+    return made
+
+
+def _flipped(good: str, rng: random.Random) -> str:
+    raw = bytearray(base64.urlsafe_b64decode(good + "=" * (-len(good) % 4)))
+    raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def count_accepted(count: int) -> int:
+    rng = random.Random(1)
+    accepted = 0
+    # Lengths that leave 0, 2 and 4 bits of the last digit unused.
+    for user in ("an", "ana", "anas"):
+        accepted += sum(map(opens, mutants(seal(KEY, words(user=user)), rng, count // 3 + 1)))
+    return accepted
+
+
+def test_a_good_ticket_says_what_it_allows() -> None:
+    grant = check(seal(KEY, words(right=WRITE, user="ben")), key=KEY, holder=HOLDER, now=NOW)
+    assert grant == (ID, Right.WRITE, ASKER, "ben")
+
+
+def test_of_5000_mutated_tickets_none_is_accepted() -> None:
+    assert count_accepted(5_000) == 0
+
+
+@pytest.mark.long
+def test_of_100000_mutated_tickets_none_is_accepted() -> None:
+    assert count_accepted(100_000) == 0
+
+
+@pytest.mark.parametrize("spare", range(64))
+def test_only_the_canonical_encoding_of_the_last_digit_is_accepted(spare: int) -> None:
+    good = seal(KEY, words(user="an"))
+    assert len(good) % 4 != 0
+    assert opens(good[:-1] + ALPHABET[spare]) == (ALPHABET[spare] == good[-1])
+
+
+def test_it_ends_with_its_time_and_the_leeway() -> None:
+    ticket = seal(KEY, words())
+    assert opens(ticket, now=NOW + 300 + LEEWAY)
+    assert not opens(ticket, now=NOW + 301 + LEEWAY)
+
+
+@pytest.mark.parametrize(
+    "ticket",
+    [
+        seal(bytes(32), words()),
+        seal(KEY, words(holder="f" * 32)),
+        seal(KEY, words(version=2)),
+        seal(KEY, words(right=0)),
+        seal(KEY, words(right=3)),
+        seal(KEY, words()[:-4]),
+        seal(KEY, b""),
+        seal(b"", words()),
+        "",
+        "=",
+        "é",
+        "A" * 10_000,
+    ],
+)
+def test_anything_else_opens_nothing(ticket: str) -> None:
+    assert not opens(ticket)
+
+
+def test_another_sessions_key_opens_nothing() -> None:
+    assert not opens(seal(KEY, words()), key=bytes(32))
+    assert not opens(seal(KEY, words()), holder="f" * 32)
+
+
+def test_no_right_is_the_other() -> None:
+    assert check(seal(KEY, words(right=READ)), key=KEY, holder=HOLDER, now=NOW).right is Right.READ
