@@ -6,6 +6,7 @@ P2P_REQUIRE_ALL=1, as in .ci/run, makes a failure of every such skip.
 import functools
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -14,6 +15,14 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add our options."""
     parser.addoption("--tls", action="store_true", help="run the system tests with TLS everywhere")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make this process a good parent of the programs under test."""
+    # gRPC's threads are in this process too; its handlers of fork abort children that only want to become a program.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    # A shell's background job ignores SIGINT and hands that down: no program would hear Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _runs(*command: str) -> bool:
