@@ -6,7 +6,7 @@ The defaults are documented in README (Limits).
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -82,10 +82,11 @@ class Budget:
 
 
 class Bandwidth:
-    """A token bucket whose waiters are served in turn by asker: one with many streams gets no more than another with
-    one.
+    """A token bucket that is fair between askers: one with many streams gets no more than another with one.
 
-    `rate` is in bytes per second; None is no limit.
+    `rate` is in bytes per second; None is no limit. Who is next is told by start-time fair queueing (Goyal, Vin, Cheng
+    1996): each asker has a tag that grows by what it takes, the lowest is served, and whoever was away comes back with
+    the tag of those who are being served, so that nobody saves up and nobody who asks for one block at a time is late.
     """
 
     def __init__(self, rate: int | None, clock: Callable[[], float]) -> None:
@@ -93,7 +94,10 @@ class Bandwidth:
         self._clock = clock
         self._tokens = (rate or 0) * _BURST
         self._then = clock()
-        self._queues: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
+        self._queues: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
+        self._tags: dict[str, int] = {}
+        # The tag of the asker that was served last.
+        self._now = 0
         self._server: asyncio.Task[None] | None = None
 
     def share(self, most: int) -> int:
@@ -109,7 +113,10 @@ class Bandwidth:
         if self.rate is None:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(asker, deque()).append((amount, turn))
+        if asker not in self._queues:
+            self._queues[asker] = deque()
+            self._tags[asker] = max(self._now, self._tags.get(asker, 0))
+        self._queues[asker].append((amount, turn))
         if self._server is None or self._server.done():
             self._server = asyncio.create_task(self._serve(self.rate))
         await turn
@@ -120,25 +127,31 @@ class Bandwidth:
 
     async def _serve(self, rate: int) -> None:
         while self._queues:
-            asker, queue = next(iter(self._queues.items()))
+            asker = min(self._queues, key=self._tags.__getitem__)
+            queue = self._queues[asker]
             amount, turn = queue.popleft()
-            if queue:
-                self._queues.move_to_end(asker)
-            else:
+            if not queue:
                 del self._queues[asker]
             if turn.done():
                 continue
+            self._now = self._tags[asker]
+            self._tags[asker] += amount
             now = self._clock()
             self._tokens = min(self._tokens + (now - self._then) * rate, rate * _BURST)
             self._then = now
             self._tokens -= amount
             if self._tokens < 0:
-                await asyncio.sleep(-self._tokens / rate)
+                await asyncio.wait([turn], timeout=-self._tokens / rate)
             if turn.done():
                 # Gave up while it was waited for: what it did not use is the others'.
                 self.refund(amount)
             else:
                 turn.set_result(None)
+                # Whoever was served may queue again before the next is chosen.
+                await asyncio.sleep(0)
+        # Nobody waits: all are equal again, and those who are gone are forgotten.
+        self._tags.clear()
+        self._now = 0
 
 
 class Slots:

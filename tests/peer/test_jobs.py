@@ -1,0 +1,158 @@
+"""Transfers belong to the pserver: watchers come and go, results are never lost, every end is told."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from manual_clock import UnixClock
+from node.errors import AmbiguousName, DiskFull, NoSuchFile
+from node.jobs import Fault, Jobs, Notice, Phase, Progress, Rate, SourceView, Transfer, Uploaded
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(10):
+            await work
+
+    asyncio.run(bounded())
+
+
+async def told(transfer: Transfer) -> list[Any]:
+    """Everything but progress that a watcher hears until the end."""
+    return [event async for news in transfer.watch() if isinstance(news, list) for event in news]
+
+
+def uploaded(number: int) -> Uploaded:
+    return Uploaded(f"{number}.txt", "ab" * 32, number, ())
+
+
+def test_what_was_told_before_anybody_listened_is_heard_by_the_first() -> None:
+    async def work() -> None:
+        jobs = Jobs(UnixClock())
+
+        async def quick(transfer: Transfer) -> None:
+            transfer.tell(uploaded(1))
+            raise DiskFull("the disk is full", name="x")
+
+        transfer = jobs.start("upload", quick)
+        assert transfer.task is not None
+        await transfer.task
+        assert await told(transfer) == [uploaded(1), Fault("disk_full", "the disk is full", "x")]
+        assert jobs.count("upload") == 0
+
+    run(work())
+
+
+def test_every_watcher_hears_all_and_a_watcher_that_leaves_changes_nothing() -> None:
+    async def work() -> None:
+        jobs = Jobs(UnixClock())
+        go_on = asyncio.Event()
+
+        async def slow(transfer: Transfer) -> None:
+            await go_on.wait()
+            for number in range(1200):
+                transfer.tell(uploaded(number))
+
+        transfer = jobs.start("upload", slow)
+        stays, leaves = asyncio.create_task(told(transfer)), asyncio.create_task(told(transfer))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        leaves.cancel()
+        go_on.set()
+        assert await stays == [uploaded(number) for number in range(1200)]
+        assert await told(transfer) == []
+
+    run(work())
+
+
+def test_cancelling_tells_how_to_resume() -> None:
+    async def work() -> None:
+        jobs = Jobs(UnixClock())
+
+        async def endless(transfer: Transfer) -> None:
+            await asyncio.Event().wait()
+
+        transfer = jobs.start("download", endless)
+        hearing = asyncio.create_task(told(transfer))
+        await asyncio.sleep(0)
+        jobs.cancel(transfer.number)
+        [fault] = await hearing
+        assert fault.code == "interrupted" and "run it again to resume" in fault.message
+        with pytest.raises(NoSuchFile):
+            jobs.get(transfer.number)
+
+    run(work())
+
+
+def test_what_nobody_foresaw_is_an_internal_fault_without_details(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        jobs = Jobs(UnixClock())
+
+        async def broken(transfer: Transfer) -> None:
+            raise RuntimeError("secret of the inside")
+
+        transfer = jobs.start("upload", broken)
+        [fault] = await told(transfer)
+        assert fault.code == "internal" and "secret" not in fault.message
+
+    run(work())
+    assert "nobody foresaw" in caplog.text
+
+
+def test_all_end_when_nobody_is_logged_in_any_more() -> None:
+    async def work() -> None:
+        jobs = Jobs(UnixClock())
+
+        async def endless(transfer: Transfer) -> None:
+            await asyncio.Event().wait()
+
+        transfers = [jobs.start(kind, endless) for kind in ("upload", "download", "download")]
+        await asyncio.sleep(0)
+        assert jobs.count("download") == 2
+        await jobs.cancel_all()
+        assert all(transfer.ended for transfer in transfers)
+        assert list(jobs) == []
+
+    run(work())
+
+
+def test_progress_shows_the_phase_the_bytes_and_the_peers() -> None:
+    async def work() -> None:
+        clock = UnixClock()
+        transfer = Jobs(clock).begin("download")
+        transfer.enter(Phase.MOVING, "film.bin", 100)
+        source = SourceView("127.0.0.1:5001", 5.0, 40, "active", "")
+        with transfer.showing(lambda: [source]):
+            clock.now += 1
+            transfer.moved(40)
+            shown = transfer.progress()
+        assert (shown.phase, shown.name, shown.done, shown.total) == (Phase.MOVING, "film.bin", 40, 100)
+        assert shown.sources == (source,)
+        assert transfer.progress().sources == ()
+        transfer.tell(Notice("only a word"))
+        transfer.tell(uploaded(1))
+        assert transfer.progress().files_done == 1
+        first = await anext(transfer.watch())
+        assert isinstance(first, Progress)
+
+    run(work())
+
+
+def test_a_fault_names_what_it_is_about_and_the_ids_to_choose_from() -> None:
+    fault = Fault.of(AmbiguousName("two versions", name="a.txt", ids=("1", "2")), "other")
+    assert (fault.name, fault.ids) == ("a.txt", ("1", "2"))
+    assert Fault.of(DiskFull("full"), "b.txt").name == "b.txt"
+
+
+def test_a_rate_settles_and_forgets() -> None:
+    clock = UnixClock()
+    rate = Rate(clock)
+    assert rate.now() == 0
+    for _ in range(100):
+        clock.now += 0.1
+        rate.add(1000)
+    assert rate.now() == pytest.approx(10_000, rel=0.15)
+    clock.now += 60
+    assert rate.now() < 10

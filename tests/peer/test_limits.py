@@ -1,0 +1,238 @@
+"""Bytes in flight, bytes per second, streams at once, one transfer for each id: all fair, and all given back."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from node.errors import Busy, Interrupted
+from node.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(10):
+            await work
+
+    asyncio.run(bounded())
+
+
+async def settle() -> None:
+    """Let every task run until it waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+# ----------------------------------------------------------------------------------------------------------------- bytes
+
+
+def test_whoever_does_not_fit_waits_in_line() -> None:
+    async def work() -> None:
+        budget = Budget(10)
+        await budget.take(8)
+        large, small = asyncio.create_task(budget.take(5)), asyncio.create_task(budget.take(1))
+        await settle()
+        assert not large.done() and not small.done()
+        assert not budget.try_take(1)
+        budget.give(8)
+        await asyncio.gather(large, small)
+        assert budget.used == 6
+
+    run(work())
+
+
+def test_more_than_the_budget_goes_alone() -> None:
+    async def work() -> None:
+        budget = Budget(10)
+        await budget.take(100)
+        later = asyncio.create_task(budget.take(1))
+        await settle()
+        assert not later.done()
+        budget.give(100)
+        await later
+
+    run(work())
+
+
+@pytest.mark.parametrize("already_served", [False, True])
+def test_who_stops_waiting_takes_nothing(already_served: bool) -> None:
+    async def work() -> None:
+        budget = Budget(10)
+        await budget.take(10)
+        first, second = asyncio.create_task(budget.take(10)), asyncio.create_task(budget.take(4))
+        await settle()
+        if already_served:
+            budget.give(10)
+        first.cancel()
+        await settle()
+        assert first.cancelled()
+        if not already_served:
+            budget.give(10)
+        await second
+        assert budget.used == 4
+
+    run(work())
+
+
+def test_a_rate_is_kept() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        bandwidth = Bandwidth(1_000_000, loop.time)
+        began = loop.time()
+        for _ in range(10):
+            await bandwidth.take(75_000)
+        # 750,000 bytes, of which a quarter second's worth went at once.
+        assert 0.45 <= loop.time() - began < 2
+
+    run(work())
+
+
+def test_no_rate_is_no_wait() -> None:
+    async def work() -> None:
+        bandwidth = Bandwidth(None, lambda: 0.0)
+        await bandwidth.take(1 << 40)
+        assert bandwidth.share(1 << 20) == 1 << 20
+
+    run(work())
+
+
+def test_one_with_many_streams_gets_no_more_than_another_with_one() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        bandwidth = Bandwidth(4_000_000, loop.time)
+        got: Counter[str] = Counter()
+
+        async def stream(asker: str) -> None:
+            while True:
+                await bandwidth.take(10_000, asker)
+                got[asker] += 10_000
+
+        streams = [asyncio.create_task(stream("greedy")) for _ in range(8)]
+        streams.append(asyncio.create_task(stream("modest")))
+        await asyncio.sleep(0.5)
+        for each in streams:
+            each.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+        # What went at once at the beginning went to whoever came first.
+        assert got["modest"] >= 0.4 * got.total()
+
+    run(work())
+
+
+def test_askers_share_so_that_none_waits_long() -> None:
+    async def work() -> None:
+        bandwidth = Bandwidth(1_000_000, lambda: 0.0)
+        assert bandwidth.share(1 << 20) == 500_000
+        waiting = [asyncio.create_task(bandwidth.take(1 << 30, asker)) for asker in "abcde"]
+        await settle()
+        assert bandwidth.share(1 << 20) <= 125_000
+        assert bandwidth.share(1) == 1 or bandwidth.share(1) == 4096
+        for each in waiting:
+            each.cancel()
+
+    run(work())
+
+
+def test_who_gives_up_its_turn_leaves_it_to_the_others() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        bandwidth = Bandwidth(100_000, loop.time)
+        await bandwidth.take(25_000)
+        began = loop.time()
+        hasty = asyncio.create_task(bandwidth.take(1_000_000, "hasty"))
+        await settle()
+        hasty.cancel()
+        await settle()
+        patient = asyncio.create_task(bandwidth.take(10_000, "patient"))
+        # Ten seconds' worth was asked for and not used.
+        await asyncio.wait_for(patient, 5)
+        assert loop.time() - began < 5
+
+    run(work())
+
+
+# --------------------------------------------------------------------------------------------------------------- streams
+
+
+def test_slots_are_bounded_in_all_per_peer_and_per_ticket() -> None:
+    slots = Slots(total=4, per_peer=3, per_ticket=2)
+    with slots.one("ana", "x"), slots.one("ana", "x"):
+        with pytest.raises(Busy) as busy, slots.one("ana", "x"):
+            pass
+        assert busy.value.retry_after > 0
+        with slots.one("ana", "y"):
+            with pytest.raises(Busy), slots.one("ana", "z"):
+                pass
+            with slots.one("ben", "x"):
+                with pytest.raises(Busy), slots.one("cia", "x"):
+                    pass
+                assert slots.taken == 4
+    assert slots.taken == 0
+    with slots.one("ana", "x"):
+        pass
+
+
+def test_a_stream_that_fails_gives_its_slot_back() -> None:
+    slots = Slots(total=1)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), slots.one("ana", "x"):
+            raise ZeroDivisionError
+    assert slots.taken == 0
+
+
+def test_a_logout_ends_the_streams_under_way_and_not_later_ones() -> None:
+    async def work() -> None:
+        streams = OpenStreams()
+
+        async def stream() -> None:
+            async with streams.one():
+                await asyncio.Event().wait()
+
+        under_way = [asyncio.create_task(stream()) for _ in range(3)]
+        await settle()
+        await streams.end_all()
+        for ended in await asyncio.gather(*under_way, return_exceptions=True):
+            assert isinstance(ended, Interrupted)
+        async with streams.one():
+            await settle()
+        await streams.end_all()
+
+    run(work())
+
+
+# ----------------------------------------------------------------------------------------------------------------- locks
+
+
+def test_one_transfer_at_a_time_for_each_id() -> None:
+    async def work() -> None:
+        locks = Locks()
+        log: list[str] = []
+
+        async def transfer(key: str, name: str) -> None:
+            async with locks.of(key):
+                log.append(f"{name} begins")
+                await settle()
+                log.append(f"{name} ends")
+
+        await asyncio.gather(transfer("x", "a"), transfer("x", "b"), transfer("y", "c"))
+        assert log.index("a ends") < log.index("b begins")
+        assert log.index("c begins") < log.index("a ends")
+        assert not locks.taken("x")
+
+    run(work())
+
+
+def test_who_stops_waiting_for_a_lock_leaves_nothing_behind() -> None:
+    async def work() -> None:
+        locks = Locks()
+        async with locks.of("x"):
+            waiting = asyncio.create_task(locks.of("x").__aenter__())
+            await settle()
+            waiting.cancel()
+            await settle()
+            assert locks.taken("x")
+        assert not locks.taken("x")
+
+    run(work())

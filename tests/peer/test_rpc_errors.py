@@ -1,0 +1,84 @@
+"""An error crosses gRPC and is the same error on the other side; no text of a stranger makes a second line."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from node import errors, rpc_errors
+from node.errors import Busy, NoHolders, PeerError
+
+
+def subclasses(kind: type[PeerError]) -> list[type[PeerError]]:
+    return [kind, *(each for child in kind.__subclasses__() for each in subclasses(child))]
+
+
+ALL = subclasses(PeerError)
+
+
+class Aborted(Exception):
+    """What a context raises to end a call."""
+
+
+class Context:
+    """Keeps what a call was ended with."""
+
+    async def abort(self, code: grpc.StatusCode, details: str, trailing: tuple[tuple[str, str], ...]) -> None:
+        self.error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), details)
+        raise Aborted
+
+
+def crossed(error: PeerError) -> PeerError:
+    """The error as the other side has it."""
+    context: Any = Context()
+    with pytest.raises(Aborted):
+        asyncio.run(rpc_errors.abort(context, error))
+    return rpc_errors.from_rpc(context.error, "peer:1")
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status_and_comes_back_with_its_code(kind: type[PeerError]) -> None:
+    there = crossed(kind("one line"))
+    assert there.code == kind.code
+    assert there.message == "peer:1: one line"
+
+
+def test_the_table_has_every_error_and_no_other() -> None:
+    assert set(rpc_errors.STATUS) == set(ALL)
+
+
+def test_a_code_names_the_most_general_error_that_has_it() -> None:
+    for kind in ALL:
+        assert issubclass(kind, rpc_errors.KINDS[kind.code])
+
+
+def test_no_room_says_when_to_try_again() -> None:
+    assert (rpc_errors.RETRY_KEY, "1.5") in rpc_errors.trailers(Busy("full", retry_after=1.5))
+    assert rpc_errors.trailers(NoHolders("nobody")) == ((rpc_errors.CODE_KEY, "no_holders"),)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, NoHolders),
+        (grpc.StatusCode.UNAUTHENTICATED, errors.NotAllowed),
+        (grpc.StatusCode.PERMISSION_DENIED, errors.NotAllowed),
+        (grpc.StatusCode.NOT_FOUND, errors.NoSuchFile),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Busy),
+        (grpc.StatusCode.INTERNAL, NoHolders),
+        (grpc.StatusCode.UNKNOWN, NoHolders),
+        (grpc.StatusCode.UNIMPLEMENTED, NoHolders),
+    ],
+)
+def test_a_peer_without_our_codes_is_understood(status: grpc.StatusCode, kind: type[PeerError]) -> None:
+    foreign = grpc.aio.AioRpcError(status, grpc.aio.Metadata(), grpc.aio.Metadata(("p2p-code", "nonsense")), "words")
+    assert type(rpc_errors.from_rpc(foreign, "peer:1")) is kind
+
+
+def test_a_strangers_words_are_one_bounded_line() -> None:
+    hostile = "a\n" * 10_000 + "\r\x0b\x0c\u2028b"
+    assert "\n" not in crossed(errors.NoSuchFile(hostile)).message
+    assert len(rpc_errors.one_line(hostile)) <= 300
+    assert rpc_errors.from_code("quota", hostile).message.count("\n") == 0
+    assert type(rpc_errors.from_code("no such code", "x")) is PeerError
