@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+import common.version
 import pserver_pb2 as pb
+import tracker
 from programs import PCLIENT, TOP, write_env
 from tracker.routes import ROUTES
 
@@ -98,3 +100,7 @@ def test_every_path_that_readme_names_is_there(readme: str) -> None:
         assert (TOP / path).exists(), path
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", readme):
         assert (TOP / target).exists(), target
+
+
+def test_tracker_and_peer_are_of_one_version() -> None:
+    assert tracker.VERSION == common.version.VERSION
