@@ -1,0 +1,59 @@
+"""What every benchmark is handed: its folder, its sizes. The folder is on a real disk, for all contestants alike."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from system.payload import make_file
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One benchmark's room."""
+
+    folder: Path
+    # A try of the benchmark itself: small sizes, few rounds; its figures mean nothing.
+    trial: bool
+    rounds: int | None
+
+    def size(self, full: int, trial: int) -> int:
+        """A size or a number, smaller in a trial."""
+        return trial if self.trial else full
+
+    def times(self, full: int) -> int:
+        """How many rounds."""
+        return self.rounds or (min(full, 2) if self.trial else full)
+
+    def file(self, path: Path, size: int) -> Path:
+        """Write random bytes, bring them to the disk, leave them in the page cache."""
+        make_file(path, size, random.Random(size))
+        os.sync()
+        return path
+
+
+def emptied(path: Path) -> Path:
+    """Make an empty folder, and leave nothing for the disk to do."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    os.sync()
+    return path
+
+
+def machine(folder: Path) -> str:
+    """One line about what all this runs on."""
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), "?")
+    kind = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True).stdout.strip()
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores, {model}; Linux {platform.release()}; Python {platform.python_version()}; "
+        f"files on {kind}; load at the start {load:.1f}"
+    )

@@ -1,0 +1,67 @@
+"""Memory of one pserver with 64 uploads and 64 downloads running."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from benchmarks import ours
+from benchmarks.bench import MIB, Bench
+from benchmarks.processes import memory as resident
+from benchmarks.report import Report
+from waiting import eventually
+
+# A peer serves another 8 streams at most, and 64 in all.
+_PEERS = 8
+_FILES = 8
+_SECONDS = 10.0
+
+
+def memory(bench: Bench) -> Report:
+    """The most that is resident while all move."""
+    peers, files = bench.size(_PEERS, 2), bench.size(_FILES, 4)
+    size = bench.size(64 * MIB, 32 * MIB)
+    report = Report("memory", f"a pserver with {peers * files} uploads and {peers * files} downloads of {size // MIB} MiB")
+    with ours.cluster(bench) as cluster:
+        # Slow enough that all of them run at once for a while.
+        limits = {"UPLOAD_LIMIT": "100M", "PING_INTERVAL": ours.PING_INTERVAL}
+        middle = cluster.peer("middle", **limits)
+        for n in range(peers):
+            others = cluster.peer(f"p{n}", UPLOAD_LIMIT="12M", PING_INTERVAL=ours.PING_INTERVAL)
+            for m in range(files):
+                bench.file(others.shared / f"from-{n}-{m}.bin", size + n * files + m)
+                bench.file(middle.shared / f"to-{n}-{m}.bin", size + 1000 + n * files + m)
+            line = ours.line(others)
+            line.share(*others.shared.glob("from-*"))
+            line.close()
+        line = ours.line(middle)
+        line.share(*middle.shared.glob("to-*"))
+        idle = resident(middle.program.pid)
+        lines = {n: ours.line(cluster.peers[f"p{n}"]) for n in range(peers)}
+        for m in range(files):
+            for n in range(peers):
+                line.begin(f"from-{n}-{m}.bin")
+                lines[n].begin(f"to-{n}-{m}.bin")
+
+        def running() -> tuple[int, int]:
+            kinds = [each.kind for each in line.status().transfers]
+            return kinds.count("serving"), kinds.count("download")
+
+        wanted = peers * files
+        eventually(lambda: min(running()) >= wanted, 30)
+        most = 0
+        counted: list[tuple[int, int]] = []
+        end = time.monotonic() + bench.size(int(_SECONDS), 2)
+        while time.monotonic() < end and min(now := running()) >= wanted * 3 // 4:
+            counted.append(now)
+            most = max(most, resident(middle.program.pid))
+            time.sleep(0.1)
+        report.note(f"{len(counted)} looks; uploads {_range([n for n, _ in counted])}, downloads {_range([n for _, n in counted])}")
+        report.note(f"resident MiB: idle {idle // MIB}, most {most // MIB}, ever {resident(middle.program.pid, 'VmHWM') // MIB}")
+        os.sync()
+    report.verdict(f"resident MiB: {most // MIB}", most / MIB, at_most=500)
+    return report
+
+
+def _range(figures: list[int]) -> str:
+    return f"{min(figures)} to {max(figures)}"
