@@ -20,6 +20,8 @@ FRESH, RECENT, LATELY = 60.0, 600.0, 3600.0
 # A sender below this moves nothing worth the name.
 STALLED_RATE = 1024.0
 _NAMED = 12
+# The picture of more feeds than these is a ball of wool.
+ARROWS = 36
 
 
 class Peer(NamedTuple):
@@ -67,7 +69,7 @@ class World:
     rate: float
     late: int
     stalled: int
-    failed: int
+    failed: Counter[str]
     failures: Sequence[Line]
     lines: Sequence[Line]
     dots: Sequence[Dot]
@@ -97,7 +99,7 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
     labels = {peer.url: peer.label for peer in peers}
     dots = ring.dots([(peer.url, peer.label, peer.files) for peer in pictured], shortened)
     journal = tracker.journal
-    failed = journal.today()
+    today = journal.today()
     return World(
         version=version,
         started=tracker.started,
@@ -110,7 +112,7 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
         rate=sum(peer.load.rate for peer in peers),
         late=sum(peer.late for peer in peers),
         stalled=sum(peer.stalled for peer in peers),
-        failed=sum(failed[kind] for kind in FAILURES),
+        failed=Counter({kind: today[kind] for kind in FAILURES}),
         failures=failures_of(journal.happenings(), labels, now)[:FAILURE_LINES],
         lines=lines_of(journal, labels)[:LINES],
         dots=dots,
@@ -181,19 +183,20 @@ def _file(
 
 
 def _feeds(tracker: Tracker, now: float) -> list[Feed]:
-    """Who fed whom: copies placed, and what was fetched from whoever had it."""
-    pairs: dict[tuple[str, str], list[float]] = {}
+    """Who fed whom: copies placed, and what was fetched, in equal shares, from whoever had it."""
+    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for placement in tracker.journal.placements():
-        pairs.setdefault((placement.asker, placement.target), []).append(placement.at)
+        pairs.setdefault((placement.asker, placement.target), []).append((placement.at, 1.0))
     for fetch in tracker.journal.fetches():
         for holder in fetch.holders:
-            pairs.setdefault((holder, fetch.asker), []).append(fetch.at)
+            pairs.setdefault((holder, fetch.asker), []).append((fetch.at, 1 / len(fetch.holders)))
     age = _age_at(now)
-    return [
-        Feed(source, target, len(times), age(max(times)))
+    feeds = [
+        Feed(source, target, len(times), sum(share for _, share in times), age(max(times)[0]))
         for (source, target), times in pairs.items()
-        if now - max(times) < LATELY
+        if now - max(times)[0] < LATELY
     ]
+    return sorted(feeds, key=lambda feed: (feed.age == "old", -feed.share, feed.source, feed.target))[:ARROWS]
 
 
 def _age_at(now: float) -> Callable[[float], str]:

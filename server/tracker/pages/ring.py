@@ -8,6 +8,8 @@ SIZE = 480
 _CENTRE = SIZE / 2
 # Up to so many peers have room for a level label beside them; more of them have theirs stand along the spokes.
 LEVEL = 14
+# With so few, dots are drawn large, and their labels say more.
+FEW = 6
 _LEVEL_RADIUS, _SPOKE_RADIUS = 142.0, 152.0
 _LEVEL_LETTERS, _SPOKE_LETTERS = 12, 13
 
@@ -26,6 +28,7 @@ class Dot(NamedTuple):
     label_y: float
     anchor: str
     turn: float
+    files: int
 
 
 class Arrow(NamedTuple):
@@ -46,6 +49,7 @@ class Feed(NamedTuple):
     source: str
     target: str
     times: int
+    share: float
     age: str
 
 
@@ -53,15 +57,16 @@ def dots(peers: Sequence[tuple[str, str, int]], shorten: Callable[[str, int], st
     """Place (address, label, files) around the ring, in this order, from the top; two face each other."""
     level = len(peers) <= LEVEL
     around = 0.0 if len(peers) == 1 else _LEVEL_RADIUS if level else _SPOKE_RADIUS
-    largest = min(20.0, 0.36 * 2 * math.pi * (around or _CENTRE) / max(1, len(peers)))
+    few = len(peers) <= FEW
+    largest = min(30.0 if few else 15.0, 0.36 * 2 * math.pi * (around or _CENTRE) / max(1, len(peers)))
     found = []
     for at, (url, label, files) in enumerate(peers):
         angle = 2 * math.pi * at / len(peers) + (math.pi if len(peers) == 2 else -math.pi / 2)
         cos, sin = math.cos(angle), math.sin(angle)
         x, y = _CENTRE + around * cos, _CENTRE + around * sin
-        r = min(largest, 5 + 1.7 * math.log2(1 + files))
+        r = min(largest, (9 if few else 5) + (2.3 if few else 1.6) * math.log2(1 + files))
         if level:
-            found.append(_level(url, shorten(label, _LEVEL_LETTERS), x, y, r, cos, sin, len(peers)))
+            found.append(_level(url, shorten(label, _LEVEL_LETTERS), x, y, r, cos, sin, len(peers), files))
         else:
             turn = math.degrees(angle)
             left = cos < -1e-9
@@ -69,7 +74,7 @@ def dots(peers: Sequence[tuple[str, str, int]], shorten: Callable[[str, int], st
             spot = (_CENTRE + away * cos, _CENTRE + away * sin)
             anchor = "end" if left else "start"
             short = shorten(label, _SPOKE_LETTERS)
-            found.append(Dot(url, x, y, r, short, *spot, anchor, (turn + 180 if left else turn) or 360.0))
+            found.append(Dot(url, x, y, r, short, *spot, anchor, (turn + 180 if left else turn) or 360.0, files))
     return found
 
 
@@ -81,18 +86,30 @@ def arrows(feeds: Sequence[Feed], placed: Mapping[str, Dot]) -> list[Arrow]:
         source, target = placed.get(feed.source), placed.get(feed.target)
         if source is None or target is None or source is target:
             continue
-        width = min(5.0, 1.4 + 0.8 * math.log2(feed.times))
+        width = min(5.0, 1.2 + 0.9 * math.log2(1 + feed.share))
         path, head = _curve(source, target, width)
         found.append(Arrow(feed.source, feed.target, path, head, width, feed.age, feed.times))
     return found
 
 
-def _level(url: str, label: str, x: float, y: float, r: float, cos: float, sin: float, peers: int) -> Dot:
+def _level(url: str, label: str, x: float, y: float, r: float, cos: float, sin: float, peers: int, files: int) -> Dot:
     if peers <= 2 or abs(cos) < 0.3:
         above = sin < -0.3
-        return Dot(url, x, y, r, label, x, y - r - 9 if above else y + r + 18, "middle", 0.0)
+        lift = 26 if peers <= FEW else 9
+        return Dot(url, x, y, r, label, x, y - r - lift if above else y + r + 18, "middle", 0.0, files)
     side = 1 if cos > 0 else -1
-    return Dot(url, x, y, r, label, x + side * (r + 7), y + 4.5, "start" if side > 0 else "end", 0.0)
+    return Dot(
+        url,
+        x,
+        y,
+        r,
+        label,
+        x + side * (r + 7),
+        y + (-4 if peers <= FEW else 4.5),
+        "start" if side > 0 else "end",
+        0.0,
+        files,
+    )
 
 
 def _curve(source: Dot, target: Dot, width: float) -> tuple[str, str]:
