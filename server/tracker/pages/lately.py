@@ -30,11 +30,8 @@ def lines_of(journal: Journal, labels: Mapping[str, str]) -> list[Line]:
     def label(url: str) -> str:
         return labels.get(url, url)
 
-    lines = [Line(p.at, "placed", label(p.asker), p.name, label(p.target), f"{p.why}") for p in journal.placements()]
-    lines += [
-        Line(f.at, "fetched", label(f.asker), f.name, ", ".join(map(label, f.holders[:3])), _beyond(len(f.holders)))
-        for f in journal.fetches()
-    ]
+    lines = [Line(p.at, "placed", label(p.asker), p.name, label(p.target), p.why) for p in journal.placements()]
+    lines += [Line(f.at, "fetched", label(f.asker), f.name, _some([*map(label, f.holders)])) for f in journal.fetches()]
     lines += [
         Line(h.at, h.event, h.details.get("user") or label(h.details.get("url", "")), other=h.details.get("url", ""))
         for h in journal.happenings()
@@ -67,8 +64,8 @@ def failures_of(happenings: Sequence[Happening], labels: Mapping[str, str], now:
     return _together(lines)
 
 
-def _beyond(holders: int) -> str:
-    return f"and {holders - 3} more" if holders > 3 else ""
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
 
 
 def _together(lines: list[Line]) -> list[Line]:

@@ -10,7 +10,7 @@ _CENTRE = SIZE / 2
 LEVEL = 14
 # With so few, dots are drawn large, and their labels say more.
 FEW = 6
-_LEVEL_RADIUS, _SPOKE_RADIUS = 142.0, 152.0
+_LEVEL_RADIUS, _SPOKE_RADIUS = 142.0, 146.0
 _LEVEL_LETTERS, _SPOKE_LETTERS = 12, 13
 
 Point = tuple[float, float]
@@ -98,18 +98,8 @@ def _level(url: str, label: str, x: float, y: float, r: float, cos: float, sin: 
         lift = 26 if peers <= FEW else 9
         return Dot(url, x, y, r, label, x, y - r - lift if above else y + r + 18, "middle", 0.0, files)
     side = 1 if cos > 0 else -1
-    return Dot(
-        url,
-        x,
-        y,
-        r,
-        label,
-        x + side * (r + 7),
-        y + (-4 if peers <= FEW else 4.5),
-        "start" if side > 0 else "end",
-        0.0,
-        files,
-    )
+    anchor, below = "start" if side > 0 else "end", -4 if peers <= FEW else 4.5
+    return Dot(url, x, y, r, label, x + side * (r + 7), y + below, anchor, 0.0, files)
 
 
 def _curve(source: Dot, target: Dot, width: float) -> tuple[str, str]:
