@@ -7,6 +7,7 @@ dict and one in its contents' dict; names, ids and the pairing of the two are sh
 from collections import Counter
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
+from itertools import islice
 
 from tracker.catalogue import Catalogue
 from tracker.model import Announced, Holder, Listed, Load, Scarce, Session, Version
@@ -171,8 +172,11 @@ def scarce_among(everything: Iterable[Contents], accepts: Callable[[str], bool] 
     found: list[Label] = []
     for contents in everything:
         size += contents.size
-        holders = tuple(contents.holders.values()) if len(contents.holders) < _FEW else None
-        if holders and sum(map(is_whole, holders)) == 1:
+        holders = contents.holders
+        # The first two settle nearly all.
+        if sum(map(is_whole, tuple(islice(holders.values(), 2)))) == 2 or len(holders) > _FEW:
+            continue
+        if sum(map(is_whole, tuple(holders.values()))) == 1:
             count += 1
             found += [label for label in tuple(contents.labels.values()) if accepts is None or accepts(label.name)]
     first = nsmallest(limit + 1, found, key=lambda label: (label.name, label.contents.id))

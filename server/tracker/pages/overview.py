@@ -1,27 +1,26 @@
 """What the page shows, gathered from the tracker as plain values. Knows neither HTTP nor HTML."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest, nsmallest
 from typing import NamedTuple
 
 from tracker.model import Listed, Load, PeerView, Scarce, Totals
 from tracker.pages import ring
+from tracker.pages.feeds import feeds
 from tracker.pages.figures import shortened
 from tracker.pages.lately import FAILURES, Line, failures_of, lines_of
-from tracker.pages.ring import Arrow, Dot, Feed
+from tracker.pages.ring import Arrow, Dot
 from tracker.service import Tracker
 
 ROWS = 200
 # More peers than these make no picture; the table lists a few more.
 PICTURED, TABLED = 60, 200
 LINES, FAILURE_LINES = 14, 8
-FRESH, RECENT, LATELY = 60.0, 600.0, 3600.0
 # A sender below this moves nothing worth the name.
 STALLED_RATE = 1024.0
 _NAMED = 12
-# The picture of more feeds than these is a ball of wool.
-ARROWS = 36
 
 
 class Peer(NamedTuple):
@@ -89,15 +88,15 @@ class Files:
 def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: float) -> World:
     """What there is now."""
     now = tracker.server_time()
-    views = sorted(tracker.peers(), key=lambda view: (view.session.user, view.session.url))
-    peers = _peers(views, now, ping_interval)
-    pictured = peers
-    if len(peers) > PICTURED:
-        busiest = sorted(peers, key=lambda p: (p.load.uploads + p.load.downloads, p.files), reverse=True)[:PICTURED]
-        chosen = {peer.key for peer in busiest}
-        pictured = [peer for peer in peers if peer.key in chosen]
-    labels = {peer.url: peer.label for peer in peers}
-    dots = ring.dots([(peer.url, peer.label, peer.files) for peer in pictured], shortened)
+    views = tracker.peers()
+    # Of tens of thousands only those that are shown are looked at closely.
+    tabled = nsmallest(TABLED, views, key=_by_user)
+    pictured = tabled if len(views) <= PICTURED else sorted(nlargest(PICTURED, views, key=_busy), key=_by_user)
+    of_user = Counter(view.session.user for view in views)
+    shown = {view.session.peer_id: _peer(view, of_user, now, ping_interval) for view in (*tabled, *pictured)}
+    labels = {peer.url: peer.label for peer in shown.values()}
+    in_picture = [shown[view.session.peer_id] for view in pictured]
+    dots = ring.dots([(peer.url, peer.label, peer.files) for peer in in_picture], shortened)
     journal = tracker.journal
     today = journal.today()
     return World(
@@ -105,18 +104,18 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
         started=tracker.started,
         totals=tracker.totals(),
         scarce=scarce,
-        peers=peers[:TABLED],
-        pictured=pictured,
-        uploads=sum(peer.load.uploads for peer in peers),
-        downloads=sum(peer.load.downloads for peer in peers),
-        rate=sum(peer.load.rate for peer in peers),
-        late=sum(peer.late for peer in peers),
-        stalled=sum(peer.stalled for peer in peers),
+        peers=[shown[view.session.peer_id] for view in tabled],
+        pictured=in_picture,
+        uploads=sum(view.load.uploads for view in views),
+        downloads=sum(view.load.downloads for view in views),
+        rate=sum(view.load.rate for view in views),
+        late=sum(_is_late(view, ping_interval) for view in views),
+        stalled=sum(_is_stalled(view.load) for view in views),
         failed=Counter({kind: today[kind] for kind in FAILURES}),
         failures=failures_of(journal.happenings(), labels, now)[:FAILURE_LINES],
         lines=lines_of(journal, labels)[:LINES],
         dots=dots,
-        arrows=ring.arrows(_feeds(tracker, now), {dot.url: dot for dot in dots}),
+        arrows=ring.arrows(feeds(tracker.journal, now), {dot.url: dot for dot in dots}),
     )
 
 
@@ -138,23 +137,35 @@ def gather_files(tracker: Tracker, world: World, match: str, once: bool) -> File
     return Files(match, once, files, more)
 
 
-def _peers(views: Sequence[PeerView], now: float, ping_interval: float) -> list[Peer]:
-    of_user = Counter(view.session.user for view in views)
-    return [
-        Peer(
-            key=view.session.peer_id,
-            user=view.session.user,
-            url=view.session.url,
-            label=_label(view, of_user),
-            since=now - view.alive_for,
-            seen=now - view.last_seen,
-            files=view.files,
-            load=view.load,
-            late=view.last_seen > 1.5 * ping_interval,
-            stalled=view.load.uploads > 0 and view.load.rate < STALLED_RATE,
-        )
-        for view in views
-    ]
+def _by_user(view: PeerView) -> tuple[str, str]:
+    return view.session.user, view.session.url
+
+
+def _busy(view: PeerView) -> tuple[int, int]:
+    return view.load.uploads + view.load.downloads, view.files
+
+
+def _is_late(view: PeerView, ping_interval: float) -> bool:
+    return view.last_seen > 1.5 * ping_interval
+
+
+def _is_stalled(load: Load) -> bool:
+    return load.uploads > 0 and load.rate < STALLED_RATE
+
+
+def _peer(view: PeerView, of_user: Mapping[str, int], now: float, ping_interval: float) -> Peer:
+    return Peer(
+        key=view.session.peer_id,
+        user=view.session.user,
+        url=view.session.url,
+        label=_label(view, of_user),
+        since=now - view.alive_for,
+        seen=now - view.last_seen,
+        files=view.files,
+        load=view.load,
+        late=_is_late(view, ping_interval),
+        stalled=_is_stalled(view.load),
+    )
 
 
 def _label(view: PeerView, of_user: Mapping[str, int]) -> str:
@@ -180,24 +191,3 @@ def _file(
         sorted(place for place, complete in at if place is not None and not complete),
         sorted(names)[:_NAMED],
     )
-
-
-def _feeds(tracker: Tracker, now: float) -> list[Feed]:
-    """Who fed whom: copies placed, and what was fetched, in equal shares, from whoever had it."""
-    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for placement in tracker.journal.placements():
-        pairs.setdefault((placement.asker, placement.target), []).append((placement.at, 1.0))
-    for fetch in tracker.journal.fetches():
-        for holder in fetch.holders:
-            pairs.setdefault((holder, fetch.asker), []).append((fetch.at, 1 / len(fetch.holders)))
-    age = _age_at(now)
-    feeds = [
-        Feed(source, target, len(times), sum(share for _, share in times), age(max(times)[0]))
-        for (source, target), times in pairs.items()
-        if now - max(times)[0] < LATELY
-    ]
-    return sorted(feeds, key=lambda feed: (feed.age == "old", -feed.share, feed.source, feed.target))[:ARROWS]
-
-
-def _age_at(now: float) -> Callable[[float], str]:
-    return lambda at: "fresh" if now - at < FRESH else "recent" if now - at < RECENT else "old"

@@ -1,0 +1,29 @@
+"""Who feeds whom lately, as far as the journal tells: for the arrows of the picture. Draws nothing."""
+
+from tracker.journal import Journal
+from tracker.pages.ring import Feed
+
+FRESH, RECENT, LATELY = 60.0, 600.0, 3600.0
+# The picture of more feeds than these is a ball of wool.
+ARROWS = 36
+
+
+def feeds(journal: Journal, now: float) -> list[Feed]:
+    """Copies placed, and what was fetched, in equal shares, from whoever had it: the latest and largest."""
+    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for placement in journal.placements():
+        pairs.setdefault((placement.asker, placement.target), []).append((placement.at, 1.0))
+    for fetch in journal.fetches():
+        for holder in fetch.holders:
+            pairs.setdefault((holder, fetch.asker), []).append((fetch.at, 1 / len(fetch.holders)))
+    found = [
+        Feed(source, target, len(times), sum(share for _, share in times), _age(now - max(times)[0]))
+        for (source, target), times in pairs.items()
+        if now - max(times)[0] < LATELY
+    ]
+    found.sort(key=lambda feed: (feed.age == "old", -feed.share, feed.source, feed.target))
+    return found[:ARROWS]
+
+
+def _age(seconds: float) -> str:
+    return "fresh" if seconds < FRESH else "recent" if seconds < RECENT else "old"
