@@ -1,0 +1,217 @@
+"""What the page shows: gathered from a real tracker."""
+
+import math
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracker.pages import figures, ring
+from tracker.pages.feeds import ARROWS
+from tracker.pages.live import Kept, Live
+from tracker.pages.overview import PICTURED, ROWS, TABLED, Files, World, gather_files, gather_world
+from tracker.pages.ring import Dot, Feed
+from tracker_world import ManualClock, Peer, id_of
+from tracker_world import World as Tracker
+
+
+def look(world: Tracker) -> World:
+    tracker = world.parts.tracker
+    return gather_world(tracker, tracker.scarce("", 0), "1", 10)
+
+
+def listed(world: Tracker, match: str = "", once: bool = False) -> Files:
+    return gather_files(world.parts.tracker, look(world), match, once)
+
+
+def crowd(world: Tracker, number: int) -> list[Peer]:
+    return [world.peer(f"u{at % 20:02}", f"127.0.0.1:{6000 + at}") for at in range(number)]
+
+
+def test_what_one_peer_only_holds_is_counted_and_listed(world: Tracker) -> None:
+    ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
+    ana.share("both.txt", "only-ana.txt")
+    ben.share("both.txt")
+    assert look(world).scarce.contents == 1
+    assert [row.name for row in listed(world, once=True).rows] == ["only-ana.txt"]
+    assert listed(world, "BOTH", once=True).rows == []
+
+
+def test_a_part_is_no_second_copy(world: Tracker) -> None:
+    ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
+    ana.share("a.txt")
+    ben.share("a.txt", complete=False)
+    assert look(world).scarce.contents == 1
+    [row] = listed(world, once=True).rows
+    assert (row.holders, row.partial, list(row.whole_at), list(row.part_at)) == (1, 1, [0], [1])
+    assert row.names == ["ana", "ben (in part)"]
+
+
+def test_versions_of_a_name_are_told_apart(world: Tracker) -> None:
+    ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
+    ana.share("notes.txt")
+    file = {"name": "notes.txt", "id": id_of("other"), "size": 3, "complete": True}
+    ben.call("PUT", "/index", {"version": "1", "files": [file]})
+    assert [(row.version, row.versions) for row in listed(world).rows] == [(1, 2), (2, 2)]
+    assert len({row.id for row in listed(world).rows}) == 2
+
+
+def test_a_late_ping_and_a_sender_that_sends_nothing_stand_out(world: Tracker) -> None:
+    ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
+    world.clock.advance(16)
+    ben.ping(uploads=2, rate=0)
+    seen = look(world)
+    assert {(peer.user, peer.late, peer.stalled) for peer in seen.peers} == {
+        ("ana", True, False),
+        ("ben", False, True),
+    }
+    assert (seen.late, seen.stalled) == (1, 1)
+    ana.ping(uploads=1, rate=5e6)
+    assert (look(world).late, look(world).rate) == (0, 5e6)
+
+
+def test_a_peer_is_online_since_it_came_whenever_it_logged_in(world: Tracker) -> None:
+    ana = world.peer("ana")
+    world.clock.advance(100)
+    ana.ping()
+    came = world.parts.tracker.server_time()
+    world.clock.advance(10)
+    ana.ping()
+    [peer] = look(world).peers
+    assert peer.since == pytest.approx(came)
+
+
+def test_a_copy_that_was_placed_is_told_with_its_reason_and_drawn(world: Tracker) -> None:
+    ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
+    ben.ping(free_bytes=1 << 40)
+    assert ana.targets("film.mkv") == ["127.0.0.1:5002"]
+    seen = look(world)
+    [line] = [line for line in seen.lines if line.kind == "placed"]
+    assert (line.who, line.name, line.other) == ("ana", "film.mkv", "ben")
+    assert "1.0 TiB free" in line.why
+    [arrow] = seen.arrows
+    assert (arrow.source, arrow.target, arrow.age) == ("127.0.0.1:5001", "127.0.0.1:5002", "fresh")
+
+
+def test_what_a_peer_asked_for_and_then_has_was_fetched_from_its_holders(world: Tracker) -> None:
+    ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
+    ana.share("film.mkv")
+    ben.share("own.txt")
+    assert look(world).arrows == [], "what was there by itself was not fetched"
+    assert ben.holders("film.mkv") == ["127.0.0.1:5001"]
+    for version, complete in (("2", False), ("3", True), ("4", True)):
+        ben.share("film.mkv", version=version, complete=complete)
+    seen = look(world)
+    [line] = [line for line in seen.lines if line.kind == "fetched"]
+    assert (line.who, line.name, line.other, line.times) == ("ben", "film.mkv", "ana", 1)
+    assert [(arrow.source, arrow.target) for arrow in seen.arrows] == [("127.0.0.1:5001", "127.0.0.1:5002")]
+    world.clock.advance(3700)
+    ana.ping()
+    ben.ping()
+    assert look(world).arrows == []
+
+
+def test_failures_of_today_are_counted_by_kind_and_forgotten_tomorrow(world: Tracker) -> None:
+    world.peer("ana")
+    for user, url in (("ana", "127.0.0.1:5001"), ("ana", "127.0.0.1:5001")):
+        world.call("POST", "/login", json={"username": user, "password": "wrong", "url": url})
+    world.clock.advance(30)
+    seen = look(world)
+    assert (seen.failed["login_refused"], seen.failed["expired"], seen.failed.total()) == (2, 1, 3)
+    assert [(line.kind, line.who, line.times) for line in seen.failures] == [
+        ("expired", "ana", 1),
+        ("login_refused", "ana", 2),
+    ]
+    world.clock.advance(25 * 3600)
+    world.peer("ben")
+    assert (look(world).failed.total(), look(world).failures) == (0, [])
+
+
+def test_a_name_that_is_no_account_is_not_shown(world: Tracker) -> None:
+    world.peer("ana")
+    refused = {"username": "my-password-by-mistake", "password": "ana"}
+    assert world.client.post("/page/login", data=refused).status_code == 401
+    [line] = look(world).failures
+    assert (line.who, line.other) == ("", "127.0.0.1")
+
+
+def test_with_hundreds_of_peers_and_files_the_first_are_shown(world: Tracker) -> None:
+    peers = crowd(world, TABLED + 30)
+    names = [f"{at:04}.dat" for at in range(ROWS + 50)]
+    peers[-1].share(*names)
+    peers[-1].ping(uploads=3, rate=9.0)
+    seen, files = look(world), listed(world)
+    assert (len(seen.peers), len(seen.pictured), len(seen.dots)) == (TABLED, PICTURED, PICTURED)
+    assert peers[-1].url in {peer.url for peer in seen.pictured}, "the busiest are in the picture"
+    assert seen.totals.peers == TABLED + 30
+    assert [row.name for row in files.rows] == names[:ROWS]
+    assert files.more
+    assert [row.name for row in listed(world, "0249").rows] == ["0249.dat"]
+
+
+def test_many_viewers_cost_no_more_than_one(world: Tracker) -> None:
+    clock = world.clock
+    live = Live(world.parts.tracker, clock, "1", 10)
+    before = live.parts("", False)
+    world.peer("ana")
+    assert live.parts("", False) is before, "for a second"
+    clock.advance(1.1)
+    assert live.parts("", False)["peers"] != before["peers"]
+
+
+def test_what_takes_long_is_made_seldom() -> None:
+    clock = ManualClock()
+    made = []
+
+    def slow() -> int:
+        clock.advance(2)
+        made.append(1)
+        return len(made)
+
+    kept: Kept[int] = Kept(clock, 1.0, slow)
+    for _ in range(30):
+        kept()
+        clock.advance(1)
+    assert len(made) == 1
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=PICTURED), st.data())
+def test_the_picture_holds_all_dots_apart_and_arrows_end_at_them(files: list[int], data: st.DataObject) -> None:
+    peers = [(f"10.0.0.1:{at}", "w" * 30, count) for at, count in enumerate(files)]
+    dots = {dot.url: dot for dot in ring.dots(peers, figures.shortened)}
+    for dot in dots.values():
+        assert dot.r <= dot.x <= ring.SIZE - dot.r
+        assert dot.r <= dot.y <= ring.SIZE - dot.r
+    placed = list(dots.values())
+    for one, other in zip(placed, placed[1:] + placed[:1], strict=True):
+        assert one is other or math.dist((one.x, one.y), (other.x, other.y)) >= (one.r + other.r) * 0.99
+    ends = st.sampled_from([url for url, _, _ in peers])
+    feeds = data.draw(
+        st.lists(st.builds(Feed, ends, ends, st.just(1), st.just(0.5), st.just("fresh")), max_size=ARROWS)
+    )
+    for arrow in ring.arrows(feeds, dots):
+        tip = [float(number) for number in arrow.head.split()[0].split(",")]
+        target = dots[arrow.target]
+        assert math.dist(tip, (target.x, target.y)) == pytest.approx(target.r + 3, abs=0.2)
+
+
+def test_an_arrow_to_nobody_in_the_picture_is_not_drawn() -> None:
+    dots: Mapping[str, Dot] = {dot.url: dot for dot in ring.dots([("a", "a", 1)], figures.shortened)}
+    assert ring.arrows([Feed("a", "gone", 1, 1.0, "old"), Feed("a", "a", 1, 1.0, "old")], dots) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (1024, "1.0 KiB"), (150 << 10, "150 KiB"), (5 << 60, "5.0 EiB")],
+)
+def test_sizes_read_well(count: int, text: str) -> None:
+    assert figures.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "now"), (1.9, "now"), (2, "2 s ago"), (61, "1 min ago"), (7200, "2 h ago"), (9e5, "10 d ago")],
+)
+def test_ages_read_well(seconds: float, text: str) -> None:
+    assert figures.ago(seconds) == text
