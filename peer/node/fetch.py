@@ -18,7 +18,7 @@ from node.limits import Bandwidth, Budget
 from node.metrics import Metrics
 from node.model import Holder
 from node.parts import Part, PartStore
-from node.picker import HolderView, Picker
+from node.picker import PARTIAL_PIECES, HolderView, Picker
 from node.pieces import Manifest
 from node.sharing import GrowingFile, Sharing
 from node.streams import AskerEnd
@@ -27,8 +27,7 @@ from node.threads import Threads
 
 log = logging.getLogger(__name__)
 
-# No announcement for what is over at once: a file in part is announced when it is long, or takes a while.
-PARTIAL_PIECES = 16
+# No announcement for what is over at once, unless it takes a while.
 PARTIAL_SECONDS = 2.0
 # Bytes after which the system is asked to begin writing, so that the sync at the end is short.
 _FLUSH_EVERY = 32 << 20

@@ -13,7 +13,7 @@ and endgame are BitTorrent's (Cohen 2003, "Incentives Build Robustness in BitTor
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -34,6 +34,12 @@ _SLOWEST = 64 << 10
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 10.0
 # So many holders of a piece are told apart; what more have is all equally common. A liar cannot make it grow.
 _LEVELS = 64
+# No announcement for what is over at once: a file in part is announced when it is long, or takes a while.
+PARTIAL_PIECES = 16
+# A piece that a whole holder is sending to another asker is left to come from that one: for so many seconds, and as
+# long as it takes to send so many pieces.
+_PROMISE, _PROMISE_PIECES = 0.1, 3.0
+_PROMISES = 4096
 # Rates forget with this time constant, in seconds.
 _RATE_MEMORY = 2.0
 # Above this rate, in bytes per second, half a window lasts longer than a wish is on its way.
@@ -90,6 +96,8 @@ class _Holder:
     bytes: float = 0.0
     seconds: float = 0.0
     total: int = 0
+    # Bytes heard of pieces that are not verified yet: above 0 when the first of those asked for has begun.
+    ahead: int = 0
     failures: int = 0
     not_before: float = 0.0
 
@@ -131,9 +139,12 @@ class Picker:
             self._missing &= ~(1 << piece)
         # Missing pieces that nobody is asked for.
         self._free = self._missing
-        # How many partial holders have a piece, or are being given it; level[n] is the set of pieces with n of them.
+        # How many partial holders have a piece; level[n] is the set of pieces with n of them.
         self._levels: list[int] = [(1 << pieces) - 1]
         self._holders: dict[str, _Holder] = {}
+        # Pieces that somebody is being sent, and until when that is a reason to leave them.
+        self._promised = 0
+        self._promises: deque[tuple[float, int]] = deque(maxlen=_PROMISES)
 
     # ------------------------------------------------------------------------------------------------ what there is
 
@@ -197,9 +208,24 @@ class Picker:
         if not known.whole:
             self._shift(new, 1)
 
-    def given(self, pieces: Iterable[int]) -> None:
-        """A holder is sending these to somebody else: they will soon be less rare."""
-        self._shift(self._set_of(pieces), 1)
+    def given(self, holder: str, pieces: Iterable[int], now: float) -> list[Cancel]:
+        """A holder is sending these to somebody else, from whom they will be had soon.
+
+        Return which of them it need not send to us: those that it was asked for and cannot have begun.
+        """
+        if self._pieces <= PARTIAL_PIECES:
+            return []
+        known = self._holders[holder]
+        named = self._set_of(pieces) & self._missing
+        piece_seconds = self._length(0) / known.rate if known.rate else _PROMISE
+        self._promises.append((now + _PROMISE + _PROMISE_PIECES * piece_seconds, named))
+        self._promised |= named
+        begun = 1 if known.ahead > 0 else 0
+        cancels = [Cancel(holder, piece) for piece in list(known.asked)[begun:] if named >> piece & 1]
+        for _, piece in cancels:
+            del known.asked[piece]
+            self._free_again(piece)
+        return cancels
 
     def heard(self, holder: str, size: int, now: float) -> None:
         """A holder sent `size` bytes of data. One that was stalled is good again."""
@@ -209,6 +235,7 @@ class Picker:
         known.bytes = known.bytes * fade + size
         known.seconds = known.seconds * fade + elapsed
         known.total += size
+        known.ahead += size
         known.heard = now
         if known.state is State.STALLED:
             known.state, known.why = State.ACTIVE, ""
@@ -217,6 +244,7 @@ class Picker:
         """A piece is verified. Return who else need not send it any more."""
         known = self._holders[holder]
         known.asked.pop(piece, None)
+        known.ahead = max(0, known.ahead - self._length(piece))
         known.began = now
         known.failures = 0
         self._missing &= ~(1 << piece)
@@ -233,7 +261,7 @@ class Picker:
         known = self._holders.setdefault(holder, _Holder(0, whole=False))
         self._release(known)
         self._forget_pieces(known)
-        known.has = 0
+        known.has = known.ahead = 0
         if known.state is not State.DROPPED:
             known.failures += 1
             known.state, known.why = State.WAITING, why
@@ -297,12 +325,32 @@ class Picker:
 
     def next(self, now: float) -> Ask | None:
         """Choose the next piece and its holder, and note it as asked; None if nothing should be asked now."""
+        self._forget_promises(now)
         if self.in_flight < self._window:
+            common: tuple[str, _Holder, int] | None = None
             for _, name, known in self._by_queue():
                 candidates = known.has & self._free
+                if known.whole:
+                    candidates &= ~self._promised
+                    rare = candidates & self._levels[0]
+                    if candidates and not rare and common is None:
+                        common = name, known, candidates
+                    candidates = rare
                 if candidates:
                     return self._ask(name, known, self._rarest(candidates, known.cursor), now)
+            if common is not None:
+                name, known, candidates = common
+                return self._ask(name, known, self._rarest(candidates, known.cursor), now)
         return self._take_over(now)
+
+    def _forget_promises(self, now: float) -> None:
+        """Piece by piece: one that was promised anew meanwhile is kept."""
+        if self._promises and self._promises[0][0] <= now:
+            while self._promises and self._promises[0][0] <= now:
+                self._promises.popleft()
+            self._promised = 0
+            for _, pieces in self._promises:
+                self._promised |= pieces
 
     def _by_queue(self) -> list[tuple[float, str, _Holder]]:
         """Return the holders that may be asked, the shortest queue in seconds first; an untried one before all."""

@@ -258,7 +258,8 @@ class Swarm:
         elif have.pieces is not None:
             self._picker.has(name, have.pieces, whole=False)
         self._picker.gained(name, have.gained)
-        self._picker.given(have.given)
+        for holder, piece in self._picker.given(name, have.given, self._clock()):
+            self._cancel(holder, piece)
 
     async def _take(self, name: str, block: Block) -> None:
         """Gather a piece from its blocks; a whole one is verified and written while the next is on its way."""
