@@ -3,7 +3,8 @@
 import asyncio
 import json
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import grpc
 import ticket_office
 from live_tracker import LiveTracker
 from node.daemon import Pserver
+from node.disk import Disk
 from node.pieces import Manifest
 from node.settings import Settings
 from pserver_pb2_grpc import ControlStub, TransferStub
@@ -124,7 +126,15 @@ class LivePserver:
 
 
 @contextmanager
-def live_pserver(home: Path, tracker: LiveTracker | int, user: str = "", **changes: Any) -> Iterator[LivePserver]:
+def live_pserver(
+    home: Path,
+    tracker: LiveTracker | int,
+    user: str = "",
+    *,
+    disk: Disk | None = None,
+    calendar: Callable[[], float] = time.time,
+    **changes: Any,
+) -> Iterator[LivePserver]:
     """Serve until the block ends, logged in as `user` if one is given; `changes` are settings."""
     port = tracker if isinstance(tracker, int) else tracker.port
     settings = settings_for(home, port, **changes)
@@ -134,7 +144,7 @@ def live_pserver(home: Path, tracker: LiveTracker | int, user: str = "", **chang
 
     async def run() -> None:
         stop.append(asyncio.Event())
-        pserver = Pserver(settings)
+        pserver = Pserver(settings, disk=disk, calendar=calendar)
         async with pserver.running():
             started.set_result(LivePserver(pserver, asyncio.get_running_loop(), home))
             await stop[0].wait()

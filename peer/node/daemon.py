@@ -22,6 +22,7 @@ from node.account import Account, TrackerClock
 from node.announcer import Announcer
 from node.catalog import Catalog
 from node.control import ControlService
+from node.disk import Disk
 from node.downloads import Downloads
 from node.fetch import Fetcher
 from node.guard import Guard, require_own_machine
@@ -66,8 +67,12 @@ _STREAMS_PER_CONNECTION = 100
 class Pserver:
     """One peer's daemon."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, disk: Disk | None = None, calendar: Callable[[], float] = time.time
+    ) -> None:
         """Put everything together; touches the disk, starts nothing.
+
+        `disk` is how shared and unfinished files are touched, `calendar` this machine's time of day in Unix seconds.
 
         Raises:
             PeerError: if the folders cannot be used.
@@ -78,10 +83,11 @@ class Pserver:
         self.threads = Threads()
         self.metrics = Metrics()
         self.jobs = Jobs(clock, self.metrics.ended)
-        self.folder = SharedFolder(settings.shared_dir)
-        self.catalog = Catalog(settings.state_dir / "catalog.db", time.time())
+        self.calendar = calendar
+        self.folder = SharedFolder(settings.shared_dir, disk)
+        self.catalog = Catalog(settings.state_dir / "catalog.db", calendar())
         self.library = Library(self.catalog)
-        self.scanner = Scanner(self.folder, self.catalog, self.library, clock=time.time)
+        self.scanner = Scanner(self.folder, self.catalog, self.library, clock=calendar)
         self.parts = PartStore(self.folder)
         temporaries = Temporaries(self.folder)
         quota = settings.quota if settings.quota is not None else self.folder.free_bytes() // 10
@@ -98,7 +104,7 @@ class Pserver:
         tracker = TrackerClient(settings.tracker_url, verify=verify)
         self.peers = Peers(channels.channel_credentials(settings.tls_ca))
         network = Network(tracker, self.threads)
-        tracker_clock = TrackerClock(clock, time.time)
+        tracker_clock = TrackerClock(clock, calendar)
         self.account = Account(
             tracker=tracker,
             file=SessionFile(settings.state_dir),
@@ -227,7 +233,7 @@ class Pserver:
             EnvFault: if it cannot listen where it should.
         """
         state_dir = self.settings.state_dir
-        await self.threads.run(self.threads.disk, self.parts.clean, time.time())
+        await self.threads.run(self.threads.disk, self.parts.clean, self.calendar())
         secret = cookie.make_cookie(state_dir)
         server, health_service = self._make_server(secret)
         stop_metrics = self._serve_metrics()
@@ -353,7 +359,7 @@ async def _signals() -> AsyncIterator[asyncio.Event]:
     yield asked
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, disk: Disk | None = None) -> None:
     """Serve until a signal comes, then leave within 4 seconds and end the process with status 0.
 
     Raises:
@@ -362,7 +368,7 @@ async def serve(settings: Settings) -> None:
     """
     async with AsyncExitStack() as stack:
         asked = await stack.enter_async_context(_signals())
-        pserver = Pserver(settings)
+        pserver = Pserver(settings, disk=disk)
         await stack.enter_async_context(pserver.running())
         ready = {"host": settings.listen_host, "port": pserver.port, "pid": os.getpid()}
         print(f"READY {json.dumps(ready)}", flush=True)  # noqa: T201  # the contract with whoever started us

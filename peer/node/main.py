@@ -13,6 +13,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from common.env_file import EnvFault
 from node import logs, malloc
 from node.daemon import lock_state_dir, serve
+from node.disk import Disk
 from node.errors import PeerError
 from node.settings import Settings
 
@@ -20,8 +21,8 @@ _USAGE = "usage: python peer/pserver.py ENV_PSERVER"
 _EXIT_USAGE, _EXIT_FAILED, _EXIT_ENV = 2, 1, 78
 
 
-def main(argv: Sequence[str]) -> int:
-    """Serve until interrupted; return the exit status."""
+def main(argv: Sequence[str], disk: Disk | None = None) -> int:
+    """Serve until interrupted; return the exit status. `disk` stands in for the machine's own."""
     if len(argv) != 1 or argv[0] in ("-h", "--help"):
         sys.stderr.write(_USAGE + "\n")
         return 0 if argv and argv[0] in ("-h", "--help") else _EXIT_USAGE
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         malloc.tune()
         lock = lock_state_dir(settings)
         try:
-            asyncio.run(serve(settings))
+            asyncio.run(serve(settings, disk))
         finally:
             os.close(lock)
     except EnvFault as fault:

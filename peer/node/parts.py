@@ -178,14 +178,19 @@ class PartStore:
     def clean(self, now: float) -> None:
         """Throw away what earlier processes left: temporary files, parts published or unused for long."""
         with self.folder.dot_folder as dot, storage_faults("cleaning up unfinished files"):
-            for entry in self.disk.scan(dot):
+            kept: set[str] = set()
+            # Backwards: a part before what lies beside it, which is of no use without it.
+            for entry in reversed(self.disk.scan(dot)):
                 with suppress(FileNotFoundError):
                     status = self.disk.stat(entry.name, dir_fd=dot)
                     # A second link is the name that it was published under, just before its process was killed.
                     published = entry.name.endswith(_PART) and status.st_nlink > 1
                     unused = entry.name.endswith((_PART, _HAVE)) and now - status.st_mtime > UNUSED_MAX
-                    if published or unused or entry.name.endswith(TEMPORARY):
+                    alone = entry.name.endswith(_HAVE) and entry.name.removesuffix(_HAVE) + _PART not in kept
+                    if published or unused or alone or entry.name.endswith(TEMPORARY):
                         self.disk.unlink(entry.name, dir_fd=dot)
+                    else:
+                        kept.add(entry.name)
 
     def closed(self, id_: str) -> None:
         """A part may be opened again."""

@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from waiting import eventually
 LOOPBACK = "127.0.0.1"
 PING_INTERVAL = 0.5
 COMMAND_SECONDS = 90.0
+
+Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,9 @@ class Node:
         """SIGCONT."""
         self.program.signal(signal.SIGCONT)
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
         """Start again, with the port and the folders it had."""
-        self.program.start()
+        self.program.start(environment)
 
     def peak_memory(self) -> int:
         """Most bytes of resident memory so far."""
@@ -178,17 +181,23 @@ class Peer(Node):
             env={**os.environ, "TERM": "xterm", **environment},
         )
 
-    def status(self) -> pb.StatusReply:
-        """What `status` shows, asked without a terminal."""
+    @contextmanager
+    def control(self) -> Iterator[tuple[ControlStub, Metadata]]:
+        """Its Control service on a connection of its own, and the metadata that opens it."""
         cookie = (self.state / "cookie").read_text().strip()
         target = f"{LOOPBACK}:{self.program.port}"
-        options = [("grpc.enable_http_proxy", 0)]
+        options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
         with (
             grpc.secure_channel(target, self._certificates.channel_credentials(), options)
             if self._certificates
             else grpc.insecure_channel(target, options)
         ) as channel:
-            return ControlStub(channel).Status(pb.StatusRequest(), metadata=(("p2p-cookie", cookie),), timeout=10)
+            yield ControlStub(channel), (("p2p-cookie", cookie),)
+
+    def status(self) -> pb.StatusReply:
+        """What `status` shows, asked without a terminal."""
+        with self.control() as (control, metadata):
+            return control.Status(pb.StatusRequest(), metadata=metadata, timeout=10)
 
     def progress(self, kind: str = "download") -> float:
         """Share of the bytes that the transfers of this kind have moved, over all of them; 0 if there is none."""
@@ -222,8 +231,11 @@ class Cluster:
         self.tracker = Node(self._start("tracker", SERVER, values, "SERVER_PORT"))
         return self.tracker
 
-    def peer(self, name: str, *, login: bool = True, **keys: object) -> Peer:
-        """Start a pserver, on a port that it keeps when started again; log `name` in unless told not to."""
+    def peer(self, name: str, *, login: bool = True, script: Path = PSERVER, **keys: object) -> Peer:
+        """Start a pserver, on a port that it keeps when started again; log `name` in unless told not to.
+
+        `script` is what runs in its place.
+        """
         home = self.folder / name
         home.mkdir(exist_ok=True)
         values = {
@@ -239,7 +251,7 @@ class Cluster:
             **self._dialling(),
             **keys,
         }
-        program = self._start(name, PSERVER, values, "PSERVER_PORT")
+        program = self._start(name, script, values, "PSERVER_PORT")
         terminal = {"PSERVER_URL": LOOPBACK, "PSERVER_PORT": program.port, "STATE_DIR": home / "state"}
         env_terminal = write_env(self.folder / f".env_{name}_terminal", {**terminal, **self._dialling()})
         peer = Peer(program, home, self.folder / f".env_{name}", env_terminal, self.certificates)

@@ -1,0 +1,158 @@
+"""Orders to a peer of the cluster over its Control service, without a terminal: a transfer may be shorter than one takes
+to start.
+"""
+
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any
+
+import grpc
+
+import pserver_pb2 as pb
+from pserver_pb2_grpc import ControlStub
+from system.cluster import Metadata, Peer
+from system.launching import free_ports
+from waiting import eventually
+
+PASSWORD = "correct horse"
+ORDER_SECONDS = 90.0
+
+
+@dataclass
+class Outcome:
+    """What an order told. `broken` is why its stream ended early, if it did."""
+
+    downloaded: list[pb.Downloaded] = field(default_factory=list)
+    uploaded: list[pb.Uploaded] = field(default_factory=list)
+    faults: list[pb.Fault] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    broken: grpc.StatusCode | None = None
+
+    @property
+    def got(self) -> pb.Downloaded:
+        """The only file; the order must have gone well."""
+        assert not self.faults and self.broken is None, self
+        [only] = self.downloaded
+        return only
+
+    @property
+    def sent(self) -> pb.Uploaded:
+        """The only file; the order must have gone well."""
+        assert not self.faults and self.broken is None, self
+        [only] = self.uploaded
+        return only
+
+    @property
+    def code(self) -> str:
+        """The code of the only fault; empty if there is none."""
+        return "".join(fault.code for fault in self.faults)
+
+
+class Order:
+    """An order under way. It goes on whoever listens; its events are gathered here."""
+
+    def __init__(self, peer: Peer, call: Callable[[ControlStub, Metadata], Iterator[pb.TransferEvent]]) -> None:
+        self._outcome: Future[Outcome] = Future()
+        self._thread = Thread(target=self._listen, args=(peer, call), daemon=True)
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream has ended."""
+        return self._outcome.done()
+
+    def wait(self, seconds: float = ORDER_SECONDS) -> Outcome:
+        """Wait for its end."""
+        return self._outcome.result(seconds)
+
+    def _listen(self, peer: Peer, call: Callable[[ControlStub, Metadata], Iterator[pb.TransferEvent]]) -> None:
+        outcome = Outcome()
+        try:
+            with peer.control() as (control, metadata):
+                for event in call(control, metadata):
+                    outcome.downloaded += event.results.downloaded
+                    outcome.uploaded += event.results.uploaded
+                    outcome.faults += event.results.faults
+                    outcome.notices += [event.notice] if event.notice else []
+        except grpc.RpcError as error:
+            outcome.broken = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+        except OSError:
+            # Its cookie is gone: it has ended.
+            outcome.broken = grpc.StatusCode.UNAVAILABLE
+        self._outcome.set_result(outcome)
+
+
+def download(peer: Peer, *names: str, output: str = "") -> Order:
+    """Order a download."""
+    order = pb.DownloadOrder(names=names, output=output)
+    return Order(peer, lambda control, metadata: control.DownloadFileRequest(order, metadata=metadata))
+
+
+def upload(peer: Peer, *names: str, copies: int = 1) -> Order:
+    """Order an upload of files in the peer's home folder."""
+    order = pb.UploadOrder(paths=[str(peer.home / name) for name in names], copies=copies)
+    return Order(peer, lambda control, metadata: control.UploadFileRequest(order, metadata=metadata))
+
+
+def login(peer: Peer, user: str) -> Peer:
+    """Log in."""
+    with peer.control() as (control, metadata):
+        control.Login(pb.LoginRequest(user=user, password=PASSWORD), metadata=metadata, timeout=20)
+    return peer
+
+
+def remove(peer: Peer, *names: str) -> None:
+    """Delete the peer's copies."""
+    with peer.control() as (control, metadata):
+        reply = control.RemoveFiles(pb.RemoveFilesRequest(names=names), metadata=metadata, timeout=20)
+    assert not reply.faults, reply
+
+
+def listed(peer: Peer, match: str = "") -> list[pb.ListedFile]:
+    """What the network has, as this peer's tracker says."""
+    with peer.control() as (control, metadata):
+        pages = control.ListFiles(pb.ListFilesRequest(match=match), metadata=metadata, timeout=20)
+        return [file for page in pages for file in page.files]
+
+
+def moved(peer: Peer, kind: str = "download") -> int:
+    """Bytes that are verified (or sent) of the peer's transfers of a kind."""
+    return sum(each.progress.done for each in peer.status().transfers if each.kind == kind)
+
+
+def reach(peer: Peer, order: Order, size: int, kind: str = "download") -> int:
+    """Wait until the transfers have moved `size` bytes or are over; return how many they had."""
+    done = 0
+
+    def reached() -> bool:
+        nonlocal done
+        done = max(done, moved(peer, kind))
+        return done >= size or order.over
+
+    eventually(reached, ORDER_SECONDS, every=0.003)
+    return done
+
+
+class Figures:
+    """A METRICS_PORT to start a peer with, and what it says."""
+
+    def __init__(self) -> None:
+        [self.port] = free_ports(1)
+
+    def __getitem__(self, name: str) -> float:
+        url = f"http://127.0.0.1:{self.port}/metrics"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split()[0] == name)
+
+
+def timed(action: Callable[[], Any]) -> float:
+    """Seconds that something took."""
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began

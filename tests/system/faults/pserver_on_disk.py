@@ -1,0 +1,58 @@
+"""A pserver on a disk of the test's choosing, run in the place of peer/pserver.py.
+
+TEST_DISK=kill:OPERATION:N kills it, as SIGKILL would, at the n-th operation counted from the first of that kind.
+TEST_DISK=small:SIZE:FOLDER gives FOLDER a file system of its own of SIZE, that nobody else sees.
+Without TEST_DISK it is a pserver as any other.
+"""
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(TOP / "peer"), str(TOP / "tests")]
+
+_NEW_MOUNTS = 0x00020000
+
+
+def main() -> int:
+    """Be a pserver."""
+    from failing_disk import KillingDisk  # noqa: PLC0415  # after the path is set
+    from node.disk import Disk  # noqa: PLC0415
+    from node.main import main as pserver  # noqa: PLC0415
+
+    class DyingAfter(KillingDisk):
+        """Counts from the first operation of a kind."""
+
+        def __init__(self, first: str, number: int) -> None:
+            super().__init__(number)
+            self._first = first
+            self._counting = False
+            self.arm()
+
+        def reach(self, number: int, operation: str) -> None:
+            if operation == self._first and not self._counting:
+                self._counting = True
+                self.done = 1
+            if self._counting:
+                super().reach(self.done, operation)
+
+    disk: Disk | None = None
+    kind, _, rest = os.environ.get("TEST_DISK", "").partition(":")
+    if kind == "kill":
+        operation, _, number = rest.partition(":")
+        disk = DyingAfter(operation, int(number))
+    elif kind == "small":
+        size, _, folder = rest.partition(":")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS):
+            raise OSError(ctypes.get_errno(), "unshare")
+        for command in (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", f"size={size}", "none", folder]):
+            subprocess.run(["mount", *command], check=True, stdin=subprocess.DEVNULL)
+    return pserver(sys.argv[1:], disk)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
