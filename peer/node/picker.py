@@ -46,6 +46,8 @@ _RATE_MEMORY = 2.0
 _FAST = 100 << 20
 # An idle holder takes over a piece if it would have it in this part of the time that the other still needs.
 _TAKE_OVER = 0.6
+# ... and if that saves so many seconds.
+_WORTH = 0.1
 
 
 class State(Enum):
@@ -376,32 +378,43 @@ class Picker:
         raise AssertionError("every piece is on a level")
 
     def _take_over(self, now: float) -> Ask | None:
-        """Find an idle holder and a piece that another has and is late with."""
+        """Find an idle holder and a piece that another has and is late with.
+
+        One that is not begun is taken away. One that is on its way is asked for twice only when nothing else is left
+        to ask for: then it is the end that is late.
+        """
+        late = self._late(now)
+        if not late:
+            return None
+        wanted = 0
+        for _, _, piece, _ in late:
+            wanted |= 1 << piece
         for name, known in self._holders.items():
-            if known.state is not State.ACTIVE or known.asked or known.has & self._free:
+            if known.state is not State.ACTIVE or known.asked or known.has & self._free or not known.has & wanted:
                 continue
-            best: tuple[int, str, int] | None = None
-            worst = 0.0
-            for slow, other in self._holders.items():
-                if other is known:
-                    continue
-                ahead = 0
-                for place, piece in enumerate(other.asked):
-                    ahead += self._length(piece)
-                    if not known.has >> piece & 1 or self._copies(piece) > 1:
-                        continue
-                    rest = self._rest(other, ahead, now)
-                    mine = self._length(piece) / known.rate if known.rate else rest / 2
-                    if rest > worst and mine < rest * _TAKE_OVER:
-                        best, worst = (piece, slow, place), rest
-            if best is not None:
-                piece, slow, place = best
-                ask = self._ask(name, known, piece, now)
-                if place == 0:
-                    return ask
-                del self._holders[slow].asked[piece]
-                return ask._replace(instead_of=slow)
+            for rest, slow, piece, begun in late:
+                mine = self._length(piece) / known.rate if known.rate else rest / 2
+                if known.has >> piece & 1 and mine < rest * _TAKE_OVER and mine < rest - _WORTH:
+                    ask = self._ask(name, known, piece, now)
+                    if begun:
+                        return ask
+                    del self._holders[slow].asked[piece]
+                    return ask._replace(instead_of=slow)
         return None
+
+    def _late(self, now: float) -> list[tuple[float, str, int, bool]]:
+        """Return the pieces that may be asked of another, the latest first: seconds, holder, piece, whether begun."""
+        late = []
+        for name, known in self._holders.items():
+            ahead = -known.ahead
+            for place, piece in enumerate(known.asked):
+                ahead += self._length(piece)
+                begun = place == 0 and known.ahead > 0
+                rest = self._rest(known, ahead, now)
+                if rest > _WORTH and not (begun and self._free) and self._copies(piece) == 1:
+                    late.append((rest, name, piece, begun))
+        late.sort(reverse=True)
+        return late
 
     def _rest(self, holder: _Holder, ahead: int, now: float) -> float:
         """Return the seconds until a holder will have sent `ahead` bytes of its queue."""
