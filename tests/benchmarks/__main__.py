@@ -35,8 +35,12 @@ BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
 def main() -> int:
     """Run the benchmarks that were named; return the exit status."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("names", nargs="+", metavar="NAME", choices=[*BENCHMARKS, "all"], help=f"{', '.join(BENCHMARKS)}, all")
-    parser.add_argument("--trial", action="store_true", help="small sizes and few rounds: tries the benchmarks themselves")
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", choices=[*BENCHMARKS, "all"], help=f"{', '.join(BENCHMARKS)}, all"
+    )
+    parser.add_argument(
+        "--trial", action="store_true", help="small sizes and few rounds: tries the benchmarks themselves"
+    )
     parser.add_argument("--rounds", type=int, help="how many rounds, instead of each benchmark's own number")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "p2p-bench"
     parser.add_argument("--folder", type=Path, default=cache, help="where files go: on a real disk (%(default)s)")

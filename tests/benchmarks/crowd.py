@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import ours, rivals
 from benchmarks.bench import MIB, Bench, emptied
+from benchmarks.processes import cpu_seconds
 from benchmarks.report import Report, interleave
 from programs import PSERVER, SERVER, Program, write_env
 
@@ -29,7 +30,9 @@ def crowd(bench: Bench) -> Report:
     """Time until the last of the crowd has the file."""
     size = bench.size(100 * MIB, 30 * MIB)
     bound = size / _LINK
-    report = Report("crowd", f"{_PEERS} peers want {size // MIB} MiB at once; the holder's link has 100 Mbit/s; seconds")
+    report = Report(
+        "crowd", f"{_PEERS} peers want {size // MIB} MiB at once; the holder's link has 100 Mbit/s; seconds"
+    )
     report.note(f"the bound, size / link: {bound:.2f} s ({size * 8 / 100e6:.2f} s without the frames' own bytes)")
     source = bench.file(bench.folder / "source" / _NAME, size)
     with ExitStack() as stack:
@@ -63,6 +66,26 @@ class _HostProgram(Program):
         self._command = [*host.inside, *self._command]
 
 
+class _Meter:
+    """What a run cost besides time: how often the holder sent the file over its link, and CPU seconds."""
+
+    def __init__(self, holder: _Host, size: int, pids: list[int]) -> None:
+        self._holder = holder
+        self._size = size
+        self._pids = pids
+        self._sent = self._bytes()
+        self._cpu = cpu_seconds(pids)
+
+    def read(self, label: str) -> dict[str, float]:
+        """The figures since it was made."""
+        sent = (self._bytes() - self._sent) * 1448 / 1514 / self._size
+        return {f"{label}, files sent": sent, f"{label}, CPU": cpu_seconds(self._pids) - self._cpu}
+
+    def _bytes(self) -> int:
+        command = ["ip", "netns", "exec", self._holder.name, "cat", "/sys/class/net/eth0/statistics/tx_bytes"]
+        return int(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
@@ -86,7 +109,9 @@ def _network(count: int) -> Iterator[list[_Host]]:
         _ip("-n", bridge.name, "addr", "add", f"{bridge.address}/24", "dev", "hub")
         _ip("-n", bridge.name, "link", "set", "hub", "up")
         for n, host in enumerate(hosts):
-            _ip("-n", bridge.name, "link", "add", f"port{n}", "type", "veth", "peer", "name", "eth0", "netns", host.name)
+            _ip(
+                "-n", bridge.name, "link", "add", f"port{n}", "type", "veth", "peer", "name", "eth0", "netns", host.name
+            )
             _ip("-n", bridge.name, "link", "set", f"port{n}", "master", "hub", "up")
             _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
             _ip("-n", host.name, "link", "set", "eth0", "up")
@@ -101,23 +126,27 @@ def _network(count: int) -> Iterator[list[_Host]]:
 class _Ours:
     """Our crowd: a tracker at the hub, the holder, the peers, each with a driver that holds a line to its pserver."""
 
-    def __init__(self, folder: Path, drivers: list[rivals.Talker]) -> None:
-        self._folder = folder
+    def __init__(self, holder: _Host, size: int, pids: list[int], drivers: list[rivals.Talker]) -> None:
+        self._holder = holder
+        self._size = size
+        self._pids = pids
         self._drivers = drivers
         self.last: list[float] = []
 
     def run(self) -> dict[str, float]:
         """All order at once; the last one's time counts."""
         os.sync()
+        meter = _Meter(self._holder, self._size, self._pids)
         for driver in self._drivers:
             driver.tell(download=_NAME)
         times = [driver.hear() for driver in self._drivers]
+        figures = meter.read("ours")
         began = min(each["began"] for each in times)
         self.last = sorted(each["ended"] - began for each in times)
         for driver in self._drivers:
             driver.ask(remove=_NAME)
         os.sync()
-        return {"ours": self.last[-1]}
+        return {"ours": self.last[-1], **figures}
 
 
 @contextmanager
@@ -135,7 +164,8 @@ def _ours(bench: Bench, hosts: list[_Host], source: Path) -> Iterator[_Ours]:
 
         folder.mkdir()
         tracker = start(hub, "tracker", SERVER, SERVER_URL=hub.address, SERVER_PORT=0, STATE_DIR=folder / "tracker")
-        drivers = []
+        drivers: list[rivals.Talker] = []
+        pids: list[int] = []
         for n, host in enumerate(peers):
             home = folder / f"p{n}"
             program = start(
@@ -152,25 +182,25 @@ def _ours(bench: Bench, hosts: list[_Host], source: Path) -> Iterator[_Ours]:
                 STATE_DIR=home / "state",
                 PING_INTERVAL=ours.PING_INTERVAL,
             )
-            driver = rivals.Talker(
-                [*host.inside, sys.executable, _DRIVER, f"127.0.0.1:{program.port}", home / "state"]
-            )
+            pids.append(program.pid)
+            driver = rivals.Talker([*host.inside, sys.executable, _DRIVER, f"127.0.0.1:{program.port}", home / "state"])
             stack.callback(driver.close)
             driver.ask(login=f"p{n}")
             drivers.append(driver)
         os.link(source, folder / "p0" / "shared" / _NAME)
         drivers[0].ask(share=str(folder / "p0" / "shared" / _NAME))
-        yield _Ours(folder, drivers[1:])
+        yield _Ours(peers[0], source.stat().st_size, pids, drivers[1:])
 
 
 class _Libtorrent:
     """The same with libtorrent: every peer is told the addresses of all, so that it need not look for them."""
 
-    def __init__(self, bench: Bench, peers: list[_Host], torrent: str, seeder: tuple[str, int]) -> None:
+    def __init__(self, bench: Bench, hosts: list[_Host], source: Path, seeder: rivals.Talker, port: int) -> None:
         self._bench = bench
-        self._peers = peers
-        self._torrent = torrent
+        [self._holder, *self._peers] = hosts
+        self._source = source
         self._seeder = seeder
+        self._port = port
 
     def run(self) -> dict[str, float]:
         """All begin at once; the last one's time counts."""
@@ -184,14 +214,22 @@ class _Libtorrent:
                 stack.callback(fetcher.close)
                 fetchers.append(fetcher)
             ports = [fetcher.ask()["port"] for fetcher in fetchers]
-            known = [self._seeder, *((host.address, port) for host, port in zip(self._peers, ports, strict=True))]
+            known = [
+                (self._holder.address, self._port),
+                *((host.address, port) for host, port in zip(self._peers, ports, strict=True)),
+            ]
             os.sync()
+            meter = _Meter(self._holder, self._source.stat().st_size, [each.pid for each in (self._seeder, *fetchers)])
             for n, fetcher in enumerate(fetchers):
-                fetcher.tell(fetch=self._torrent, peers=[peer for m, peer in enumerate(known) if m != n + 1])
+                fetcher.tell(
+                    fetch=f"{self._source}.torrent", peers=[peer for m, peer in enumerate(known) if m != n + 1]
+                )
             times = [fetcher.hear() for fetcher in fetchers]
+            figures = meter.read("libtorrent")
         for folder in folders:
             emptied(folder)
-        return {"libtorrent": max(each["ended"] for each in times) - min(each["began"] for each in times)}
+        took = max(each["ended"] for each in times) - min(each["began"] for each in times)
+        return {"libtorrent": took, **figures}
 
 
 @contextmanager
@@ -201,6 +239,6 @@ def _libtorrent(bench: Bench, hosts: list[_Host], source: Path) -> Iterator[_Lib
     try:
         seeder.ask(make=str(source))
         port = seeder.ask(seed=f"{source}.torrent")["port"]
-        yield _Libtorrent(bench, peers, f"{source}.torrent", (holder.address, port))
+        yield _Libtorrent(bench, [holder, *peers], source, seeder, port)
     finally:
         seeder.close()

@@ -44,6 +44,8 @@ def hashing(bench: Bench) -> Report:
             return {"b3sum": run(many).seconds}
 
         interleave(report, {"ours": ours_, "b3sum": b3sum}, bench.times(5))
-    report.note(f"MiB/s: ours {total / MIB / report.median('ours'):.0f}, b3sum {total / MIB / report.median('b3sum'):.0f}")
+    report.note(
+        f"MiB/s: ours {total / MIB / report.median('ours'):.0f}, b3sum {total / MIB / report.median('b3sum'):.0f}"
+    )
     report.ratio("b3sum", "ours", at_least=0.7, title=f"speed, ours / b3sum --no-mmap, {_THREADS} at once")
     return report

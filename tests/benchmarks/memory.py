@@ -21,7 +21,9 @@ def memory(bench: Bench) -> Report:
     """The most that is resident while all move."""
     peers, files = bench.size(_PEERS, 2), bench.size(_FILES, 4)
     size = bench.size(64 * MIB, 32 * MIB)
-    report = Report("memory", f"a pserver with {peers * files} uploads and {peers * files} downloads of {size // MIB} MiB")
+    report = Report(
+        "memory", f"a pserver with {peers * files} uploads and {peers * files} downloads of {size // MIB} MiB"
+    )
     with ours.cluster(bench) as cluster:
         # Slow enough that all of them run at once for a while.
         limits = {"UPLOAD_LIMIT": "100M", "PING_INTERVAL": ours.PING_INTERVAL}
@@ -56,8 +58,12 @@ def memory(bench: Bench) -> Report:
             counted.append(now)
             most = max(most, resident(middle.program.pid))
             time.sleep(0.1)
-        report.note(f"{len(counted)} looks; uploads {_range([n for n, _ in counted])}, downloads {_range([n for _, n in counted])}")
-        report.note(f"resident MiB: idle {idle // MIB}, most {most // MIB}, ever {resident(middle.program.pid, 'VmHWM') // MIB}")
+        report.note(
+            f"{len(counted)} looks; uploads {_range([n for n, _ in counted])}, downloads {_range([n for _, n in counted])}"
+        )
+        report.note(
+            f"resident MiB: idle {idle // MIB}, most {most // MIB}, ever {resident(middle.program.pid, 'VmHWM') // MIB}"
+        )
         os.sync()
     report.verdict(f"resident MiB: {most // MIB}", most / MIB, at_most=500)
     return report

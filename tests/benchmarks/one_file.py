@@ -38,8 +38,12 @@ def single(bench: Bench) -> Report:
             bench.times(7),
         )
         whole, own = command()
-        report.note(f"as a command: {whole:.2f} s from the start of pclient to its end, of which {own:.2f} s by its --json")
-    report.note("MiB/s: " + ", ".join(f"{n} {size / MIB / report.median(n):.0f}" for n in ("ours", "curl", "cp", "libtorrent")))
+        report.note(
+            f"as a command: {whole:.2f} s from the start of pclient to its end, of which {own:.2f} s by its --json"
+        )
+    report.note(
+        "MiB/s: " + ", ".join(f"{n} {size / MIB / report.median(n):.0f}" for n in ("ours", "curl", "cp", "libtorrent"))
+    )
     report.ratio("curl", "ours", at_least=1.0, title="speed, ours / curl from nginx + fsync")
     report.ratio("cp", "ours", at_least=1.0, title="speed, ours / cp + fsync")
     report.ratio("libtorrent", "ours", at_least=3.5, title="speed, ours / libtorrent + fsync")

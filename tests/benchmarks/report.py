@@ -50,9 +50,7 @@ class Report:
             text += f" (single pairs {min(pairs):.2f} to {max(pairs):.2f})"
         self.verdict(text, self.median(above) / self.median(below), at_least=at_least, at_most=at_most)
 
-    def verdict(
-        self, text: str, figure: float, *, at_least: float | None = None, at_most: float | None = None
-    ) -> None:
+    def verdict(self, text: str, figure: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
         """Print a figure against its target."""
         if at_least is not None:
             text += f"; to reach: at least {at_least:g}: {'reached' if figure >= at_least else 'MISSED'}"
@@ -69,7 +67,7 @@ def interleave(report: Report, contestants: Mapping[str, Contestant], rounds: in
         figures: dict[str, float] = {}
         for name in order:
             figures.update(contestants[name]())
-        labels = sorted(figures, key=lambda label: _place(label, contestants))
+        labels = sorted(figures, key=lambda label: (_place(label, contestants), label))
         report.run(
             f"run {number}" if number else "warm-up", {label: figures[label] for label in labels}, count=number > 0
         )

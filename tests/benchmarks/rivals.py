@@ -40,13 +40,17 @@ def need(**packages: str) -> None:
 
 
 @contextmanager
-def nginx(folder: Path, root: Path, certificate: Path | None = None, key: Path | None = None) -> Iterator[tuple[str, int]]:
+def nginx(
+    folder: Path, root: Path, certificate: Path | None = None, key: Path | None = None
+) -> Iterator[tuple[str, int]]:
     """Serve the files of a folder; yield the URL and the process's id."""
     need(nginx="nginx-light", curl="curl")
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     tls = f"ssl_certificate {certificate}; ssl_certificate_key {key};" if certificate else ""
-    temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     (folder / "nginx.conf").write_text(
         f"""{"user root;" if os.geteuid() == 0 else ""}
         daemon off; worker_processes auto; pid {folder}/pid; error_log {folder}/error.log;
@@ -55,7 +59,9 @@ def nginx(folder: Path, root: Path, certificate: Path | None = None, key: Path |
                 server {{ listen 127.0.0.1:{port}{" ssl" if certificate else ""}; {tls} root {root}; }} }}
         """
     )
-    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")])
+    process = subprocess.Popen(
+        ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+    )
     try:
         listening(port)
         yield f"{'https' if certificate else 'http'}://127.0.0.1:{port}", process.pid
@@ -90,9 +96,15 @@ def torrent_python() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     venv = cache / "p2p-bench" / "venv"
     python = venv / "bin" / "python"
-    if subprocess.run([python, "-c", "import libtorrent"], capture_output=True, check=False).returncode if python.exists() else True:
+    if (
+        subprocess.run([python, "-c", "import libtorrent"], capture_output=True, check=False).returncode
+        if python.exists()
+        else True
+    ):
         subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        done = subprocess.run([python, "-m", "pip", "install", "-q", LIBTORRENT], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [python, "-m", "pip", "install", "-q", LIBTORRENT], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise Missing(f"could not install libtorrent: {done.stderr[-300:]}")
     return python

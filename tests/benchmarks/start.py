@@ -32,7 +32,9 @@ def start(bench: Bench) -> Report:
             eventually(lambda at=line: at.status().files >= count, 60, every=0.01)
             shared = time.monotonic() - began
             eventually(lambda at=line: at.listed() >= count, 60, every=0.05)
-            report.run(f"run {number}", {"READY": ready, "shares all": shared, "tracker lists all": time.monotonic() - began})
+            report.run(
+                f"run {number}", {"READY": ready, "shares all": shared, "tracker lists all": time.monotonic() - began}
+            )
             line.close()
         report.medians()
     for label in ("READY", "shares all"):

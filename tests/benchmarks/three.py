@@ -18,7 +18,6 @@ def three(bench: Bench) -> Report:
     report = Report("three", f"{size // MIB} MiB from holders with UPLOAD_LIMIT {_LIMIT} each; seconds")
     source = bench.file(bench.folder / "source" / _NAME, size)
     with ours.cluster(bench) as cluster:
-
         # Contents go by their id, so that the one holder's file must be another.
         alone = bench.file(bench.folder / "source" / "alone.bin", size + 1)
         for name in ("h1", "h2", "h3"):
