@@ -21,8 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make this process a good parent of the programs under test."""
     # gRPC's threads are in this process too; its handlers of fork abort children that only want to become a program.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-    # A shell's background job ignores SIGINT and hands that down: no program would hear Ctrl-C.
+    # A shell's background job ignores SIGINT, one under nohup SIGHUP, and both hand that down; a handler they do not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 def _runs(*command: str) -> bool:
