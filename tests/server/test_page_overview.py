@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -126,6 +127,19 @@ def test_failures_of_today_are_counted_by_kind_and_forgotten_tomorrow(world: Tra
     world.clock.advance(25 * 3600)
     world.peer("ben")
     assert (look(world).failed.total(), look(world).failures) == (0, [])
+
+
+def test_an_answer_that_failed_is_told(world: Tracker) -> None:
+    ana = world.peer("ana")
+
+    def broken() -> NoReturn:
+        raise RuntimeError
+
+    world.parts.app.view_functions["peers"] = broken
+    headers = {"Authorization": f"Bearer {ana.login['token']}"}
+    assert world.client.get("/peers", headers=headers).status_code == 500
+    [line] = look(world).failures
+    assert (line.kind, line.why) == ("failed", "/peers")
 
 
 def test_a_name_that_is_no_account_is_not_shown(world: Tracker) -> None:
