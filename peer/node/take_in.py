@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from node.disk import storage_faults
-from node.errors import Interrupted, NoSuchFile, NotAllowed, PeerError, TargetExists
+from node.errors import BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, TargetExists
 from node.hashing import Stop, hash_file
 from node.library import Held, Library
 from node.names import check_name
@@ -67,6 +67,8 @@ class TakeIn:
             yield path, NotAllowed(f"{path} belongs to this peer's own state, which is never shared", name=path)
         elif stat.S_ISREG(status.st_mode):
             yield self._item(Path(path), Path(path).name, path)
+        elif stat.S_ISDIR(status.st_mode) and not Path(path).resolve().name:
+            yield path, BadUsage(f"{path} has no name of its own to share it under: name folders in it", name=path)
         elif stat.S_ISDIR(status.st_mode):
             yield from self._walk(Path(path))
         else:

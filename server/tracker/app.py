@@ -9,11 +9,13 @@ import orjson
 from flask import Blueprint, Flask, Request, Response, g, request
 from flask.sessions import NullSession, SessionInterface
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter, Rule
 
 from tracker.addresses import Addresses
 from tracker.api import Views
+from tracker.bodies import IN_WORDS
 from tracker.entrance import Entrance
 from tracker.errors import (
     BadMediaType,
@@ -172,10 +174,15 @@ def _view(route: Route, view: Callable[..., Response]) -> Callable[[], Response]
 
 
 def _faults(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{_where(fault['loc'])}{fault['msg']}" for fault in faults[:_FAULTS_TOLD]]
+    faults = error.errors(include_url=False, include_input=False)
+    told = [f"{_where(fault['loc'])}{_in_words(fault)}" for fault in faults[:_FAULTS_TOLD]]
     more = f"; and {len(faults) - _FAULTS_TOLD} more" if len(faults) > _FAULTS_TOLD else ""
     return "; ".join(told) + more
+
+
+def _in_words(fault: ErrorDetails) -> str:
+    pattern = fault.get("ctx", {}).get("pattern")
+    return IN_WORDS.get(pattern, fault["msg"]) if isinstance(pattern, str) else fault["msg"]
 
 
 def _where(place: tuple[int | str, ...]) -> str:

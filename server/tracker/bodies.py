@@ -23,9 +23,12 @@ def _password(value: str) -> str:
     return value
 
 
-Id = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="64 lower-case hex digits")]
+# Patterns in words, for whoever sent something else.
+_ID, _USER = "^[0-9a-f]{64}$", "^[A-Za-z0-9._-]{1,64}$"
+IN_WORDS = {_ID: "should be 64 lower-case hex digits", _USER: "should be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'"}
+Id = Annotated[str, Field(pattern=_ID, description="64 lower-case hex digits")]
 Opaque = Annotated[str, Field(max_length=64)]
-User = Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,64}$")]
+User = Annotated[str, Field(pattern=_USER)]
 Password = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_password)]
 Url = Annotated[str, Field(max_length=300, description="host:port")]
 # Judged in full by tracker.names; longer ones need no judge.
