@@ -25,7 +25,7 @@ class Placement(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Contents that a peer was given tickets for and then announced whole; `holders` had them before it."""
+    """Contents that a peer was given tickets for and then announced, in part or whole; `holders` had them before."""
 
     at: float
     name: str
@@ -33,6 +33,7 @@ class Fetch(NamedTuple):
     size: int
     asker: str
     holders: Sequence[str]
+    complete: bool
 
 
 class Happening(NamedTuple):

@@ -210,17 +210,17 @@ class Tracker:
         return self._index.fit(peer.session.peer_id, name, file_id)
 
     def _fetched(self, session: Session, files: Collection[Announced]) -> list[Fetch]:
-        """Which of these contents the peer asked for and has whole only now; the last few are enough."""
+        """Which of these contents the peer asked for and only now has, or has whole; the first few are enough."""
         if not self._reports.asked_any(session.peer_id):
             return []
         found: list[Fetch] = []
         for name, file_id, size, complete in files:
-            if len(found) == _NOTED or not complete or not self._reports.may_report(session.peer_id, file_id):
+            if len(found) == _NOTED or not self._reports.may_report(session.peer_id, file_id):
                 continue
             before = self._index.holder(file_id, session.peer_id)
-            if before is None or not before.complete:
+            if before is None or (complete and not before.complete):
                 holders = [h.session.url for h in self._index.some_holders(file_id, _NOTED) if h.session != session]
-                found.append(Fetch(self.server_time(), name, file_id, size, session.url, holders))
+                found.append(Fetch(self.server_time(), name, file_id, size, session.url, holders, complete))
         return found
 
     def _note(self, fetched: list[Fetch]) -> None:

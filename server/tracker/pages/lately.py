@@ -31,7 +31,13 @@ def lines_of(journal: Journal, labels: Mapping[str, str]) -> list[Line]:
         return labels.get(url, url)
 
     lines = [Line(p.at, "placed", label(p.asker), p.name, label(p.target), p.why) for p in journal.placements()]
-    lines += [Line(f.at, "fetched", label(f.asker), f.name, _some([*map(label, f.holders)])) for f in journal.fetches()]
+    fetches = journal.fetches()
+    done = {(f.asker, f.id) for f in fetches if f.complete}
+    lines += [
+        Line(f.at, "fetched" if f.complete else "fetching", label(f.asker), f.name, _some([*map(label, f.holders)]))
+        for f in fetches
+        if f.complete or (f.asker, f.id) not in done
+    ]
     lines += [
         Line(h.at, h.event, h.details.get("user") or label(h.details.get("url", "")), other=h.details.get("url", ""))
         for h in journal.happenings()

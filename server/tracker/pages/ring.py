@@ -10,8 +10,8 @@ _CENTRE = SIZE / 2
 LEVEL = 14
 # With so few, dots are drawn large, and their labels say more.
 FEW = 6
-_LEVEL_RADIUS, _SPOKE_RADIUS = 142.0, 146.0
-_LEVEL_LETTERS, _SPOKE_LETTERS = 12, 13
+_PAIR_RADIUS, _LEVEL_RADIUS, _SPOKE_RADIUS = 158.0, 124.0, 146.0
+_LEVEL_LETTERS, _SPOKE_LETTERS = 11, 13
 
 Point = tuple[float, float]
 
@@ -56,7 +56,7 @@ class Feed(NamedTuple):
 def dots(peers: Sequence[tuple[str, str, int]], shorten: Callable[[str, int], str]) -> list[Dot]:
     """Place (address, label, files) around the ring, in this order, from the top; two face each other."""
     level = len(peers) <= LEVEL
-    around = 0.0 if len(peers) == 1 else _LEVEL_RADIUS if level else _SPOKE_RADIUS
+    around = {1: 0.0, 2: _PAIR_RADIUS}.get(len(peers), _LEVEL_RADIUS if level else _SPOKE_RADIUS)
     few = len(peers) <= FEW
     largest = min(30.0 if few else 15.0, 0.36 * 2 * math.pi * (around or _CENTRE) / max(1, len(peers)))
     found = []
