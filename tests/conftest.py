@@ -11,6 +11,10 @@ import subprocess
 
 import pytest
 
+# gRPC's threads are in this process too; its handlers of fork abort children that only want to become a program. Read
+# when gRPC is imported, which conftest.py of a folder below may do before anything else here runs.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add our options."""
@@ -19,8 +23,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make this process a good parent of the programs under test."""
-    # gRPC's threads are in this process too; its handlers of fork abort children that only want to become a program.
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     # A shell's background job ignores SIGINT, one under nohup SIGHUP, and both hand that down; a handler they do not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -19,6 +19,9 @@ from node.tracker_client import TrackerClient
 
 log = logging.getLogger(__name__)
 
+# A tracker that does not answer is not waited for at the end of the process: it forgets a silent peer by itself.
+_FAREWELL = 1.5
+
 
 class TrackerClock:
     """The tracker's time, as its last answer told it.
@@ -149,8 +152,9 @@ class Account:
             return
         await self.announcer.stop()
         self._file.save(replace(self._session, clock_offset=self._clock.ahead))
-        with suppress(PeerError):
-            await self._threads.run(self._threads.tracker, self._tracker.leave)
+        with suppress(PeerError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                await self._threads.run(self._threads.tracker, self._tracker.leave)
 
     async def _logout(self) -> None:
         await self.announcer.stop()

@@ -146,6 +146,8 @@ class Pserver:
         store = SmallStore(self.folder, temporaries, self.library)
         receiver = Receiver(
             library=self.library,
+            scanner=self.scanner,
+            threads=self.threads,
             fetcher=fetcher,
             keeping=self.keeping,
             jobs=self.jobs,
@@ -182,6 +184,7 @@ class Pserver:
             announcer=self.announcer,
             network=network,
             library=self.library,
+            scanner=self.scanner,
             peers=self.peers,
             parts=self.parts,
             fetcher=fetcher,

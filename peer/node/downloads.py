@@ -23,6 +23,7 @@ from node.parts import PartStore
 from node.peer_client import Peers
 from node.pieces import Manifest
 from node.resolve import Resolver
+from node.scanner import Scanner
 from node.small_fetch import SmallFetcher
 from node.small_store import SMALL
 from node.swarm import GIVE_UP
@@ -44,6 +45,7 @@ class Downloads:
     announcer: Announcer
     network: Network
     library: Library
+    scanner: Scanner
     peers: Peers
     parts: PartStore
     fetcher: Fetcher
@@ -63,6 +65,7 @@ class Downloads:
         resolved = await resolver.resolve(names)
         order = _Order(self, transfer, output, several=len(resolved) > 1 or any(n.endswith("/") for n in names))
         transfer.counters.files_total = len(resolved)
+        await order.look_here([item for item in resolved if not isinstance(item, tuple)])
         wanted: list[HeldVersion] = []
         for item in resolved:
             if isinstance(item, tuple):
@@ -95,6 +98,13 @@ class _Order:
     def _name(self, item: HeldVersion) -> str:
         """Return the name that a version gets here."""
         return self._rename or item.version.name
+
+    async def look_here(self, items: Sequence[HeldVersion]) -> None:
+        """Take what lies under these names and no scan has seen yet: it may be what is asked for."""
+        peer = self._peer
+        names = [name for name in map(self._name, items) if peer.library.by_name(name) is None]
+        if names:
+            await peer.threads.run_stoppable(peer.threads.disk, lambda stop: peer.scanner.take(names, stop=stop))
 
     async def is_wanted(self, item: HeldVersion) -> bool:
         """Tell whether a version must be fetched; what lies here is done with, what cannot be is told."""

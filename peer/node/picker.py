@@ -2,9 +2,17 @@
 
 Rarest first among what is known; of equally rare pieces the one after the last asked of that holder, from a random
 start, so that disks read on and two askers seldom want the same. A piece goes to the holder with the shortest queue
-in seconds (by its measured rate). When nothing is left to ask, an idle holder is asked for a piece that another is
-late with (endgame). A holder that failed backs off, one that went silent loses its pieces until it sends again, one
-that sent a bad piece is out.
+in seconds (by its measured rate). A holder that failed backs off, one that went silent loses its pieces until it sends
+again, one that sent a bad piece is out.
+
+A crowd at one seeder must not ask it for anything twice. So a whole holder is asked for what no partial holder has;
+and what it is sending to somebody else (it says so: "given") is left alone, even if it was asked for and not begun,
+until that somebody has it or is late. Simulated crowds of 8 end at 1.01 times the time that the seeder needs to send
+the file once, of 30 at 1.07; without this at 2.5 and more.
+
+Each holder may have a piece or two asked of it whatever the others do: the slow do not take the window from the fast,
+nor the fast from the slow. When nothing
+is left to ask, an idle holder is asked for a piece that another is late with (endgame), if that saves time.
 
 Sets of pieces are Python integers, bit i for piece i: a choice among 65,536 pieces costs microseconds. Rarest first
 and endgame are BitTorrent's (Cohen 2003, "Incentives Build Robustness in BitTorrent").
@@ -19,9 +27,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-# Pieces asked for and not yet verified, over all holders: what a SIGKILL can cost.
+# Pieces asked for and not yet verified, beside one or two of each holder: what a SIGKILL can cost.
 WINDOW = 8
-# Until its rate is known a holder gets this many.
+# A holder may be asked for this many at any time, and until its rate is known for no more.
 _PROBE = 2
 # A holder is given work for this many seconds.
 _QUEUE_SECONDS = 1.0
@@ -38,7 +46,7 @@ _LEVELS = 64
 PARTIAL_PIECES = 16
 # A piece that a whole holder is sending to another asker is left to come from that one: for so many seconds, and as
 # long as it takes to send so many pieces.
-_PROMISE, _PROMISE_PIECES = 0.1, 3.0
+_PROMISE, _PROMISE_PIECES = 0.1, 1.5
 _PROMISES = 4096
 # Rates forget with this time constant, in seconds.
 _RATE_MEMORY = 2.0
@@ -322,27 +330,32 @@ class Picker:
         """Tell whether to ask for more now: of fast holders several pieces at a time, for each wish costs as much as
         one.
         """
-        fast = sum(holder.rate for holder in self._holders.values()) > _FAST
-        return not fast or self.in_flight <= self._window // 2
+        rate = sum(holder.rate for holder in self._holders.values())
+        if rate <= _FAST:
+            return True
+        # What slow ones still owe is no reason to let the fast ones wait.
+        return sum(len(holder.asked) for holder in self._holders.values() if 8 * holder.rate > rate) <= self._window // 2
 
     def next(self, now: float) -> Ask | None:
         """Choose the next piece and its holder, and note it as asked; None if nothing should be asked now."""
         self._forget_promises(now)
-        if self.in_flight < self._window:
-            common: tuple[str, _Holder, int] | None = None
-            for _, name, known in self._by_queue():
-                candidates = known.has & self._free
-                if known.whole:
-                    candidates &= ~self._promised
-                    rare = candidates & self._levels[0]
-                    if candidates and not rare and common is None:
-                        common = name, known, candidates
-                    candidates = rare
-                if candidates:
-                    return self._ask(name, known, self._rarest(candidates, known.cursor), now)
-            if common is not None:
-                name, known, candidates = common
+        full = self.in_flight >= self._window
+        common: tuple[str, _Holder, int] | None = None
+        for _, name, known in self._by_queue():
+            if full and len(known.asked) >= _PROBE:
+                continue
+            candidates = known.has & self._free
+            if known.whole:
+                candidates &= ~self._promised
+                rare = candidates & self._levels[0]
+                if candidates and not rare and common is None:
+                    common = name, known, candidates
+                candidates = rare
+            if candidates:
                 return self._ask(name, known, self._rarest(candidates, known.cursor), now)
+        if common is not None:
+            name, known, candidates = common
+            return self._ask(name, known, self._rarest(candidates, known.cursor), now)
         return self._take_over(now)
 
     def _forget_promises(self, now: float) -> None:

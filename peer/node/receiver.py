@@ -14,7 +14,9 @@ from node.library import Library
 from node.limits import Locks
 from node.names import check_name
 from node.pieces import Manifest
+from node.scanner import Scanner
 from node.streams import AskerEnd
+from node.threads import Threads
 
 
 class Keeping:
@@ -50,6 +52,8 @@ class Receiver:
     """Takes pushed files."""
 
     library: Library
+    scanner: Scanner
+    threads: Threads
     fetcher: Fetcher
     keeping: Keeping
     jobs: Jobs
@@ -78,6 +82,11 @@ class Receiver:
             PeerError: if it is not wanted, or does not arrive.
         """
         async with self.locks.of(manifest.id):
+            if self.library.by_name(check_name(name)) is None:
+                # It may lie here, and no scan has seen it yet: this peer was killed as it had just arrived.
+                await self.threads.run_stoppable(
+                    self.threads.disk, lambda stop: self.scanner.take([name], stop=stop)
+                )
             if not self.judge(name, manifest.id):
                 return
             with self.keeping.room_for(manifest.size):

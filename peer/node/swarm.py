@@ -20,7 +20,7 @@ from blake3 import blake3
 from node.errors import BadUsage, NoHolders, NotVerified, PeerError
 from node.frames import Block
 from node.limits import Bandwidth, Budget
-from node.picker import Ask, HolderView, Picker, State
+from node.picker import SILENCE, Ask, HolderView, Picker, State
 from node.pieces import Manifest
 from node.streams import AskerEnd, Have, News, Wish
 
@@ -128,8 +128,9 @@ class Swarm:
 
     @property
     def waiting(self) -> bool:
-        """Nobody is connected who has what is missing."""
-        return not any(self._picker.wanted_from(name) for name in self._connections)
+        """Nobody is connected who has what is missing, or whoever is keeps silent."""
+        silent = self._clock() - self._heard > SILENCE
+        return silent or not any(self._picker.wanted_from(name) for name in self._connections)
 
     def join(self, name: str, end: AskerEnd) -> None:
         """Add a holder whose stream is open already: a push."""

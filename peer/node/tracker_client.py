@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from node.errors import (
@@ -32,6 +33,8 @@ from node.model import HeldVersion, Holder, IndexEntry, ListedFile, ListedPeer, 
 FILES_PER_REQUEST = 5000
 QUERIES_PER_REQUEST = 1000
 _CONNECT, _READ = 3.05, 15.0
+# A ping asks for little, and another follows soon: a tracker that keeps silent is to be known for it.
+_PONG = 5.0
 _ERRORS: dict[str, type[PeerError]] = {
     kind.code: kind for kind in (BadName, LoginRefused, NotLoggedIn, NotAllowed, NoSuchFile, NoActivePeer)
 }
@@ -94,6 +97,7 @@ class TrackerClient:
                     "rate": load.rate,
                 },
             },
+            patience=_PONG,
         )
         return Pong(body["epoch"], body["send_index"], tuple(body["recheck"]), body["server_time"])
 
@@ -180,13 +184,14 @@ class TrackerClient:
         *,
         query: Mapping[str, str] | None = None,
         token: str | None = "",
+        patience: float = _READ,
     ) -> dict[str, Any]:
         """Make one call. `token` None calls as a stranger; by default the session's token is sent."""
         token = self.token if token == "" else token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             answer = self._session().request(
-                method, self.url + route, params=query, json=body, headers=headers, timeout=(_CONNECT, _READ)
+                method, self.url + route, params=query, json=body, headers=headers, timeout=(_CONNECT, patience)
             )
             parsed: dict[str, Any] = {**answer.json()}
         except (requests.RequestException, ValueError, TypeError) as error:
@@ -219,10 +224,20 @@ class TrackerClient:
             session.trust_env = False
             session.verify = self._verify
             # A kept connection that the tracker has closed meanwhile is tried once more; every route bears it.
-            retry = Retry(total=1, connect=0, read=1, status=0, allowed_methods=None, raise_on_status=False)
+            retry = _Again(total=1, connect=0, read=1, status=0, allowed_methods=None, raise_on_status=False)
             session.mount(self.url, HTTPAdapter(max_retries=retry))
             self._threads.session = session
         return session
+
+
+class _Again(Retry):
+    """Tries again what was cut off, and not what took too long."""
+
+    def increment(self, method: str | None = None, url: str | None = None, *args: Any, **kwargs: Any) -> Self:
+        error = kwargs.get("error")
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        return super().increment(method, url, *args, **kwargs)
 
 
 def _entry(file: IndexEntry) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Orders to a peer of the cluster over its Control service, without a terminal: a transfer may be shorter than one takes
-to start.
+"""Orders to a peer of the cluster over its Control service, without a terminal: some transfers are over before one has
+started.
 """
 
 import time
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -79,7 +79,7 @@ class Order:
                     outcome.faults += event.results.faults
                     outcome.notices += [event.notice] if event.notice else []
         except grpc.RpcError as error:
-            outcome.broken = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+            outcome.broken = cast(grpc.Call, error).code()
         except OSError:
             # Its cookie is gone: it has ended.
             outcome.broken = grpc.StatusCode.UNAVAILABLE

@@ -1,4 +1,4 @@
-"""Programs killed at any moment of a transfer: nothing wrong is ever named, and no more than what was in flight is lost."""
+"""Programs killed at any moment of a transfer: nothing wrong gets a name, only what was in flight is lost."""
 
 import random
 from pathlib import Path
