@@ -1,0 +1,91 @@
+"""Holders that fall silent without ending: noticed, replaced, and welcome again when they go on."""
+
+import random
+import time
+
+import pytest
+
+import pserver_pb2 as pb
+from system.cluster import Cluster, Peer
+from system.faults.counts import quick_and_long
+from system.faults.orders import download, login, reach, remove, upload
+from system.payload import make_file, tree
+from waiting import eventually
+
+MIB = 1 << 20
+SIZE = 16 * MIB
+NAMES = ["one.bin", "two.bin", "three.bin"]
+LIMIT = "12M"
+# What a frozen holder may cost, and what is left to fetch then takes.
+NOTICED = 6.0
+REST = 3 * SIZE / (12 * MIB)
+
+
+@pytest.fixture
+def ana(cluster: Cluster, rng: random.Random) -> Peer:
+    """A holder that gives slowly."""
+    peer = login(cluster.peer("ana", login=False, UPLOAD_LIMIT=LIMIT), "ana")
+    for name in NAMES:
+        make_file(peer.home / name, SIZE, rng)
+    assert len(upload(peer, *NAMES, copies=0).wait().uploaded) == 3
+    return peer
+
+
+@quick_and_long("rounds", 1, 17)
+def test_three_downloads_lose_a_holder_that_freezes_mid_piece(
+    cluster: Cluster, ana: Peer, rng: random.Random, rounds: int
+) -> None:
+    cid = login(cluster.peer("cid", login=False, UPLOAD_LIMIT=LIMIT), "cid")
+    assert len(download(cid, *NAMES).wait().downloaded) == 3
+    ben = login(cluster.peer("ben", login=False), "ben")
+    for _ in range(rounds):
+        order = download(ben, *NAMES)
+        reach(ben, order, rng.randrange(MIB, SIZE))
+        cid.freeze()
+        frozen = time.monotonic()
+        try:
+            eventually(lambda: order.over or stalled(ben, cid) == len(transfers(ben)), NOTICED)  # noqa: B023
+        except AssertionError:
+            print(transfers(ben)); raise
+        assert len(order.wait().downloaded) == 3
+        assert time.monotonic() - frozen < NOTICED + REST + 1
+        cid.thaw()
+        assert tree(ben.shared) == tree(ana.shared)
+        remove(ben, *NAMES)
+
+
+def test_the_only_holder_frozen_is_waited_for(cluster: Cluster, ana: Peer) -> None:
+    ben = login(cluster.peer("ben", login=False), "ben")
+    order = download(ben, "one.bin")
+    reach(ben, order, SIZE // 4)
+    ana.freeze()
+    eventually(lambda: ben.status().transfers[0].progress.phase == pb.Progress.PHASE_WAITING, NOTICED + 1)
+    ana.thaw()
+    thawed = time.monotonic()
+    assert order.wait().got.size == SIZE
+    assert time.monotonic() - thawed < 5 + REST
+    assert tree(ben.shared)["one.bin"] == tree(ana.shared)["one.bin"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_holder_frozen_until_the_tracker_forgot_it_is_waited_for(cluster: Cluster, ana: Peer) -> None:
+    ben = login(cluster.peer("ben", login=False), "ben")
+    order = download(ben, "one.bin")
+    reach(ben, order, SIZE // 4)
+    ana.freeze()
+    frozen = time.monotonic()
+    eventually(lambda: time.monotonic() - frozen > 35, 40, every=1)
+    ana.thaw()
+    assert order.wait().got.size == SIZE
+    assert tree(ben.shared)["one.bin"] == tree(ana.shared)["one.bin"]
+
+
+def transfers(peer: Peer) -> list[pb.TransferStatus]:
+    return [each for each in peer.status().transfers if each.kind == "download"]
+
+
+def stalled(peer: Peer, holder: Peer) -> int:
+    """How many of its streams a holder has lost."""
+    sources = [source for each in transfers(peer) for source in each.progress.sources]
+    return sum(source.url == holder.url and source.state != "active" for source in sources)

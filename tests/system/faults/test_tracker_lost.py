@@ -1,0 +1,88 @@
+"""The tracker killed, silent or unreachable: no transfer fails of it, and its index is whole again at once."""
+
+import random
+import time
+
+import pytest
+
+import pserver_pb2 as pb
+from system.chaosproxy import ChaosProxy, Fault
+from system.cluster import LOOPBACK, PING_INTERVAL, Cluster, Peer
+from system.faults.counts import quick_and_long
+from system.faults.orders import download, listed, login, reach, remove, timed, upload
+from system.payload import make_file, tree
+from waiting import eventually
+
+MIB = 1 << 20
+SIZE = 2 * MIB
+NAMES = [f"{n}.bin" for n in range(10)]
+
+
+@pytest.fixture
+def ana(cluster: Cluster, rng: random.Random) -> Peer:
+    """A peer that has ten files and gives them slowly."""
+    peer = login(cluster.peer("ana", login=False, UPLOAD_LIMIT="16M"), "ana")
+    for name in NAMES:
+        make_file(peer.home / name, SIZE, rng)
+    assert len(upload(peer, *NAMES, copies=0).wait().uploaded) == len(NAMES)
+    return peer
+
+
+@quick_and_long("kills", 5, 100)
+def test_a_tracker_killed_during_ten_transfers_stops_none(
+    cluster: Cluster, ana: Peer, rng: random.Random, kills: int
+) -> None:
+    ben = login(cluster.peer("ben", login=False), "ben")
+    for _ in range(kills):
+        orders = [download(ben, name) for name in NAMES]
+        # All are told whom to ask: from here on nobody needs a tracker.
+        eventually(lambda: all(each.progress.phase != pb.Progress.PHASE_PREPARING for each in ben.status().transfers))
+        reach(ben, orders[0], rng.randrange(1, SIZE))
+        cluster.tracker.kill()
+        cluster.tracker.start()
+        began = time.monotonic()
+        # Nobody logs in again: one ping of each peer tells all.
+        eventually(lambda: {file.name for file in listed(ana)} == set(NAMES), PING_INTERVAL + 0.7)
+        assert time.monotonic() - began < PING_INTERVAL + 1
+        assert [order.wait().got.size for order in orders] == [SIZE] * len(NAMES)
+        assert tree(ben.shared) == tree(ana.shared)
+        eventually(lambda: [file.holders for file in listed(ana)] == [2] * len(NAMES))
+        remove(ben, *NAMES)
+
+
+@pytest.mark.timeout(180)
+def test_a_pserver_starts_serves_and_ends_while_its_tracker_never_answers(cluster: Cluster, rng: random.Random) -> None:
+    address = (LOOPBACK, cluster.tracker.program.port)
+    with ChaosProxy(address, (LOOPBACK, 0)) as proxy:
+        ana = login(cluster.peer("ana", login=False, SERVER_PORT=proxy.address[1]), "ana")
+        make_file(ana.home / "film.bin", SIZE, rng)
+        assert upload(ana, "film.bin", copies=0).wait().sent
+        assert ana.terminate() == 0
+
+        proxy.set(Fault(blackhole=True))
+        proxy.cut()
+        assert timed(ana.start) < 10
+        assert ana.status().user == "ana"
+        assert ana.status().files == 1
+        eventually(lambda: not ana.status().tracker_reached)
+        assert timed(ana.terminate) < 4
+        assert not (ana.state / "cookie").exists()
+        assert not (ana.state / "port").exists()
+
+        proxy.set(Fault())
+        ana.start()
+        eventually(lambda: [file.name for file in listed(ana)] == ["film.bin"])
+
+
+def test_a_frozen_tracker_holds_no_pserver_back_from_its_end(cluster: Cluster) -> None:
+    ana = login(cluster.peer("ana", login=False), "ana")
+    cluster.tracker.freeze()
+    try:
+        assert timed(ana.terminate) < 4
+        assert not (ana.state / "cookie").exists()
+        assert not (ana.state / "port").exists()
+    finally:
+        cluster.tracker.thaw()
+    ana.start()
+    eventually(lambda: ana.status().tracker_reached)
+    assert ana.status().user == "ana"
