@@ -8,8 +8,11 @@ FRESH, RECENT, LATELY = 60.0, 600.0, 3600.0
 ARROWS = 36
 
 
-def feeds(journal: Journal, now: float) -> list[Feed]:
-    """Copies placed, and what was fetched, in equal shares, from whoever had it: the latest and largest."""
+def feeds(journal: Journal, now: float, peers: int) -> list[Feed]:
+    """Copies placed, and what was fetched, in equal shares, from whoever had it: the latest and largest.
+
+    The fewer peers, the fewer arrows can be told apart.
+    """
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for placement in journal.placements():
         pairs.setdefault((placement.asker, placement.target), []).append((placement.at, 1.0))
@@ -22,7 +25,7 @@ def feeds(journal: Journal, now: float) -> list[Feed]:
         if now - max(times)[0] < LATELY
     ]
     found.sort(key=lambda feed: (feed.age == "old", -feed.share, feed.source, feed.target))
-    return found[:ARROWS]
+    return found[: min(ARROWS, 2 * peers)]
 
 
 def _age(seconds: float) -> str:

@@ -115,7 +115,7 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
         failures=failures_of(journal.happenings(), labels, now)[:FAILURE_LINES],
         lines=lines_of(journal, labels)[:LINES],
         dots=dots,
-        arrows=ring.arrows(feeds(tracker.journal, now), {dot.url: dot for dot in dots}),
+        arrows=ring.arrows(feeds(tracker.journal, now, len(dots)), {dot.url: dot for dot in dots}),
     )
 
 
