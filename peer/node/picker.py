@@ -45,8 +45,8 @@ _LEVELS = 64
 # No announcement for what is over at once: a file in part is announced when it is long, or takes a while.
 PARTIAL_PIECES = 16
 # A piece that a whole holder is sending to another asker is left to come from that one: for so many seconds, and as
-# long as it takes to send so many pieces.
-_PROMISE, _PROMISE_PIECES = 0.1, 1.5
+# long as it takes to send so many pieces, but not longer than the last.
+_PROMISE, _PROMISE_PIECES, _PROMISE_MOST = 0.1, 1.5, 30.0
 _PROMISES = 4096
 # Rates forget with this time constant, in seconds.
 _RATE_MEMORY = 2.0
@@ -110,11 +110,23 @@ class _Holder:
     ahead: int = 0
     failures: int = 0
     not_before: float = 0.0
+    # Pieces that it is sending to others, and until when that is a reason not to ask it for them.
+    promised: int = 0
+    promises: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_PROMISES))
 
     @property
     def rate(self) -> float:
         """Bytes per second while it had something to send; 0 if unknown."""
         return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+    def forget_promises(self, now: float) -> None:
+        """Piece by piece: one that was promised anew meanwhile is kept."""
+        if self.promises and self.promises[0][0] <= now:
+            while self.promises and self.promises[0][0] <= now:
+                self.promises.popleft()
+            self.promised = 0
+            for _, pieces in self.promises:
+                self.promised |= pieces
 
 
 class HolderView(NamedTuple):
@@ -152,9 +164,6 @@ class Picker:
         # How many partial holders have a piece; level[n] is the set of pieces with n of them.
         self._levels: list[int] = [(1 << pieces) - 1]
         self._holders: dict[str, _Holder] = {}
-        # Pieces that somebody is being sent, and until when that is a reason to leave them.
-        self._promised = 0
-        self._promises: deque[tuple[float, int]] = deque(maxlen=_PROMISES)
 
     # ------------------------------------------------------------------------------------------------ what there is
 
@@ -228,8 +237,9 @@ class Picker:
         known = self._holders[holder]
         named = self._set_of(pieces) & self._missing
         piece_seconds = self._length(0) / known.rate if known.rate else _PROMISE
-        self._promises.append((now + _PROMISE + _PROMISE_PIECES * piece_seconds, named))
-        self._promised |= named
+        until = now + min(_PROMISE + _PROMISE_PIECES * piece_seconds, _PROMISE_MOST)
+        known.promises.append((until, named))
+        known.promised |= named
         begun = 1 if known.ahead > 0 else 0
         cancels = [Cancel(holder, piece) for piece in list(known.asked)[begun:] if named >> piece & 1]
         for _, piece in cancels:
@@ -334,11 +344,11 @@ class Picker:
         if rate <= _FAST:
             return True
         # What slow ones still owe is no reason to let the fast ones wait.
-        return sum(len(holder.asked) for holder in self._holders.values() if 8 * holder.rate > rate) <= self._window // 2
+        fast = sum(len(holder.asked) for holder in self._holders.values() if 8 * holder.rate > rate)
+        return fast <= self._window // 2
 
     def next(self, now: float) -> Ask | None:
         """Choose the next piece and its holder, and note it as asked; None if nothing should be asked now."""
-        self._forget_promises(now)
         full = self.in_flight >= self._window
         common: tuple[str, _Holder, int] | None = None
         for _, name, known in self._by_queue():
@@ -346,7 +356,8 @@ class Picker:
                 continue
             candidates = known.has & self._free
             if known.whole:
-                candidates &= ~self._promised
+                known.forget_promises(now)
+                candidates &= ~known.promised
                 rare = candidates & self._levels[0]
                 if candidates and not rare and common is None:
                     common = name, known, candidates
@@ -357,15 +368,6 @@ class Picker:
             name, known, candidates = common
             return self._ask(name, known, self._rarest(candidates, known.cursor), now)
         return self._take_over(now)
-
-    def _forget_promises(self, now: float) -> None:
-        """Piece by piece: one that was promised anew meanwhile is kept."""
-        if self._promises and self._promises[0][0] <= now:
-            while self._promises and self._promises[0][0] <= now:
-                self._promises.popleft()
-            self._promised = 0
-            for _, pieces in self._promises:
-                self._promised |= pieces
 
     def _by_queue(self) -> list[tuple[float, str, _Holder]]:
         """Return the holders that may be asked, the shortest queue in seconds first; an untried one before all."""
