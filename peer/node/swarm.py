@@ -345,8 +345,8 @@ class Swarm:
             if self._dial is None and not self._connections and not self._unsettled:
                 # A push comes from one peer only: nobody else could go on with it.
                 self._give_up(self._fault)
-            if self._picker.in_flight == 0:
-                self._pump_now.set()
+            # Nobody's news says that a holder is silent by now, and that an idle one could take over from it.
+            self._pump_now.set()
             await asyncio.sleep(_TICK)
 
     def _give_up(self, error: PeerError) -> None:

@@ -1,0 +1,102 @@
+"""Many streams at once on one pserver: all are served, Control answers, and the end is quick whatever they do."""
+
+import random
+import statistics
+import time
+
+import pytest
+
+from system.cluster import Cluster, Peer
+from system.faults.counts import quick_and_long
+from system.faults.orders import Order, download, login, remove, timed, upload
+from system.payload import make_file, tree
+from waiting import eventually
+
+MIB = 1 << 20
+# Eight peers, each with as many streams as one peer may have: 64 each way.
+PEERS = 8
+EACH = 8
+SIZE = MIB + 100_001
+
+
+@pytest.fixture
+def ana(cluster: Cluster, rng: random.Random) -> Peer:
+    """The pserver in the middle, that has 64 files and gives them slowly enough to have them all under way at once."""
+    peer = login(cluster.peer("ana", login=False, UPLOAD_LIMIT="16M"), "ana")
+    names = [f"{n}.out" for n in range(PEERS * EACH)]
+    for name in names:
+        make_file(peer.home / name, SIZE, rng)
+    assert len(upload(peer, *names, copies=0).wait().uploaded) == len(names)
+    return peer
+
+
+@pytest.fixture
+def crowd(cluster: Cluster, rng: random.Random) -> list[Peer]:
+    """Peers with eight files each."""
+    peers = []
+    for p in range(PEERS):
+        peer = login(cluster.peer(f"peer{p}", login=False, UPLOAD_LIMIT="2M"), f"peer{p}")
+        names = [f"{p}.{n}.in" for n in range(EACH)]
+        for name in names:
+            make_file(peer.home / name, SIZE, rng)
+        assert len(upload(peer, *names, copies=0).wait().uploaded) == EACH
+        peers.append(peer)
+    return peers
+
+
+@pytest.mark.timeout(300)
+@quick_and_long("rounds", 1, 10)
+def test_64_downloads_and_64_uploads_at_once(cluster: Cluster, ana: Peer, crowd: list[Peer], rounds: int) -> None:
+    truth = tree(ana.shared)
+    for peer in crowd:
+        truth |= tree(peer.shared)
+    for _ in range(rounds):
+        orders: list[Order] = []
+        for p, peer in enumerate(crowd):
+            orders += [download(peer, f"{p * EACH + n}.out") for n in range(EACH)]
+            orders += [download(ana, f"{p}.{n}.in") for n in range(EACH)]
+        answers = []
+        while not all(order.over for order in orders):
+            answers.append(timed(ana.status))
+        assert [order.wait().got.size for order in orders] == [SIZE] * 2 * PEERS * EACH
+        print(f"Control: median {statistics.median(answers):.3f} s, slowest {max(answers):.3f} s of {len(answers)}")
+        assert statistics.quantiles(answers, n=100)[98] < 0.1
+        assert tree(ana.shared) == truth
+        for p, peer in enumerate(crowd):
+            names = [f"{p * EACH + n}.out" for n in range(EACH)]
+            assert {name: truth[name] for name in names}.items() <= tree(peer.shared).items()
+            remove(peer, *names)
+        remove(ana, *(f"{p}.{n}.in" for p in range(PEERS) for n in range(EACH)))
+
+
+@quick_and_long("rounds", 1, 20)
+def test_sigterm_with_50_streams_is_a_clean_end(
+    cluster: Cluster, ana: Peer, crowd: list[Peer], rng: random.Random, rounds: int
+) -> None:
+    names = [f"{n}.out" for n in range(PEERS * EACH)]
+    for _ in range(rounds):
+        orders = []
+        for p, peer in enumerate(crowd):
+            orders += [download(peer, name) for name in rng.sample(names, 4)]
+            orders += [download(ana, f"{p}.{n}.in") for n in range(3)]
+        eventually(lambda: len(ana.status().transfers) >= 50 or any(order.over for order in orders))  # noqa: B023
+        began = time.monotonic()
+        assert ana.terminate() == 0
+        assert time.monotonic() - began < 4
+        assert not (ana.state / "cookie").exists()
+        assert not (ana.state / "port").exists()
+        ana.start()
+        for order in orders:
+            order.wait()
+        for p, peer in enumerate(crowd):
+            theirs = tree(peer.shared)
+            assert {name: digest for name, digest in theirs.items() if name.endswith(".out")}.items() <= tree(
+                ana.shared
+            ).items()
+            gone = [name for name in theirs if name.endswith(".out")]
+            if gone:
+                remove(peer, *gone)
+            for n in range(3):
+                assert download(ana, f"{p}.{n}.in").wait().got.size == SIZE
+                assert tree(ana.shared)[f"{p}.{n}.in"] == theirs[f"{p}.{n}.in"]
+        remove(ana, *(f"{p}.{n}.in" for p in range(PEERS) for n in range(3)))
