@@ -7,10 +7,9 @@ dict and one in its contents' dict; names, ids and the pairing of the two are sh
 from collections import Counter
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
-from itertools import islice
 
 from tracker.catalogue import Catalogue
-from tracker.model import Announced, Holder, Listed, Load, Scarce, Session, Version
+from tracker.model import Announced, Holder, Listed, Load, Session, Version
 from tracker.names import fold
 
 # A holder's count of names for some contents: whole ones in the low half of the number, partial ones in the high half.
@@ -166,18 +165,30 @@ def listed(label: Label) -> Listed:
     return Listed(label.name, contents.id, contents.agreed_size(), whole, len(contents.holders) - whole)
 
 
-def scarce_among(everything: Iterable[Contents], accepts: Callable[[str], bool] | None, limit: int) -> Scarce:
-    """What one peer only holds whole. Safe without the owner's lock: each look at contents is one step."""
+def _one_whole(counts: tuple[int, ...]) -> bool:
+    whole = 0
+    for count in counts:
+        if is_whole(count):
+            whole += 1
+            # The first two settle nearly all.
+            if whole == 2:
+                return False
+    return whole == 1
+
+
+def scarce_among(
+    everything: Iterable[Contents], accepts: Callable[[str], bool] | None, limit: int
+) -> tuple[int, int, list[Label]]:
+    """How many contents one peer only holds whole, the size of all contents, and the first labels of the former.
+
+    Safe without the owner's lock: a tuple of a view is made in one step of the interpreter. The labels are not: their
+    contents may have changed since.
+    """
     size = count = 0
     found: list[Label] = []
     for contents in everything:
         size += contents.size
-        holders = contents.holders
-        # The first two settle nearly all.
-        if sum(map(is_whole, tuple(islice(holders.values(), 2)))) == 2 or len(holders) > _FEW:
-            continue
-        if sum(map(is_whole, tuple(holders.values()))) == 1:
+        if len(contents.holders) <= _FEW and _one_whole(tuple(contents.holders.values())):
             count += 1
             found += [label for label in tuple(contents.labels.values()) if accepts is None or accepts(label.name)]
-    first = nsmallest(limit + 1, found, key=lambda label: (label.name, label.contents.id))
-    return Scarce(count, size, [listed(label) for label in first[:limit]], len(first) > limit)
+    return count, size, nsmallest(limit, found, key=lambda label: (label.name, label.contents.id))

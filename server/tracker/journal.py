@@ -61,9 +61,9 @@ class Journal:
         with self._lock:
             self._placements.append(placement)
 
-    def fetched(self, fetch: Fetch) -> None:
+    def fetched(self, fetches: Sequence[Fetch]) -> None:
         with self._lock:
-            self._fetches.append(fetch)
+            self._fetches.extend(fetches)
 
     def happened(self, event: str, details: Mapping[str, object]) -> None:
         """Note an event; called by tracker.events."""

@@ -179,7 +179,10 @@ class MemoryIndex:
         with self._lock:
             self._purge()
             everything = list(self._holdings.contents.values())
-        return scarce_among(everything, matcher(match), limit)
+        count, size, labels = scarce_among(everything, matcher(match), limit + 1)
+        with self._lock:
+            rows = [row for row in map(listed, labels) if row.holders == 1]
+        return Scarce(count, size, rows[:limit], len(labels) > limit)
 
     def totals(self) -> Totals:
         with self._lock:

@@ -7,18 +7,15 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from tracker import placement, tickets
+from tracker import arrivals, placement, tickets
 from tracker.clock import SteadyClock
 from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed
 from tracker.events import Events
 from tracker.index import Index
-from tracker.journal import Fetch, Journal, Placement
+from tracker.journal import Journal, Placement
 from tracker.model import Announced, Holder, Listed, Load, PeerView, Scarce, Session, Totals, Version
 from tracker.names import check_name, printable
 from tracker.reports import Reports
-
-# Of one announcement, so many fetches are told, each with so many of the holders it may have come from.
-_NOTED = 20
 
 
 class Pong(NamedTuple):
@@ -77,9 +74,9 @@ class Tracker:
             BadName, TooLarge: nothing is changed.
         """
         self._judge(files)
-        fetched = self._fetched(session, files)
+        fetched = arrivals.fetched(self._index, self._reports, session, files, self.server_time())
         self._index.replace(session, version, files)
-        self._note(fetched)
+        self.journal.fetched(fetched)
         self._reports.announced(session.peer_id, {file_id for _, file_id, _, _ in files})
         self._events("reindexed", url=session.url, files=len(files))
 
@@ -97,9 +94,9 @@ class Tracker:
             BadName, TooLarge, SendIndex: nothing is changed.
         """
         self._judge(add)
-        fetched = self._fetched(session, add)
+        fetched = arrivals.fetched(self._index, self._reports, session, add, self.server_time())
         self._index.patch(session, base, version, add, remove)
-        self._note(fetched)
+        self.journal.fetched(fetched)
         if add:
             self._reports.announced(session.peer_id, {file_id for _, file_id, _, _ in add})
 
@@ -208,24 +205,6 @@ class Tracker:
 
     def _fit(self, name: str, file_id: bytes, peer: PeerView) -> bool:
         return self._index.fit(peer.session.peer_id, name, file_id)
-
-    def _fetched(self, session: Session, files: Collection[Announced]) -> list[Fetch]:
-        """Which of these contents the peer asked for and only now has, or has whole; the first few are enough."""
-        if not self._reports.asked_any(session.peer_id):
-            return []
-        found: list[Fetch] = []
-        for name, file_id, size, complete in files:
-            if len(found) == _NOTED or not self._reports.may_report(session.peer_id, file_id):
-                continue
-            before = self._index.holder(file_id, session.peer_id)
-            if before is None or (complete and not before.complete):
-                holders = [h.session.url for h in self._index.some_holders(file_id, _NOTED) if h.session != session]
-                found.append(Fetch(self.server_time(), name, file_id, size, session.url, holders, complete))
-        return found
-
-    def _note(self, fetched: list[Fetch]) -> None:
-        for fetch in fetched:
-            self.journal.fetched(fetch)
 
     def _judge(self, files: Collection[Announced]) -> None:
         for name in self._index.new_names(name for name, _, _, _ in files):

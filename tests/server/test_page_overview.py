@@ -1,7 +1,9 @@
 """What the page shows: gathered from a real tracker."""
 
 import math
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import pytest
@@ -231,3 +233,24 @@ def test_sizes_read_well(count: int, text: str) -> None:
 )
 def test_ages_read_well(seconds: float, text: str) -> None:
     assert figures.ago(seconds) == text
+
+
+def test_counting_what_is_scarce_bears_announcements_meanwhile(world: Tracker) -> None:
+    ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
+    names = [f"{at:03}" for at in range(200)]
+    ana.share(*names)
+    done = threading.Event()
+    seen: list[int] = []
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append(world.parts.tracker.scarce("", 10).contents)
+
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(watch)
+        for version in range(60):
+            ben.share(*names[: 200 if version % 2 else 0], version=str(version))
+        done.set()
+        watching.result(10)
+    assert set(seen) <= set(range(201))
+    assert world.parts.tracker.scarce("", 10).contents == 0

@@ -1,0 +1,31 @@
+"""What an announcement tells of transfers between peers, which the tracker never sees. Decides nothing."""
+
+from collections.abc import Collection
+
+from tracker.index import Index
+from tracker.journal import Fetch
+from tracker.model import Announced, Session
+from tracker.reports import Reports
+
+# Of one announcement so many are told, each with so many of the holders that it may have come from.
+TOLD = 20
+
+
+def fetched(index: Index, reports: Reports, session: Session, files: Collection[Announced], now: float) -> list[Fetch]:
+    """What of an announcement the peer was given tickets for and only now has, or only now has whole.
+
+    To be asked before the index takes the announcement: afterwards nobody knows what was new in it.
+    """
+    if not reports.asked_any(session.peer_id):
+        return []
+    found: list[Fetch] = []
+    for name, file_id, size, complete in files:
+        if len(found) == TOLD:
+            break
+        if not reports.may_report(session.peer_id, file_id):
+            continue
+        before = index.holder(file_id, session.peer_id)
+        if before is None or (complete and not before.complete):
+            holders = [h.session.url for h in index.some_holders(file_id, TOLD) if h.session != session]
+            found.append(Fetch(now, name, file_id, size, session.url, holders, complete))
+    return found
