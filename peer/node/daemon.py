@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health
 
 from common import channels, cookie, state_files
 from common.env_file import EnvFault
@@ -291,9 +291,9 @@ class Pserver:
             proof=lambda nonce: cookie.proof(secret, self.port, nonce),
         )
         health_service = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
         server.add_generic_rpc_handlers(
             (
+                rpc_server.health_handler(health_service),
                 rpc_server.handler("Control", control, require_own_machine),
                 rpc_server.handler("Transfer", self.transfer_service),
             )
