@@ -363,11 +363,15 @@ class Picker:
                     common = name, known, candidates
                 candidates = rare
             if candidates:
-                return self._ask(name, known, self._rarest(candidates, known.cursor), now)
+                return self._ask(name, known, self._rarest(candidates, self._start(known)), now)
         if common is not None:
             name, known, candidates = common
-            return self._ask(name, known, self._rarest(candidates, known.cursor), now)
+            return self._ask(name, known, self._rarest(candidates, self._start(known)), now)
         return self._take_over(now)
+
+    def _start(self, known: _Holder) -> int:
+        """Where to look for the next piece: after the last; anywhere in a crowd, whose askers would march in step."""
+        return self._choose(self._pieces) if known.promised else known.cursor
 
     def _by_queue(self) -> list[tuple[float, str, _Holder]]:
         """Return the holders that may be asked, the shortest queue in seconds first; an untried one before all."""
@@ -447,8 +451,9 @@ class Picker:
         known.asked[piece] = now
         known.cursor = piece + 1
         self._free &= ~(1 << piece)
-        quarter_second = max(64 << 10, min(1 << 20, int(known.rate / 4)))
-        return Ask(name, piece, 1 << (quarter_second.bit_length() - 1))
+        # Small on a slow stream, so that news of pieces need not wait long behind one.
+        length = max(64 << 10, min(1 << 20, int(known.rate / 16)))
+        return Ask(name, piece, 1 << (length.bit_length() - 1))
 
     # --------------------------------------------------------------------------------------------------- small change
 
