@@ -90,7 +90,7 @@ def test_a_copy_that_was_placed_is_told_with_its_reason_and_drawn(world: Tracker
     ben.ping(free_bytes=1 << 40)
     assert ana.targets("film.mkv") == ["127.0.0.1:5002"]
     seen = look(world)
-    [line] = [line for line in seen.lines if line.kind == "placed"]
+    [line] = seen.placed
     assert (line.who, line.name, line.other) == ("ana", "film.mkv", "ben")
     assert "1.0 TiB free" in line.why
     [arrow] = seen.arrows

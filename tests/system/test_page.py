@@ -86,7 +86,7 @@ def test_a_user_watches_a_file_arrive_and_a_peer_go(browser: Browser, cluster: C
     eventually(lambda: "film.bin" in browser.text("[data-part=files]"), seconds=5)
     eventually(lambda: browser.text("[data-part=files] .copies").startswith("2"), seconds=5)
     eventually(lambda: browser.js("document.querySelectorAll('.arrow').length"), seconds=5)
-    eventually(lambda: "placed at ben for ana" in browser.text("[data-part=lately]"), seconds=5)
+    eventually(lambda: "placed at ben for ana" in browser.text("[data-part=placed]"), seconds=5)
 
     ben.kill()
     eventually(lambda: ben.url not in browser.text("[data-part=peers]"), seconds=10)

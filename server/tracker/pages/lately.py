@@ -24,16 +24,25 @@ class Line(NamedTuple):
     times: int = 1
 
 
+def placed_of(journal: Journal, labels: Mapping[str, str]) -> list[Line]:
+    """Copies that found a place, and why there: newest first."""
+    return _together(
+        [
+            Line(p.at, "placed", labels.get(p.asker, p.asker), p.name, labels.get(p.target, p.target), p.why)
+            for p in journal.placements()
+        ]
+    )
+
+
 def lines_of(journal: Journal, labels: Mapping[str, str]) -> list[Line]:
-    """Copies placed, contents fetched, peers come and gone: newest first."""
+    """Contents fetched, peers come and gone: newest first."""
 
     def label(url: str) -> str:
         return labels.get(url, url)
 
-    lines = [Line(p.at, "placed", label(p.asker), p.name, label(p.target), p.why) for p in journal.placements()]
     fetches = journal.fetches()
     done = {(f.asker, f.id) for f in fetches if f.complete}
-    lines += [
+    lines = [
         Line(f.at, "fetched" if f.complete else "fetching", label(f.asker), f.name, _some([*map(label, f.holders)]))
         for f in fetches
         if f.complete or (f.asker, f.id) not in done

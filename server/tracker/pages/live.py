@@ -16,7 +16,7 @@ from tracker.pages import figures
 from tracker.pages.overview import Files, World, gather_files, gather_world
 from tracker.service import Tracker
 
-PARTS = ("summary", "network", "peers", "files", "lately", "failures")
+PARTS = ("summary", "network", "peers", "files", "failures", "placed", "lately")
 KEPT = 1.0
 # Walking all contents is kept for longer.
 SCARCE_KEPT = 5.0

@@ -10,14 +10,14 @@ from tracker.model import Listed, Load, PeerView, Scarce, Totals
 from tracker.pages import ring
 from tracker.pages.feeds import feeds
 from tracker.pages.figures import shortened
-from tracker.pages.lately import FAILURES, Line, failures_of, lines_of
+from tracker.pages.lately import FAILURES, Line, failures_of, lines_of, placed_of
 from tracker.pages.ring import Arrow, Dot
 from tracker.service import Tracker
 
 ROWS = 200
 # More peers than these make no picture; the table lists a few more.
 PICTURED, TABLED = 60, 200
-LINES, FAILURE_LINES = 14, 8
+LINES, PLACED_LINES, FAILURE_LINES = 10, 6, 8
 # A sender below this moves nothing worth the name.
 STALLED_RATE = 1024.0
 _NAMED = 12
@@ -70,6 +70,7 @@ class World:
     stalled: int
     failed: Counter[str]
     failures: Sequence[Line]
+    placed: Sequence[Line]
     lines: Sequence[Line]
     dots: Sequence[Dot]
     arrows: Sequence[Arrow]
@@ -113,6 +114,7 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
         stalled=sum(_is_stalled(view.load) for view in views),
         failed=Counter({kind: today[kind] for kind in FAILURES}),
         failures=failures_of(journal.happenings(), labels, now)[:FAILURE_LINES],
+        placed=placed_of(journal, labels)[:PLACED_LINES],
         lines=lines_of(journal, labels)[:LINES],
         dots=dots,
         arrows=ring.arrows(feeds(tracker.journal, now, len(dots)), {dot.url: dot for dot in dots}),
