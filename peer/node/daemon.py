@@ -17,7 +17,7 @@ from grpc_health.v1 import health
 
 from common import channels, cookie, state_files
 from common.env_file import EnvFault
-from node import rpc_server
+from node import rpc_server, sockets
 from node.account import Account, TrackerClock
 from node.announcer import Announcer
 from node.catalog import Catalog
@@ -243,6 +243,7 @@ class Pserver:
         await self.rescan.first()
         await self.threads.run(self.threads.disk, self.catalog.prune)
         await server.start()
+        sockets.shorten_queues(self.port)
         state_files.write_port(state_dir, self.port)
         self.rescan.start()
         self.account.resume()
