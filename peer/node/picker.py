@@ -98,6 +98,8 @@ class _Holder:
     why: str = ""
     # Pieces asked for, in order, with the time of asking.
     asked: OrderedDict[int, float] = field(default_factory=OrderedDict)
+    # Pieces that are here and not verified yet.
+    settling: set[int] = field(default_factory=set)
     cursor: int = 0
     # When it last sent a byte, or was asked while idle; when its present piece began.
     heard: float = 0.0
@@ -108,6 +110,8 @@ class _Holder:
     total: int = 0
     # Bytes heard of pieces that are not verified yet: above 0 when the first of those asked for has begun.
     ahead: int = 0
+    # A piece was taken over from it, and it has sent nothing since: its rate is of another time.
+    relieved: bool = False
     failures: int = 0
     not_before: float = 0.0
     # Pieces that it is sending to others, and until when that is a reason not to ask it for them.
@@ -257,15 +261,25 @@ class Picker:
         known.total += size
         known.ahead += size
         known.heard = now
+        known.relieved = False
         if known.state is State.STALLED:
             known.state, known.why = State.ACTIVE, ""
+
+    def received(self, holder: str, piece: int, now: float) -> None:
+        """All of a piece is here, to be verified: whatever becomes of its holder, nobody else is asked for it."""
+        known = self._holders[holder]
+        known.asked.pop(piece, None)
+        known.settling.add(piece)
+        self._free &= ~(1 << piece)
+        known.ahead = max(0, known.ahead - self._length(piece))
+        known.began = now
 
     def arrived(self, holder: str, piece: int, now: float) -> list[Cancel]:
         """A piece is verified. Return who else need not send it any more."""
         known = self._holders[holder]
-        known.asked.pop(piece, None)
-        known.ahead = max(0, known.ahead - self._length(piece))
-        known.began = now
+        if piece in known.asked:
+            self.received(holder, piece, now)
+        known.settling.discard(piece)
         known.failures = 0
         self._missing &= ~(1 << piece)
         self._free &= ~(1 << piece)
@@ -292,10 +306,13 @@ class Picker:
         self.failed(holder, "ended the stream", now)
         self._holders[holder].failures -= 1
 
-    def drop(self, holder: str, why: str) -> None:
-        """A holder sent what did not verify: it is out."""
+    def drop(self, holder: str, why: str, bad: int | None = None) -> None:
+        """A holder sent what did not verify, the piece `bad`: it is out."""
         known = self._holders[holder]
         self._release(known)
+        if bad is not None:
+            known.settling.discard(bad)
+            self._free_again(bad)
         self._forget_pieces(known)
         known.has = 0
         known.state, known.why = State.DROPPED, why
@@ -411,6 +428,9 @@ class Picker:
         for name, known in self._holders.items():
             if known.state is not State.ACTIVE or known.asked or known.has & self._free or not known.has & wanted:
                 continue
+            if known.relieved:
+                # Or a silent holder and a slow one would take the last piece from each other for ever.
+                continue
             for rest, slow, piece, begun in late:
                 mine = self._length(piece) / known.rate if known.rate else rest / 2
                 if known.has >> piece & 1 and mine < rest * _TAKE_OVER and mine < rest - _WORTH:
@@ -418,6 +438,7 @@ class Picker:
                     if begun:
                         return ask
                     del self._holders[slow].asked[piece]
+                    self._holders[slow].relieved = True
                     return ask._replace(instead_of=slow)
         return None
 
@@ -443,7 +464,7 @@ class Picker:
         return max(ahead / holder.rate if holder.rate else 2 * waited, waited)
 
     def _copies(self, piece: int) -> int:
-        return sum(piece in holder.asked for holder in self._holders.values())
+        return sum(piece in holder.asked or piece in holder.settling for holder in self._holders.values())
 
     def _ask(self, name: str, known: _Holder, piece: int, now: float) -> Ask:
         if not known.asked:
