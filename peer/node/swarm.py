@@ -34,7 +34,7 @@ _TICK = 0.25
 # A piece may come in blocks of this many bytes on average, not smaller: each costs as much to keep as a large one.
 _CRUMB = 1024
 # A holder that was dialled says what it has within this many seconds, or makes room for another.
-_FIRST_WORD = 10.0
+_FIRST_WORD = 5.0
 # When a download is young, holders are looked for at these ages, in seconds; later every LOOK_EVERY.
 _LOOK_AT = (0.25, 0.5, 1.0, 2.0, 4.0)
 LOOK_EVERY = 10.0
@@ -65,12 +65,20 @@ Find = Callable[[], Awaitable[Iterable[Findings]]]
 
 
 @dataclass(slots=True)
+class _Owed:
+    """A piece that a holder may send, so many times (it was asked again after a cancellation), and what has come."""
+
+    times: int = 0
+    blocks: list[Block] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Connection:
     """A stream to one holder."""
 
     end: AskerEnd
-    # Pieces asked for on this stream and not yet sent, cancelled ones included, with what has come of each.
-    owed: dict[int, list[Block]] = field(default_factory=dict)
+    # Pieces asked for on this stream and not yet sent, cancelled ones included.
+    owed: dict[int, _Owed] = field(default_factory=dict)
 
 
 class Swarm:
@@ -191,7 +199,7 @@ class Swarm:
         if connection is None:
             self._picker.failed(ask.holder, "not connected", self._clock())
             return
-        connection.owed.setdefault(ask.piece, [])
+        connection.owed.setdefault(ask.piece, _Owed()).times += 1
         connection.end.ask(Wish(pieces=(ask.piece,), block_length=ask.block_length))
 
     def _cancel(self, holder: str, piece: int) -> None:
@@ -265,13 +273,15 @@ class Swarm:
     async def _take(self, name: str, block: Block) -> None:
         """Gather a piece from its blocks; a whole one is verified and written while the next is on its way."""
         owed = self._connections[name].owed
-        blocks = owed.get(block.number)
-        if blocks is None:
+        piece = owed.get(block.number)
+        if piece is None:
             raise BadUsage("it sent a piece that nobody asked for")
+        blocks = piece.blocks
         at = blocks[-1].offset + len(blocks[-1].data) if blocks else 0
         length = self._manifest.length(block.number)
-        if block.offset == 0 and at:
+        if block.offset == 0 and at and piece.times > 1:
             # Asked again after a cancellation: the holder starts over.
+            piece.times -= 1
             blocks.clear()
             at = 0
         if block.offset != at or not block.data or at + len(block.data) > length:
@@ -280,7 +290,13 @@ class Swarm:
             raise BadUsage("it sends its pieces in crumbs")
         blocks.append(block)
         if at + len(block.data) == length:
-            del owed[block.number]
+            piece.times -= 1
+            piece.blocks = []
+            if not piece.times:
+                del owed[block.number]
+            if not self._picker.is_missing(block.number):
+                return
+            self._picker.received(name, block.number, self._clock())
             await self._storing.acquire()
             self._unsettled += 1
             self._spawn(self._finish(name, block.number, [b.data for b in blocks]))
@@ -320,7 +336,7 @@ class Swarm:
         why = f"piece {piece} did not verify"
         log.warning("dropped a holder: %s: %s", name, why)
         self._fault = NotVerified(why)
-        self._picker.drop(name, why)
+        self._picker.drop(name, why, piece)
         self._on_liar(name, why)
         connection = self._connections.get(name)
         if connection is not None:

@@ -70,6 +70,9 @@ def _reader(kind: type[Message]) -> Callable[[bytes], Any]:
     return reader
 
 
+# Beside what there is to tell of each piece.
+_NEWS_MOST = 1024
+
 CONTROL = codecs("Control")
 TRANSFER = codecs("Transfer")
 
@@ -114,6 +117,8 @@ class NewsReader:
         if not frame.rest.HasField("have"):
             return News(frame.blocks)
         have = frame.rest.have
+        if len(have.gained) + len(have.given) > _NEWS_MOST + 2 * self._count:
+            raise BadUsage("malformed message: more pieces are named than there are")
         pieces = None
         if self._first and not have.whole:
             try:

@@ -1,0 +1,262 @@
+"""A download from holders on real ports, of which some lie, hang or babble: whole, right, in time, and they are named."""
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+import evil_holder as evil
+from evil_holder import Holder, Way
+from node.errors import NoHolders, PeerError
+from node.limits import Bandwidth, Budget
+from node.model import Holder as Found
+from node.peer_client import Peers
+from node.picker import HolderView, Picker, State
+from node.pieces import Manifest
+from node.swarm import Swarm
+
+MIB = 1 << 20
+RNG = random.Random(5)
+CONTENT = RNG.randbytes(6 * MIB + 77)
+
+
+def manifest_of(content: bytes) -> Manifest:
+    pieces = (content[at : at + MIB] for at in range(0, len(content), MIB))
+    return Manifest(len(content), MIB, b"".join(blake3(piece).digest() for piece in pieces))
+
+
+MANIFEST = manifest_of(CONTENT)
+
+
+@dataclass
+class Memory:
+    """Where the pieces go: checks that none comes twice."""
+
+    pieces: dict[int, bytes] = field(default_factory=dict)
+    writes: int = 0
+
+    def store(self, piece: int, data: Sequence[bytes | memoryview]) -> None:
+        self.writes += 1
+        self.pieces[piece] = b"".join(data)
+
+
+@dataclass
+class Outcome:
+    """What became of a download."""
+
+    memory: Memory
+    holders: dict[str, HolderView]
+    liars: list[tuple[str, str]]
+    sources: list[str]
+    seconds: float
+    urls: list[str]
+
+    @property
+    def whole(self) -> bool:
+        return b"".join(self.memory.pieces[piece] for piece in sorted(self.memory.pieces)) == CONTENT
+
+    def view(self, number: int) -> HolderView:
+        return self.holders[self.urls[number]]
+
+
+async def fetch(ways: Sequence[Way], *, late: int = 0, seconds: float = 30.0, seed: int = 0) -> Outcome:
+    """Download CONTENT from holders that behave so; the last `late` are found only after a while."""
+    memory, liars, rng = Memory(), list[tuple[str, str]](), random.Random(seed)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(pool := ThreadPoolExecutor(3))
+        holders = [await stack.enter_async_context(Holder(CONTENT, MANIFEST, way).serving()) for way in ways]
+        peers = Peers(None)
+        stack.push_async_callback(peers.close)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def find() -> list[Found]:
+            known = holders if loop.time() - began > 0.8 else holders[: len(holders) - late]
+            return [Found(holder.url, "ticket", True, "") for holder in known]
+
+        picker = Picker(MANIFEST.pieces, (), MANIFEST.length, choose=rng.randrange)
+        swarm = Swarm(
+            MANIFEST,
+            picker,
+            memory,
+            disk=pool,
+            budget=Budget(),
+            bandwidth=Bandwidth(None, loop.time),
+            clock=loop.time,
+            dial=lambda found: peers.download(found.url, found.ticket, MANIFEST.pieces),
+            find=find,
+            on_liar=lambda holder, why: liars.append((holder, why)),
+        )
+        async with asyncio.timeout(seconds):
+            await swarm.run()
+        views = {view.holder: view for view in swarm.holders()}
+        urls = [holder.url for holder in holders]
+        return Outcome(memory, views, liars, list(swarm.sources), loop.time() - began, urls)
+
+
+def run(work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    return asyncio.run(work)
+
+
+def test_honest_holders_share_the_work_and_nothing_comes_twice() -> None:
+    outcome = run(fetch([evil.honest] * 3))
+    assert outcome.whole and outcome.liars == []
+    assert outcome.memory.writes == MANIFEST.pieces
+    assert len(outcome.sources) == 3
+
+
+def flip_one_byte(count: int, seed: int) -> None:
+    rng = random.Random(seed)
+
+    async def all_of_them() -> None:
+        for number in range(count):
+            at = rng.randrange(len(CONTENT))
+            outcome = await fetch([evil.flipping(at), evil.honest], seed=number)
+            assert outcome.whole
+            # At most one piece was fetched for nothing, and the one who spoilt it is named, nobody else.
+            assert len(outcome.liars) <= 1
+            assert all(liar == (outcome.urls[0], f"piece {at // MIB} did not verify") for liar in outcome.liars)
+            if outcome.liars:
+                assert outcome.view(0).state is State.DROPPED
+            assert outcome.memory.writes == MANIFEST.pieces
+            caught.append(bool(outcome.liars))
+
+    caught: list[bool] = []
+    asyncio.run(all_of_them())
+    print(f"seed {seed}: {sum(caught)} liars were asked for the piece that they spoil, of {count}")
+
+
+def flip_in_the_only_holder(count: int, seed: int) -> None:
+    """With one holder only, the spoilt byte is always met: it must always be found."""
+    rng = random.Random(seed)
+
+    async def all_of_them() -> None:
+        for number in range(count):
+            at = rng.randrange(len(CONTENT))
+            outcome = await fetch([evil.flipping(at), evil.honest], late=1, seed=number)
+            assert outcome.whole
+            assert outcome.liars == [(outcome.urls[0], f"piece {at // MIB} did not verify")]
+            assert outcome.memory.writes == MANIFEST.pieces
+
+    asyncio.run(all_of_them())
+
+
+@pytest.mark.timeout(300)
+def test_one_flipped_byte_is_found_and_costs_a_piece_and_names_the_holder() -> None:
+    flip_one_byte(80, seed=1)
+    flip_in_the_only_holder(20, seed=2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+def test_1000_flipped_bytes() -> None:
+    flip_one_byte(500, seed=3)
+    flip_in_the_only_holder(500, seed=4)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        evil.wrong_bytes,
+        evil.crumbling,
+        evil.endless,
+        evil.unasked,
+        evil.oversized,
+        evil.lying_bitmap,
+        evil.odd_bitmap,
+        evil.chattering,
+        evil.early,
+        evil.malformed,
+        evil.overlong,
+        evil.huge_metadata,
+        evil.refusing,
+        evil.silent,
+    ],
+    ids=lambda way: way.__name__,
+)
+def test_a_download_ends_well_whatever_one_holder_does(way: Way) -> None:
+    outcome = run(fetch([way, way, evil.honest]))
+    assert outcome.whole
+    assert outcome.urls[2] in outcome.sources
+    assert outcome.seconds < 5
+    # Only bytes that do not verify are a lie that is reported.
+    assert {liar for liar, _ in outcome.liars} <= ({*outcome.urls[:2]} if way is evil.wrong_bytes else set())
+    for view in outcome.holders.values():
+        assert view.why.isprintable() and len(view.why) < 500
+
+
+@pytest.mark.parametrize("way", [evil.hanging, evil.trickling], ids=["hanging", "trickling"])
+def test_pieces_of_one_that_hangs_are_asked_of_another(way: Way) -> None:
+    outcome = run(fetch([way, evil.honest]))
+    assert outcome.whole
+    # Before the silence is long enough to be noticed, the idle holder has taken over what was late.
+    assert outcome.seconds < 7
+    assert outcome.urls[1] in outcome.sources
+
+
+def test_one_that_hangs_is_noticed_when_the_other_comes_late() -> None:
+    outcome = run(fetch([evil.hanging, evil.honest], late=1))
+    assert outcome.whole
+    assert outcome.seconds < 7
+
+
+def test_thirty_silent_holders_leave_room_for_an_honest_one() -> None:
+    outcome = run(fetch([evil.silent] * 30 + [evil.honest]))
+    assert outcome.whole
+    assert outcome.seconds < 15
+
+
+def test_nobody_but_liars_ends_with_no_holders_and_keeps_what_was_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.swarm.GIVE_UP", 1.5)
+    began = time.monotonic()
+    with pytest.raises(NoHolders, match="did not verify.*run it again to resume"):
+        run(fetch([evil.flipping(5 * MIB), evil.wrong_bytes]))
+    assert time.monotonic() - began < 8
+
+
+class Pusher:
+    """AskerEnd of a push whose sender does as told."""
+
+    def __init__(self, *news: Any) -> None:
+        self._news = news
+
+    def ask(self, wish: Any) -> None:
+        """Nothing is done about it."""
+
+    async def news(self) -> Any:
+        for each in self._news:
+            if isinstance(each, Exception):
+                raise each
+            yield each
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("end", [(), (NoHolders("broke"),)], ids=["ends", "breaks"])
+def test_a_push_whose_sender_goes_away_ends_at_once(end: tuple[PeerError, ...]) -> None:
+    async def push() -> None:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as pool:
+            swarm = Swarm(
+                MANIFEST,
+                Picker(MANIFEST.pieces, (), MANIFEST.length, choose=lambda n: 0),
+                Memory(),
+                disk=pool,
+                budget=Budget(),
+                bandwidth=Bandwidth(None, loop.time),
+                clock=loop.time,
+            )
+            swarm.join("ben", Pusher(*end))
+            async with asyncio.timeout(3):
+                await swarm.run()
+
+    with pytest.raises(NoHolders):
+        asyncio.run(push())
