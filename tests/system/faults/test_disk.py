@@ -1,0 +1,236 @@
+"""Disks that fail at any operation, are full, or may not be written to: a clear end, nothing lost, resumed when it is well."""
+
+import errno
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pserver_pb2 as pb
+from failing_disk import FailingDisk
+from live_pserver import LivePserver, live_pserver
+from live_tracker import LiveTracker, live_tracker
+from system.cluster import Cluster
+from system.faults.orders import Figures, download, login, reach, upload
+from system.payload import digest, make_file, tree
+
+MIB = 1 << 20
+ON_DISK = Path(__file__).with_name("pserver_on_disk.py")
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> Iterator[LiveTracker]:
+    with live_tracker(tmp_path / "tracker") as tracker:
+        yield tracker
+
+
+def order(peer: LivePserver, name: str) -> tuple[list[str], int]:
+    """Download; return the codes of what failed, and the bytes that were resumed."""
+    codes: list[str] = []
+    resumed = 0
+    with peer.control() as control:
+        for event in control.DownloadFileRequest(pb.DownloadOrder(names=[name]), metadata=peer.cookie, timeout=60):
+            codes += [fault.code for fault in event.results.faults]
+            resumed += sum(each.resumed_bytes for each in event.results.downloaded)
+    return codes, resumed
+
+
+def push(peer: LivePserver, path: Path) -> list[str]:
+    """Upload; return the codes of what failed."""
+    upload_order = pb.UploadOrder(paths=[str(path)], copies=1)
+    with peer.control() as control:
+        events = control.UploadFileRequest(upload_order, metadata=peer.cookie, timeout=60)
+        return [fault.code for event in events for fault in event.results.faults]
+
+
+@pytest.mark.parametrize("size", [3 * MIB, 1000], ids=["pieces", "one piece"])
+@pytest.mark.parametrize(("error", "code"), [(errno.ENOSPC, "disk_full"), (errno.EIO, "io")], ids=["ENOSPC", "EIO"])
+def test_a_download_whose_nth_operation_fails_says_so_and_resumes(
+    tmp_path: Path, tracker: LiveTracker, rng: random.Random, size: int, error: int, code: str
+) -> None:
+    disk = FailingDisk(error=error)
+    content = rng.randbytes(size)
+    with (
+        live_pserver(tmp_path / "ana", tracker, "ana") as ana,
+        live_pserver(tmp_path / "ben", tracker, "ben", disk=disk, ping_interval=5.0) as ben,
+    ):
+        faults = 0
+        number = 0
+        while disk.done >= number:
+            number += 1
+            name = f"{number}.bin"
+            # Contents of their own: what an earlier round fetched is of no use.
+            truth = number.to_bytes(4) + content
+            ana.share(name, truth)
+            ana.call(ana.pserver.announcer.sync())
+            disk.number = number
+            disk.arm()
+            codes, _ = order(ben, name)
+            disk.number = 0
+            assert codes in ([], [code]), f"operation {number}"
+            faults += bool(codes)
+            path = ben.shared / name
+            assert path.exists() or codes, f"operation {number}"
+            assert not path.exists() or path.read_bytes() == truth, f"operation {number}"
+            codes, _ = order(ben, name)
+            assert codes == []
+            assert path.read_bytes() == truth, f"operation {number}"
+        assert number > 10
+        assert faults > 5
+        # What could not be taken away then is taken away at the next start.
+        ben.pserver.parts.clean(0)
+        assert os.listdir(ben.shared / ".p2p") == []
+
+
+def test_a_receiver_whose_nth_operation_fails_says_so_and_a_retry_ends_well(
+    tmp_path: Path, tracker: LiveTracker, rng: random.Random
+) -> None:
+    disk = FailingDisk(error=errno.ENOSPC)
+    content = rng.randbytes(2 * MIB)
+    with (
+        live_pserver(tmp_path / "ana", tracker, "ana") as ana,
+        live_pserver(tmp_path / "ben", tracker, "ben", disk=disk, ping_interval=5.0) as ben,
+    ):
+        number = 0
+        faults = 0
+        while disk.done >= number:
+            number += 1
+            source = tmp_path / f"{number}.bin"
+            source.write_bytes(number.to_bytes(4) + content)
+            disk.number = number
+            disk.arm()
+            codes = push(ana, source)
+            disk.number = 0
+            assert codes in ([], ["no_active_peer"]), f"operation {number}"
+            faults += bool(codes)
+            path = ben.shared / source.name
+            assert not path.exists() or path.read_bytes() == source.read_bytes(), f"operation {number}"
+            assert push(ana, source) == []
+            assert path.read_bytes() == source.read_bytes(), f"operation {number}"
+        assert faults > 5
+
+
+@pytest.mark.root
+def test_a_full_disk_stops_one_download_and_nothing_else(cluster: Cluster, rng: random.Random) -> None:
+    figures = Figures()
+    ana = login(cluster.peer("ana", login=False, UPLOAD_LIMIT="16M"), "ana")
+    for name, size in (("large.bin", 12), ("small.bin", 4), ("late.bin", 6)):
+        make_file(ana.home / name, size * MIB, rng)
+    assert len(upload(ana, "large.bin", "small.bin", "late.bin", copies=0).wait().uploaded) == 3
+    ben = cluster.peer("ben", login=False, script=ON_DISK, METRICS_PORT=figures.port)
+    login(ben, "ben").terminate()
+    ben.start(TEST_DISK=f"small:17M:{ben.shared}")
+    # Its file system is seen through its process alone.
+    shared = Path(f"/proc/{ben.program.pid}/root{ben.shared}")
+
+    both = [download(ben, "large.bin"), download(ben, "small.bin")]
+    assert [each.wait().got.name for each in both] == ["large.bin", "small.bin"]
+    full = ben.pclient("download", "late.bin")
+    assert full.code == 74
+    assert full.error == "disk_full"
+    assert set(tree(shared)) == {"large.bin", "small.bin"}
+    # It serves on: what it holds goes to others.
+    cid = login(cluster.peer("cid", login=False), "cid")
+    assert cid.pclient("download", "small.bin").code == 0
+
+    (shared / "large.bin").unlink()
+    assert download(ben, "late.bin").wait().got.size == 6 * MIB
+    assert digest(shared / "late.bin") == digest(ana.shared / "late.bin")
+
+
+def test_a_disk_that_fills_up_in_the_middle_keeps_what_was_verified(
+    tmp_path: Path, tracker: LiveTracker, rng: random.Random
+) -> None:
+    class FillingDisk(FailingDisk):
+        """Takes so many writes and no more."""
+
+        room = 7
+
+        def reach(self, number: int, operation: str) -> None:
+            self.room -= operation == "pwrite"
+            if self.room < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), operation)
+
+    disk = FillingDisk()
+    truth = rng.randbytes(6 * MIB)
+    with (
+        live_pserver(tmp_path / "ana", tracker, "ana", upload_limit=8 * MIB) as ana,
+        live_pserver(tmp_path / "ben", tracker, "ben", disk=disk, ping_interval=60.0) as ben,
+    ):
+        ana.share("film.bin", truth)
+        ana.call(ana.pserver.announcer.sync())
+        # Its notes, then three pieces, each with a note.
+        disk.arm()
+        codes, _ = order(ben, "film.bin")
+        assert codes == ["disk_full"]
+        assert not (ben.shared / "film.bin").exists()
+        disk.armed = False
+        codes, resumed = order(ben, "film.bin")
+        assert codes == []
+        assert resumed >= 3 * MIB
+        assert (ben.shared / "film.bin").read_bytes() == truth
+
+
+def test_a_quota_that_is_reached_refuses_before_the_first_byte(cluster: Cluster, rng: random.Random) -> None:
+    figures = Figures()
+    ana = login(cluster.peer("ana", login=False, METRICS_PORT=figures.port), "ana")
+    ben = login(cluster.peer("ben", login=False, QUOTA="5M"), "ben")
+    for name, size in (("a.bin", 3), ("b.bin", 3), ("c.bin", 2)):
+        make_file(ana.home / name, size * MIB, rng)
+    assert upload(ana, "a.bin").wait().sent.copies == [ben.url]
+    sent = figures["p2p_sent_bytes_total"]
+    refused = upload(ana, "b.bin").wait()
+    assert refused.code == "no_active_peer"
+    assert "more than this peer still takes" in refused.faults[0].message
+    assert figures["p2p_sent_bytes_total"] == sent
+    assert upload(ana, "c.bin").wait().sent.copies == [ben.url]
+    # What its own user wants is nobody's quota.
+    assert download(ben, "b.bin").wait().got.size == 3 * MIB
+    assert tree(ben.shared) == tree(ana.shared)
+
+
+def test_a_folder_that_cannot_be_written_to_is_clear_and_serves_on(
+    tmp_path: Path, tracker: LiveTracker, rng: random.Random
+) -> None:
+    class ReadOnlyDisk(FailingDisk):
+        """Refuses to change anything, as a file system mounted read-only does."""
+
+        def reach(self, number: int, operation: str) -> None:
+            if operation in {"pwrite", "allocate", "truncate", "link", "unlink", "mkdir", "rmdir"}:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), operation)
+
+    disk = ReadOnlyDisk()
+    with (
+        live_pserver(tmp_path / "ana", tracker, "ana") as ana,
+        live_pserver(tmp_path / "ben", tracker, "ben", disk=disk) as ben,
+    ):
+        truth = {"a.bin": rng.randbytes(2 * MIB), "b.bin": rng.randbytes(2 * MIB)}
+        ana.share("a.bin", truth["a.bin"])
+        ben.share("b.bin", truth["b.bin"])
+        for peer in (ana, ben):
+            peer.call(peer.pserver.announcer.sync())
+        disk.arm()
+        assert order(ben, "a.bin")[0] == ["io"]
+        assert order(ana, "b.bin") == ([], 0)
+        assert (ana.shared / "b.bin").read_bytes() == truth["b.bin"]
+        disk.armed = False
+        assert order(ben, "a.bin") == ([], 0)
+        assert (ben.shared / "a.bin").read_bytes() == truth["a.bin"]
+
+
+def test_a_limit_of_file_sizes_is_a_disk_fault(cluster: Cluster, rng: random.Random) -> None:
+    import resource  # noqa: PLC0415  # of Unix alone
+
+    ana = login(cluster.peer("ana", login=False), "ana")
+    make_file(ana.home / "film.bin", 8 * MIB, rng)
+    assert upload(ana, "film.bin", copies=0).wait().sent
+    ben = login(cluster.peer("ben", login=False), "ben")
+    resource.prlimit(ben.program.pid, resource.RLIMIT_FSIZE, (4 * MIB, resource.RLIM_INFINITY))
+    assert ben.pclient("download", "film.bin").code == 74
+    resource.prlimit(ben.program.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    running = download(ben, "film.bin")
+    reach(ben, running, 1)
+    assert running.wait().got.size == 8 * MIB
+    assert digest(ben.shared / "film.bin") == digest(ana.home / "film.bin")
