@@ -48,12 +48,12 @@ class Metrics:
         """Count a transfer: done, failed or cancelled."""
         self.transfers.labels(kind, outcome).inc()
 
-    def serve(self, port: int) -> Callable[[], None]:
-        """Answer scrapes; return what ends that. Raises OSError if the port is taken."""
+    def serve(self, port: int) -> tuple[int, Callable[[], None]]:
+        """Answer scrapes; return the port (0 asks for any free one) and what ends it. Raises OSError if it is taken."""
         server, thread = start_http_server(port, addr=_ADDRESS, registry=self._registry)
 
         def stop() -> None:
             server.shutdown()
             thread.join(1.0)
 
-        return stop
+        return server.server_port, stop
