@@ -207,6 +207,7 @@ class Pserver:
             threads=self.threads,
             clock=clock,
             shared_dir=settings.shared_dir,
+            give_way=receiver.give_way,
         )
         self.uploads = Uploads(
             account=self.account,
@@ -331,9 +332,11 @@ class Pserver:
             "p2p_tracker_reached", "1 while the tracker answers", lambda: float(not self.announcer.fault)
         )
         try:
-            return self.metrics.serve(port)
+            listening, stop = self.metrics.serve(port)
         except OSError as error:
             raise EnvFault(f"METRICS_PORT {port} cannot be used: {error.strerror}") from error
+        log.info("metrics at http://127.0.0.1:%d/metrics", listening)
+        return stop
 
     def _recheck(self, ids: Sequence[str]) -> None:
         self.rescan.recheck(ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_a_gauge_is_read_when_it_is_asked_for(metrics: Metrics, url: str) -> Non
 
 
 def test_a_taken_port_is_an_error(metrics: Metrics, url: str) -> None:
-    port = int(url.split(":")[2].split("/")[0])
+    port = urlsplit(url).port or 0
     with pytest.raises(OSError, match="in use"):
         Metrics().serve(port)
 
