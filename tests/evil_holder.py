@@ -71,7 +71,7 @@ class Holder:
     async def serving(self) -> "AsyncIterator[Holder]":
         """Answer on a free port for the length of the block."""
         server = grpc.aio.server(options=[("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)])
-        handlers = {"DownloadFile": grpc.stream_stream_rpc_method_handler(self._download)}
+        handlers: Any = {"DownloadFile": grpc.stream_stream_rpc_method_handler(self._download)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("p2p.v1.Transfer", handlers),))
         self.url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

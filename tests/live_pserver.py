@@ -107,8 +107,8 @@ class LivePserver:
         return self.pserver.library.manifest(held.id)
 
     @contextmanager
-    def channel(self) -> Iterator[grpc.Channel]:
-        """A connection of its own."""
+    def channel(self) -> Iterator[Any]:
+        """A connection of its own, for bytes of any kind."""
         with grpc.insecure_channel(self.url, OPTIONS) as channel:
             yield channel
 

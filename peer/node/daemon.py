@@ -300,16 +300,11 @@ class Pserver:
                 rpc_server.handler("Transfer", self.transfer_service),
             )
         )
-        address = f"{url_host(settings.listen_host)}:{settings.port}"
-        try:
-            if settings.tls_cert is not None and settings.tls_key is not None:
-                credentials = channels.server_credentials(settings.tls_cert, settings.tls_key)
-                self.port = server.add_secure_port(address, credentials)
-            else:
-                self.port = server.add_insecure_port(address)
-        except RuntimeError:
-            self.port = 0
+        # With any port, first the one under which the tracker knows this peer.
+        last = self.account.last_port() if settings.port == 0 else 0
+        self.port = (last and _bind(server, settings, last)) or _bind(server, settings, settings.port)
         if not self.port:
+            address = f"{url_host(settings.listen_host)}:{settings.port}"
             raise EnvFault(f"cannot listen on {address}: is another program there, or the address not this machine's?")
         return server, health_service
 
@@ -348,6 +343,18 @@ class Pserver:
         """Nobody is logged in any more: nothing is fetched or served, streams under way end."""
         await self.streams.end_all()
         await self.jobs.cancel_all()
+
+
+def _bind(server: grpc.aio.Server, settings: Settings, port: int) -> int:
+    """Have a server listen; return the port, 0 if it cannot."""
+    address = f"{url_host(settings.listen_host)}:{port}"
+    try:
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            credentials = channels.server_credentials(settings.tls_cert, settings.tls_key)
+            return server.add_secure_port(address, credentials)
+        return server.add_insecure_port(address)
+    except RuntimeError:
+        return 0
 
 
 @asynccontextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 # Files of several pieces that one order fetches at once: the next ones' beginnings overlap with this one's end.
 _AT_ONCE = 3
+# A push of the same file may go on for so many seconds before it must give way.
+_PUSH_PATIENCE = 5.0
 # Small files that are looked up, fetched and announced together.
 _LOOK_UP = 1000
 
@@ -55,6 +58,8 @@ class Downloads:
     threads: Threads
     clock: Callable[[], float]
     shared_dir: Path
+    # Ends a push of an id that is under way.
+    give_way: Callable[[str], None]
 
     async def run(self, names: Sequence[str], output: str, transfer: Transfer) -> None:
         """Fetch what the arguments mean; tells the transfer a result for each file."""
@@ -179,7 +184,7 @@ class _Order:
     async def _fetch_large(self, item: HeldVersion) -> None:
         name, id_ = self._name(item), item.version.id
         try:
-            async with self._peer.locks.of(id_):
+            async with self._in_turn(id_):
                 held = self._peer.library.by_name(name)
                 if held is not None and held.id == id_:
                     await self._finish(item, name, Brought(0.0, (), 0), present=True)
@@ -201,6 +206,17 @@ class _Order:
             await self._finish(item, name, brought)
         except PeerError as error:
             self._transfer.tell(Fault.of(error, item.version.name))
+
+    @asynccontextmanager
+    async def _in_turn(self, id_: str) -> AsyncIterator[None]:
+        """Hold the id's lock; a pusher that has it and takes its time is not waited for."""
+        patience = asyncio.get_running_loop().call_later(_PUSH_PATIENCE, self._peer.give_way, id_)
+        try:
+            async with self._peer.locks.of(id_):
+                patience.cancel()
+                yield
+        finally:
+            patience.cancel()
 
     async def _find(self, id_: str) -> tuple[Holder, ...]:
         return next((found.holders for found in await self._peer.look_up([id_])), ())

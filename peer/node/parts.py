@@ -192,6 +192,13 @@ class PartStore:
                     else:
                         kept.add(entry.name)
 
+    def discard(self, id_: str) -> None:
+        """Throw a part away that nobody has open; harmless if there is none."""
+        with self._lock:
+            if id_ not in self._open:
+                self.folder.forget(id_ + _HAVE)
+                self.folder.forget(id_ + _PART)
+
     def closed(self, id_: str) -> None:
         """A part may be opened again."""
         with self._lock:
@@ -231,8 +238,14 @@ class PartStore:
                 raise
             if not isinstance(error, FileNotFoundError):
                 # A link, or whatever else was put there: not ours.
-                self.disk.unlink(name, dir_fd=dot)
+                self._take_away(dot, name)
             return None
+
+    def _take_away(self, dot: int, name: str) -> None:
+        try:
+            self.disk.unlink(name, dir_fd=dot)
+        except IsADirectoryError:
+            self.disk.rmdir(name, dir_fd=dot)
 
     def _make_room(self, dot: int, fd: int, lacking: int, size: int) -> None:
         free = self.disk.free_bytes(dot)
@@ -280,7 +293,7 @@ class PartStore:
         with self.folder.dot_folder as dot:
             if fresh:
                 with suppress(FileNotFoundError):
-                    self.disk.unlink(manifest.id + _HAVE, dir_fd=dot)
+                    self._take_away(dot, manifest.id + _HAVE)
             handle = Handle(self.disk.open(manifest.id + _HAVE, os.O_RDWR | fresh, dir_fd=dot))
         with handle as fd:
             if fresh:

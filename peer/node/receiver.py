@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from node.catalog import Catalog
-from node.errors import QuotaExceeded, TargetExists
+from node.errors import Interrupted, QuotaExceeded, TargetExists
 from node.fetch import Fetcher, Sources
-from node.jobs import Jobs, Phase
+from node.jobs import Jobs, Phase, Transfer
 from node.library import Library
 from node.limits import Locks
 from node.names import check_name
@@ -20,23 +21,29 @@ from node.threads import Threads
 
 
 class Keeping:
-    """How many bytes are kept at others' request, and how many may be. What is being received counts already."""
+    """How many bytes are kept at others' request, and how many may be.
+
+    What is being received counts already; what pushers left unfinished counts until its room is needed.
+    """
 
     def __init__(self, catalog: Catalog, quota: int) -> None:
         self._catalog = catalog
         self.quota = quota
         self._coming = 0
+        # Sizes of the parts that broken pushes left, by id, the oldest first.
+        self._left: dict[str, int] = {}
 
     @property
     def used(self) -> int:
-        """Bytes kept or coming."""
-        return self._catalog.kept_bytes() + self._coming
+        """Bytes kept, coming or left unfinished."""
+        return self._catalog.kept_bytes() + self._coming + sum(self._left.values())
 
     @contextmanager
     def room_for(self, size: int) -> Iterator[None]:
         """Hold room for what is coming. Raises QuotaExceeded if there is none."""
-        if self.used + size > self.quota:
-            free = max(0, self.quota - self.used)
+        used = self._catalog.kept_bytes() + self._coming
+        if used + size > self.quota:
+            free = max(0, self.quota - used)
             raise QuotaExceeded(
                 f"{size} bytes are more than this peer still takes from others ({free} of {self.quota})"
             )
@@ -45,6 +52,25 @@ class Keeping:
             yield
         finally:
             self._coming -= size
+
+    def leave(self, id_: str, size: int) -> None:
+        """A push broke: its part may be taken up again."""
+        self._left[id_] = size
+
+    def take_up(self, id_: str) -> None:
+        """The part is somebody's again; harmless if there is none."""
+        self._left.pop(id_, None)
+
+    def in_the_way(self) -> list[str]:
+        """Return the parts to throw away for what is coming."""
+        lacking = self.used - self.quota
+        chosen: list[str] = []
+        for id_, left in self._left.items():
+            if lacking <= 0:
+                break
+            chosen.append(id_)
+            lacking -= left
+        return chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +85,8 @@ class Receiver:
     jobs: Jobs
     locks: Locks
     announce: Callable[[], Awaitable[None]]
+    # What ends the push of an id.
+    pushes: dict[str, asyncio.Timeout] = field(default_factory=dict)
 
     def judge(self, name: str, id_: str) -> bool:
         """Tell whether this file is wanted; False if its contents lie here already.
@@ -84,17 +112,43 @@ class Receiver:
         async with self.locks.of(manifest.id):
             if self.library.by_name(check_name(name)) is None:
                 # It may lie here, and no scan has seen it yet: this peer was killed as it had just arrived.
-                await self.threads.run_stoppable(
-                    self.threads.disk, lambda stop: self.scanner.take([name], stop=stop)
-                )
+                await self.threads.run_stoppable(self.threads.disk, lambda stop: self.scanner.take([name], stop=stop))
             if not self.judge(name, manifest.id):
                 return
+            self.keeping.take_up(manifest.id)
             with self.keeping.room_for(manifest.size):
+                await self.make_room()
                 transfer = self.jobs.begin("push")
                 try:
                     transfer.counters.files_total = 1
                     transfer.enter(Phase.MOVING, name, manifest.size)
-                    await self.fetcher.bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True))
+                    await self._bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True))
                 finally:
                     self.jobs.end(transfer)
         await self.announce()
+
+    def give_way(self, id_: str) -> None:
+        """End the push of an id, if there is one: our own user wants it, and its pusher takes its time."""
+        push = self.pushes.get(id_)
+        if push is not None:
+            push.reschedule(asyncio.get_running_loop().time())
+
+    async def _bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources) -> None:
+        try:
+            async with asyncio.timeout(None) as push:
+                self.pushes[manifest.id] = push
+                await self.fetcher.bring(manifest, name, transfer, sources)
+        except TimeoutError:
+            raise Interrupted("this peer fetches the file itself now: push it again later") from None
+        except BaseException:
+            self.keeping.leave(manifest.id, manifest.size)
+            raise
+        finally:
+            del self.pushes[manifest.id]
+
+    async def make_room(self) -> None:
+        """Throw away what broken pushes left, if the room is needed: nobody fills the disk with beginnings."""
+        for id_ in self.keeping.in_the_way():
+            self.keeping.take_up(id_)
+            if not self.locks.taken(id_):
+                await self.threads.run(self.threads.disk, self.fetcher.parts.discard, id_)

@@ -154,23 +154,27 @@ class _Run:
         """Keep the holder busy until it has nothing more that is wanted."""
         replies = call.replies()
         numbers = itertools.count()
+        useful = self._fetcher.clock()
         while True:
             asks = self._choose(url, asked, numbers)
             if asks:
                 await self._fetcher.bandwidth.take(sum(asked[ask.number].file.version.size for ask in asks))
                 for at in range(0, len(asks), _ASKS):
                     await call.write(pb.DownloadSmallFilesRequest(asks=asks[at : at + _ASKS]))
+                useful = self._fetcher.clock()
             if not asked:
                 return
             try:
-                async with asyncio.timeout(SILENCE):
+                # What settles nothing is as good as silence.
+                async with asyncio.timeout(max(0.0, useful + SILENCE - self._fetcher.clock())):
                     frame = await anext(replies, None)
             except TimeoutError:
                 raise NoHolders(f"{url}: sent nothing for {SILENCE:.0f} s") from None
             if frame is None:
                 raise NoHolders(f"{url}: ended the stream")
-            self._transfer.counters.phase = Phase.MOVING
-            self._heard = self._fetcher.clock()
+            if frame.blocks or frame.rest.faults:
+                self._transfer.counters.phase = Phase.MOVING
+                self._heard = useful = self._fetcher.clock()
             await self._hear(url, frame, asked)
 
     def _choose(self, url: str, asked: dict[int, _Wanted], numbers: Iterator[int]) -> list[pb.SmallAsk]:
@@ -234,7 +238,14 @@ class _Run:
             if not batch:
                 return
             threads = self._fetcher.threads
-            outcomes = await threads.run(threads.disk, self._fetcher.store.publish, [small for _, _, small in batch])
+            outcomes: Sequence[PeerError | None]
+            try:
+                outcomes = await threads.run(
+                    threads.disk, self._fetcher.store.publish, [small for _, _, small in batch]
+                )
+            except PeerError as error:
+                # The disk's fault, not the holder's: none of them is published.
+                outcomes = [error] * len(batch)
             for (item, url, _), fault in zip(batch, outcomes, strict=True):
                 self._outcome(item.file, (url,), fault)
 

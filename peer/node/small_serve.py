@@ -129,7 +129,7 @@ class SmallStream:
         self._arrived: list[tuple[int, Small]] = []
         self._bytes = 0
 
-    def offered(self, offers: Sequence[tuple[int, str, int, str]]) -> list[Verdict]:
+    async def offered(self, offers: Sequence[tuple[int, str, int, str]]) -> list[Verdict]:
         """Judge offers of (number, name, size, ticket)."""
         verdicts: list[Verdict] = []
         for number, name, size, ticket in offers:
@@ -147,6 +147,7 @@ class SmallStream:
                 verdicts.append((number, "wanted" if wanted else "published", None))
             except PeerError as error:
                 verdicts.append((number, "refused", error))
+        await self._receiver.receiver.make_room()
         return verdicts
 
     async def sent(self, blocks: Sequence[Block]) -> list[Verdict]:

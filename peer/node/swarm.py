@@ -341,6 +341,8 @@ class Swarm:
         connection = self._connections.get(name)
         if connection is not None:
             self._spawn(connection.end.close())
+        if self._dial is None:
+            self._give_up(self._fault)
         self._pump_now.set()
 
     # ------------------------------------------------------------------------------------------------------- watching

@@ -116,7 +116,7 @@ class TransferService:
                 async for frame in _patiently(requests):
                     if len(frame.rest.offers) > ASKS_MAX:
                         raise BadUsage(f"more than {ASKS_MAX} files were offered in one request")
-                    verdicts = stream.offered([(o.number, o.name, o.size, o.ticket) for o in frame.rest.offers])
+                    verdicts = await stream.offered([(o.number, o.name, o.size, o.ticket) for o in frame.rest.offers])
                     if frame.blocks:
                         verdicts += await stream.sent(frame.blocks)
                     await _write(context, pb.UploadSmallFilesReply(verdicts=map(_verdict, verdicts)))

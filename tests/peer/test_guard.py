@@ -72,7 +72,7 @@ def test_a_challenge_opens_prove_and_nothing_else(ana: LivePserver) -> None:
     nonce = secrets.token_bytes(32)
     good = challenge(cookie, ana.pserver.port, nonce)
     with ana.control() as control:
-        proof = control.Prove(pb.ProveRequest(nonce=nonce), metadata=good, timeout=10).proof
+        proof = control.Prove(pb.ProveRequest(nonce=nonce), metadata=tuple(good), timeout=10).proof
     message = b"p2p-prove-pserver|" + str(ana.pserver.port).encode() + b"|" + nonce
     assert proof == hmac.new(bytes.fromhex(cookie), message, hashlib.sha256).digest()
     for method in CONTROL:

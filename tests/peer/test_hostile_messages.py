@@ -129,7 +129,8 @@ def assert_alive(ana: LivePserver) -> None:
 def ended(ana: LivePserver, method: str, messages: list[bytes], metadata: Any, **options: Any) -> grpc.StatusCode:
     """How a call ends."""
     with grpc.insecure_channel(ana.url, [*OPTIONS, ("grpc.max_send_message_length", -1)]) as channel:
-        call = channel.stream_stream(method)(iter(messages), metadata=metadata, timeout=20, **options)
+        stream: Any = channel.stream_stream(method)
+        call = stream(iter(messages), metadata=metadata, timeout=20, **options)
         try:
             for _ in call:
                 pass

@@ -31,7 +31,7 @@ def asker(number: int) -> str:
 class Idle:
     """A stream that is opened, and then nothing more is said."""
 
-    def __init__(self, channel: grpc.Channel, metadata: Any, method: str = "DownloadFile", first: bytes = b"") -> None:
+    def __init__(self, channel: Any, metadata: Any, method: str = "DownloadFile", first: bytes = b"") -> None:
         self._end = threading.Event()
         self._first = first
         self.call = channel.stream_stream(f"/p2p.v1.Transfer/{method}")(self._requests(), metadata=metadata)
@@ -112,7 +112,7 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
     ]
     # Who says nothing: as many as get a slot, and strangers, for whom there is only Health.
     for channel_number in range(10):
-        channel = streams.enter_context(grpc.insecure_channel(ana.url, OPTIONS))
+        channel: Any = streams.enter_context(grpc.insecure_channel(ana.url, OPTIONS))
         for number in range(50):
             if channel_number == 0 and number < STREAMS - 50:
                 idle = Idle(channel, ana.ticket(film.id, asker=asker(100 + number)))
@@ -135,7 +135,7 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
                 seconds.append(time.monotonic() - began)
             return statistics.quantiles(seconds, n=100)[98]
 
-        # The clients' threads are in this process, too, and the machine may be busy: the best of three is the pserver's.
+        # The clients' threads are in this process, too, and the machine is busy: the best of three is the pserver's.
         assert min(p99() for _ in range(3)) <= 0.05
     assert len(hogs) == 50
 
@@ -186,7 +186,7 @@ def test_an_asker_that_asks_nonsense_is_told_so(ana: LivePserver, film: Manifest
 
 def test_many_come_and_go_and_nothing_is_left(ana: LivePserver, film: Manifest) -> None:
     def visit(number: int) -> int:
-        with grpc.insecure_channel(ana.url, OPTIONS) as channel:
+        with ana.channel() as channel:
             call = channel.stream_stream("/p2p.v1.Transfer/DownloadFile")(
                 iter([pb.DownloadFileRequest(pieces=[number % 20]).SerializeToString()]),
                 metadata=ana.ticket(film.id, asker=asker(number)),

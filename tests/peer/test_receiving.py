@@ -1,0 +1,280 @@
+"""Files pushed to a peer by strangers: named, sized and weighed before a byte is taken, and never in its user's way."""
+
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import pserver_pb2 as pb
+from live_pserver import LivePserver, code_of, live_pserver
+from live_tracker import LiveTracker
+from node.frames import Block, encode
+from node.pieces import Manifest
+from swarm_files import manifest_of
+from ticket_office import WRITE
+from waiting import eventually
+
+MIB = 1 << 20
+QUOTA = 8 * MIB
+
+
+@pytest.fixture(scope="module")
+def ben(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
+    """A peer that takes 8 MiB from others."""
+    with live_pserver(folder / "ben", tracker, "ben", quota=QUOTA) as live:
+        yield live
+
+
+@pytest.fixture(autouse=True)
+def nothing_half_done(ben: LivePserver) -> Iterator[None]:
+    yield
+    eventually(lambda: ben.pserver.slots.taken == 0)
+    assert ben.pserver.keeping._coming == 0
+
+
+def offer(name: str, manifest: Manifest) -> bytes:
+    wire = pb.Manifest(size=manifest.size, piece_length=manifest.piece_length, digests=manifest.digests)
+    return pb.UploadFileRequest(offer=pb.Offer(name=name, manifest=wire)).SerializeToString()
+
+
+class Push:
+    """A pusher that says what it is told to."""
+
+    def __init__(self, ben: LivePserver, id_: str, stack: contextlib.ExitStack, asker: str = "a" * 32) -> None:
+        self._say: list[bytes] = []
+        self._more = threading.Semaphore(0)
+        channel = stack.enter_context(ben.channel())
+        self.call: Any = channel.stream_stream("/p2p.v1.Transfer/UploadFile")(
+            self._requests(), metadata=ben.ticket(id_, WRITE, asker=asker), timeout=30
+        )
+        stack.callback(self._more.release)
+        stack.callback(self.call.cancel)
+
+    def _requests(self) -> Iterator[bytes]:
+        while self._more.acquire() and self._say:
+            yield self._say.pop(0)
+
+    def say(self, message: bytes) -> None:
+        self._say.append(message)
+        self._more.release()
+
+    def hear(self) -> Any:
+        """The next reply that asks for something or ends it."""
+        for reply in self.call:
+            read = pb.UploadFileReply.FromString(reply)
+            if read.pieces or read.published:
+                return read
+        raise AssertionError("ended")
+
+    def end(self) -> tuple[grpc.StatusCode, str]:
+        """How the receiver ended it."""
+        with pytest.raises(grpc.RpcError) as error:
+            for _ in self.call:
+                pass
+        return code_of(error.value)
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def parts(ben: LivePserver) -> list[Path]:
+    return [path for path in ben.shared.rglob("*.part") if path.is_file()]
+
+
+def test_a_push_is_asked_for_verified_and_published(ben: LivePserver, stack: contextlib.ExitStack) -> None:
+    content = os.urandom(2 * MIB + 5)
+    manifest = manifest_of(content)
+    push = Push(ben, manifest.id, stack)
+    push.say(offer("taken.bin", manifest))
+    while not (reply := push.hear()).published:
+        for piece in reply.pieces:
+            at = piece * MIB
+            push.say(encode([Block(piece, 0, content[at : at + manifest.length(piece)])]))
+    assert (ben.shared / "taken.bin").read_bytes() == content
+    assert (ben.shared / "taken.bin").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", ".bashrc", "a/../../b", "CON", "a\x00b", "a\u202eb", "x" * 201, "", "a/"]
+)
+def test_a_name_is_judged_before_anything_is_made(ben: LivePserver, stack: contextlib.ExitStack, name: str) -> None:
+    manifest = manifest_of(os.urandom(2 * MIB))
+    push = Push(ben, manifest.id, stack)
+    push.say(offer(name, manifest))
+    assert push.end() == (grpc.StatusCode.INVALID_ARGUMENT, "bad_name")
+    assert parts(ben) == []
+
+
+def test_other_contents_under_the_name_are_not_touched(ben: LivePserver, stack: contextlib.ExitStack) -> None:
+    ben.share("mine.bin", b"mine")
+    manifest = manifest_of(os.urandom(2 * MIB))
+    for name in ("mine.bin", "MINE.BIN"):
+        push = Push(ben, manifest.id, stack)
+        push.say(offer(name, manifest))
+        assert push.end() == (grpc.StatusCode.ALREADY_EXISTS, "target_exists")
+    assert (ben.shared / "mine.bin").read_bytes() == b"mine"
+
+
+def test_a_file_beyond_the_quota_is_refused_before_its_first_byte(
+    ben: LivePserver, stack: contextlib.ExitStack
+) -> None:
+    digests = os.urandom(32 * 9)
+    manifest = Manifest(9 * MIB, MIB, digests)
+    push = Push(ben, manifest.id, stack)
+    push.say(offer("large.bin", manifest))
+    assert push.end() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "quota")
+    assert parts(ben) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"size": 5 * MIB}, grpc.StatusCode.DATA_LOSS, "not_verified"),
+        ({"size": 2**64 - 1}, grpc.StatusCode.DATA_LOSS, "not_verified"),
+        ({"piece_length": 1}, grpc.StatusCode.DATA_LOSS, "not_verified"),
+        ({"piece_length": 0}, grpc.StatusCode.DATA_LOSS, "not_verified"),
+        ({"digests": b"x" * 64}, grpc.StatusCode.DATA_LOSS, "not_verified"),
+        ({"digests": b""}, grpc.StatusCode.DATA_LOSS, "not_verified"),
+    ],
+)
+def test_a_manifest_that_is_not_the_tickets_is_refused(
+    ben: LivePserver, stack: contextlib.ExitStack, change: dict[str, Any], status: grpc.StatusCode, code: str
+) -> None:
+    manifest = Manifest(2 * MIB, MIB, os.urandom(64))
+    words = {"size": manifest.size, "piece_length": MIB, "digests": manifest.digests, **change}
+    push = Push(ben, manifest.id, stack)
+    push.say(pb.UploadFileRequest(offer=pb.Offer(name="x.bin", manifest=pb.Manifest(**words))).SerializeToString())
+    assert push.end() == (status, code)
+    assert parts(ben) == []
+
+
+def test_bytes_that_do_not_verify_end_the_push_at_once(ben: LivePserver, stack: contextlib.ExitStack) -> None:
+    manifest = Manifest(2 * MIB, MIB, os.urandom(64))
+    push = Push(ben, manifest.id, stack)
+    push.say(offer("lie.bin", manifest))
+    piece = push.hear().pieces[0]
+    push.say(encode([Block(piece, 0, bytes(MIB))]))
+    assert push.end() == (grpc.StatusCode.DATA_LOSS, "not_verified")
+    assert not (ben.shared / "lie.bin").exists()
+
+
+@pytest.mark.parametrize(
+    "block", [Block(77, 0, b"x"), Block(0, 5, b"x"), Block(0, 0, b""), Block(2**32 - 1, 0, bytes(MIB))]
+)
+def test_blocks_that_nobody_asked_for_end_the_push(ben: LivePserver, stack: contextlib.ExitStack, block: Block) -> None:
+    manifest = Manifest(2 * MIB, MIB, os.urandom(64))
+    push = Push(ben, manifest.id, stack)
+    push.say(offer("odd.bin", manifest))
+    push.hear()
+    push.say(encode([block]))
+    assert push.end() == (grpc.StatusCode.INVALID_ARGUMENT, "bad_usage")
+
+
+def test_beginnings_without_end_do_not_fill_the_disk(ben: LivePserver) -> None:
+    for number in range(6):
+        with contextlib.ExitStack() as stack:
+            manifest = Manifest(3 * MIB, MIB, os.urandom(96))
+            push = Push(ben, manifest.id, stack, asker=f"{number:032x}")
+            push.say(offer(f"begun{number}.bin", manifest))
+            push.hear()
+            push.call.cancel()
+        eventually(lambda: ben.pserver.slots.taken == 0)
+    assert sum(path.stat().st_size for path in parts(ben)) <= QUOTA
+    assert ben.pserver.keeping.used <= QUOTA
+
+
+def test_a_pusher_that_takes_its_time_does_not_keep_our_user_from_the_file(
+    ben: LivePserver, ana: LivePserver, stack: contextlib.ExitStack
+) -> None:
+    content = os.urandom(2 * MIB)
+    manifest = ana.share("wanted.bin", content)
+    ana.call(ana.pserver.announcer.sync())
+    push = Push(ben, manifest.id, stack)
+    push.say(offer("wanted.bin", manifest))
+    push.hear()
+    with ben.control() as control:
+        order = pb.DownloadOrder(names=["wanted.bin"])
+        events = list(control.DownloadFileRequest(order, metadata=ben.cookie, timeout=20))
+    results = list(itertools.chain.from_iterable(event.results.downloaded for event in events))
+    assert [result.name for result in results] == ["wanted.bin"]
+    assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
+
+
+# small files
+
+
+def small(ben: LivePserver, *messages: bytes, asker: str = "a" * 32) -> list[Any]:
+    """The verdicts on what is pushed; raises what ends the stream."""
+    with ben.channel() as channel:
+        call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")(
+            iter(messages), metadata=ben.ticket("ab" * 32, WRITE, asker=asker), timeout=20
+        )
+        return [verdict for reply in call for verdict in pb.UploadSmallFilesReply.FromString(reply).verdicts]
+
+
+def offers(ben: LivePserver, *files: tuple[int, str, bytes], asker: str = "a" * 32) -> bytes:
+    return pb.UploadSmallFilesRequest(
+        offers=[
+            pb.SmallOffer(
+                number=number,
+                name=name,
+                size=len(content),
+                ticket=ben.ticket(Manifest.of_bytes(content).id, WRITE, asker=asker)[0][1],
+            )
+            for number, name, content in files
+        ]
+    ).SerializeToString()
+
+
+def test_small_files_are_taken_one_by_one(ben: LivePserver) -> None:
+    verdicts = small(
+        ben,
+        offers(ben, (1, "small/a.txt", b"a"), (2, "../b.txt", b"b"), (3, "small/c.txt", b"c")),
+        encode([Block(1, 0, b"a"), Block(3, 0, b"not c")]),
+    )
+    wanted, published, refused = (pb.SmallVerdict.VERDICT_WANTED, pb.SmallVerdict.VERDICT_PUBLISHED, 3)
+    told = [(v.number, v.verdict, v.code) for v in verdicts]
+    assert told[:3] == [(1, wanted, ""), (2, refused, "bad_name"), (3, wanted, "")]
+    assert sorted(told[3:]) == [(1, published, ""), (3, refused, "bad_usage")]
+    assert (ben.shared / "small/a.txt").read_bytes() == b"a"
+    assert not (ben.shared / "small/c.txt").exists()
+
+
+def test_room_is_held_for_what_is_coming_and_not_twice_for_what_came(ben: LivePserver) -> None:
+    free = QUOTA - ben.pserver.catalog.kept_bytes()
+    size = min(700_000, (free - 1) // 8)
+    for number in range(6):
+        content = os.urandom(size)
+        verdicts = small(ben, offers(ben, (1, f"room{number}", content)), encode([Block(1, 0, content)]))
+        assert [v.verdict for v in verdicts] == [1, 2], verdicts
+    # And within one stream.
+    files = [(n, f"more{n}", os.urandom(1000)) for n in range(4)]
+    messages = [m for n, name, c in files for m in (offers(ben, (n, name, c)), encode([Block(n, 0, c)]))]
+    assert [v.verdict for v in small(ben, *messages)] == [1, 2] * 4
+
+
+def test_another_peers_tickets_are_worth_nothing_in_a_stream(ben: LivePserver) -> None:
+    [verdict] = small(ben, offers(ben, (1, "theirs.txt", b"x"), asker="c" * 32))
+    assert verdict.code == "not_allowed"
+
+
+@pytest.mark.parametrize("case", ["twice", "unasked", "many"])
+def test_a_pusher_that_talks_nonsense_is_told_so(ben: LivePserver, case: str) -> None:
+    one = offers(ben, (1, "nonsense.txt", b"n"))
+    messages = {
+        "twice": [one, one],
+        "unasked": [encode([Block(9, 0, b"x")])],
+        "many": [one * 1025],
+    }[case]
+    with pytest.raises(grpc.RpcError) as error:
+        small(ben, *messages)
+    assert code_of(error.value) == (grpc.StatusCode.INVALID_ARGUMENT, "bad_usage")
