@@ -97,10 +97,20 @@ class Account:
         """Take the tracker's time from one of its answers."""
         self._clock.learn(server_time)
 
+    def last_port(self) -> int:
+        """Return the port of the session that an earlier process left; 0 if there is none."""
+        session = self._file.load()
+        port = session.url.rpartition(":")[2] if session is not None else ""
+        return int(port) if port.isascii() and port.isdigit() and int(port) < 65536 else 0
+
     def resume(self) -> None:
         """Take up the session that an earlier process left."""
         session = self._file.load()
-        if session is not None:
+        if session is not None and session.url != self._url():
+            # The tracker would send others to where nobody is.
+            log.warning("logged in as %s at %s, but now at %s: log in again", session.user, session.url, self._url())
+            self._file.forget()
+        elif session is not None:
             self._clock.restore(session.clock_offset)
             self._begin(session, "")
             log.info("still logged in as %s", session.user)
@@ -116,9 +126,10 @@ class Account:
                 return False
             if self._session is not None:
                 await self._logout()
-            answer = await self._threads.run(self._threads.tracker, self._tracker.login, user, password, self._url())
+            url = self._url()
+            answer = await self._threads.run(self._threads.tracker, self._tracker.login, user, password, url)
             self._clock.learn(answer.server_time)
-            session = Session(user, answer.token, answer.peer_id, answer.ticket_key, self._clock.ahead)
+            session = Session(user, answer.token, answer.peer_id, answer.ticket_key, self._clock.ahead, url)
             await self._threads.run(self._threads.disk, self._file.save, session)
             self._begin(session, answer.epoch)
             log.info("logged in as %s", user)

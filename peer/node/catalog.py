@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -170,6 +171,9 @@ class Catalog:
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
+            for file in (self._path, *self._beside()):
+                if file.is_symlink() or (file.exists() and not file.is_file()):
+                    raise sqlite3.DatabaseError(f"{file.name} is no regular file")
             # SQLite would make it readable for others.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -194,9 +198,14 @@ class Catalog:
             "the catalog is damaged (%s): set aside as %s.damaged; files will be hashed again", error, self._path
         )
         self._disconnect()
-        for suffix in ("-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-        self._path.replace(f"{self._path}.damaged")
+        for file in self._beside():
+            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            self._path.replace(f"{self._path}.damaged")
+
+    def _beside(self) -> list[Path]:
+        """SQLite's own files."""
+        return [Path(f"{self._path}{suffix}") for suffix in ("-wal", "-shm")]
 
 
 def _signed(stamp: Stamp) -> tuple[int, ...]:

@@ -262,6 +262,7 @@ class Pserver:
             cookie.remove_cookie(state_dir)
             state_files.remove(state_dir / state_files.PORT_FILE)
             self.threads.shutdown()
+            self.catalog.close()
 
     def _make_server(self, secret: bytes) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
         settings = self.settings

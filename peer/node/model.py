@@ -16,6 +16,8 @@ class Session:
     ticket_key: bytes = field(repr=False)
     # The tracker's clock minus this machine's, in seconds, when last heard.
     clock_offset: float
+    # host:port under which the tracker knows this peer.
+    url: str
 
 
 @dataclass(frozen=True, slots=True)

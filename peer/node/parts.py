@@ -7,6 +7,7 @@ That is a hint only: whoever opens a part hashes every piece that it claims. Wha
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import threading
 from collections.abc import Sequence
@@ -234,7 +235,7 @@ class PartStore:
         try:
             return Handle(self.disk.open(name, os.O_RDWR, dir_fd=dot))
         except OSError as error:
-            if not is_absence(error):
+            if not (is_absence(error) or isinstance(error, IsADirectoryError)):
                 raise
             if not isinstance(error, FileNotFoundError):
                 # A link, or whatever else was put there: not ours.
@@ -271,7 +272,10 @@ class PartStore:
         with self.folder.dot_folder as dot:
             try:
                 with Handle(self.disk.open(id_ + _HAVE, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dot)) as fd:
-                    data = self.disk.pread(fd, min(self.disk.fstat(fd).st_size, _NOTES_MAX), 0)
+                    status = self.disk.fstat(fd)
+                    if not stat.S_ISREG(status.st_mode):
+                        return None
+                    data = self.disk.pread(fd, min(status.st_size, _NOTES_MAX), 0)
             except OSError as error:
                 if is_absence(error):
                     return None

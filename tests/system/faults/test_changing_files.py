@@ -1,0 +1,108 @@
+"""Files changed, truncated, replaced or removed under the holder that serves them: never a wrong byte, and the index follows."""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from system.cluster import PING_INTERVAL, Cluster, Peer
+from system.faults.counts import quick_and_long
+from system.faults.orders import download, listed, login, reach, remove, upload
+from system.payload import digest, make_file
+from waiting import eventually
+
+MIB = 1 << 20
+SIZE = 8 * MIB
+LIMIT = "24M"
+
+Harm = Callable[[Path, random.Random], object]
+
+
+def change_a_byte(path: Path, rng: random.Random) -> None:
+    with path.open("r+b") as file:
+        at = rng.randrange(SIZE)
+        file.seek(at)
+        before = file.read(1)
+        file.seek(at)
+        file.write(bytes([before[0] ^ 1]))
+
+
+def truncate(path: Path, rng: random.Random) -> None:
+    os.truncate(path, rng.randrange(SIZE))
+
+
+def append(path: Path, rng: random.Random) -> None:
+    with path.open("ab") as file:
+        file.write(rng.randbytes(1000))
+
+
+def replace(path: Path, rng: random.Random) -> None:
+    make_file(path.with_name(".new"), SIZE, rng).replace(path)
+
+
+def remove_it(path: Path, rng: random.Random) -> None:
+    path.unlink()
+
+
+def empty_and_write_anew(path: Path, rng: random.Random) -> None:
+    make_file(path, SIZE, rng)
+
+
+HARMS: list[Harm] = [change_a_byte, truncate, append, replace, remove_it, empty_and_write_anew]
+
+
+@pytest.fixture
+def ana(cluster: Cluster) -> Peer:
+    """The holder whose files change."""
+    return login(cluster.peer("ana", login=False, UPLOAD_LIMIT=LIMIT), "ana")
+
+
+@quick_and_long("timings", 20, 500)
+def test_what_changes_while_it_is_served_is_never_served_wrong(
+    cluster: Cluster, ana: Peer, rng: random.Random, timings: int
+) -> None:
+    cid = login(cluster.peer("cid", login=False, UPLOAD_LIMIT=LIMIT), "cid")
+    ben = login(cluster.peer("ben", login=False), "ben")
+    for timing in range(timings):
+        name = f"{timing}.bin"
+        source = make_file(ana.home / name, SIZE, rng)
+        truth = digest(source)
+        assert upload(ana, name).wait().sent.name == name
+        [holder] = [peer for peer in (cid, ben) if (peer.shared / name).exists()]
+        [asker] = [peer for peer in (cid, ben) if peer is not holder]
+
+        order = download(asker, name)
+        reach(asker, order, rng.randrange(SIZE))
+        HARMS[timing % len(HARMS)](ana.shared / name, rng)
+
+        got = order.wait().got
+        assert digest(asker.shared / name) == truth
+        # Ana is no holder of it any more, within a ping.
+        eventually(
+            lambda: {(file.id, file.holders) for file in listed(asker, name) if file.id == got.id} == {(got.id, 2)},  # noqa: B023
+            2 * PING_INTERVAL + 1,
+        )
+        for peer in (cid, ben):
+            remove(peer, name)
+        (ana.shared / name).unlink(missing_ok=True)
+        source.unlink()
+
+
+def test_the_only_holders_file_changed_ends_in_waiting_not_in_wrong_bytes(
+    cluster: Cluster, ana: Peer, rng: random.Random
+) -> None:
+    ben = login(cluster.peer("ben", login=False), "ben")
+    make_file(ana.home / "film.bin", 3 * SIZE, rng)
+    assert upload(ana, "film.bin", copies=0).wait().sent
+    order = download(ben, "film.bin")
+    reach(ben, order, SIZE)
+    change_a_byte(ana.shared / "film.bin", rng)
+    eventually(lambda: len({file.id for file in listed(ben, "film.bin") if file.holders}) == 1)
+    assert not (ben.shared / "film.bin").exists()
+    # The right one comes back: the download goes on where it stood.
+    (ana.shared / "film.bin").unlink()
+    assert upload(ana, "film.bin", copies=0).wait().sent
+    assert order.wait().got.size == 3 * SIZE
+    assert digest(ben.shared / "film.bin") == digest(ana.home / "film.bin")
