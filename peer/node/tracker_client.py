@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, Self
 
 import requests
@@ -49,11 +50,11 @@ class LoginAnswer:
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         self.registered: bool = body["status"] == 201
-        self.token: str = body["token"]
-        self.epoch: str = body["epoch"]
-        self.peer_id: str = body["peer_id"]
+        self.token = str(body["token"])
+        self.epoch = str(body["epoch"])
+        self.peer_id = bytes.fromhex(body["peer_id"]).hex()
         self.ticket_key = bytes.fromhex(body["ticket_key"])
-        self.server_time: float = body["server_time"]
+        self.server_time = float(body["server_time"])
 
 
 class TrackerClient:
@@ -70,7 +71,8 @@ class TrackerClient:
     def login(self, user: str, password: str, url: str) -> LoginAnswer:
         """Log in; does not keep the token."""
         body = self._call("POST", "/login", {"username": user, "password": password, "url": url}, token=None)
-        return LoginAnswer(body)
+        with self._understanding():
+            return LoginAnswer(body)
 
     def logout(self) -> None:
         """End the session; the tracker forgets this peer's files now."""
@@ -99,7 +101,9 @@ class TrackerClient:
             },
             patience=_PONG,
         )
-        return Pong(body["epoch"], body["send_index"], tuple(body["recheck"]), body["server_time"])
+        with self._understanding():
+            recheck = tuple(map(str, body["recheck"]))
+            return Pong(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
 
     def put_index(self, version: str, files: Sequence[IndexEntry]) -> None:
         """Send the whole list, or its first part: at most FILES_PER_REQUEST."""
@@ -135,9 +139,10 @@ class TrackerClient:
                 body = self._call("POST", "/query", {key: list(part)})
             except NoSuchFile:
                 continue
-            for file in body["files"]:
-                holders = tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"])
-                found.append(HeldVersion(Version(file["name"], file["id"], file["size"]), holders))
+            with self._understanding():
+                for file in body["files"]:
+                    holders = tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"])
+                    found.append(HeldVersion(Version(file["name"], file["id"], file["size"]), holders))
         return found
 
     def place(self, files: Sequence[Version], copies: int) -> list[Target]:
@@ -149,7 +154,8 @@ class TrackerClient:
                 body = self._call("POST", "/upload", {"files": order, "copies": copies})
             except NoActivePeer:
                 continue
-            targets += [Target(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
+            with self._understanding():
+                targets += [Target(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
         return targets
 
     def report(self, id_: str, url: str, reason: str) -> None:
@@ -162,17 +168,20 @@ class TrackerClient:
         while True:
             query = {"match": match, "limit": "1000"} | ({"after": after} if after else {})
             body = self._call("GET", "/files", query=query)
-            yield [ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"]) for f in body["files"]]
-            after = body["next"]
+            with self._understanding():
+                page = [ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"]) for f in body["files"]]
+                after = body["next"]
+            yield page
             if after is None:
                 return
 
     def peers(self) -> list[ListedPeer]:
         """Return who is alive."""
-        return [
-            ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], Load(**p["load"]))
-            for p in self._call("GET", "/peers")["peers"]
-        ]
+        body = self._call("GET", "/peers")
+        with self._understanding():
+            return [
+                ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], Load(**p["load"])) for p in body["peers"]
+            ]
 
     # ------------------------------------------------------------------------------------------------------- the wire
 
@@ -199,6 +208,16 @@ class TrackerClient:
         if answer.status_code >= 400:
             self._refuse(answer, parsed)
         return parsed
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
+        """Take an answer apart; whatever it lacks, it is not the tracker's."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrackerUnreachable(
+                f"what answers at {self.url} is no tracker: look at SERVER_URL and SERVER_PORT"
+            ) from error
 
     def _refuse(self, answer: requests.Response, body: Mapping[str, Any]) -> NoReturn:
         code, message = str(body.get("code", "")), str(body.get("message", answer.reason))

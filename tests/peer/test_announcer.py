@@ -1,0 +1,78 @@
+"""The tracker's picture of a peer is true, and true again within a ping after the tracker lost its memory."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from live_pserver import LivePserver, live_pserver
+from live_tracker import LiveTracker, live_tracker
+from node.tracker_client import TrackerClient
+from waiting import eventually
+
+
+def names_at(tracker: LiveTracker, user: str = "watcher") -> list[str]:
+    """What another peer finds."""
+    client = TrackerClient(tracker.url)
+    client.token = client.login(user, "correct horse", "127.0.0.1:9").token
+    return [file.name for page in client.files("") for file in page]
+
+
+@pytest.fixture
+def dora(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
+    with live_pserver(folder / "dora", tracker, "dora", ping_interval=0.2) as live:
+        yield live
+
+
+def test_what_is_added_and_removed_is_known(dora: LivePserver, tracker: LiveTracker) -> None:
+    dora.share("new.txt", b"new")
+    eventually(lambda: "new.txt" in names_at(tracker))
+    (dora.shared / "new.txt").unlink()
+    eventually(lambda: "new.txt" not in names_at(tracker))
+
+
+def test_a_tracker_that_lost_its_memory_is_whole_again(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        first = ExitStack()
+        tracker = first.enter_context(live_tracker(tmp_path / "tracker"))
+        emil = stack.enter_context(live_pserver(tmp_path / "emil", tracker, "emil", ping_interval=0.2))
+        emil.share("kept.txt", b"kept")
+        eventually(lambda: "kept.txt" in names_at(tracker))
+        before = emil.session()
+        first.close()
+        eventually(lambda: emil.pserver.announcer.fault)
+        second = stack.enter_context(live_tracker(tmp_path / "tracker", port=tracker.port))
+        eventually(lambda: "kept.txt" in names_at(second))
+        eventually(lambda: not emil.pserver.announcer.fault)
+        assert emil.session() == before
+
+
+def test_a_logout_is_known_at_once_and_a_login_brings_all_back(dora: LivePserver, tracker: LiveTracker) -> None:
+    dora.share("mine.txt", b"mine")
+    eventually(lambda: "mine.txt" in names_at(tracker))
+    dora.call(dora.pserver.account.logout())
+    assert "mine.txt" not in names_at(tracker)
+    assert not (dora.home / "state" / "session").exists()
+    dora.login("dora")
+    assert "mine.txt" in names_at(tracker)
+
+
+def test_a_session_outlives_a_restart_of_the_pserver(folder: Path, tracker: LiveTracker) -> None:
+    with live_pserver(folder / "finn", tracker, "finn") as finn:
+        finn.share("again.txt", b"again")
+        eventually(lambda: "again.txt" in names_at(tracker))
+    # A clean end leaves the index.
+    assert "again.txt" not in names_at(tracker)
+    with live_pserver(folder / "finn", tracker) as finn:
+        assert finn.pserver.account.user == "finn"
+        eventually(lambda: "again.txt" in names_at(tracker))
+
+
+def test_a_session_that_the_tracker_does_not_know_is_forgotten(folder: Path, tracker: LiveTracker) -> None:
+    with live_pserver(folder / "gina", tracker, "gina", ping_interval=0.2) as gina:
+        client = TrackerClient(tracker.url)
+        client.token = gina.session()["token"]
+        client.logout()
+        eventually(lambda: gina.pserver.account.user is None)
+        assert not (gina.home / "state" / "session").exists()

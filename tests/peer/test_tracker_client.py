@@ -1,0 +1,113 @@
+"""Whatever answers in the tracker's place, the pserver goes on and says so in one line; the real one is understood."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from live_tracker import LiveTracker
+from node.errors import LoginRefused, NotLoggedIn, TrackerUnreachable
+from node.model import IndexEntry, Load, Version
+from node.tracker_client import SendIndex, TrackerClient
+
+ID = "ab" * 32
+
+
+@contextmanager
+def impostor(status: int, body: bytes) -> Iterator[str]:
+    """Something that gives every request the same answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("do_"):
+                return self.answer
+            raise AttributeError(name)
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+CALLS: list[Callable[[TrackerClient], object]] = [
+    lambda client: client.login("ana", "pw", "127.0.0.1:1"),
+    lambda client: client.ping("e", "v", Load()),
+    lambda client: client.query(names=["a"]),
+    lambda client: client.place([Version("a", ID, 1)], 1),
+    lambda client: list(client.files("")),
+    lambda client: client.peers(),
+]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>welcome to the hotel</html>",
+        b"{}",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"[[1, 2]]",
+        json.dumps({"status": 200, "epoch": 5, "server_time": "late", "recheck": 3, "send_index": {}}).encode(),
+        json.dumps({"files": [{}], "peers": [7], "targets": [[]], "token": None, "next": 1}).encode(),
+        json.dumps({"files": 3, "peers": None, "targets": "x", "ticket_key": "zz", "status": "x"}).encode(),
+    ],
+)
+def test_an_impostor_is_no_tracker(body: bytes) -> None:
+    with impostor(200, body) as url:
+        for call in CALLS:
+            with pytest.raises(TrackerUnreachable) as refusal:
+                call(TrackerClient(url))
+            assert "\n" not in refusal.value.message
+
+
+@pytest.fixture
+def client(tracker: LiveTracker) -> TrackerClient:
+    client = TrackerClient(tracker.url)
+    answer = client.login("cleo", "correct horse", "127.0.0.1:9")
+    client.token = answer.token
+    return client
+
+
+def test_the_real_one_is_understood(client: TrackerClient) -> None:
+    pong = client.ping("none", "none", Load(free_bytes=5))
+    assert pong.send_index
+    client.put_index("v1", [IndexEntry("a.txt", ID, 3, True)])
+    client.patch_index("v1", "v2", [IndexEntry("b.txt", ID, 3, True)], [("a.txt", ID)])
+    with pytest.raises(SendIndex):
+        client.patch_index("v1", "v3", [], [])
+    assert not client.ping(pong.epoch, "v2", Load()).send_index
+    assert [page[0].name for page in client.files("b.t")] == ["b.txt"]
+    assert [found.version.name for found in client.query(ids=[ID])] == ["b.txt"]
+    assert client.query(names=["no such"]) == []
+    assert client.peers()[0].url
+
+
+def test_refusals_have_their_codes(client: TrackerClient, tracker: LiveTracker) -> None:
+    with pytest.raises(LoginRefused):
+        TrackerClient(tracker.url).login("cleo", "wrong", "127.0.0.1:9")
+    with pytest.raises(NotLoggedIn):
+        TrackerClient(tracker.url).ping("e", "v", Load())
+
+
+def test_nobody_there_is_one_line() -> None:
+    with pytest.raises(TrackerUnreachable, match="is it running"):
+        TrackerClient("http://127.0.0.1:9").peers()
