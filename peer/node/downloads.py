@@ -105,11 +105,14 @@ class _Order:
         return self._rename or item.version.name
 
     async def look_here(self, items: Sequence[HeldVersion]) -> None:
-        """Take what lies under these names and no scan has seen yet: it may be what is asked for."""
+        """Make the library true of what is asked for: no scan may have seen yet what lies here, or is gone."""
         peer = self._peer
-        names = [name for name in map(self._name, items) if peer.library.by_name(name) is None]
+        names = {self._name(item) for item in items}
+        names.update(held.name for item in items for held in peer.library.by_id(item.version.id))
         if names:
-            await peer.threads.run_stoppable(peer.threads.disk, lambda stop: peer.scanner.take(names, stop=stop))
+            await peer.threads.run_stoppable(
+                peer.threads.disk, lambda stop: peer.scanner.take(sorted(names), stop=stop)
+            )
 
     async def is_wanted(self, item: HeldVersion) -> bool:
         """Tell whether a version must be fetched; what lies here is done with, what cannot be is told."""

@@ -110,9 +110,9 @@ class Receiver:
             PeerError: if it is not wanted, or does not arrive.
         """
         async with self.locks.of(manifest.id):
-            if self.library.by_name(check_name(name)) is None:
-                # It may lie here, and no scan has seen it yet: this peer was killed as it had just arrived.
-                await self.threads.run_stoppable(self.threads.disk, lambda stop: self.scanner.take([name], stop=stop))
+            # No scan may have seen yet what lies here, as when this peer was killed just now, or what is gone.
+            names = [check_name(name), *(held.name for held in self.library.by_id(manifest.id))]
+            await self.threads.run_stoppable(self.threads.disk, lambda stop: self.scanner.take(names, stop=stop))
             if not self.judge(name, manifest.id):
                 return
             self.keeping.take_up(manifest.id)

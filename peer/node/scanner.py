@@ -89,7 +89,7 @@ class Scanner:
             while batch := list(islice(changed, _BATCH)):
                 if stop():
                     raise Interrupted("stopped while looking through the shared folder")
-                withdrawn += self._withdraw(found.name for found in batch)
+                withdrawn += self.withdraw(found.name for found in batch)
                 known = self._known(batch)
                 taken += len(known)
                 for found in batch:
@@ -98,7 +98,7 @@ class Scanner:
                             fresh.append(found)
                         else:
                             unsettled[found.name] = found.stamp
-            withdrawn += self._withdraw(gone)
+            withdrawn += self.withdraw(gone)
             # Those that patience does not suffice for are at rest for the next scan too.
             self._unsettled = unsettled | dict(fresh)
             self._first = False
@@ -128,8 +128,10 @@ class Scanner:
             else:
                 yield item
 
-    def _withdraw(self, names: Iterable[str]) -> int:
-        """Hold files no longer that are not what they were. The folder is asked again: it may have moved on since."""
+    def withdraw(self, names: Iterable[str]) -> int:
+        """Hold files no longer that are not what they were; return how many. The folder is asked again: it may have moved
+        on since.
+        """
         lost = []
         for name in names:
             held = self._library.by_name(name)
@@ -165,7 +167,11 @@ class Scanner:
     def take(
         self, names: Sequence[str], *, stop: Stop = never, progress: Progress | None = None
     ) -> list[Held | PeerError]:
-        """Take files at once, because a command names them; one outcome for each, in order."""
+        """Take files at once, because a command names them; one outcome for each, in order.
+
+        What is held under these names, and is not what it was, is held no longer.
+        """
+        self.withdraw(names)
         outcomes: dict[str, Held | PeerError] = {}
         stamps = {}
         for name in names:

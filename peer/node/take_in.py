@@ -167,6 +167,8 @@ class TakeIn:
         Raises:
             TargetExists: if it has others.
         """
+        # It may have been changed or removed since the last scan.
+        self.scanner.withdraw([item.name])
         held = self.library.by_name(item.name)
         if held is None and self.folder.stamp(item.name) is not None:
             (taken,) = self.scanner.take([item.name], stop=stop, progress=hashed)

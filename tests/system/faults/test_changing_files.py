@@ -22,7 +22,7 @@ Harm = Callable[[Path, random.Random], object]
 
 def change_a_byte(path: Path, rng: random.Random) -> None:
     with path.open("r+b") as file:
-        at = rng.randrange(SIZE)
+        at = rng.randrange(os.fstat(file.fileno()).st_size)
         file.seek(at)
         before = file.read(1)
         file.seek(at)
@@ -106,3 +106,20 @@ def test_the_only_holders_file_changed_ends_in_waiting_not_in_wrong_bytes(
     assert upload(ana, "film.bin", copies=0).wait().sent
     assert order.wait().got.size == 3 * SIZE
     assert digest(ben.shared / "film.bin") == digest(ana.home / "film.bin")
+
+
+def test_what_was_removed_just_now_is_fetched_pushed_and_shared_anew(cluster: Cluster, rng: random.Random) -> None:
+    # No scan comes to anybody's help.
+    ana = login(cluster.peer("ana", login=False, PING_INTERVAL=60), "ana")
+    ben = login(cluster.peer("ben", login=False, PING_INTERVAL=60), "ben")
+    make_file(ana.home / "film.bin", 2 * MIB, rng)
+    truth = digest(ana.home / "film.bin")
+    assert upload(ana, "film.bin").wait().sent.copies == [ben.url]
+    (ben.shared / "film.bin").unlink()
+    assert not download(ben, "film.bin").wait().got.present
+    assert digest(ben.shared / "film.bin") == truth
+    (ana.shared / "film.bin").unlink()
+    assert upload(ana, "film.bin", copies=0).wait().sent.name == "film.bin"
+    assert digest(ana.shared / "film.bin") == truth
+    change_a_byte(ana.shared / "film.bin", rng)
+    assert upload(ana, "film.bin", copies=0).wait().code == "target_exists"
