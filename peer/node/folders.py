@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from node.disk import Disk
 from node.errors import NoSuchFile, TargetExists
@@ -31,18 +31,21 @@ def open_folder(disk: Disk, root: int, components: Iterable[str]) -> int:
     return fd
 
 
-def make_folder(disk: Disk, root: int, components: Iterable[str]) -> int:
-    """Return a descriptor of a folder below `root`; what is missing of it is made, and durable.
+def make_folder(disk: Disk, root: int, components: Sequence[str]) -> tuple[int, int]:
+    """Return a descriptor of a folder below `root`, and how many of its last components had to be made.
+
+    To make those durable is the caller's part: with many it is cheaper at once.
 
     Raises:
         TargetExists: if a link or a file is in its place.
     """
     fd = os.dup(root)
+    made = 0
     for component in components:
         with Folder(fd):
             try:
                 disk.mkdir(component, dir_fd=fd)
-                disk.fsync(fd)
+                made += 1
             except FileExistsError:
                 pass
             try:
@@ -51,7 +54,7 @@ def make_folder(disk: Disk, root: int, components: Iterable[str]) -> int:
                 if is_absence(error):
                     raise TargetExists(f"{component} is no folder here: nothing was touched", name=component) from error
                 raise
-    return fd
+    return fd, made
 
 
 def is_absence(error: OSError) -> bool:

@@ -37,6 +37,8 @@ class Publication:
         self._root = root
         self._dot = dot
         self._linked: list[_Linked] = []
+        # Folders in which others were made.
+        self._grown: set[tuple[str, ...]] = set()
         # Names by what they fold to, of each folder that was looked into.
         self._listed: dict[tuple[str, ...], dict[str, list[str]]] = {}
 
@@ -75,7 +77,9 @@ class Publication:
         if twin is not None:
             raise _taken(twin, name)
         stamp = Stamp.of(self._disk.stat(temporary, dir_fd=self._dot))
-        with Folder(make_folder(self._disk, self._root, parent)) as target:
+        fd, made = make_folder(self._disk, self._root, parent)
+        with Folder(fd) as target:
+            self._grown.update(parent[:depth] for depth in range(len(parent) - made, len(parent)))
             try:
                 self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=target.fd)
             except FileExistsError as error:
@@ -108,7 +112,7 @@ class Publication:
         return self._listed[folder]
 
     def _sync(self) -> None:
-        parents = {linked.parent for linked in self._linked}
+        parents = {linked.parent for linked in self._linked} | self._grown
         if len(parents) > _FOLDERS_MAX and self._disk.sync_all(self._dot):
             return
         for parent in parents:

@@ -15,7 +15,7 @@ from node.shared_folder import SharedFolder
 from node.temporaries import Temporaries
 
 # What one batch holds, at most.
-BATCH_FILES = 512
+BATCH_FILES = 1024
 BATCH_BYTES = 16 << 20
 # A file of at most one piece goes this way.
 SMALL = PIECE_LENGTH_MIN
