@@ -94,6 +94,8 @@ class _Order:
         self._began = peer.clock()
         self._rename = output if output and "/" not in output else ""
         self._outside = Path(output) if "/" in output else None
+        if self._outside is not None and not self._outside.is_absolute():
+            raise BadUsage("a path for a copy outside the shared folder is an absolute one")
         if several and self._rename:
             raise BadUsage("another name is for one file: name a folder to copy several to")
         if self._rename:

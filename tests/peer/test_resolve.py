@@ -1,0 +1,75 @@
+"""What the arguments of a download mean, asked of a real tracker."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pserver_pb2 as pb
+from live_pserver import LivePserver, live_pserver
+from live_tracker import LiveTracker
+
+FILES = {"a.txt": b"a", "b.txt": b"b", "tree/one.txt": b"1", "tree/deep/two.txt": b"2", "odd [1].txt": b"odd"}
+
+
+@pytest.fixture(scope="module")
+def rita(folder: Path, tracker: LiveTracker, ana: LivePserver) -> Iterator[LivePserver]:
+    """A peer that wants what ana has; both have a version of their own of one name."""
+    with live_pserver(folder / "rita", tracker, "rita") as live, live_pserver(folder / "sam", tracker, "sam") as sam:
+        ids = {name: ana.share(name, content).id for name, content in FILES.items()}
+        ana.share("both.txt", b"ana's")
+        sam.share("both.txt", b"sam's")
+        for peer in (ana, sam):
+            peer.call(peer.pserver.announcer.sync())
+        assert len(ids) == len(FILES)
+        yield live
+
+
+def download(rita: LivePserver, *names: str, output: str = "") -> tuple[list[str], list[tuple[str, str]]]:
+    """Names that arrived, and (code, what it is about) of what did not."""
+    with rita.control() as control:
+        order = pb.DownloadOrder(names=names, output=output)
+        events = list(control.DownloadFileRequest(order, metadata=rita.cookie, timeout=30))
+    results = [event.results for event in events]
+    return (
+        sorted(got.name for result in results for got in result.downloaded),
+        [(fault.code, fault.name) for result in results for fault in result.faults],
+    )
+
+
+def test_names_ids_folders_and_patterns(rita: LivePserver, ana: LivePserver) -> None:
+    assert download(rita, "a.txt") == (["a.txt"], [])
+    id_ = ana.pserver.library.by_name("b.txt")
+    assert id_ is not None
+    assert download(rita, id_.id) == (["b.txt"], [])
+    assert download(rita, "tree/") == (["tree/deep/two.txt", "tree/one.txt"], [])
+    assert download(rita, "od?*") == (["odd [1].txt"], [])
+    # One that several arguments mean comes once.
+    assert download(rita, "a.txt", "a*", "a.txt") == (["a.txt"], [])
+
+
+def test_what_means_nothing_is_told_and_the_others_come(rita: LivePserver) -> None:
+    got, faults = download(rita, "no such", "a.txt", "../x", "f" * 64, "none/", "zz*")
+    assert got == ["a.txt"]
+    assert faults == [
+        ("no_such_file", "no such"),
+        ("bad_name", "../x"),
+        ("no_such_file", "f" * 64),
+        ("no_such_file", "none/"),
+        ("no_such_file", "zz*"),
+    ]
+
+
+def test_a_name_with_several_versions_must_be_chosen_by_id(rita: LivePserver) -> None:
+    assert download(rita, "both.txt") == ([], [("ambiguous_name", "both.txt")])
+    got, faults = download(rita, "bo*")
+    assert (got, [code for code, _ in faults]) == ([], ["ambiguous_name"])
+
+
+def test_another_name_is_for_one_file(rita: LivePserver) -> None:
+    assert download(rita, "a.txt", output="renamed.txt") == (["renamed.txt"], [])
+    assert (rita.shared / "renamed.txt").read_bytes() == b"a"
+    assert download(rita, "tree/", output="many.txt") == ([], [("bad_usage", "")])
+    assert download(rita, "a.txt", output="../x")[1] != []
+    assert not os.path.exists(rita.home / "x")

@@ -1,0 +1,48 @@
+"""The login session on disk: private, whole or not there, and worth nothing when odd."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from node.model import Session
+from node.session import SessionFile
+
+SESSION = Session(
+    user="ana", url="127.0.0.1:5001", token="t" * 43, peer_id="ab" * 16, ticket_key=b"k" * 32, clock_offset=-1.5
+)
+
+
+def test_it_comes_back_as_it_was_and_nobody_else_can_read_it(tmp_path: Path) -> None:
+    file = SessionFile(tmp_path)
+    assert file.load() is None
+    file.save(SESSION)
+    assert SessionFile(tmp_path).load() == SESSION
+    assert (tmp_path / "session").stat().st_mode & 0o777 == 0o600
+    newer = dataclasses.replace(SESSION, clock_offset=7.0)
+    file.save(newer)
+    assert file.load() == newer
+    assert [path.name for path in tmp_path.iterdir()] == ["session"]
+    file.forget()
+    file.forget()
+    assert file.load() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff\xfe", b'{"user": "ana"}', b"x" * 10_000])
+def test_an_odd_file_is_no_session(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "session"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    assert SessionFile(tmp_path).load() is None
+    assert "ignored" in caplog.text
+
+
+def test_a_file_that_others_can_read_or_a_link_is_no_session(tmp_path: Path) -> None:
+    file = SessionFile(tmp_path)
+    file.save(SESSION)
+    (tmp_path / "session").chmod(0o644)
+    assert file.load() is None
+    (tmp_path / "session").chmod(0o600)
+    (tmp_path / "session").rename(tmp_path / "other")
+    (tmp_path / "session").symlink_to(tmp_path / "other")
+    assert file.load() is None

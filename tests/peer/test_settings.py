@@ -1,0 +1,80 @@
+"""A pserver's env file: every fault at once, before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from common.env_file import EnvFault
+from node.settings import Settings
+
+GOOD = {
+    "PSERVER_URL": "peer.example",
+    "PSERVER_LOCAL_URL": "127.0.0.1",
+    "PSERVER_PORT": "5001",
+    "SERVER_URL": "127.0.0.1",
+    "SERVER_PORT": "5000",
+}
+
+
+def read(folder: Path, **keys: str) -> Settings:
+    path = folder / ".env_pserver"
+    path.write_text("".join(f"{key}={value}\n" for key, value in {**GOOD, **keys}.items() if value != "-"))
+    return Settings.from_env_file(str(path))
+
+
+def test_the_least_that_is_needed(tmp_path: Path) -> None:
+    settings = read(tmp_path)
+    assert settings.tracker_url == "http://127.0.0.1:5000"
+    assert (settings.port, settings.announced_host, settings.ping_interval) == (5001, "peer.example", 10.0)
+    assert settings.quota is None and settings.upload_limit is None
+    assert "5001" in str(settings.shared_dir) and "5001" in str(settings.state_dir)
+
+
+def test_everything_that_may_be_said(tmp_path: Path) -> None:
+    for name in ("cert.pem", "key.pem", "ca.pem"):
+        (tmp_path / name).touch()
+    settings = read(
+        tmp_path,
+        PSERVER_PORT="0",
+        SERVER_URL="::1",
+        SHARED_DIR="files",
+        STATE_DIR="state",
+        QUOTA="2G",
+        UPLOAD_LIMIT="500K",
+        DOWNLOAD_LIMIT="1M",
+        PING_INTERVAL="0.5",
+        METRICS_PORT="9100",
+        LOG_FORMAT="json",
+        TLS_CERT="cert.pem",
+        TLS_KEY="key.pem",
+        TLS_CA="ca.pem",
+    )
+    assert settings.tracker_url == "https://[::1]:5000"
+    assert settings.shared_dir == tmp_path / "files"
+    assert (settings.quota, settings.upload_limit, settings.download_limit) == (2 << 30, 500 << 10, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"PSERVER_URL": "-"}, "PSERVER_URL"),
+        ({"SERVER_PORT": "0"}, "SERVER_PORT"),
+        ({"PSERVER_PORT": "0"}, "STATE_DIR"),
+        ({"PSERVER_PORT": "70000"}, "PSERVER_PORT"),
+        ({"UPLOAD_LIMIT": "0"}, "UPLOAD_LIMIT"),
+        ({"TLS_CERT": "no/such.pem"}, "TLS_CERT"),
+        ({"PSERVER_URL": "http://x"}, "PSERVER_URL"),
+        ({"SHARED_DIR": "all", "STATE_DIR": "all/state"}, "STATE_DIR"),
+        ({"QUOTE": "5G"}, "QUOTA"),
+    ],
+)
+def test_a_fault_names_file_and_key(tmp_path: Path, keys: dict[str, str], named: str) -> None:
+    with pytest.raises(EnvFault) as fault:
+        read(tmp_path, **keys)
+    assert any(named in line and ".env_pserver" in line for line in fault.value.lines)
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(EnvFault) as fault:
+        read(tmp_path, PSERVER_URL="-", SERVER_PORT="x", PING_INTERVAL="0", NONSENSE="1")
+    assert len(fault.value.lines) == 4

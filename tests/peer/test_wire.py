@@ -1,0 +1,88 @@
+"""What crosses the wire comes back the same, and what makes no sense is refused in our own words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pserver_pb2 as pb
+from node import wire
+from node.errors import BadUsage, NotVerified
+from node.frames import BadFrame, Block, Frame
+from node.pieces import Manifest
+from node.streams import Have, News, Wish
+
+PIECES = 20
+UINT32 = st.integers(0, (1 << 32) - 1)
+SOME = st.lists(st.integers(0, PIECES - 1), max_size=5).map(tuple)
+MASKS = st.integers(0, (1 << PIECES) - 1)
+
+
+def crossed(news: News, reader: wire.NewsReader) -> News:
+    codec = wire.TRANSFER["DownloadFile"]
+    return reader.read(wire.good(codec.read_reply(codec.write_reply(wire.news_to_wire(news, PIECES)))))
+
+
+@given(pieces=MASKS, gained=SOME, given_=SOME)
+def test_what_a_holder_has_crosses(pieces: int, gained: tuple[int, ...], given_: tuple[int, ...]) -> None:
+    reader = wire.NewsReader(PIECES)
+    assert crossed(News(have=Have(pieces=pieces)), reader).have == Have(False, pieces)
+    later = Have(gained=gained, given=given_)
+    assert crossed(News(have=later), reader).have == later
+    assert crossed(News(have=Have(whole=True)), wire.NewsReader(PIECES)).have == Have(whole=True)
+
+
+@given(number=UINT32, offset=UINT32, data=st.binary(max_size=50))
+def test_blocks_cross(number: int, offset: int, data: bytes) -> None:
+    [block] = crossed(News((Block(number, offset, data),)), wire.NewsReader(PIECES)).blocks
+    assert (block.number, block.offset, bytes(block.data)) == (number, offset, data)
+
+
+@given(pieces=st.lists(UINT32).map(tuple), length=UINT32, cancel=st.lists(UINT32).map(tuple))
+def test_a_wish_crosses(pieces: tuple[int, ...], length: int, cancel: tuple[int, ...]) -> None:
+    codec = wire.TRANSFER["DownloadFile"]
+    wish = Wish(pieces, length, cancel)
+    assert wire.wish_from_wire(codec.read_request(codec.write_request(wire.wish_to_wire(wish)))) == wish
+
+
+@pytest.mark.parametrize(
+    "have",
+    [
+        pb.Have(),
+        pb.Have(bitmap=b"\xff" * 2),
+        pb.Have(bitmap=b"\xff" * 4),
+        pb.Have(bitmap=b"\xff" * 3),
+        pb.Have(whole=True, given=[0] * 5000),
+        pb.Have(whole=True, gained=[0] * 5000),
+    ],
+)
+def test_a_holder_that_says_what_cannot_be_is_refused(have: pb.Have) -> None:
+    with pytest.raises(BadUsage, match="malformed"):
+        wire.NewsReader(PIECES).read(Frame((), pb.DownloadFileReply(have=have)))
+
+
+def test_a_manifest_is_believed_only_if_it_is_the_ids() -> None:
+    manifest = Manifest(3 << 20, 1 << 20, b"d" * 96)
+    assert wire.manifest_from_wire(wire.manifest_to_wire(manifest), manifest.id) == manifest
+    with pytest.raises(NotVerified):
+        wire.manifest_from_wire(wire.manifest_to_wire(manifest), "ab" * 32)
+
+
+def test_an_offer_that_offers_nothing_is_refused() -> None:
+    for message in (pb.UploadFileRequest(), pb.UploadFileRequest(offer=pb.Offer(name="x"))):
+        with pytest.raises(BadUsage):
+            wire.offer_from_wire(message, "ab" * 32)
+
+
+@pytest.mark.parametrize("codec", [*wire.CONTROL.values(), *wire.TRANSFER.values()], ids=lambda codec: codec.path)
+def test_a_reader_never_raises(codec: wire.Codec) -> None:
+    for read in (codec.read_request, codec.read_reply):
+        malformed = read(b"\xff\xff\xff")
+        assert isinstance(malformed, BadFrame)
+        with pytest.raises(BadUsage):
+            wire.good(malformed)
+        assert not isinstance(read(b""), BadFrame)
+
+
+def test_two_wishes_become_one() -> None:
+    both = Wish((1, 2), 64, ()).then(Wish((3,), 0, (2,))).then(Wish((2,), 128, ()))
+    assert both == Wish((1, 3, 2), 128, (2,))
