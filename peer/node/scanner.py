@@ -129,8 +129,9 @@ class Scanner:
                 yield item
 
     def withdraw(self, names: Iterable[str]) -> int:
-        """Hold files no longer that are not what they were; return how many. The folder is asked again: it may have moved
-        on since.
+        """Hold files no longer that are not what they were; return how many.
+
+        The folder is asked again: it may have moved on since.
         """
         lost = []
         for name in names:

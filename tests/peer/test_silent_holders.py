@@ -31,10 +31,11 @@ def test_the_other_holder_ends_the_download(seed: int) -> None:
         missing = missing or (picker.missing if now >= freezes else 0)
         assert now < freezes + SILENCE + missing * MIB / (slow / TICK) + 1
         # Before it froze it was the faster one.
-        for name, size in (("good", slow), ("silent", 3 * slow if now < freezes else 0)):
-            while size and queues[name]:
-                block = min(size, MIB - sent[name])
-                size -= block
+        for name, speed in (("good", slow), ("silent", 3 * slow if now < freezes else 0)):
+            left = speed
+            while left and queues[name]:
+                block = min(left, MIB - sent[name])
+                left -= block
                 before, sent[name] = sent[name], sent[name] + block
                 # It is heard of by whole blocks.
                 blocks = (sent[name] // lengths[name] - before // lengths[name]) * lengths[name]

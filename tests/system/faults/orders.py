@@ -79,7 +79,7 @@ class Order:
                     outcome.faults += event.results.faults
                     outcome.notices += [event.notice] if event.notice else []
         except grpc.RpcError as error:
-            outcome.broken = cast(grpc.Call, error).code()
+            outcome.broken = cast("grpc.Call", error).code()
         except OSError:
             # Its cookie is gone: it has ended.
             outcome.broken = grpc.StatusCode.UNAVAILABLE

@@ -1,4 +1,4 @@
-"""Files changed, truncated, replaced or removed under the holder that serves them: never a wrong byte, and the index follows."""
+"""Files changed, truncated, replaced or removed while they are served: never a wrong byte, and the index follows."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Parts and state damaged, or of somebody else: ignored and fetched again, never believed, never the end of a pserver."""
+"""Parts and state damaged, or somebody else's: ignored and fetched again, never believed, never a pserver's end."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Disks that fail at any operation, are full, or may not be written to: a clear end, nothing lost, resumed when it is well."""
+"""Disks that fail, are full, or may not be written to: a clear end, nothing lost, resumed when all is well."""
 
 import errno
 import os

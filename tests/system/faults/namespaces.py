@@ -1,0 +1,81 @@
+"""Two machines in one: network namespaces with a cable between them, and the ways in which a cable fails."""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+_NEW_NETWORK = 0x40000000
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A network namespace, held open by a process that sleeps, and its address on the cable."""
+
+    pid: int
+    address: str
+
+    def run(self, *command: str) -> None:
+        """Run a command in it; must go well."""
+        subprocess.run(inside(self.pid, *command), check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+    def cut(self) -> None:
+        """Nothing comes and nothing goes any more."""
+        for chain in ("INPUT", "OUTPUT"):
+            self.run("iptables", "-I", chain, "-i" if chain == "INPUT" else "-o", "cable", "-j", "DROP")
+
+    def lose(self, share: float) -> None:
+        """Lose this share of what comes and of what goes."""
+        for chain in ("INPUT", "OUTPUT"):
+            words = ["-i" if chain == "INPUT" else "-o", "cable", "-m", "statistic", "--mode", "random"]
+            self.run("iptables", "-I", chain, *words, "--probability", str(share), "-j", "DROP")
+
+    def heal(self) -> None:
+        """All passes again."""
+        self.run("iptables", "-F")
+
+
+def inside(pid: int, *command: str) -> list[str]:
+    """The command line that runs a command in the namespace of a process."""
+    return ["nsenter", f"--net=/proc/{pid}/ns/net", "--", *command]
+
+
+@contextmanager
+def two_machines() -> Iterator[tuple[Machine, Machine]]:
+    """Two namespaces with a cable between them."""
+    with contextlib.ExitStack() as stack:
+        sleepers = []
+        for _ in range(2):
+            sleeper = subprocess.Popen(["unshare", "--net", "sleep", "3600"])
+            stack.callback(sleeper.wait)
+            stack.callback(sleeper.kill)
+            sleepers.append(sleeper.pid)
+        ours = os.readlink("/proc/self/ns/net")
+        for pid in sleepers:
+            while os.readlink(f"/proc/{pid}/ns/net") == ours:
+                os.sched_yield()
+        machines = [Machine(pid, f"10.99.0.{n}") for n, pid in enumerate(sleepers, 1)]
+        near, far = machines
+        near.run("ip", "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", str(far.pid))
+        for machine in machines:
+            machine.run("ip", "addr", "add", f"{machine.address}/24", "dev", "cable")
+            machine.run("ip", "link", "set", "cable", "up")
+            machine.run("ip", "link", "set", "lo", "up")
+        yield near, far
+
+
+def enter(pid: int) -> None:
+    """Move this thread into the network namespace of a process."""
+    with open(f"/proc/{pid}/ns/net", "rb") as namespace:  # a descriptor is what is needed
+        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _NEW_NETWORK):
+            raise OSError(ctypes.get_errno(), "setns")
+
+
+if __name__ == "__main__":
+    # python namespaces.py PID SCRIPT ARGUMENTS...: run a script in the namespace of a process.
+    enter(int(sys.argv[1]))
+    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
