@@ -1,6 +1,4 @@
-"""Terminals and pservers ended in the middle of a transfer; the bytes on disk are right in the end. The rows of faults are
-in faults/.
-"""
+"""Terminals and pservers ended in the middle of a transfer; the bytes on disk are right in the end. See faults/."""
 
 import random
 import signal

@@ -1,4 +1,4 @@
-"""Networks that lose, delay and part: right bytes in the end, who is alive is not taken for dead, back soon after healing."""
+"""Networks that lose, delay and part: right bytes in the end, nobody taken for dead, back soon after healing."""
 
 import json
 import random

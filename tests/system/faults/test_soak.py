@@ -1,0 +1,118 @@
+"""Hours of transfers among faults of all kinds: nothing wrong gets a name, and nothing grows.
+
+P2P_SOAK_SECONDS says how long; an hour unless told otherwise.
+"""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from system.cluster import Cluster, Peer
+from system.faults.orders import Order, download, login, remove, upload
+from system.payload import digest, make_file
+from waiting import eventually
+
+MIB = 1 << 20
+SECONDS = float(os.environ.get("P2P_SOAK_SECONDS") or 3600)
+# What is left when all is at rest may differ by this from what was there once all had been warm.
+GROWTH = 1.05
+SLACK_FILES = 6
+SLACK_BYTES = 12 * MIB
+
+
+def open_files(peer: Peer) -> int:
+    return len(os.listdir(f"/proc/{peer.program.pid}/fd"))
+
+
+def threads(peer: Peer) -> int:
+    return len(os.listdir(f"/proc/{peer.program.pid}/task"))
+
+
+def memory(peer: Peer) -> int:
+    return int(Path(f"/proc/{peer.program.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def use(peer: Peer) -> tuple[int, int, int]:
+    return open_files(peer), threads(peer), memory(peer)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(SECONDS * 2 + 600)
+def test_a_soak_with_random_faults_leaves_nothing_behind(cluster: Cluster, rng: random.Random) -> None:
+    # Ana lives through it all; the others come and go.
+    ana = login(cluster.peer("ana", login=False, UPLOAD_LIMIT="32M", QUOTA="1G"), "ana")
+    others = [login(cluster.peer(name, login=False, UPLOAD_LIMIT="32M", QUOTA="1G"), name) for name in ("ben", "cid")]
+    truth = {}
+    for number in range(6):
+        name = f"{number}.bin"
+        truth[name] = digest(make_file(ana.home / name, rng.randrange(4 * MIB), rng))
+    assert len(upload(ana, *truth, copies=2).wait().uploaded) == len(truth)
+    warm: tuple[int, int, int] | None = None
+    rounds = 0
+    end = time.monotonic() + SECONDS
+    half_time = time.monotonic() + SECONDS / 3
+    while time.monotonic() < end:
+        rounds += 1
+        a_round(cluster, ana, others, truth, rng)
+        if warm is None and time.monotonic() > half_time:
+            warm = rest(ana)
+            print(f"warm after {rounds} rounds: {warm}")
+    cold = rest(ana)
+    print(f"at the end of {rounds} rounds: {cold}")
+    assert warm is not None
+    assert cold[0] <= warm[0] + SLACK_FILES
+    assert cold[1] <= warm[1] + SLACK_FILES
+    assert cold[2] <= warm[2] * GROWTH + SLACK_BYTES
+
+
+def rest(peer: Peer) -> tuple[int, int, int]:
+    """What a peer uses once its connections have been let go."""
+    eventually(lambda: not peer.status().transfers, 30)
+    quiet = time.monotonic() + 15
+    eventually(lambda: time.monotonic() > quiet, 20, every=0.5)
+    return use(peer)
+
+
+def a_round(cluster: Cluster, ana: Peer, others: list[Peer], truth: dict[str, str], rng: random.Random) -> None:
+    """Some transfers, a fault in the midst of them, and a look at what became of it all."""
+    askers = [ana, *others]
+    wanted: list[tuple[Peer, list[str], Order]] = []
+    loser = rng.choice(askers)
+    names = rng.sample(sorted(truth), rng.randrange(1, len(truth)))
+    eventually(lambda: {name for name in names if (loser.shared / name).exists()} == set(names) or fetch(loser, names))
+    remove(loser, *names)
+    wanted.append((loser, names, download(loser, *names)))
+    victim = rng.choice(others)
+    pause = time.monotonic() + rng.uniform(0, 0.5)
+    eventually(lambda: time.monotonic() > pause, every=0.01)
+    match rng.randrange(5):
+        case 0:
+            victim.kill()
+            victim.start()
+        case 1:
+            victim.freeze()
+            thaw = time.monotonic() + rng.uniform(0.2, 7)
+            eventually(lambda: time.monotonic() > thaw, 10)
+            victim.thaw()
+        case 2:
+            cluster.tracker.kill()
+            cluster.tracker.start()
+        case 3:
+            assert victim.terminate() == 0
+            victim.start()
+        case _:
+            pass
+    for peer, asked, order in wanted:
+        order.wait(100)
+        eventually(lambda: fetch(peer, asked), 100, every=0.5)  # noqa: B023
+        for name in asked:
+            assert digest(peer.shared / name) == truth[name], (peer.url, name)
+
+
+def fetch(peer: Peer, names: list[str]) -> bool:
+    """Download what is not there; tell whether all is."""
+    outcome = download(peer, *names).wait(100)
+    return outcome.broken is None and not outcome.faults
