@@ -121,8 +121,9 @@ class _Service:
             await hearing
         finally:
             unsubscribe()
-            if ahead is not None:
-                ahead.data.cancel()
+            if ahead is not None and not ahead.data.cancel() and not ahead.data.cancelled():
+                # Read, and nobody wants it any more: a failure of it is no news.
+                ahead.data.exception()
             hearing.cancel()
             with suppress(asyncio.CancelledError, PeerError):
                 await hearing
