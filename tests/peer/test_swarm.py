@@ -22,7 +22,7 @@ from swarm_files import manifest_of
 
 MIB = 1 << 20
 RNG = random.Random(5)
-CONTENT = RNG.randbytes(6 * MIB + 77)
+CONTENT = RNG.randbytes(4 * MIB + 77)
 
 
 MANIFEST = manifest_of(CONTENT)
@@ -211,7 +211,7 @@ def test_thirty_silent_holders_leave_room_for_an_honest_one() -> None:
 def test_nobody_but_liars_ends_with_no_holders() -> None:
     # A minute passes in a second and a half.
     with pytest.raises(NoHolders, match=r"did not verify.*run it again to resume"):
-        run(fetch([evil.flipping(5 * MIB), evil.wrong_bytes], haste=40))
+        run(fetch([evil.flipping(2 * MIB), evil.wrong_bytes], haste=40))
 
 
 class Pusher:
