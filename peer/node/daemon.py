@@ -30,6 +30,7 @@ from node.jobs import Jobs, Rate
 from node.library import Library
 from node.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
 from node.local_copy import LocalCopier
+from node.manifests import Manifests
 from node.metrics import Metrics
 from node.network import Network
 from node.parts import PartStore
@@ -186,7 +187,7 @@ class Pserver:
             library=self.library,
             scanner=self.scanner,
             peers=self.peers,
-            parts=self.parts,
+            manifests=Manifests(network=network, parts=self.parts, peers=self.peers, threads=self.threads, clock=clock),
             fetcher=fetcher,
             small_fetcher=SmallFetcher(
                 peers=self.peers,

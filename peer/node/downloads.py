@@ -11,23 +11,21 @@ from pathlib import Path
 
 from node.account import Account
 from node.announcer import Announcer
-from node.errors import BadUsage, NoHolders, NoSuchFile, NotVerified, PeerError, TargetExists
+from node.errors import BadUsage, PeerError, TargetExists
 from node.fetch import Brought, Fetcher, Sources
 from node.jobs import Downloaded, Fault, Phase, Transfer
 from node.library import Library
 from node.limits import Locks
 from node.local_copy import LocalCopier
+from node.manifests import Manifests
 from node.model import HeldVersion, Holder, Version
 from node.names import check_name
 from node.network import Network
-from node.parts import PartStore
 from node.peer_client import Peers
-from node.pieces import Manifest
 from node.resolve import Resolver
 from node.scanner import Scanner
 from node.small_fetch import SmallFetcher
 from node.small_store import SMALL
-from node.swarm import GIVE_UP
 from node.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -50,7 +48,7 @@ class Downloads:
     library: Library
     scanner: Scanner
     peers: Peers
-    parts: PartStore
+    manifests: Manifests
     fetcher: Fetcher
     small_fetcher: SmallFetcher
     copier: LocalCopier
@@ -199,7 +197,7 @@ class _Order:
                     await self._copy_own(item, name)
                     return
                 self._transfer.counters.name = name
-                manifest = await self._manifest(item)
+                manifest = await self._peer.manifests.find(item, self._wait)
                 sources = Sources(
                     dial=lambda holder, pieces: self._peer.peers.download(holder.url, holder.ticket, pieces),
                     find=lambda: self._find(id_),
@@ -226,40 +224,8 @@ class _Order:
     async def _find(self, id_: str) -> tuple[Holder, ...]:
         return next((found.holders for found in await self._peer.look_up([id_])), ())
 
-    async def _manifest(self, item: HeldVersion) -> Manifest:
-        """Return the manifest: the one beside an unfinished file, or any holder's that fits the id."""
-        id_ = item.version.id
-        kept = await self._peer.threads.run(self._peer.threads.disk, self._peer.parts.manifest, id_)
-        if kept is not None:
-            return kept
-        deadline = self._peer.clock() + GIVE_UP
-        fault: PeerError = NoSuchFile("nobody who is alive has it", name=item.version.name)
-        pause = 0.25
-        holders: tuple[Holder, ...] = item.holders
-        while True:
-            for holder in holders or await self._find_quietly(id_):
-                try:
-                    return await self._peer.peers.manifest(holder.url, holder.ticket, id_)
-                except NotVerified as error:
-                    self._peer.network.report(id_, holder.url, error.message)
-                    fault = error
-                except PeerError as error:
-                    fault = error
-            if self._peer.clock() > deadline:
-                if isinstance(fault, NotVerified):
-                    raise fault
-                raise NoHolders(f"{fault.message}: run it again to resume", name=item.version.name)
-            self._transfer.counters.phase = Phase.WAITING
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 4.0)
-            holders = ()
-
-    async def _find_quietly(self, id_: str) -> tuple[Holder, ...]:
-        try:
-            return await self._find(id_)
-        except PeerError as error:
-            log.info("holders cannot be looked for now: %s", error)
-            return ()
+    def _wait(self) -> None:
+        self._transfer.counters.phase = Phase.WAITING
 
     # -------------------------------------------------------------------------------------------------------- endings
 

@@ -1,0 +1,98 @@
+"""Where a manifest comes from: any holder whose answer fits the id; one that is silent or lies costs little."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import pserver_pb2 as pb
+from node.errors import NotVerified
+from node.manifests import Manifests
+from node.model import HeldVersion, Holder, Version
+from node.network import Network
+from node.parts import PartStore
+from node.peer_client import Peers
+from node.pieces import Manifest
+from node.shared_folder import SharedFolder
+from node.threads import Threads
+from node.tracker_client import TrackerClient
+
+GOOD = Manifest(5, 1 << 20, os.urandom(32))
+Answer = Callable[[], Any]
+
+
+async def good() -> pb.Manifest:
+    return pb.Manifest(size=GOOD.size, piece_length=GOOD.piece_length, digests=GOOD.digests)
+
+
+async def lie() -> pb.Manifest:
+    return pb.Manifest(size=GOOD.size, piece_length=GOOD.piece_length, digests=bytes(32))
+
+
+async def silence() -> pb.Manifest:
+    await asyncio.Event().wait()
+    raise AssertionError("nobody wakes it")
+
+
+@asynccontextmanager
+async def holder(answer: Answer) -> AsyncIterator[Holder]:
+    """A peer that answers GetManifest in its own way."""
+
+    async def get_manifest(request: bytes, context: Any) -> bytes:
+        message: pb.Manifest = await answer()
+        return message.SerializeToString()
+
+    server = grpc.aio.server()
+    method: Any = grpc.unary_unary_rpc_method_handler(get_manifest)
+    handler = grpc.method_handlers_generic_handler("p2p.v1.Transfer", {"GetManifest": method})
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield Holder(f"127.0.0.1:{port}", "a-ticket", complete=True, why="")
+    finally:
+        await server.stop(0)
+
+
+async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float] = time.monotonic) -> Manifest:
+    threads = Threads()
+    async with AsyncExitStack() as stack:
+        holders = tuple([await stack.enter_async_context(holder(answer)) for answer in answers])
+        peers = Peers(None)
+        stack.push_async_callback(peers.close)
+        folder = SharedFolder(tmp_path)
+        stack.callback(folder.close)
+        manifests = Manifests(
+            # A tracker that never answers: what is known already must do.
+            network=Network(TrackerClient("http://127.0.0.1:1"), threads),
+            parts=PartStore(folder),
+            peers=peers,
+            threads=threads,
+            clock=clock,
+        )
+        item = HeldVersion(Version("a.txt", GOOD.id, GOOD.size), holders)
+        async with asyncio.timeout(20):
+            return await manifests.find(item, lambda: None)
+
+
+def test_a_holder_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    assert asyncio.run(found(tmp_path, [silence, good])) == GOOD
+
+
+def test_a_lie_is_not_believed_where_somebody_tells_the_truth(tmp_path: Path) -> None:
+    assert asyncio.run(found(tmp_path, [lie, good])) == GOOD
+
+
+def test_where_all_lie_it_is_said_so(tmp_path: Path) -> None:
+    # The second look at the clock is past every deadline.
+    moments = iter([0.0, 1e6])
+    with pytest.raises(NotVerified):
+        asyncio.run(found(tmp_path, [lie, lie], clock=lambda: next(moments)))
