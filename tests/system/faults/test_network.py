@@ -103,7 +103,6 @@ def pair(tmp_path: Path, rng: random.Random) -> Iterator[tuple[Far, Far]]:
 
 
 @pytest.mark.netns
-@pytest.mark.timeout(180)
 @quick_and_long("times", 1, 20)
 def test_a_partition_of_20_seconds_is_over_5_seconds_after_it(pair: tuple[Far, Far], times: int) -> None:
     ana, ben = pair
