@@ -39,6 +39,16 @@ class Bench:
         return path
 
 
+def quick_file(path: Path, number: int, size: int) -> Path:
+    """Write a file unlike those of other numbers, quickly: its pieces are all alike."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    block = random.Random(number).randbytes(MIB)
+    with path.open("wb") as file:
+        for at in range(0, size, MIB):
+            file.write(block[: size - at])
+    return path
+
+
 def emptied(path: Path) -> Path:
     """Make an empty folder, and leave nothing for the disk to do."""
     shutil.rmtree(path, ignore_errors=True)

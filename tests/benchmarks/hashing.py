@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from benchmarks import ours, rivals
 from benchmarks.bench import MIB, Bench
@@ -40,7 +41,7 @@ def hashing(bench: Bench) -> Report:
         names.write_text("".join(f"{path}\n" for path in files))
 
         def b3sum() -> dict[str, float]:
-            many = ["xargs", "-a", names, "-n", "1", "-P", str(_THREADS), "b3sum", "--no-mmap"]
+            many: list[str | Path] = ["xargs", "-a", names, "-n", "1", "-P", str(_THREADS), "b3sum", "--no-mmap"]
             return {"b3sum": run(many).seconds}
 
         interleave(report, {"ours": ours_, "b3sum": b3sum}, bench.times(5))

@@ -6,7 +6,7 @@ import os
 import time
 
 from benchmarks import ours
-from benchmarks.bench import MIB, Bench
+from benchmarks.bench import MIB, Bench, quick_file
 from benchmarks.processes import memory as resident
 from benchmarks.report import Report
 from waiting import eventually
@@ -20,19 +20,18 @@ _SECONDS = 10.0
 def memory(bench: Bench) -> Report:
     """The most that is resident while all move."""
     peers, files = bench.size(_PEERS, 2), bench.size(_FILES, 4)
-    size = bench.size(64 * MIB, 32 * MIB)
+    size = bench.size(24 * MIB, 16 * MIB)
     report = Report(
         "memory", f"a pserver with {peers * files} uploads and {peers * files} downloads of {size // MIB} MiB"
     )
     with ours.cluster(bench) as cluster:
         # Slow enough that all of them run at once for a while.
-        limits = {"UPLOAD_LIMIT": "100M", "PING_INTERVAL": ours.PING_INTERVAL}
-        middle = cluster.peer("middle", **limits)
+        middle = cluster.peer("middle", UPLOAD_LIMIT="100M", PING_INTERVAL=ours.PING_INTERVAL)
         for n in range(peers):
             others = cluster.peer(f"p{n}", UPLOAD_LIMIT="12M", PING_INTERVAL=ours.PING_INTERVAL)
             for m in range(files):
-                bench.file(others.shared / f"from-{n}-{m}.bin", size + n * files + m)
-                bench.file(middle.shared / f"to-{n}-{m}.bin", size + 1000 + n * files + m)
+                quick_file(others.shared / f"from-{n}-{m}.bin", n * files + m, size)
+                quick_file(middle.shared / f"to-{n}-{m}.bin", 1000 + n * files + m, size)
             line = ours.line(others)
             line.share(*others.shared.glob("from-*"))
             line.close()
@@ -59,7 +58,8 @@ def memory(bench: Bench) -> Report:
             most = max(most, resident(middle.program.pid))
             time.sleep(0.1)
         report.note(
-            f"{len(counted)} looks; uploads {_range([n for n, _ in counted])}, downloads {_range([n for _, n in counted])}"
+            f"{len(counted)} looks; uploads {_range([up for up, _ in counted])}, "
+            f"downloads {_range([down for _, down in counted])}"
         )
         report.note(
             f"resident MiB: idle {idle // MIB}, most {most // MIB}, ever {resident(middle.program.pid, 'VmHWM') // MIB}"

@@ -61,7 +61,7 @@ class Report:
 
 
 def interleave(report: Report, contestants: Mapping[str, Contestant], rounds: int, warm_up: bool = True) -> None:
-    """Run the contestants in turn, A B C, B C A ...: a machine that drifts, drifts for all, and none is always first."""
+    """Run the contestants in turn, A B C, B C A ...: a machine that drifts, drifts for all."""
     order = list(contestants)
     for number in range(0 if warm_up else 1, rounds + 1):
         figures: dict[str, float] = {}

@@ -78,7 +78,8 @@ def rsync_daemon(folder: Path, root: Path) -> Iterator[str]:
     port = free_port()
     owner = "uid = root\ngid = root\n" if os.geteuid() == 0 else ""
     (folder / "rsyncd.conf").write_text(
-        f"{owner}use chroot = no\npid file = {folder}/pid\nlog file = {folder}/log\n[files]\npath = {root}\nread only = yes\n"
+        f"{owner}use chroot = no\npid file = {folder}/pid\nlog file = {folder}/log\n[files]\npath = {root}\n"
+        "read only = yes\n"
     )
     process = subprocess.Popen(
         ["rsync", "--daemon", "--no-detach", f"--config={folder}/rsyncd.conf", "--address=127.0.0.1", f"--port={port}"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from pathlib import Path
 
 from benchmarks import ours, rivals
 from benchmarks.bench import Bench, emptied
-from benchmarks.processes import Sample, run
+from benchmarks.processes import run
 from benchmarks.report import Report, interleave
+from system.cluster import Peer
 
 _SIZE = 4096
 _FOLDER = "small"
@@ -32,33 +34,35 @@ def small(bench: Bench) -> Report:
     report = Report("small", f"{count} files of 4 KiB in one download, durable; seconds")
     source = bench.folder / "source"
     make_small_files(source / _FOLDER, count, _SIZE)
-    copy = bench.folder / "copy"
     with ours.cluster(bench) as cluster, rivals.rsync_daemon(bench.folder / "rsync", source) as url:
         ana = cluster.peer("ana", SHARED_DIR=source, PING_INTERVAL=ours.PING_INTERVAL)
         ours.line(ana).share(source / _FOLDER)
-        ben = cluster.peer("ben", PING_INTERVAL=ours.PING_INTERVAL)
-        line = ours.line(ben)
-        names = [path.relative_to(source).as_posix() for path in sorted((source / _FOLDER).rglob("*.bin"))]
+        numbers = itertools.count()
 
-        def clean() -> None:
-            line.remove(*names)
+        # Nothing is deleted between runs: ext4 makes new files slowly where others were deleted a minute ago.
+        def newcomer() -> Peer:
+            peer = cluster.peer(f"ben{next(numbers)}", PING_INTERVAL=ours.PING_INTERVAL)
             os.sync()
+            return peer
 
         def order() -> dict[str, float]:
+            ben = newcomer()
+            line = ours.line(ben)
             sample = ours.timed(line, [ana, ben], f"{_FOLDER}/")
-            clean()
+            line.close()
+            ben.terminate()
             return {"ours": sample.seconds, "ours, CPU": sample.cpu}
 
         def command() -> dict[str, float]:
+            ben = newcomer()
             sample = run(ben.command("download", f"{_FOLDER}/", "--quiet"))
-            clean()
+            ben.terminate()
             return {"ours, as a command": sample.seconds}
 
         def rsync() -> dict[str, float]:
-            emptied(copy)
+            copy = emptied(bench.folder / f"copy{next(numbers)}")
             sample = run(["rsync", "-a", url, copy])
-            durable = _synced(copy)
-            emptied(copy)
+            durable = run(["sync", "-f", copy])
             return {"rsync": sample.seconds, "rsync + sync": sample.plus(durable).seconds}
 
         interleave(report, {"ours": order, "ours, as a command": command, "rsync": rsync}, bench.times(5))
@@ -66,7 +70,3 @@ def small(bench: Bench) -> Report:
     report.ratio("rsync + sync", "ours, as a command", title="speed, ours as a command / rsync + sync")
     report.ratio("rsync", "ours, as a command", at_least=0.3, title="speed, ours as a command / rsync not durable")
     return report
-
-
-def _synced(folder: Path) -> Sample:
-    return run(["sync", "-f", folder])

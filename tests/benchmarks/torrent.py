@@ -3,7 +3,7 @@
 python torrent.py FOLDER ADDRESS
 {"make": FILE}                  writes FILE.torrent: version 1, pieces of 1 MiB, no tracker
 {"seed": TORRENT}               serves what lies in FOLDER
-{"fetch": TORRENT, "peers": []} fetches into FOLDER, makes it durable, and goes on serving; answers when it began and ended
+{"fetch": TORRENT, "peers": []} fetches into FOLDER, makes it durable, and serves on; answers when it began and ended
 Every answer has the port. Nothing but the peers that it is told of is asked: no tracker, no DHT.
 """
 
