@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,9 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 3
 # A push of the same file may go on for so many seconds before it must give way.
 _PUSH_PATIENCE = 5.0
-# Small files that are looked up, fetched and announced together.
-_LOOK_UP = 1000
+# Small files that are looked up, fetched and announced together: as many as come before their tickets expire.
+_LOOK_UP = 4000
+_LOOK_UP_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +154,7 @@ class _Order:
     # ---------------------------------------------------------------------------------------------------- small files
 
     async def _fetch_small(self, files: list[HeldVersion]) -> None:
-        for at in range(0, len(files), _LOOK_UP):
-            batch = files[at : at + _LOOK_UP]
+        for batch in _batches(files):
             try:
                 await self._fetch_batch(batch)
             except PeerError as error:
@@ -272,3 +272,16 @@ class _Order:
 
 def _renamed(item: HeldVersion, name: str) -> Version:
     return Version(name, item.version.id, item.version.size)
+
+
+def _batches(files: Iterable[HeldVersion]) -> Iterator[list[HeldVersion]]:
+    batch: list[HeldVersion] = []
+    size = 0
+    for file in files:
+        if len(batch) == _LOOK_UP or (batch and size + file.version.size > _LOOK_UP_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.version.size
+    if batch:
+        yield batch

@@ -98,11 +98,23 @@ class _Run:
         self._batch: list[tuple[_Wanted, str, Small]] = []
         self._batch_bytes = 0
         self._storing = asyncio.Lock()
+        self._publishing: asyncio.Task[None] | None = None
         self._heard = fetcher.clock()
 
     async def bring(self, wanted: list[_Wanted], query: Query) -> None:
         """Go round among the holders until every file is here, or nobody sends anything any more."""
         self._free = dict.fromkeys(wanted)
+        try:
+            await self._go_round(query)
+        finally:
+            # A thread cannot be cancelled: what it has begun, it ends.
+            if self._publishing is not None:
+                await self._publishing
+        for item in self._free:
+            why = item.fault.message if item.fault else "nobody who is alive has it"
+            self._outcome(item.file, (), NoHolders(f"{why}: run it again to resume"))
+
+    async def _go_round(self, query: Query) -> None:
         pause = _PAUSE_FIRST
         while self._free:
             before = self._heard
@@ -114,9 +126,6 @@ class _Run:
             pause = _PAUSE_FIRST if self._heard > before else min(2 * pause, _PAUSE_MOST)
             await asyncio.sleep(pause)
             await self._look_again(query)
-        for item in self._free:
-            why = item.fault.message if item.fault else "nobody who is alive has it"
-            self._outcome(item.file, (), NoHolders(f"{why}: run it again to resume"))
 
     async def _look_again(self, query: Query) -> None:
         found: dict[str, HeldVersion] = {}
@@ -232,22 +241,27 @@ class _Run:
         self._free[item] = None
 
     async def _store(self) -> None:
-        """Publish what has arrived. One batch at a time: whoever brings the next one waits, and so do the holders."""
+        """Begin to publish what has arrived, while more comes.
+
+        One batch at a time: whoever brings the next one waits, and so do the holders. So two are in memory, at most.
+        """
         async with self._storing:
+            if self._publishing is not None:
+                await self._publishing
             batch, self._batch, self._batch_bytes = self._batch, [], 0
-            if not batch:
-                return
-            threads = self._fetcher.threads
-            outcomes: Sequence[PeerError | None]
-            try:
-                outcomes = await threads.run(
-                    threads.disk, self._fetcher.store.publish, [small for _, _, small in batch]
-                )
-            except PeerError as error:
-                # The disk's fault, not the holder's: none of them is published.
-                outcomes = [error] * len(batch)
-            for (item, url, _), fault in zip(batch, outcomes, strict=True):
-                self._outcome(item.file, (url,), fault)
+            if batch:
+                self._publishing = asyncio.create_task(self._publish(batch))
+
+    async def _publish(self, batch: Sequence[tuple[_Wanted, str, Small]]) -> None:
+        threads = self._fetcher.threads
+        outcomes: Sequence[PeerError | None]
+        try:
+            outcomes = await threads.run(threads.disk, self._fetcher.store.publish, [small for _, _, small in batch])
+        except PeerError as error:
+            # The disk's fault, not the holder's: none of them is published.
+            outcomes = [error] * len(batch)
+        for (item, url, _), fault in zip(batch, outcomes, strict=True):
+            self._outcome(item.file, (url,), fault)
 
 
 def _verify_all(files: Sequence[tuple[_Wanted, bytes | memoryview]]) -> list[Small | PeerError]:
