@@ -5,14 +5,13 @@ Blocking.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import NamedTuple
 
 from node.errors import NotVerified, PeerError
 from node.library import Library
 from node.pieces import PIECE_LENGTH_MIN, Manifest
 from node.shared_folder import SharedFolder
-from node.temporaries import Temporaries
+from node.temporaries import Temporaries, Temporary
 
 # What one batch holds, at most.
 BATCH_FILES = 1024
@@ -53,11 +52,16 @@ class SmallStore:
         Raises:
             DiskFull, StorageFault: if the disk failed under all of them; nothing is published then.
         """
-        with ExitStack() as unpublished:
-            temporaries = [unpublished.enter_context(self._temporaries.small(file.data)) for file in files]
-            self._temporaries.durable(temporaries)
-            named = [(temporary.name, file.name) for temporary, file in zip(temporaries, files, strict=True)]
+        unpublished: list[Temporary] = []
+        try:
+            unpublished.extend(self._temporaries.small(file.data) for file in files)
+            self._temporaries.durable(unpublished)
+            named = [(temporary.name, file.name) for temporary, file in zip(unpublished, files, strict=True)]
             stamps = self._folder.publish_many(named)
+            unpublished = [one for one, stamp in zip(unpublished, stamps, strict=True) if isinstance(stamp, PeerError)]
+        finally:
+            for temporary in unpublished:
+                temporary.discard()
         published = [
             (file.name, stamp, file.manifest)
             for file, stamp in zip(files, stamps, strict=True)

@@ -18,7 +18,7 @@ from node.names import check_name
 from node.pieces import Manifest
 from node.scanner import Scanner
 from node.shared_folder import SharedFolder
-from node.temporaries import Temporaries, Temporary
+from node.temporaries import Copy, Temporaries
 
 # Files copied in, made durable and published together.
 _BATCH_FILES = 500
@@ -134,7 +134,7 @@ class TakeIn:
     ) -> Iterator[Outcome]:
         """Copy files in and publish them together."""
         with ExitStack() as unpublished:
-            ready: list[tuple[Item, Temporary, Manifest]] = []
+            ready: list[tuple[Item, Copy, Manifest]] = []
             for item in items:
                 try:
                     there = self._already(item, stop, hashed)
@@ -202,7 +202,7 @@ class TakeIn:
         stop: Stop,
         copied: Callable[[str, int], None],
         hashed: Callable[[str, int], None],
-    ) -> tuple[Temporary, Manifest]:
+    ) -> tuple[Copy, Manifest]:
         with storage_faults(f"reading {item.path}"), item.path.open("rb", buffering=0) as source:
             temporary = unpublished.enter_context(
                 self.temporaries.copy_in(source.fileno(), stop=stop, progress=lambda count: copied(item.name, count))

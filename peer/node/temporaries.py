@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Self
 
 from node.copying import copy_contents
@@ -23,10 +22,9 @@ TEMPORARY = ".tmp"
 class Temporary:
     """A whole file in the dot-folder that has no name yet. `with` throws it away unless it was published."""
 
-    def __init__(self, folder: SharedFolder, name: str, handle: Handle, size: int) -> None:
+    def __init__(self, folder: SharedFolder, name: str, size: int) -> None:
         self._folder = folder
         self.name = name
-        self.handle = handle
         self.size = size
 
     def __enter__(self) -> Self:
@@ -49,8 +47,20 @@ class Temporary:
 
     def discard(self) -> None:
         """Throw it away, if it still is there."""
-        self.handle.close()
         self._folder.forget(self.name)
+
+
+class Copy(Temporary):
+    """A temporary file that is open, for whoever made it to read."""
+
+    def __init__(self, folder: SharedFolder, name: str, size: int, fd: int) -> None:
+        super().__init__(folder, name, size)
+        self.handle = Handle(fd)
+
+    def discard(self) -> None:
+        """Close it, and throw it away if it still is there."""
+        self.handle.close()
+        super().discard()
 
 
 class Temporaries:
@@ -62,10 +72,17 @@ class Temporaries:
 
     def small(self, data: bytes | memoryview) -> Temporary:
         """Write a whole small file, not yet durable: `durable`, then SharedFolder.publish_many."""
-        with self._temporary(len(data)) as temporary, temporary.handle as fd, storage_faults("writing what arrived"):
-            self._disk.pwrite(fd, [data], 0)
-        # Thousands of them may wait for their batch: without a descriptor each.
-        temporary.handle.close()
+        name, fd = self._create()
+        temporary = Temporary(self._folder, name, len(data))
+        try:
+            with storage_faults("writing what arrived"):
+                self._disk.pwrite(fd, [data], 0)
+        except BaseException:
+            temporary.discard()
+            raise
+        finally:
+            # Thousands of them may wait for their batch: without a descriptor each.
+            os.close(fd)
         return temporary
 
     def durable(self, temporaries: Sequence[Temporary]) -> None:
@@ -76,7 +93,7 @@ class Temporaries:
             for temporary in temporaries:
                 temporary.sync()
 
-    def copy_in(self, source: int, *, progress: Progress | None = None, stop: Stop = never) -> Temporary:
+    def copy_in(self, source: int, *, progress: Progress | None = None, stop: Stop = never) -> Copy:
         """Copy a file that is open into the dot-folder: by sharing its blocks, inside the kernel, or byte by byte.
 
         Raises:
@@ -85,22 +102,21 @@ class Temporaries:
         """
         with storage_faults("copying a file"):
             before = Stamp.of(self._disk.fstat(source))
-        with self._temporary(before.size) as temporary, temporary.handle as fd:
+        name, fd = self._create()
+        copy = Copy(self._folder, name, before.size, fd)
+        try:
             copy_contents(self._disk, source, fd, before.size, progress=progress, stop=stop)
             with storage_faults("copying a file"):
                 if Stamp.of(self._disk.fstat(source)) != before:
                     raise FileChanged("the file was changed while it was copied: try again when it is at rest")
-        return temporary
+        except BaseException:
+            copy.discard()
+            raise
+        return copy
 
-    @contextmanager
-    def _temporary(self, size: int) -> Iterator[Temporary]:
-        """Make a temporary file; thrown away if the block fails."""
+    def _create(self) -> tuple[str, int]:
+        """Make an empty file; return its name and a descriptor."""
         name = secrets.token_hex(16) + TEMPORARY
         with self._folder.dot_folder as dot, storage_faults("writing a file"):
-            handle = Handle(self._disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot))
-            temporary = Temporary(self._folder, name, handle, size)
-        try:
-            yield temporary
-        except BaseException:
-            temporary.discard()
-            raise
+            fd = self._disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot)
+        return name, fd
