@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import ours, rivals
-from benchmarks.bench import MIB, Bench, emptied
+from benchmarks.bench import MIB, Bench, emptied, same_start
 from benchmarks.processes import Sample, children, cpu_seconds, run, synced
 from benchmarks.report import Report, interleave
 from system.certificates import Certificates
@@ -109,12 +109,13 @@ def _ours(
             os.sync()
 
         def transfer() -> Sample:
-            os.sync()
+            same_start(bench.folder, source.stat().st_size)
             sample = ours.timed(line, [ana, ben], _NAME)
             clean()
             return sample
 
         def command() -> tuple[float, float]:
+            same_start(bench.folder, source.stat().st_size)
             began = time.monotonic()
             told = ben.pclient("download", _NAME).one
             whole = time.monotonic() - began
@@ -133,6 +134,7 @@ def _curl(bench: Bench, source: Path, certificates: Certificates | None = None, 
 
         def transfer() -> Sample:
             emptied(target.parent)
+            same_start(bench.folder, source.stat().st_size)
             before = cpu_seconds([nginx, *children(nginx)])
             sample = run(["curl", "-sf", *trust, "-o", target, f"{url}/{_NAME}"]).plus(synced(target))
             sample = sample.plus(Sample(0, cpu_seconds([nginx, *children(nginx)]) - before))
@@ -146,6 +148,7 @@ def _curl(bench: Bench, source: Path, certificates: Certificates | None = None, 
 
 def _cp(bench: Bench, source: Path) -> Sample:
     target = emptied(bench.folder / "cp") / _NAME
+    same_start(bench.folder, source.stat().st_size)
     sample = run(["cp", source, target]).plus(synced(target))
     emptied(target.parent)
     return sample
@@ -163,6 +166,7 @@ def _libtorrent(bench: Bench, source: Path) -> Iterator[Run]:
             folder = emptied(bench.folder / "libtorrent")
             fetcher = rivals.torrent(folder, "127.0.0.1")
             fetcher.ask()
+            same_start(bench.folder, source.stat().st_size)
             done = fetcher.ask(fetch=f"{source}.torrent", peers=[["127.0.0.1", port]])
             fetcher.close()
             emptied(folder)
