@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import crowd, hashing, memory, one_file, small_files, start, three, tracker
 from benchmarks.bench import Bench, machine
+from benchmarks.ours import Failed
 from benchmarks.report import Report
 from benchmarks.rivals import Missing
 
@@ -53,6 +54,8 @@ def main() -> int:
             try:
                 report = BENCHMARKS[name](Bench(Path(folder), arguments.trial, arguments.rounds))
                 verdicts += report.verdicts
+            except (AssertionError, Failed, RuntimeError) as error:
+                verdicts.append(f"{name}: did not run to its end: {error}")
             except Missing as lack:
                 verdicts.append(f"{name}: left out: {lack}")
     print("\nIn short:", *verdicts, sep="\n   ")
