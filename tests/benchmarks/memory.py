@@ -48,7 +48,7 @@ def memory(bench: Bench) -> Report:
             return kinds.count("serving"), kinds.count("download")
 
         wanted = peers * files
-        eventually(lambda: min(running()) >= wanted * 9 // 10, 30)
+        eventually(lambda: min(running()) >= wanted * 3 // 4, 30)
         most = 0
         counted: list[tuple[int, int]] = []
         while min(now := running()) >= wanted * 3 // 4:
