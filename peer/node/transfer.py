@@ -20,7 +20,7 @@ from node.frames import Frame
 from node.guard import GRANT
 from node.jobs import Jobs, Phase, SourceView, Transfer
 from node.limits import Bandwidth, OpenStreams, Slots
-from node.piece_server import serve
+from node.piece_server import UNTAKEN, serve
 from node.pieces import Manifest
 from node.receiver import Receiver
 from node.sharing import GrowingFile, Sharing, WholeFile
@@ -236,10 +236,10 @@ async def _patiently(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 async def _write(context: Context[Any, Any], message: Any) -> None:
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(UNTAKEN):
             await context.write(message)
     except TimeoutError:
-        raise Interrupted("nothing was taken for 20 s") from None
+        raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s") from None
 
 
 def _small_fault(fault: tuple[int, PeerError]) -> pb.SmallFault:

@@ -73,7 +73,6 @@ def _reader(kind: type[Message]) -> Callable[[bytes], Any]:
 # Beside what there is to tell of each piece.
 _NEWS_MOST = 1024
 
-CONTROL = codecs("Control")
 TRANSFER = codecs("Transfer")
 
 
