@@ -18,6 +18,7 @@ from node.jobs import Phase, Transfer
 from node.limits import Bandwidth
 from node.metrics import Metrics
 from node.model import HeldVersion, Holder
+from node.pace import Pace
 from node.peer_client import Call, Peers
 from node.picker import SILENCE
 from node.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
@@ -26,10 +27,9 @@ from node.threads import Threads
 
 log = logging.getLogger(__name__)
 
-# Asked for and not yet here, of one holder.
-_WINDOW_FILES = 512
-_WINDOW_BYTES = 4 << 20
 _ASKS = 256
+# The slowest rate that is put up with, in bytes per second.
+_SLOWEST = 64 << 10
 _HOLDERS = 8
 _PAUSE_FIRST, _PAUSE_MOST = 0.25, 4.0
 
@@ -163,9 +163,10 @@ class _Run:
         """Keep the holder busy until it has nothing more that is wanted."""
         replies = call.replies()
         numbers = itertools.count()
+        pace = Pace(self._fetcher.clock)
         useful = self._fetcher.clock()
         while True:
-            asks = self._choose(url, asked, numbers)
+            asks = self._choose(url, asked, numbers, pace)
             if asks:
                 await self._fetcher.bandwidth.take(sum(asked[ask.number].file.version.size for ask in asks))
                 for at in range(0, len(asks), _ASKS):
@@ -173,44 +174,50 @@ class _Run:
                 useful = self._fetcher.clock()
             if not asked:
                 return
+            # A file comes in one message: on a slow link nothing is heard of it until it is here.
+            patience = SILENCE + max(item.file.version.size for item in asked.values()) / _SLOWEST
             try:
                 # What settles nothing is as good as silence.
-                async with asyncio.timeout(max(0.0, useful + SILENCE - self._fetcher.clock())):
+                async with asyncio.timeout(max(0.0, useful + patience - self._fetcher.clock())):
                     frame = await anext(replies, None)
             except TimeoutError:
-                raise NoHolders(f"{url}: sent nothing for {SILENCE:.0f} s") from None
+                raise NoHolders(f"{url}: sent nothing for {patience:.0f} s") from None
             if frame is None:
                 raise NoHolders(f"{url}: ended the stream")
             if frame.blocks or frame.rest.faults:
                 self._transfer.counters.phase = Phase.MOVING
                 self._heard = useful = self._fetcher.clock()
-            await self._hear(url, frame, asked)
+            await self._hear(url, frame, asked, pace)
 
-    def _choose(self, url: str, asked: dict[int, _Wanted], numbers: Iterator[int]) -> list[pb.SmallAsk]:
-        """Take files that this holder has, when less than half of what may be on its way is."""
-        size = sum(item.file.version.size for item in asked.values())
-        if len(asked) > _WINDOW_FILES // 2 or size > _WINDOW_BYTES // 2:
+    def _choose(
+        self, url: str, asked: dict[int, _Wanted], numbers: Iterator[int], pace: Pace
+    ) -> list[pb.SmallAsk]:
+        """Take files that this holder has, as many as its pace allows."""
+        if not pace.hungry():
             return []
         asks: list[pb.SmallAsk] = []
         chosen: list[_Wanted] = []
         for item in self._free:
-            if len(asked) >= _WINDOW_FILES or size >= _WINDOW_BYTES:
+            if not pace.room():
                 break
             holder = item.holders.get(url)
             if holder is not None:
                 number = next(numbers)
                 asked[number] = item
-                size += item.file.version.size
+                pace.asked(item.file.version.size)
                 asks.append(pb.SmallAsk(number=number, ticket=holder.ticket))
                 chosen.append(item)
         for item in chosen:
             del self._free[item]
         return asks
 
-    async def _hear(self, url: str, frame: Frame[pb.DownloadSmallFilesReply], asked: dict[int, _Wanted]) -> None:
+    async def _hear(
+        self, url: str, frame: Frame[pb.DownloadSmallFilesReply], asked: dict[int, _Wanted], pace: Pace
+    ) -> None:
         for fault in frame.rest.faults:
             item = asked.pop(fault.number, None)
             if item is not None:
+                pace.settled(item.file.version.size)
                 item.fault = rpc_errors.from_code(fault.code, f"{url}: {fault.message}")
                 self._give_back(item, url)
         arrived = []
@@ -218,6 +225,7 @@ class _Run:
             item = asked.pop(block.number, None)
             if item is None:
                 raise BadUsage(f"{url}: sent a file that nobody asked for")
+            pace.settled(item.file.version.size)
             arrived.append((item, block.data))
         if not arrived:
             return

@@ -116,9 +116,9 @@ class SmallPusher:
         settled: Callable[[Offer, PeerError | None], None],
         on_sent: Callable[[int], None],
     ) -> None:
-        """Send what is wanted, in frames of about 1 MiB."""
+        """Send what is wanted, in frames of about 1 MiB; smaller where an upload limit makes one take long."""
         while run.wanted:
-            numbers = _frame(run.wanted, run.open)
+            numbers = _frame(run.wanted, run.open, self.bandwidth.share(_FRAME_BYTES))
             del run.wanted[: len(numbers)]
             files = [(number, run.open[number].version.id) for number in numbers]
             blocks, failed = await self.threads.run(self.threads.payload, self.sharing.read_small, files)
@@ -130,12 +130,13 @@ class SmallPusher:
             on_sent(size)
 
 
-def _frame(wanted: Sequence[int], offers: Mapping[int, Offer]) -> list[int]:
+def _frame(wanted: Sequence[int], offers: Mapping[int, Offer], most: int) -> list[int]:
+    """Return the files of the next frame: of `most` bytes together, or a single one."""
     numbers: list[int] = []
     size = 0
     for number in wanted[:_FRAME_FILES]:
         size += offers[number].version.size
-        if numbers and size > _FRAME_BYTES:
+        if numbers and size > most:
             break
         numbers.append(number)
     return numbers

@@ -42,7 +42,8 @@ class SmallServer:
     async def read(
         self, opener: Grant, asks: Sequence[tuple[int, str]]
     ) -> AsyncIterator[tuple[list[Block], list[tuple[int, PeerError]]]]:
-        """Yield the files that (number, ticket) name, in replies of about 1 MiB.
+        """Yield the files that (number, ticket) name, in replies of about 1 MiB; smaller where an upload limit would
+        have the asker wait long for one.
 
         `opener` is the ticket that opened the stream.
         """
@@ -65,10 +66,11 @@ class SmallServer:
     def _groups(self, wanted: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
         group: list[tuple[int, str]] = []
         size = 0
+        most = self.bandwidth.share(_REPLY_BYTES)
         for number, id_ in wanted:
             held = self.library.by_id(id_)
             length = held[0].size if held else 0
-            if group and (len(group) >= _REPLY_FILES or size + length > _REPLY_BYTES):
+            if group and (len(group) >= _REPLY_FILES or size + length > most):
                 yield group
                 group, size = [], 0
             group.append((number, id_))

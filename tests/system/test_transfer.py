@@ -1,6 +1,7 @@
 """Real files go from one peer to another and back, by commands."""
 
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -171,3 +172,36 @@ def test_logged_out_a_peer_serves_nobody(cluster: Cluster, rng: random.Random) -
     refused = ben.pclient("download", "note.txt")
     assert (refused.code, refused.error) == (66, "no_such_file")
     assert ana.pclient("logout").code == 0
+
+
+def test_small_files_come_from_a_peer_that_may_send_little(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana", UPLOAD_LIMIT="128K"), cluster.peer("ben")
+    for number in range(20):
+        make_file(ana.home / "many" / f"{number}.bin", 16 << 10, rng)
+    # Longer at that rate than a silence is put up with, and all in one message.
+    make_file(ana.home / "many" / "large.bin", 800 << 10, rng)
+    assert ana.pclient("upload", "many", "--copies", "0").code == 0
+
+    assert ben.pclient("download", "many/").code == 0
+
+    assert tree(ben.shared / "many") == tree(ana.home / "many")
+    log = ben.program.log.read_text()
+    assert "lost a holder" not in log, log
+
+
+def test_a_slow_holder_of_small_files_is_asked_for_few(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben, cid = cluster.peer("ana", UPLOAD_LIMIT="64K"), cluster.peer("ben"), cluster.peer("cid")
+    for number in range(300):
+        make_file(ana.home / "many" / f"{number}.bin", 16 << 10, rng)
+    assert ana.pclient("upload", "many", "--copies", "0").code == 0
+    for path in sorted((ana.home / "many").iterdir()):
+        (ben.shared / "many").mkdir(exist_ok=True)
+        shutil.copyfile(path, ben.shared / "many" / path.name)
+    eventually(lambda: [row["holders"] for row in cid.pclient("files", "many/*").objects] == [2] * 300)
+
+    got = cid.pclient("download", "many/")
+
+    assert got.code == 0
+    assert tree(cid.shared / "many") == tree(ana.home / "many")
+    # Of 300 there would be 4 MiB, all but 44, on their way from each: a minute's work of the slow one.
+    assert sum(row["holders"] == [ana.url] for row in got.objects) < 30
