@@ -25,6 +25,8 @@ class Audience:
 
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
+        # Who is being sent a piece.
+        self.under_way: dict[int, set[Listener]] = {}
 
     def tell(self, have: Have, but: Listener | None = None) -> None:
         """Tell everybody but one."""
@@ -60,7 +62,19 @@ class WholeFile:
 
     def give(self, piece: int, listener: Listener) -> None:
         """Tell the others that the piece will soon be elsewhere."""
+        self._audience.under_way.setdefault(piece, set()).add(listener)
         self._audience.tell(Have(given=(piece,)), but=listener)
+
+    def given(self, piece: int, listener: Listener) -> None:
+        """The piece was sent to this asker, or will not be."""
+        askers = self._audience.under_way.get(piece, set())
+        askers.discard(listener)
+        if not askers:
+            self._audience.under_way.pop(piece, None)
+
+    def on_its_way(self, piece: int, listener: Listener) -> bool:
+        """Tell whether another asker is being sent the piece."""
+        return bool(self._audience.under_way.get(piece, set()) - {listener})
 
     def close(self) -> None:
         """Let go of the file."""
@@ -91,6 +105,13 @@ class GrowingFile:
 
     def give(self, piece: int, listener: Listener) -> None:
         """Nothing: whoever asks a growing file hears of its pieces from those who gain them."""
+
+    def given(self, piece: int, listener: Listener) -> None:
+        """Nothing either."""
+
+    def on_its_way(self, piece: int, listener: Listener) -> bool:
+        """Never: others have what is here, too."""
+        return False
 
     def gained(self, piece: int) -> None:
         """A piece has verified: tell the askers."""

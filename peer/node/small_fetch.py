@@ -189,9 +189,7 @@ class _Run:
                 self._heard = useful = self._fetcher.clock()
             await self._hear(url, frame, asked, pace)
 
-    def _choose(
-        self, url: str, asked: dict[int, _Wanted], numbers: Iterator[int], pace: Pace
-    ) -> list[pb.SmallAsk]:
+    def _choose(self, url: str, asked: dict[int, _Wanted], numbers: Iterator[int], pace: Pace) -> list[pb.SmallAsk]:
         """Take files that this holder has, as many as its pace allows."""
         if not pace.hungry():
             return []
