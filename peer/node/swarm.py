@@ -10,29 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from blake3 import blake3
-
-from node.errors import BadUsage, NoHolders, NotVerified, PeerError
+from node.errors import NoHolders, NotVerified, PeerError
 from node.frames import Block
+from node.gathering import Data, Gathering
 from node.limits import Bandwidth, Budget
 from node.picker import SILENCE, Ask, HolderView, Picker, State
 from node.pieces import Manifest
+from node.settling import Settling, Store
 from node.streams import AskerEnd, Have, News, Wish
 
 log = logging.getLogger(__name__)
 
 # Holders connected at once.
 CONNECTIONS = 24
-# Pieces of one download that are hashed and written at once; a third thread gains nothing on two cores.
-_STORING = 3
 _TICK = 0.25
-# A piece may come in blocks of this many bytes on average, not smaller: each costs as much to keep as a large one.
-_CRUMB = 1024
 # A holder that was dialled says what it has within this many seconds, or makes room for another.
 _FIRST_WORD = 5.0
 # When a download is young, holders are looked for at these ages, in seconds; later every LOOK_EVERY.
@@ -40,13 +36,6 @@ _LOOK_AT = (0.25, 0.5, 1.0, 2.0, 4.0)
 LOOK_EVERY = 10.0
 # A download that hears nothing from anybody gives up after this many seconds; what it has is kept.
 GIVE_UP = 60.0
-
-
-class Store(Protocol):
-    """Where pieces go: a part file."""
-
-    def store(self, piece: int, data: list[bytes | memoryview]) -> None:
-        """Write a verified piece at its place and note that it is there. Called in a thread."""
 
 
 class Findings(Protocol):
@@ -64,21 +53,12 @@ class Findings(Protocol):
 Find = Callable[[], Awaitable[Iterable[Findings]]]
 
 
-@dataclass(slots=True)
-class _Owed:
-    """A piece that a holder may send, so many times (it was asked again after a cancellation), and what has come."""
-
-    times: int = 0
-    blocks: list[Block] = field(default_factory=list)
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Connection:
-    """A stream to one holder."""
+    """A stream to one holder, and what it owes on it."""
 
     end: AskerEnd
-    # Pieces asked for on this stream and not yet sent, cancelled ones included.
-    owed: dict[int, _Owed] = field(default_factory=dict)
+    owed: Gathering
 
 
 class Swarm:
@@ -103,8 +83,7 @@ class Swarm:
     ) -> None:
         self._manifest = manifest
         self._picker = picker
-        self._store = store
-        self._disk = disk
+        self._settling = Settling(manifest, store, disk)
         self._budget = budget
         self._bandwidth = bandwidth
         self._clock = clock
@@ -116,10 +95,6 @@ class Swarm:
         self._connections: dict[str, _Connection] = {}
         self._known: dict[str, Findings] = {found.url: found for found in known}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writes: set[Future[bool]] = set()
-        self._storing = asyncio.Semaphore(_STORING)
-        # Pieces that are being verified and written.
-        self._unsettled = 0
         # Why the last stream that broke did so.
         self._fault: PeerError = NoHolders("ended before the file was whole: push it again to resume")
         self._pump_now = asyncio.Event()
@@ -142,8 +117,7 @@ class Swarm:
 
     def join(self, name: str, end: AskerEnd) -> None:
         """Add a holder whose stream is open already: a push."""
-        self._connections[name] = _Connection(end)
-        self._spawn(self._converse(name))
+        self._connect(name, end)
 
     async def run(self) -> None:
         """Return when every piece is verified and written.
@@ -168,9 +142,7 @@ class Swarm:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            # A thread cannot be cancelled, and must not write when the file is published or closed.
-            writes = [asyncio.wrap_future(write) for write in list(self._writes) if not write.cancel()]
-            await asyncio.gather(*writes, return_exceptions=True)
+            await self._settling.close()
             self._reserve(0)
 
     # -------------------------------------------------------------------------------------------------------- asking
@@ -199,7 +171,7 @@ class Swarm:
         if connection is None:
             self._picker.failed(ask.holder, "not connected", self._clock())
             return
-        connection.owed.setdefault(ask.piece, _Owed()).times += 1
+        connection.owed.owe(ask.piece)
         connection.end.ask(Wish(pieces=(ask.piece,), block_length=ask.block_length))
 
     def _cancel(self, holder: str, piece: int) -> None:
@@ -223,6 +195,10 @@ class Swarm:
             self._reserved = amount
 
     # ----------------------------------------------------------------------------------------------------- conversing
+
+    def _connect(self, name: str, end: AskerEnd) -> None:
+        self._connections[name] = _Connection(end, Gathering(self._manifest.length))
+        self._spawn(self._converse(name))
 
     async def _converse(self, name: str) -> None:
         """Hear one holder until its stream ends; then its pieces are somebody else's."""
@@ -272,45 +248,15 @@ class Swarm:
 
     async def _take(self, name: str, block: Block) -> None:
         """Gather a piece from its blocks; a whole one is verified and written while the next is on its way."""
-        owed = self._connections[name].owed
-        piece = owed.get(block.number)
-        if piece is None:
-            raise BadUsage("it sent a piece that nobody asked for")
-        blocks = piece.blocks
-        at = blocks[-1].offset + len(blocks[-1].data) if blocks else 0
-        length = self._manifest.length(block.number)
-        if block.offset == 0 and at and piece.times > 1:
-            # Asked again after a cancellation: the holder starts over.
-            piece.times -= 1
-            blocks.clear()
-            at = 0
-        if block.offset != at or not block.data or at + len(block.data) > length:
-            raise BadUsage("it sent a block that does not fit its piece")
-        if len(blocks) > length // _CRUMB + 16:
-            raise BadUsage("it sends its pieces in crumbs")
-        blocks.append(block)
-        if at + len(block.data) == length:
-            piece.times -= 1
-            piece.blocks = []
-            if not piece.times:
-                del owed[block.number]
-            if not self._picker.is_missing(block.number):
-                return
-            self._picker.received(name, block.number, self._clock())
-            await self._storing.acquire()
-            self._unsettled += 1
-            self._spawn(self._finish(name, block.number, [b.data for b in blocks]))
+        data = self._connections[name].owed.take(block)
+        if data is None or not self._picker.is_missing(block.number):
+            return
+        self._picker.received(name, block.number, self._clock())
+        await self._settling.turn()
+        self._spawn(self._finish(name, block.number, data))
 
-    async def _finish(self, name: str, piece: int, data: list[bytes | memoryview]) -> None:
-        try:
-            write = self._disk.submit(self._verify_and_store, piece, data)
-            self._writes.add(write)
-            write.add_done_callback(self._writes.discard)
-            good = await asyncio.wrap_future(write)
-        finally:
-            self._storing.release()
-            self._unsettled -= 1
-        if not good:
+    async def _finish(self, name: str, piece: int, data: Data) -> None:
+        if not await self._settling.settle(piece, data):
             self._expose(name, piece)
             return
         if self._picker.is_missing(piece):
@@ -321,15 +267,6 @@ class Swarm:
         self._pump_now.set()
         if self._picker.done and self._end is not None and not self._end.done():
             self._end.set_result(None)
-
-    def _verify_and_store(self, piece: int, data: list[bytes | memoryview]) -> bool:
-        digest = blake3()
-        for view in data:
-            digest.update(view)
-        if digest.digest() != self._manifest.digest(piece):
-            return False
-        self._store.store(piece, data)
-        return True
 
     def _expose(self, name: str, piece: int) -> None:
         """A holder sent a whole piece that does not verify: it is the liar, for the piece came from it alone."""
@@ -360,7 +297,7 @@ class Swarm:
             self._dial_known(now)
             if now - self._heard > GIVE_UP:
                 self._give_up(NoHolders(self._lament()))
-            if self._dial is None and not self._connections and not self._unsettled:
+            if self._dial is None and not self._connections and not self._settling.busy:
                 # A push comes from one peer only: nobody else could go on with it.
                 self._give_up(self._fault)
             # Nobody's news says that a holder is silent by now, and that an idle one could take over from it.
@@ -380,8 +317,7 @@ class Swarm:
             if len(self._connections) >= CONNECTIONS:
                 self._close_a_stalled_one()
                 return
-            self._connections[name] = _Connection(self._dial(found))
-            self._spawn(self._converse(name))
+            self._connect(name, self._dial(found))
 
     def _close_a_stalled_one(self) -> None:
         """Make room for a holder that might send something, by the end of one that does not."""

@@ -1,0 +1,87 @@
+"""Pieces from blocks: whole when all of it is here, and nothing is taken that was not asked for."""
+
+import itertools
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.errors import BadUsage
+from node.frames import Block
+from node.gathering import Gathering
+
+LENGTH = 40_000
+PIECE = bytes(range(250)) * (LENGTH // 250)
+
+
+@pytest.fixture
+def gathering() -> Gathering:
+    return Gathering(lambda piece: LENGTH)
+
+
+def blocks(piece: int, cuts: Iterable[int]) -> list[Block]:
+    """A piece, cut at these places."""
+    edges = [0, *sorted(set(cuts) - {0, LENGTH}), LENGTH]
+    return [Block(piece, a, PIECE[a:b]) for a, b in itertools.pairwise(edges)]
+
+
+@given(st.lists(st.integers(1, LENGTH - 1), max_size=12), st.lists(st.integers(1, LENGTH - 1), max_size=12))
+def test_a_piece_is_whole_with_its_last_block_however_it_was_cut(cuts: list[int], others: list[int]) -> None:
+    gathering = Gathering(lambda piece: LENGTH)
+    gathering.owe(3)
+    gathering.owe(4)
+    *first, last = blocks(3, cuts)
+    *more, end = blocks(4, others)
+    assert all(gathering.take(block) is None for block in [*first, *more])
+    for block in (last, end):
+        data = gathering.take(block)
+        assert data is not None
+        assert b"".join(data) == PIECE
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"),
+    [(1, 10), (LENGTH, 1), (0, LENGTH + 1), (0, 0)],
+    ids=["gap", "beyond", "too long", "empty"],
+)
+def test_a_block_that_does_not_fit_is_refused(gathering: Gathering, offset: int, size: int) -> None:
+    gathering.owe(0)
+    with pytest.raises(BadUsage, match="does not fit"):
+        gathering.take(Block(0, offset, bytes(size)))
+
+
+def test_a_block_that_comes_twice_is_refused(gathering: Gathering) -> None:
+    gathering.owe(0)
+    gathering.take(Block(0, 0, bytes(10)))
+    with pytest.raises(BadUsage, match="does not fit"):
+        gathering.take(Block(0, 0, bytes(10)))
+
+
+def test_what_nobody_asked_for_is_refused(gathering: Gathering) -> None:
+    gathering.owe(0)
+    with pytest.raises(BadUsage, match="nobody asked for"):
+        gathering.take(Block(1, 0, PIECE))
+    assert gathering.take(Block(0, 0, PIECE)) == [PIECE]
+    with pytest.raises(BadUsage, match="nobody asked for"):
+        gathering.take(Block(0, 0, PIECE))
+
+
+def test_a_piece_asked_for_again_after_a_cancellation_may_begin_anew(gathering: Gathering) -> None:
+    gathering.owe(0)
+    gathering.take(Block(0, 0, bytes(10)))
+    gathering.owe(0)
+    for block in blocks(0, [20_000]):
+        data = gathering.take(block)
+    assert data is not None
+    assert b"".join(data) == PIECE
+    with pytest.raises(BadUsage):
+        gathering.take(Block(0, 0, PIECE))
+
+
+def test_crumbs_are_refused_before_they_cost_much(gathering: Gathering) -> None:
+    gathering.owe(0)
+    crumbs = (Block(0, offset, PIECE[offset : offset + 1]) for offset in range(LENGTH))
+    with pytest.raises(BadUsage, match="crumbs"):
+        all(gathering.take(crumb) is None for crumb in crumbs)
+    assert next(crumbs).offset < 100
