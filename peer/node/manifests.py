@@ -14,7 +14,7 @@ from node.network import Network
 from node.parts import PartStore
 from node.peer_client import Peers
 from node.pieces import Manifest
-from node.swarm import GIVE_UP
+from node.swarm import GIVE_UP, ONLY_LIARS
 from node.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -38,23 +38,24 @@ class Manifests:
         """Return the manifest of a version; `on_wait` is called when no holder had it and it is looked for again.
 
         Raises:
-            NotVerified: if only holders that lie answer.
+            NotVerified: if whoever answers lies, for ONLY_LIARS seconds.
             NoHolders: if nobody answers for GIVE_UP seconds.
         """
         version = item.version
         kept = await self.threads.run(self.threads.disk, self.parts.manifest, version.id)
         if kept is not None:
             return kept
-        deadline = self.clock() + GIVE_UP
+        began = self.clock()
         holders: Iterable[Holder] = item.holders
         pause = _PAUSE_FIRST
         while True:
             answer = await self._ask(version.id, holders or await self._look(version.id))
             if isinstance(answer, Manifest):
                 return answer
-            if self.clock() > deadline:
-                if isinstance(answer, NotVerified):
-                    raise answer
+            waited = self.clock() - began
+            if isinstance(answer, NotVerified) and waited > ONLY_LIARS:
+                raise answer
+            if waited > GIVE_UP:
                 raise NoHolders(f"{answer.message}: run it again to resume", name=version.name)
             on_wait()
             await asyncio.sleep(pause)
@@ -62,8 +63,9 @@ class Manifests:
             holders = ()
 
     async def _ask(self, id_: str, holders: Iterable[Holder]) -> Manifest | PeerError:
-        """Ask holders, the best first, without waiting long for any; return the last fault if none has it."""
+        """Ask holders, the best first, without waiting long for any; return why if none has it: a lie if all lied."""
         answer: Manifest | PeerError = NoSuchFile("nobody who is alive has it")
+        faults: list[PeerError] = []
         waiting = deque(holders)
         asked: set[asyncio.Task[Manifest | PeerError]] = set()
         try:
@@ -76,7 +78,8 @@ class Manifests:
                     answer = task.result()
                     if isinstance(answer, Manifest):
                         return answer
-            return answer
+                    faults.append(answer)
+            return next((fault for fault in faults if not isinstance(fault, NotVerified)), answer)
         finally:
             for task in asked:
                 task.cancel()

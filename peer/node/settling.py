@@ -33,7 +33,7 @@ class Settling:
         self._store = store
         self._threads = threads
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._writes: set[Future[bool]] = set()
+        self._writes: dict[int, Future[bool]] = {}
         self._unsettled = 0
 
     @property
@@ -49,13 +49,18 @@ class Settling:
     async def settle(self, piece: int, data: Data) -> bool:
         """Verify a piece and write it; False if it does not verify. The turn is over then.
 
+        One that came from two holders at once, at the end, is written once.
+
         Raises:
             DiskFull, StorageFault: if it cannot be written.
         """
         try:
-            write = self._threads.submit(self._verify_and_store, piece, data)
-            self._writes.add(write)
-            write.add_done_callback(self._writes.discard)
+            other = self._writes.get(piece)
+            if other is not None and await asyncio.wrap_future(other):
+                return True
+            write = self._writes[piece] = self._threads.submit(self._verify_and_store, piece, data)
+            # Not when we are done: we may be cancelled, and the thread still writes.
+            write.add_done_callback(lambda _: self._writes.pop(piece, None))
             return await asyncio.wrap_future(write)
         finally:
             self._turns.release()
@@ -65,7 +70,7 @@ class Settling:
         """Wait for what is being written: a thread cannot be cancelled, and must not write into a file that is
         published or closed.
         """
-        writes = [asyncio.wrap_future(write) for write in list(self._writes) if not write.cancel()]
+        writes = [asyncio.wrap_future(write) for write in list(self._writes.values()) if not write.cancel()]
         await asyncio.gather(*writes, return_exceptions=True)
 
     def _verify_and_store(self, piece: int, data: Data) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pserver_pb2 as pb
 from node import rpc_errors, small_store
-from node.errors import BadUsage, NoHolders, PeerError
+from node.errors import BadUsage, NoHolders, NotVerified, PeerError
 from node.frames import Frame
 from node.jobs import Phase, Transfer
 from node.limits import Bandwidth
@@ -22,7 +22,7 @@ from node.pace import Pace
 from node.peer_client import Call, Peers
 from node.picker import SILENCE
 from node.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
-from node.swarm import GIVE_UP
+from node.swarm import GIVE_UP, ONLY_LIARS
 from node.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,16 @@ class _Wanted:
     holders: dict[str, Holder] = field(default_factory=dict)
     # Why the last one that was asked did not do.
     fault: PeerError | None = None
+    # Holders that sent something else, and when the last of them did.
+    liars: set[str] = field(default_factory=set)
+    exposed: float = 0.0
 
     def __post_init__(self) -> None:
         self.look_again(self.file.holders)
 
     def look_again(self, holders: Iterable[Holder]) -> None:
-        """Take these holders."""
-        self.holders = {holder.url: holder for holder in holders if holder.complete}
+        """Take these holders, but for liars."""
+        self.holders = {holder.url: holder for holder in holders if holder.complete and holder.url not in self.liars}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ class SmallFetcher:
         """Fetch and publish files; `outcome` hears of each as it is done.
 
         `query` looks for holders of ids again; `on_liar` is told (id, holder, why). A file that nobody sends for
-        GIVE_UP seconds ends with NoHolders.
+        GIVE_UP seconds ends with NoHolders, one that only liars have with NotVerified.
         """
         await _Run(self, transfer, outcome, on_liar).bring([_Wanted(file) for file in files], query)
 
@@ -126,6 +129,7 @@ class _Run:
             pause = _PAUSE_FIRST if self._heard > before else min(2 * pause, _PAUSE_MOST)
             await asyncio.sleep(pause)
             await self._look_again(query)
+            self._end_lies()
 
     async def _look_again(self, query: Query) -> None:
         found: dict[str, HeldVersion] = {}
@@ -134,6 +138,14 @@ class _Run:
             found = {file.version.id: file for file in await query([item.file.version.id for item in self._free])}
         for item in self._free:
             item.look_again(found.get(item.file.version.id, item.file).holders)
+
+    def _end_lies(self) -> None:
+        """Give up what nobody but liars has had for a while."""
+        late = self._fetcher.clock() - ONLY_LIARS
+        for item in [item for item in self._free if item.liars and not item.holders and item.exposed < late]:
+            del self._free[item]
+            lies = f"no holder sent what verifies ({', '.join(sorted(item.liars))} did not)"
+            self._outcome(item.file, (), NotVerified(f"{lies}: run it again when another peer has it"))
 
     async def _round(self) -> None:
         """Ask the holders for what they have, until none has anything left to give."""
@@ -231,6 +243,8 @@ class _Run:
         for (item, _), outcome in zip(arrived, good, strict=True):
             if isinstance(outcome, PeerError):
                 item.fault = outcome
+                item.liars.add(url)
+                item.exposed = self._fetcher.clock()
                 self._give_back(item, url)
                 self._fetcher.metrics.refused()
                 self._on_liar(item.file.version.id, url, outcome.message)

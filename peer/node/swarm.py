@@ -36,6 +36,8 @@ _LOOK_AT = (0.25, 0.5, 1.0, 2.0, 4.0)
 LOOK_EVERY = 10.0
 # A download that hears nothing from anybody gives up after this many seconds; what it has is kept.
 GIVE_UP = 60.0
+# ... and one that knows nobody but liars after so many: an honest holder may come yet.
+ONLY_LIARS = 10.0
 
 
 class Findings(Protocol):
@@ -102,6 +104,8 @@ class Swarm:
         self._end: asyncio.Future[None] | None = None
         self._reserved = 0
         self._heard = clock()
+        # When a holder was last exposed as a liar.
+        self._exposed = self._heard
         # Holders that verified pieces came from, in order of their first.
         self.sources: dict[str, None] = {}
 
@@ -124,6 +128,7 @@ class Swarm:
 
         Raises:
             NoHolders: if nobody sent anything for GIVE_UP seconds.
+            NotVerified: if what every holder sent did not verify.
             PeerError: if the disk failed; what was verified is kept.
         """
         self._end = asyncio.get_running_loop().create_future()
@@ -273,6 +278,7 @@ class Swarm:
         why = f"piece {piece} did not verify"
         log.warning("dropped a holder: %s: %s", name, why)
         self._fault = NotVerified(why)
+        self._exposed = self._clock()
         self._picker.drop(name, why, piece)
         self._on_liar(name, why)
         connection = self._connections.get(name)
@@ -295,14 +301,20 @@ class Swarm:
             for _ in {holder for holder, _ in overdue}:
                 self._on_lost("silent")
             self._dial_known(now)
+            if self._only_liars() and now - self._exposed > ONLY_LIARS:
+                self._give_up(NotVerified(self._lament("no holder sent what verifies", "when another peer has it")))
             if now - self._heard > GIVE_UP:
-                self._give_up(NoHolders(self._lament()))
+                self._give_up(NoHolders(self._lament(f"no holder sent anything for {GIVE_UP:.0f} s", "to resume")))
             if self._dial is None and not self._connections and not self._settling.busy:
                 # A push comes from one peer only: nobody else could go on with it.
                 self._give_up(self._fault)
             # Nobody's news says that a holder is silent by now, and that an idle one could take over from it.
             self._pump_now.set()
             await asyncio.sleep(_TICK)
+
+    def _only_liars(self) -> bool:
+        holders = self._picker.holders()
+        return bool(holders) and all(view.state is State.DROPPED for view in holders)
 
     def _give_up(self, error: PeerError) -> None:
         if self._end is not None and not self._end.done() and not self._picker.done:
@@ -326,9 +338,9 @@ class Swarm:
                 self._spawn(connection.end.close())
                 return
 
-    def _lament(self) -> str:
+    def _lament(self, what: str, when: str) -> str:
         states = "; ".join(f"{view.holder}: {view.why}" for view in self.holders() if view.why)
-        return f"no holder sent anything for {GIVE_UP:.0f} s ({states or 'none answers'}): run it again to resume"
+        return f"{what} ({states or 'none answers'}): run it again {when}"
 
     async def _look(self, find: Find) -> None:
         """Look for holders: often while the download is young, for a crowd depends on it."""

@@ -12,7 +12,7 @@ import pytest
 
 import evil_holder as evil
 from evil_holder import Holder, Way
-from node.errors import NoHolders, PeerError
+from node.errors import NoHolders, NotVerified, PeerError
 from node.limits import Bandwidth, Budget
 from node.model import Holder as Found
 from node.peer_client import Peers
@@ -208,10 +208,22 @@ def test_thirty_silent_holders_leave_room_for_an_honest_one() -> None:
     assert outcome.seconds < 15
 
 
-def test_nobody_but_liars_ends_with_no_holders() -> None:
+def test_nobody_but_liars_ends_with_that_and_soon() -> None:
+    # Ten seconds pass in a quarter of one.
+    with pytest.raises(NotVerified, match=r"piece 2 did not verify.*run it again when another peer has it"):
+        run(fetch([evil.flipping(2 * MIB), evil.flipping(2 * MIB)], haste=40, seconds=5))
+
+
+def test_an_honest_holder_that_comes_after_the_liars_is_in_time() -> None:
+    outcome = run(fetch([evil.wrong_bytes, evil.honest], late=1))
+    assert outcome.whole
+    assert outcome.sources == [outcome.urls[1]]
+
+
+def test_nobody_who_sends_anything_ends_with_no_holders() -> None:
     # A minute passes in a second and a half.
-    with pytest.raises(NoHolders, match=r"did not verify.*run it again to resume"):
-        run(fetch([evil.flipping(2 * MIB), evil.wrong_bytes], haste=40))
+    with pytest.raises(NoHolders, match=r"sent anything for 60 s.*run it again to resume"):
+        run(fetch([evil.refusing, evil.wrong_bytes], haste=40))
 
 
 class Pusher:
