@@ -11,7 +11,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from node.picker import Picker, State
+from node.holder import State
+from node.picker import Picker
 
 PIECE = 1 << 20
 BLOCK = 256 << 10

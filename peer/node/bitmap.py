@@ -6,7 +6,7 @@ so that whole sets of pieces are joined, compared and counted at the speed of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _BITS = tuple(tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256))
@@ -93,6 +93,18 @@ class Bitmap:
         if not 0 <= piece < self.pieces:
             raise IndexError(f"there is no piece {piece}")
         return 1 << piece
+
+
+def mask_of(numbers: Iterable[int], pieces: int) -> int:
+    """Return the set of these pieces as one integer, bit i for piece i; numbers of `pieces` and more are left out.
+
+    They may come from a stranger, in any order and repeated, but are not negative.
+    """
+    bits = bytearray((pieces + 7) // 8)
+    for piece in numbers:
+        if piece < pieces:
+            bits[piece >> 3] |= 1 << (piece & 7)
+    return int.from_bytes(bits, "little")
 
 
 def _numbers(mask: int) -> Iterator[int]:

@@ -18,8 +18,9 @@ from typing import Any, Protocol
 from node.errors import NoHolders, NotVerified, PeerError
 from node.frames import Block
 from node.gathering import Data, Gathering
+from node.holder import State
 from node.limits import Bandwidth, Budget
-from node.picker import SILENCE, Ask, HolderView, Picker, State
+from node.picker import SILENCE, Ask, HolderView, Picker
 from node.pieces import Manifest
 from node.settling import Settling, Store
 from node.streams import AskerEnd, Have, News, Wish

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from node.picker import SILENCE, Picker, State
+from node.holder import State
+from node.picker import SILENCE, Picker
 
 MIB = 1 << 20
 PIECES = 16

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.bitmap import Bitmap
+from node.bitmap import Bitmap, mask_of
 
 
 @st.composite
@@ -31,6 +31,15 @@ def test_a_bitmap_holds_what_a_set_would(case: tuple[int, set[int]]) -> None:
     assert bitmap.count == len(numbers)
     assert bitmap.whole == (len(numbers) == pieces)
     assert all((number in bitmap) == (number in numbers) for number in range(-2, pieces + 2))
+
+
+@given(sets(), st.lists(st.integers(0, 2**33), max_size=20))
+def test_numbers_become_a_set_whatever_else_is_named_and_however_often(
+    case: tuple[int, set[int]], named: list[int]
+) -> None:
+    pieces, numbers = case
+    beyond = [pieces + number for number in named]
+    assert mask_of([*beyond, *numbers, *numbers], pieces) == made(pieces, numbers).mask
 
 
 @given(sets(), st.data())

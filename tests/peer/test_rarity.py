@@ -1,0 +1,78 @@
+"""Claims about the levels of rarity, against a count for each piece as the model."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from node.rarity import LEVELS, Levels
+
+PIECES = 12
+MASKS = st.integers(0, (1 << PIECES) - 1)
+
+
+def members(pieces: int) -> list[int]:
+    return [piece for piece in range(PIECES) if pieces >> piece & 1]
+
+
+class Counting(RuleBasedStateMachine):
+    """Sets go up and down in any order, many times: each piece is where its own count says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = Levels(PIECES)
+        self.counts = [0] * PIECES
+
+    @rule(pieces=MASKS, times=st.sampled_from([1, 1, 1, 2, LEVELS - 1, LEVELS + 5]))
+    def more_have(self, pieces: int, times: int) -> None:
+        for _ in range(times):
+            self.levels.up(pieces)
+        for piece in members(pieces):
+            self.counts[piece] = min(self.counts[piece] + times, LEVELS - 1)
+
+    @rule(pieces=MASKS, times=st.sampled_from([1, 1, 1, 2, LEVELS]))
+    def fewer_have(self, pieces: int, times: int) -> None:
+        for _ in range(times):
+            self.levels.down(pieces)
+        for piece in members(pieces):
+            self.counts[piece] = max(self.counts[piece] - times, 0)
+
+    @rule(candidates=MASKS.filter(bool), start=st.integers(0, PIECES))
+    def the_rarest_is_asked_for(self, candidates: int, start: int) -> None:
+        best = min(members(candidates), key=lambda piece: (self.counts[piece], piece < start, piece))
+        assert self.levels.rarest(candidates, start) == best
+
+    @invariant()
+    def every_piece_is_on_the_level_of_its_count_and_on_no_other(self) -> None:
+        levels = list(self.levels)
+        assert len(levels) == len(self.levels) <= LEVELS
+        for piece in range(PIECES):
+            assert [n for n, level in enumerate(levels) if level >> piece & 1] == [self.counts[piece]]
+        assert members(self.levels.unshared) == [piece for piece in range(PIECES) if not self.counts[piece]]
+
+
+TestCounting = Counting.TestCase
+TestCounting.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@given(st.lists(MASKS, max_size=LEVELS - 1))
+def test_what_all_of_the_honest_take_back_leaves_no_trace(sets: list[int]) -> None:
+    levels = Levels(PIECES)
+    for pieces in sets:
+        levels.up(pieces)
+    for pieces in reversed(sets):
+        levels.down(pieces)
+    assert levels.unshared == (1 << PIECES) - 1
+    assert not any(list(levels)[1:])
+
+
+def test_of_equally_rare_pieces_the_next_is_taken_and_after_the_last_the_first() -> None:
+    levels = Levels(PIECES)
+    assert [levels.rarest(0b1010, start) for start in (0, 1, 2, 3, 4, PIECES)] == [1, 1, 3, 3, 1, 1]
+
+
+def test_a_rare_piece_goes_before_a_near_one() -> None:
+    levels = Levels(PIECES)
+    levels.up(0b0111)
+    levels.up(0b0011)
+    assert levels.rarest(0b0111, 0) == 2
+    assert levels.rarest(0b0011, 1) == 1
