@@ -17,7 +17,8 @@ from node import wire_control
 from node.account import Account
 from node.downloads import Downloads
 from node.errors import NotAllowed
-from node.jobs import Jobs, Progress, Transfer
+from node.events import Progress
+from node.jobs import Jobs, Transfer
 from node.network import Network
 from node.removal import Removal
 from node.status import Status

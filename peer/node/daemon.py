@@ -26,7 +26,7 @@ from node.disk import Disk
 from node.downloads import Downloads
 from node.fetch import Fetcher
 from node.guard import Guard, require_own_machine
-from node.jobs import Jobs, Rate
+from node.jobs import Jobs
 from node.library import Library
 from node.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
 from node.local_copy import LocalCopier
@@ -36,6 +36,7 @@ from node.network import Network
 from node.parts import PartStore
 from node.peer_client import MESSAGE_MAX, WINDOWS, Peers
 from node.push import Pusher
+from node.rate import Rate
 from node.receiver import Keeping, Receiver
 from node.removal import Removal
 from node.rescan import Rescan

@@ -12,8 +12,9 @@ from pathlib import Path
 from node.account import Account
 from node.announcer import Announcer
 from node.errors import BadUsage, PeerError, TargetExists
+from node.events import Downloaded, Fault, Phase
 from node.fetch import Brought, Fetcher, Sources
-from node.jobs import Downloaded, Fault, Phase, Transfer
+from node.jobs import Transfer
 from node.library import Library
 from node.limits import Locks
 from node.local_copy import LocalCopier

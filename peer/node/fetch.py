@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from node.jobs import Phase, SourceView, Transfer
+from node.events import Phase, SourceView
+from node.jobs import Transfer
 from node.library import Library
 from node.limits import Bandwidth, Budget
 from node.metrics import Metrics

@@ -10,109 +10,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
-from node.errors import AmbiguousName, Interrupted, NoSuchFile, PeerError
+from node.errors import Interrupted, NoSuchFile, PeerError
+from node.events import Downloaded, Event, Fault, Phase, Progress, SourceView, Uploaded
+from node.rate import Rate
 
 log = logging.getLogger(__name__)
 
 # How often a watcher is told of progress, in seconds.
 TELL_EVERY = 0.2
-_RATE_MEMORY = 3.0
 # Results that nobody has fetched are told in lists of at most this many.
 _RESULTS_AT_ONCE = 500
-
-
-class Phase(Enum):
-    """What a transfer is doing."""
-
-    PREPARING = "preparing"
-    COPYING = "copying"
-    HASHING = "hashing"
-    MOVING = "moving"
-    # Every holder is lost.
-    WAITING = "waiting"
-    PUBLISHING = "publishing"
-
-
-@dataclass(frozen=True, slots=True)
-class SourceView:
-    """A peer at the other end, as people see it. Bytes, and bytes per second."""
-
-    url: str
-    rate: float
-    bytes: int
-    state: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a transfer stands."""
-
-    phase: Phase
-    name: str
-    done: int
-    total: int
-    files_done: int
-    files_total: int
-    rate: float
-    sources: tuple[SourceView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """A file that is here now."""
-
-    name: str
-    id: str
-    size: int
-    path: str
-    seconds: float
-    holders: tuple[str, ...]
-    resumed_bytes: int
-    present: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """A file that is shared, and where else it is whole."""
-
-    name: str
-    id: str
-    size: int
-    copies: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A file that failed."""
-
-    code: str
-    message: str
-    name: str
-    ids: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, error: PeerError, name: str = "") -> Fault:
-        """Return what to tell of an error."""
-        ids = error.ids if isinstance(error, AmbiguousName) else ()
-        return cls(error.code, error.message, error.name or name, ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A line worth reading that is no failure."""
-
-    text: str
-
-
-Result = Downloaded | Uploaded | Fault
-Event = Result | Notice
 
 
 @dataclass(slots=True)
@@ -298,33 +209,3 @@ class Jobs:
             transfer.tell(Fault.of(PeerError()))
         finally:
             self.end(transfer)
-
-
-@dataclass(slots=True)
-class Rate:
-    """Bytes per second, forgetting with a time constant."""
-
-    clock: Callable[[], float]
-    bytes: float = 0.0
-    seconds: float = 0.0
-    then: float = field(default=0.0)
-
-    def __post_init__(self) -> None:
-        self.then = self.clock()
-
-    def add(self, size: int) -> None:
-        """Count bytes that moved now."""
-        self._fade()
-        self.bytes += size
-
-    def now(self) -> float:
-        """Return the rate."""
-        self._fade()
-        return self.bytes / self.seconds if self.seconds > 0 else 0.0
-
-    def _fade(self) -> None:
-        now = self.clock()
-        elapsed, self.then = now - self.then, now
-        fade = math.exp(-elapsed / _RATE_MEMORY)
-        self.bytes *= fade
-        self.seconds = self.seconds * fade + elapsed

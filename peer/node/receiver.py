@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from node.catalog import Catalog
 from node.errors import Interrupted, QuotaExceeded, TargetExists
+from node.events import Phase
 from node.fetch import Fetcher, Sources
-from node.jobs import Jobs, Phase, Transfer
+from node.jobs import Jobs, Transfer
 from node.library import Library
 from node.limits import Locks
 from node.names import check_name

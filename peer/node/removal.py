@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from node.announcer import Announcer
 from node.errors import NoSuchFile, PeerError
-from node.jobs import Fault
+from node.events import Fault
 from node.library import Held, Library
 from node.shared_folder import SharedFolder
 from node.threads import Threads

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import pserver_pb2 as pb
 from node import rpc_errors, small_store
 from node.errors import BadUsage, NoHolders, NotVerified, PeerError
+from node.events import Phase
 from node.frames import Frame
-from node.jobs import Phase, Transfer
+from node.jobs import Transfer
 from node.limits import Bandwidth
 from node.metrics import Metrics
 from node.model import HeldVersion, Holder

@@ -16,9 +16,10 @@ import grpc
 import pserver_pb2 as pb
 from node import wire
 from node.errors import BadUsage, Interrupted, PeerError
+from node.events import Phase, SourceView
 from node.frames import Frame
 from node.guard import GRANT
-from node.jobs import Jobs, Phase, SourceView, Transfer
+from node.jobs import Jobs, Transfer
 from node.limits import Bandwidth, OpenStreams, Slots
 from node.piece_server import UNTAKEN, serve
 from node.pieces import Manifest

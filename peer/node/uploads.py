@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from node.account import Account
 from node.announcer import Announcer
 from node.errors import BadUsage, NoActivePeer, PeerError
-from node.jobs import Fault, Notice, Phase, SourceView, Transfer, Uploaded
+from node.events import Fault, Notice, Phase, SourceView, Uploaded
+from node.jobs import Transfer
 from node.library import Held
 from node.model import Target, Version
 from node.network import Network

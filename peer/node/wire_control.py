@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pserver_pb2 as pb
-from node.jobs import Downloaded, Event, Fault, Notice, Phase, Progress, SourceView, Transfer, Uploaded
+from node.events import Downloaded, Event, Fault, Notice, Phase, Progress, SourceView, Uploaded
+from node.jobs import Transfer
 from node.library import Held
 from node.model import ListedFile, ListedPeer
 from node.walk import Refused
