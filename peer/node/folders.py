@@ -57,6 +57,14 @@ def make_folder(disk: Disk, root: int, components: Sequence[str]) -> tuple[int, 
     return fd, made
 
 
+def take_away(disk: Disk, folder: int, name: str) -> None:
+    """Remove whatever was put in place of one of our own files, an empty folder too. Raises OSError."""
+    try:
+        disk.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        disk.rmdir(name, dir_fd=folder)
+
+
 def is_absence(error: OSError) -> bool:
     """Tell whether an open failed for want of such a thing: a link reads as ELOOP or ENOTDIR, a socket as ENXIO."""
     return error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)

@@ -1,25 +1,25 @@
 """Unfinished files, in the shared folder's dot-folder: opened, filled, resumed, published or thrown away.
 
-A part is <id>.part, its bytes at their places, beside <id>.have, which says what it will be and which pieces it has.
-That is a hint only: whoever opens a part hashes every piece that it claims. What is odd is ignored and started afresh.
+A part is <id>.part, its bytes at their places, beside the notes of which pieces it has. Whoever opens a part hashes
+every piece that they claim.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-import struct
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
 
+from node import notes
 from node.bitmap import Bitmap
 from node.disk import storage_faults
 from node.errors import Busy, DiskFull, FileChanged, NoSuchFile, NotVerified
-from node.folders import is_absence
+from node.folders import is_absence, take_away
 from node.handles import Handle
 from node.hashing import Progress, Stop, hash_pieces, never
+from node.notes import Notes
 from node.pieces import Manifest
 from node.shared_folder import SharedFolder
 from node.temporaries import TEMPORARY
@@ -28,14 +28,7 @@ from node.walk import Stamp
 # A part that nothing was written to for so long is thrown away; seconds.
 UNUSED_MAX = 7 * 24 * 3600.0
 
-_MAGIC = b"p2p-have-v1\n"
-# Length of the manifest that follows it.
-_HEAD = struct.Struct(">I")
-# The largest manifest has 2 MiB and its bitmap 8 KiB.
-_NOTES_MAX = 3 << 20
 _PART = ".part"
-_HAVE = ".have"
-_NEW = os.O_CREAT | os.O_EXCL
 
 
 class Part:
@@ -44,14 +37,13 @@ class Part:
     `have` is what is verified, `resumed_bytes` what was so when it was opened.
     """
 
-    def __init__(self, store: PartStore, manifest: Manifest, handle: Handle, notes: Handle, have: Bitmap) -> None:
+    def __init__(self, store: PartStore, manifest: Manifest, handle: Handle, beside: Notes, have: Bitmap) -> None:
         self._store = store
         self._disk = store.disk
         self._handle = handle
-        self._notes = notes
+        self._notes = beside
         self._lock = threading.Lock()
         self._closed = False
-        self._bitmap_at = len(_MAGIC) + _HEAD.size + len(manifest.encode())
         self.manifest = manifest
         self.have = have
         self.resumed_bytes = sum(manifest.length(piece) for piece in have.present())
@@ -70,12 +62,12 @@ class Part:
         """
         # One at a time: writers of one file wait for each other in the kernel, and there they burn a processor
         # meanwhile.
-        with self._handle as fd, self._notes as notes, self._lock, storage_faults("writing what arrived"):
+        with self._handle as fd, self._notes.handle as noting, self._lock, storage_faults("writing what arrived"):
             self._disk.pwrite(fd, data, self.manifest.offset(piece))
             noted = self.have.copy()
             noted.add(piece)
             # After the bytes: a process that is killed in between fetches this piece again, no more.
-            self._disk.pwrite(notes, [bytes([noted.byte(piece // 8)])], self._bitmap_at + piece // 8)
+            self._notes.write(noting, noted, piece)
             self.have = noted
 
     def read(self, piece: int, offset: int, length: int) -> bytes:
@@ -111,12 +103,12 @@ class Part:
         with self._handle as fd, storage_faults(f"making {name} durable"):
             self._disk.fsync(fd)
         stamp = self._store.folder.publish(self.manifest.id + _PART, name)
-        self._store.folder.forget(self.manifest.id + _HAVE)
+        self._store.folder.forget(self.manifest.id + notes.SUFFIX)
         return stamp
 
     def discard(self) -> None:
         """Throw the part away, and close it."""
-        self._store.folder.forget(self.manifest.id + _HAVE)
+        self._store.folder.forget(self.manifest.id + notes.SUFFIX)
         self._store.folder.forget(self.manifest.id + _PART)
         self.close()
 
@@ -127,7 +119,7 @@ class Part:
                 return
             self._closed = True
         self._handle.close()
-        self._notes.close()
+        self._notes.handle.close()
         self._store.closed(self.manifest.id)
 
 
@@ -159,8 +151,8 @@ class PartStore:
                 handle, claimed = self._open_part(manifest)
             have = self._verify(manifest, handle, claimed, progress, stop, threads)
             with storage_faults("opening an unfinished file"):
-                notes = self._open_notes(manifest, claimed, have)
-            return Part(self, manifest, handle, notes, have)
+                beside = notes.begin(self.folder, manifest, claimed, have)
+            return Part(self, manifest, handle, beside, have)
         except BaseException:
             self.closed(manifest.id)
             raise
@@ -168,8 +160,8 @@ class PartStore:
     def manifest(self, id_: str) -> Manifest | None:
         """Return the manifest that an unfinished file has beside it, so that nobody need be asked for it."""
         with storage_faults("reading an unfinished file"):
-            notes = self._read_notes(id_)
-        return None if notes is None else notes[0]
+            noted = notes.read(self.folder, id_)
+        return None if noted is None else noted[0]
 
     def unfinished(self) -> list[str]:
         """Return the ids of the parts that lie here."""
@@ -186,8 +178,10 @@ class PartStore:
                     status = self.disk.stat(entry.name, dir_fd=dot)
                     # A second link is the name that it was published under, just before its process was killed.
                     published = entry.name.endswith(_PART) and status.st_nlink > 1
-                    unused = entry.name.endswith((_PART, _HAVE)) and now - status.st_mtime > UNUSED_MAX
-                    alone = entry.name.endswith(_HAVE) and entry.name.removesuffix(_HAVE) + _PART not in kept
+                    unused = entry.name.endswith((_PART, notes.SUFFIX)) and now - status.st_mtime > UNUSED_MAX
+                    alone = (
+                        entry.name.endswith(notes.SUFFIX) and entry.name.removesuffix(notes.SUFFIX) + _PART not in kept
+                    )
                     if published or unused or alone or entry.name.endswith(TEMPORARY):
                         self.disk.unlink(entry.name, dir_fd=dot)
                     else:
@@ -197,7 +191,7 @@ class PartStore:
         """Throw a part away that nobody has open; harmless if there is none."""
         with self._lock:
             if id_ not in self._open:
-                self.folder.forget(id_ + _HAVE)
+                self.folder.forget(id_ + notes.SUFFIX)
                 self.folder.forget(id_ + _PART)
 
     def closed(self, id_: str) -> None:
@@ -215,14 +209,14 @@ class PartStore:
             if handle is not None:
                 with handle as fd:
                     status = self.disk.fstat(fd)
-                    notes = self._read_notes(manifest.id)
+                    noted = notes.read(self.folder, manifest.id)
                     # With a second link it is a published file's: written into, that would change under its readers.
-                    if status.st_size == manifest.size and status.st_nlink == 1 and notes is not None:
+                    if status.st_size == manifest.size and status.st_nlink == 1 and noted is not None:
                         self._make_room(dot, fd, manifest.size - 512 * status.st_blocks, manifest.size)
-                        return handle, notes[1]
+                        return handle, noted[1]
                 handle.close()
                 self.disk.unlink(name, dir_fd=dot)
-            handle = Handle(self.disk.open(name, os.O_RDWR | _NEW, dir_fd=dot))
+            handle = Handle(self.disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot))
             with handle as fd:
                 try:
                     self._make_room(dot, fd, manifest.size, manifest.size)
@@ -239,14 +233,8 @@ class PartStore:
                 raise
             if not isinstance(error, FileNotFoundError):
                 # A link, or whatever else was put there: not ours.
-                self._take_away(dot, name)
+                take_away(self.disk, dot, name)
             return None
-
-    def _take_away(self, dot: int, name: str) -> None:
-        try:
-            self.disk.unlink(name, dir_fd=dot)
-        except IsADirectoryError:
-            self.disk.rmdir(name, dir_fd=dot)
 
     def _make_room(self, dot: int, fd: int, lacking: int, size: int) -> None:
         free = self.disk.free_bytes(dot)
@@ -266,42 +254,3 @@ class PartStore:
             if digest == manifest.digest(piece):
                 have.add(piece)
         return have
-
-    def _read_notes(self, id_: str) -> tuple[Manifest, Bitmap] | None:
-        """Read what lies beside a part; None if that is not there, or odd in any way."""
-        with self.folder.dot_folder as dot:
-            try:
-                with Handle(self.disk.open(id_ + _HAVE, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dot)) as fd:
-                    status = self.disk.fstat(fd)
-                    if not stat.S_ISREG(status.st_mode):
-                        return None
-                    data = self.disk.pread(fd, min(status.st_size, _NOTES_MAX), 0)
-            except OSError as error:
-                if is_absence(error):
-                    return None
-                raise
-        head = len(_MAGIC) + _HEAD.size
-        if len(data) < head or not data.startswith(_MAGIC):
-            return None
-        (length,) = _HEAD.unpack_from(data, len(_MAGIC))
-        try:
-            manifest = Manifest.decode(data[head : head + length], id_)
-            return manifest, Bitmap.from_bytes(manifest.pieces, data[head + length :])
-        except (NotVerified, ValueError):
-            return None
-
-    def _open_notes(self, manifest: Manifest, claimed: Bitmap, have: Bitmap) -> Handle:
-        encoded = manifest.encode()
-        # What is right is never written anew: a process that is killed here would lose every piece.
-        fresh = 0 if claimed.mask else _NEW
-        with self.folder.dot_folder as dot:
-            if fresh:
-                with suppress(FileNotFoundError):
-                    self._take_away(dot, manifest.id + _HAVE)
-            handle = Handle(self.disk.open(manifest.id + _HAVE, os.O_RDWR | fresh, dir_fd=dot))
-        with handle as fd:
-            if fresh:
-                self.disk.pwrite(fd, [_MAGIC, _HEAD.pack(len(encoded)), encoded, have.to_bytes()], 0)
-            elif have != claimed:
-                self.disk.pwrite(fd, [have.to_bytes()], len(_MAGIC) + _HEAD.size + len(encoded))
-        return handle
