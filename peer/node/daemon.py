@@ -22,6 +22,7 @@ from node.account import Account, TrackerClock
 from node.announcer import Announcer
 from node.catalog import Catalog
 from node.control import ControlService
+from node.delivery import Delivery
 from node.disk import Disk
 from node.downloads import Downloads
 from node.fetch import Fetcher
@@ -40,6 +41,8 @@ from node.rate import Rate
 from node.receiver import Keeping, Receiver
 from node.removal import Removal
 from node.rescan import Rescan
+from node.resolve import Resolver
+from node.retrieval import Retrieval
 from node.scanner import Scanner
 from node.session import SessionFile
 from node.settings import Settings, url_host
@@ -49,6 +52,7 @@ from node.small_fetch import SmallFetcher
 from node.small_push import SmallPusher
 from node.small_serve import SmallReceiver, SmallServer
 from node.small_store import SmallStore
+from node.spreading import Spreader
 from node.status import OwnLoad, Status
 from node.take_in import TakeIn
 from node.temporaries import Temporaries
@@ -181,23 +185,9 @@ class Pserver:
             jobs=self.jobs,
             on_sent=self._sent,
         )
-        self.downloads = Downloads(
-            account=self.account,
-            announcer=self.announcer,
-            network=network,
+        delivery = Delivery(
             library=self.library,
             scanner=self.scanner,
-            peers=self.peers,
-            manifests=Manifests(network=network, parts=self.parts, peers=self.peers, threads=self.threads, clock=clock),
-            fetcher=fetcher,
-            small_fetcher=SmallFetcher(
-                peers=self.peers,
-                store=store,
-                threads=self.threads,
-                bandwidth=download_bandwidth,
-                clock=clock,
-                metrics=self.metrics,
-            ),
             copier=LocalCopier(
                 sharing=self.sharing,
                 temporaries=temporaries,
@@ -205,16 +195,39 @@ class Pserver:
                 disk=self.folder.disk,
                 threads=self.threads,
             ),
-            locks=locks,
+            announce=self.announcer.try_sync,
             threads=self.threads,
-            clock=clock,
             shared_dir=settings.shared_dir,
-            give_way=receiver.give_way,
+        )
+        self.downloads = Downloads(
+            account=self.account,
+            resolver=Resolver(network, self.library),
+            delivery=delivery,
+            retrieval=Retrieval(
+                network=network,
+                manifests=Manifests(
+                    network=network, parts=self.parts, peers=self.peers, threads=self.threads, clock=clock
+                ),
+                peers=self.peers,
+                fetcher=fetcher,
+                small_fetcher=SmallFetcher(
+                    peers=self.peers,
+                    store=store,
+                    threads=self.threads,
+                    bandwidth=download_bandwidth,
+                    clock=clock,
+                    metrics=self.metrics,
+                ),
+                locks=locks,
+                give_way=receiver.give_way,
+                announce=self.announcer.try_sync,
+                delivery=delivery,
+            ),
+            clock=clock,
         )
         self.uploads = Uploads(
             account=self.account,
             announcer=self.announcer,
-            network=network,
             take_in=TakeIn(
                 folder=self.folder,
                 temporaries=temporaries,
@@ -222,10 +235,14 @@ class Pserver:
                 scanner=self.scanner,
                 state_dir=settings.state_dir,
             ),
-            sharing=self.sharing,
-            pusher=Pusher(peers=self.peers, threads=self.threads, bandwidth=upload_bandwidth),
-            small_pusher=SmallPusher(
-                peers=self.peers, sharing=self.sharing, threads=self.threads, bandwidth=upload_bandwidth
+            spreader=Spreader(
+                network=network,
+                sharing=self.sharing,
+                pusher=Pusher(peers=self.peers, threads=self.threads, bandwidth=upload_bandwidth),
+                small_pusher=SmallPusher(
+                    peers=self.peers, sharing=self.sharing, threads=self.threads, bandwidth=upload_bandwidth
+                ),
+                threads=self.threads,
             ),
             threads=self.threads,
         )

@@ -50,12 +50,15 @@ class TakeIn:
     # Session and cookie lie here: never shared, however it is asked for.
     state_dir: Path
 
-    def collect(self, path: str) -> Iterator[Item | tuple[str, PeerError]]:
-        """Yield the files that a path means: itself, or every regular file in it, named beginning with the folder's
-        own name.
+    def collect(self, path: str) -> list[Item | tuple[str, PeerError]]:
+        """Return the files that a path means: itself, or every regular file in it, named beginning with the folder's
+        own name; and why, where one cannot be shared.
 
         The user's own links are followed to what they lead to; links inside a folder are not.
         """
+        return list(self._collect(path))
+
+    def _collect(self, path: str) -> Iterator[Item | tuple[str, PeerError]]:
         try:
             with storage_faults(f"opening {path}"):
                 status = os.stat(path)

@@ -1,0 +1,64 @@
+"""Whom to ask to take copies: as many as lack, nobody twice, and what every peer answered is told."""
+
+from node.errors import NoHolders, QuotaExceeded
+from node.events import Fault, Notice, Uploaded
+from node.model import Target, Version
+from node.spreading import Spread
+
+FILM = Version("film.bin", "ab" * 32, 5 << 20)
+BEN, CIA, DAN = "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"
+
+
+def targets(*urls: str) -> list[Target]:
+    return [Target(FILM.id, url, "ticket", "") for url in urls]
+
+
+def test_no_more_are_asked_than_copies_lack() -> None:
+    spread = Spread([FILM], 2, {FILM.id: [BEN]})
+    assert spread.lacking() == [FILM]
+    assert list(spread.choose(targets(CIA, DAN))) == [CIA]
+
+
+def test_a_peer_that_has_it_or_was_asked_is_not_asked() -> None:
+    spread = Spread([FILM], 3, {FILM.id: [BEN]})
+    assert list(spread.choose(targets(BEN, CIA))) == [CIA]
+    spread.settle(FILM.id, CIA, QuotaExceeded("full"))
+    assert list(spread.choose(targets(BEN, CIA, DAN))) == [DAN]
+    assert spread.choose(targets(BEN, CIA, DAN)) == {}
+
+
+def test_those_who_refused_are_looked_beyond() -> None:
+    spread = Spread([FILM], 1, {})
+    before = spread.most()
+    spread.choose(targets(BEN))
+    spread.settle(FILM.id, BEN, QuotaExceeded("full"))
+    assert spread.most() == before + 1
+
+
+def test_enough_copies_end_it() -> None:
+    spread = Spread([FILM], 1, {})
+    spread.choose(targets(BEN))
+    spread.settle(FILM.id, BEN, None)
+    assert spread.lacking() == []
+    assert spread.has(FILM.id, BEN)
+    assert list(spread.results()) == [Uploaded(FILM.name, FILM.id, FILM.size, (BEN,))]
+
+
+def test_too_few_copies_are_a_notice_with_every_reason_once() -> None:
+    spread = Spread([FILM], 3, {FILM.id: [BEN]})
+    spread.choose(targets(CIA, DAN))
+    spread.settle(FILM.id, CIA, QuotaExceeded(f"{CIA}: full"))
+    spread.settle(FILM.id, CIA, QuotaExceeded("full"))
+    notice, uploaded = spread.results()
+    assert notice == Notice(f"film.bin: 1 of 3 copies; {CIA}: full")
+    assert uploaded == Uploaded(FILM.name, FILM.id, FILM.size, (BEN,))
+
+
+def test_no_copy_at_all_is_a_fault_that_says_why() -> None:
+    spread = Spread([FILM], 1, {})
+    spread.choose(targets(BEN))
+    spread.settle(FILM.id, BEN, NoHolders("gone"))
+    (fault,) = spread.results()
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.name) == ("no_active_peer", "film.bin")
+    assert f"{BEN}: gone" in fault.message
