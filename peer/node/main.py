@@ -12,9 +12,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from common.env_file import EnvFault
 from node import logs, malloc
-from node.daemon import lock_state_dir, serve
 from node.disk import Disk
 from node.errors import PeerError
+from node.process import lock_state_dir, serve
 from node.settings import Settings
 
 _USAGE = "usage: python peer/pserver.py ENV_PSERVER"

@@ -1,4 +1,4 @@
-"""What this peer says of itself: to its terminal in full, to the tracker in its pings."""
+"""What this peer says of itself: to its terminal in full, to the tracker in its pings, to its operator as figures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from node.announcer import Announcer
 from node.errors import PeerError
 from node.jobs import Jobs
 from node.library import Library
+from node.limits import Slots
+from node.metrics import Metrics
 from node.model import Load
 from node.receiver import Keeping
 from node.scanner import Scanner
@@ -78,3 +80,12 @@ class OwnLoad:
             free_bytes=free,
             rate=self.rate(),
         )
+
+
+def show_figures(metrics: Metrics, *, library: Library, slots: Slots, account: Account, announcer: Announcer) -> None:
+    """Have this peer's state shown beside what is counted."""
+    metrics.gauge("p2p_shared_files", "Whole files that this peer shares", lambda: library.files)
+    metrics.gauge("p2p_shared_bytes", "Their bytes", lambda: library.bytes)
+    metrics.gauge("p2p_streams", "Streams served now", lambda: slots.taken)
+    metrics.gauge("p2p_logged_in", "1 while somebody is logged in", lambda: float(account.user is not None))
+    metrics.gauge("p2p_tracker_reached", "1 while the tracker answers", lambda: float(not announcer.fault))
