@@ -18,6 +18,7 @@ from node.assembly.moving import Moving
 from node.assembly.orders import Orders
 from node.disk import Disk
 from node.guard import Guard
+from node.health import Health
 from node.settings import Settings, url_host
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,10 @@ class Pserver:
         ground = Ground(settings, calendar)
         self.calendar, self.threads, self.metrics, self.jobs = calendar, ground.threads, ground.metrics, ground.jobs
         bounds = Bounds(ground)
-        self.slots = bounds.slots
+        self.slots, self.manifest_slots = bounds.slots, bounds.manifest_slots
         holdings = Holdings(ground, disk)
         self.catalog, self.library, self.scanner = holdings.catalog, holdings.library, holdings.scanner
-        self.parts, self.keeping = holdings.parts, holdings.keeping
+        self.parts, self.keeping, self.sharing = holdings.parts, holdings.keeping, holdings.sharing
         membership = Membership(ground, bounds, holdings, self._url)
         self.account, self.announcer, self.network = membership.account, membership.announcer, membership.network
         self.rescan = membership.rescan
@@ -65,8 +66,10 @@ class Pserver:
         state_dir = self.settings.state_dir
         await self.threads.run(self.threads.disk, self.parts.clean, self.calendar())
         secret = cookie.make_cookie(state_dir)
-        server, health_service = listening.make_server(
+        health = Health()
+        server = listening.make_server(
             Guard(secret, lambda: self.port, self.account.check_ticket),
+            health,
             self._orders.control(lambda nonce: cookie.proof(secret, self.port, nonce)),
             self._transfer_service,
         )
@@ -82,7 +85,7 @@ class Pserver:
         try:
             yield
         finally:
-            await health_service.enter_graceful_shutdown()
+            await health.end()
             stopping = asyncio.create_task(server.stop(_GRACE))
             await self.rescan.stop()
             await self.account.leave()

@@ -17,6 +17,11 @@ BYTES_IN_FLIGHT = 96 << 20
 STREAMS = 64
 STREAMS_PER_PEER = 8
 STREAMS_PER_TICKET = 4
+# Manifests, of up to 2 MiB, that are read, or sent and not yet taken.
+MANIFESTS = 16
+MANIFESTS_PER_PEER = 4
+# Those who watch Health, strangers among them.
+WATCHES = 16
 RETRY_AFTER = 1.0
 # Streams that are to end have this many seconds for it.
 _LAST_WORDS = 1.0
@@ -155,7 +160,7 @@ class Bandwidth:
 
 
 class Slots:
-    """Streams served at once: in all, per peer, per ticket.
+    """Streams, or answers, served at once: in all, per peer, per ticket.
 
     Whoever comes when all are taken is told when to try again.
     """

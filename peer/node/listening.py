@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import grpc
-from grpc_health.v1 import health
 
 from common import channels
 from common.env_file import EnvFault
 from node import rpc_server
 from node.control import ControlService
 from node.guard import Guard, require_own_machine
+from node.health import Health
 from node.peer_client import MESSAGE_MAX, WINDOWS
 from node.settings import Settings, url_host
 from node.transfer import TransferService
@@ -18,11 +18,8 @@ from node.transfer import TransferService
 _STREAMS_PER_CONNECTION = 100
 
 
-def make_server(
-    guard: Guard, control: ControlService, transfer: TransferService
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    """Return a server of these behind the guard, which listens nowhere yet, and its Health."""
-    health_service = health.aio.HealthServicer()
+def make_server(guard: Guard, health: Health, control: ControlService, transfer: TransferService) -> grpc.aio.Server:
+    """Return a server of these, behind the guard; it listens nowhere yet."""
     options = [
         *channels.server_options(MESSAGE_MAX),
         *WINDOWS,
@@ -31,12 +28,12 @@ def make_server(
     server = grpc.aio.server(interceptors=[guard], options=options)
     server.add_generic_rpc_handlers(
         (
-            rpc_server.health_handler(health_service),
+            health.handler(),
             rpc_server.handler("Control", control, require_own_machine),
             rpc_server.handler("Transfer", transfer),
         )
     )
-    return server, health_service
+    return server
 
 
 def listen(server: grpc.aio.Server, settings: Settings, last: int) -> int:

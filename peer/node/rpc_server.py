@@ -14,8 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2
 
 import pserver_pb2 as pb
 from node import rpc_errors, wire
@@ -43,28 +41,6 @@ def handler(service: str, servicer: object, before: Before | None = None) -> grp
             _guarded(behaviour, method.client_streaming, before), codec.read_request, codec.write_reply
         )
     return grpc.method_handlers_generic_handler(f"p2p.v1.{service}", methods)
-
-
-def health_handler(servicer: health.aio.HealthServicer) -> grpc.GenericRpcHandler:
-    """Return what answers Health, which is open to strangers: what cannot be read asks for a service that is none."""
-
-    def read(message: bytes) -> Any:
-        try:
-            return health_pb2.HealthCheckRequest.FromString(message)
-        except DecodeError:
-            return health_pb2.HealthCheckRequest(service="?")
-
-    def write(reply: Any) -> bytes:
-        written: bytes = reply.SerializeToString()
-        return written
-
-    return grpc.method_handlers_generic_handler(
-        health.SERVICE_NAME,
-        {
-            "Check": grpc.unary_unary_rpc_method_handler(servicer.Check, read, write),
-            "Watch": grpc.unary_stream_rpc_method_handler(servicer.Watch, read, write),
-        },
-    )
 
 
 def _guarded(behaviour: Callable[..., Awaitable[Any]], streams: bool, before: Before | None) -> Callable[..., Any]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -53,14 +53,22 @@ class TransferService:
     small_receiver: SmallReceiver
     threads: Threads
     slots: Slots
+    # Apart from the streams': whoever goes by the rules asks for a manifest, then opens a stream.
+    manifest_slots: Slots
     streams: OpenStreams
     bandwidth: Bandwidth
     jobs: Jobs
     on_sent: Callable[[int], None]
 
     async def get_manifest(self, request: pb.GetManifestRequest, context: Context[Any, Any]) -> pb.Manifest:
-        """The manifest of the ticket's id."""
+        """The manifest of the ticket's id.
+
+        Its slot is held until the call is over: an answer that nobody takes lies in gRPC, out of our reach.
+        """
         grant = GRANT.get()
+        slot = ExitStack()
+        slot.enter_context(self.manifest_slots.one(grant.asker, grant.id))
+        context.add_done_callback(cast("Any", lambda _: slot.close()))
         return wire.manifest_to_wire(await self.threads.run(self.threads.disk, self.sharing.manifest, grant.id))
 
     async def download_file(self, requests: AsyncIterator[pb.DownloadFileRequest], context: Context[Any, Any]) -> None:

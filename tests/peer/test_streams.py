@@ -18,8 +18,10 @@ from grpc_health.v1 import health_pb2
 import pserver_pb2 as pb
 from live_pserver import OPTIONS, LivePserver, live_pserver
 from live_tracker import LiveTracker
-from node.limits import STREAMS, STREAMS_PER_PEER, STREAMS_PER_TICKET
-from node.pieces import Manifest
+from node.library import Held
+from node.limits import MANIFESTS, MANIFESTS_PER_PEER, STREAMS, STREAMS_PER_PEER, STREAMS_PER_TICKET
+from node.pieces import PIECES_MAX, Manifest
+from node.walk import Stamp
 from ticket_office import WRITE
 from waiting import eventually
 
@@ -63,6 +65,7 @@ def streams() -> Iterator[ExitStack]:
 def all_given_back(ana: LivePserver) -> Iterator[None]:
     yield
     eventually(lambda: ana.pserver.slots.taken == 0)
+    eventually(lambda: ana.pserver.manifest_slots.taken == 0)
 
 
 def open_idle(ana: LivePserver, stack: ExitStack, metadata: Any, **rest: Any) -> Idle:
@@ -101,6 +104,90 @@ def test_no_peer_and_no_ticket_takes_more_than_its_share(ana: LivePserver, film:
     next(iter(open_idle(ana, streams, ana.ticket(third.id, asker=asker(2))).call))
 
 
+# Its manifest has 2 MiB; not read ahead, it does not fit into what the caller's side takes.
+HUGE = Manifest(PIECES_MAX << 20, 1 << 20, bytes(range(256)) * (PIECES_MAX // 8))
+UNREAD = [*OPTIONS, ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16)]
+
+
+@pytest.fixture
+def huge(ana: LivePserver) -> Iterator[Manifest]:
+    """A file of 64 GiB that ana has, as far as she knows: it is a hole, which nobody hashes."""
+    hole, path = ana.home / "hole", ana.shared / "huge.bin"
+    with hole.open("wb") as file:
+        file.truncate(HUGE.size)
+    ana.pserver.catalog.put([(Stamp.of(hole.stat()), HUGE)])
+    hole.rename(path)
+    (held,) = ana.pserver.scanner.take(["huge.bin"])
+    assert isinstance(held, Held) and held.id == HUGE.id
+    yield HUGE
+    path.unlink()
+
+
+def unread_manifest(ana: LivePserver, stack: ExitStack, metadata: Any) -> Any:
+    """A manifest that was asked for, and of which no more than the beginning is taken."""
+    channel: Any = stack.enter_context(grpc.insecure_channel(ana.url, UNREAD))
+    call = channel.unary_stream("/p2p.v1.Transfer/GetManifest")(b"", metadata=metadata, timeout=60)
+    stack.callback(call.cancel)
+    call.initial_metadata()
+    return call
+
+
+def manifest(ana: LivePserver, metadata: Any) -> pb.Manifest:
+    with ana.transfer() as transfer:
+        return transfer.GetManifest(pb.GetManifestRequest(), metadata=metadata, timeout=20)
+
+
+def manifest_or_none(ana: LivePserver, metadata: Any) -> pb.Manifest | None:
+    with suppress(grpc.RpcError):
+        return manifest(ana, metadata)
+    return None
+
+
+def test_manifests_that_nobody_takes_are_bounded_and_cost_no_stream(
+    ana: LivePserver, huge: Manifest, film: Manifest, streams: ExitStack
+) -> None:
+    unread = [unread_manifest(ana, streams, ana.ticket(huge.id, asker=asker(1))) for _ in range(MANIFESTS_PER_PEER)]
+
+    # This peer has its share of manifests now, of whatever file, and of nothing else.
+    status, trailing = refused(unread_manifest(ana, streams, ana.ticket(film.id, asker=asker(1))))
+    assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert float(trailing["p2p-retry-after"]) > 0
+    assert ana.pserver.slots.taken == 0
+    for _ in range(STREAMS_PER_TICKET):
+        next(iter(open_idle(ana, streams, ana.ticket(film.id, asker=asker(1))).call))
+    assert manifest(ana, ana.ticket(huge.id, asker=asker(2))).digests == huge.digests
+    eventually(lambda: ana.pserver.manifest_slots.taken == MANIFESTS_PER_PEER)
+
+    for number in range(MANIFESTS_PER_PEER, MANIFESTS):
+        metadata = ana.ticket(huge.id, asker=asker(2 + number // MANIFESTS_PER_PEER))
+        unread.append(unread_manifest(ana, streams, metadata))
+    last = ana.ticket(film.id, asker=asker(999))
+    assert refused(unread_manifest(ana, streams, last))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    next(iter(open_idle(ana, streams, last).call))
+
+    for call in unread:
+        call.cancel()
+    eventually(lambda: manifest_or_none(ana, last))
+
+
+def test_callers_for_manifests_who_go_away_at_any_moment_leave_all_slots(ana: LivePserver, huge: Manifest) -> None:
+    metadata = ana.ticket(huge.id, asker=asker(1))
+
+    def visit(number: int) -> bool:
+        with ana.channel() as channel, suppress(grpc.RpcError):
+            call = channel.unary_stream("/p2p.v1.Transfer/GetManifest")(b"", metadata=metadata, timeout=20)
+            if number % 2:
+                # Gone before the answer: now, or while it is made.
+                threading.Event().wait(number % 8 / 1000)
+                call.cancel()
+            return len(list(call)) == 1
+        return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert any(pool.map(visit, range(200)))
+    eventually(lambda: ana.pserver.manifest_slots.taken == 0)
+
+
 def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
     ana: LivePserver, film: Manifest, streams: ExitStack
 ) -> None:
@@ -110,7 +197,7 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
         open_idle(ana, streams, ana.ticket(film.id, asker=asker(number // STREAMS_PER_TICKET)), first=ask)
         for number in range(50)
     ]
-    # Who says nothing: as many as get a slot, and strangers, for whom there is only Health.
+    # Who says nothing: as many as get a slot, and strangers, for whom there is only Health, and most of them refused.
     for channel_number in range(10):
         channel: Any = streams.enter_context(grpc.insecure_channel(ana.url, OPTIONS))
         for number in range(50):

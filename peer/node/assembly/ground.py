@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from node.jobs import Jobs
-from node.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
+from node.limits import MANIFESTS, MANIFESTS_PER_PEER, Bandwidth, Budget, Locks, OpenStreams, Slots
 from node.metrics import Metrics
 from node.rate import Rate
 from node.settings import Settings
@@ -31,6 +31,7 @@ class Bounds:
     def __init__(self, ground: Ground) -> None:
         clock, settings = ground.clock, ground.settings
         self.slots = Slots()
+        self.manifest_slots = Slots(total=MANIFESTS, per_peer=MANIFESTS_PER_PEER, per_ticket=MANIFESTS_PER_PEER)
         self.streams = OpenStreams()
         self.locks = Locks()
         self.budget = Budget()

@@ -80,6 +80,7 @@ class Moving:
             small_receiver=small_receiver,
             threads=threads,
             slots=bounds.slots,
+            manifest_slots=bounds.manifest_slots,
             streams=bounds.streams,
             bandwidth=bounds.upload,
             jobs=ground.jobs,

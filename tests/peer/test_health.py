@@ -1,0 +1,60 @@
+"""Health is open to strangers: checked by everybody, watched by a bounded number, and nobody's watch is for ever."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from live_pserver import OPTIONS, LivePserver
+from node.limits import WATCHES
+from waiting import eventually
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
+
+
+def watch(ana: LivePserver, stack: ExitStack, service: str = "") -> Any:
+    """A watcher on a connection of its own."""
+    channel = stack.enter_context(grpc.insecure_channel(ana.url, OPTIONS))
+    call = channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )(health_pb2.HealthCheckRequest(service=service), timeout=60)
+    stack.callback(call.cancel)
+    return call
+
+
+def test_strangers_watch_it_in_a_bounded_number(ana: LivePserver, stack: ExitStack) -> None:
+    # Under many names: what is asked for is the stranger's choice.
+    watches = [watch(ana, stack, f"service{number}" if number else "") for number in range(WATCHES)]
+    assert next(watches[0]).status == SERVING
+    for other in watches[1:]:
+        assert next(other).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+    with pytest.raises(grpc.RpcError):
+        next(refused := watch(ana, stack))
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert float(dict(refused.trailing_metadata())["p2p-retry-after"]) > 0
+    with ana.channel() as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check", response_deserializer=health_pb2.HealthCheckResponse.FromString
+        )
+        assert check(b"", timeout=10).status == SERVING
+
+    watches[0].cancel()
+
+    def status() -> Any:
+        with ExitStack() as opened, suppress(grpc.RpcError):
+            return next(watch(ana, opened)).status
+
+    # Its place is the next one's.
+    assert eventually(status) == SERVING
