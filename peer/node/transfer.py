@@ -61,19 +61,14 @@ class TransferService:
     on_sent: Callable[[int], None]
 
     async def get_manifest(self, request: pb.GetManifestRequest, context: Context[Any, Any]) -> pb.Manifest:
-        """The manifest of the ticket's id.
-
-        Its slot is held until the call is over: an answer that nobody takes lies in gRPC, out of our reach.
-        """
+        """The manifest of the ticket's id."""
         grant = GRANT.get()
-        slot = ExitStack()
-        slot.enter_context(self.manifest_slots.one(grant.asker, grant.id))
-        context.add_done_callback(cast("Any", lambda _: slot.close()))
+        _hold(self.manifest_slots, grant, context)
         return wire.manifest_to_wire(await self.threads.run(self.threads.disk, self.sharing.manifest, grant.id))
 
     async def download_file(self, requests: AsyncIterator[pb.DownloadFileRequest], context: Context[Any, Any]) -> None:
         """Pieces of the ticket's file."""
-        async with self._stream() as grant:
+        async with self._stream(context) as grant:
             source: WholeFile | GrowingFile | None = self.sharing.open_growing(grant.id)
             if source is None:
                 source = await self.threads.run(self.threads.disk, self.sharing.open_whole, grant.id)
@@ -95,7 +90,7 @@ class TransferService:
         self, requests: AsyncIterator[pb.DownloadSmallFilesRequest], context: Context[Any, Any]
     ) -> None:
         """Many files of one piece each."""
-        async with self._stream() as grant:
+        async with self._stream(context) as grant:
             async for request in _patiently(requests):
                 if len(request.asks) > ASKS_MAX:
                     raise BadUsage(f"more than {ASKS_MAX} files were asked for in one request")
@@ -108,7 +103,7 @@ class TransferService:
         self, requests: AsyncIterator[Frame[pb.UploadFileRequest]], context: Context[Any, Any]
     ) -> None:
         """A file pushed to us."""
-        async with self._stream() as grant:
+        async with self._stream(context) as grant:
             first = await _first(requests)
             name, manifest = wire.offer_from_wire(first.rest, grant.id)
             end = _Sender(requests, context, manifest)
@@ -120,7 +115,7 @@ class TransferService:
         self, requests: AsyncIterator[Frame[pb.UploadSmallFilesRequest]], context: Context[Any, Any]
     ) -> None:
         """Many files of one piece each, pushed to us."""
-        async with self._stream() as grant:
+        async with self._stream(context) as grant:
             with self.small_receiver.stream(grant) as stream:
                 async for frame in _patiently(requests):
                     if len(frame.rest.offers) > ASKS_MAX:
@@ -141,12 +136,12 @@ class TransferService:
             self.jobs.end(transfer)
 
     @asynccontextmanager
-    async def _stream(self) -> AsyncIterator[Grant]:
+    async def _stream(self, context: Context[Any, Any]) -> AsyncIterator[Grant]:
         """Hold a slot for the stream at hand, give its ticket, and end it when this peer is logged out."""
         grant = GRANT.get()
-        with self.slots.one(grant.asker, grant.id):
-            async with self.streams.one():
-                yield grant
+        _hold(self.slots, grant, context)
+        async with self.streams.one():
+            yield grant
 
     def _sent(self, transfer: Transfer, size: int) -> None:
         transfer.moved(size)
@@ -220,6 +215,20 @@ class _Sender:
             except TimeoutError:
                 pass
             await self._context.write(pb.UploadFileReply(pieces=wish.pieces, block_length=wish.block_length))
+
+
+def _hold(slots: Slots, grant: Grant, context: Context[Any, Any]) -> None:
+    """Hold a slot until the call is over, not only until we are done with it.
+
+    What an asker does not take lies in gRPC, out of our reach, and so does the word that its stream is over. A slot given
+    back before would let it lie there as often as a stream can be opened.
+
+    Raises:
+        Busy: if there is none.
+    """
+    slot = ExitStack()
+    slot.enter_context(slots.one(grant.asker, grant.id))
+    context.add_done_callback(cast("Any", lambda _: slot.close()))
 
 
 async def _first(requests: AsyncIterator[Any]) -> Any:

@@ -259,6 +259,23 @@ def test_a_logout_ends_streams_under_way_and_opens_no_more(
         next(iter(open_idle(peer, streams, peer.ticket(film.id)).call))
 
 
+def test_a_stream_of_which_nothing_is_taken_keeps_its_slot_until_it_is_gone(
+    folder: Path, tracker: LiveTracker, streams: ExitStack
+) -> None:
+    with live_pserver(folder / "patient", tracker, "patient") as peer:
+        film = peer.share("film.bin", bytes(range(256)) * (80 << 10))
+        everything = pb.DownloadFileRequest(pieces=range(20), block_length=1 << 20).SerializeToString()
+        hog = open_idle(peer, streams, peer.ticket(film.id), first=everything)
+        sent = peer.pserver.metrics.bytes_sent
+        eventually(lambda: sent._value.get() > 2 << 20)
+        # Ends what the pserver does for it. What is in gRPC it cannot take back, nor its last word.
+        with peer.control() as control:
+            control.Logout(pb.LogoutRequest(), metadata=peer.cookie, timeout=10)
+        assert peer.pserver.slots.taken == 1
+        hog.close()
+        eventually(lambda: peer.pserver.slots.taken == 0)
+
+
 def test_an_asker_that_asks_nonsense_is_told_so(ana: LivePserver, film: Manifest, streams: ExitStack) -> None:
     for wish in (
         pb.DownloadFileRequest(pieces=[20]),
