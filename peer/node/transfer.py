@@ -220,8 +220,8 @@ class _Sender:
 def _hold(slots: Slots, grant: Grant, context: Context[Any, Any]) -> None:
     """Hold a slot until the call is over, not only until we are done with it.
 
-    What an asker does not take lies in gRPC, out of our reach, and so does the word that its stream is over. A slot given
-    back before would let it lie there as often as a stream can be opened.
+    What an asker does not take lies in gRPC, out of our reach, and so does the word that its stream is over. A slot
+    given back before would let it lie there as often as a stream can be opened.
 
     Raises:
         Busy: if there is none.

@@ -117,6 +117,18 @@ def test_what_a_peer_asked_for_and_then_has_was_fetched_from_its_holders(world: 
     assert look(world).arrows == []
 
 
+def test_feeds_of_those_who_are_gone_take_no_arrows_place(world: Tracker) -> None:
+    ana = world.peer("ana")
+    world.peer("ben", "127.0.0.1:5002")
+    for number in range(6):
+        gone = world.peer(f"guest{number}", f"127.0.0.1:{6000 + number}")
+        for each in range(4):
+            gone.targets(f"{number}.{each}.txt")
+        gone.call("POST", "/logout")
+    assert ana.targets("film.mkv") == ["127.0.0.1:5002"]
+    assert [(arrow.source, arrow.target) for arrow in look(world).arrows] == [("127.0.0.1:5001", "127.0.0.1:5002")]
+
+
 def test_failures_of_today_are_counted_by_kind_and_forgotten_tomorrow(world: Tracker) -> None:
     world.peer("ana")
     for user, url in (("ana", "127.0.0.1:5001"), ("ana", "127.0.0.1:5001")):

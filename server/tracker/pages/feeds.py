@@ -1,5 +1,7 @@
 """Who feeds whom lately, as far as the journal tells: for the arrows of the picture. Draws nothing."""
 
+from collections.abc import Collection
+
 from tracker.journal import Journal
 from tracker.pages.ring import Feed
 
@@ -8,10 +10,10 @@ FRESH, RECENT, LATELY = 60.0, 600.0, 3600.0
 ARROWS = 36
 
 
-def feeds(journal: Journal, now: float, peers: int) -> list[Feed]:
+def feeds(journal: Journal, now: float, peers: Collection[str]) -> list[Feed]:
     """Copies placed, and what was fetched, in equal shares, from whoever had it: the latest and largest.
 
-    The fewer peers, the fewer arrows can be told apart.
+    Only between `peers`; the fewer they are, the fewer arrows can be told apart.
     """
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for placement in journal.placements():
@@ -22,10 +24,10 @@ def feeds(journal: Journal, now: float, peers: int) -> list[Feed]:
     found = [
         Feed(source, target, len(times), sum(share for _, share in times), _age(now - max(times)[0]))
         for (source, target), times in pairs.items()
-        if now - max(times)[0] < LATELY
+        if now - max(times)[0] < LATELY and source in peers and target in peers
     ]
     found.sort(key=lambda feed: (feed.age == "old", -feed.share, feed.source, feed.target))
-    return found[: min(ARROWS, 2 * peers)]
+    return found[: min(ARROWS, 2 * len(peers))]
 
 
 def _age(seconds: float) -> str:

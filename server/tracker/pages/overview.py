@@ -98,6 +98,7 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
     labels = {peer.url: peer.label for peer in shown.values()}
     in_picture = [shown[view.session.peer_id] for view in pictured]
     dots = ring.dots([(peer.url, peer.label, peer.files) for peer in in_picture], shortened)
+    placed = {dot.url: dot for dot in dots}
     journal = tracker.journal
     today = journal.today()
     return World(
@@ -117,7 +118,7 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
         placed=placed_of(journal, labels)[:PLACED_LINES],
         lines=lines_of(journal, labels)[:LINES],
         dots=dots,
-        arrows=ring.arrows(feeds(tracker.journal, now, len(dots)), {dot.url: dot for dot in dots}),
+        arrows=ring.arrows(feeds(tracker.journal, now, placed), placed),
     )
 
 
