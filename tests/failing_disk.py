@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any
 
-from node.disk import Disk
+from node.files.disk import Disk
 
 OPERATIONS = frozenset(name for name, value in vars(Disk).items() if not name.startswith("_") and callable(value))
 

@@ -16,9 +16,9 @@ import grpc
 import ticket_office
 from live_tracker import LiveTracker
 from node.daemon import Pserver
-from node.disk import Disk
-from node.pieces import Manifest
-from node.settings import Settings
+from node.files.disk import Disk
+from node.files.pieces import Manifest
+from node.ground.settings import Settings
 from pserver_pb2_grpc import ControlStub, TransferStub
 from ticket_office import READ
 

@@ -10,16 +10,17 @@ from contextlib import asynccontextmanager
 
 from common import cookie, state_files
 from common.env_file import EnvFault
-from node import listening, sockets, status
 from node.assembly.ground import Bounds, Ground
 from node.assembly.holdings import Holdings
 from node.assembly.membership import Membership
 from node.assembly.moving import Moving
 from node.assembly.orders import Orders
-from node.disk import Disk
-from node.guard import Guard
-from node.health import Health
-from node.settings import Settings, url_host
+from node.door import listening, status
+from node.door.guard import Guard
+from node.door.health import Health
+from node.files.disk import Disk
+from node.ground.settings import Settings, url_host
+from node.lines import sockets
 
 log = logging.getLogger(__name__)
 

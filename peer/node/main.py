@@ -11,11 +11,11 @@ from collections.abc import Sequence
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from common.env_file import EnvFault
-from node import logs, malloc
-from node.disk import Disk
 from node.errors import PeerError
+from node.files.disk import Disk
+from node.ground import logs, malloc
+from node.ground.settings import Settings
 from node.process import lock_state_dir, serve
-from node.settings import Settings
 
 _USAGE = "usage: python peer/pserver.py ENV_PSERVER"
 _EXIT_USAGE, _EXIT_FAILED, _EXIT_ENV = 2, 1, 78

@@ -13,8 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from common.env_file import EnvFault
 from node.daemon import Pserver
-from node.disk import Disk
-from node.settings import Settings
+from node.files.disk import Disk
+from node.ground.settings import Settings
 
 log = logging.getLogger(__name__)
 

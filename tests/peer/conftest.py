@@ -8,7 +8,7 @@ import pytest
 
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from node.pieces import Manifest
+from node.files.pieces import Manifest
 
 
 @pytest.fixture(scope="module")

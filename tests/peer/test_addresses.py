@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from node import addresses
 from node.errors import NoHolders
+from node.lines import addresses
 
 
 @pytest.mark.parametrize(

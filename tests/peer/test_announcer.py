@@ -8,7 +8,7 @@ import pytest
 
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from node.tracker_client import TrackerClient
+from node.membership.tracker_client import TrackerClient
 from waiting import eventually
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.errors import BadUsage
-from node.frames import Block
-from node.gathering import Gathering
+from node.language.frames import Block
+from node.swarm.gathering import Gathering
 
 LENGTH = 40_000
 PIECE = bytes(range(250)) * (LENGTH // 250)

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 
 import pserver_pb2 as pb
 from live_pserver import LivePserver, code_of
-from node.pieces import Manifest
+from node.files.pieces import Manifest
 from ticket_office import READ, WRITE
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED

@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from live_pserver import OPTIONS, LivePserver
-from node.limits import WATCHES
+from node.lines.limits import WATCHES
 from waiting import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

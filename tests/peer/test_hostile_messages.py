@@ -14,8 +14,8 @@ import pytest
 
 import pserver_pb2 as pb
 from live_pserver import OPTIONS, LivePserver, code_of
-from node.frames import Block, encode
-from node.pieces import Manifest
+from node.files.pieces import Manifest
+from node.language.frames import Block, encode
 from ticket_office import READ, WRITE
 
 BAD = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}

@@ -8,9 +8,9 @@ import pytest
 
 from manual_clock import UnixClock
 from node.errors import AmbiguousName, DiskFull, NoSuchFile
-from node.events import Fault, Notice, Phase, Progress, SourceView, Uploaded
-from node.jobs import Jobs, Transfer
-from node.rate import Rate
+from node.ground.events import Fault, Notice, Phase, Progress, SourceView, Uploaded
+from node.ground.jobs import Jobs, Transfer
+from node.ground.rate import Rate
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from node.errors import Busy, Interrupted
-from node.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
+from node.lines.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -15,15 +15,15 @@ import pytest
 
 import pserver_pb2 as pb
 from node.errors import NotVerified
-from node.manifests import Manifests
+from node.files.parts import PartStore
+from node.files.pieces import Manifest
+from node.files.shared_folder import SharedFolder
+from node.ground.threads import Threads
+from node.lines.peer_client import Peers
+from node.membership.network import Network
+from node.membership.tracker_client import TrackerClient
 from node.model import HeldVersion, Holder, Version
-from node.network import Network
-from node.parts import PartStore
-from node.peer_client import Peers
-from node.pieces import Manifest
-from node.shared_folder import SharedFolder
-from node.threads import Threads
-from node.tracker_client import TrackerClient
+from node.moving.manifests import Manifests
 
 GOOD = Manifest(5, 1 << 20, os.urandom(32))
 Answer = Callable[[], Any]

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from node.metrics import Metrics
+from node.ground.metrics import Metrics
 
 
 @pytest.fixture

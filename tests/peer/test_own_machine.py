@@ -13,7 +13,7 @@ import pytest
 import pserver_pb2 as pb
 from live_pserver import OPTIONS, LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from node.guard import require_own_machine
+from node.door.guard import require_own_machine
 from pserver_pb2_grpc import ControlStub, TransferStub
 from system.certificates import Certificates
 from tracker.serving import Tls

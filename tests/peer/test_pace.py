@@ -3,7 +3,7 @@
 import pytest
 
 from manual_clock import UnixClock
-from node.pace import Pace
+from node.moving.pace import Pace
 
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -5,8 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from node.holder import State
-from node.picker import PARTIAL_PIECES, SILENCE, WINDOW, Ask, Picker
+from node.swarm.holder import State
+from node.swarm.picker import PARTIAL_PIECES, SILENCE, WINDOW, Ask, Picker
 
 MIB = 1 << 20
 PIECES = 40

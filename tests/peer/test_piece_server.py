@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from live_pserver import LivePserver
-from node.limits import Bandwidth
-from node.piece_server import serve
-from node.pieces import Manifest
-from node.sharing import WholeFile
-from node.streams import News, Wish
+from node.files.pieces import Manifest
+from node.language.streams import News, Wish
+from node.lines.limits import Bandwidth
+from node.moving.piece_server import serve
+from node.moving.sharing import WholeFile
 
 MIB = 1 << 20
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.promises import Promises
+from node.swarm.promises import Promises
 
 MIB = 1 << 20
 

@@ -14,8 +14,8 @@ import pytest
 import pserver_pb2 as pb
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
-from node.frames import Block, encode
-from node.pieces import Manifest
+from node.files.pieces import Manifest
+from node.language.frames import Block, encode
 from swarm_files import manifest_of
 from ticket_office import WRITE
 from waiting import eventually

@@ -13,7 +13,7 @@ import pytest
 
 import pserver_pb2 as pb
 from live_tracker import LiveTracker
-from node import logs
+from node.ground import logs
 from node.model import Holder, Session, Target
 from programs import PSERVER, Program, write_env
 from pserver_pb2_grpc import ControlStub

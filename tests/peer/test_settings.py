@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.env_file import EnvFault
-from node.settings import Settings
+from node.ground.settings import Settings
 
 GOOD = {
     "PSERVER_URL": "peer.example",

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from node.holder import State
-from node.picker import SILENCE, Picker
+from node.swarm.holder import State
+from node.swarm.picker import SILENCE, Picker
 
 MIB = 1 << 20
 PIECES = 16

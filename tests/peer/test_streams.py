@@ -18,10 +18,10 @@ from grpc_health.v1 import health_pb2
 import pserver_pb2 as pb
 from live_pserver import OPTIONS, LivePserver, live_pserver
 from live_tracker import LiveTracker
-from node.library import Held
-from node.limits import MANIFESTS, MANIFESTS_PER_PEER, STREAMS, STREAMS_PER_PEER, STREAMS_PER_TICKET
-from node.pieces import PIECES_MAX, Manifest
-from node.walk import Stamp
+from node.files.pieces import PIECES_MAX, Manifest
+from node.files.walk import Stamp
+from node.holdings.library import Held
+from node.lines.limits import MANIFESTS, MANIFESTS_PER_PEER, STREAMS, STREAMS_PER_PEER, STREAMS_PER_TICKET
 from ticket_office import WRITE
 from waiting import eventually
 

@@ -13,12 +13,12 @@ import pytest
 import evil_holder as evil
 from evil_holder import Holder, Way
 from node.errors import NoHolders, NotVerified, PeerError
-from node.holder import State
-from node.limits import Bandwidth, Budget
+from node.lines.limits import Bandwidth, Budget
+from node.lines.peer_client import Peers
 from node.model import Holder as Found
-from node.peer_client import Peers
-from node.picker import HolderView, Picker
-from node.swarm import Swarm
+from node.swarm.holder import State
+from node.swarm.picker import HolderView, Picker
+from node.swarm.swarm import Swarm
 from swarm_files import manifest_of
 
 MIB = 1 << 20

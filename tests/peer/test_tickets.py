@@ -6,7 +6,7 @@ import random
 import pytest
 
 from node.errors import NotAllowed
-from node.tickets import LEEWAY, Right, check
+from node.membership.tickets import LEEWAY, Right, check
 from ticket_office import READ, WRITE, payload, seal
 
 KEY = bytes(range(32))

@@ -11,8 +11,8 @@ import pytest
 
 from live_tracker import LiveTracker
 from node.errors import LoginRefused, NotLoggedIn, TrackerUnreachable
+from node.membership.tracker_client import SendIndex, TrackerClient
 from node.model import IndexEntry, Load, Version
-from node.tracker_client import SendIndex, TrackerClient
 
 ID = "ab" * 32
 

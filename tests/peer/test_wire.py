@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pserver_pb2 as pb
-from node import wire
 from node.errors import BadUsage, NotVerified
-from node.frames import BadFrame, Block, Frame
-from node.pieces import Manifest
-from node.streams import Have, News, Wish
+from node.files.pieces import Manifest
+from node.language import wire
+from node.language.frames import BadFrame, Block, Frame
+from node.language.streams import Have, News, Wish
 
 PIECES = 20
 UINT32 = st.integers(0, (1 << 32) - 1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from node.jobs import Jobs
-from node.limits import MANIFESTS, MANIFESTS_PER_PEER, Bandwidth, Budget, Locks, OpenStreams, Slots
-from node.metrics import Metrics
-from node.rate import Rate
-from node.settings import Settings
-from node.threads import Threads
+from node.ground.jobs import Jobs
+from node.ground.metrics import Metrics
+from node.ground.rate import Rate
+from node.ground.settings import Settings
+from node.ground.threads import Threads
+from node.lines.limits import MANIFESTS, MANIFESTS_PER_PEER, Bandwidth, Budget, Locks, OpenStreams, Slots
 
 
 class Ground:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from node.assembly.ground import Ground
-from node.catalog import Catalog
-from node.disk import Disk
-from node.library import Library
-from node.parts import PartStore
-from node.receiver import Keeping
-from node.scanner import Scanner
-from node.shared_folder import SharedFolder
-from node.sharing import Sharing
-from node.temporaries import Temporaries
+from node.files.disk import Disk
+from node.files.parts import PartStore
+from node.files.shared_folder import SharedFolder
+from node.files.temporaries import Temporaries
+from node.holdings.catalog import Catalog
+from node.holdings.library import Library
+from node.holdings.scanner import Scanner
+from node.moving.receiver import Keeping
+from node.moving.sharing import Sharing
 
 
 class Holdings:

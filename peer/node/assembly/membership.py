@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from node.account import Account, TrackerClock
-from node.announcer import Announcer
 from node.assembly.ground import Bounds, Ground
 from node.assembly.holdings import Holdings
-from node.network import Network
-from node.rescan import Rescan
-from node.session import SessionFile
-from node.status import OwnLoad
-from node.tracker_client import TrackerClient
+from node.door.status import OwnLoad
+from node.holdings.rescan import Rescan
+from node.membership.account import Account, TrackerClock
+from node.membership.announcer import Announcer
+from node.membership.network import Network
+from node.membership.session import SessionFile
+from node.membership.tracker_client import TrackerClient
 
 
 class Membership:

@@ -6,16 +6,16 @@ from common import channels
 from node.assembly.ground import Bounds, Ground
 from node.assembly.holdings import Holdings
 from node.assembly.membership import Membership
-from node.fetch import Fetcher
-from node.manifests import Manifests
-from node.peer_client import Peers
-from node.push import Pusher
-from node.receiver import Receiver
-from node.small_fetch import SmallFetcher
-from node.small_push import SmallPusher
-from node.small_serve import SmallReceiver, SmallServer
-from node.small_store import SmallStore
-from node.transfer import TransferService
+from node.door.transfer import TransferService
+from node.lines.peer_client import Peers
+from node.moving.fetch import Fetcher
+from node.moving.manifests import Manifests
+from node.moving.push import Pusher
+from node.moving.receiver import Receiver
+from node.moving.small_fetch import SmallFetcher
+from node.moving.small_push import SmallPusher
+from node.moving.small_serve import SmallReceiver, SmallServer
+from node.moving.small_store import SmallStore
 
 
 class Moving:

@@ -8,17 +8,17 @@ from node.assembly.ground import Bounds, Ground
 from node.assembly.holdings import Holdings
 from node.assembly.membership import Membership
 from node.assembly.moving import Moving
-from node.control import ControlService
-from node.delivery import Delivery
-from node.downloads import Downloads
-from node.local_copy import LocalCopier
-from node.removal import Removal
-from node.resolve import Resolver
-from node.retrieval import Retrieval
-from node.spreading import Spreader
-from node.status import Status
-from node.take_in import TakeIn
-from node.uploads import Uploads
+from node.door.control import ControlService
+from node.door.status import Status
+from node.orders.delivery import Delivery
+from node.orders.downloads import Downloads
+from node.orders.local_copy import LocalCopier
+from node.orders.removal import Removal
+from node.orders.resolve import Resolver
+from node.orders.retrieval import Retrieval
+from node.orders.spreading import Spreader
+from node.orders.take_in import TakeIn
+from node.orders.uploads import Uploads
 
 
 class Orders:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from manual_clock import UnixClock
-from node.catalog import Catalog
-from node.library import Library
-from node.scanner import Scanner
-from node.shared_folder import SharedFolder
+from node.files.shared_folder import SharedFolder
+from node.holdings.catalog import Catalog
+from node.holdings.library import Library
+from node.holdings.scanner import Scanner
 
 
 @pytest.fixture

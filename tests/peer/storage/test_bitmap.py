@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.bitmap import Bitmap, mask_of
+from node.files.bitmap import Bitmap, mask_of
 
 
 @st.composite

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from node.catalog import Catalog
 from node.errors import DiskFull
-from node.pieces import Manifest
-from node.walk import Stamp
+from node.files.pieces import Manifest
+from node.files.walk import Stamp
+from node.holdings.catalog import Catalog
 
 DAY = 24 * 3600.0
 NOW = 20_000 * DAY

@@ -14,12 +14,12 @@ import pytest
 
 from failing_disk import FailingDisk
 from node.errors import DiskFull, PeerError, StorageFault
-from node.hashing import hash_file
-from node.parts import PartStore
-from node.pieces import Manifest
-from node.shared_folder import SharedFolder
-from node.temporaries import Temporaries
-from node.walk import Found
+from node.files.hashing import hash_file
+from node.files.parts import PartStore
+from node.files.pieces import Manifest
+from node.files.shared_folder import SharedFolder
+from node.files.temporaries import Temporaries
+from node.files.walk import Found
 
 MIB = 1 << 20
 PIECES = [random.Random(n).randbytes(MIB if n < 2 else 5) for n in range(3)]

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from node.catalog import Catalog
 from node.errors import NoSuchFile
-from node.library import Held, Library
+from node.files.names import fold
+from node.files.pieces import Manifest
+from node.files.walk import Stamp
+from node.holdings.catalog import Catalog
+from node.holdings.library import Held, Library
 from node.model import IndexEntry
-from node.names import fold
-from node.pieces import Manifest
-from node.walk import Stamp
 
 NAMES = ["a", "A", "b", "caf\u00e9", "cafe\u0301", "d/e"]
 IDS = [Manifest.of_bytes(b"%d" % number).id for number in range(3)]

@@ -12,7 +12,7 @@ import tracker.errors
 import tracker.names
 from names_cases import BAD, DIFFERENT, GOOD, SAME
 from node.errors import BadName
-from node.names import check_name, component_fault, fold
+from node.files.names import check_name, component_fault, fold
 
 # Characters that rules are about, so that what is drawn is near their edges.
 ODD = st.sampled_from(

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from node.errors import Busy, DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
-from node.hashing import hash_file
-from node.parts import UNUSED_MAX, Part, PartStore
-from node.pieces import Manifest
-from node.shared_folder import SharedFolder
-from node.temporaries import Temporaries
+from node.files.hashing import hash_file
+from node.files.parts import UNUSED_MAX, Part, PartStore
+from node.files.pieces import Manifest
+from node.files.shared_folder import SharedFolder
+from node.files.temporaries import Temporaries
 
 MIB = 1 << 20
 DATA = random.Random(7).randbytes(3 * MIB + 17)
@@ -202,9 +202,9 @@ KILLED = """
 import random, sys
 from pathlib import Path
 from failing_disk import KillingDisk
-from node.parts import PartStore
-from node.pieces import Manifest
-from node.shared_folder import SharedFolder
+from node.files.parts import PartStore
+from node.files.pieces import Manifest
+from node.files.shared_folder import SharedFolder
 
 data = random.Random(7).randbytes(3 * (1 << 20) + 17)
 pieces = [data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20)]

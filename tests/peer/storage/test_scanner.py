@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from manual_clock import UnixClock
-from node.catalog import Catalog
 from node.errors import BadName, Interrupted, NoSuchFile, PeerError
-from node.library import Held, Library
-from node.parts import PartStore
-from node.pieces import Manifest
-from node.scanner import Scanner
-from node.shared_folder import SharedFolder
+from node.files.parts import PartStore
+from node.files.pieces import Manifest
+from node.files.shared_folder import SharedFolder
+from node.holdings.catalog import Catalog
+from node.holdings.library import Held, Library
+from node.holdings.scanner import Scanner
 
 MIB = 1 << 20
 OLD = 1_900_000_000

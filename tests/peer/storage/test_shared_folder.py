@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from node.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
-from node.shared_folder import SharedFolder
-from node.temporaries import Temporaries
-from node.walk import Found, Refused
+from node.files.shared_folder import SharedFolder
+from node.files.temporaries import Temporaries
+from node.files.walk import Found, Refused
 
 
 def put(folder: SharedFolder, name: str, data: bytes) -> None:

@@ -1,0 +1,117 @@
+"""gRPC in, from our own terminal.
+
+The guard has seen the cookie; every method asks somebody else and writes the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+import pserver_pb2 as pb
+from common import cookie
+from node.door import wire_control
+from node.door.status import Status
+from node.errors import NotAllowed
+from node.ground.events import Progress
+from node.ground.jobs import Jobs, Transfer
+from node.membership.account import Account
+from node.membership.network import Network
+from node.orders.downloads import Downloads
+from node.orders.removal import Removal
+from node.orders.uploads import Uploads
+
+Context = grpc.aio.ServicerContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlService:
+    """The Control service; each method is one of the .proto."""
+
+    account: Account
+    network: Network
+    jobs: Jobs
+    downloads: Downloads
+    uploads: Uploads
+    removal: Removal
+    own_status: Status
+    proof: Callable[[bytes], bytes]
+
+    async def prove(self, request: pb.ProveRequest, context: Context[Any, Any]) -> pb.ProveReply:
+        """Show that we know the cookie."""
+        if len(request.nonce) != cookie.LENGTH:
+            raise NotAllowed(f"a nonce has {cookie.LENGTH} bytes")
+        return pb.ProveReply(proof=self.proof(request.nonce))
+
+    async def login(self, request: pb.LoginRequest, context: Context[Any, Any]) -> pb.LoginReply:
+        """Log in at the tracker."""
+        registered = await self.account.login(request.user, request.password)
+        return pb.LoginReply(user=request.user, registered=registered)
+
+    async def logout(self, request: pb.LogoutRequest, context: Context[Any, Any]) -> pb.LogoutReply:
+        """Leave."""
+        return pb.LogoutReply(user=await self.account.logout() or "")
+
+    async def change_password(
+        self, request: pb.ChangePasswordRequest, context: Context[Any, Any]
+    ) -> pb.ChangePasswordReply:
+        """Change the password."""
+        user = await self.account.change_password(request.old_password, request.new_password)
+        return pb.ChangePasswordReply(user=user)
+
+    async def upload_file_request(self, request: pb.UploadOrder, context: Context[Any, Any]) -> None:
+        """Share and push."""
+        paths, copies = tuple(request.paths), request.copies
+        transfer = self.jobs.start("upload", lambda transfer: self.uploads.run(paths, copies, transfer))
+        await _show(transfer, context)
+
+    async def download_file_request(self, request: pb.DownloadOrder, context: Context[Any, Any]) -> None:
+        """Fetch."""
+        names, output = tuple(request.names), request.output
+        transfer = self.jobs.start("download", lambda transfer: self.downloads.run(names, output, transfer))
+        await _show(transfer, context)
+
+    async def watch_transfer(self, request: pb.WatchTransferRequest, context: Context[Any, Any]) -> None:
+        """Attach to a transfer."""
+        await _show(self.jobs.get(request.transfer), context)
+
+    async def cancel_transfer(
+        self, request: pb.CancelTransferRequest, context: Context[Any, Any]
+    ) -> pb.CancelTransferReply:
+        """Stop a transfer."""
+        self.jobs.cancel(request.transfer)
+        return pb.CancelTransferReply()
+
+    async def list_files(self, request: pb.ListFilesRequest, context: Context[Any, Any]) -> None:
+        """What the network has."""
+        self.account.require()
+        async for page in self.network.files(request.match):
+            await context.write(pb.ListFilesReply(files=map(wire_control.listed_file, page)))
+
+    async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersReply:
+        """Who is alive."""
+        self.account.require()
+        return pb.ListPeersReply(peers=map(wire_control.listed_peer, await self.network.peers()))
+
+    async def status(self, request: pb.StatusRequest, context: Context[Any, Any]) -> pb.StatusReply:
+        """This peer."""
+        return await self.own_status.report()
+
+    async def remove_files(self, request: pb.RemoveFilesRequest, context: Context[Any, Any]) -> pb.RemoveFilesReply:
+        """Delete and withdraw."""
+        removed, faults = await self.removal.remove(tuple(request.names))
+        return pb.RemoveFilesReply(removed=map(wire_control.removed, removed), faults=map(wire_control.fault, faults))
+
+
+async def _show(transfer: Transfer, context: Context[Any, Any]) -> None:
+    """Tell a watcher of a transfer until it ends. A watcher that goes away changes nothing."""
+    await context.write(pb.TransferEvent(started=pb.Started(transfer=transfer.number)))
+    async for news in transfer.watch():
+        if isinstance(news, Progress):
+            await context.write(pb.TransferEvent(progress=wire_control.progress(news)))
+        else:
+            for event in wire_control.events(news):
+                await context.write(event)

@@ -1,0 +1,91 @@
+"""What this peer says of itself: to its terminal in full, to the tracker in its pings, to its operator as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pserver_pb2 as pb
+from node.door import wire_control
+from node.errors import PeerError
+from node.files.shared_folder import SharedFolder
+from node.ground.jobs import Jobs
+from node.ground.metrics import Metrics
+from node.ground.settings import Settings
+from node.ground.threads import Threads
+from node.holdings.library import Library
+from node.holdings.scanner import Scanner
+from node.lines.limits import Slots
+from node.membership.account import Account
+from node.membership.announcer import Announcer
+from node.model import Load
+from node.moving.receiver import Keeping
+
+_NOT_SHARED_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Gathers it."""
+
+    settings: Settings
+    url: Callable[[], str]
+    account: Account
+    announcer: Announcer
+    library: Library
+    scanner: Scanner
+    keeping: Keeping
+    jobs: Jobs
+    threads: Threads
+
+    async def report(self) -> pb.StatusReply:
+        """Return everything."""
+        refused = sorted(self.scanner.not_shared)
+        return pb.StatusReply(
+            user=self.account.user or "",
+            url=self.url(),
+            tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
+            shared_dir=str(self.settings.shared_dir),
+            state_dir=str(self.settings.state_dir),
+            files=self.library.files,
+            bytes=self.library.bytes,
+            quota_used=await self.threads.run(self.threads.disk, lambda: self.keeping.used),
+            quota=self.keeping.quota,
+            tracker_reached=not self.announcer.fault,
+            tracker_fault=self.announcer.fault,
+            not_shared=map(wire_control.not_shared, refused[:_NOT_SHARED_SHOWN]),
+            not_shared_total=len(refused),
+            transfers=map(wire_control.transfer, self.jobs),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLoad:
+    """The load that pings report: free space as the quota leaves it, and the rate of serving."""
+
+    jobs: Jobs
+    folder: SharedFolder
+    keeping: Keeping
+    rate: Callable[[], float]
+
+    def now(self) -> Load:
+        """Return it. Blocking."""
+        try:
+            free = min(self.folder.free_bytes(), max(0, self.keeping.quota - self.keeping.used))
+        except PeerError:
+            free = 0
+        return Load(
+            uploads=self.jobs.count("serving", "upload"),
+            downloads=self.jobs.count("download", "push"),
+            free_bytes=free,
+            rate=self.rate(),
+        )
+
+
+def show_figures(metrics: Metrics, *, library: Library, slots: Slots, account: Account, announcer: Announcer) -> None:
+    """Have this peer's state shown beside what is counted."""
+    metrics.gauge("p2p_shared_files", "Whole files that this peer shares", lambda: library.files)
+    metrics.gauge("p2p_shared_bytes", "Their bytes", lambda: library.bytes)
+    metrics.gauge("p2p_streams", "Streams served now", lambda: slots.taken)
+    metrics.gauge("p2p_logged_in", "1 while somebody is logged in", lambda: float(account.user is not None))
+    metrics.gauge("p2p_tracker_reached", "1 while the tracker answers", lambda: float(not announcer.fault))

@@ -1,0 +1,106 @@
+"""Between Control's messages and our own values: progress, results, lists, status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pserver_pb2 as pb
+from node.files.walk import Refused
+from node.ground.events import Downloaded, Event, Fault, Notice, Phase, Progress, SourceView, Uploaded
+from node.ground.jobs import Transfer
+from node.holdings.library import Held
+from node.model import ListedFile, ListedPeer
+
+_PHASES = {
+    Phase.PREPARING: pb.Progress.PHASE_PREPARING,
+    Phase.COPYING: pb.Progress.PHASE_COPYING,
+    Phase.HASHING: pb.Progress.PHASE_HASHING,
+    Phase.MOVING: pb.Progress.PHASE_MOVING,
+    Phase.WAITING: pb.Progress.PHASE_WAITING,
+    Phase.PUBLISHING: pb.Progress.PHASE_PUBLISHING,
+}
+
+
+def progress(value: Progress) -> pb.Progress:
+    """Where a transfer stands."""
+    return pb.Progress(
+        phase=_PHASES[value.phase],
+        name=value.name,
+        done=value.done,
+        total=value.total,
+        files_done=value.files_done,
+        files_total=value.files_total,
+        rate=value.rate,
+        sources=map(_source, value.sources),
+    )
+
+
+def events(values: Iterable[Event]) -> Iterable[pb.TransferEvent]:
+    """What happened to a transfer; results that follow each other go in one message, in order of their kinds."""
+    results = pb.Results()
+    for value in values:
+        match value:
+            case Downloaded():
+                results.downloaded.append(_downloaded(value))
+            case Uploaded():
+                results.uploaded.append(pb.Uploaded(name=value.name, id=value.id, size=value.size, copies=value.copies))
+            case Fault():
+                results.faults.append(fault(value))
+            case Notice():
+                yield pb.TransferEvent(notice=value.text)
+    if results.ByteSize():
+        yield pb.TransferEvent(results=results)
+
+
+def fault(value: Fault) -> pb.Fault:
+    """A file that failed."""
+    return pb.Fault(code=value.code, message=value.message, name=value.name, ids=value.ids)
+
+
+def listed_file(value: ListedFile) -> pb.ListedFile:
+    """A version in the network's list."""
+    return pb.ListedFile(name=value.name, id=value.id, size=value.size, holders=value.holders, partial=value.partial)
+
+
+def listed_peer(value: ListedPeer) -> pb.ListedPeer:
+    """A peer in the network's list."""
+    load = value.load
+    return pb.ListedPeer(
+        url=value.url,
+        user=value.user,
+        files=value.files,
+        last_seen=value.last_seen,
+        load=pb.Load(uploads=load.uploads, downloads=load.downloads, free_bytes=load.free_bytes, rate=load.rate),
+    )
+
+
+def transfer(value: Transfer) -> pb.TransferStatus:
+    """A transfer, as status shows it."""
+    return pb.TransferStatus(transfer=value.number, kind=value.kind, progress=progress(value.progress()))
+
+
+def not_shared(value: Refused) -> pb.NotShared:
+    """A file that lies in the shared folder and is not shared."""
+    return pb.NotShared(name=value.name.encode("utf-8", "replace").decode(), why=value.why)
+
+
+def removed(value: Held) -> pb.Removed:
+    """A file that was deleted."""
+    return pb.Removed(name=value.name, id=value.id, size=value.size)
+
+
+def _source(value: SourceView) -> pb.Source:
+    return pb.Source(url=value.url, rate=value.rate, bytes=value.bytes, state=value.state, why=value.why)
+
+
+def _downloaded(value: Downloaded) -> pb.Downloaded:
+    return pb.Downloaded(
+        name=value.name,
+        id=value.id,
+        size=value.size,
+        path=value.path,
+        seconds=value.seconds,
+        holders=value.holders,
+        resumed_bytes=value.resumed_bytes,
+        present=value.present,
+    )

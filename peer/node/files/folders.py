@@ -1,0 +1,75 @@
+"""Folders below a root, opened or made component by component from its descriptor, never through a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+
+from node.errors import NoSuchFile, TargetExists
+from node.files.disk import Disk
+from node.files.handles import Folder
+
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+
+
+def open_folder(disk: Disk, root: int, components: Iterable[str]) -> int:
+    """Return a descriptor of a folder below `root`.
+
+    Raises:
+        NoSuchFile: if it is not there, or a link or a file is in its place.
+    """
+    fd = os.dup(root)
+    for component in components:
+        with Folder(fd):
+            try:
+                fd = disk.open(component, OPEN_FOLDER, dir_fd=fd)
+            except OSError as error:
+                if is_absence(error):
+                    raise missing(component) from error
+                raise
+    return fd
+
+
+def make_folder(disk: Disk, root: int, components: Sequence[str]) -> tuple[int, int]:
+    """Return a descriptor of a folder below `root`, and how many of its last components had to be made.
+
+    To make those durable is the caller's part: with many it is cheaper at once.
+
+    Raises:
+        TargetExists: if a link or a file is in its place.
+    """
+    fd = os.dup(root)
+    made = 0
+    for component in components:
+        with Folder(fd):
+            try:
+                disk.mkdir(component, dir_fd=fd)
+                made += 1
+            except FileExistsError:
+                pass
+            try:
+                fd = disk.open(component, OPEN_FOLDER, dir_fd=fd)
+            except OSError as error:
+                if is_absence(error):
+                    raise TargetExists(f"{component} is no folder here: nothing was touched", name=component) from error
+                raise
+    return fd, made
+
+
+def take_away(disk: Disk, folder: int, name: str) -> None:
+    """Remove whatever was put in place of one of our own files, an empty folder too. Raises OSError."""
+    try:
+        disk.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        disk.rmdir(name, dir_fd=folder)
+
+
+def is_absence(error: OSError) -> bool:
+    """Tell whether an open failed for want of such a thing: a link reads as ELOOP or ENOTDIR, a socket as ENXIO."""
+    return error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+
+
+def missing(name: str) -> NoSuchFile:
+    """Return the error for a file that is not there."""
+    return NoSuchFile(f"there is no file {name} in the shared folder", name=name)

@@ -1,0 +1,224 @@
+"""The folder that a peer shares: the only way to its files, with walk.py and publication.py, which are its own.
+
+Every name is judged again here, and walked component by component from the folder's descriptor without following links:
+no name, and no link that somebody plants, leads outside. Safe to use from many threads.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+from node.errors import FileChanged, NoSuchFile, PeerError, StorageFault
+from node.files.disk import Disk, storage_faults
+from node.files.folders import OPEN_FOLDER, is_absence, missing, open_folder
+from node.files.handles import Folder, Handle
+from node.files.names import check_name
+from node.files.publication import Publication
+from node.files.walk import Found, Refused, Stamp, walk
+
+# Unfinished files live here; dot names are never shared.
+DOT_FOLDER = ".p2p"
+
+
+class OpenFile:
+    """A shared file that is open for reading. `stamp` is what it was when it was opened."""
+
+    def __init__(self, disk: Disk, handle: Handle, name: str, stamp: Stamp) -> None:
+        self._disk = disk
+        self.handle = handle
+        self.name = name
+        self.stamp = stamp
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it; reads under way in other threads end first."""
+        self.handle.close()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes.
+
+        Raises:
+            FileChanged: if the file has not that many any more.
+        """
+        with self.handle as fd, storage_faults(f"reading {self.name}"):
+            data = self._disk.pread(fd, length, offset)
+        if len(data) != length:
+            raise FileChanged("the file was cut short while it was read", name=self.name)
+        return data
+
+    def check(self) -> None:
+        """Tell whether what was read until now is what the stamp stands for.
+
+        Raises:
+            FileChanged: if the file was changed since it was opened.
+        """
+        with self.handle as fd, storage_faults(f"reading {self.name}"):
+            stamp = Stamp.of(self._disk.fstat(fd))
+        if stamp != self.stamp:
+            raise FileChanged("the file was changed while it was read", name=self.name)
+
+
+class SharedFolder:
+    """The folder at `root`, which is made if it is not there."""
+
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
+        self.root = root
+        self.disk = disk or Disk()
+        # One at a time looks for twins and links, so that no two names that are one appear at once.
+        self._publishing = threading.Lock()
+        with storage_faults(f"opening the shared folder {root}"):
+            root.mkdir(parents=True, exist_ok=True)
+            # The user may have put a link in the root's place: that is the user's own choice.
+            self._root = Handle(os.open(root, OPEN_FOLDER | os.O_CLOEXEC))
+            with self._root as fd:
+                with suppress(FileExistsError):
+                    self.disk.mkdir(DOT_FOLDER, mode=0o700, dir_fd=fd)
+                dot = self.disk.open(DOT_FOLDER, OPEN_FOLDER, dir_fd=fd)
+            self.dot_folder = Handle(dot)
+            os.fchmod(dot, 0o700)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self.dot_folder.close()
+        self._root.close()
+
+    def free_bytes(self) -> int:
+        """Return how many bytes may still be written."""
+        with self.dot_folder as fd, storage_faults("asking for free space"):
+            return self.disk.free_bytes(fd)
+
+    def forget(self, name: str) -> None:
+        """Take a file of the dot-folder away, if it is there."""
+        with self.dot_folder as dot, suppress(OSError):
+            self.disk.unlink(name, dir_fd=dot)
+
+    def walk(self) -> Iterator[Found | Refused]:
+        """Yield what lies in the folder; see walk.walk."""
+        with self._root as fd:
+            yield from walk(self.disk, fd)
+
+    def name_of(self, path: Path) -> str | None:
+        """Return the name of an absolute path that lies in the folder, links resolved; None if it lies elsewhere.
+
+        Raises:
+            BadName: if it lies in the folder under a name that cannot be shared.
+        """
+        try:
+            inside = path.resolve().relative_to(self.root.resolve())
+        except ValueError:
+            return None
+        return check_name(inside.as_posix())
+
+    # -------------------------------------------------------------------------------------------------------- reading
+
+    def open(self, name: str) -> OpenFile:
+        """Open a shared file.
+
+        Raises:
+            NoSuchFile: if there is no regular file of that name; a link is none.
+        """
+        with self._parent(name) as (parent, leaf), storage_faults(f"opening {name}"):
+            try:
+                # O_NONBLOCK: a fifo must not hold us.
+                fd = self.disk.open(leaf, os.O_RDONLY | os.O_NONBLOCK, dir_fd=parent)
+            except OSError as error:
+                if is_absence(error):
+                    raise missing(name) from error
+                raise
+            handle = Handle(fd)
+            status = self.disk.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise missing(name)
+            return OpenFile(self.disk, handle, name, Stamp.of(status))
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return a shared file's stamp; None if there is no regular file of that name."""
+        try:
+            with self._parent(name) as (parent, leaf), storage_faults(f"looking at {name}"):
+                status = self.disk.stat(leaf, dir_fd=parent)
+        except NoSuchFile:
+            return None
+        except StorageFault as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
+
+    # ----------------------------------------------------------------------------------------------------- publishing
+
+    def publish(self, temporary: str, name: str) -> Stamp:
+        """Give a durable file of the dot-folder its name, and return its stamp when the name is durable too.
+
+        Raises:
+            TargetExists: if something has that name, or one that differs in case or form of accents only.
+        """
+        (stamp,) = self.publish_many([(temporary, name)])
+        if isinstance(stamp, PeerError):
+            raise stamp
+        return stamp
+
+    def publish_many(self, files: Sequence[tuple[str, str]]) -> list[Stamp | PeerError]:
+        """Publish many durable (temporary, name), all their names made durable together; one outcome each, in order.
+
+        A refused one keeps its place in the dot-folder.
+
+        Raises:
+            DiskFull, StorageFault: if the names could not be made durable; then none of them was published.
+        """
+        with self._root as root, self.dot_folder as dot, self._publishing:
+            publication = Publication(self.disk, root, dot)
+            outcomes = publication.link_all(files)
+            publication.settle()
+        return outcomes
+
+    def remove(self, name: str, expected: Stamp) -> None:
+        """Delete a file, and the folders that this leaves empty.
+
+        Raises:
+            NoSuchFile: if it is not there.
+            FileChanged: if it is not what the caller means.
+        """
+        with self._publishing, self._parent(name) as (parent, leaf), storage_faults(f"removing {name}"):
+            try:
+                if Stamp.of(self.disk.stat(leaf, dir_fd=parent)) != expected:
+                    raise FileChanged("the file was changed: look at it, then remove it again", name=name)
+                self.disk.unlink(leaf, dir_fd=parent)
+            except FileNotFoundError as error:
+                raise missing(name) from error
+            self.disk.fsync(parent)
+        components = name.split("/")[:-1]
+        with suppress(OSError, NoSuchFile):
+            while components:
+                with self._parent("/".join(components)) as (parent, leaf):
+                    # Fails, and ends this, at the first that is not empty.
+                    self.disk.rmdir(leaf, dir_fd=parent)
+                components.pop()
+
+    # -------------------------------------------------------------------------------------------------------- folders
+
+    @contextmanager
+    def _parent(self, name: str) -> Iterator[tuple[int, str]]:
+        """Open the folder that a name lies in; give its descriptor and the last component."""
+        *folders, leaf = check_name(name).split("/")
+        with self._root as root:
+            if not folders:
+                yield root, leaf
+                return
+            try:
+                with storage_faults(f"opening {name}"):
+                    fd = open_folder(self.disk, root, folders)
+            except NoSuchFile as error:
+                raise missing(name) from error
+            with Folder(fd):
+                yield fd, leaf

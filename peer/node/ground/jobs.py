@@ -1,0 +1,211 @@
+"""The transfers under way, their progress, and those who watch them.
+
+A transfer belongs to the pserver: watchers come and go.
+
+Knows neither the network nor the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from node.errors import Interrupted, NoSuchFile, PeerError
+from node.ground.events import Downloaded, Event, Fault, Phase, Progress, SourceView, Uploaded
+from node.ground.rate import Rate
+
+log = logging.getLogger(__name__)
+
+# How often a watcher is told of progress, in seconds.
+TELL_EVERY = 0.2
+# Results that nobody has fetched are told in lists of at most this many.
+_RESULTS_AT_ONCE = 500
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the work of a transfer keeps up to date."""
+
+    phase: Phase = Phase.PREPARING
+    name: str = ""
+    done: int = 0
+    total: int = 0
+    files_done: int = 0
+    files_total: int = 0
+
+
+class Transfer:
+    """A transfer under way. The work writes `counters` and tells events; watchers read."""
+
+    def __init__(self, number: int, kind: str, clock: Callable[[], float]) -> None:
+        self.number = number
+        # "upload", "download", "push" or "serving".
+        self.kind = kind
+        self.counters = Counters()
+        self.ended = False
+        # "done", "failed" if any of its files did, or "cancelled".
+        self.outcome = "done"
+        self._clock = clock
+        self._sources: dict[int, Callable[[], Iterable[SourceView]]] = {}
+        self._keys = itertools.count()
+        self._watchers: set[asyncio.Queue[Event | None]] = set()
+        # What was told before anybody watched, for the first who does: an order may fail before its caller listens.
+        self._unheard: list[Event] | None = []
+        self._rate = Rate(clock)
+        self.task: asyncio.Task[None] | None = None
+
+    def tell(self, event: Event) -> None:
+        """Tell the watchers something."""
+        if isinstance(event, (Downloaded, Uploaded, Fault)):
+            self.counters.files_done += 1
+        if isinstance(event, Fault):
+            self.outcome = "failed"
+        if self._unheard is not None:
+            self._unheard.append(event)
+        for watcher in self._watchers:
+            watcher.put_nowait(event)
+
+    def moved(self, size: int) -> None:
+        """Count bytes that moved."""
+        self.counters.done += size
+        self._rate.add(size)
+
+    def enter(self, phase: Phase, name: str = "", total: int = 0) -> None:
+        """Begin a phase that counts from zero."""
+        counters = self.counters
+        counters.phase, counters.name, counters.done, counters.total = phase, name, 0, total
+        self._rate = Rate(self._clock)
+
+    @contextmanager
+    def showing(self, sources: Callable[[], Iterable[SourceView]]) -> Iterator[None]:
+        """Show these peers in the progress for a while."""
+        key = next(self._keys)
+        self._sources[key] = sources
+        try:
+            yield
+        finally:
+            del self._sources[key]
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second, lately."""
+        return self._rate.now()
+
+    def progress(self) -> Progress:
+        """Return where it stands."""
+        c = self.counters
+        sources = tuple(view for views in list(self._sources.values()) for view in views())
+        return Progress(c.phase, c.name, c.done, c.total, c.files_done, c.files_total, self._rate.now(), sources)
+
+    async def watch(self) -> AsyncIterator[Progress | list[Event]]:
+        """Yield events as they come, and progress in between, until the transfer ends."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        for told in self._unheard or ():
+            queue.put_nowait(told)
+        self._unheard = None
+        if self.ended:
+            queue.put_nowait(None)
+        self._watchers.add(queue)
+        try:
+            yield self.progress()
+            over = False
+            while not over:
+                events: list[Event] = []
+                try:
+                    async with asyncio.timeout(TELL_EVERY):
+                        event = await queue.get()
+                except TimeoutError:
+                    yield self.progress()
+                    continue
+                while event is not None:
+                    events.append(event)
+                    if queue.empty() or len(events) >= _RESULTS_AT_ONCE:
+                        break
+                    event = queue.get_nowait()
+                over = event is None
+                if events:
+                    yield events
+        finally:
+            self._watchers.discard(queue)
+
+    def finish(self) -> None:
+        """Tell the watchers that it is over."""
+        self.ended = True
+        for watcher in self._watchers:
+            watcher.put_nowait(None)
+
+
+class Jobs:
+    """All transfers under way."""
+
+    def __init__(
+        self, clock: Callable[[], float], on_end: Callable[[str, str], None] = lambda kind, outcome: None
+    ) -> None:
+        """`on_end` hears the kind of each transfer that ends, and whether it is done, failed or cancelled."""
+        self._clock = clock
+        self._on_end = on_end
+        self._numbers = itertools.count(1)
+        self._transfers: dict[int, Transfer] = {}
+
+    def __iter__(self) -> Iterator[Transfer]:
+        return iter(list(self._transfers.values()))
+
+    def count(self, *kinds: str) -> int:
+        """Return how many transfers of these kinds there are."""
+        return sum(transfer.kind in kinds for transfer in self._transfers.values())
+
+    def start(self, kind: str, work: Callable[[Transfer], Awaitable[None]]) -> Transfer:
+        """Start a transfer of its own, which goes on whoever watches."""
+        transfer = self.begin(kind)
+        transfer.task = asyncio.get_running_loop().create_task(self._run(transfer, work))
+        return transfer
+
+    def begin(self, kind: str) -> Transfer:
+        """Note a transfer that somebody else's task carries; `end` it."""
+        transfer = Transfer(next(self._numbers), kind, self._clock)
+        self._transfers[transfer.number] = transfer
+        return transfer
+
+    def end(self, transfer: Transfer) -> None:
+        """Forget a transfer."""
+        if self._transfers.pop(transfer.number, None) is not None:
+            self._on_end(transfer.kind, transfer.outcome)
+        transfer.finish()
+
+    def get(self, number: int) -> Transfer:
+        """Return a transfer. Raises NoSuchFile if it is not under way."""
+        try:
+            return self._transfers[number]
+        except KeyError:
+            raise NoSuchFile(f"transfer {number} is not under way: it may have ended") from None
+
+    def cancel(self, number: int) -> None:
+        """Stop a transfer; what was verified is kept."""
+        transfer = self.get(number)
+        if transfer.task is not None:
+            transfer.task.cancel()
+
+    async def cancel_all(self) -> None:
+        """Stop every transfer that we started, and wait for it."""
+        tasks = [transfer.task for transfer in self._transfers.values() if transfer.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, transfer: Transfer, work: Callable[[Transfer], Awaitable[None]]) -> None:
+        try:
+            await work(transfer)
+        except asyncio.CancelledError:
+            transfer.tell(Fault.of(Interrupted("cancelled: what was verified is kept, run it again to resume")))
+            transfer.outcome = "cancelled"
+        except PeerError as error:
+            transfer.tell(Fault.of(error))
+        except Exception:
+            log.exception("a transfer failed in a way that nobody foresaw")
+            transfer.tell(Fault.of(PeerError()))
+        finally:
+            self.end(transfer)

@@ -1,0 +1,1 @@
+"""What this peer holds, and how it notices changes."""

@@ -1,0 +1,1 @@
+"""Messages, payload, errors; the two ends of a stream."""

@@ -1,0 +1,1 @@
+"""To other peers, and what bounds them."""

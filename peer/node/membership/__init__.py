@@ -1,0 +1,1 @@
+"""Who is logged in, what the tracker is told and asked."""

@@ -1,0 +1,1 @@
+"""One file, or thousands of small ones, to here or from here."""

@@ -1,0 +1,155 @@
+"""Files pushed to this peer: what it takes, and within what quota. The streams themselves are transfer's business."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from node.errors import Interrupted, QuotaExceeded, TargetExists
+from node.files.names import check_name
+from node.files.pieces import Manifest
+from node.ground.events import Phase
+from node.ground.jobs import Jobs, Transfer
+from node.ground.threads import Threads
+from node.holdings.catalog import Catalog
+from node.holdings.library import Library
+from node.holdings.scanner import Scanner
+from node.language.streams import AskerEnd
+from node.lines.limits import Locks
+from node.moving.fetch import Fetcher, Sources
+
+
+class Keeping:
+    """How many bytes are kept at others' request, and how many may be.
+
+    What is being received counts already; what pushers left unfinished counts until its room is needed.
+    """
+
+    def __init__(self, catalog: Catalog, quota: int) -> None:
+        self._catalog = catalog
+        self.quota = quota
+        self._coming = 0
+        # Sizes of the parts that broken pushes left, by id, the oldest first.
+        self._left: dict[str, int] = {}
+
+    @property
+    def used(self) -> int:
+        """Bytes kept, coming or left unfinished."""
+        return self._catalog.kept_bytes() + self._coming + sum(self._left.values())
+
+    @contextmanager
+    def room_for(self, size: int) -> Iterator[None]:
+        """Hold room for what is coming. Raises QuotaExceeded if there is none."""
+        used = self._catalog.kept_bytes() + self._coming
+        if used + size > self.quota:
+            free = max(0, self.quota - used)
+            raise QuotaExceeded(
+                f"{size} bytes are more than this peer still takes from others ({free} of {self.quota})"
+            )
+        self._coming += size
+        try:
+            yield
+        finally:
+            self._coming -= size
+
+    def leave(self, id_: str, size: int) -> None:
+        """A push broke: its part may be taken up again."""
+        self._left[id_] = size
+
+    def take_up(self, id_: str) -> None:
+        """The part is somebody's again; harmless if there is none."""
+        self._left.pop(id_, None)
+
+    def in_the_way(self) -> list[str]:
+        """Return the parts to throw away for what is coming."""
+        lacking = self.used - self.quota
+        chosen: list[str] = []
+        for id_, left in self._left.items():
+            if lacking <= 0:
+                break
+            chosen.append(id_)
+            lacking -= left
+        return chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """Takes pushed files."""
+
+    library: Library
+    scanner: Scanner
+    threads: Threads
+    fetcher: Fetcher
+    keeping: Keeping
+    jobs: Jobs
+    locks: Locks
+    announce: Callable[[], Awaitable[None]]
+    # What ends the push of an id.
+    pushes: dict[str, asyncio.Timeout] = field(default_factory=dict)
+
+    def judge(self, name: str, id_: str) -> bool:
+        """Tell whether this file is wanted; False if its contents lie here already.
+
+        Raises:
+            BadName: if the name cannot be shared.
+            TargetExists: if other contents have it.
+        """
+        check_name(name)
+        if self.library.by_id(id_):
+            return False
+        held = self.library.by_name(name)
+        if held is not None:
+            raise TargetExists("this peer has other contents under that name", name=name)
+        return True
+
+    async def receive(self, name: str, manifest: Manifest, sender: str, end: AskerEnd) -> None:
+        """Take a pushed file; returns when it is published and announced, or lay here before.
+
+        Raises:
+            PeerError: if it is not wanted, or does not arrive.
+        """
+        async with self.locks.of(manifest.id):
+            # No scan may have seen yet what lies here, as when this peer was killed just now, or what is gone.
+            names = [check_name(name), *(held.name for held in self.library.by_id(manifest.id))]
+            await self.threads.run_stoppable(self.threads.disk, lambda stop: self.scanner.take(names, stop=stop))
+            if not self.judge(name, manifest.id):
+                return
+            self.keeping.take_up(manifest.id)
+            with self.keeping.room_for(manifest.size):
+                await self.make_room()
+                transfer = self.jobs.begin("push")
+                try:
+                    transfer.counters.files_total = 1
+                    transfer.enter(Phase.MOVING, name, manifest.size)
+                    await self._bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True))
+                finally:
+                    self.jobs.end(transfer)
+        await self.announce()
+
+    def give_way(self, id_: str) -> None:
+        """End the push of an id, if there is one: our own user wants it, and its pusher takes its time."""
+        push = self.pushes.get(id_)
+        if push is not None:
+            push.reschedule(asyncio.get_running_loop().time())
+
+    async def _bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources) -> None:
+        try:
+            async with asyncio.timeout(None) as push:
+                self.pushes[manifest.id] = push
+                await self.fetcher.bring(manifest, name, transfer, sources)
+        except TimeoutError:
+            raise Interrupted("this peer fetches the file itself now: push it again later") from None
+        except BaseException:
+            self.keeping.leave(manifest.id, manifest.size)
+            raise
+        finally:
+            del self.pushes[manifest.id]
+
+    async def make_room(self) -> None:
+        """Throw away what broken pushes left, if the room is needed: nobody fills the disk with beginnings."""
+        for id_ in self.keeping.in_the_way():
+            self.keeping.take_up(id_)
+            if not self.locks.taken(id_):
+                await self.threads.run(self.threads.disk, self.fetcher.parts.discard, id_)

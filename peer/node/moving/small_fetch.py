@@ -1,0 +1,297 @@
+"""Many files of one piece brought here: one stream to each holder, hundreds of files on their way at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pserver_pb2 as pb
+from node.errors import BadUsage, NoHolders, NotVerified, PeerError
+from node.ground.events import Phase
+from node.ground.jobs import Transfer
+from node.ground.metrics import Metrics
+from node.ground.threads import Threads
+from node.language import rpc_errors
+from node.language.frames import Frame
+from node.lines.limits import Bandwidth
+from node.lines.peer_client import Call, Peers
+from node.model import HeldVersion, Holder
+from node.moving import small_store
+from node.moving.pace import Pace
+from node.moving.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
+from node.swarm.picker import SILENCE
+from node.swarm.swarm import GIVE_UP, ONLY_LIARS
+
+log = logging.getLogger(__name__)
+
+_ASKS = 256
+# The slowest rate that is put up with, in bytes per second.
+_SLOWEST = 64 << 10
+_HOLDERS = 8
+_PAUSE_FIRST, _PAUSE_MOST = 0.25, 4.0
+
+# A file and whom it came from, or why it did not.
+Outcome = Callable[[HeldVersion, tuple[str, ...], PeerError | None], None]
+Query = Callable[[Sequence[str]], Awaitable[Sequence[HeldVersion]]]
+
+
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A file that is not here yet."""
+
+    file: HeldVersion
+    # Holders that may still be asked.
+    holders: dict[str, Holder] = field(default_factory=dict)
+    # Why the last one that was asked did not do.
+    fault: PeerError | None = None
+    # Holders that sent something else, and when the last of them did.
+    liars: set[str] = field(default_factory=set)
+    exposed: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.look_again(self.file.holders)
+
+    def look_again(self, holders: Iterable[Holder]) -> None:
+        """Take these holders, but for liars."""
+        self.holders = {holder.url: holder for holder in holders if holder.complete and holder.url not in self.liars}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallFetcher:
+    """Brings small files here."""
+
+    peers: Peers
+    store: SmallStore
+    threads: Threads
+    bandwidth: Bandwidth
+    clock: Callable[[], float]
+    metrics: Metrics
+
+    async def bring(
+        self,
+        files: Sequence[HeldVersion],
+        transfer: Transfer,
+        outcome: Outcome,
+        query: Query,
+        on_liar: Callable[[str, str, str], None],
+    ) -> None:
+        """Fetch and publish files; `outcome` hears of each as it is done.
+
+        `query` looks for holders of ids again; `on_liar` is told (id, holder, why). A file that nobody sends for
+        GIVE_UP seconds ends with NoHolders, one that only liars have with NotVerified.
+        """
+        await _Run(self, transfer, outcome, on_liar).bring([_Wanted(file) for file in files], query)
+
+
+class _Run:
+    """One order's small files."""
+
+    def __init__(
+        self, fetcher: SmallFetcher, transfer: Transfer, outcome: Outcome, on_liar: Callable[[str, str, str], None]
+    ) -> None:
+        self._fetcher = fetcher
+        self._transfer = transfer
+        self._outcome = outcome
+        self._on_liar = on_liar
+        # Not here yet, and not asked for now.
+        self._free: dict[_Wanted, None] = {}
+        self._batch: list[tuple[_Wanted, str, Small]] = []
+        self._batch_bytes = 0
+        self._storing = asyncio.Lock()
+        self._publishing: asyncio.Task[None] | None = None
+        self._heard = fetcher.clock()
+
+    async def bring(self, wanted: list[_Wanted], query: Query) -> None:
+        """Go round among the holders until every file is here, or nobody sends anything any more."""
+        self._free = dict.fromkeys(wanted)
+        try:
+            await self._go_round(query)
+        finally:
+            # A thread cannot be cancelled: what it has begun, it ends.
+            if self._publishing is not None:
+                await self._publishing
+        for item in self._free:
+            why = item.fault.message if item.fault else "nobody who is alive has it"
+            self._outcome(item.file, (), NoHolders(f"{why}: run it again to resume"))
+
+    async def _go_round(self, query: Query) -> None:
+        pause = _PAUSE_FIRST
+        while self._free:
+            before = self._heard
+            await self._round()
+            await self._store()
+            if not self._free or self._fetcher.clock() - self._heard > GIVE_UP:
+                break
+            self._transfer.counters.phase = Phase.WAITING
+            pause = _PAUSE_FIRST if self._heard > before else min(2 * pause, _PAUSE_MOST)
+            await asyncio.sleep(pause)
+            await self._look_again(query)
+            self._end_lies()
+
+    async def _look_again(self, query: Query) -> None:
+        found: dict[str, HeldVersion] = {}
+        # If the tracker does not answer, the holders known so far may do.
+        with suppress(PeerError):
+            found = {file.version.id: file for file in await query([item.file.version.id for item in self._free])}
+        for item in self._free:
+            item.look_again(found.get(item.file.version.id, item.file).holders)
+
+    def _end_lies(self) -> None:
+        """Give up what nobody but liars has had for a while."""
+        late = self._fetcher.clock() - ONLY_LIARS
+        for item in [item for item in self._free if item.liars and not item.holders and item.exposed < late]:
+            del self._free[item]
+            lies = f"no holder sent what verifies ({', '.join(sorted(item.liars))} did not)"
+            self._outcome(item.file, (), NotVerified(f"{lies}: run it again when another peer has it"))
+
+    async def _round(self) -> None:
+        """Ask the holders for what they have, until none has anything left to give."""
+        counts = Counter(url for item in self._free for url in item.holders)
+        async with asyncio.TaskGroup() as group:
+            for url, _ in counts.most_common(_HOLDERS):
+                group.create_task(self._ask_holder(url))
+
+    async def _ask_holder(self, url: str) -> None:
+        opener = next((item.holders[url].ticket for item in self._free if url in item.holders), None)
+        if opener is None:
+            return
+        asked: dict[int, _Wanted] = {}
+        try:
+            async with self._fetcher.peers.call("DownloadSmallFiles", url, opener) as call:
+                await self._converse(url, call, asked)
+        except PeerError as error:
+            log.info("lost a holder of small files: %s", error)
+            for item in asked.values():
+                item.fault = error
+            # What it was asked for, and whatever else it has, is somebody else's this round.
+            self._free.update(dict.fromkeys(asked.values()))
+            for item in self._free:
+                item.holders.pop(url, None)
+
+    async def _converse(self, url: str, call: Call, asked: dict[int, _Wanted]) -> None:
+        """Keep the holder busy until it has nothing more that is wanted."""
+        replies = call.replies()
+        numbers = itertools.count()
+        pace = Pace(self._fetcher.clock)
+        useful = self._fetcher.clock()
+        while True:
+            asks = self._choose(url, asked, numbers, pace)
+            if asks:
+                await self._fetcher.bandwidth.take(sum(asked[ask.number].file.version.size for ask in asks))
+                for at in range(0, len(asks), _ASKS):
+                    await call.write(pb.DownloadSmallFilesRequest(asks=asks[at : at + _ASKS]))
+                useful = self._fetcher.clock()
+            if not asked:
+                return
+            # A file comes in one message: on a slow link nothing is heard of it until it is here.
+            patience = SILENCE + max(item.file.version.size for item in asked.values()) / _SLOWEST
+            try:
+                # What settles nothing is as good as silence.
+                async with asyncio.timeout(max(0.0, useful + patience - self._fetcher.clock())):
+                    frame = await anext(replies, None)
+            except TimeoutError:
+                raise NoHolders(f"{url}: sent nothing for {patience:.0f} s") from None
+            if frame is None:
+                raise NoHolders(f"{url}: ended the stream")
+            if frame.blocks or frame.rest.faults:
+                self._transfer.counters.phase = Phase.MOVING
+                self._heard = useful = self._fetcher.clock()
+            await self._hear(url, frame, asked, pace)
+
+    def _choose(self, url: str, asked: dict[int, _Wanted], numbers: Iterator[int], pace: Pace) -> list[pb.SmallAsk]:
+        """Take files that this holder has, as many as its pace allows."""
+        if not pace.hungry():
+            return []
+        asks: list[pb.SmallAsk] = []
+        chosen: list[_Wanted] = []
+        for item in self._free:
+            if not pace.room():
+                break
+            holder = item.holders.get(url)
+            if holder is not None:
+                number = next(numbers)
+                asked[number] = item
+                pace.asked(item.file.version.size)
+                asks.append(pb.SmallAsk(number=number, ticket=holder.ticket))
+                chosen.append(item)
+        for item in chosen:
+            del self._free[item]
+        return asks
+
+    async def _hear(
+        self, url: str, frame: Frame[pb.DownloadSmallFilesReply], asked: dict[int, _Wanted], pace: Pace
+    ) -> None:
+        for fault in frame.rest.faults:
+            item = asked.pop(fault.number, None)
+            if item is not None:
+                pace.settled(item.file.version.size)
+                item.fault = rpc_errors.from_code(fault.code, f"{url}: {fault.message}")
+                self._give_back(item, url)
+        arrived = []
+        for block in frame.blocks:
+            item = asked.pop(block.number, None)
+            if item is None:
+                raise BadUsage(f"{url}: sent a file that nobody asked for")
+            pace.settled(item.file.version.size)
+            arrived.append((item, block.data))
+        if not arrived:
+            return
+        good = await self._fetcher.threads.run(self._fetcher.threads.payload, _verify_all, arrived)
+        for (item, _), outcome in zip(arrived, good, strict=True):
+            if isinstance(outcome, PeerError):
+                item.fault = outcome
+                item.liars.add(url)
+                item.exposed = self._fetcher.clock()
+                self._give_back(item, url)
+                self._fetcher.metrics.refused()
+                self._on_liar(item.file.version.id, url, outcome.message)
+            else:
+                self._batch.append((item, url, outcome))
+                self._batch_bytes += outcome.manifest.size
+                self._transfer.moved(outcome.manifest.size)
+                self._fetcher.metrics.received(outcome.manifest.size)
+        if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
+            await self._store()
+
+    def _give_back(self, item: _Wanted, url: str) -> None:
+        item.holders.pop(url, None)
+        self._free[item] = None
+
+    async def _store(self) -> None:
+        """Begin to publish what has arrived, while more comes.
+
+        One batch at a time: whoever brings the next one waits, and so do the holders. So two are in memory, at most.
+        """
+        async with self._storing:
+            if self._publishing is not None:
+                await self._publishing
+            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            if batch:
+                self._publishing = asyncio.create_task(self._publish(batch))
+
+    async def _publish(self, batch: Sequence[tuple[_Wanted, str, Small]]) -> None:
+        threads = self._fetcher.threads
+        outcomes: Sequence[PeerError | None]
+        try:
+            outcomes = await threads.run(threads.disk, self._fetcher.store.publish, [small for _, _, small in batch])
+        except PeerError as error:
+            # The disk's fault, not the holder's: none of them is published.
+            outcomes = [error] * len(batch)
+        for (item, url, _), fault in zip(batch, outcomes, strict=True):
+            self._outcome(item.file, (url,), fault)
+
+
+def _verify_all(files: Sequence[tuple[_Wanted, bytes | memoryview]]) -> list[Small | PeerError]:
+    outcomes: list[Small | PeerError] = []
+    for item, data in files:
+        version = item.file.version
+        try:
+            outcomes.append(Small(version.name, small_store.verify(version.id, data), data))
+        except PeerError as error:
+            outcomes.append(error)
+    return outcomes

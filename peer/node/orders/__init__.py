@@ -1,0 +1,1 @@
+"""What this peer's own user asks for."""

@@ -1,0 +1,98 @@
+"""What of a download order lies here: found, copied under another name or to outside, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.errors import PeerError, TargetExists
+from node.ground.events import Downloaded, Phase
+from node.ground.threads import Threads
+from node.holdings.library import Library
+from node.holdings.scanner import Scanner
+from node.model import HeldVersion
+from node.moving.fetch import Brought
+from node.orders.local_copy import LocalCopier
+from node.orders.order import Order
+
+_PRESENT = Brought(0.0, (), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Hands over what is here."""
+
+    library: Library
+    scanner: Scanner
+    copier: LocalCopier
+    announce: Callable[[], Awaitable[None]]
+    threads: Threads
+    shared_dir: Path
+
+    async def look(self, order: Order, items: Sequence[HeldVersion]) -> None:
+        """Make the library true of what is asked for: no scan may have seen yet what lies here, or is gone."""
+        names = {order.name(item) for item in items}
+        names.update(held.name for item in items for held in self.library.by_id(item.version.id))
+        if names:
+            await self.threads.run_stoppable(
+                self.threads.disk, lambda stop: self.scanner.take(sorted(names), stop=stop)
+            )
+
+    async def is_wanted(self, order: Order, item: HeldVersion) -> bool:
+        """Tell whether a version must be fetched; what lies here is done with, what cannot be is told."""
+        name, id_ = order.name(item), item.version.id
+        try:
+            outside = order.outside(name)
+            if outside is not None:
+                await self.threads.run(self.threads.disk, self.copier.check_target, outside)
+            held = self.library.by_name(name)
+            # The library finds names that differ in case only, too: such a one is in the way.
+            if held is not None and (held.id, held.name) != (id_, name):
+                raise TargetExists(
+                    f"{held.name} lies in the shared folder with other contents: choose another name with --output",
+                    name=name,
+                )
+            return not await self.have(order, item)
+        except PeerError as error:
+            order.failed(item, error)
+            return False
+
+    async def have(self, order: Order, item: HeldVersion) -> bool:
+        """Hand over a version that lies here under its name or another; False if it does not.
+
+        Raises:
+            PeerError: if it cannot be copied to where it should.
+        """
+        name, id_ = order.name(item), item.version.id
+        held = self.library.by_name(name)
+        if held is not None and held.id == id_:
+            await self.finish(order, item, _PRESENT, present=True)
+            return True
+        if not self.library.by_id(id_):
+            return False
+        counters = order.transfer.counters
+        counters.phase, counters.name = Phase.COPYING, name
+        await self.copier.copy_own(id_, name)
+        await self.announce()
+        await self.finish(order, item, Brought(order.seconds, (), 0))
+        return True
+
+    async def finish(self, order: Order, item: HeldVersion, brought: Brought, *, present: bool = False) -> None:
+        """Make the copy outside, if one was ordered, and tell the result. Raises PeerError if it cannot be made."""
+        name, version = order.name(item), item.version
+        outside = order.outside(name)
+        if outside is not None:
+            await self.copier.copy_out(version.id, outside, make_folders=order.into_folder)
+        order.transfer.tell(
+            Downloaded(
+                name,
+                version.id,
+                version.size,
+                str(outside or self.shared_dir / name),
+                brought.seconds,
+                brought.holders,
+                brought.resumed_bytes,
+                present and outside is None,
+            )
+        )

@@ -1,0 +1,116 @@
+"""What the arguments of a download mean: names, ids, folders, patterns.
+
+Asks the tracker and the library, changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from node.errors import AmbiguousName, NoSuchFile, PeerError
+from node.files.names import check_name
+from node.holdings.library import Held, Library
+from node.membership.network import Network
+from node.model import HeldVersion, ListedFile, Version
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_SPECIAL = re.compile(r"[*?]")
+
+# A version to fetch, or why an argument gives none.
+Resolved = HeldVersion | tuple[str, PeerError]
+
+
+class Resolver:
+    """Turns arguments into versions."""
+
+    def __init__(self, network: Network, library: Library) -> None:
+        self._network = network
+        self._library = library
+
+    async def resolve(self, arguments: Sequence[str]) -> list[Resolved]:
+        """Return the versions that the arguments mean, each once, in order, and a fault for each that means none.
+
+        Holders and tickets are given for what was named outright; what a folder or a pattern matched comes without,
+        since a ticket would be old by the time the last of ten thousand is fetched.
+        """
+        names = [a for a in arguments if not _ID.fullmatch(a) and not a.endswith("/")]
+        ids = [a for a in arguments if _ID.fullmatch(a)]
+        by_name: defaultdict[str, list[HeldVersion]] = defaultdict(list)
+        by_id: defaultdict[str, list[HeldVersion]] = defaultdict(list)
+        for found in await self._network.query(names=[n for n in names if _is_name(n)]) if names else ():
+            by_name[found.version.name].append(found)
+        for found in await self._network.query(ids=ids) if ids else ():
+            by_id[found.version.id].append(found)
+        resolved: dict[tuple[str, str], Resolved] = {}
+        for argument in dict.fromkeys(arguments):
+            try:
+                for version in await self._one(argument, by_name, by_id):
+                    key = (version.version.name, version.version.id) if isinstance(version, HeldVersion) else version
+                    resolved[(str(key[0]), str(key[1]))] = version
+            except PeerError as error:
+                resolved[argument, ""] = (argument, error)
+        return list(resolved.values())
+
+    async def _one(
+        self, argument: str, by_name: dict[str, list[HeldVersion]], by_id: dict[str, list[HeldVersion]]
+    ) -> Iterable[Resolved]:
+        if _ID.fullmatch(argument):
+            versions = by_id.get(argument) or self._held(self._library.by_id(argument))
+            if not versions:
+                raise NoSuchFile("nobody who is alive has a file of that id", name=argument)
+            return versions[:1]
+        if argument.endswith("/"):
+            return await self._matching(argument, argument + "*", lambda name: name.startswith(argument))
+        if found := by_name.get(argument):
+            # What only this peer has under the name is no choice: it lies here, and the other contents are refused.
+            return [_only(argument, [version for version in found if version.holders] or found)]
+        held = self._library.by_name(argument)
+        if held is not None:
+            return self._held([held])
+        if _SPECIAL.search(argument):
+            return await self._matching(argument, argument, lambda name: True)
+        check_name(argument)
+        raise NoSuchFile("nobody who is alive has a file of that name: `files` lists what there is", name=argument)
+
+    async def _matching(self, argument: str, pattern: str, accept: Callable[[str], bool]) -> list[Resolved]:
+        """Return what the network lists; a name with several versions is a fault of its own."""
+        listed: defaultdict[str, list[ListedFile]] = defaultdict(list)
+        async for page in self._network.files(pattern):
+            for file in page:
+                if accept(file.name):
+                    listed[file.name].append(file)
+        if not listed:
+            raise NoSuchFile("nobody who is alive has a file that matches", name=argument)
+        resolved: list[Resolved] = []
+        for name, files in listed.items():
+            held = self._library.by_name(name)
+            own = held.id if held is not None else ""
+            others = [file for file in files if file.id != own or file.holders + file.partial > 1] or files
+            try:
+                resolved.append(_only(name, [HeldVersion(Version(f.name, f.id, f.size), ()) for f in others]))
+            except AmbiguousName as error:
+                resolved.append((name, error))
+        return resolved
+
+    @staticmethod
+    def _held(files: Iterable[Held]) -> list[HeldVersion]:
+        return [HeldVersion(Version(held.name, held.id, held.size), ()) for held in files]
+
+
+def _only(name: str, versions: Sequence[HeldVersion]) -> HeldVersion:
+    ids = tuple(dict.fromkeys(found.version.id for found in versions))
+    if len(ids) > 1:
+        raise AmbiguousName(
+            f"{len(ids)} versions go by that name: name one by its id ({', '.join(ids)})", name=name, ids=ids
+        )
+    return versions[0]
+
+
+def _is_name(argument: str) -> bool:
+    try:
+        check_name(argument)
+    except PeerError:
+        return False
+    return True

@@ -1,0 +1,154 @@
+"""What of a download order must come from others: small files together, the others a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from node.errors import PeerError
+from node.ground.events import Phase
+from node.lines.limits import Locks
+from node.lines.peer_client import Peers
+from node.membership.network import Network
+from node.model import HeldVersion, Holder, Version
+from node.moving.fetch import Brought, Fetcher, Sources
+from node.moving.manifests import Manifests
+from node.moving.small_fetch import SmallFetcher
+from node.moving.small_store import SMALL
+from node.orders.delivery import Delivery
+from node.orders.order import Order
+
+# Files of several pieces that one order fetches at once: the next ones' beginnings overlap with this one's end.
+_AT_ONCE = 3
+# A push of the same file may go on for so many seconds before it must give way.
+_PUSH_PATIENCE = 5.0
+# Small files that are looked up, fetched and announced together: as many as come before their tickets expire.
+_LOOK_UP = 4000
+_LOOK_UP_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """Fetches versions for an order, and has them delivered."""
+
+    network: Network
+    manifests: Manifests
+    peers: Peers
+    fetcher: Fetcher
+    small_fetcher: SmallFetcher
+    locks: Locks
+    # Ends a push of an id that is under way.
+    give_way: Callable[[str], None]
+    announce: Callable[[], Awaitable[None]]
+    delivery: Delivery
+
+    async def fetch(self, order: Order, wanted: Sequence[HeldVersion]) -> None:
+        """Fetch versions; the order is told a result for each."""
+        small = [item for item in wanted if item.version.size <= SMALL]
+        large = [item for item in wanted if item.version.size > SMALL]
+        turns = asyncio.Semaphore(_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            if small:
+                group.create_task(self._fetch_small(order, small))
+            for item in large:
+                await turns.acquire()
+                group.create_task(self._fetch_large(order, item)).add_done_callback(lambda _: turns.release())
+
+    # ---------------------------------------------------------------------------------------------------- small files
+
+    async def _fetch_small(self, order: Order, files: Sequence[HeldVersion]) -> None:
+        for batch in _batches(files):
+            try:
+                await self._fetch_batch(order, batch)
+            except PeerError as error:
+                for item in batch:
+                    order.failed(item, error)
+            await self.announce()
+
+    async def _fetch_batch(self, order: Order, batch: Sequence[HeldVersion]) -> None:
+        found = {file.version.id: file.holders for file in await self._look_up([item.version.id for item in batch])}
+        wanted = [
+            HeldVersion(_renamed(item, order.name(item)), found.get(item.version.id, item.holders)) for item in batch
+        ]
+        arrived: list[tuple[HeldVersion, tuple[str, ...]]] = []
+
+        def outcome(item: HeldVersion, holders: tuple[str, ...], fault: PeerError | None) -> None:
+            if fault is not None:
+                order.failed(item, fault)
+            else:
+                arrived.append((item, holders))
+
+        await self.small_fetcher.bring(wanted, order.transfer, outcome, self._look_up, self.network.report)
+        seconds = order.seconds
+        for item, holders in arrived:
+            try:
+                await self.delivery.finish(order, item, Brought(seconds, holders, 0))
+            except PeerError as error:
+                order.failed(item, error)
+
+    # ---------------------------------------------------------------------------------------------------- large files
+
+    async def _fetch_large(self, order: Order, item: HeldVersion) -> None:
+        try:
+            async with self._in_turn(item.version.id):
+                # It may have come under this name or another while this one waited.
+                if await self.delivery.have(order, item):
+                    return
+                brought = await self._bring(order, item)
+            await self.announce()
+            await self.delivery.finish(order, item, brought)
+        except PeerError as error:
+            order.failed(item, error)
+
+    async def _bring(self, order: Order, item: HeldVersion) -> Brought:
+        name, id_, counters = order.name(item), item.version.id, order.transfer.counters
+        counters.name = name
+
+        def wait() -> None:
+            counters.phase = Phase.WAITING
+
+        manifest = await self.manifests.find(item, wait)
+        sources = Sources(
+            dial=lambda holder, pieces: self.peers.download(holder.url, holder.ticket, pieces),
+            find=lambda: self._find(id_),
+            known=item.holders,
+            on_liar=lambda holder, why: self.network.report(id_, holder, why),
+        )
+        return await self.fetcher.bring(manifest, name, order.transfer, sources)
+
+    @asynccontextmanager
+    async def _in_turn(self, id_: str) -> AsyncIterator[None]:
+        """Hold the id's lock; a pusher that has it and takes its time is not waited for."""
+        patience = asyncio.get_running_loop().call_later(_PUSH_PATIENCE, self.give_way, id_)
+        try:
+            async with self.locks.of(id_):
+                patience.cancel()
+                yield
+        finally:
+            patience.cancel()
+
+    async def _find(self, id_: str) -> tuple[Holder, ...]:
+        return next((found.holders for found in await self._look_up([id_])), ())
+
+    async def _look_up(self, ids: Sequence[str]) -> list[HeldVersion]:
+        """Return versions of ids with holders and fresh tickets."""
+        return await self.network.query(ids=ids)
+
+
+def _renamed(item: HeldVersion, name: str) -> Version:
+    return Version(name, item.version.id, item.version.size)
+
+
+def _batches(files: Iterable[HeldVersion]) -> Iterator[list[HeldVersion]]:
+    batch: list[HeldVersion] = []
+    size = 0
+    for file in files:
+        if len(batch) == _LOOK_UP or (batch and size + file.version.size > _LOOK_UP_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.version.size
+    if batch:
+        yield batch

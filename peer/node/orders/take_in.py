@@ -1,0 +1,237 @@
+"""Files of this peer's own user brought into the shared folder, hashed and held: what an upload shares. Blocking."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from node.errors import BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, TargetExists
+from node.files.disk import storage_faults
+from node.files.hashing import Stop, hash_file
+from node.files.names import check_name
+from node.files.pieces import Manifest
+from node.files.shared_folder import SharedFolder
+from node.files.temporaries import Copy, Temporaries
+from node.holdings.library import Held, Library
+from node.holdings.scanner import Scanner
+
+# Files copied in, made durable and published together.
+_BATCH_FILES = 500
+_BATCH_BYTES = 64 << 20
+_HASH_THREADS = 2
+
+
+class Item(NamedTuple):
+    """A file to share: where it lies, and the name it gets."""
+
+    path: Path
+    name: str
+    size: int
+    # It lies in the shared folder already.
+    inside: bool
+
+
+Outcome = tuple[str, Held | PeerError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeIn:
+    """Shares files of the user's."""
+
+    folder: SharedFolder
+    temporaries: Temporaries
+    library: Library
+    scanner: Scanner
+    # Session and cookie lie here: never shared, however it is asked for.
+    state_dir: Path
+
+    def collect(self, path: str) -> list[Item | tuple[str, PeerError]]:
+        """Return the files that a path means: itself, or every regular file in it, named beginning with the folder's
+        own name; and why, where one cannot be shared.
+
+        The user's own links are followed to what they lead to; links inside a folder are not.
+        """
+        return list(self._collect(path))
+
+    def _collect(self, path: str) -> Iterator[Item | tuple[str, PeerError]]:
+        try:
+            with storage_faults(f"opening {path}"):
+                status = os.stat(path)
+        except PeerError as error:
+            missing = not os.path.exists(path)
+            yield path, NoSuchFile(f"there is no file {path}", name=path) if missing else error
+            return
+        if Path(path).resolve().is_relative_to(self.state_dir.resolve()):
+            yield path, NotAllowed(f"{path} belongs to this peer's own state, which is never shared", name=path)
+        elif stat.S_ISREG(status.st_mode):
+            yield self._item(Path(path), Path(path).name, path)
+        elif stat.S_ISDIR(status.st_mode) and not Path(path).resolve().name:
+            yield path, BadUsage(f"{path} has no name of its own to share it under: name folders in it", name=path)
+        elif stat.S_ISDIR(status.st_mode):
+            yield from self._walk(Path(path))
+        else:
+            yield path, NoSuchFile(f"{path} is neither a file nor a folder", name=path)
+
+    def _walk(self, top: Path) -> Iterator[Item | tuple[str, PeerError]]:
+        base = top.resolve()
+        private = self.state_dir.resolve()
+        for folder, folders, files in os.walk(base, onerror=None):
+            if Path(folder) == private:
+                folders.clear()
+                continue
+            folders.sort()
+            if Path(folder) == self.folder.root.resolve():
+                folders[:] = [name for name in folders if not name.startswith(".")]
+            for leaf in sorted(files):
+                path = Path(folder) / leaf
+                try:
+                    regular = stat.S_ISREG(path.lstat().st_mode)
+                except OSError:
+                    continue
+                if regular:
+                    yield self._item(path, f"{base.name}/{path.relative_to(base).as_posix()}", str(path))
+
+    def _item(self, path: Path, name: str, shown: str) -> Item | tuple[str, PeerError]:
+        try:
+            inside = self.folder.name_of(path)
+            size = path.stat().st_size
+            if inside is not None:
+                return Item(path, inside, size, inside=True)
+            return Item(path, check_name(name), size, inside=False)
+        except PeerError as error:
+            return shown, error
+        except OSError as error:
+            return shown, NoSuchFile(f"{shown}: {error.strerror}", name=shown)
+
+    def share(
+        self,
+        items: Sequence[Item],
+        *,
+        stop: Stop,
+        copied: Callable[[str, int], None],
+        hashed: Callable[[str, int], None],
+    ) -> Iterator[Outcome]:
+        """Share files, in batches; yields what became of each. `copied` and `hashed` are told of names and bytes.
+
+        Raises:
+            Interrupted: if `stop` answered true; what was shared until then stays.
+        """
+        for batch in _batches(items):
+            if stop():
+                raise Interrupted("stopped while sharing files: run it again")
+            inside = [item.name for item in batch if item.inside]
+            yield from zip(inside, self.scanner.take(inside, stop=stop, progress=hashed), strict=True)
+            yield from self._bring([item for item in batch if not item.inside], stop, copied, hashed)
+
+    def _bring(
+        self,
+        items: Sequence[Item],
+        stop: Stop,
+        copied: Callable[[str, int], None],
+        hashed: Callable[[str, int], None],
+    ) -> Iterator[Outcome]:
+        """Copy files in and publish them together."""
+        with ExitStack() as unpublished:
+            ready: list[tuple[Item, Copy, Manifest]] = []
+            for item in items:
+                try:
+                    there = self._already(item, stop, hashed)
+                    if there is not None:
+                        yield item.name, there
+                        continue
+                    ready.append((item, *self._copy(item, unpublished, stop, copied, hashed)))
+                except Interrupted:
+                    raise
+                except PeerError as error:
+                    yield item.name, error
+            if not ready:
+                return
+            self.temporaries.durable([temporary for _, temporary, _ in ready])
+            stamps = self.folder.publish_many([(temporary.name, item.name) for item, temporary, _ in ready])
+        published = [
+            (item.name, stamp, manifest)
+            for (item, _, manifest), stamp in zip(ready, stamps, strict=True)
+            if not isinstance(stamp, PeerError)
+        ]
+        for held in self.library.adopt(published):
+            yield held.name, held
+        for (item, _, _), stamp in zip(ready, stamps, strict=True):
+            if isinstance(stamp, PeerError):
+                yield item.name, stamp
+
+    def _already(self, item: Item, stop: Stop, hashed: Callable[[str, int], None]) -> Held | None:
+        """Return what is shared under the name, if it has the same contents.
+
+        Raises:
+            TargetExists: if it has others.
+        """
+        # It may have been changed or removed since the last scan.
+        self.scanner.withdraw([item.name])
+        held = self.library.by_name(item.name)
+        if held is None and self.folder.stamp(item.name) is not None:
+            (taken,) = self.scanner.take([item.name], stop=stop, progress=hashed)
+            if isinstance(taken, PeerError):
+                raise taken
+            held = taken
+        if held is None:
+            return None
+        if held.name != item.name or held.size != item.size or self._hash(item, stop, hashed).id != held.id:
+            raise TargetExists(
+                f"{held.name} is shared already with other contents: rename one of the two", name=item.name
+            )
+        return held
+
+    def _hash(self, item: Item, stop: Stop, hashed: Callable[[str, int], None]) -> Manifest:
+        with storage_faults(f"reading {item.path}"), item.path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return hash_file(
+                self.folder.disk,
+                file.fileno(),
+                size,
+                stop=stop,
+                progress=lambda count: hashed(item.name, count),
+                threads=_HASH_THREADS,
+            )
+
+    def _copy(
+        self,
+        item: Item,
+        unpublished: ExitStack,
+        stop: Stop,
+        copied: Callable[[str, int], None],
+        hashed: Callable[[str, int], None],
+    ) -> tuple[Copy, Manifest]:
+        with storage_faults(f"reading {item.path}"), item.path.open("rb", buffering=0) as source:
+            temporary = unpublished.enter_context(
+                self.temporaries.copy_in(source.fileno(), stop=stop, progress=lambda count: copied(item.name, count))
+            )
+        with temporary.handle as fd:
+            manifest = hash_file(
+                self.folder.disk,
+                fd,
+                temporary.size,
+                stop=stop,
+                progress=lambda count: hashed(item.name, count),
+                threads=_HASH_THREADS,
+            )
+        # Hundreds may wait for their batch: without a descriptor each.
+        temporary.handle.close()
+        return temporary, manifest
+
+
+def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) == _BATCH_FILES or size + item.size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += item.size
+    if batch:
+        yield batch

@@ -1,0 +1,1 @@
+"""One file from many holders: which piece of whom next."""
