@@ -92,10 +92,14 @@ def rsync_daemon(folder: Path, root: Path) -> Iterator[str]:
         process.wait(10)
 
 
+def cache() -> Path:
+    """Where other tools are kept from run to run, outside the checkout."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "p2p-bench"
+
+
 def torrent_python() -> Path:
     """A Python that has libtorrent, in an environment outside the checkout."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    venv = cache / "p2p-bench" / "venv"
+    venv = cache() / "venv"
     python = venv / "bin" / "python"
     if (
         subprocess.run([python, "-c", "import libtorrent"], capture_output=True, check=False).returncode
