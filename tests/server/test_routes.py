@@ -56,6 +56,14 @@ def test_a_header_that_claims_another_source_is_not_believed(world: World, heade
     assert world.call("GET", "/metrics", address=STRANGER, headers=claim).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/query"])
+def test_an_answer_tells_its_length_once_and_one_to_head_is_nothing_else(world: World, path: str) -> None:
+    got, head = world.call("GET", path), world.call("HEAD", path)
+    assert got.headers.getlist("Content-Length") == head.headers.getlist("Content-Length") == [str(len(got.data))]
+    assert got.data
+    assert not head.data
+
+
 def test_an_ended_session_opens_nothing(world: World) -> None:
     ana = world.peer()
     ana.share("a.txt")
