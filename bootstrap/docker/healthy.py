@@ -5,7 +5,6 @@ python healthy.py ENV_SERVER | ENV_PSERVER
 
 import ssl
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -14,33 +13,39 @@ from dotenv import dotenv_values
 SECONDS = 3.0
 
 
-def tracker_is_healthy(port: str, tls: bool) -> bool:
+def asked_at(listening: str, port: str) -> str:
+    """host:port at which a program answers that listens on this address."""
+    host = listening.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def tracker_is_healthy(address: str, tls: bool) -> bool:
     """Whether GET /healthz answers 200. Over TLS nobody's certificate is checked: this asks its own machine."""
     unchecked = ssl.create_default_context()
     unchecked.check_hostname = False
     unchecked.verify_mode = ssl.CERT_NONE
-    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/healthz"
+    url = f"{'https' if tls else 'http'}://{address}/healthz"
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unchecked)
     )
     try:
         with opener.open(url, timeout=SECONDS) as answer:
             return bool(answer.status == 200)
-    except urllib.error.URLError:
+    except OSError:  # urllib's own, and what it lets through: time is up, connection reset
         return False
 
 
-def pserver_is_healthy(port: str, certificate: Path | None) -> bool:
+def pserver_is_healthy(address: str, certificate: Path | None) -> bool:
     """Whether grpc.health.v1 says SERVING."""
     import grpc  # noqa: PLC0415 - the tracker's image has no gRPC
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
 
-    target = f"127.0.0.1:{port}"
     options = [("grpc.enable_http_proxy", 0)]
     if certificate is None:
-        channel = grpc.insecure_channel(target, options)
+        channel = grpc.insecure_channel(address, options)
     else:
-        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate.read_bytes()), options)
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(certificate.read_bytes()), options)
     with channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
@@ -52,12 +57,15 @@ def pserver_is_healthy(port: str, certificate: Path | None) -> bool:
 def main(arguments: list[str]) -> int:
     """Check the program of the env file; return the exit status."""
     [path] = map(Path, arguments)
-    env = dotenv_values(path, interpolate=False)
-    certificate = env.get("TLS_CERT")
-    pserver_port = env.get("PSERVER_PORT")
-    if pserver_port:
-        return 0 if pserver_is_healthy(pserver_port, path.parent / certificate if certificate else None) else 1
-    return 0 if tracker_is_healthy(env["SERVER_PORT"] or "", bool(certificate)) else 1
+    env = {key: value or "" for key, value in dotenv_values(path, interpolate=False).items()}
+    certificate = path.parent / env["TLS_CERT"] if env.get("TLS_CERT") else None
+    if "PSERVER_PORT" in env:
+        address = asked_at(env["PSERVER_LOCAL_URL"], env["PSERVER_PORT"])
+        healthy = pserver_is_healthy(address, certificate)
+    else:
+        address = asked_at(env["SERVER_URL"], env["SERVER_PORT"])
+        healthy = tracker_is_healthy(address, certificate is not None)
+    return 0 if healthy else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,32 @@
+"""What a container's health check says of the program beside it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from programs import TOP
+from system.cluster import Cluster
+
+
+def check(env_file: Path) -> int:
+    """Exit status of the health check for a program's env file; it must say nothing."""
+    command = [sys.executable, str(TOP / "bootstrap" / "docker" / "healthy.py"), str(env_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    assert done.stdout + done.stderr == ""
+    return done.returncode
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", pytest.param("127.0.0.1", marks=pytest.mark.tls, id="tls")])
+def test_a_program_is_healthy_while_it_serves_where_it_listens(empty_cluster: Cluster, address: str) -> None:
+    tracker = empty_cluster.start_tracker(SERVER_URL=address)
+    peer = empty_cluster.peer("ana", login=False, SERVER_URL=address, PSERVER_LOCAL_URL=address)
+    for program, env_file in ((tracker, empty_cluster.folder / ".env_tracker"), (peer, peer.env)):
+        assert check(env_file) == 0
+        program.freeze()
+        assert check(env_file) == 1
+        program.thaw()
+        assert check(env_file) == 0
+        program.kill()
+        assert check(env_file) == 1
