@@ -8,7 +8,7 @@ from terminal import model, reports, shape, transfers
 from terminal.arguments import Order
 from terminal.asking import EndOfInput
 from terminal.errors import OK, bad_usage
-from terminal.jobs import exit_code
+from terminal.exits import exit_code
 from terminal.screen import Screen
 from terminal.session import Session, sendable
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from terminal.errors import CTRL_C, OK, TerminalError
+from terminal.errors import TerminalError
 from terminal.model import Notice, Progress, Result, Started
 from terminal.progress import View
 from terminal.screen import Screen
@@ -99,19 +99,3 @@ class _Job:
             return
         self.outcome.results.append(result)
         self._show(result)
-
-
-def exit_code(words: list[str], faults: list[TerminalError], *, interrupted: bool = False) -> int:
-    """What a command with these arguments exits with: Ctrl-C, else the first failure in the order of its arguments."""
-    if interrupted:
-        return CTRL_C
-    if not faults:
-        return OK
-
-    def rank(fault: TerminalError) -> int:
-        for place, word in enumerate(words):
-            if fault.name is not None and (fault.name == word or fault.name.startswith(word.rstrip("/") + "/")):
-                return place
-        return len(words)
-
-    return min(faults, key=rank).exit_code

@@ -7,6 +7,7 @@ stdout).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -58,7 +59,7 @@ class Screen:
                 values["ids"] = list(error.ids)
             self.data({"error": values})
             return
-        self._tell(f"error: {error.message}", style="red")
+        self._tell(f"error: {_named(error)}", style="red")
         for identity in error.ids:
             if identity not in error.message:
                 self._tell(f"  {identity}")
@@ -150,3 +151,11 @@ class Screen:
         from terminal import pictures
 
         pictures.line(self._live or pictures.console(self._err), printable(text), style)
+
+
+def _named(error: TerminalError) -> str:
+    """The message, after the name that it is about unless it tells that itself: of several arguments, which?"""
+    name = error.name
+    if not name or re.search(rf"(?:^|[\s/]){re.escape(name)}(?:$|[\s:;,])", error.message):
+        return error.message
+    return f"{name}: {error.message}"

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from terminal import model, reports
 from terminal.arguments import Order
 from terminal.errors import TerminalError
-from terminal.jobs import HOW_TO_RESUME, exit_code, follow
+from terminal.exits import exit_code
+from terminal.jobs import HOW_TO_RESUME, follow
 from terminal.node_client import Watch
 from terminal.screen import Screen
 from terminal.session import Session, sendable
@@ -34,7 +35,13 @@ def download(session: Session, order: Order) -> int:
     output = _output(order.output)
     if sendable([output])[1]:
         raise TerminalError("bad_name", "--output should be a path in UTF-8", name=output)
-    show = lambda result: _show(session.screen, result)  # noqa: E731 - as upload's, but for the names
+
+    def show(result: model.Result) -> None:
+        if isinstance(result, TerminalError) and result.name:
+            # What lies in the way of a copy outside is told of as its path.
+            result.name = result.name.removeprefix(output.rstrip("/") + "/") if "/" in output else result.name
+        _show(session.screen, result)
+
     return _transfer(session, order.words, faults, show, "downloading", lambda: session.node.download(names, output))
 
 

@@ -11,7 +11,8 @@ import pytest
 import pserver_pb2 as pb
 from pclient_runs import Pclient
 from scripted_node import ID, ScriptedNode, downloaded, failed, moving, uploaded
-from terminal.errors import EXIT_CODES
+from terminal.errors import EXIT_CODES, TerminalError
+from terminal.exits import exit_code
 
 
 def test_login_takes_the_password_from_a_line_of_stdin(node: ScriptedNode, pclient: Pclient) -> None:
@@ -277,3 +278,40 @@ def test_a_pserver_that_dies_in_a_transfer_is_an_interruption(node: ScriptedNode
     done = pclient("download", "x", "--json")
     assert (done.code, done.error["code"]) == (75, "interrupted")
     assert "resume" in done.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["du*", "z"], "Dup"),
+        (["d?p", "z"], "dup"),
+        (["other/", "folder/", "z"], "folder/sub/x"),
+        ([ID, "z"], "known by another name"),
+        (["o/x", "z"], "x"),
+        (["../shared/a/b/", "z"], "a/b/c/x"),
+        (["a/x", "z", "x"], "a/x"),
+    ],
+)
+def test_a_failure_counts_as_that_of_the_argument_that_meant_the_file(words: list[str], name: str) -> None:
+    faults = [TerminalError("no_such_file", "", name="z"), TerminalError("disk_full", "", name=name)]
+    assert exit_code(words, faults) == 74
+    assert exit_code(["z", *words], faults) == 66
+
+
+def test_what_lies_in_the_way_of_a_copy_outside_counts_as_the_file(
+    node: ScriptedNode, pclient: Pclient, tmp_path: Path
+) -> None:
+    node.transfers = [[failed("no_such_file", "z"), failed("target_exists", f"{tmp_path}/sub/x")]]
+    done = pclient("download", "sub/x", "z", "--output", f"{tmp_path}/", "--json")
+    assert done.code == 73
+    assert [each["error"]["name"] for each in done.objects] == ["z", "sub/x"]
+
+
+def test_an_error_line_says_which_argument_it_is_about(node: ScriptedNode, pclient: Pclient) -> None:
+    told = [("a:b", "the name contains ':'"), ("x", "there is no file /tmp/x"), ("y", "y is shared already")]
+    node.transfers = [[failed("io", name, message) for name, message in told]]
+    assert pclient("download", "a:b", "x", "y").err.splitlines() == [
+        "error: a:b: the name contains ':'",
+        "error: there is no file /tmp/x",
+        "error: y is shared already",
+    ]
