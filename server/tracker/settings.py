@@ -30,7 +30,7 @@ class Settings:
     open_registration: bool = True
     ping_timeout: float = 25.0
     advertise_check: bool = True
-    log_format: str = "human"
+    log_format: str = "text"
     tls: Tls | None = None
 
     @classmethod
@@ -51,7 +51,7 @@ class Settings:
         open_registration = reader.get("OPEN_REGISTRATION", _flag, on_off, True)
         advertise_check = reader.get("ADVERTISE_CHECK", _flag, on_off, True)
         ping_timeout = reader.get("PING_TIMEOUT", _seconds, "seconds, more than 0 and at most 86400", 25.0)
-        log_format = reader.get("LOG_FORMAT", _log_format, "human or json", "human")
+        log_format = reader.get("LOG_FORMAT", _log_format, "text or json", "text")
         cert = reader.get("TLS_CERT", reader.file, "a readable file", None)
         key = reader.get("TLS_KEY", reader.file, "a readable file", None)
         if ("TLS_CERT" in values) != ("TLS_KEY" in values):
@@ -180,6 +180,6 @@ def _seconds(value: str) -> float:
 
 
 def _log_format(value: str) -> str:
-    if value not in ("human", "json"):
+    if value not in ("text", "json"):
         raise ValueError
     return value

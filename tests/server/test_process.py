@@ -174,7 +174,7 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
     assert result.returncode == 1 and result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("log_format", ["human", "json"])
+@pytest.mark.parametrize("log_format", ["text", "json"])
 def test_a_log_line_is_one_line_whatever_was_sent(tmp_path: Path, log_format: str) -> None:
     with running(write_env(tmp_path, LOG_FORMAT=log_format)) as (process, ready):
         token = login(ready["port"]).json()["token"]

@@ -61,7 +61,7 @@ def test_all_faults_are_told_at_once_each_with_file_key_value_and_what_it_should
         ("OPEN_REGISTRATION", "'maybe'", "true or false"),
         ("TLS_CERT", "'missing.pem'", "file"),
         ("TLS_CERT and TLS_KEY",),
-        ("LOG_FORMAT", "'xml'", "human or json"),
+        ("LOG_FORMAT", "'xml'", "text or json"),
         ("PING_TIMEOUT", "'0'", "seconds"),
         ("line 6",),
     ):
