@@ -67,7 +67,9 @@ class Views:
         self._home = home
 
     def login(self, body: b.Login) -> Response:
-        opened = self._entrance.login(body.username, body.password, body.url, _source())
+        asker = request.authorization
+        token = asker.token if asker is not None and asker.type == "bearer" else None
+        opened = self._entrance.login(body.username, body.password, body.url, _source(), token or "")
         return answer(
             201 if opened.registered else 200,
             f"registered and logged in as {body.username}" if opened.registered else f"logged in as {body.username}",

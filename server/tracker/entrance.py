@@ -72,8 +72,11 @@ class Entrance:
         """Whether a token opens a session."""
         return bool(token) and self._accounts.session_of(token, self._clock.server_time()) is not None
 
-    def login(self, user: str, password: str, url: str, source: str) -> Opened:
+    def login(self, user: str, password: str, url: str, source: str, token: str = "") -> Opened:
         """Open a session for a pserver at an address; an unknown user is registered while that is allowed.
+
+        The asker's own session, if `token` opens one at that address, makes way for another user's: so a refusal
+        leaves a pserver logged in as it was.
 
         Raises:
             BadRequest: the address is no address, or not where the request comes from.
@@ -84,7 +87,7 @@ class Entrance:
         registered = self._identify(user, password, source, register=self._open_registration)
         now = self._clock.server_time()
         with self._door:
-            self._clear_address(user, url)
+            self._clear_address(user, url, self._accounts.session_of(token, now) if token else None)
             self._make_room(user)
             token = secrets.token_urlsafe(32)
             session = self._accounts.open_session(token, secrets.token_hex(16), user, url, loopback, now)
@@ -129,11 +132,12 @@ class Entrance:
             self._accounts.set_password(user, self._passwords.hash(password))
         return False
 
-    def _clear_address(self, user: str, url: str) -> None:
-        """End what sessions there are at the address; refuse while another user's is alive."""
+    def _clear_address(self, user: str, url: str, askers: Session | None) -> None:
+        """End what sessions there are at the address; refuse while another user's, and not the asker's, is alive."""
         here = self._accounts.sessions_at(url)
+        own = askers.peer_id if askers is not None else ""
         for session in here:
-            if session.user != user and self._maybe_alive(session):
+            if session.user != user and session.peer_id != own and self._maybe_alive(session):
                 raise AddressTaken(f"another user's peer is alive at {url}: log it out first, or use another port")
         for session in here:
             self._end(session)

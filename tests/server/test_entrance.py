@@ -80,6 +80,17 @@ def test_two_live_accounts_on_one_address_are_one_too_many(world: World) -> None
     assert ana.call("PUT", "/ping", {"epoch": "", "index_version": ""}).status_code == 401
 
 
+def test_a_pserver_that_shows_its_session_may_hand_its_address_to_another_account(world: World) -> None:
+    ana, eve = world.peer("ana", "127.0.0.1:5001"), world.peer("eve", "127.0.0.1:5002")
+    wanted = {"username": "bob", "password": "x", "url": "127.0.0.1:5001"}
+    assert eve.call("POST", "/login", wanted).status_code == 409
+    assert ana.call("POST", "/login", {**wanted, "username": "eve"}).status_code == 401
+    assert ana.call("GET", "/peers").status_code == 200
+    assert ana.call("POST", "/login", wanted).status_code == 200
+    assert ana.call("GET", "/peers").status_code == 401
+    assert eve.call("GET", "/peers").status_code == 200
+
+
 def test_after_a_restart_an_address_is_kept_for_whoever_had_it_until_it_can_have_pinged(make_world: MakeWorld) -> None:
     first = make_world()
     first.peer("ana", "127.0.0.1:5001")

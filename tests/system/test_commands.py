@@ -153,6 +153,19 @@ def test_logging_in_as_somebody_else_logs_the_first_out(cluster: Cluster, ana: P
     assert [peer["user"] for peer in ana.pclient("peers").objects] == ["other"]
 
 
+def test_a_login_that_is_refused_leaves_whoever_is_logged_in(cluster: Cluster, ana: Peer, ben: Peer) -> None:
+    (ana.shared / "mine.txt").write_text("mine")
+    eventually(lambda: [each["name"] for each in ben.pclient("files").objects] == ["mine.txt"], 20)
+    assert ana.pclient("login", "ben", "--password-stdin", typed="wrong\n").code == 77
+    assert ana.pclient("login", "no user", "--password-stdin", typed="correct horse\n").code == 2
+    assert [each["holders"] for each in ben.pclient("files").objects] == [1]
+    cluster.tracker.kill()
+    assert ana.pclient("login", "new", "--password-stdin", typed="correct horse\n").code == 69
+    assert ana.pclient("status").one["user"] == "ana"
+    cluster.tracker.start()
+    eventually(lambda: [each["holders"] for each in ben.pclient("files").objects] == [1], 20)
+
+
 def test_the_session_outlives_pserver_and_tracker(cluster: Cluster, ana: Peer, ben: Peer) -> None:
     assert ana.terminate() == 0
     cluster.tracker.kill()

@@ -116,18 +116,19 @@ class Account:
             log.info("still logged in as %s", session.user)
 
     async def login(self, user: str, password: str) -> bool:
-        """Log in; the one who was logged in before is logged out first. Return whether the account is new.
+        """Log in; the one who was logged in before is logged out. Return whether the account is new.
 
         Raises:
-            LoginRefused, TrackerUnreachable: and nobody is logged in, or the same as before.
+            LoginRefused, TrackerUnreachable, BadUsage: and whoever was logged in before still is.
         """
         async with self._changing:
             if self.user == user and await self._still_good():
                 return False
-            if self._session is not None:
-                await self._logout()
             url = self._url()
             answer = await self._threads.run(self._threads.tracker, self._tracker.login, user, password, url)
+            if self._session is not None:
+                # The tracker has ended that session, as it does with all others at this address.
+                await self._end()
             self._clock.learn(answer.server_time)
             session = Session(user, answer.token, answer.peer_id, answer.ticket_key, self._clock.ahead, url)
             await self._threads.run(self._threads.disk, self._file.save, session)
@@ -167,11 +168,15 @@ class Account:
             async with asyncio.timeout(_FAREWELL):
                 await self._threads.run(self._threads.tracker, self._tracker.leave)
 
-    async def _logout(self) -> None:
+    async def _end(self) -> None:
+        """Be nobody here: nothing is announced, fetched or served."""
         await self.announcer.stop()
         self._session = None
         self._file.forget()
         await self._on_logged_out()
+
+    async def _logout(self) -> None:
+        await self._end()
         try:
             await self._threads.run(self._threads.tracker, self._tracker.logout)
         except PeerError as error:

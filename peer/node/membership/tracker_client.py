@@ -69,8 +69,8 @@ class TrackerClient:
     # -------------------------------------------------------------------------------------------------------- session
 
     def login(self, user: str, password: str, url: str) -> LoginAnswer:
-        """Log in; does not keep the token."""
-        body = self._call("POST", "/login", {"username": user, "password": password, "url": url}, token=None)
+        """Log in; does not keep the token. A session that there is shows that the address may change hands."""
+        body = self._call("POST", "/login", {"username": user, "password": password, "url": url})
         with self._understanding():
             return LoginAnswer(body)
 
@@ -192,11 +192,10 @@ class TrackerClient:
         body: Mapping[str, Any] | None = None,
         *,
         query: Mapping[str, str] | None = None,
-        token: str | None = "",
         patience: float = _READ,
     ) -> dict[str, Any]:
-        """Make one call. `token` None calls as a stranger; by default the session's token is sent."""
-        token = self.token if token == "" else token
+        """Make one call, with the session's token if there is one."""
+        token = self.token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             answer = self._session().request(
