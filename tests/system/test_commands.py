@@ -127,6 +127,13 @@ def test_the_same_contents_uploaded_again_are_not_copied_again(ana: Peer, ben: P
     assert (ana.shared / "film.bin").stat().st_ino == inode
 
 
+def test_more_copies_than_there_are_peers_is_a_line_and_no_failure(ana: Peer, ben: Peer) -> None:
+    (ana.home / "wanted.txt").write_text("wanted")
+    sent = ana.pclient("upload", "wanted.txt", "--copies", "100")
+    assert sent.one["copies"] == [ben.url]
+    assert "1 of 100 copies" in sent.stderr
+
+
 def test_remove_deletes_ones_own_copy_only(ana: Peer, ben: Peer, rng: random.Random) -> None:
     make_file(ana.home / "film.bin", MIB, rng)
     ana.pclient("upload", "film.bin")

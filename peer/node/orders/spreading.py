@@ -20,7 +20,8 @@ from node.moving.small_store import SMALL
 
 log = logging.getLogger(__name__)
 
-COPIES_MAX = 30
+# Peers that the tracker names at once; more copies are brought about in several rounds.
+_TARGETS_AT_ONCE = 30
 # Peers asked for beyond the copies that are wanted: one may refuse.
 _SPARE = 2
 # Small files that are placed and pushed together; larger ones are pushed so many at a time.
@@ -58,7 +59,7 @@ class Spreader:
         try:
             spread = Spread(versions, copies, await self._holders(versions))
             while lacking := spread.lacking():
-                targets = spread.choose(await self.network.place(lacking, min(spread.most(), COPIES_MAX)))
+                targets = spread.choose(await self.network.place(lacking, min(spread.most(), _TARGETS_AT_ONCE)))
                 if not targets:
                     break
                 async with asyncio.TaskGroup() as group:

@@ -14,7 +14,7 @@ from node.holdings.library import Held
 from node.membership.account import Account
 from node.membership.announcer import Announcer
 from node.model import Version
-from node.orders.spreading import COPIES_MAX, Spreader
+from node.orders.spreading import Spreader
 from node.orders.take_in import Item, TakeIn
 
 
@@ -33,8 +33,6 @@ class Uploads:
         self.account.require()
         if not paths:
             raise BadUsage("name at least one file")
-        if not 0 <= copies <= COPIES_MAX:
-            raise BadUsage(f"between 0 and {COPIES_MAX} copies can be asked for")
         shared = await self._share(await self._collect(paths, transfer), transfer)
         if not shared:
             return
