@@ -113,6 +113,8 @@ def test_output_names_renames_and_copies_outside_but_never_over_anything(
     refused = ben.pclient("download", "trip/film.bin", "--output", "outside/mine.bin")
     assert (refused.code, refused.error) == (73, "target_exists")
     assert (outside / "mine.bin").read_text() == "mine"
+    too_long = ben.pclient("download", "trip/film.bin", "--output", f"./{'x' * 300}")
+    assert (too_long.code, too_long.error) == (74, "io")
     renamed = ben.pclient("download", "trip/film.bin", "--output", "renamed.bin").one
     assert renamed["path"] == str(ben.shared / "renamed.bin")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class Order:
             raise BadUsage("another name is for one file: name a folder to copy several to")
         if rename:
             check_name(rename)
-        into_folder = path is not None and (several or output.endswith("/") or path.is_dir())
+        into_folder = path is not None and (several or output.endswith("/") or os.path.isdir(output))
         return cls(transfer=transfer, rename=rename, path=path, into_folder=into_folder, clock=clock, began=clock())
 
     def name(self, item: HeldVersion) -> str:
