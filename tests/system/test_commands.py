@@ -129,6 +129,18 @@ def test_the_same_contents_uploaded_again_are_not_copied_again(ana: Peer, ben: P
     assert (ana.shared / "film.bin").stat().st_ino == inode
 
 
+def test_two_names_that_differ_in_case_only_are_one_name(ana: Peer, ben: Peer) -> None:
+    for peer, name in ((ana, "Notes.txt"), (ben, "notes.txt")):
+        (peer.home / name).write_text("the same")
+        assert peer.pclient("upload", name, "--copies", "0").one["name"] == name
+    assert ben.pclient("download", "Notes.txt").one["path"] == str(ben.shared / "notes.txt")
+    (ana.home / "notes.txt").write_text("the same")
+    assert ana.pclient("upload", "notes.txt", "--copies", "0").one["name"] == "Notes.txt"
+    (ana.home / "NOTES.txt").write_text("different")
+    assert ana.pclient("upload", "NOTES.txt", "--copies", "0").error == "target_exists"
+    assert [path.name for path in ana.shared.glob("[!.]*")] == ["Notes.txt"]
+
+
 def test_more_copies_than_there_are_peers_is_a_line_and_no_failure(ana: Peer, ben: Peer) -> None:
     (ana.home / "wanted.txt").write_text("wanted")
     sent = ana.pclient("upload", "wanted.txt", "--copies", "100")

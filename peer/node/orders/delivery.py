@@ -47,8 +47,8 @@ class Delivery:
             if outside is not None:
                 await self.threads.run(self.threads.disk, self.copier.check_target, outside)
             held = self.library.by_name(name)
-            # The library finds names that differ in case only, too: such a one is in the way.
-            if held is not None and (held.id, held.name) != (id_, name):
+            # Found, too, under a name that differs in case only: one name at one peer.
+            if held is not None and held.id != id_:
                 raise TargetExists(
                     f"{held.name} lies in the shared folder with other contents: choose another name with --output",
                     name=name,
@@ -67,7 +67,7 @@ class Delivery:
         name, id_ = order.name(item), item.version.id
         held = self.library.by_name(name)
         if held is not None and held.id == id_:
-            await self.finish(order, item, _PRESENT, present=True)
+            await self.finish(order, item, _PRESENT, here=held.name)
             return True
         if not self.library.by_id(id_):
             return False
@@ -78,9 +78,13 @@ class Delivery:
         await self.finish(order, item, Brought(order.seconds, (), 0))
         return True
 
-    async def finish(self, order: Order, item: HeldVersion, brought: Brought, *, present: bool = False) -> None:
-        """Make the copy outside, if one was ordered, and tell the result. Raises PeerError if it cannot be made."""
-        name, version = order.name(item), item.version
+    async def finish(self, order: Order, item: HeldVersion, brought: Brought, *, here: str = "") -> None:
+        """Make the copy outside, if one was ordered, and tell the result; `here` is the name of what lay here before.
+
+        Raises:
+            PeerError: if the copy cannot be made.
+        """
+        name, version = here or order.name(item), item.version
         outside = order.outside(name)
         if outside is not None:
             await self.copier.copy_out(version.id, outside, make_folders=order.into_folder)
@@ -93,6 +97,6 @@ class Delivery:
                 brought.seconds,
                 brought.holders,
                 brought.resumed_bytes,
-                present and outside is None,
+                bool(here) and outside is None,
             )
         )

@@ -180,7 +180,7 @@ class TakeIn:
             held = taken
         if held is None:
             return None
-        if held.name != item.name or held.size != item.size or self._hash(item, stop, hashed).id != held.id:
+        if held.size != item.size or self._hash(item, stop, hashed).id != held.id:
             raise TargetExists(
                 f"{held.name} is shared already with other contents: rename one of the two", name=item.name
             )
