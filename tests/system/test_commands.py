@@ -148,6 +148,16 @@ def test_more_copies_than_there_are_peers_is_a_line_and_no_failure(ana: Peer, be
     assert "1 of 100 copies" in sent.stderr
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_cannot_be_read_whole_is_shared_in_part_and_said_so(ana: Peer) -> None:
+    (ana.home / "album" / "closed").mkdir(parents=True)
+    (ana.home / "album" / "open.txt").write_text("open")
+    (ana.home / "album" / "closed").chmod(0)
+    sent = ana.pclient("upload", "album", "--copies", "0")
+    assert (sent.code, sent.error) == (74, "io")
+    assert [each["name"] for each in sent.objects if "id" in each] == ["album/open.txt"]
+
+
 def test_remove_deletes_ones_own_copy_only(ana: Peer, ben: Peer, rng: random.Random) -> None:
     make_file(ana.home / "film.bin", MIB, rng)
     ana.pclient("upload", "film.bin")

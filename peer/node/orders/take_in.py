@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from node.errors import BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, TargetExists
+from node.errors import BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, StorageFault, TargetExists
 from node.files.disk import storage_faults
 from node.files.hashing import Stop, hash_file
 from node.files.names import check_name
@@ -80,7 +80,8 @@ class TakeIn:
     def _walk(self, top: Path) -> Iterator[Item | tuple[str, PeerError]]:
         base = top.resolve()
         private = self.state_dir.resolve()
-        for folder, folders, files in os.walk(base, onerror=None):
+        unread: list[OSError] = []
+        for folder, folders, files in os.walk(base, onerror=unread.append):
             if Path(folder) == private:
                 folders.clear()
                 continue
@@ -91,10 +92,16 @@ class TakeIn:
                 path = Path(folder) / leaf
                 try:
                     regular = stat.S_ISREG(path.lstat().st_mode)
-                except OSError:
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    unread.append(error)
                     continue
                 if regular:
                     yield self._item(path, f"{base.name}/{path.relative_to(base).as_posix()}", str(path))
+        for fault in unread:
+            path = Path(fault.filename)
+            yield f"{base.name}/{path.relative_to(base).as_posix()}", StorageFault(f"{path}: {fault.strerror}")
 
     def _item(self, path: Path, name: str, shown: str) -> Item | tuple[str, PeerError]:
         try:
