@@ -16,7 +16,7 @@ from common.version import VERSION
 from terminal import arguments
 from terminal.arguments import ShowText
 from terminal.errors import CTRL_C, EXIT_CODES, FAILED, OK, PserverUnreachable, TerminalError
-from terminal.screen import Screen
+from terminal.screen import OutputLost, Screen
 
 if TYPE_CHECKING:
     from terminal.settings import Settings
@@ -47,9 +47,13 @@ def main(argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO) -> 
             screen.end_of_prompt()
         return CTRL_C
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Nothing must be flushed into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        # Whoever read our output has seen enough.
+        _let_go_of(stdout)
         return FAILED
+    except OutputLost as error:
+        _let_go_of(stdout)
+        stderr.write(f"error: {error}\n")
+        return EXIT_CODES["io"]
     except Exception as error:  # the last resort: a fault of ours, told in one line
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -71,8 +75,17 @@ def launch(argv: Sequence[str]) -> int:
     # A terminal that is closed leaves in good order: cursor back, child ended. Transfers go on in a pserver of its own.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
-    # Without a stdin at all there is no answer to any question.
-    return main(argv, sys.stdin or io.StringIO(), sys.stdout, sys.stderr)
+    # Without a stdin at all there is no answer to any question; without the others, nobody to hear one.
+    return main(argv, sys.stdin or io.StringIO(), sys.stdout or _nowhere(), sys.stderr or _nowhere())
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+def _let_go_of(stdout: TextIO) -> None:
+    """See to it that nothing is flushed at exit into what does not take it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

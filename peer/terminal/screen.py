@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
+class OutputLost(Exception):
+    """stdout does not take what was to be written; the message says why."""
+
+
 class Screen:
     """Two streams and the manner of writing to them."""
 
@@ -34,16 +38,14 @@ class Screen:
         """One JSON object on stdout."""
         # In ASCII, so that no terminal and no codec can stumble; json leaves DEL as it is.
         text = json.dumps(values, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
-        self._out.write(text + "\n")
-        self._out.flush()
+        self._put(text + "\n")
 
     def line(self, text: str) -> None:
         """One line of a result on stdout. Its head is never coloured: it is what scripts look for."""
         if self._live is not None and self._out.isatty():
             self._above_bar(text)
             return
-        self._out.write(printable(text) + "\n")
-        self._out.flush()
+        self._put(printable(text) + "\n")
 
     def say(self, text: str) -> None:
         """One line for the person: what happens, what to know."""
@@ -88,8 +90,8 @@ class Screen:
                 cell.rjust(width) if header in right else cell.ljust(width)
                 for cell, width, header in zip(row, widths, headers, strict=True)
             ]
-            self._out.write("  ".join(cells).rstrip() + "\n")
-        self._out.flush()
+            self._put("  ".join(cells).rstrip() + "\n", flush=False)
+        self._put("")
 
     def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Words and their values on stdout, framed on a terminal; a row without a word goes on from the one before."""
@@ -101,8 +103,8 @@ class Screen:
             return
         width = max(len(key) for key, _ in safe)
         for key, value in safe:
-            self._out.write(f"{key:{width}}  {value}".rstrip() + "\n")
-        self._out.flush()
+            self._put(f"{key:{width}}  {value}".rstrip() + "\n", flush=False)
+        self._put("")
 
     def choices(self, rows: Sequence[tuple[str, str]]) -> None:
         """What can be chosen, on stderr beside its prompt."""
@@ -134,6 +136,16 @@ class Screen:
                     yield bar
                 finally:
                     self._live = None
+
+    def _put(self, text: str, *, flush: bool = True) -> None:
+        try:
+            self._out.write(text)
+            if flush:
+                self._out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputLost(f"stdout cannot be written: {error.strerror}") from error
 
     def _show(self, picture: RenderableType) -> None:
         from terminal import pictures

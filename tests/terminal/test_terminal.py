@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -199,3 +200,26 @@ def test_a_long_list_into_a_closed_pipe_is_no_traceback(node: ScriptedNode, env:
     terminal.expect("over")
     assert "Traceback" not in str(terminal.before)
     assert "Exception" not in str(terminal.before)
+
+
+@pytest.mark.parametrize("words", [("status",), ("status", "--json"), ("files", "--json"), ("download", "x", "--json")])
+def test_a_stdout_that_is_full_is_a_line_and_no_traceback(node: ScriptedNode, env: str, words: tuple[str, ...]) -> None:
+    node.pages = [[pb.ListedFile(name="a", id=ID, size=1, holders=1)]]
+    node.transfers = [[downloaded("x")]]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, str(LAUNCHER), env, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (74, "error: stdout cannot be written: No space left on device\n")
+
+
+def test_without_stdout_or_stderr_it_works_and_tells_nobody(node: ScriptedNode, env: str) -> None:
+    command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, str(LAUNCHER), env, "logout"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=20, check=False).returncode == 0
+    assert len(node.asked("Logout")) == 1
