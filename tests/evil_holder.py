@@ -67,32 +67,13 @@ class Holder:
         self.streams += 1
         await self.way(Stream(self, requests, context))
 
-    async def _manifest(self, request: bytes, context: Any) -> bytes:
-        """Tell the truth: without it nobody would ask for pieces."""
-        manifest = pb.Manifest(
-            size=self.manifest.size, piece_length=self.manifest.piece_length, digests=self.manifest.digests
-        )
-        return manifest.SerializeToString()
-
-    async def _small(self, requests: AsyncIterator[bytes], context: Any) -> None:
-        """Send zeros for every small file."""
-        async for request in requests:
-            asks = pb.DownloadSmallFilesRequest.FromString(request).asks
-            await context.write(encode([Block(ask.number, 0, bytes(10)) for ask in asks]))
-
     @asynccontextmanager
-    async def serving(self, credentials: grpc.ServerCredentials | None = None) -> "AsyncIterator[Holder]":
+    async def serving(self) -> "AsyncIterator[Holder]":
         """Answer on a free port for the length of the block."""
         server = grpc.aio.server(options=[("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)])
-        handlers: Any = {
-            "DownloadFile": grpc.stream_stream_rpc_method_handler(self._download),
-            "DownloadSmallFiles": grpc.stream_stream_rpc_method_handler(self._small),
-            "GetManifest": grpc.unary_unary_rpc_method_handler(self._manifest),
-        }
+        handlers: Any = {"DownloadFile": grpc.stream_stream_rpc_method_handler(self._download)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("p2p.v1.Transfer", handlers),))
-        address = "127.0.0.1:0"
-        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-        self.url = f"127.0.0.1:{port}"
+        self.url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()
         try:
             yield self

@@ -37,7 +37,3 @@ class Certificates:
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """What a gRPC client needs to trust them."""
         return grpc.ssl_channel_credentials(self.authority.read_bytes())
-
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """What a gRPC server needs to be trusted."""
-        return grpc.ssl_server_credentials([(self.key.read_bytes(), self.certificate.read_bytes())])

@@ -1,6 +1,7 @@
 """Every refusal has its code and one line; nothing is overwritten or half done."""
 
 import functools
+import os
 import random
 
 import pytest
@@ -45,6 +46,36 @@ def test_an_upload_never_replaces_other_contents(cluster: Cluster, rng: random.R
 
     assert (refused.code, refused.error) == (73, "target_exists")
     assert digest(ana.shared / "note.txt") == before
+
+
+@pytest.mark.timeout(120)
+def test_what_verifies_from_no_holder_is_refused_as_that(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    for name, size in (("large.bin", 2 * MIB), ("small.bin", 1000)):
+        path = make_file(ana.shared / name, size, rng)
+        assert ana.pclient("upload", str(path), "--copies", "0").code == 0
+        # As a failing disk does it: other bytes, the same time.
+        before = path.stat()
+        with path.open("r+b") as file:
+            first = file.read(9)
+            file.seek(0)
+            file.write(bytes(byte ^ 1 for byte in first))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    refused = ben.pclient("download", "large.bin", "small.bin")
+
+    assert refused.code == 76
+    assert {each["error"]["name"]: each["error"]["code"] for each in refused.objects} == {
+        "large.bin": "not_verified",
+        "small.bin": "not_verified",
+    }
+    assert not list(ben.shared.glob("[!.]*"))
+
+
+def test_a_path_that_can_be_none_is_no_such_file(cluster: Cluster) -> None:
+    ana = cluster.peer("ana")
+    typed = ana.begin(typed="1\na\0b\n0\n", json_output=False).wait()
+    assert (typed.code, "File not found" in typed.stdout) == (0, True)
 
 
 def test_an_upload_with_nobody_to_take_it_stays_shared(cluster: Cluster, rng: random.Random) -> None:

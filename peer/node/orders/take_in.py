@@ -62,6 +62,9 @@ class TakeIn:
         try:
             with storage_faults(f"opening {path}"):
                 status = os.stat(path)
+        except ValueError:
+            yield path, NoSuchFile("no path holds a NUL", name=path)
+            return
         except PeerError as error:
             missing = not os.path.exists(path)
             yield path, NoSuchFile(f"there is no file {path}", name=path) if missing else error
