@@ -82,11 +82,23 @@ def _nobody(settings: Settings) -> str:
     if settings.port == 0:
         return f"no pserver runs on {settings.state_dir}"
     where = address(settings, settings.port)
-    try:
-        socket.create_connection((settings.host, settings.port), _LISTENS_WITHIN).close()
-    except OSError:
+    if not _listens(settings.host, settings.port):
         return f"no pserver answers at {where}"
     return f"no cookie in {settings.state_dir}: if it is your pserver that listens at {where}, it has another STATE_DIR"
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), _LISTENS_WITHIN).close()
+    except OSError:
+        return False
+    return True
+
+
+def _other_manner(settings: Settings) -> str:
+    if settings.tls_ca is None:
+        return f"one that listens with TLS: set TLS_CA in {settings.env_pclient}"
+    return f"one without TLS, or not of the TLS_CA in {settings.env_pclient}: set TLS_CERT and TLS_KEY for it"
 
 
 def _have_it_proved(
@@ -104,6 +116,11 @@ def _have_it_proved(
     except grpc.RpcError as error:
         if rpc_errors.status(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
             raise stranger from error
-        raise rpc_errors.meaning(error, where) from error
+        meant = rpc_errors.meaning(error, where)
+        if isinstance(meant, PserverUnreachable) and _listens(settings.host, port):
+            raise TerminalError(
+                "pserver_unreachable", f"{where} is no pserver, or {_other_manner(settings)}"
+            ) from error
+        raise meant from error
     if not cookie.check_proof(reply.proof, secret, port, nonce):
         raise stranger

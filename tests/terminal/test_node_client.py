@@ -83,6 +83,13 @@ def test_a_restarted_pserver_is_found_again_by_a_running_menu(node: ScriptedNode
         other.stop()
 
 
+def test_a_pserver_without_tls_is_told_of_to_a_terminal_with(node: ScriptedNode, tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    done = run(env_file(tmp_path, node.port, "TLS_CA=ca.pem"), "status", "--json")
+    assert (done.code, done.error["code"]) == (69, "pserver_unreachable")
+    assert "set TLS_CERT and TLS_KEY" in done.error["message"]
+
+
 def test_over_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -97,7 +104,8 @@ def test_over_tls(tmp_path: Path) -> None:
         node.transfers = [[downloaded("x")]]
         assert run(env_file(tmp_path, node.port, "TLS_CA=ca.pem"), "download", "x", "--json").code == 0
         assert run(env_file(tmp_path, node.port, "TLS_CA=other.pem"), "status", "--json").code == 69
-        assert run(env_file(tmp_path, node.port), "status", "--json").code == 69
+        without = run(env_file(tmp_path, node.port), "status", "--json")
+        assert (without.code, "set TLS_CA" in without.error["message"]) == (69, True)
         (tmp_path / "empty.pem").touch()
         assert run(env_file(tmp_path, node.port, "TLS_CA=empty.pem"), "status", "--json").code == 78
     finally:
