@@ -192,7 +192,8 @@ def _faults(error: ValidationError) -> str:
 
 def _in_words(fault: ErrorDetails) -> str:
     pattern = fault.get("ctx", {}).get("pattern")
-    return IN_WORDS.get(pattern, fault["msg"]) if isinstance(pattern, str) else fault["msg"]
+    said = fault["msg"].removeprefix("Value error, ")
+    return IN_WORDS.get(pattern, said) if isinstance(pattern, str) else said
 
 
 def _where(place: tuple[int | str, ...]) -> str:

@@ -118,6 +118,12 @@ def test_a_password_is_changed_by_who_knows_the_old_one(world: World) -> None:
     assert login(world, "ana", "y").status_code == 200
 
 
+def test_a_password_that_is_too_long_is_refused_in_plain_words(world: World) -> None:
+    refused = login(world, "ana", "é" * 513)
+    assert (refused.status_code, refused.json["message"]) == (400, "password: is over 1024 bytes")
+    assert login(world, "ana", "é" * 512).status_code == 201
+
+
 def test_five_failures_are_free_then_each_doubles_the_wait_up_to_a_minute(world: World) -> None:
     world.peer("ana")
     for _ in range(6):
