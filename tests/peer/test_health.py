@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from live_pserver import OPTIONS, LivePserver
-from node.lines.limits import WATCHES
+from node.lines.limits import HEALTH_CALLS_OWN
 from waiting import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -35,7 +35,7 @@ def watch(ana: LivePserver, stack: ExitStack, service: str = "") -> Any:
 
 def test_strangers_watch_it_in_a_bounded_number(ana: LivePserver, stack: ExitStack) -> None:
     # Under many names: what is asked for is the stranger's choice.
-    watches = [watch(ana, stack, f"service{number}" if number else "") for number in range(WATCHES)]
+    watches = [watch(ana, stack, f"service{number}" if number else "") for number in range(HEALTH_CALLS_OWN)]
     assert next(watches[0]).status == SERVING
     for other in watches[1:]:
         assert next(other).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN

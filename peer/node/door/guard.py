@@ -19,6 +19,7 @@ import grpc
 from common import cookie
 from node.errors import NotAllowed, PeerError
 from node.language import rpc_errors
+from node.lines.addresses import from_own_machine
 from node.membership.tickets import METADATA_KEY, Grant, Right, allow
 
 CONTROL = "/p2p.v1.Control/"
@@ -83,8 +84,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
 async def require_own_machine(context: grpc.aio.ServicerContext[Any, Any]) -> None:
     """End a call of Control that comes from elsewhere and not over TLS."""
-    peer = context.peer()
-    if peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "ipv6:[::ffff:127.", "ipv6:%5B::ffff:127.")):
+    if from_own_machine(context.peer()):
         return
     if context.auth_context().get("transport_security_type") == [b"ssl"]:
         return

@@ -1,48 +1,64 @@
-"""Health, gRPC's own service: whether this pserver serves, for everybody who asks; so watching it is bounded."""
+"""Health, gRPC's own service: whether this pserver serves, for everybody who asks; so its calls are bounded."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
-from node.errors import Busy
-from node.language import rpc_errors
-from node.lines.limits import WATCHES, Slots
+from node.door.rpc_server import ASKED_WITHIN, guarded
+from node.lines.addresses import from_own_machine
+from node.lines.limits import HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_OWN, Slots
 
 Context = grpc.aio.ServicerContext
+Answer = Callable[[Any, Any], Awaitable[Any]]
 
 
 class Health:
     """Says that this pserver serves, until `end`."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked_within: float = ASKED_WITHIN) -> None:
+        """A request is here within so many seconds, or its call ends."""
         self._service = health.aio.HealthServicer()
-        # In all: strangers have no name to be counted by.
-        self._watches = Slots(total=WATCHES, per_peer=WATCHES, per_ticket=WATCHES)
+        self._asked_within = asked_within
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what answers the calls."""
         return grpc.method_handlers_generic_handler(
             health.SERVICE_NAME,
-            {
-                "Check": grpc.unary_unary_rpc_method_handler(self._service.Check, _read, _write),
-                "Watch": grpc.unary_stream_rpc_method_handler(self._watch, _read, _write),
-            },
+            {"Check": self._bounded(self._service.Check), "Watch": self._bounded(self._service.Watch)},
         )
 
     async def end(self) -> None:
         """Say from now on that it does not serve."""
         await self._service.enter_graceful_shutdown()
 
-    async def _watch(self, request: health_pb2.HealthCheckRequest, context: Context[Any, Any]) -> None:
-        try:
-            with self._watches.one("", ""):
-                await self._service.Watch(request, context)
-        except Busy as error:
-            await rpc_errors.abort(context, error)
+    def _bounded(self, answer: Answer) -> grpc.RpcMethodHandler[Any, Any]:
+        places = _Places()
+        asked = guarded(answer, streams=False, asked_within=self._asked_within)
+
+        async def call(requests: Any, context: Context[Any, Any]) -> None:
+            with places.one(context.peer()):
+                await asked(requests, context)
+
+        return grpc.stream_stream_rpc_method_handler(guarded(call, streams=True), _read, _write)
+
+
+class _Places:
+    """Calls of one method at once. Strangers have no name to be counted by, but where they come from."""
+
+    def __init__(self) -> None:
+        self._others = Slots(HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_EACH)
+        # Whatever strangers do, who watches over this machine's processes is answered.
+        self._own = Slots(HEALTH_CALLS_OWN, HEALTH_CALLS_OWN, HEALTH_CALLS_OWN)
+
+    def one(self, caller: str) -> AbstractContextManager[None]:
+        """Hold a place for the length of the block. Raises Busy if there is none."""
+        return (self._own if from_own_machine(caller) else self._others).one(caller.rpartition(":")[0], "")
 
 
 def _read(message: bytes) -> health_pb2.HealthCheckRequest:

@@ -60,11 +60,12 @@ class TransferService:
     jobs: Jobs
     on_sent: Callable[[int], None]
 
-    async def get_manifest(self, request: pb.GetManifestRequest, context: Context[Any, Any]) -> pb.Manifest:
+    async def get_manifest(self, request: pb.GetManifestRequest, context: Context[Any, Any]) -> None:
         """The manifest of the ticket's id."""
         grant = GRANT.get()
         _hold(self.manifest_slots, grant, context)
-        return wire.manifest_to_wire(await self.threads.run(self.threads.disk, self.sharing.manifest, grant.id))
+        manifest = await self.threads.run(self.threads.disk, self.sharing.manifest, grant.id)
+        await _write(context, wire.manifest_to_wire(manifest))
 
     async def download_file(self, requests: AsyncIterator[pb.DownloadFileRequest], context: Context[Any, Any]) -> None:
         """Pieces of the ticket's file."""

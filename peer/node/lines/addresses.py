@@ -56,3 +56,8 @@ def split(url: str) -> tuple[str, int]:
         if len(host) > 253 or _NUMBER.fullmatch(labels[-1]) or not all(_LABEL.fullmatch(label) for label in labels):
             raise NoHolders(f"{url[:100]!r} is no address of a peer") from None
     return host, int(port)
+
+
+def from_own_machine(caller: str) -> bool:
+    """Tell whether a call comes over loopback; `caller` is what gRPC says of it, as in `ipv4:127.0.0.1:43210`."""
+    return caller.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "ipv6:[::ffff:127.", "ipv6:%5B::ffff:127."))

@@ -20,8 +20,8 @@ STREAMS_PER_TICKET = 4
 # Manifests, of up to 2 MiB, that are read, or sent and not yet taken.
 MANIFESTS = 16
 MANIFESTS_PER_PEER = 4
-# Those who watch Health, strangers among them.
-WATCHES = 16
+# Calls of one method of Health, open to strangers: from other machines, from each of them, and from this one.
+HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_OWN = 64, 8, 16
 RETRY_AFTER = 1.0
 # Streams that are to end have this many seconds for it.
 _LAST_WORDS = 1.0

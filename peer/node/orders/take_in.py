@@ -104,7 +104,10 @@ class TakeIn:
                     yield self._item(path, f"{base.name}/{path.relative_to(base).as_posix()}", str(path))
         for fault in unread:
             path = Path(fault.filename)
-            yield f"{base.name}/{path.relative_to(base).as_posix()}", StorageFault(f"{fault.strerror} while reading {path}: the rest is shared")
+            yield (
+                f"{base.name}/{path.relative_to(base).as_posix()}",
+                StorageFault(f"{fault.strerror} while reading {path}: the rest is shared"),
+            )
 
     def _item(self, path: Path, name: str, shown: str) -> Item | tuple[str, PeerError]:
         try:

@@ -1,0 +1,80 @@
+"""Strangers without a ticket: what they leave open or half sent is bounded, and nobody else is the worse for it."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from common.channels import CONNECTIONS
+from live_pserver import OPTIONS, LivePserver
+from node.door.health import Health
+from node.lines.limits import HEALTH_CALLS_OWN
+from waiting import eventually
+
+CALLS = 40
+
+
+@asynccontextmanager
+async def impatient() -> AsyncIterator[Any]:
+    """A channel to a server of Health alone, which waits a second for a request."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Health(asked_within=1.0).handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", OPTIONS) as channel:
+            yield channel
+    finally:
+        await server.stop(0)
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+def test_of_calls_whose_request_never_comes_few_are_kept_and_not_for_long(method: str) -> None:
+    async def story() -> None:
+        async with impatient() as channel, asyncio.timeout(20):
+            calls = [channel.stream_stream(f"/grpc.health.v1.Health/{method}")() for _ in range(CALLS)]
+            codes = Counter([await call.code() for call in calls])
+            assert codes == {
+                grpc.StatusCode.RESOURCE_EXHAUSTED: CALLS - HEALTH_CALLS_OWN,
+                grpc.StatusCode.ABORTED: HEALTH_CALLS_OWN,
+            }
+            reply = await HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+    asyncio.run(story())
+
+
+def test_connections_do_not_use_up_the_descriptors(ana: LivePserver) -> None:
+    with ExitStack() as stack:
+        strangers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", ana.pserver.port)))
+            for _ in range(CONNECTIONS + 100)
+        ]
+        for stranger in strangers:
+            stranger.setblocking(False)
+
+        def closed() -> int:
+            return sum(is_closed(stranger) for stranger in strangers)
+
+        # Ana's own connections count as well.
+        eventually(lambda: closed() >= 100)
+        assert closed() < 150
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the other side has closed it; what it says before is left unread."""
+    try:
+        while connection.recv(4096):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        pass
+    return True
