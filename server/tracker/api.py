@@ -150,13 +150,13 @@ class Views:
         match = args.get("match", "")
         if len(match) > 1000:
             raise BadRequest("match is at most 1000 characters")
-        rows, more = self._tracker.page(match, _place(args["after"]) if "after" in args else None, int(limit))
+        rows, place = self._tracker.page(match, _place(args["after"]) if "after" in args else None, int(limit))
         return answer(
             files=[
                 {"name": r.name, "id": r.id.hex(), "size": r.size, "holders": r.holders, "partial": r.partial}
                 for r in rows
             ],
-            next=_after(rows[-1].name, rows[-1].id) if more else None,
+            next=_after(*place) if place else None,
         )
 
     def peers(self) -> Response:

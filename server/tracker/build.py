@@ -24,7 +24,7 @@ from tracker.metrics import Metrics
 from tracker.openapi import document
 from tracker.pages.live import Live
 from tracker.pages.sessions import BrowserSessions
-from tracker.pages.views import LOGIN_PATH, Pages
+from tracker.pages.views import LOGIN_PATH, SNAPSHOT_PATH, Pages
 from tracker.passwords import Cost, Passwords
 from tracker.reports import Reports
 from tracker.routes import ROUTES, SMALL, Access, Lane
@@ -108,7 +108,7 @@ def build(
     def lane(method: str, path: str) -> Lane:
         route = table.get((method, path))
         if route is None:
-            return Lane.LOGIN if path == LOGIN_PATH else Lane.WORK
+            return {LOGIN_PATH: Lane.LOGIN, SNAPSHOT_PATH: Lane.SEARCH}.get(path, Lane.WORK)
         return route.lane
 
     return Parts(app, tracker, entrance, metrics, accounts.close, allowance, lane)

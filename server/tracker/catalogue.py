@@ -9,6 +9,9 @@ from tracker.names import fold
 
 T = TypeVar("T")
 
+# A searcher asks itself whether it is tired after so many names; each takes some milliseconds at the worst.
+CAREFUL = 16
+
 
 class Catalogue(Generic[T]):
     """name -> id -> what the owner keeps for that version.
@@ -70,12 +73,21 @@ class Catalogue(Generic[T]):
         return self._ordered
 
     @staticmethod
-    def matching(names: Sequence[str], match: str, start: str | None) -> Iterator[str]:
-        """Of the names in order, from the start on, those that match."""
+    def matching(
+        names: Sequence[str], match: str, start: str | None, tired: Callable[[], bool]
+    ) -> Iterator[tuple[str, bool]]:
+        """Of the names in order, from the start on, those that match, each with True.
+
+        When the searcher is tired, the name where it stopped comes last, with False.
+        """
         accepts = matcher(match)
-        for at in range(bisect_left(names, start) if start is not None else 0, len(names)):
+        begin = bisect_left(names, start) if start is not None else 0
+        for at in range(begin, len(names)):
             if accepts is None or accepts(names[at]):
-                yield names[at]
+                yield names[at], True
+            elif (at - begin) % CAREFUL == CAREFUL - 1 and tired():
+                yield names[at], False
+                return
 
 
 def matcher(match: str) -> Callable[[str], bool] | None:

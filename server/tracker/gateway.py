@@ -19,6 +19,7 @@ log = logging.getLogger("tracker.gateway")
 
 BODY_TIME = 60.0
 WORKERS = 4
+SEARCHERS = 2
 # More than the hashes that run and wait, so that the first one too many is told to come back rather than left waiting.
 LOGIN_WORKERS = 32
 
@@ -69,8 +70,11 @@ class Gateway:
         self._allowance = allowance
         self._lane = lane
         self._body_time = body_time
-        self._work = ThreadPoolExecutor(WORKERS, thread_name_prefix="work")
-        self._login = ThreadPoolExecutor(LOGIN_WORKERS, thread_name_prefix="login")
+        self._pools = {
+            Lane.WORK: ThreadPoolExecutor(WORKERS, thread_name_prefix="work"),
+            Lane.SEARCH: ThreadPoolExecutor(SEARCHERS, thread_name_prefix="search"),
+            Lane.LOGIN: ThreadPoolExecutor(LOGIN_WORKERS, thread_name_prefix="login"),
+        }
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -88,8 +92,8 @@ class Gateway:
 
     def close(self) -> None:
         """Give the threads back."""
-        self._work.shutdown(wait=False, cancel_futures=True)
-        self._login.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def _answer(self, scope: Scope, protocol: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         environ = _environ(scope)
@@ -105,7 +109,7 @@ class Gateway:
         lane = self._lane(scope.method, scope.path)
         if lane is Lane.QUICK:
             return self._call(environ)
-        pool = self._login if lane is Lane.LOGIN else self._work
+        pool = self._pools[lane]
         self._running += 1
         self._idle.clear()
         try:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
 
-from tracker.catalogue import Catalogue
+from tracker.catalogue import CAREFUL, Catalogue
 from tracker.model import Announced, Holder, Listed, Load, Session, Version
 from tracker.names import fold
 
@@ -177,18 +177,32 @@ def _one_whole(counts: tuple[int, ...]) -> bool:
 
 
 def scarce_among(
-    everything: Iterable[Contents], accepts: Callable[[str], bool] | None, limit: int
-) -> tuple[int, int, list[Label]]:
-    """How many contents one peer only holds whole, the size of all contents, and the first labels of the former.
+    everything: Iterable[Contents], accepts: Callable[[str], bool] | None, limit: int, tired: Callable[[], bool]
+) -> tuple[int, int, list[Label], bool]:
+    """How many contents one peer only holds whole, the size of all contents, the first labels of the former.
+
+    And whether there are more labels: those that were not looked at when the searcher was tired are taken to be.
 
     Safe without the owner's lock: a tuple of a view is made in one step of the interpreter. The labels are not: their
     contents may have changed since.
     """
     size = count = 0
     found: list[Label] = []
+    looked_at = 0
+    enough = False
     for contents in everything:
         size += contents.size
         if len(contents.holders) <= _FEW and _one_whole(tuple(contents.holders.values())):
             count += 1
-            found += [label for label in tuple(contents.labels.values()) if accepts is None or accepts(label.name)]
-    return count, size, nsmallest(limit, found, key=lambda label: (label.name, label.contents.id))
+            if accepts is None:
+                found += tuple(contents.labels.values())
+                continue
+            for label in () if enough else tuple(contents.labels.values()):
+                if accepts(label.name):
+                    found.append(label)
+                looked_at += 1
+                if looked_at % CAREFUL == 0 and tired():
+                    enough = True
+                    break
+    first = nsmallest(limit + 1, found, key=lambda label: (label.name, label.contents.id))
+    return count, size, first[:limit], enough or len(first) > limit

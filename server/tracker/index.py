@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from tracker.model import Announced, Holder, Listed, Load, PeerView, Scarce, Session, Totals, Version
+from tracker.model import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
 
 
 class Index(Protocol):
@@ -48,11 +48,14 @@ class Index(Protocol):
             TooLarge: as in replace.
         """
 
-    def by_name(self, name: str) -> list[Version]:
-        """The versions of a name that some live peer carries; in order of id."""
+    def by_name(self, name: str, limit: int) -> list[Version]:
+        """The versions of a name that some live peer carries; in order of id. Of more than `limit` the first known."""
 
-    def by_id(self, file_id: bytes) -> list[Version]:
-        """The names under which live peers carry these contents, each with all holders; in order of name."""
+    def by_id(self, file_id: bytes, limit: int) -> list[Version]:
+        """The names under which live peers carry these contents, each with all holders; in order of name.
+
+        Of more than `limit` the first known.
+        """
 
     def holder(self, file_id: bytes, peer_id: str) -> Holder | None:
         """This peer as a holder of these contents."""
@@ -75,16 +78,18 @@ class Index(Protocol):
     def new_names(self, names: Iterable[str]) -> list[str]:
         """Those of the names that nobody carries: only these need judging, the others were judged before."""
 
-    def page(self, match: str, after: tuple[str, bytes] | None, limit: int) -> tuple[list[Listed], bool]:
-        """Versions of names after a place, ordered by name and id, and whether there are more.
+    def page(self, match: str, after: Place | None, limit: int) -> tuple[list[Listed], Place | None]:
+        """Versions of names after a place, ordered by name and id, and the place to go on from; None at the end.
 
-        `match` is a case-insensitive part of the name, or with * or ? a pattern over the whole name.
+        `match` is a case-insensitive part of the name, or with * or ? a pattern over the whole name. A search that
+        takes long stops at the next name: then there are fewer than `limit`, perhaps none, and still a place.
         """
 
     def scarce(self, match: str, limit: int) -> Scarce:
         """What is held whole by one live peer only, under names that match as in page.
 
-        Walks all contents without keeping others out meanwhile, so it may be a moment behind.
+        Walks all contents without keeping others out meanwhile, so it may be a moment behind. A search that takes long
+        stops, and says that there is more.
         """
 
     def totals(self) -> Totals:

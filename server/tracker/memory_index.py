@@ -8,8 +8,13 @@ from itertools import islice
 from tracker.catalogue import matcher
 from tracker.errors import SendIndex, TooLarge
 from tracker.holdings import Holdings, Shelf, is_whole, listed, scarce_among, view
-from tracker.model import Announced, Holder, Listed, Load, PeerView, Scarce, Session, Totals, Version
+from tracker.model import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
 from tracker.names import fold
+
+# Seconds that one search may take: a pattern can be made to cost milliseconds a name, and there may be a million.
+SEARCH_TIME = 0.5
+# No id comes after it.
+_AFTER_ALL = b"\xff" * 32
 
 
 class MemoryIndex:
@@ -94,17 +99,19 @@ class MemoryIndex:
             self._files_of[session.user] = others + len(shelf.files)
             shelf.version = version
 
-    def by_name(self, name: str) -> list[Version]:
+    def by_name(self, name: str, limit: int) -> list[Version]:
         with self._lock:
             self._purge()
-            labels = self._holdings.catalogue.versions(name)
+            labels = islice(self._holdings.catalogue.versions(name), limit)
             return [view(label) for label in sorted(labels, key=lambda label: label.contents.id)]
 
-    def by_id(self, file_id: bytes) -> list[Version]:
+    def by_id(self, file_id: bytes, limit: int) -> list[Version]:
         with self._lock:
             self._purge()
             contents = self._holdings.contents.get(file_id)
-            return [view(contents.labels[name]) for name in sorted(contents.labels)] if contents else []
+            if contents is None:
+                return []
+            return [view(contents.labels[name]) for name in sorted(islice(contents.labels, limit))]
 
     def holder(self, file_id: bytes, peer_id: str) -> Holder | None:
         with self._lock:
@@ -160,29 +167,31 @@ class MemoryIndex:
             catalogue = self._holdings.catalogue
             return [name for name in names if name not in catalogue]
 
-    def page(self, match: str, after: tuple[str, bytes] | None, limit: int) -> tuple[list[Listed], bool]:
+    def page(self, match: str, after: Place | None, limit: int) -> tuple[list[Listed], Place | None]:
         with self._lock:
             self._purge()
             names = self._holdings.catalogue.names_in_order()
         # The search itself needs no lock: it reads a list that is never changed, only replaced.
         rows: list[Listed] = []
-        for name in self._holdings.catalogue.matching(names, match, after[0] if after else None):
+        for name, fits in self._holdings.catalogue.matching(names, match, after[0] if after else None, self._tiring()):
+            if not fits:
+                return rows, (name, _AFTER_ALL)
             with self._lock:
                 self._purge()
                 labels = sorted(self._holdings.catalogue.versions(name), key=lambda label: label.contents.id)
                 rows += [listed(label) for label in labels if after is None or (name, label.contents.id) > after]
             if len(rows) > limit:
-                return rows[:limit], True
-        return rows, False
+                return rows[:limit], (rows[limit - 1].name, rows[limit - 1].id)
+        return rows, None
 
     def scarce(self, match: str, limit: int) -> Scarce:
         with self._lock:
             self._purge()
             everything = list(self._holdings.contents.values())
-        count, size, labels = scarce_among(everything, matcher(match), limit + 1)
+        count, size, labels, more = scarce_among(everything, matcher(match), limit, self._tiring())
         with self._lock:
             rows = [row for row in map(listed, labels) if row.holders == 1]
-        return Scarce(count, size, rows[:limit], len(labels) > limit)
+        return Scarce(count, size, rows, more)
 
     def totals(self) -> Totals:
         with self._lock:
@@ -190,6 +199,11 @@ class MemoryIndex:
             return Totals(
                 len(self._shelves), len(self._holdings.contents), self._holdings.catalogue.count, self._holdings.entries
             )
+
+    def _tiring(self) -> Callable[[], bool]:
+        """Tell when a search that begins now has taken its time."""
+        until = self._now() + SEARCH_TIME
+        return lambda: self._now() > until
 
     # Below, the lock is held.
 

@@ -37,6 +37,8 @@ class Session:
 
 # A file as a peer announces it: name, id (32 bytes), size, whether it is whole. A bare tuple: lists hold thousands.
 Announced = tuple[str, bytes, int, bool]
+# Where in the catalogue, ordered by name and id, a page ended.
+Place = tuple[str, bytes]
 
 
 class Holder(NamedTuple):

@@ -36,6 +36,7 @@ class Lane(Enum):
 
     QUICK = "never waits: answered where it is read"
     WORK = "a few at a time"
+    SEARCH = "looks through all names, a few at a time: searches wait for each other only"
     LOGIN = "waits for a password hash or a resolver"
 
 
@@ -110,9 +111,12 @@ ROUTES = (
         "POST", "/report", "report", "Tell that a holder served what did not verify",
         body=b.Report, refusals=(NotAllowed,),
     ),
-    Route("GET", "/files", "files", "What there is, in pages", b.Page, parameters=("match", "after", "limit")),
+    Route(
+        "GET", "/files", "files", "What there is, in pages", b.Page, parameters=("match", "after", "limit"),
+        lane=Lane.SEARCH,
+    ),
     Route("GET", "/peers", "peers", "Who is alive", b.Peers),
-    Route("GET", "/", "home", "A page for people", access=Access.PUBLIC, media_type="text/html"),
+    Route("GET", "/", "home", "A page for people", access=Access.PUBLIC, lane=Lane.SEARCH, media_type="text/html"),
     Route("GET", "/healthz", "healthz", "Whether the tracker answers", access=Access.PUBLIC, lane=Lane.QUICK),
     Route("GET", "/metrics", "metrics", "Figures for Prometheus", access=Access.OWN_MACHINE, media_type="text/plain"),
     Route("GET", "/openapi.json", "openapi", "This document", None, access=Access.OWN_MACHINE),

@@ -13,9 +13,12 @@ from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed
 from tracker.events import Events
 from tracker.index import Index
 from tracker.journal import Journal, Placement
-from tracker.model import Announced, Holder, Listed, Load, PeerView, Scarce, Session, Totals, Version
+from tracker.model import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
 from tracker.names import check_name, printable
 from tracker.reports import Reports
+
+# Versions told in one answer, of each name or id that was asked for, and of each however many were.
+_TOLD, _EACH, _EACH_AT_LEAST = 5000, 100, 5
 
 
 class Pong(NamedTuple):
@@ -112,14 +115,16 @@ class Tracker:
             BadName: one of the names.
             NoSuchFile: none of them is held by anybody.
         """
-        found = [version for name in dict.fromkeys(names) for version in self._index.by_name(check_name(name))]
+        most = _most_of_each(names)
+        found = [version for name in dict.fromkeys(names) for version in self._index.by_name(check_name(name), most)]
         if not found:
             raise NoSuchFile(f"nobody alive has {_among(names)}")
         return self._offers(session, found, near)
 
     def find_ids(self, session: Session, ids: Collection[bytes], near: bool) -> list[tuple[Version, list[Offer]]]:
         """As find_names, by id: one entry for each name that the contents go by."""
-        found = [version for file_id in dict.fromkeys(ids) for version in self._index.by_id(file_id)]
+        most = _most_of_each(ids)
+        found = [version for file_id in dict.fromkeys(ids) for version in self._index.by_id(file_id, most)]
         if not found:
             raise NoSuchFile(f"nobody alive has {_among([file_id.hex() for file_id in ids])}")
         return self._offers(session, found, near)
@@ -183,8 +188,8 @@ class Tracker:
         self._events("reported", url=url, by=session.url, id=file_id.hex(), reason=reason)
         return bool(accused)
 
-    def page(self, match: str, after: tuple[str, bytes] | None, limit: int) -> tuple[list[Listed], bool]:
-        """The catalogue after a place, and whether it goes on."""
+    def page(self, match: str, after: Place | None, limit: int) -> tuple[list[Listed], Place | None]:
+        """The catalogue after a place, and where it goes on."""
         return self._index.page(match, after, limit)
 
     def peers(self) -> list[PeerView]:
@@ -228,6 +233,15 @@ class Tracker:
             )
             for holder in placement.order_holders(dialled, doubted, self._rng)
         ]
+
+
+def _most_of_each(asked: Collection[object]) -> int:
+    """How many versions of a name, or names of an id, are told of each that is asked for.
+
+    An account can carry one id under a million names, and a thousand of its peers a name in as many versions: all of
+    them, each with tickets, would be hundreds of megabytes and the tracker's time for minutes.
+    """
+    return min(_EACH, max(_EACH_AT_LEAST, _TOLD // len(asked)))
 
 
 def _among(asked: Collection[str]) -> str:

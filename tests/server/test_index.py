@@ -48,7 +48,7 @@ def index(request: pytest.FixtureRequest, clock: Clock) -> Index:
 
 
 def holders(index: Index, name: str) -> list[str]:
-    return [h.session.url for version in index.by_name(name) for h in version.holders]
+    return [h.session.url for version in index.by_name(name, 9) for h in version.holders]
 
 
 def test_one_peers_announcement_never_touches_anothers(index: Index) -> None:
@@ -81,15 +81,15 @@ def test_a_ping_keeps_a_peer_and_its_load(index: Index, clock: Clock) -> None:
 def test_contents_are_one_whatever_name_they_go_by(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     index.replace(BOB, "1", [file("b.txt", complete=False)])
-    (found,) = index.by_name("a.txt")
+    (found,) = index.by_name("a.txt", 9)
     assert [(h.session.user, h.complete) for h in found.holders] == [("ana", True), ("bob", False)]
-    assert [version.name for version in index.by_id(found.id)] == ["a.txt", "b.txt"]
+    assert [version.name for version in index.by_id(found.id, 9)] == ["a.txt", "b.txt"]
 
 
 def test_a_name_has_as_many_versions_as_there_are_contents_under_it(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt", 2)])
     index.replace(BOB, "1", [file("a.txt", 1)])
-    assert [version.id[0] for version in index.by_name("a.txt")] == [1, 2]
+    assert [version.id[0] for version in index.by_name("a.txt", 9)] == [1, 2]
 
 
 def test_names_that_fold_to_one_are_one_name_at_one_peer(index: Index) -> None:
@@ -132,9 +132,9 @@ def test_one_liar_does_not_speak_for_the_others_on_a_size(index: Index) -> None:
     index.replace(session(9), "1", [file("a.txt", size=1)])
     for number in (1, 2, 3):
         index.replace(session(number), "1", [file("a.txt", size=77)])
-    assert index.by_name("a.txt")[0].size == 77
+    assert index.by_name("a.txt", 9)[0].size == 77
     index.leave(session(9).peer_id)
-    assert index.by_name("a.txt")[0].size == 77
+    assert index.by_name("a.txt", 9)[0].size == 77
 
 
 def test_an_account_may_share_so_many_files_over_all_its_peers(clock: Clock) -> None:
@@ -169,9 +169,9 @@ def test_a_search_is_a_part_of_the_name_or_a_pattern_over_all_of_it(
 ) -> None:
     names = ["A/one.txt", "a/two.bin", "b.txt", "cafe\u0301.txt"]
     index.replace(ANA, "1", [file(name, at) for at, name in enumerate(names)])
-    rows, more = index.page(match, None, 10)
+    rows, place = index.page(match, None, 10)
     assert [fold(row.name) for row in rows] == [fold(name) for name in expected]
-    assert not more
+    assert place is None
 
 
 def test_pages_together_are_the_whole_in_order(index: Index) -> None:
@@ -180,18 +180,64 @@ def test_pages_together_are_the_whole_in_order(index: Index) -> None:
     seen: list[tuple[str, bytes]] = []
     after = None
     while True:
-        rows, more = index.page("", after, 7)
+        rows, after = index.page("", after, 7)
         seen += [(row.name, row.id) for row in rows]
-        if not more:
+        if after is None:
             break
-        after = seen[-1]
     assert seen == sorted(seen)
     assert len(seen) == len(set(seen)) == 200
 
 
 def test_a_pattern_made_to_backtrack_takes_no_time(index: Index) -> None:
     index.replace(ANA, "1", [file("a" * 200)])
-    assert index.page("*a" * 60 + "*b", None, 10) == ([], False)
+    assert index.page("*a" * 60 + "*b", None, 10) == ([], None)
+
+
+def test_a_search_that_takes_long_goes_on_in_the_next_request(index: Index, clock: Clock) -> None:
+    names = [f"{n:04}" for n in range(1000)]
+    index.replace(ANA, "1", [file(name, 1 + n % 200) for n, name in enumerate(names)])
+    slow = SlowClock(clock)
+    index._now = slow  # type: ignore[attr-defined]
+    found: list[str] = []
+    after, requests = None, 0
+    while requests < 1000:
+        began = slow.asked
+        rows, after = index.page("*?9?", after, 30)
+        assert slow.asked - began < 100
+        found += [row.name for row in rows]
+        requests += 1
+        if after is None:
+            break
+    assert found == [name for name in names if name[2] == "9"]
+    assert 1 < requests < 100
+
+
+def test_a_search_for_what_one_peer_only_has_stops_when_it_takes_long(index: Index, clock: Clock) -> None:
+    index.replace(ANA, "1", [file(f"{n:04}", 1) for n in range(1000)])
+    index._now = SlowClock(clock)  # type: ignore[attr-defined]
+    scarce = index.scarce("*x*", 10)
+    assert (scarce.contents, scarce.first, scarce.more) == (1, [], True)
+
+
+class SlowClock:
+    """Whenever somebody looks at it, a twentieth of a second has passed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.asked = 0
+
+    def __call__(self) -> float:
+        self.asked += 1
+        self._clock.time += 0.05
+        return self._clock.time
+
+
+def test_of_a_million_names_for_one_id_a_few_are_told(index: Index) -> None:
+    index.replace(ANA, "1", [file(f"{n:04}", 1) for n in range(1000)])
+    assert [version.name for version in index.by_id(bytes([1]) * 32, 3)] == ["0000", "0001", "0002"]
+    for who in range(2, 12):
+        index.replace(session(who), "1", [file("a.txt", who)])
+    assert len(index.by_name("a.txt", 3)) == 3
 
 
 NAMES = st.sampled_from(["a", "A", "b", "c/d", "stra\u00dfe", "STRASSE"])
@@ -280,21 +326,21 @@ class IndexMachine(RuleBasedStateMachine):
         assert {p.session.peer_id: p.files for p in self.index.peers()} == {
             session(who).peer_id: len(mine) for who, mine in self.files.items()
         }
-        rows, more = self.index.page("", None, 1000)
-        assert not more
+        rows, place = self.index.page("", None, 1000)
+        assert place is None
         assert [(row.name, row.id[0]) for row in rows] == sorted(carried)
         for row in rows:
             whole = sum(holding[row.id[0]].values())
             assert (row.holders, row.partial) == (whole, len(holding[row.id[0]]) - whole)
         for contents, held in holding.items():
-            for version in self.index.by_id(bytes([contents]) * 32):
+            for version in self.index.by_id(bytes([contents]) * 32, 99):
                 assert {h.session.peer_id: h.complete for h in version.holders} == {
                     session(who).peer_id: complete for who, complete in held.items()
                 }
                 assert (version.name, contents) in carried
         for contents in range(1, 5):
             if contents not in holding:
-                assert self.index.by_id(bytes([contents]) * 32) == []
+                assert self.index.by_id(bytes([contents]) * 32, 99) == []
         entries = sum(len(held) for held in holding.values())
         assert self.index.totals() == (len(self.seen), len(holding), len(carried), entries)
         for who in range(4):

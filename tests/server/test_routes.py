@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from werkzeug.routing import Rule
 
+from tracker import memory_index
 from tracker.errors import every_error
 from tracker.routes import ROUTES, Access
 from tracker_world import MakeWorld, World, id_of
@@ -365,3 +366,28 @@ def test_every_code_of_an_error_is_in_the_document_and_has_one_status(world: Wor
     codes = [error.code for error in every_error()]
     assert len(codes) == len(set(codes))
     assert all(f"`{code}`" in text for code in codes)
+
+
+def test_an_id_under_thousands_of_names_is_answered_with_a_few(world: World) -> None:
+    ana, ben = world.peer(), world.peer("ben", "127.0.0.1:5002")
+    files = [{"name": f"{n:04}", "id": id_of("x"), "size": 1, "complete": True} for n in range(5000)]
+    ana.call("PUT", "/index", {"version": "1", "files": files})
+    one = ben.call("GET", "/query", query_string={"id": id_of("x")}).json
+    many = ben.call("POST", "/query", {"ids": [id_of("x"), *(f"{n:064x}" for n in range(999))]}).json
+    assert one and many
+    assert (len(one["files"]), len(many["files"])) == (100, 5)
+    assert all(len(file["holders"]) == 1 for file in one["files"])
+
+
+def test_a_search_that_takes_long_is_a_short_page_with_a_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ana = world.peer()
+    ana.share(*(f"{n:04}" for n in range(100)))
+    monkeypatch.setattr(memory_index, "SEARCH_TIME", -1.0)
+    found, after, pages = [], None, 0
+    while pages == 0 or after is not None:
+        page = ana.call("GET", "/files", query_string={"match": "*7?", **({"after": after} if after else {})}).json
+        assert page
+        found += [file["name"] for file in page["files"]]
+        after, pages = page["next"], pages + 1
+    assert found == [f"{n:04}" for n in range(70, 80)]
+    assert pages > 3

@@ -128,7 +128,8 @@ def gather_files(tracker: Tracker, world: World, match: str, once: bool) -> File
         found = tracker.scarce(match, ROWS)
         rows, more = found.first, found.more
     else:
-        rows, more = tracker.page(match, None, ROWS)
+        rows, place = tracker.page(match, None, ROWS)
+        more = place is not None
     versions = Counter(row.name for row in rows)
     nth: Counter[str] = Counter()
     places = {peer.key: at for at, peer in enumerate(world.pictured)}

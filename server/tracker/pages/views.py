@@ -16,6 +16,7 @@ from tracker.pages.sessions import BrowserSessions
 
 NAME = "pages"
 LOGIN_PATH = "/page/login"
+SNAPSHOT_PATH = "/page/snapshot"
 MATCH_LENGTH = 1000
 
 _POLICY = (
@@ -53,7 +54,7 @@ class Pages:
         pages.after_request(_harden)
         pages.add_url_rule(LOGIN_PATH, "login", self.login, methods=["POST"])
         pages.add_url_rule("/page/logout", "logout", self.logout, methods=["POST"])
-        pages.add_url_rule("/page/snapshot", "snapshot", self.snapshot)
+        pages.add_url_rule(SNAPSHOT_PATH, "snapshot", self.snapshot)
         for name in _ASSETS:
             pages.add_url_rule(f"/page/{name}", "asset", self.asset)
         return pages
