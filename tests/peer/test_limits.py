@@ -236,3 +236,17 @@ def test_who_stops_waiting_for_a_lock_leaves_nothing_behind() -> None:
         assert not locks.taken("x")
 
     run(work())
+
+
+def test_whoever_waits_only_so_long_for_a_lock_is_told_when_it_was_not_to_be_had() -> None:
+    async def story() -> None:
+        locks = Locks()
+        async with locks.of("id"):
+            with pytest.raises(Busy):
+                async with locks.of("id", within=0.05):
+                    pytest.fail("somebody else has it")
+        async with locks.of("id", within=0.05):
+            assert locks.taken("id")
+        assert not locks.taken("id")
+
+    asyncio.run(story())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from node.errors import Busy, Interrupted
 
@@ -240,12 +240,22 @@ class Locks:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
-    async def of(self, key: str) -> AsyncIterator[None]:
-        """Hold the lock of `key`."""
+    async def of(self, key: str, within: float | None = None) -> AsyncIterator[None]:
+        """Hold the lock of `key`, waiting for it `within` so many seconds, or as long as it takes.
+
+        Raises:
+            Busy: if it was not to be had.
+        """
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:
-            async with lock:
+            async with AsyncExitStack() as turn:
+                try:
+                    async with asyncio.timeout(within):
+                        await turn.enter_async_context(lock)
+                except TimeoutError:
+                    why = "another transfer of the same contents is under way: try again later"
+                    raise Busy(why, retry_after=RETRY_AFTER) from None
                 yield
         finally:
             lock, users = self._locks.pop(key)

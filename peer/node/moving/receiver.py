@@ -20,6 +20,9 @@ from node.language.streams import AskerEnd
 from node.lines.limits import Locks
 from node.moving.fetch import Fetcher, Sources
 
+# Seconds that a pusher waits while another sends the same contents.
+_TURN = 60.0
+
 
 class Keeping:
     """How many bytes are kept at others' request, and how many may be.
@@ -110,7 +113,8 @@ class Receiver:
         Raises:
             PeerError: if it is not wanted, or does not arrive.
         """
-        async with self.locks.of(manifest.id):
+        # A pusher is not kept waiting by another that takes its time.
+        async with self.locks.of(manifest.id, within=_TURN):
             # No scan may have seen yet what lies here, as when this peer was killed just now, or what is gone.
             names = [check_name(name), *(held.name for held in self.library.by_id(manifest.id))]
             await self.threads.run_stoppable(self.threads.disk, lambda stop: self.scanner.take(names, stop=stop))

@@ -47,7 +47,8 @@ class _Wanted:
     file: HeldVersion
     # Holders that may still be asked.
     holders: dict[str, Holder] = field(default_factory=dict)
-    # Why the last one that was asked did not do.
+    # Those that were asked and did not do, and why the last one did not.
+    failed: set[str] = field(default_factory=set)
     fault: PeerError | None = None
     # Holders that sent something else, and when the last of them did.
     liars: set[str] = field(default_factory=set)
@@ -57,8 +58,17 @@ class _Wanted:
         self.look_again(self.file.holders)
 
     def look_again(self, holders: Iterable[Holder]) -> None:
-        """Take these holders, but for liars."""
-        self.holders = {holder.url: holder for holder in holders if holder.complete and holder.url not in self.liars}
+        """Take these holders, but for liars; those that failed only when nobody else is left."""
+        whole = {holder.url: holder for holder in holders if holder.complete and holder.url not in self.liars}
+        self.holders = {url: holder for url, holder in whole.items() if url not in self.failed}
+        if not self.holders:
+            self.holders = whole
+            self.failed.clear()
+
+    def pass_over(self, url: str) -> None:
+        """This holder did not do."""
+        if self.holders.pop(url, None) is not None:
+            self.failed.add(url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +92,8 @@ class SmallFetcher:
     ) -> None:
         """Fetch and publish files; `outcome` hears of each as it is done.
 
-        `query` looks for holders of ids again; `on_liar` is told (id, holder, why). A file that nobody sends for
-        GIVE_UP seconds ends with NoHolders, one that only liars have with NotVerified.
+        `query` looks for holders of ids again; `on_liar` is told (id, holder, why). When no file has come for GIVE_UP
+        seconds, those that are lacking end with NoHolders; one that only liars have ends with NotVerified.
         """
         await _Run(self, transfer, outcome, on_liar).bring([_Wanted(file) for file in files], query)
 
@@ -151,10 +161,11 @@ class _Run:
 
     async def _round(self) -> None:
         """Ask the holders for what they have, until none has anything left to give."""
-        counts = Counter(url for item in self._free for url in item.holders)
-        async with asyncio.TaskGroup() as group:
-            for url, _ in counts.most_common(_HOLDERS):
-                group.create_task(self._ask_holder(url))
+        # What one holder had taken and did not send is the others', who may have had nothing more to do.
+        while counts := Counter(url for item in self._free for url in item.holders):
+            async with asyncio.TaskGroup() as group:
+                for url, _ in counts.most_common(_HOLDERS):
+                    group.create_task(self._ask_holder(url))
 
     async def _ask_holder(self, url: str) -> None:
         opener = next((item.holders[url].ticket for item in self._free if url in item.holders), None)
@@ -171,7 +182,7 @@ class _Run:
             # What it was asked for, and whatever else it has, is somebody else's this round.
             self._free.update(dict.fromkeys(asked.values()))
             for item in self._free:
-                item.holders.pop(url, None)
+                item.pass_over(url)
 
     async def _converse(self, url: str, call: Call, asked: dict[int, _Wanted]) -> None:
         """Keep the holder busy until it has nothing more that is wanted."""
@@ -198,10 +209,8 @@ class _Run:
                 raise NoHolders(f"{url}: sent nothing for {patience:.0f} s") from None
             if frame is None:
                 raise NoHolders(f"{url}: ended the stream")
-            if frame.blocks or frame.rest.faults:
-                self._transfer.counters.phase = Phase.MOVING
-                self._heard = useful = self._fetcher.clock()
-            await self._hear(url, frame, asked, pace)
+            if await self._hear(url, frame, asked, pace):
+                useful = self._fetcher.clock()
 
     def _choose(self, url: str, asked: dict[int, _Wanted], numbers: Iterator[int], pace: Pace) -> list[pb.SmallAsk]:
         """Take files that this holder has, as many as its pace allows."""
@@ -225,22 +234,25 @@ class _Run:
 
     async def _hear(
         self, url: str, frame: Frame[pb.DownloadSmallFilesReply], asked: dict[int, _Wanted], pace: Pace
-    ) -> None:
+    ) -> bool:
+        """Take what a holder says; tell whether it settled anything that it was asked for."""
+        before = len(asked)
         for fault in frame.rest.faults:
             item = asked.pop(fault.number, None)
             if item is not None:
                 pace.settled(item.file.version.size)
                 item.fault = rpc_errors.from_code(fault.code, f"{url}: {fault.message}")
                 self._give_back(item, url)
-        arrived = []
-        for block in frame.blocks:
-            item = asked.pop(block.number, None)
-            if item is None:
-                raise BadUsage(f"{url}: sent a file that nobody asked for")
+        numbers = {block.number for block in frame.blocks}
+        if len(numbers) < len(frame.blocks) or not numbers <= asked.keys():
+            # All are still asked for: whoever asks another holder now asks for all of them.
+            raise BadUsage(f"{url}: sent a file that nobody asked for")
+        arrived = [(asked.pop(block.number), block.data) for block in frame.blocks]
+        for item, _ in arrived:
             pace.settled(item.file.version.size)
-            arrived.append((item, block.data))
         if not arrived:
-            return
+            return len(asked) < before
+        self._transfer.counters.phase = Phase.MOVING
         good = await self._fetcher.threads.run(self._fetcher.threads.payload, _verify_all, arrived)
         for (item, _), outcome in zip(arrived, good, strict=True):
             if isinstance(outcome, PeerError):
@@ -251,15 +263,18 @@ class _Run:
                 self._fetcher.metrics.refused()
                 self._on_liar(item.file.version.id, url, outcome.message)
             else:
+                # What does not verify is no sign of life: or liars could keep an order waiting for ever.
+                self._heard = self._fetcher.clock()
                 self._batch.append((item, url, outcome))
                 self._batch_bytes += outcome.manifest.size
                 self._transfer.moved(outcome.manifest.size)
                 self._fetcher.metrics.received(outcome.manifest.size)
         if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
             await self._store()
+        return True
 
     def _give_back(self, item: _Wanted, url: str) -> None:
-        item.holders.pop(url, None)
+        item.pass_over(url)
         self._free[item] = None
 
     async def _store(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import pserver_pb2 as pb
 from node.errors import NoHolders, PeerError
@@ -34,10 +35,11 @@ class Offer:
 
 @dataclass(slots=True)
 class _Run:
-    """One stream's files by number: not settled yet, and wanted by the receiver."""
+    """One stream's files by number: not settled yet; wanted by the receiver, and not sent; wanted at any time."""
 
     open: dict[int, Offer] = field(default_factory=dict)
-    wanted: list[int] = field(default_factory=list)
+    wanted: dict[int, None] = field(default_factory=dict)
+    asked: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class SmallPusher:
     sharing: Sharing
     threads: Threads
     bandwidth: Bandwidth
+    patience: float = 2 * SILENCE
 
     async def push(
         self,
@@ -66,15 +69,21 @@ class SmallPusher:
             numbered = iter(enumerate(offers))
             replies = call.replies()
             await self._offer(call, run, numbered)
+            clock = asyncio.get_running_loop().time
+            useful = clock()
             while run.open:
                 try:
-                    async with asyncio.timeout(2 * SILENCE):
+                    # What neither wants nor settles a file is as good as silence.
+                    async with asyncio.timeout(max(0.0, useful + self.patience - clock())):
                         reply = await anext(replies, None)
                 except TimeoutError:
-                    raise NoHolders(f"{url}: said nothing for {2 * SILENCE:.0f} s") from None
+                    raise NoHolders(f"{url}: took nothing for {self.patience:.0f} s") from None
                 if reply is None:
                     raise NoHolders(f"{url}: ended without taking all files")
+                before = len(run.open), len(run.asked)
                 self._hear(url, reply, run, settled)
+                if (len(run.open), len(run.asked)) != before:
+                    useful = clock()
                 await self._send(call, run, settled, on_sent)
                 if len(run.open) <= _WINDOW // 2:
                     await self._offer(call, run, numbered)
@@ -102,9 +111,13 @@ class SmallPusher:
             if offer is None:
                 continue
             if verdict.verdict == pb.SmallVerdict.VERDICT_WANTED:
-                run.wanted.append(verdict.number)
+                # Once: or it would be sent as often as the receiver says so.
+                if verdict.number not in run.asked:
+                    run.asked.add(verdict.number)
+                    run.wanted[verdict.number] = None
                 continue
             del run.open[verdict.number]
+            run.wanted.pop(verdict.number, None)
             refused = verdict.verdict != pb.SmallVerdict.VERDICT_PUBLISHED
             error = rpc_errors.from_code(verdict.code, f"{url}: {verdict.message}") if refused else None
             settled(offer, error)
@@ -119,7 +132,8 @@ class SmallPusher:
         """Send what is wanted, in frames of about 1 MiB; smaller where an upload limit makes one take long."""
         while run.wanted:
             numbers = _frame(run.wanted, run.open, self.bandwidth.share(_FRAME_BYTES))
-            del run.wanted[: len(numbers)]
+            for number in numbers:
+                del run.wanted[number]
             files = [(number, run.open[number].version.id) for number in numbers]
             blocks, failed = await self.threads.run(self.threads.payload, self.sharing.read_small, files)
             for number, error in failed:
@@ -130,11 +144,11 @@ class SmallPusher:
             on_sent(size)
 
 
-def _frame(wanted: Sequence[int], offers: Mapping[int, Offer], most: int) -> list[int]:
+def _frame(wanted: Iterable[int], offers: Mapping[int, Offer], most: int) -> list[int]:
     """Return the files of the next frame: of `most` bytes together, or a single one."""
     numbers: list[int] = []
     size = 0
-    for number in wanted[:_FRAME_FILES]:
+    for number in islice(wanted, _FRAME_FILES):
         size += offers[number].version.size
         if numbers and size > most:
             break
