@@ -1,10 +1,13 @@
 """The picker's choices, one by one; tests/peer/test_swarm_simulation.py has them all together."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from node.files.pieces import PIECES_MAX
 from node.swarm.holder import State
 from node.swarm.picker import PARTIAL_PIECES, SILENCE, WINDOW, Ask, Picker
 
@@ -37,6 +40,19 @@ def asks(p: Picker, now: float = 0.0) -> list[Ask]:
 def arrive(p: Picker, ask: Ask, now: float) -> None:
     p.heard(ask.holder, MIB, now)
     p.arrived(ask.holder, ask.piece, now)
+
+
+def test_a_holder_that_gives_without_end_costs_little_memory() -> None:
+    p = picker(PIECES_MAX)
+    p.add("liar", 0)
+    p.has("liar", (1 << PIECES_MAX) - 1, whole=True)
+    tracemalloc.start()
+    try:
+        for _ in range(10_000):
+            p.given("liar", [PIECES_MAX - 1], 0.0)
+        assert tracemalloc.get_traced_memory()[0] < 4 * MIB
+    finally:
+        tracemalloc.stop()
 
 
 def test_nobody_is_asked_before_it_says_what_it_has() -> None:

@@ -83,8 +83,3 @@ def test_a_reader_never_raises(codec: wire.Codec) -> None:
         with pytest.raises(BadUsage):
             wire.good(malformed)
         assert not isinstance(read(b""), BadFrame)
-
-
-def test_two_wishes_become_one() -> None:
-    both = Wish((1, 2), 64, ()).then(Wish((3,), 0, (2,))).then(Wish((2,), 128, ()))
-    assert both == Wish((1, 3, 2), 128, (2,))

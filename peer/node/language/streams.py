@@ -7,6 +7,7 @@ swarm and one piece server do for both. Never knows gRPC.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from node.language.frames import Block
@@ -31,10 +32,36 @@ class Wish(NamedTuple):
     block_length: int = 0
     cancel: Sequence[int] = ()
 
-    def then(self, later: Wish) -> Wish:
-        """Return one wish for this and a later one."""
-        kept = [piece for piece in self.pieces if piece not in later.cancel]
-        return Wish((*kept, *later.pieces), later.block_length or self.block_length, (*self.cancel, *later.cancel))
+
+class Unsent:
+    """Wishes that wait to be sent, as one: each piece in it once, however often it was asked for and cancelled."""
+
+    # Pieces in one message, at most: no holder bears with many more.
+    MOST = 512
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, None] = {}
+        self._cancel: dict[int, None] = {}
+        self._block_length = 0
+
+    def __len__(self) -> int:
+        return len(self._pieces) + len(self._cancel)
+
+    def add(self, wish: Wish) -> None:
+        """Put one more behind the others."""
+        for piece in wish.cancel:
+            self._pieces.pop(piece, None)
+            self._cancel[piece] = None
+        self._pieces.update(dict.fromkeys(wish.pieces))
+        self._block_length = wish.block_length or self._block_length
+
+    def take(self) -> Wish:
+        """Return what to send next."""
+        pieces, cancel = (tuple(islice(waiting, self.MOST)) for waiting in (self._pieces, self._cancel))
+        for waiting, taken in ((self._pieces, pieces), (self._cancel, cancel)):
+            for piece in taken:
+                del waiting[piece]
+        return Wish(pieces, self._block_length, cancel)
 
 
 class News(NamedTuple):

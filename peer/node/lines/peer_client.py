@@ -17,7 +17,7 @@ from common import channels
 from node.errors import NoHolders, NotVerified, PeerError
 from node.files.pieces import Manifest
 from node.language import rpc_errors, wire
-from node.language.streams import News, Wish
+from node.language.streams import News, Unsent, Wish
 from node.lines import addresses
 from node.membership import tickets
 
@@ -170,12 +170,14 @@ class Download:
         self._url = url
         self._ticket = ticket
         self._pieces = pieces
-        self._wishes: asyncio.Queue[Wish] = asyncio.Queue()
+        self._unsent = Unsent()
+        self._asked = asyncio.Event()
         self._call: Call | None = None
 
     def ask(self, wish: Wish) -> None:
         """Send a wish, without waiting."""
-        self._wishes.put_nowait(wish)
+        self._unsent.add(wish)
+        self._asked.set()
 
     async def news(self) -> AsyncIterator[News]:
         """Dial, and yield what the holder sends."""
@@ -204,10 +206,10 @@ class Download:
 
     async def _send_on(self, call: Call) -> None:
         while True:
-            wish = await self._wishes.get()
-            while not self._wishes.empty():
-                wish = wish.then(self._wishes.get_nowait())
-            await call.write(wire.wish_to_wire(wish))
+            await self._asked.wait()
+            self._asked.clear()
+            while self._unsent:
+                await call.write(wire.wish_to_wire(self._unsent.take()))
 
 
 def _metadata(ticket: str) -> tuple[tuple[str, str], ...]:

@@ -101,7 +101,10 @@ class _Service:
         self._on_sent = on_sent
         self._queue: deque[int] = deque()
         self._block_length = FIRST_BLOCK
-        self._news: deque[Have] = deque()
+        # Pieces gained, and given to others, since the asker was told: each once, or one asker who asks for the same
+        # piece again and again could make this more than another believes.
+        self._gained: dict[int, None] = {}
+        self._given: dict[int, None] = {}
         self._wake = asyncio.Event()
         self._over = False
         # The piece that is being read, and where its next block begins; 0: at the next piece.
@@ -119,7 +122,7 @@ class _Service:
         try:
             await self._send(News(have=self._source.have()))
             while True:
-                if self._news:
+                if self._gained or self._given:
                     await self._send(News(have=self._merge_news()))
                 ahead = ahead or self._read_next()
                 if ahead is not None:
@@ -180,15 +183,15 @@ class _Service:
             self._queue.append(piece)
 
     def _hear(self, have: Have) -> None:
-        self._news.append(have)
+        self._gained.update(dict.fromkeys(have.gained))
+        self._given.update(dict.fromkeys(have.given))
         self._wake.set()
 
     def _merge_news(self) -> Have:
-        gained = [piece for have in self._news for piece in have.gained]
-        given = [piece for have in self._news for piece in have.given]
-        whole = any(have.whole for have in self._news)
-        self._news.clear()
-        return Have(whole=whole, gained=gained, given=given)
+        have = Have(gained=tuple(self._gained), given=tuple(self._given))
+        self._gained.clear()
+        self._given.clear()
+        return have
 
     def _read_next(self) -> _Read | None:
         """Begin to read the next block; None if there is nothing to send just now."""

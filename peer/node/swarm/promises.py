@@ -16,8 +16,8 @@ _NEWS = 0.1
 _SENDING = 1.5
 # Not longer than this, in seconds: a slow holder keeps nobody waiting for one who is gone.
 _MOST = 30.0
-# Promises kept of one holder, the latest: a talkative one cannot make them grow.
-_KEPT = 4096
+# Promises kept of one holder, the latest. A liar can make each cost a bit for every piece of the file, 8 KiB at most.
+_KEPT = 256
 
 
 class Promises:
