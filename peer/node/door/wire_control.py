@@ -19,6 +19,7 @@ _PHASES = {
     Phase.WAITING: pb.Progress.PHASE_WAITING,
     Phase.PUBLISHING: pb.Progress.PHASE_PUBLISHING,
 }
+_UINT64_MAX = 2**64 - 1
 
 
 def progress(value: Progress) -> pb.Progress:
@@ -27,7 +28,8 @@ def progress(value: Progress) -> pb.Progress:
         phase=_PHASES[value.phase],
         name=value.name,
         done=value.done,
-        total=value.total,
+        # Sizes are what others say until a manifest is here: their sum may be more than the field takes.
+        total=min(value.total, _UINT64_MAX),
         files_done=value.files_done,
         files_total=value.files_total,
         rate=value.rate,

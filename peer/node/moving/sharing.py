@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
-from node.errors import NoSuchFile, PeerError
+from node.errors import BadUsage, NoSuchFile, PeerError
 from node.files.parts import Part
 from node.files.pieces import PIECE_LENGTH_MIN, Manifest
 from node.files.shared_folder import OpenFile, SharedFolder
@@ -187,7 +187,7 @@ class Sharing:
             try:
                 with self.open_file(id_) as file:
                     if file.stamp.size > PIECE_LENGTH_MIN:
-                        raise NoSuchFile("the file has more than one piece: ask for its pieces")
+                        raise BadUsage("the file has more than one piece: ask for its pieces")
                     data = file.read(0, file.stamp.size)
                     file.check()
                 blocks.append(Block(number, 0, data))

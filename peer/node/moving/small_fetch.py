@@ -6,9 +6,9 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pserver_pb2 as pb
 from node.errors import BadUsage, NoHolders, NotVerified, PeerError
@@ -20,10 +20,11 @@ from node.language import rpc_errors
 from node.language.frames import Frame
 from node.lines.limits import Bandwidth
 from node.lines.peer_client import Call, Peers
-from node.model import HeldVersion, Holder
+from node.model import HeldVersion
 from node.moving import small_store
 from node.moving.pace import Pace
 from node.moving.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
+from node.moving.wanted import NotSmall, Wanted
 from node.swarm.picker import SILENCE
 from node.swarm.swarm import GIVE_UP, ONLY_LIARS
 
@@ -38,37 +39,6 @@ _PAUSE_FIRST, _PAUSE_MOST = 0.25, 4.0
 # A file and whom it came from, or why it did not.
 Outcome = Callable[[HeldVersion, tuple[str, ...], PeerError | None], None]
 Query = Callable[[Sequence[str]], Awaitable[Sequence[HeldVersion]]]
-
-
-@dataclass(slots=True, eq=False)
-class _Wanted:
-    """A file that is not here yet."""
-
-    file: HeldVersion
-    # Holders that may still be asked.
-    holders: dict[str, Holder] = field(default_factory=dict)
-    # Those that were asked and did not do, and why the last one did not.
-    failed: set[str] = field(default_factory=set)
-    fault: PeerError | None = None
-    # Holders that sent something else, and when the last of them did.
-    liars: set[str] = field(default_factory=set)
-    exposed: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.look_again(self.file.holders)
-
-    def look_again(self, holders: Iterable[Holder]) -> None:
-        """Take these holders, but for liars; those that failed only when nobody else is left."""
-        whole = {holder.url: holder for holder in holders if holder.complete and holder.url not in self.liars}
-        self.holders = {url: holder for url, holder in whole.items() if url not in self.failed}
-        if not self.holders:
-            self.holders = whole
-            self.failed.clear()
-
-    def pass_over(self, url: str) -> None:
-        """This holder did not do."""
-        if self.holders.pop(url, None) is not None:
-            self.failed.add(url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +63,10 @@ class SmallFetcher:
         """Fetch and publish files; `outcome` hears of each as it is done.
 
         `query` looks for holders of ids again; `on_liar` is told (id, holder, why). When no file has come for GIVE_UP
-        seconds, those that are lacking end with NoHolders; one that only liars have ends with NotVerified.
+        seconds, those that are lacking end with NoHolders; one that only liars have ends with NotVerified, one that
+        turns out to have several pieces with NotSmall.
         """
-        await _Run(self, transfer, outcome, on_liar).bring([_Wanted(file) for file in files], query)
+        await _Run(self, transfer, outcome, on_liar).bring([Wanted(file) for file in files], query)
 
 
 class _Run:
@@ -109,14 +80,14 @@ class _Run:
         self._outcome = outcome
         self._on_liar = on_liar
         # Not here yet, and not asked for now.
-        self._free: dict[_Wanted, None] = {}
-        self._batch: list[tuple[_Wanted, str, Small]] = []
+        self._free: dict[Wanted, None] = {}
+        self._batch: list[tuple[Wanted, str, Small]] = []
         self._batch_bytes = 0
         self._storing = asyncio.Lock()
         self._publishing: asyncio.Task[None] | None = None
         self._heard = fetcher.clock()
 
-    async def bring(self, wanted: list[_Wanted], query: Query) -> None:
+    async def bring(self, wanted: list[Wanted], query: Query) -> None:
         """Go round among the holders until every file is here, or nobody sends anything any more."""
         self._free = dict.fromkeys(wanted)
         try:
@@ -135,6 +106,7 @@ class _Run:
             before = self._heard
             await self._round()
             await self._store()
+            self._hand_over()
             if not self._free or self._fetcher.clock() - self._heard > GIVE_UP:
                 break
             self._transfer.counters.phase = Phase.WAITING
@@ -142,6 +114,12 @@ class _Run:
             await asyncio.sleep(pause)
             await self._look_again(query)
             self._end_lies()
+
+    def _hand_over(self) -> None:
+        """Settle what nobody sends and somebody calls large: believed only now, for whoever says so may lie."""
+        for item in [item for item in self._free if item.large]:
+            del self._free[item]
+            self._outcome(item.file, (), NotSmall(item.fault.message if item.fault else ""))
 
     async def _look_again(self, query: Query) -> None:
         found: dict[str, HeldVersion] = {}
@@ -171,7 +149,7 @@ class _Run:
         opener = next((item.holders[url].ticket for item in self._free if url in item.holders), None)
         if opener is None:
             return
-        asked: dict[int, _Wanted] = {}
+        asked: dict[int, Wanted] = {}
         try:
             async with self._fetcher.peers.call("DownloadSmallFiles", url, opener) as call:
                 await self._converse(url, call, asked)
@@ -184,7 +162,7 @@ class _Run:
             for item in self._free:
                 item.pass_over(url)
 
-    async def _converse(self, url: str, call: Call, asked: dict[int, _Wanted]) -> None:
+    async def _converse(self, url: str, call: Call, asked: dict[int, Wanted]) -> None:
         """Keep the holder busy until it has nothing more that is wanted."""
         replies = call.replies()
         numbers = itertools.count()
@@ -212,12 +190,12 @@ class _Run:
             if await self._hear(url, frame, asked, pace):
                 useful = self._fetcher.clock()
 
-    def _choose(self, url: str, asked: dict[int, _Wanted], numbers: Iterator[int], pace: Pace) -> list[pb.SmallAsk]:
+    def _choose(self, url: str, asked: dict[int, Wanted], numbers: Iterator[int], pace: Pace) -> list[pb.SmallAsk]:
         """Take files that this holder has, as many as its pace allows."""
         if not pace.hungry():
             return []
         asks: list[pb.SmallAsk] = []
-        chosen: list[_Wanted] = []
+        chosen: list[Wanted] = []
         for item in self._free:
             if not pace.room():
                 break
@@ -233,7 +211,7 @@ class _Run:
         return asks
 
     async def _hear(
-        self, url: str, frame: Frame[pb.DownloadSmallFilesReply], asked: dict[int, _Wanted], pace: Pace
+        self, url: str, frame: Frame[pb.DownloadSmallFilesReply], asked: dict[int, Wanted], pace: Pace
     ) -> bool:
         """Take what a holder says; tell whether it settled anything that it was asked for."""
         before = len(asked)
@@ -242,6 +220,7 @@ class _Run:
             if item is not None:
                 pace.settled(item.file.version.size)
                 item.fault = rpc_errors.from_code(fault.code, f"{url}: {fault.message}")
+                item.large = item.large or isinstance(item.fault, BadUsage)
                 self._give_back(item, url)
         numbers = {block.number for block in frame.blocks}
         if len(numbers) < len(frame.blocks) or not numbers <= asked.keys():
@@ -273,7 +252,7 @@ class _Run:
             await self._store()
         return True
 
-    def _give_back(self, item: _Wanted, url: str) -> None:
+    def _give_back(self, item: Wanted, url: str) -> None:
         item.pass_over(url)
         self._free[item] = None
 
@@ -289,7 +268,7 @@ class _Run:
             if batch:
                 self._publishing = asyncio.create_task(self._publish(batch))
 
-    async def _publish(self, batch: Sequence[tuple[_Wanted, str, Small]]) -> None:
+    async def _publish(self, batch: Sequence[tuple[Wanted, str, Small]]) -> None:
         threads = self._fetcher.threads
         outcomes: Sequence[PeerError | None]
         try:
@@ -301,7 +280,7 @@ class _Run:
             self._outcome(item.file, (url,), fault)
 
 
-def _verify_all(files: Sequence[tuple[_Wanted, bytes | memoryview]]) -> list[Small | PeerError]:
+def _verify_all(files: Sequence[tuple[Wanted, bytes | memoryview]]) -> list[Small | PeerError]:
     outcomes: list[Small | PeerError] = []
     for item, data in files:
         version = item.file.version

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from node.errors import PeerError
+from node.files.pieces import Manifest
 from node.ground.events import Phase
 from node.lines.limits import Locks
 from node.lines.peer_client import Peers
@@ -17,6 +18,7 @@ from node.moving.fetch import Brought, Fetcher, Sources
 from node.moving.manifests import Manifests
 from node.moving.small_fetch import SmallFetcher
 from node.moving.small_store import SMALL
+from node.moving.wanted import NotSmall
 from node.orders.delivery import Delivery
 from node.orders.order import Order
 
@@ -73,9 +75,12 @@ class Retrieval:
             HeldVersion(_renamed(item, order.name(item)), found.get(item.version.id, item.holders)) for item in batch
         ]
         arrived: list[tuple[HeldVersion, tuple[str, ...]]] = []
+        large: list[HeldVersion] = []
 
         def outcome(item: HeldVersion, holders: tuple[str, ...], fault: PeerError | None) -> None:
-            if fault is not None:
+            if isinstance(fault, NotSmall):
+                large.append(item)
+            elif fault is not None:
                 order.failed(item, fault)
             else:
                 arrived.append((item, holders))
@@ -87,6 +92,9 @@ class Retrieval:
                 await self.delivery.finish(order, item, Brought(seconds, holders, 0))
             except PeerError as error:
                 order.failed(item, error)
+        # The index had their size wrong: their manifest has not.
+        for item in large:
+            await self._fetch_large(order, item)
 
     # ---------------------------------------------------------------------------------------------------- large files
 
@@ -96,27 +104,32 @@ class Retrieval:
                 # It may have come under this name or another while this one waited.
                 if await self.delivery.have(order, item):
                     return
-                brought = await self._bring(order, item)
+                manifest = await self._manifest(order, item)
+                brought = await self._bring(order, item, manifest)
+            # The index may have told a wrong size.
+            item = HeldVersion(Version(item.version.name, item.version.id, manifest.size), item.holders)
             await self.announce()
             await self.delivery.finish(order, item, brought)
         except PeerError as error:
             order.failed(item, error)
 
-    async def _bring(self, order: Order, item: HeldVersion) -> Brought:
-        name, id_, counters = order.name(item), item.version.id, order.transfer.counters
-        counters.name = name
+    async def _manifest(self, order: Order, item: HeldVersion) -> Manifest:
+        counters = order.transfer.counters
+        counters.name = order.name(item)
 
         def wait() -> None:
             counters.phase = Phase.WAITING
 
-        manifest = await self.manifests.find(item, wait)
+        return await self.manifests.find(item, wait)
+
+    async def _bring(self, order: Order, item: HeldVersion, manifest: Manifest) -> Brought:
         sources = Sources(
             dial=lambda holder, pieces: self.peers.download(holder.url, holder.ticket, pieces),
-            find=lambda: self._find(id_),
+            find=lambda: self._find(manifest.id),
             known=item.holders,
-            on_liar=lambda holder, why: self.network.report(id_, holder, why),
+            on_liar=lambda holder, why: self.network.report(manifest.id, holder, why),
         )
-        return await self.fetcher.bring(manifest, name, order.transfer, sources)
+        return await self.fetcher.bring(manifest, order.name(item), order.transfer, sources)
 
     @asynccontextmanager
     async def _in_turn(self, id_: str) -> AsyncIterator[None]:
