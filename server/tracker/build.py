@@ -27,7 +27,7 @@ from tracker.pages.sessions import BrowserSessions
 from tracker.pages.views import LOGIN_PATH, SNAPSHOT_PATH, Pages
 from tracker.passwords import Cost, Passwords
 from tracker.reports import Reports
-from tracker.routes import ROUTES, SMALL, Access, Lane
+from tracker.routes import ROUTES, SMALL, Access, Allowance, Lane
 from tracker.service import Tracker
 from tracker.state import secret
 
@@ -44,7 +44,7 @@ class Parts:
     metrics: Metrics
     close: Callable[[], None]
     # For the server, before a body is read: how much of it to read, and where the request waits its turn.
-    allowance: Callable[[str, str, str], int]
+    allowance: Callable[[str, str, str], Allowance]
     lane: Callable[[str, str], Lane]
 
 
@@ -97,13 +97,12 @@ def build(
     app = create_app(views, entrance, addresses, metrics, events, pages.blueprint())
     table = {(route.method, route.path): route for route in ROUTES}
 
-    def allowance(method: str, path: str, authorization: str) -> int:
+    def allowance(method: str, path: str, authorization: str) -> Allowance:
         route = table.get((method, path))
-        if route is None:
-            return SMALL
-        if route.access is Access.TOKEN and not entrance.known(bearer(authorization)):
-            return 0
-        return route.limit
+        if route is None or route.access is not Access.TOKEN:
+            return Allowance(SMALL)
+        sender = entrance.user_of(bearer(authorization))
+        return Allowance(route.limit if sender else 0, sender)
 
     def lane(method: str, path: str) -> Lane:
         route = table.get((method, path))

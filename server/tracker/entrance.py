@@ -68,9 +68,10 @@ class Entrance:
             raise NotLoggedIn("not logged in, or the session has ended: log in again")
         return session
 
-    def known(self, token: str) -> bool:
-        """Whether a token opens a session."""
-        return bool(token) and self._accounts.session_of(token, self._clock.server_time()) is not None
+    def user_of(self, token: str) -> str:
+        """Whose session a token opens; empty if it opens none."""
+        session = self._accounts.session_of(token, self._clock.server_time()) if token else None
+        return session.user if session is not None else ""
 
     def login(self, user: str, password: str, url: str, source: str, token: str = "") -> Opened:
         """Open a session for a pserver at an address; an unknown user is registered while that is allowed.

@@ -9,19 +9,26 @@ import asyncio
 import io
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, cast
 
-from tracker.routes import Lane
+from tracker.routes import SMALL, Allowance, Lane
 
 log = logging.getLogger("tracker.gateway")
 
 BODY_TIME = 60.0
+# Bytes of long bodies, from their first byte until they are answered: of all senders, and of each.
+LONG_BODIES, LONG_BODIES_EACH = 256 << 20, 32 << 20
 WORKERS = 4
 SEARCHERS = 2
 # More than the hashes that run and wait, so that the first one too many is told to come back rather than left waiting.
 LOGIN_WORKERS = 32
+
+# Status, headers, body.
+Answer = tuple[int, list[tuple[str, str]], bytes]
 
 
 class Scope(Protocol):
@@ -36,6 +43,32 @@ class Scope(Protocol):
     query_string: str
     authority: str | None
     headers: Any
+
+
+class Room:
+    """Bytes that may be taken at once, in all and by each taker. For one event loop."""
+
+    def __init__(self, total: int, each: int) -> None:
+        self._total = total
+        self._each = each
+        self._taken: Counter[str] = Counter()
+        self._given = asyncio.Condition()
+
+    @asynccontextmanager
+    async def taken(self, taker: str, amount: int) -> AsyncIterator[None]:
+        """Wait for room and hold it for the length of the block."""
+        async with self._given:
+            await self._given.wait_for(lambda: self._fits(taker, amount))
+            self._taken[taker] += amount
+        try:
+            yield
+        finally:
+            self._taken -= Counter({taker: amount})
+            async with self._given:
+                self._given.notify_all()
+
+    def _fits(self, taker: str, amount: int) -> bool:
+        return self._taken[taker] + amount <= self._each and self._taken.total() + amount <= self._total
 
 
 class Reply:
@@ -61,7 +94,7 @@ class Gateway:
     def __init__(
         self,
         app: Callable[[dict[str, Any], Reply], Iterable[bytes]],
-        allowance: Callable[[str, str, str], int],
+        allowance: Callable[[str, str, str], Allowance],
         lane: Callable[[str, str], Lane],
         *,
         body_time: float = BODY_TIME,
@@ -70,6 +103,7 @@ class Gateway:
         self._allowance = allowance
         self._lane = lane
         self._body_time = body_time
+        self._long_bodies = Room(LONG_BODIES, LONG_BODIES_EACH)
         self._pools = {
             Lane.WORK: ThreadPoolExecutor(WORKERS, thread_name_prefix="work"),
             Lane.SEARCH: ThreadPoolExecutor(SEARCHERS, thread_name_prefix="search"),
@@ -95,10 +129,25 @@ class Gateway:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _answer(self, scope: Scope, protocol: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+    async def _answer(self, scope: Scope, protocol: Any) -> Answer:
         environ = _environ(scope)
+        allowed = self._allowance(scope.method, scope.path, environ.get("HTTP_AUTHORIZATION", ""))
+        length = environ.get("CONTENT_LENGTH", "")
+        size = int(length) if length.isdigit() else allowed.most
+        if not SMALL < size <= allowed.most or scope.method in ("GET", "HEAD"):
+            return await self._answer_when_read(environ, scope, protocol, allowed.most)
+        async with AsyncExitStack() as room:
+            try:
+                async with asyncio.timeout(self._body_time):
+                    await room.enter_async_context(self._long_bodies.taken(allowed.sender, size))
+            except TimeoutError:
+                again = [("Retry-After", "5"), ("Connection", "close"), ("Content-Type", "application/json")]
+                return 503, again, b'{"status":503,"message":"too many long requests: try again soon","code":"busy"}'
+            return await self._answer_when_read(environ, scope, protocol, allowed.most)
+
+    async def _answer_when_read(self, environ: dict[str, Any], scope: Scope, protocol: Any, allowed: int) -> Answer:
         try:
-            body, declared = await self._body(environ, scope, protocol)
+            body, declared = await self._body(environ, scope, protocol, allowed)
         except TimeoutError:
             close = [("Connection", "close"), ("Content-Type", "application/json")]
             return 408, close, b'{"status":408,"message":"the body did not arrive in time","code":"bad_request"}'
@@ -119,14 +168,13 @@ class Gateway:
             if not self._running:
                 self._idle.set()
 
-    async def _body(self, environ: dict[str, Any], scope: Scope, protocol: Any) -> tuple[bytes, int]:
+    async def _body(self, environ: dict[str, Any], scope: Scope, protocol: Any, allowed: int) -> tuple[bytes, int]:
         """The body and its length; nothing of one that is too long, which the application then refuses."""
         length = environ.get("CONTENT_LENGTH")
         if length is None and "HTTP_TRANSFER_ENCODING" not in environ and scope.method in ("GET", "HEAD"):
             return b"", 0
         if length == "0":
             return b"", 0
-        allowed = self._allowance(scope.method, scope.path, environ.get("HTTP_AUTHORIZATION", ""))
         if length is not None and (not length.isdigit() or int(length) > allowed):
             return b"", int(length) if length.isdigit() else allowed + 1
         async with asyncio.timeout(self._body_time):
@@ -142,7 +190,7 @@ class Gateway:
                     return b"", size
             return b"".join(chunks), size
 
-    def _call(self, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _call(self, environ: dict[str, Any]) -> Answer:
         reply = Reply()
         answer = self._app(environ, reply)
         try:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracker import bodies as b
 from tracker.errors import (
@@ -45,6 +45,13 @@ SMALL = 16 * 1024
 LARGE = 16 * 1024 * 1024
 
 
+class Allowance(NamedTuple):
+    """How long a body may be, and whose it is: empty for a stranger's."""
+
+    most: int
+    sender: str = ""
+
+
 @dataclass(frozen=True)
 class Route:
     """One method of one path. `name` is the view's in tracker.api."""
@@ -67,9 +74,10 @@ class Route:
     def every_refusal(self) -> list[type[TrackerError]]:
         """The route's own refusals, and those that come with having a body or a guard."""
         with_body = [BadRequest, TooLarge, BadMediaType] if self.body else []
+        with_long_body = [Busy] if self.limit > SMALL else []
         with_parameters = [BadRequest] if self.parameters else []
         guarded = [NotLoggedIn] if self.access is not Access.PUBLIC else []
-        return list(dict.fromkeys([*self.refusals, *with_body, *with_parameters, *guarded]))
+        return list(dict.fromkeys([*self.refusals, *with_body, *with_long_body, *with_parameters, *guarded]))
 
 
 ROUTES = (

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -322,3 +322,31 @@ def test_pages_of_a_thousand_files_take_less_than_a_second(tmp_path: Path) -> No
         second = session.get(f"{tracker.url}/files", params={"after": first["next"]}, timeout=5).json()
         assert len(first["files"]) + len(second["files"]) == 1000 and second["next"] is None
         assert time.monotonic() - began < 1
+
+
+def test_long_bodies_of_one_account_wait_for_each_other_and_keep_nobody_waiting(tmp_path: Path) -> None:
+    with live_tracker(tmp_path) as tracker, ExitStack() as stack:
+        token = login(tracker.port).json()["token"]
+        head = f"PUT /index HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {16 << 20}\r\n\r\n"
+        taken = []
+        for _ in range(6):
+            connection = stack.enter_context(socket.create_connection((tracker.host, tracker.port)))
+            connection.settimeout(1)
+            connection.sendall(head.encode())
+            try:
+                connection.sendall(b" " * ((16 << 20) - 1))
+                taken.append(True)
+            except TimeoutError:
+                # The tracker does not read on: what waits, waits here.
+                taken.append(False)
+        assert sum(taken) == 2
+        ben = {"username": "ben", "password": "x", "url": "127.0.0.1:5002"}
+        other = requests.post(f"{tracker.url}/login", json=ben, timeout=10).json()["token"]
+        files: list[Any] = [{"name": f"{n:04}", "id": f"{n:064x}", "size": 1, "complete": True} for n in range(1000)]
+        answer = requests.put(
+            f"{tracker.url}/index",
+            json={"version": "1", "files": files},
+            headers={"Authorization": f"Bearer {other}"},
+            timeout=10,
+        )
+        assert answer.status_code == 200
