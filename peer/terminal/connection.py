@@ -47,11 +47,11 @@ def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connectio
         credentials = channels.channel_credentials(settings.tls_ca)
     except (OSError, ValueError) as error:
         raise TerminalError("bad_env", f"{settings.env_pclient}: TLS_CA: {error}") from error
-    target, options = channels.target_of_own_host(settings.host, port), channels.channel_options()
+    options = channels.channel_options()
     if credentials is None:
-        channel = grpc.insecure_channel(target, options)
+        channel = grpc.insecure_channel(channels.target_of_own_host(_one_of(settings.host), port), options)
     else:
-        channel = grpc.secure_channel(target, credentials, options)
+        channel = grpc.secure_channel(channels.target_of_own_host(settings.host, port), credentials, options)
     control = pserver_pb2_grpc.ControlStub(channel)
     try:
         _have_it_proved(control, settings, secret, port, randomness(cookie.LENGTH))
@@ -65,6 +65,15 @@ def address(settings: Settings, port: int) -> str:
     """Where the pserver is, as people read it."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{host}:{port}" if port else host
+
+
+def _one_of(host: str) -> str:
+    """The one address that localhost stands for without TLS.
+
+    It has two, ports of their own on each: where the pserver listens on one only, whoever listens on the other could
+    have it prove itself to him, and pass that on.
+    """
+    return "127.0.0.1" if host.rstrip(".").lower() == "localhost" else host
 
 
 def _find(settings: Settings) -> tuple[int, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,21 @@ def test_a_squatter_on_the_port_learns_neither_cookie_nor_password(node: Scripte
     heard = str(node.calls)
     assert node.cookie.hex() not in heard
     assert "secret" not in heard
+
+
+def test_localhost_is_the_address_of_the_pserver_and_no_squatters(node: ScriptedNode, tmp_path: Path) -> None:
+    env = tmp_path / ".env_pclient"
+    env.write_text(f"PSERVER_URL=localhost\nPSERVER_PORT={node.port}\nSTATE_DIR=state\n")
+    with socket.socket(socket.AF_INET6) as squatter:
+        try:
+            squatter.bind(("::1", node.port))
+        except OSError:
+            pytest.skip("no IPv6 on loopback")
+        squatter.listen()
+        squatter.setblocking(False)
+        assert run(str(env), "status", "--json").code == 0
+        with pytest.raises(BlockingIOError):
+            squatter.accept()
 
 
 def test_the_pserver_of_another_state_dir_is_told_nothing(node: ScriptedNode, env: str, tmp_path: Path) -> None:
