@@ -190,6 +190,14 @@ async def early(stream: Stream) -> None:
         return
 
 
+async def breaking(stream: Stream) -> None:
+    """Begin with a piece, and end the stream, again and again."""
+    await stream.say(whole=True)
+    async for piece in stream.asked():
+        await stream.send(piece, stream.holder.piece(piece)[:CRUMB])
+        return
+
+
 async def malformed(stream: Stream) -> None:
     """Send what is no message."""
     await stream.context.write(b"\x0a\xff\xff")

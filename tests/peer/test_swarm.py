@@ -169,6 +169,7 @@ def test_1000_flipped_bytes() -> None:
         evil.odd_bitmap,
         evil.chattering,
         evil.early,
+        evil.breaking,
         evil.malformed,
         evil.overlong,
         evil.huge_metadata,
@@ -225,6 +226,11 @@ def test_nobody_who_sends_anything_ends_with_no_holders() -> None:
     # A minute passes in a second and a half.
     with pytest.raises(NoHolders, match=r"sent anything for 60 s.*run it again to resume"):
         run(fetch([evil.refusing, evil.wrong_bytes], haste=40))
+
+
+def test_beginnings_without_end_are_no_sign_of_life() -> None:
+    with pytest.raises(NoHolders, match="run it again to resume"):
+        run(fetch([evil.breaking], haste=40))
 
 
 class Pusher:

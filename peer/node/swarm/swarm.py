@@ -35,7 +35,7 @@ _FIRST_WORD = 5.0
 # When a download is young, holders are looked for at these ages, in seconds; later every LOOK_EVERY.
 _LOOK_AT = (0.25, 0.5, 1.0, 2.0, 4.0)
 LOOK_EVERY = 10.0
-# A download that hears nothing from anybody gives up after this many seconds; what it has is kept.
+# A download that hears nothing new from anybody gives up after this many seconds; what it has is kept.
 GIVE_UP = 60.0
 # ... and one that knows nobody but liars after so many: an honest holder may come yet.
 ONLY_LIARS = 10.0
@@ -107,6 +107,8 @@ class Swarm:
         self._heard = clock()
         # When a holder was last exposed as a liar.
         self._exposed = self._heard
+        # How far in a piece that is missing a holder ever came.
+        self._furthest: dict[tuple[str, int], int] = {}
         # Holders that verified pieces came from, in order of their first.
         self.sources: dict[str, None] = {}
 
@@ -237,10 +239,9 @@ class Swarm:
         if news.have is not None:
             self._hear_have(name, news.have)
         if news.blocks:
-            self._heard = now
             self._picker.heard(name, sum(len(block.data) for block in news.blocks), now)
             for block in news.blocks:
-                await self._take(name, block)
+                await self._take(name, block, now)
         self._pump_now.set()
 
     def _hear_have(self, name: str, have: Have) -> None:
@@ -252,14 +253,22 @@ class Swarm:
         for holder, piece in self._picker.given(name, have.given, self._clock()):
             self._cancel(holder, piece)
 
-    async def _take(self, name: str, block: Block) -> None:
+    async def _take(self, name: str, block: Block, now: float) -> None:
         """Gather a piece from its blocks; a whole one is verified and written while the next is on its way."""
         data = self._connections[name].owed.take(block)
+        self._note_progress(name, block, now)
         if data is None or not self._picker.is_missing(block.number):
             return
         self._picker.received(name, block.number, self._clock())
         await self._settling.turn()
         self._spawn(self._finish(name, block.number, data))
+
+    def _note_progress(self, name: str, block: Block, now: float) -> None:
+        """A holder that begins with the same piece again and again, and never ends it, is not heard of."""
+        place, end = (name, block.number), block.offset + len(block.data)
+        if end > self._furthest.get(place, 0):
+            self._furthest[place] = end
+            self._heard = now
 
     async def _finish(self, name: str, piece: int, data: Data) -> None:
         if not await self._settling.settle(piece, data):
@@ -267,6 +276,7 @@ class Swarm:
             return
         if self._picker.is_missing(piece):
             self.sources.setdefault(name)
+            self._furthest.pop((name, piece), None)
             for holder, other in self._picker.arrived(name, piece, self._clock()):
                 self._cancel(holder, other)
             self._on_piece(piece)
