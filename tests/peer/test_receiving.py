@@ -14,8 +14,11 @@ import pytest
 import pserver_pb2 as pb
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
+from node.errors import QuotaExceeded
 from node.files.pieces import Manifest
+from node.holdings.catalog import Catalog
 from node.language.frames import Block, encode
+from node.moving.receiver import BEGINNINGS, FILES_AT_LEAST, Keeping
 from swarm_files import manifest_of
 from ticket_office import WRITE
 from waiting import eventually
@@ -192,6 +195,30 @@ def test_beginnings_without_end_do_not_fill_the_disk(ben: LivePserver) -> None:
     assert ben.pserver.keeping.used <= QUOTA
 
 
+def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
+    for number in range(BEGINNINGS + 5):
+        with contextlib.ExitStack() as stack:
+            manifest = Manifest(1, MIB, os.urandom(32))
+            push = Push(ben, manifest.id, stack, asker=f"{number:032x}")
+            push.say(offer(f"tiny{number}.bin", manifest))
+            push.hear()
+            push.call.cancel()
+        eventually(lambda: ben.pserver.slots.taken == 0)
+    # The last one began when there were as many as may be, and was left after.
+    assert len(parts(ben)) <= BEGINNINGS + 1
+
+
+def test_crumbs_of_files_are_kept_in_a_bounded_number(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog.db", 0.0)
+    keeping = Keeping(catalog, quota=FILES_AT_LEAST)
+    catalog.keep([(f"{number}", f"{number:064x}", 0) for number in range(FILES_AT_LEAST - 1)])
+    with keeping.room_for(0), pytest.raises(QuotaExceeded, match="files"), keeping.room_for(0):
+        pytest.fail("one more than it keeps")
+    with keeping.room_for(0):
+        assert keeping.used == 0
+    catalog.close()
+
+
 def test_a_pusher_that_takes_its_time_does_not_keep_our_user_from_the_file(
     ben: LivePserver, ana: LivePserver, stack: contextlib.ExitStack
 ) -> None:
@@ -250,7 +277,7 @@ def test_small_files_are_taken_one_by_one(ben: LivePserver) -> None:
 
 
 def test_room_is_held_for_what_is_coming_and_not_twice_for_what_came(ben: LivePserver) -> None:
-    free = QUOTA - ben.pserver.catalog.kept_bytes()
+    free = QUOTA - ben.pserver.catalog.kept().bytes
     size = min(700_000, (free - 1) // 8)
     for number in range(6):
         content = os.urandom(size)

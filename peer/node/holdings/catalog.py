@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from node.errors import DiskFull, NotVerified, StorageFault
 from node.files.disk import storage_faults
@@ -55,6 +55,13 @@ _NOT_DAMAGE = frozenset(
 T = TypeVar("T")
 
 
+class Kept(NamedTuple):
+    """What is kept at others' request."""
+
+    files: int
+    bytes: int
+
+
 class Catalog:
     """The catalog in the file at `path`; made, with mode 0600, if it is not there. `now` is in unix seconds."""
 
@@ -63,6 +70,8 @@ class Catalog:
         self._today = int(now // _DAY)
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        # Asked for at every small file that is offered: kept in mind until it changes.
+        self._kept: Kept | None = None
         self._do(lambda connection: connection.execute("SELECT count(*) FROM kept").fetchone())
 
     def close(self) -> None:
@@ -133,18 +142,36 @@ class Catalog:
     def keep(self, files: Iterable[tuple[str, str, int]]) -> None:
         """Note (name, id, size) as kept at others' request."""
         rows = [(name, bytes.fromhex(id_), size) for name, id_, size in files]
-        self._do(lambda connection: connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows))
 
-    def kept_bytes(self) -> int:
-        """Return how many bytes are kept at others' request."""
-        query = "SELECT total(size) FROM kept WHERE typeof(size) = 'integer' AND size > 0"
-        (total,) = self._do(lambda connection: connection.execute(query).fetchone())
-        return int(total)
+        def work(connection: sqlite3.Connection) -> None:
+            self._kept = None
+            connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows)
+
+        self._do(work)
+
+    def kept(self) -> Kept:
+        """Return what is kept at others' request."""
+        known = self._kept
+        if known is not None:
+            return known
+
+        def work(connection: sqlite3.Connection) -> Kept:
+            query = "SELECT count(*), total(size) FROM kept WHERE typeof(size) = 'integer' AND size >= 0"
+            files, total = connection.execute(query).fetchone()
+            self._kept = Kept(files, int(total))
+            return self._kept
+
+        return self._do(work)
 
     def release(self, files: Iterable[tuple[str, str]]) -> None:
         """Note that (name, id) are not kept at others' request any more."""
         rows = [(name, bytes.fromhex(id_)) for name, id_ in files]
-        self._do(lambda connection: connection.executemany("DELETE FROM kept WHERE name = ? AND id = ?", rows))
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._kept = None
+            connection.executemany("DELETE FROM kept WHERE name = ? AND id = ?", rows)
+
+        self._do(work)
 
     # ------------------------------------------------------------------------------------------------------- database
 
@@ -198,6 +225,7 @@ class Catalog:
             "the catalog is damaged (%s): set aside as %s.damaged; files will be hashed again", error, self._path
         )
         self._disconnect()
+        self._kept = None
         for file in self._beside():
             file.unlink(missing_ok=True)
         with suppress(FileNotFoundError):

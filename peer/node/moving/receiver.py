@@ -22,10 +22,16 @@ from node.moving.fetch import Fetcher, Sources
 
 # Seconds that a pusher waits while another sends the same contents.
 _TURN = 60.0
+# Parts of broken pushes that are left for those who may take them up.
+BEGINNINGS = 64
+# A file takes a block and an inode of the disk, however short it is: as many are kept as have room in the quota if each
+# had this size, and so many in any case.
+_BLOCK = 4096
+FILES_AT_LEAST = 1000
 
 
 class Keeping:
-    """How many bytes are kept at others' request, and how many may be.
+    """How many bytes are kept at others' request, and how many may be; and how many files.
 
     What is being received counts already; what pushers left unfinished counts until its room is needed.
     """
@@ -33,29 +39,36 @@ class Keeping:
     def __init__(self, catalog: Catalog, quota: int) -> None:
         self._catalog = catalog
         self.quota = quota
+        self._files_max = max(FILES_AT_LEAST, quota // _BLOCK)
         self._coming = 0
+        self._coming_files = 0
         # Sizes of the parts that broken pushes left, by id, the oldest first.
         self._left: dict[str, int] = {}
 
     @property
     def used(self) -> int:
         """Bytes kept, coming or left unfinished."""
-        return self._catalog.kept_bytes() + self._coming + sum(self._left.values())
+        return self._catalog.kept().bytes + self._coming + sum(self._left.values())
 
     @contextmanager
     def room_for(self, size: int) -> Iterator[None]:
         """Hold room for what is coming. Raises QuotaExceeded if there is none."""
-        used = self._catalog.kept_bytes() + self._coming
+        kept = self._catalog.kept()
+        used = kept.bytes + self._coming
         if used + size > self.quota:
             free = max(0, self.quota - used)
             raise QuotaExceeded(
                 f"{size} bytes are more than this peer still takes from others ({free} of {self.quota})"
             )
+        if kept.files + self._coming_files >= self._files_max:
+            raise QuotaExceeded(f"this peer has the {self._files_max} files that it takes from others")
         self._coming += size
+        self._coming_files += 1
         try:
             yield
         finally:
             self._coming -= size
+            self._coming_files -= 1
 
     def leave(self, id_: str, size: int) -> None:
         """A push broke: its part may be taken up again."""
@@ -66,11 +79,12 @@ class Keeping:
         self._left.pop(id_, None)
 
     def in_the_way(self) -> list[str]:
-        """Return the parts to throw away for what is coming."""
+        """Return the parts to throw away for what is coming, or for being too many."""
         lacking = self.used - self.quota
+        many = len(self._left) - BEGINNINGS
         chosen: list[str] = []
         for id_, left in self._left.items():
-            if lacking <= 0:
+            if lacking <= 0 and len(chosen) >= many:
                 break
             chosen.append(id_)
             lacking -= left

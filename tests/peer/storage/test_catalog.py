@@ -36,9 +36,9 @@ def test_what_was_put_is_found_after_a_restart(tmp_path: Path) -> None:
     assert catalog.find([Stamp(1, 0, 3, 6), Stamp(1, 0, 4, 5), Stamp(2, 0, 3, 5)]) == [None] * 3
     assert [catalog.manifest(manifest.id) for _, manifest in files] == [manifest for _, manifest in files]
     assert catalog.manifest("0" * 64) is None
-    assert catalog.kept_bytes() == 7
+    assert catalog.kept() == (2, 7)
     catalog.release([("a", files[0][1].id)])
-    assert catalog.kept_bytes() == 4
+    assert catalog.kept() == (1, 4)
     catalog.forget([files[3][0]])
     assert catalog.find([files[3][0], files[4][0]]) == [None, files[4][1].id]
     catalog.close()
@@ -114,7 +114,7 @@ def test_a_catalog_that_is_not_ours_is_begun_anew(tmp_path: Path, harm: Callable
     catalog.find([some(number)[0] for number in range(100)])
     catalog.put([some(7)])
     assert catalog.find([some(7)[0]]) == [some(7)[1].id]
-    assert catalog.kept_bytes() == 0
+    assert catalog.kept() == (0, 0)
     catalog.close()
 
 
@@ -141,7 +141,7 @@ def test_a_damaged_catalog_never_crashes_nor_gives_a_wrong_manifest(tmp_path: Pa
             if id_ is not None:
                 manifest = catalog.manifest(id_)
                 assert manifest is None or manifest.id == id_, f"seed {seed}"
-        catalog.kept_bytes()
+        catalog.kept()
         catalog.put([some(1000)])
         assert catalog.find([some(1000)[0]]) == [some(1000)[1].id], f"seed {seed}"
         catalog.prune()

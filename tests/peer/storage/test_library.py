@@ -116,9 +116,9 @@ def test_a_manifest_comes_from_the_catalog_and_is_missed_when_it_is_gone(library
     library.adopt([("a", Stamp(1, 2, 1, 4), manifest)], kept=True)
     assert library.manifest(manifest.id) == manifest
     assert catalog.find([Stamp(1, 2, 1, 4)]) == [manifest.id]
-    assert catalog.kept_bytes() == 1
+    assert catalog.kept() == (1, 1)
     library.remove(library.by_id(manifest.id))
-    assert catalog.kept_bytes() == 0
+    assert catalog.kept() == (0, 0)
     with pytest.raises(NoSuchFile):
         library.manifest(IDS[2])
 
