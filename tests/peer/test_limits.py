@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -158,26 +159,26 @@ def test_who_gives_up_its_turn_leaves_it_to_the_others() -> None:
 
 def test_slots_are_bounded_in_all_per_peer_and_per_ticket() -> None:
     slots = Slots(total=4, per_peer=3, per_ticket=2)
-    with slots.one("ana", "x"), slots.one("ana", "x"):
-        with pytest.raises(Busy) as busy, slots.one("ana", "x"):
+    with slots.one("ana", "x", "ana"), slots.one("ana", "x", "ana"):
+        with pytest.raises(Busy) as busy, slots.one("ana", "x", "ana"):
             pass
         assert busy.value.retry_after > 0
-        with slots.one("ana", "y"):
-            with pytest.raises(Busy), slots.one("ana", "z"):
+        with slots.one("ana", "y", "ana"):
+            with pytest.raises(Busy), slots.one("ana", "z", "ana"):
                 pass
-            with slots.one("ben", "x"):
-                with pytest.raises(Busy), slots.one("cia", "x"):
+            with slots.one("ben", "x", "ben"):
+                with pytest.raises(Busy), slots.one("cia", "x", "cia"):
                     pass
                 assert slots.taken == 4
     assert slots.taken == 0
-    with slots.one("ana", "x"):
+    with slots.one("ana", "x", "ana"):
         pass
 
 
 def test_a_stream_that_fails_gives_its_slot_back() -> None:
     slots = Slots(total=1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), slots.one("ana", "x"):
+        with pytest.raises(ZeroDivisionError), slots.one("ana", "x", "ana"):
             raise ZeroDivisionError
     assert slots.taken == 0
 
@@ -250,3 +251,16 @@ def test_whoever_waits_only_so_long_for_a_lock_is_told_when_it_was_not_to_be_had
         assert not locks.taken("id")
 
     asyncio.run(story())
+
+
+def test_the_peers_of_one_account_leave_slots_to_others() -> None:
+    slots = Slots(total=4, per_user=3)
+    with ExitStack() as stack:
+        for number in range(3):
+            stack.enter_context(slots.one(f"peer{number}", "x", "ana"))
+        with pytest.raises(Busy, match="your account"), slots.one("peer3", "x", "ana"):
+            pass
+        with slots.one("peer4", "x", "ben"):
+            assert slots.taken == 4
+    with slots.one("peer3", "x", "ana"):
+        pass

@@ -26,8 +26,9 @@ from ticket_office import WRITE
 from waiting import eventually
 
 
-def asker(number: int) -> str:
-    return f"{number:032x}"
+def who(number: int) -> dict[str, Any]:
+    """A peer, of one of five accounts."""
+    return {"asker": f"{number:032x}", "user": f"user{number % 5}"}
 
 
 class Idle:
@@ -79,11 +80,11 @@ def test_the_stream_beyond_the_last_is_refused_at_once_and_told_when_to_come_bac
     ana: LivePserver, film: Manifest, streams: ExitStack
 ) -> None:
     for number in range(STREAMS):
-        idle = open_idle(ana, streams, ana.ticket(film.id, asker=asker(number // STREAMS_PER_TICKET)))
+        idle = open_idle(ana, streams, ana.ticket(film.id, **who(number // STREAMS_PER_TICKET)))
         next(iter(idle.call))
     assert ana.pserver.slots.taken == STREAMS
     began = time.monotonic()
-    status, trailing = refused(open_idle(ana, streams, ana.ticket(film.id, asker=asker(999))).call)
+    status, trailing = refused(open_idle(ana, streams, ana.ticket(film.id, **who(999))).call)
     seconds = time.monotonic() - began
     assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert float(trailing["p2p-retry-after"]) > 0
@@ -96,12 +97,12 @@ def test_no_peer_and_no_ticket_takes_more_than_its_share(ana: LivePserver, film:
     other = ana.share("second.bin", b"second" * 300_000)
     third = ana.share("third.bin", b"third" * 300_000)
     for _ in range(STREAMS_PER_TICKET):
-        next(iter(open_idle(ana, streams, ana.ticket(film.id, asker=asker(1))).call))
-    assert refused(open_idle(ana, streams, ana.ticket(film.id, asker=asker(1))).call)[0].name == "RESOURCE_EXHAUSTED"
+        next(iter(open_idle(ana, streams, ana.ticket(film.id, **who(1))).call))
+    assert refused(open_idle(ana, streams, ana.ticket(film.id, **who(1))).call)[0].name == "RESOURCE_EXHAUSTED"
     for _ in range(STREAMS_PER_PEER - STREAMS_PER_TICKET):
-        next(iter(open_idle(ana, streams, ana.ticket(other.id, asker=asker(1))).call))
-    assert refused(open_idle(ana, streams, ana.ticket(third.id, asker=asker(1))).call)[0].name == "RESOURCE_EXHAUSTED"
-    next(iter(open_idle(ana, streams, ana.ticket(third.id, asker=asker(2))).call))
+        next(iter(open_idle(ana, streams, ana.ticket(other.id, **who(1))).call))
+    assert refused(open_idle(ana, streams, ana.ticket(third.id, **who(1))).call)[0].name == "RESOURCE_EXHAUSTED"
+    next(iter(open_idle(ana, streams, ana.ticket(third.id, **who(2))).call))
 
 
 # Its manifest has 2 MiB; not read ahead, it does not fit into what the caller's side takes.
@@ -146,22 +147,22 @@ def manifest_or_none(ana: LivePserver, metadata: Any) -> pb.Manifest | None:
 def test_manifests_that_nobody_takes_are_bounded_and_cost_no_stream(
     ana: LivePserver, huge: Manifest, film: Manifest, streams: ExitStack
 ) -> None:
-    unread = [unread_manifest(ana, streams, ana.ticket(huge.id, asker=asker(1))) for _ in range(MANIFESTS_PER_PEER)]
+    unread = [unread_manifest(ana, streams, ana.ticket(huge.id, **who(1))) for _ in range(MANIFESTS_PER_PEER)]
 
     # This peer has its share of manifests now, of whatever file, and of nothing else.
-    status, trailing = refused(unread_manifest(ana, streams, ana.ticket(film.id, asker=asker(1))))
+    status, trailing = refused(unread_manifest(ana, streams, ana.ticket(film.id, **who(1))))
     assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert float(trailing["p2p-retry-after"]) > 0
     assert ana.pserver.slots.taken == 0
     for _ in range(STREAMS_PER_TICKET):
-        next(iter(open_idle(ana, streams, ana.ticket(film.id, asker=asker(1))).call))
-    assert manifest(ana, ana.ticket(huge.id, asker=asker(2))).digests == huge.digests
+        next(iter(open_idle(ana, streams, ana.ticket(film.id, **who(1))).call))
+    assert manifest(ana, ana.ticket(huge.id, **who(2))).digests == huge.digests
     eventually(lambda: ana.pserver.manifest_slots.taken == MANIFESTS_PER_PEER)
 
     for number in range(MANIFESTS_PER_PEER, MANIFESTS):
-        metadata = ana.ticket(huge.id, asker=asker(2 + number // MANIFESTS_PER_PEER))
+        metadata = ana.ticket(huge.id, **who(2 + number // MANIFESTS_PER_PEER))
         unread.append(unread_manifest(ana, streams, metadata))
-    last = ana.ticket(film.id, asker=asker(999))
+    last = ana.ticket(film.id, **who(999))
     assert refused(unread_manifest(ana, streams, last))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
     next(iter(open_idle(ana, streams, last).call))
 
@@ -171,7 +172,7 @@ def test_manifests_that_nobody_takes_are_bounded_and_cost_no_stream(
 
 
 def test_callers_for_manifests_who_go_away_at_any_moment_leave_all_slots(ana: LivePserver, huge: Manifest) -> None:
-    metadata = ana.ticket(huge.id, asker=asker(1))
+    metadata = ana.ticket(huge.id, **who(1))
 
     def visit(number: int) -> bool:
         with ana.channel() as channel, suppress(grpc.RpcError):
@@ -194,7 +195,7 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
     # Who never reads: 50 streams of 7 peers that ask for all pieces, several times over.
     ask = pb.DownloadFileRequest(pieces=[*range(20)] * 40, block_length=1 << 20).SerializeToString()
     hogs = [
-        open_idle(ana, streams, ana.ticket(film.id, asker=asker(number // STREAMS_PER_TICKET)), first=ask)
+        open_idle(ana, streams, ana.ticket(film.id, **who(number // STREAMS_PER_TICKET)), first=ask)
         for number in range(50)
     ]
     # Who says nothing: as many as get a slot, and strangers, for whom there is only Health, and most of them refused.
@@ -202,7 +203,7 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
         channel: Any = streams.enter_context(grpc.insecure_channel(ana.url, OPTIONS))
         for number in range(50):
             if channel_number == 0 and number < STREAMS - 50:
-                idle = Idle(channel, ana.ticket(film.id, asker=asker(100 + number)))
+                idle = Idle(channel, ana.ticket(film.id, **who(100 + number)))
                 streams.callback(idle.close)
             else:
                 watch = channel.unary_stream(
@@ -293,7 +294,7 @@ def test_many_come_and_go_and_nothing_is_left(ana: LivePserver, film: Manifest) 
         with ana.channel() as channel:
             call = channel.stream_stream("/p2p.v1.Transfer/DownloadFile")(
                 iter([pb.DownloadFileRequest(pieces=[number % 20]).SerializeToString()]),
-                metadata=ana.ticket(film.id, asker=asker(number)),
+                metadata=ana.ticket(film.id, **who(number)),
                 timeout=20,
             )
             with suppress(grpc.RpcError):

@@ -10,7 +10,16 @@ from node.ground.metrics import Metrics
 from node.ground.rate import Rate
 from node.ground.settings import Settings
 from node.ground.threads import Threads
-from node.lines.limits import MANIFESTS, MANIFESTS_PER_PEER, Bandwidth, Budget, Locks, OpenStreams, Slots
+from node.lines.limits import (
+    MANIFESTS,
+    MANIFESTS_PER_PEER,
+    MANIFESTS_PER_USER,
+    Bandwidth,
+    Budget,
+    Locks,
+    OpenStreams,
+    Slots,
+)
 
 
 class Ground:
@@ -31,7 +40,7 @@ class Bounds:
     def __init__(self, ground: Ground) -> None:
         clock, settings = ground.clock, ground.settings
         self.slots = Slots()
-        self.manifest_slots = Slots(total=MANIFESTS, per_peer=MANIFESTS_PER_PEER, per_ticket=MANIFESTS_PER_PEER)
+        self.manifest_slots = Slots(MANIFESTS, MANIFESTS_PER_PEER, MANIFESTS_PER_PEER, MANIFESTS_PER_USER)
         self.streams = OpenStreams()
         self.locks = Locks()
         self.budget = Budget()

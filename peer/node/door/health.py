@@ -58,7 +58,8 @@ class _Places:
 
     def one(self, caller: str) -> AbstractContextManager[None]:
         """Hold a place for the length of the block. Raises Busy if there is none."""
-        return (self._own if from_own_machine(caller) else self._others).one(caller.rpartition(":")[0], "")
+        address = caller.rpartition(":")[0]
+        return (self._own if from_own_machine(caller) else self._others).one(address, "", address)
 
 
 def _read(message: bytes) -> health_pb2.HealthCheckRequest:

@@ -228,7 +228,7 @@ def _hold(slots: Slots, grant: Grant, context: Context[Any, Any]) -> None:
         Busy: if there is none.
     """
     slot = ExitStack()
-    slot.enter_context(slots.one(grant.asker, grant.id))
+    slot.enter_context(slots.one(grant.asker, grant.id, grant.user))
     context.add_done_callback(cast("Any", lambda _: slot.close()))
 
 

@@ -17,9 +17,12 @@ BYTES_IN_FLIGHT = 96 << 20
 STREAMS = 64
 STREAMS_PER_PEER = 8
 STREAMS_PER_TICKET = 4
+# An account may have many peers, or say so: some slots are left to the others whatever it does.
+STREAMS_PER_USER = 48
 # Manifests, of up to 2 MiB, that are read, or sent and not yet taken.
 MANIFESTS = 16
 MANIFESTS_PER_PEER = 4
+MANIFESTS_PER_USER = 12
 # Calls of one method of Health, open to strangers: from other machines, from each of them, and from this one.
 HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_OWN = 64, 8, 16
 RETRY_AFTER = 1.0
@@ -160,17 +163,23 @@ class Bandwidth:
 
 
 class Slots:
-    """Streams, or answers, served at once: in all, per peer, per ticket.
+    """Streams, or answers, served at once: in all, per account, per peer, per ticket.
 
     Whoever comes when all are taken is told when to try again.
     """
 
     def __init__(
-        self, total: int = STREAMS, per_peer: int = STREAMS_PER_PEER, per_ticket: int = STREAMS_PER_TICKET
+        self,
+        total: int = STREAMS,
+        per_peer: int = STREAMS_PER_PEER,
+        per_ticket: int = STREAMS_PER_TICKET,
+        per_user: int = STREAMS_PER_USER,
     ) -> None:
         self._total = total
         self._per_peer = per_peer
         self._per_ticket = per_ticket
+        self._per_user = per_user
+        self._users: Counter[str] = Counter()
         self._peers: Counter[str] = Counter()
         self._tickets: Counter[tuple[str, str]] = Counter()
 
@@ -180,8 +189,8 @@ class Slots:
         return self._peers.total()
 
     @contextmanager
-    def one(self, asker: str, id_: str) -> Iterator[None]:
-        """Hold a slot for a stream of `asker` for one id.
+    def one(self, asker: str, id_: str, user: str) -> Iterator[None]:
+        """Hold a slot for a stream of `asker`, a peer of `user`, for one id.
 
         Raises:
             Busy: if there is none.
@@ -189,13 +198,17 @@ class Slots:
         ticket = (asker, id_)
         if self.taken >= self._total:
             raise Busy("this peer serves as many streams as it can: try again soon", retry_after=RETRY_AFTER)
+        if self._users[user] >= self._per_user:
+            raise Busy("your account has as many streams here as one may: try again soon", retry_after=RETRY_AFTER)
         if self._peers[asker] >= self._per_peer or self._tickets[ticket] >= self._per_ticket:
             raise Busy("you have as many streams here as one peer may: try again soon", retry_after=RETRY_AFTER)
+        self._users[user] += 1
         self._peers[asker] += 1
         self._tickets[ticket] += 1
         try:
             yield
         finally:
+            self._users -= Counter((user,))
             self._peers -= Counter((asker,))
             self._tickets -= Counter((ticket,))
 
