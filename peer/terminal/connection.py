@@ -33,6 +33,9 @@ class Connection:
     channel: grpc.Channel
     control: pserver_pb2_grpc.ControlStub
     metadata: Metadata
+    # Has it prove itself once more; raises as `connect`. gRPC dials again by itself when a pserver is gone, and whoever
+    # has its port by then would be told what comes next.
+    prove_again: Callable[[], None]
 
 
 def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connection:
@@ -53,12 +56,16 @@ def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connectio
     else:
         channel = grpc.secure_channel(channels.target_of_own_host(settings.host, port), credentials, options)
     control = pserver_pb2_grpc.ControlStub(channel)
-    try:
+
+    def prove() -> None:
         _have_it_proved(control, settings, secret, port, randomness(cookie.LENGTH))
+
+    try:
+        prove()
     except BaseException:
         channel.close()
         raise
-    return Connection(channel, control, ((cookie.COOKIE_KEY, secret.hex()),))
+    return Connection(channel, control, ((cookie.COOKIE_KEY, secret.hex()),), prove)
 
 
 def address(settings: Settings, port: int) -> str:

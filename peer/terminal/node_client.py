@@ -177,6 +177,8 @@ class NodeClient:
     @contextmanager
     def _calling(self) -> Iterator[tuple[pserver_pb2_grpc.ControlStub, Metadata]]:
         """A stub, and the metadata that each call takes; turns a failed call into the error that the pserver meant."""
+        if self._connection is not None:
+            self._check_again(self._connection)
         self.connect()
         if self._connection is None:
             raise PserverUnreachable("no pserver")
@@ -184,6 +186,16 @@ class NodeClient:
             yield self._connection.control, self._connection.metadata
         except grpc.RpcError as error:
             raise self._meaning(error) from error
+
+    def _check_again(self, connection: Connection) -> None:
+        """Before it is told anything more; one that was restarted has another cookie, and is found anew."""
+        try:
+            connection.prove_again()
+        except PserverUnreachable:
+            self.close()
+            raise
+        except TerminalError:
+            self.close()
 
     def _meaning(self, error: grpc.RpcError) -> TerminalError:
         # A restarted pserver has another cookie, and with port 0 another port: look again next time.

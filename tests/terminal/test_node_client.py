@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 import trustme
 
 from common import channels, cookie, state_files
 from pclient_runs import run
 from scripted_node import ScriptedNode, downloaded
+from terminal.errors import TerminalError
 from terminal.node_client import NodeClient
 from terminal.settings import read_settings
 
@@ -104,6 +107,34 @@ def test_a_pserver_without_tls_is_told_of_to_a_terminal_with(node: ScriptedNode,
     done = run(env_file(tmp_path, node.port, "TLS_CA=ca.pem"), "status", "--json")
     assert (done.code, done.error["code"]) == (69, "pserver_unreachable")
     assert "set TLS_CERT and TLS_KEY" in done.error["message"]
+
+
+def test_who_takes_the_port_of_a_pserver_that_ended_learns_nothing_from_a_running_menu(
+    node: ScriptedNode, tmp_path: Path
+) -> None:
+    client = NodeClient(read_settings(env_file(tmp_path, node.port), None), lambda why: None)
+    assert client.status().user == ""
+    node.stop()
+    (tmp_path / "squatter").mkdir(0o700)
+    squatter = Taker(tmp_path / "squatter", node.port)
+    try:
+        with pytest.raises(TerminalError, match="was told nothing"):
+            client.login("ana", "secret")
+        assert squatter.asked("Login") == []
+        assert node.cookie.hex() not in str(squatter.calls)
+    finally:
+        client.close()
+        squatter.stop()
+
+
+class Taker(ScriptedNode):
+    """Takes whatever it is told."""
+
+    def _enter(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
+        self.calls.append((method, (request, context.invocation_metadata())))
+
+    def asked(self, method: str) -> list[Any]:
+        return [told for name, told in self.calls if name == method]
 
 
 def test_over_tls(tmp_path: Path) -> None:
