@@ -45,7 +45,7 @@ class Menu:
         self._greeted = ""
 
     def run(self) -> int:
-        """Talk until `0` or the end of input; the exit code. Ctrl-C at a prompt is for the caller."""
+        """Talk until `0` or the end of input; the exit code. Ctrl-C at the menu itself is for the caller."""
         try:
             while self._turn():
                 pass
@@ -75,6 +75,8 @@ class Menu:
             entry.act(self)
         except TerminalError as error:
             self.refuse(error)
+        except KeyboardInterrupt:
+            self.screen.end_of_prompt()
         return True
 
     def _login(self) -> bool:
@@ -102,12 +104,8 @@ class Menu:
         self.screen.facts("this peer", reports.header(status))
 
     def ask_name(self) -> str | None:
-        """A file's name; None, and a line about it, if it is empty. Ctrl-C here goes back to the menu."""
-        try:
-            name = self.asker.line("Enter file name: ")
-        except KeyboardInterrupt:
-            self.screen.end_of_prompt()
-            return None
+        """A file's name; None, and a line about it, if it is empty."""
+        name = self.asker.line("Enter file name: ")
         if not name:
             self.screen.line("No file name; nothing was done")
         return name or None

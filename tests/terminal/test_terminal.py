@@ -113,6 +113,23 @@ def test_ctrl_c_in_the_menu_cancels_the_transfer_and_leads_back(node: ScriptedNo
     assert len(node.asked("Cancel")) == 1
 
 
+@pytest.mark.parametrize(
+    ("choice", "prompt"), [("5", "Enter part of a name: "), ("9", "Old password: "), ("2", "Enter file name: ")]
+)
+def test_ctrl_c_at_any_question_goes_back_to_the_menu(node: ScriptedNode, env: str, choice: str, prompt: str) -> None:
+    node.status.user = "ana"
+    terminal = spawn(env)
+    terminal.expect("Enter choice: ")
+    terminal.sendline(choice)
+    terminal.expect(prompt)
+    if "password" in prompt:
+        terminal.waitnoecho()
+    terminal.sendintr()
+    terminal.expect("Enter choice: ")
+    terminal.sendline("0")
+    assert exit_code(terminal) == 0
+
+
 def test_a_terminal_that_dies_cancels_nothing(node: ScriptedNode, env: str) -> None:
     node.transfers = [[moving("big.iso", 40, 100)]]
     node.holds = True
