@@ -205,6 +205,9 @@ def _remove(menu: Menu) -> None:
 
 def _passwd(menu: Menu) -> None:
     old, new = menu.asker.secret("Old password: "), menu.asker.secret("New password: ")
+    if menu.asker.terminal and menu.asker.secret("New password again: ") != new:
+        menu.screen.line("The new passwords differ; nothing was changed")
+        return
     menu.screen.line(f"Password changed for {menu.node.change_password(old, new)}")
 
 

@@ -206,6 +206,20 @@ def test_passwd_asks_for_the_new_one_twice(node: ScriptedNode, env: str) -> None
     assert len(node.asked("ChangePassword")) == 1
 
 
+def test_the_menu_asks_for_the_new_password_twice_too(node: ScriptedNode, env: str) -> None:
+    node.status.user = "ana"
+    terminal = spawn(env)
+    for again, reply in (("other", "The new passwords differ"), ("new", "Password changed")):
+        terminal.expect("Enter choice: ")
+        terminal.sendline("9")
+        for prompt, answer in (("Old password: ", "old"), ("New password: ", "new"), ("New password again: ", again)):
+            terminal.expect(prompt)
+            terminal.waitnoecho()
+            terminal.sendline(answer)
+        terminal.expect(reply)
+    assert len(node.asked("ChangePassword")) == 1
+
+
 def test_a_long_list_into_a_closed_pipe_is_no_traceback(node: ScriptedNode, env: str) -> None:
     node.pages = [[pb.ListedFile(name=f"{number:0100}", id=ID, size=1, holders=1) for number in range(5000)]]
     terminal = pexpect.spawn(
