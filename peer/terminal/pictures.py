@@ -42,12 +42,11 @@ def line(where: Console, text: str, style: str = "") -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> RenderableType:
-    """Rows under headers."""
-    shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, expand=False)
+    """Rows under headers. Where they are too wide, words go on in the next line: no cell loses its end."""
+    shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True, expand=False)
     for header in headers:
-        shown.add_column(
-            header, justify="right" if header in right else "left", no_wrap=header != "name", overflow="fold"
-        )
+        number = header in right
+        shown.add_column(header, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
     return shown

@@ -145,8 +145,8 @@ def peer_rows(peers: Iterable[model.ListedPeer]) -> list[list[str]]:
     ]
 
 
-PEER_HEADERS = ("address", "user", "files", "sending", "fetching", "rate", "free", "seen")
-PEER_NUMBERS = ("files", "sending", "fetching", "rate", "free", "seen")
+PEER_HEADERS = ("address", "user", "files", "up", "down", "rate", "free", "seen")
+PEER_NUMBERS = ("files", "up", "down", "rate", "free", "seen")
 
 
 def header(status: model.Status) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from rich.console import Console
 import pserver_pb2 as pb
 from pclient_runs import Pclient
 from scripted_node import ID, ScriptedNode, downloaded, failed, moving, started
-from terminal import model, pictures, shape
+from terminal import model, pictures, reports, shape
 from terminal.errors import TerminalError
 from terminal.progress import PlainLines, as_line
 from terminal.screen import Screen
@@ -99,6 +99,17 @@ def test_bars_of_hostile_names_write_no_control_byte_of_theirs() -> None:
         bar.show(model.Progress("moving", name, 1, 2, 1, 2, 3.0, (source,)))
         bar.console.print(bar._picture())
         assert not HARMFUL.search(OURS.sub("", out.getvalue())), (SEED, name)
+
+
+def test_no_cell_of_the_peers_loses_its_end_on_80_columns() -> None:
+    ana = model.ListedPeer(
+        "203.0.113.107:5001", "ana-of-the-house", 12_345, 5.0, uploads=3, downloads=1, free_bytes=7 << 30, rate=1.5e8
+    )
+    out = io.StringIO()
+    shown = pictures.table(reports.PEER_HEADERS, reports.peer_rows([ana]), reports.PEER_NUMBERS)
+    Console(file=out, width=80).print(shown)
+    for part in ("203.0.113.107:", "5001", "12,345", "143 MiB/s", "7.00 GiB", "5 s ago"):
+        assert part in out.getvalue()
 
 
 def test_markup_is_shown_not_obeyed() -> None:
