@@ -151,11 +151,12 @@ PEER_NUMBERS = ("files", "up", "down", "rate", "free", "seen")
 
 def header(status: model.Status) -> list[tuple[str, str]]:
     """Who I am, which tracker, what I share."""
+    shared = f"{shape.many(status.files, 'file')}, {shape.size(status.bytes)}, in {status.shared_dir}"
     return [
         ("user", status.user or "nobody is logged in"),
         ("address", status.url),
         ("tracker", status.tracker + ("" if status.tracker_reached else f" - {status.tracker_fault or 'not reached'}")),
-        ("sharing", f"{shape.many(status.files, 'file')}, {shape.size(status.bytes)}, in {status.shared_dir}"),
+        ("sharing", shared if status.user else f"nothing until somebody logs in; then {shared}"),
     ]
 
 

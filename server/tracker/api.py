@@ -106,7 +106,7 @@ class Views:
 
     def put_index(self, body: b.PutIndex) -> Response:
         self._tracker.put_index(_session(), body.version, _announced(body.files))
-        return answer(message=f"{len(body.files)} files")
+        return answer(message=f"{len(body.files)} file{'s' * (len(body.files) != 1)}")
 
     def patch_index(self, body: b.PatchIndex) -> Response:
         remove = [(file["name"], bytes.fromhex(file["id"])) for file in body.remove]

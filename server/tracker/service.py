@@ -245,5 +245,7 @@ def _most_of_each(asked: Collection[object]) -> int:
 
 
 def _among(asked: Collection[str]) -> str:
-    first = printable(next(iter(asked)))
-    return first if len(asked) == 1 else f"{first} or any of the {len(asked) - 1} others"
+    first, others = printable(next(iter(asked))), len(asked) - 1
+    if others < 2:
+        return f"{first} or the other" if others else first
+    return f"{first} or any of the {others} others"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import nsmallest
 
 import pserver_pb2 as pb
 from node.door import wire_control
 from node.errors import PeerError
 from node.files.shared_folder import SharedFolder
+from node.files.walk import Refused
 from node.ground.jobs import Jobs
 from node.ground.metrics import Metrics
 from node.ground.settings import Settings
@@ -40,7 +42,9 @@ class Status:
 
     async def report(self) -> pb.StatusReply:
         """Return everything."""
-        refused = sorted(self.scanner.not_shared)
+        # A copy: a scan goes on beside, and there may be a hundred thousand that wait.
+        waiting = self.scanner.waiting.copy()
+        refused = [*self.scanner.not_shared, *map(Refused, waiting.keys(), waiting.values())]
         return pb.StatusReply(
             user=self.account.user or "",
             url=self.url(),
@@ -53,7 +57,7 @@ class Status:
             quota=self.keeping.quota,
             tracker_reached=not self.announcer.fault,
             tracker_fault=self.announcer.fault,
-            not_shared=map(wire_control.not_shared, refused[:_NOT_SHARED_SHOWN]),
+            not_shared=map(wire_control.not_shared, nsmallest(_NOT_SHARED_SHOWN, refused)),
             not_shared_total=len(refused),
             transfers=map(wire_control.transfer, self.jobs),
         )

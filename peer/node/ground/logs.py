@@ -8,30 +8,30 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
+from datetime import UTC, datetime
 
 from common.printable import printable
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-22 10:00:00 warning node.swarm: ...`, one line whatever a peer sent."""
+    """`2026-11-23T10:00:00Z WARNING node.swarm.swarm: ...`, one line whatever a peer sent."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        line = f"{moment} {record.levelname.lower()} {record.name}: {printable(record.getMessage())}"
+        moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        line = f"{moment} {record.levelname} {record.name}: {printable(record.getMessage())}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (unix seconds), level, logger, message, and the traceback of what nobody foresaw."""
+    """One JSON object a line: time (UTC), level, logger, message, and the traceback of what nobody foresaw."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         fields = {
-            "time": round(record.created, 3),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": printable(record.getMessage()),
@@ -46,5 +46,7 @@ def set_up(log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for chatty in ("urllib3", "asyncio", "grpc"):
+    for chatty in ("asyncio", "grpc"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # What it retries is told, in our words, when it fails.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -30,7 +30,8 @@ class Rate:
     def now(self) -> float:
         """Return the rate."""
         self._fade()
-        return self.bytes / self.seconds if self.seconds > 0 else 0.0
+        # Less than a byte is what is left of what moved long ago.
+        return self.bytes / self.seconds if self.seconds > 0 and self.bytes >= 1 else 0.0
 
     def _fade(self) -> None:
         now = self.clock()

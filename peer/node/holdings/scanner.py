@@ -28,6 +28,8 @@ _AT_REST = 5.0
 # Files looked up, taken and remembered together.
 _BATCH = 500
 _BATCH_BYTES = 256 << 20
+_WAITS = "it was written to just now: it is shared once it is at rest"
+_HASHES = "it is being hashed, or about to be"
 _DAMAGED = "its bytes changed though its time did not, as on a failing disk: look at it, then touch it to share it"
 
 Progress = Callable[[str, int], object]
@@ -66,7 +68,9 @@ class Scanner:
         self._unsettled: dict[str, Stamp] = {}
         # Files whose bytes are not what their stamps stood for.
         self._damaged: dict[str, Stamp] = {}
+        # What is not shared, and why; and what is not shared yet.
         self.not_shared: list[Refused] = []
+        self.waiting: dict[str, str] = {}
 
     # ------------------------------------------------------------------------------------------------------- scanning
 
@@ -103,6 +107,8 @@ class Scanner:
             self._unsettled = unsettled | dict(fresh)
             self._first = False
             self.not_shared = refused
+            waiting = dict.fromkeys(unsettled, _WAITS) | {found.name: _HASHES for found in fresh}
+            self.waiting = waiting
             end = self._clock() + patience
             unhashed = len(fresh)
             for batch in _batches(fresh):
@@ -110,6 +116,8 @@ class Scanner:
                     break
                 taken += len(self._hash(batch, refused, stop, progress))
                 unhashed -= len(batch)
+                for found in batch:
+                    del waiting[found.name]
             return Scan(taken, withdrawn, len(unsettled), unhashed)
 
     def _changed(self, refused: list[Refused], gone: set[str]) -> Iterator[Found]:

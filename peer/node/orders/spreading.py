@@ -177,9 +177,7 @@ class Spread:
             copies = self._files[version.id]
             why = "".join(f"; {refusal}" for refusal in dict.fromkeys(copies.refusals))
             if not copies.holders:
-                message = (
-                    f"no active peer to upload it to{why}: the file is shared from here; run it again when one is there"
-                )
+                message = f"nobody took a copy{why}: the file is shared from here; run it again when a peer is there"
                 yield Fault.of(NoActivePeer(message, name=version.name))
                 continue
             if self._lacks(copies):

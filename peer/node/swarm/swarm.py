@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 
 from node.errors import NoHolders, NotVerified, PeerError
 from node.files.pieces import Manifest
+from node.ground.rate import Rate
 from node.language.frames import Block
 from node.language.streams import AskerEnd, Have, News, Wish
 from node.lines.limits import Bandwidth, Budget
@@ -96,6 +98,8 @@ class Swarm:
         self._on_liar = on_liar
         self._on_lost = on_lost
         self._connections: dict[str, _Connection] = {}
+        # What comes from each holder, for people; the picker's rates are of the time that it had something to send.
+        self._rates = defaultdict[str, Rate](lambda: Rate(clock))
         self._known: dict[str, Findings] = {found.url: found for found in known}
         self._tasks: set[asyncio.Task[None]] = set()
         # Why the last stream that broke did so.
@@ -114,7 +118,10 @@ class Swarm:
 
     def holders(self) -> list[HolderView]:
         """Return the holders as they stand."""
-        return self._picker.holders()
+        views = self._picker.holders()
+        return [
+            view._replace(rate=self._rates[view.holder].now() if view.holder in self._rates else 0.0) for view in views
+        ]
 
     @property
     def waiting(self) -> bool:
@@ -239,7 +246,9 @@ class Swarm:
         if news.have is not None:
             self._hear_have(name, news.have)
         if news.blocks:
-            self._picker.heard(name, sum(len(block.data) for block in news.blocks), now)
+            size = sum(len(block.data) for block in news.blocks)
+            self._picker.heard(name, size, now)
+            self._rates[name].add(size)
             for block in news.blocks:
                 await self._take(name, block, now)
         self._pump_now.set()

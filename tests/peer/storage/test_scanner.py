@@ -126,6 +126,18 @@ def test_nothing_is_withdrawn_when_the_folder_cannot_be_read(
     assert shared(library) == {"a": id_of(b"1")}
 
 
+def test_what_waits_for_its_hash_is_told(root: Path, scanner: Scanner, clock: UnixClock) -> None:
+    seen: list[dict[str, str]] = []
+    put(root, "new", b"1", at=int(clock()) - 1)
+    put(root, "old", b"2")
+    scanner.scan(progress=lambda name, size: seen.append(scanner.waiting.copy()))
+    assert list(seen[0]) == ["new", "old"]
+    assert "at rest" in seen[0]["new"] and "hashed" in seen[0]["old"]
+    assert list(scanner.waiting) == ["new"]
+    scanner.scan()
+    assert scanner.waiting == {}
+
+
 def test_why_something_is_not_shared_is_told(root: Path, scanner: Scanner, tmp_path: Path) -> None:
     (root / "link").symlink_to(tmp_path)
     put(root, "A", b"")
