@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import sys
+from contextlib import suppress
 from typing import TextIO
 
+from common.printable import printable
 from terminal.screen import Screen
 
 
@@ -49,9 +52,11 @@ class Asker:
         return text.removesuffix("\n").removesuffix("\r")
 
     def _read(self, prompt: str) -> str:
-        self._screen.prompt(prompt)
+        edited = self._stdin is sys.stdin and self.terminal and sys.stdout.isatty()
+        if not edited:
+            self._screen.prompt(prompt)
         try:
-            answer = self.next_line()
+            answer = _edited(prompt) if edited else self.next_line()
         except EndOfInput:
             self._screen.end_of_prompt()
             raise
@@ -59,3 +64,18 @@ class Asker:
         if not self.terminal:
             self._screen.end_of_prompt()
         return answer
+
+
+def _edited(prompt: str) -> str:
+    """One line of a person's, who may go back in it with the arrow keys, and to the lines before."""
+    # Python may be built without it; then lines are what the terminal makes of them.
+    with suppress(ImportError):
+        import readline
+
+        # Replies begin their lines: no codes of the terminal's come before them.
+        readline.parse_and_bind("set enable-bracketed-paste off")
+        readline.parse_and_bind("set enable-meta-key off")
+    try:
+        return input(printable(prompt))
+    except EOFError as error:
+        raise EndOfInput from error

@@ -141,3 +141,23 @@ def test_the_password_is_not_echoed(cluster: Cluster) -> None:
     terminal.expect("Logged in as")
     assert "hush-hush" not in terminal.before
     leave(terminal)
+
+
+def test_a_line_is_edited_with_the_arrow_keys_and_replies_stay_at_the_heads_of_lines(cluster: Cluster) -> None:
+    ana = cluster.peer("ana", login=False)
+    (ana.home / "note.txt").write_text("note")
+    terminal = ana.menu()
+    enter(terminal, "ana", "secret")
+    choose(terminal, "1")
+    left = "\x1b[D"
+    name_file(terminal, "nte.txt" + 6 * left + "o")
+    terminal.expect("No active peers available to upload file to")
+    # Nothing but what the bars leave behind, which moves to the beginning of a line and clears it.
+    assert terminal.before.rpartition("\n")[2].removeprefix("\x1b[?25h\r\x1b[1A\x1b[2K") == ""
+    choose(terminal, "1")
+    terminal.expect("Enter file name: ")
+    terminal.sendeof()
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    assert (ana.shared / "note.txt").is_file()
