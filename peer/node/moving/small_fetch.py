@@ -24,7 +24,7 @@ from node.model import HeldVersion
 from node.moving import small_store
 from node.moving.pace import Pace
 from node.moving.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
-from node.moving.wanted import NotSmall, Wanted
+from node.moving.wanted import Wanted
 from node.swarm.picker import SILENCE
 from node.swarm.swarm import GIVE_UP, ONLY_LIARS
 
@@ -59,14 +59,13 @@ class SmallFetcher:
         outcome: Outcome,
         query: Query,
         on_liar: Callable[[str, str, str], None],
-    ) -> None:
-        """Fetch and publish files; `outcome` hears of each as it is done.
+    ) -> list[HeldVersion]:
+        """Fetch and publish files; `outcome` hears of each as it is done. Return those that are not small after all.
 
         `query` looks for holders of ids again; `on_liar` is told (id, holder, why). When no file has come for GIVE_UP
-        seconds, those that are lacking end with NoHolders; one that only liars have ends with NotVerified, one that
-        turns out to have several pieces with NotSmall.
+        seconds, those that are lacking end with NoHolders; one that only liars have ends with NotVerified.
         """
-        await _Run(self, transfer, outcome, on_liar).bring([Wanted(file) for file in files], query)
+        return await _Run(self, transfer, outcome, on_liar).bring([Wanted(file) for file in files], query)
 
 
 class _Run:
@@ -81,14 +80,16 @@ class _Run:
         self._on_liar = on_liar
         # Not here yet, and not asked for now.
         self._free: dict[Wanted, None] = {}
+        # Of several pieces, as somebody says.
+        self._large: list[HeldVersion] = []
         self._batch: list[tuple[Wanted, str, Small]] = []
         self._batch_bytes = 0
         self._storing = asyncio.Lock()
         self._publishing: asyncio.Task[None] | None = None
         self._heard = fetcher.clock()
 
-    async def bring(self, wanted: list[Wanted], query: Query) -> None:
-        """Go round among the holders until every file is here, or nobody sends anything any more."""
+    async def bring(self, wanted: list[Wanted], query: Query) -> list[HeldVersion]:
+        """Go round among the holders until every file is here, or nobody sends anything any more; return the large."""
         self._free = dict.fromkeys(wanted)
         try:
             await self._go_round(query)
@@ -99,6 +100,7 @@ class _Run:
         for item in self._free:
             why = item.fault.message if item.fault else "nobody who is alive has it"
             self._outcome(item.file, (), NoHolders(f"{why}: run it again to resume"))
+        return self._large
 
     async def _go_round(self, query: Query) -> None:
         pause = _PAUSE_FIRST
@@ -106,7 +108,7 @@ class _Run:
             before = self._heard
             await self._round()
             await self._store()
-            self._hand_over()
+            self._set_large_apart()
             if not self._free or self._fetcher.clock() - self._heard > GIVE_UP:
                 break
             self._transfer.counters.phase = Phase.WAITING
@@ -115,11 +117,11 @@ class _Run:
             await self._look_again(query)
             self._end_lies()
 
-    def _hand_over(self) -> None:
-        """Settle what nobody sends and somebody calls large: believed only now, for whoever says so may lie."""
+    def _set_large_apart(self) -> None:
+        """Leave alone what nobody sends and somebody calls large: believed only now, for whoever says so may lie."""
         for item in [item for item in self._free if item.large]:
             del self._free[item]
-            self._outcome(item.file, (), NotSmall(item.fault.message if item.fault else ""))
+            self._large.append(item.file)
 
     async def _look_again(self, query: Query) -> None:
         found: dict[str, HeldVersion] = {}

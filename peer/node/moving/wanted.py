@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from node.errors import NoHolders, PeerError
+from node.errors import PeerError
 from node.model import HeldVersion, Holder
-
-
-class NotSmall(NoHolders):
-    """A file that the index calls small, and of which a holder says that it has several pieces."""
 
 
 @dataclass(slots=True, eq=False)

@@ -18,7 +18,6 @@ from node.moving.fetch import Brought, Fetcher, Sources
 from node.moving.manifests import Manifests
 from node.moving.small_fetch import SmallFetcher
 from node.moving.small_store import SMALL
-from node.moving.wanted import NotSmall
 from node.orders.delivery import Delivery
 from node.orders.order import Order
 
@@ -75,17 +74,14 @@ class Retrieval:
             HeldVersion(_renamed(item, order.name(item)), found.get(item.version.id, item.holders)) for item in batch
         ]
         arrived: list[tuple[HeldVersion, tuple[str, ...]]] = []
-        large: list[HeldVersion] = []
 
         def outcome(item: HeldVersion, holders: tuple[str, ...], fault: PeerError | None) -> None:
-            if isinstance(fault, NotSmall):
-                large.append(item)
-            elif fault is not None:
+            if fault is not None:
                 order.failed(item, fault)
             else:
                 arrived.append((item, holders))
 
-        await self.small_fetcher.bring(wanted, order.transfer, outcome, self._look_up, self.network.report)
+        large = await self.small_fetcher.bring(wanted, order.transfer, outcome, self._look_up, self.network.report)
         seconds = order.seconds
         for item, holders in arrived:
             try:
