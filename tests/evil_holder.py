@@ -88,6 +88,14 @@ async def honest(stream: Stream) -> None:
         await stream.send_piece(piece, stream.holder.piece(piece))
 
 
+async def unhurried(stream: Stream) -> None:
+    """Send what is asked for, so slowly that there is time to ask others, too."""
+    await stream.say(whole=True)
+    async for piece in stream.asked():
+        await asyncio.sleep(0.05)
+        await stream.send_piece(piece, stream.holder.piece(piece))
+
+
 def flipping(at: int) -> Way:
     """Send one byte of the file wrong, each time."""
 

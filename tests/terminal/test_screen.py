@@ -7,6 +7,7 @@ import json
 import random
 import re
 
+import pytest
 from rich.console import Console
 
 import pserver_pb2 as pb
@@ -68,8 +69,9 @@ def hostile_names(count: int) -> list[str]:
     return ["".join(dice.choices(pieces, k=dice.randint(1, 8))) for _ in range(count)]
 
 
-def test_a_thousand_hostile_names_write_no_control_byte() -> None:
-    for name in hostile_names(1000):
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_hostile_names_write_no_control_byte(count: int) -> None:
+    for name in hostile_names(count):
         for make in (io.StringIO, Terminal):
             out, err = make(), make()
             screen = Screen(out, err)

@@ -91,5 +91,5 @@ async def _only(requests: AsyncIterator[Any], seconds: float) -> Any:
             if request is None or await anext(requests, None) is not None:
                 raise BadUsage("this call has one request")
     except TimeoutError:
-        raise Interrupted(f"the request did not arrive within {seconds:.0f} s") from None
+        raise Interrupted(f"the request did not arrive within {seconds:.0f} s: try again") from None
     return request

@@ -23,9 +23,9 @@ from node.ground.threads import Threads
 from node.language import wire
 from node.language.frames import Frame
 from node.language.streams import Have, News, Wish
-from node.lines.limits import Bandwidth, OpenStreams, Slots
+from node.lines.limits import UNTAKEN, Bandwidth, OpenStreams, Slots
 from node.membership.tickets import Grant
-from node.moving.piece_server import UNTAKEN, serve
+from node.moving.piece_server import serve
 from node.moving.receiver import Receiver
 from node.moving.sharing import GrowingFile, Sharing, WholeFile
 from node.moving.small_serve import ASKS_MAX, SmallReceiver, SmallServer
@@ -36,7 +36,7 @@ _VERDICTS = {
     "refused": pb.SmallVerdict.VERDICT_REFUSED,
 }
 Context = grpc.aio.ServicerContext
-# A peer that opens a stream says what it wants within this many seconds, and one that moves small files goes on so.
+# Who pushes a file offers it within this many seconds; who moves small files says something this often.
 _FIRST_WORD = 20.0
 _NEXT_WORD = 60.0
 # A receiver says how far it is this often.
@@ -93,8 +93,6 @@ class TransferService:
         """Many files of one piece each."""
         async with self._stream(context) as grant:
             async for request in _patiently(requests):
-                if len(request.asks) > ASKS_MAX:
-                    raise BadUsage(f"more than {ASKS_MAX} files were asked for in one request")
                 asks = [(ask.number, ask.ticket) for ask in request.asks]
                 async for blocks, faults in self.small_server.read(grant, asks):
                     await _write(context, Frame(blocks, pb.DownloadSmallFilesReply(faults=map(_small_fault, faults))))
@@ -110,7 +108,7 @@ class TransferService:
             end = _Sender(requests, context, manifest)
             async with end.asking():
                 await self.receiver.receive(name, manifest, grant.user, end)
-            await context.write(pb.UploadFileReply(published=True))
+            await _write(context, pb.UploadFileReply(published=True))
 
     async def upload_small_files(
         self, requests: AsyncIterator[Frame[pb.UploadSmallFilesRequest]], context: Context[Any, Any]
@@ -128,7 +126,7 @@ class TransferService:
 
     @contextmanager
     def _noted(self, kind: str, user: str) -> Iterator[Transfer]:
-        """Show a stream in the status, and end it when nobody is logged in here any more."""
+        """Show a stream in the status for the length of the block."""
         transfer = self.jobs.begin(kind)
         try:
             with transfer.showing(lambda: (SourceView(user, transfer.rate, transfer.counters.done, "active", ""),)):
@@ -215,7 +213,7 @@ class _Sender:
                     wish = await self._wishes.get()
             except TimeoutError:
                 pass
-            await self._context.write(pb.UploadFileReply(pieces=wish.pieces, block_length=wish.block_length))
+            await _write(self._context, pb.UploadFileReply(pieces=wish.pieces, block_length=wish.block_length))
 
 
 def _hold(slots: Slots, grant: Grant, context: Context[Any, Any]) -> None:
@@ -237,7 +235,7 @@ async def _first(requests: AsyncIterator[Any]) -> Any:
         async with asyncio.timeout(_FIRST_WORD):
             return await anext(requests)
     except (TimeoutError, StopAsyncIteration):
-        raise Interrupted(f"nothing was offered within {_FIRST_WORD:.0f} s") from None
+        raise Interrupted(f"nothing was offered within {_FIRST_WORD:.0f} s: try again") from None
 
 
 async def _patiently(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -258,7 +256,7 @@ async def _write(context: Context[Any, Any], message: Any) -> None:
         async with asyncio.timeout(UNTAKEN):
             await context.write(message)
     except TimeoutError:
-        raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s") from None
+        raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s: try again") from None
 
 
 def _small_fault(fault: tuple[int, PeerError]) -> pb.SmallFault:

@@ -57,7 +57,9 @@ class Unsent:
 
     def take(self) -> Wish:
         """Return what to send next."""
-        pieces, cancel = (tuple(islice(waiting, self.MOST)) for waiting in (self._pieces, self._cancel))
+        cancel = tuple(islice(self._cancel, self.MOST))
+        # What was cancelled and asked for again is asked for after its cancellation.
+        pieces = () if len(self._cancel) > self.MOST else tuple(islice(self._pieces, self.MOST))
         for waiting, taken in ((self._pieces, pieces), (self._cancel, cancel)):
             for piece in taken:
                 del waiting[piece]

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from node.errors import Busy, Interrupted
 
-# Payload asked for or read ahead and not yet written or sent, over all transfers.
+# Payload asked for and not yet written, over all downloads of files of several pieces.
 BYTES_IN_FLIGHT = 96 << 20
 STREAMS = 64
 STREAMS_PER_PEER = 8
@@ -26,6 +26,8 @@ MANIFESTS_PER_USER = 12
 # Calls of one method of Health, open to strangers: from other machines, from each of them, and from this one.
 HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_OWN = 64, 8, 16
 RETRY_AFTER = 1.0
+# Whoever is sent something takes it within this many seconds.
+UNTAKEN = 20.0
 # Streams that are to end have this many seconds for it.
 _LAST_WORDS = 1.0
 # A bucket holds this many seconds of its rate, so that short pauses are made up for.
@@ -197,11 +199,11 @@ class Slots:
         """
         ticket = (asker, id_)
         if self.taken >= self._total:
-            raise Busy("this peer serves as many streams as it can: try again soon", retry_after=RETRY_AFTER)
+            raise Busy("this peer answers as many calls as it can: try again soon", retry_after=RETRY_AFTER)
         if self._users[user] >= self._per_user:
-            raise Busy("your account has as many streams here as one may: try again soon", retry_after=RETRY_AFTER)
+            raise Busy("your account has as many calls here as one may: try again soon", retry_after=RETRY_AFTER)
         if self._peers[asker] >= self._per_peer or self._tickets[ticket] >= self._per_ticket:
-            raise Busy("you have as many streams here as one peer may: try again soon", retry_after=RETRY_AFTER)
+            raise Busy("you have as many calls here as one peer may: try again soon", retry_after=RETRY_AFTER)
         self._users[user] += 1
         self._peers[asker] += 1
         self._tickets[ticket] += 1
@@ -232,7 +234,7 @@ class OpenStreams:
                 self._open[key] = end, over
                 yield
         except TimeoutError:
-            raise Interrupted("this peer was logged out meanwhile") from None
+            raise Interrupted("this peer was logged out meanwhile: ask another") from None
         finally:
             del self._open[key]
             over.set_result(None)

@@ -19,6 +19,7 @@ from node.files.pieces import Manifest
 from node.language import rpc_errors, wire
 from node.language.streams import News, Unsent, Wish
 from node.lines import addresses
+from node.lines.limits import UNTAKEN
 from node.membership import tickets
 
 # A manifest of 65,536 pieces is 2 MiB; no message is larger.
@@ -33,8 +34,6 @@ WINDOWS: channels.Options = [
 ]
 _LINGER = 10.0
 _ANSWER = 15.0
-# A peer takes what is sent to it within this many seconds.
-_TAKEN = 20.0
 
 
 class Peers:
@@ -129,10 +128,10 @@ class Call:
     async def write(self, message: Any) -> None:
         """Send, waiting until it is taken. Raises PeerError if the stream is broken, or nothing is taken."""
         try:
-            async with asyncio.timeout(_TAKEN), self._writing:
+            async with asyncio.timeout(UNTAKEN), self._writing:
                 await self._stream.write(message)
         except TimeoutError as error:
-            raise NoHolders(f"{self.url}: took nothing for {_TAKEN:.0f} s") from error
+            raise NoHolders(f"{self.url}: took nothing for {UNTAKEN:.0f} s") from error
         except grpc.aio.AioRpcError as error:
             raise rpc_errors.from_rpc(error, self.url) from error
         except asyncio.InvalidStateError as error:

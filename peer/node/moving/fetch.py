@@ -28,7 +28,7 @@ from node.swarm.swarm import Swarm
 
 log = logging.getLogger(__name__)
 
-# No announcement for what is over at once, unless it takes a while.
+# A short file is announced in part only when it takes so many seconds.
 PARTIAL_SECONDS = 2.0
 # Bytes after which the system is asked to begin writing, so that the sync at the end is short.
 _FLUSH_EVERY = 32 << 20

@@ -15,13 +15,12 @@ from node.ground.threads import Threads
 from node.lines.peer_client import Peers
 from node.membership.network import Network
 from node.model import HeldVersion, Holder
-from node.swarm.swarm import GIVE_UP, ONLY_LIARS
+from node.swarm.swarm import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, PAUSE_MOST
 
 log = logging.getLogger(__name__)
 
 # The next holder is asked when the one before has not answered for so many seconds: a frozen one costs no more.
 _NEXT_AFTER = 1.0
-_PAUSE_FIRST, _PAUSE_MOST = 0.25, 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +45,24 @@ class Manifests:
         if kept is not None:
             return kept
         began = self.clock()
+        # Since when whoever answers lies.
+        lied: float | None = None
         holders: Iterable[Holder] = item.holders
-        pause = _PAUSE_FIRST
+        pause = PAUSE_FIRST
         while True:
             answer = await self._ask(version.id, holders or await self._look(version.id))
             if isinstance(answer, Manifest):
                 return answer
-            waited = self.clock() - began
-            if isinstance(answer, NotVerified) and waited > ONLY_LIARS:
-                raise answer
-            if waited > GIVE_UP:
+            now = self.clock()
+            lied = (lied or now) if isinstance(answer, NotVerified) else None
+            over = now - began > GIVE_UP
+            if lied is not None and (over or now - lied > ONLY_LIARS):
+                raise NotVerified(f"{answer.message}: run it again when another peer has it", name=version.name)
+            if over:
                 raise NoHolders(f"{answer.message}: run it again to resume", name=version.name)
             on_wait()
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _PAUSE_MOST)
+            pause = min(2 * pause, PAUSE_MOST)
             holders = ()
 
     async def _ask(self, id_: str, holders: Iterable[Holder]) -> Manifest | PeerError:

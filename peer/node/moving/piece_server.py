@@ -7,7 +7,6 @@ blocks a stream.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -17,13 +16,12 @@ from node.errors import BadUsage, Interrupted, PeerError
 from node.files.pieces import Manifest
 from node.language.frames import Block
 from node.language.streams import Have, HolderEnd, News, Wish
-from node.lines.limits import Bandwidth
+from node.lines.limits import UNTAKEN, Bandwidth
 
 FIRST_BLOCK = 64 << 10
 MOST_BLOCK = 1 << 20
-# An asker may be silent this long with nothing on its way, and leave a block untaken this long.
+# An asker may be silent this long with nothing on its way.
 IDLE = 120.0
-UNTAKEN = 20.0
 # Pieces that an asker may have asked for and not got yet.
 _QUEUE = 1024
 # An asker whose wishes are all on their way to others waits this long for one of them, and is looked after this often.
@@ -99,7 +97,8 @@ class _Service:
         self._disk = disk
         self._bandwidth = bandwidth
         self._on_sent = on_sent
-        self._queue: deque[int] = deque()
+        # Pieces asked for, in order.
+        self._queue: dict[int, None] = {}
         self._block_length = FIRST_BLOCK
         # Pieces gained, and given to others, since the asker was told: each once, or one asker who asks for the same
         # piece again and again could make this more than another believes.
@@ -173,14 +172,13 @@ class _Service:
         if len(wish.pieces) > _QUEUE or len(wish.cancel) > _QUEUE:
             raise BadUsage(f"more than {_QUEUE} pieces were asked for or cancelled at once")
         for piece in wish.cancel:
-            with suppress(ValueError):
-                self._queue.remove(piece)
+            self._queue.pop(piece, None)
         for piece in wish.pieces:
             if piece >= self._source.manifest.pieces:
                 raise BadUsage(f"the file has no piece {piece}")
             if len(self._queue) >= _QUEUE:
                 raise BadUsage(f"more than {_QUEUE} pieces were asked for and not taken")
-            self._queue.append(piece)
+            self._queue[piece] = None
 
     def _hear(self, have: Have) -> None:
         self._gained.update(dict.fromkeys(have.gained))
@@ -223,10 +221,10 @@ class _Service:
             self._waiting = self._waiting or now
             if now < self._waiting + _PASSED_OVER:
                 return None
-            piece = self._queue[0]
+            piece = next(iter(self._queue))
         self._waiting = 0.0
         if piece is not None:
-            self._queue.remove(piece)
+            del self._queue[piece]
         return piece
 
     async def _send_block(self, block: Block) -> None:
@@ -242,4 +240,4 @@ class _Service:
             async with asyncio.timeout(UNTAKEN):
                 await self._end.send(news)
         except TimeoutError:
-            raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s") from None
+            raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s: try again") from None

@@ -25,16 +25,15 @@ from node.moving import small_store
 from node.moving.pace import Pace
 from node.moving.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
 from node.moving.wanted import Wanted
-from node.swarm.picker import SILENCE
-from node.swarm.swarm import GIVE_UP, ONLY_LIARS
+from node.swarm.picker import SILENCE, SLOWEST
+from node.swarm.swarm import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, PAUSE_MOST
 
 log = logging.getLogger(__name__)
 
+# Files named in one request: of the 1,024 that a server bears with, so many that the first answers come early.
 _ASKS = 256
-# The slowest rate that is put up with, in bytes per second.
-_SLOWEST = 64 << 10
+# Holders asked at once; more would not be quicker than one disk.
 _HOLDERS = 8
-_PAUSE_FIRST, _PAUSE_MOST = 0.25, 4.0
 
 # A file and whom it came from, or why it did not.
 Outcome = Callable[[HeldVersion, tuple[str, ...], PeerError | None], None]
@@ -103,7 +102,7 @@ class _Run:
         return self._large
 
     async def _go_round(self, query: Query) -> None:
-        pause = _PAUSE_FIRST
+        pause = PAUSE_FIRST
         while self._free:
             before = self._heard
             await self._round()
@@ -112,7 +111,7 @@ class _Run:
             if not self._free or self._fetcher.clock() - self._heard > GIVE_UP:
                 break
             self._transfer.counters.phase = Phase.WAITING
-            pause = _PAUSE_FIRST if self._heard > before else min(2 * pause, _PAUSE_MOST)
+            pause = PAUSE_FIRST if self._heard > before else min(2 * pause, PAUSE_MOST)
             await asyncio.sleep(pause)
             await self._look_again(query)
             self._end_lies()
@@ -180,7 +179,7 @@ class _Run:
             if not asked:
                 return
             # A file comes in one message: on a slow link nothing is heard of it until it is here.
-            patience = SILENCE + max(item.file.version.size for item in asked.values()) / _SLOWEST
+            patience = SILENCE + max(item.file.version.size for item in asked.values()) / SLOWEST
             try:
                 # What settles nothing is as good as silence.
                 async with asyncio.timeout(max(0.0, useful + patience - self._fetcher.clock())):

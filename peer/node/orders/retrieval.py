@@ -60,15 +60,20 @@ class Retrieval:
     # ---------------------------------------------------------------------------------------------------- small files
 
     async def _fetch_small(self, order: Order, files: Sequence[HeldVersion]) -> None:
+        large: list[HeldVersion] = []
         for batch in _batches(files):
             try:
-                await self._fetch_batch(order, batch)
+                large += await self._fetch_batch(order, batch)
             except PeerError as error:
                 for item in batch:
                     order.failed(item, error)
             await self.announce()
+        # The index had their size wrong: their manifest has not.
+        for item in large:
+            await self._fetch_large(order, item)
 
-    async def _fetch_batch(self, order: Order, batch: Sequence[HeldVersion]) -> None:
+    async def _fetch_batch(self, order: Order, batch: Sequence[HeldVersion]) -> list[HeldVersion]:
+        """Fetch small files; return those that are not small after all."""
         found = {file.version.id: file.holders for file in await self._look_up([item.version.id for item in batch])}
         wanted = [
             HeldVersion(_renamed(item, order.name(item)), found.get(item.version.id, item.holders)) for item in batch
@@ -88,9 +93,7 @@ class Retrieval:
                 await self.delivery.finish(order, item, Brought(seconds, holders, 0))
             except PeerError as error:
                 order.failed(item, error)
-        # The index had their size wrong: their manifest has not.
-        for item in large:
-            await self._fetch_large(order, item)
+        return large
 
     # ---------------------------------------------------------------------------------------------------- large files
 

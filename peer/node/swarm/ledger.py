@@ -101,7 +101,7 @@ class Ledger:
         new = mask_of(pieces, self._pieces) & ~known.has
         known.has |= new
         if not known.whole:
-            self._levels.up(new)
+            self._levels.up(new & self._missing)
 
     def heard(self, holder: str, size: int, now: float) -> None:
         """A holder sent `size` bytes of data. One that was stalled is good again."""
@@ -139,7 +139,9 @@ class Ledger:
     def left(self, holder: str, now: float) -> None:
         """A holder ended its stream in good order: no failure, but it has nothing to send just now."""
         self.failed(holder, "ended the stream", now)
-        self._holders[holder].failures -= 1
+        known = self._holders[holder]
+        if known.state is State.WAITING:
+            known.failures -= 1
 
     def drop(self, holder: str, why: str, bad: int | None = None) -> None:
         """A holder sent what did not verify, the piece `bad`: it is out."""

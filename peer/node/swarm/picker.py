@@ -37,9 +37,9 @@ _QUEUE_SECONDS = 1.0
 # A holder silent for this long, with pieces asked of it, loses them to others.
 SILENCE = 5.0
 # A piece may take this many seconds, and its size at the slowest rate that is put up with, in bytes per second.
-_PATIENCE, _SLOWEST = 10.0, 64 << 10
-# No announcement for what is over at once: a file in part is announced when it is long, or takes a while. Shorter
-# files know no promises, for nobody could be asked for the pieces instead.
+_PATIENCE, SLOWEST = 10.0, 64 << 10
+# No announcement for what is over at once: a file in part is announced when it is longer than this, or takes a while.
+# Shorter files know no promises, for nobody could be asked for the pieces instead.
 PARTIAL_PIECES = 16
 # Above this rate, in bytes per second, half a window lasts longer than a wish is on its way.
 _FAST = 100 << 20
@@ -114,7 +114,7 @@ class Picker(Ledger):
                 continue
             head = next(iter(known.asked))
             silent = now - known.last_heard
-            late = now - known.began - _PATIENCE - self._length(head) / _SLOWEST
+            late = now - known.began - _PATIENCE - self._length(head) / SLOWEST
             if silent < SILENCE and late < 0:
                 continue
             others = 0

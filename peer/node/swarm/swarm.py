@@ -41,6 +41,8 @@ LOOK_EVERY = 10.0
 GIVE_UP = 60.0
 # ... and one that knows nobody but liars after so many: an honest holder may come yet.
 ONLY_LIARS = 10.0
+# Where nobody has what is wanted, holders are looked for again after so many seconds, each time later, up to so many.
+PAUSE_FIRST, PAUSE_MOST = 0.25, 4.0
 
 
 class Findings(Protocol):
@@ -265,8 +267,10 @@ class Swarm:
     async def _take(self, name: str, block: Block, now: float) -> None:
         """Gather a piece from its blocks; a whole one is verified and written while the next is on its way."""
         data = self._connections[name].owed.take(block)
+        if not self._picker.is_missing(block.number):
+            return
         self._note_progress(name, block, now)
-        if data is None or not self._picker.is_missing(block.number):
+        if data is None:
             return
         self._picker.received(name, block.number, self._clock())
         await self._settling.turn()
@@ -297,7 +301,7 @@ class Swarm:
         """A holder sent a whole piece that does not verify: it is the liar, for the piece came from it alone."""
         why = f"piece {piece} did not verify"
         log.warning("dropped a holder: %s: %s", name, why)
-        self._fault = NotVerified(why)
+        self._fault = NotVerified(f"{why}: push it again to resume")
         self._exposed = self._clock()
         self._picker.drop(name, why, piece)
         self._on_liar(name, why)

@@ -1,0 +1,154 @@
+"""Names made to escape, pushed by a peer or typed by a user: only good names are written, in the shared folder."""
+
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+import pserver_pb2 as pb
+from live_pserver import LivePserver
+from names_cases import BAD, GOOD
+from node.errors import PeerError
+from node.files.names import check_name
+from node.files.pieces import Manifest
+from node.language.frames import Block, encode
+from node.moving.small_serve import ASKS_MAX
+from ticket_office import WRITE
+
+ASKER = "a" * 32
+PIECES = (
+    *(
+        "..",
+        ".",
+        "/",
+        "//",
+        "\\",
+        "C:",
+        "~",
+        "%2e%2e",
+        ".p2p",
+        ".ssh",
+        "etc/passwd",
+        "con",
+        "NUL.txt",
+        "a",
+        "b.txt",
+        " ",
+    ),
+    *(
+        "\0",
+        "\n",
+        "\r",
+        "\x1b[2J",
+        "\x7f",
+        "\x85",
+        "\u202e",
+        "\u200b",
+        "\ufeff",
+        "\u2028",
+        "é",
+        "e\u0301",
+        "日本",
+        "👩\u200d🚀",
+    ),
+    "x" * 201,
+)
+# What no good name holds; the line separators that one may hold are the screen's business.
+HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+quick_and_long = pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+
+
+def names(count: int) -> list[str]:
+    """The judges' table, and names put together by chance."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    table = [name for name in (*GOOD, *(name for name, _ in BAD)) if name.isprintable() or "\ud800" not in name]
+    made = ["".join(dice.choices(PIECES, k=dice.randint(1, 6))) for _ in range(count - len(table))]
+    return [name for name in (*table, *made) if can_be_sent(name)]
+
+
+def can_be_sent(name: str) -> bool:
+    """Whether protobuf takes it: it refuses lone surrogates by itself."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_good(name: str) -> bool:
+    try:
+        check_name(name)
+    except PeerError:
+        return False
+    return True
+
+
+def below(folder: Path) -> set[str]:
+    """Everything under a folder but the pserver's own, by its path."""
+    own = ("state", ".p2p")
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return {path.as_posix() for path in paths if not any(part in own for part in path.parts[:2])}
+
+
+def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.SmallVerdict]:
+    """Offer files, send all of them whatever is said, and return the last verdict on each."""
+    offers = [
+        pb.SmallOffer(
+            number=number,
+            name=name,
+            size=len(content),
+            ticket=ana.ticket(Manifest.of_bytes(content).id, WRITE, asker=ASKER)[0][1],
+        )
+        for number, (name, content) in enumerate(files)
+    ]
+    verdicts: dict[int, pb.SmallVerdict] = {}
+    said = SimpleQueue[bytes | None]()
+    said.put(pb.UploadSmallFilesRequest(offers=offers).SerializeToString())
+    with ana.channel() as channel:
+        call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")
+        replies = call(iter(said.get, None), metadata=ana.ticket("ab" * 32, WRITE, asker=ASKER), timeout=60)
+        for reply in replies:
+            heard = pb.UploadSmallFilesReply.FromString(reply).verdicts
+            verdicts.update({verdict.number: verdict for verdict in heard})
+            wanted = [verdict.number for verdict in heard if verdict.verdict == pb.SmallVerdict.VERDICT_WANTED]
+            said.put(encode([Block(number, 0, files[number][1]) for number in wanted]) if wanted else None)
+    return verdicts
+
+
+@quick_and_long
+def test_names_that_are_pushed_stay_in_the_shared_folder(ana: LivePserver, count: int) -> None:
+    files = [(name, f"{number}".encode()) for number, name in enumerate(names(count))]
+    before = below(ana.home.parent)
+    for at in range(0, len(files), ASKS_MAX):
+        batch = files[at : at + ASKS_MAX]
+        for number, verdict in push(ana, batch).items():
+            if not is_good(batch[number][0]):
+                assert (verdict.verdict, verdict.code) == (pb.SmallVerdict.VERDICT_REFUSED, "bad_name"), batch[number]
+            assert not HARMFUL.search(verdict.message), verdict
+    shared = f"{ana.home.name}/{ana.shared.name}/"
+    for path in below(ana.home.parent) - before:
+        assert path.startswith(shared), path
+        assert is_good(path.removeprefix(shared)), path
+
+
+@quick_and_long
+def test_names_that_are_typed_are_refused_in_a_line(ana: LivePserver, count: int) -> None:
+    before = below(ana.home.parent)
+    with ana.control() as control:
+        typed = names(count)
+        for at in range(0, len(typed), 500):
+            order = pb.DownloadOrder(names=typed[at : at + 500])
+            for event in control.DownloadFileRequest(order, metadata=ana.cookie, timeout=60):
+                for fault in event.results.faults:
+                    assert fault.code in {"bad_name", "bad_usage", "no_such_file"}, fault
+                    assert not HARMFUL.search(fault.message), fault
+        for name in typed[::5]:
+            order = pb.DownloadOrder(names=["nothing"], output=name)
+            for event in control.DownloadFileRequest(order, metadata=ana.cookie, timeout=60):
+                assert all(fault.code != "internal" for fault in event.results.faults), name
+    assert below(ana.home.parent) == before
