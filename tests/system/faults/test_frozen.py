@@ -1,6 +1,7 @@
 """Holders that fall silent without ending: noticed, replaced, and welcome again when they go on."""
 
 import random
+import shutil
 import time
 
 import pytest
@@ -49,6 +50,30 @@ def test_three_downloads_lose_a_holder_that_freezes_mid_piece(
         cid.thaw()
         assert tree(ben.shared) == tree(ana.shared)
         remove(ben, *NAMES)
+
+
+def test_of_four_holders_one_killed_one_frozen_and_one_trickling_the_last_is_enough(
+    cluster: Cluster, ana: Peer, rng: random.Random
+) -> None:
+    limits = {"killed": LIMIT, "frozen": LIMIT, "trickling": "16K"}
+    others = [login(cluster.peer(name, login=False, UPLOAD_LIMIT=limit), name) for name, limit in limits.items()]
+    killed, frozen, _trickling = others
+    name, size = "long.bin", 8 * SIZE
+    source = make_file(ana.home / name, size, rng)
+    for peer in [ana, *others]:
+        # Put there by hand: at 16 KiB/s nobody fetches it.
+        shutil.copyfile(source, peer.shared / name)
+    ben = login(cluster.peer("ben", login=False), "ben")
+    eventually(lambda: [file["holders"] for file in ben.pclient("files", name).objects] == [4])
+    began = time.monotonic()
+    order = download(ben, name)
+    reach(ben, order, size // 8)
+    killed.kill()
+    frozen.freeze()
+    assert order.wait().got.size == size
+    assert time.monotonic() - began < 1.5 * size / (12 * MIB)
+    frozen.thaw()
+    assert tree(ben.shared)[name] == tree(ana.shared)[name]
 
 
 def test_the_only_holder_frozen_is_waited_for(cluster: Cluster, ana: Peer) -> None:
