@@ -38,7 +38,7 @@ def share(peer: Peer, name: str, size: int, rng: random.Random) -> Path:
 def test_status_tells_who_where_and_what_is_not_shared(cluster: Cluster, ana: Peer, rng: random.Random) -> None:
     share(ana, "good.txt", 100, rng)
     (ana.shared / "bad:name.txt").write_text("x")
-    eventually(lambda: ana.status().not_shared_total == 1)
+    eventually(lambda: [item.name for item in ana.status().not_shared] == ["bad:name.txt"])
 
     status = ana.pclient("status").one
 

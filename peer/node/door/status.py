@@ -42,9 +42,7 @@ class Status:
 
     async def report(self) -> pb.StatusReply:
         """Return everything."""
-        # A copy: a scan goes on beside, and there may be a hundred thousand that wait.
-        waiting = self.scanner.waiting.copy()
-        refused = [*self.scanner.not_shared, *map(Refused, waiting.keys(), waiting.values())]
+        refused, used = await self.threads.run(self.threads.disk, lambda: (self._not_shared(), self.keeping.used))
         return pb.StatusReply(
             user=self.account.user or "",
             url=self.url(),
@@ -53,7 +51,7 @@ class Status:
             state_dir=str(self.settings.state_dir),
             files=self.library.files,
             bytes=self.library.bytes,
-            quota_used=await self.threads.run(self.threads.disk, lambda: self.keeping.used),
+            quota_used=used,
             quota=self.keeping.quota,
             tracker_reached=not self.announcer.fault,
             tracker_fault=self.announcer.fault,
@@ -61,6 +59,13 @@ class Status:
             not_shared_total=len(refused),
             transfers=map(wire_control.transfer, self.jobs),
         )
+
+    def _not_shared(self) -> list[Refused]:
+        """Return what is not shared, and what is not shared yet: a hundred thousand files may wait for their hashes."""
+        # A copy: a scan goes on beside. What a command took meanwhile waits no more.
+        waiting = self.scanner.waiting.copy()
+        late = (Refused(name, why) for name, why in waiting.items() if self.library.by_name(name) is None)
+        return [*self.scanner.not_shared, *late]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
