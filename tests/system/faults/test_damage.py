@@ -53,7 +53,8 @@ def damage(path: Path, rng: random.Random, elsewhere: Path) -> None:
             path.unlink()
             os.mkfifo(path)
         case _:
-            flipped = bytearray(data)
+            # An earlier round may have left it empty.
+            flipped = bytearray(data or b"\0")
             for _ in range(rng.randrange(1, 20)):
                 flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
             path.write_bytes(flipped)
