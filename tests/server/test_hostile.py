@@ -22,9 +22,9 @@ CASES = [60, pytest.param(3_500, marks=[pytest.mark.long, pytest.mark.timeout(18
 OPERATIONS = [(route.path, route.method) for route in ROUTES if route.name not in ("home", "metrics")]
 
 
-@pytest.fixture(scope="module")
-def hostile_app(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    parts = build(tmp_path_factory.mktemp("state"), cost=CHEAP, limits=PATIENT, advertise_check=False)
+@pytest.fixture
+def hostile_app(tmp_path: Path) -> Any:
+    parts = build(tmp_path, cost=CHEAP, limits=PATIENT, advertise_check=False)
     yield parts.app
     parts.close()
 
