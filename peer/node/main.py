@@ -13,7 +13,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from common.env_file import EnvFault
 from node.errors import PeerError
 from node.files.disk import Disk
-from node.ground import logs, malloc
+from node.ground import logs, memory
 from node.ground.settings import Settings
 from node.process import lock_state_dir, serve
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str], disk: Disk | None = None) -> int:
     try:
         settings = Settings.from_env_file(argv[0])
         logs.set_up(settings.log_format)
-        malloc.tune()
+        memory.tune()
         lock = lock_state_dir(settings)
         try:
             asyncio.run(serve(settings, disk))

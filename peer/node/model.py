@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,7 @@ class Session:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """Contents under a name."""
 
     name: str
@@ -29,16 +29,19 @@ class Version:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """A peer that has an id, with the permission to ask it."""
 
     url: str
-    ticket: str = field(repr=False)
+    ticket: str
     # Has all of it.
     complete: bool
     # Why it stands where it stands among the holders.
     why: str
+
+    def __repr__(self) -> str:
+        """Show all but the ticket."""
+        return f"Holder(url={self.url!r}, complete={self.complete}, why={self.why!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,7 @@ class Pong:
     server_time: float
 
 
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
+class IndexEntry(NamedTuple):
     """A line of the index: a version that this peer holds, whole or in part."""
 
     name: str
@@ -90,8 +92,7 @@ class IndexEntry:
     complete: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ListedFile:
+class ListedFile(NamedTuple):
     """A version in the network's list."""
 
     name: str

@@ -11,8 +11,9 @@ KIB, MIB = 1 << 10, 1 << 20
 def fill(pace: Pace, size: int) -> int:
     """Ask for files until there is no room; return how many."""
     count = 0
-    while pace.room():
-        pace.asked(size)
+    room = pace.room()
+    while room > 0:
+        room -= pace.asked(size)
         count += 1
     return count
 
@@ -40,7 +41,7 @@ def test_a_slow_holder_stays_at_a_few(pace: Pace, clock: UnixClock) -> None:
     asked = fill(pace, 4 * KIB)
     for _ in range(asked):
         clock.now += 1
-        pace.settled(4 * KIB)
+        pace.settled(1, 4 * KIB)
     assert pace.hungry()
     assert fill(pace, 4 * KIB) == asked
 
@@ -49,7 +50,7 @@ def test_a_quick_holder_is_kept_busy_for_a_second(pace: Pace, clock: UnixClock) 
     on_its_way = fill(pace, 12 * KIB)
     for _ in range(100):
         clock.now += 0.01
-        pace.settled(12 * KIB)
+        pace.settled(1, 12 * KIB)
         on_its_way += fill(pace, 12 * KIB) - 1
     # 100 files a second.
     assert 80 <= on_its_way <= 105
@@ -59,6 +60,6 @@ def test_the_quickest_has_no_more_than_a_connection_reads_ahead(pace: Pace, cloc
     on_its_way = fill(pace, 0)
     for _ in range(5000):
         clock.now += 0.0001
-        pace.settled(0)
+        pace.settled(1, 0)
         on_its_way += fill(pace, 0) - 1
     assert on_its_way == 512

@@ -4,13 +4,53 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Self
 
-from node.errors import NoSuchFile, TargetExists
+from node.errors import NoSuchFile, PeerError, TargetExists
 from node.files.disk import Disk
 from node.files.handles import Folder
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+
+
+class LastFolder:
+    """The folder that was opened last, kept open for the next name in it. `with` closes it.
+
+    One that is not there is remembered, too.
+    """
+
+    __slots__ = ("_absent", "_components", "_fd", "_open")
+
+    def __init__(self, open_: Callable[[tuple[str, ...]], int]) -> None:
+        self._open = open_
+        self._components: tuple[str, ...] = ()
+        self._absent: PeerError | None = None
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def at(self, components: tuple[str, ...]) -> int:
+        """Return the descriptor of a folder; it is good until the next call. Raises what `open_` raises."""
+        if components != self._components or (self._fd < 0 and self._absent is None):
+            self._close()
+            self._components, self._absent = components, None
+            try:
+                self._fd = self._open(components)
+            except PeerError as error:
+                self._absent = error
+        if self._absent is not None:
+            raise self._absent.with_traceback(None)
+        return self._fd
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def open_folder(disk: Disk, root: int, components: Iterable[str]) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from node.errors import NoSuchFile, PeerError, TargetExists
 from node.files.disk import Disk, storage_faults
-from node.files.folders import make_folder, open_folder
+from node.files.folders import LastFolder, make_folder, open_folder
 from node.files.handles import Folder
 from node.files.names import check_name, fold
 from node.files.walk import Stamp
@@ -21,11 +21,14 @@ from node.files.walk import Stamp
 _FOLDERS_MAX = 4
 
 
+_Path = tuple[str, ...]
+
+
 class _Linked(NamedTuple):
     """A file that has its name, not yet durably."""
 
     temporary: str
-    parent: tuple[str, ...]
+    parent: _Path
     leaf: str
 
 
@@ -38,19 +41,23 @@ class Publication:
         self._dot = dot
         self._linked: list[_Linked] = []
         # Folders in which others were made.
-        self._grown: set[tuple[str, ...]] = set()
+        self._grown: set[_Path] = set()
         # Names by what they fold to, of each folder that was looked into.
-        self._listed: dict[tuple[str, ...], dict[str, list[str]]] = {}
+        self._listed: dict[_Path, dict[str, list[str]]] = {}
+        # The folder of the last name, and all that go by its name: itself, and those that differ in case or form.
+        self._last: _Path | None = None
+        self._alike: list[tuple[_Path, dict[str, list[str]]]] = []
 
     def link_all(self, files: Sequence[tuple[str, str]]) -> list[Stamp | PeerError]:
         """Link each (temporary, name); return one outcome for each, in order."""
         outcomes: list[Stamp | PeerError] = []
-        for temporary, name in files:
-            try:
-                with storage_faults(f"publishing {name}"):
-                    outcomes.append(self._link(temporary, check_name(name)))
-            except PeerError as error:
-                outcomes.append(error)
+        with LastFolder(self._make_folder) as folders:
+            for temporary, name in files:
+                try:
+                    with storage_faults(f"publishing {name}"):
+                        outcomes.append(self._link(temporary, check_name(name), folders))
+                except PeerError as error:
+                    outcomes.append(error)
         return outcomes
 
     def settle(self) -> None:
@@ -70,38 +77,48 @@ class Publication:
             with suppress(OSError):
                 self._disk.unlink(linked.temporary, dir_fd=self._dot)
 
-    def _link(self, temporary: str, name: str) -> Stamp:
-        components = tuple(name.split("/"))
-        parent, leaf = components[:-1], components[-1]
-        twin = self._twin((), tuple(fold(component) for component in components))
-        if twin is not None:
-            raise _taken(twin, name)
+    def _link(self, temporary: str, name: str, folders: LastFolder) -> Stamp:
+        *folders_of_name, leaf = name.split("/")
+        parent = tuple(folders_of_name)
+        for folder, names in self._folders_alike(parent):
+            for twin in names.get(fold(leaf), ()):
+                raise _taken("/".join((*folder, twin)), name)
         stamp = Stamp.of(self._disk.stat(temporary, dir_fd=self._dot))
-        fd, made = make_folder(self._disk, self._root, parent)
-        with Folder(fd) as target:
-            self._grown.update(parent[:depth] for depth in range(len(parent) - made, len(parent)))
-            try:
-                self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=target.fd)
-            except FileExistsError as error:
-                raise _taken(name, name) from error
+        try:
+            self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.at(parent))
+        except FileExistsError as error:
+            raise _taken(name, name) from error
         self._linked.append(_Linked(temporary, parent, leaf))
         # No look at the disk from here on: a failure would leave a name that nobody knows of.
-        for depth, component in enumerate(components):
-            listed = self._listed.get(components[:depth])
-            if listed is not None and component not in (names := listed.setdefault(fold(component), [])):
-                names.append(component)
+        self._note(parent, leaf)
         return stamp
 
-    def _twin(self, folder: tuple[str, ...], folded: tuple[str, ...]) -> str | None:
-        """Return a name below `folder` that folds to `folded`."""
-        for component in self._names_in(folder).get(folded[0], ()):
-            path = (*folder, component)
-            twin = "/".join(path) if len(folded) == 1 else self._twin(path, folded[1:])
-            if twin is not None:
-                return twin
-        return None
+    def _make_folder(self, path: _Path) -> int:
+        fd, made = make_folder(self._disk, self._root, path)
+        self._grown.update(path[:depth] for depth in range(len(path) - made, len(path)))
+        for depth, component in enumerate(path):
+            self._note(path[:depth], component)
+        # It may not have been there when its likes were looked for.
+        self._last = None
+        return fd
 
-    def _names_in(self, folder: tuple[str, ...]) -> dict[str, list[str]]:
+    def _note(self, folder: _Path, name: str) -> None:
+        """A name is there now."""
+        listed = self._listed.get(folder)
+        if listed is not None and name not in (alike := listed.setdefault(fold(name), [])):
+            alike.append(name)
+
+    def _folders_alike(self, path: _Path) -> list[tuple[_Path, dict[str, list[str]]]]:
+        """Return the folders that go by one name with `path`, and what lies in each."""
+        if path != self._last:
+            found: list[_Path] = [()]
+            for component in map(fold, path):
+                found = [(*folder, name) for folder in found for name in self._names_in(folder).get(component, ())]
+            self._alike = [(folder, self._names_in(folder)) for folder in found]
+            self._last = path
+        return self._alike
+
+    def _names_in(self, folder: _Path) -> dict[str, list[str]]:
         if folder not in self._listed:
             listed: dict[str, list[str]] = {}
             # What is not there, or is no folder, has no names in it.

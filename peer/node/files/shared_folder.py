@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from node.errors import FileChanged, NoSuchFile, PeerError, StorageFault
+from node.errors import FileChanged, NoSuchFile, PeerError
 from node.files.disk import Disk, storage_faults
-from node.files.folders import OPEN_FOLDER, is_absence, missing, open_folder
+from node.files.folders import OPEN_FOLDER, LastFolder, is_absence, missing, open_folder
 from node.files.handles import Folder, Handle
 from node.files.names import check_name
 from node.files.publication import Publication
@@ -144,15 +144,32 @@ class SharedFolder:
 
     def stamp(self, name: str) -> Stamp | None:
         """Return a shared file's stamp; None if there is no regular file of that name."""
-        try:
-            with self._parent(name) as (parent, leaf), storage_faults(f"looking at {name}"):
-                status = self.disk.stat(leaf, dir_fd=parent)
-        except NoSuchFile:
-            return None
-        except StorageFault as error:
-            if isinstance(error.__cause__, FileNotFoundError):
+        (outcome,) = self.stamps([name])
+        if isinstance(outcome, PeerError):
+            raise outcome
+        return outcome
+
+    def stamps(self, names: Iterable[str]) -> list[Stamp | PeerError | None]:
+        """As `stamp`, for many; a folder is opened once for names in it that follow each other."""
+        outcomes: list[Stamp | PeerError | None] = []
+        with self._root as root, LastFolder(lambda components: open_folder(self.disk, root, components)) as folders:
+            for name in names:
+                try:
+                    outcomes.append(self._look(name, folders))
+                except NoSuchFile:
+                    outcomes.append(None)
+                except PeerError as error:
+                    outcomes.append(error)
+        return outcomes
+
+    def _look(self, name: str, folders: LastFolder) -> Stamp | None:
+        *components, leaf = check_name(name).split("/")
+        with storage_faults(f"looking at {name}"):
+            folder = folders.at(tuple(components))
+            try:
+                status = self.disk.stat(leaf, dir_fd=folder)
+            except FileNotFoundError:
                 return None
-            raise
         return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
 
     # ----------------------------------------------------------------------------------------------------- publishing

@@ -182,21 +182,18 @@ class Scanner:
         """
         self.withdraw(names)
         outcomes: dict[str, Held | PeerError] = {}
-        stamps = {}
-        for name in names:
-            try:
-                stamp = self._folder.stamp(name)
-                if stamp is None:
-                    raise NoSuchFile(f"there is no file {name} in the shared folder", name=name)
-                stamps[name] = stamp
-            except PeerError as error:
-                outcomes[name] = error
-        found = [Found(name, stamp) for name, stamp in stamps.items()]
-        for name, stamp in found:
+        found: list[Found] = []
+        each = list(dict.fromkeys(names))
+        for name, stamp in zip(each, self._folder.stamps(each), strict=True):
             held = self._library.by_name(name)
-            if held is not None and held.name == name and held.stamp == stamp:
+            if stamp is None:
+                outcomes[name] = NoSuchFile(f"there is no file {name} in the shared folder", name=name)
+            elif isinstance(stamp, PeerError):
+                outcomes[name] = stamp
+            elif held is not None and held.name == name and held.stamp == stamp:
                 outcomes[name] = held
-        found = [item for item in found if item.name not in outcomes]
+            else:
+                found.append(Found(name, stamp))
         for start in range(0, len(found), _BATCH):
             outcomes.update(self._known(found[start : start + _BATCH]))
         fresh = [item for item in found if item.name not in outcomes]

@@ -31,18 +31,20 @@ class Pace:
         """Tell whether to ask for more now: when half of what may be on its way is here, since each request costs."""
         return self._waiting <= self._most() // 2
 
-    def room(self) -> bool:
-        """Tell whether one more file may be asked for."""
-        return self._waiting < self._most()
+    def room(self) -> int:
+        """Return how much more may be asked for: as long as there is any, one more file."""
+        return self._most() - self._waiting
 
-    def asked(self, size: int) -> None:
-        """A file of so many bytes was asked for."""
+    def asked(self, size: int) -> int:
+        """A file of so many bytes was asked for; return what it takes of the room."""
         self._waiting += size + _EACH
+        return size + _EACH
 
-    def settled(self, size: int) -> None:
-        """It is here, or will not come."""
-        self._waiting -= size + _EACH
-        self._rate.add(size + _EACH)
+    def settled(self, files: int, size: int) -> None:
+        """Files of so many bytes in all are here, or will not come."""
+        cost = size + files * _EACH
+        self._waiting -= cost
+        self._rate.add(cost)
 
     def _most(self) -> int:
         return min(_MOST, max(_LEAST, int(self._rate.now() * _SECONDS)))

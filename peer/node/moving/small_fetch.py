@@ -197,14 +197,15 @@ class _Run:
             return []
         asks: list[pb.SmallAsk] = []
         chosen: list[Wanted] = []
+        room = pace.room()
         for item in self._free:
-            if not pace.room():
+            if room <= 0:
                 break
             holder = item.holders.get(url)
             if holder is not None:
                 number = next(numbers)
                 asked[number] = item
-                pace.asked(item.file.version.size)
+                room -= pace.asked(item.file.version.size)
                 asks.append(pb.SmallAsk(number=number, ticket=holder.ticket))
                 chosen.append(item)
         for item in chosen:
@@ -219,7 +220,7 @@ class _Run:
         for fault in frame.rest.faults:
             item = asked.pop(fault.number, None)
             if item is not None:
-                pace.settled(item.file.version.size)
+                pace.settled(1, item.file.version.size)
                 item.fault = rpc_errors.from_code(fault.code, f"{url}: {fault.message}")
                 item.large = item.large or isinstance(item.fault, BadUsage)
                 self._give_back(item, url)
@@ -228,13 +229,13 @@ class _Run:
             # All are still asked for: whoever asks another holder now asks for all of them.
             raise BadUsage(f"{url}: sent a file that nobody asked for")
         arrived = [(asked.pop(block.number), block.data) for block in frame.blocks]
-        for item, _ in arrived:
-            pace.settled(item.file.version.size)
         if not arrived:
             return len(asked) < before
+        pace.settled(len(arrived), sum(item.file.version.size for item, _ in arrived))
         self._transfer.counters.phase = Phase.MOVING
-        good = await self._fetcher.threads.run(self._fetcher.threads.payload, _verify_all, arrived)
-        for (item, _), outcome in zip(arrived, good, strict=True):
+        outcomes = await self._fetcher.threads.run(self._fetcher.threads.payload, _verify_all, arrived)
+        good: list[tuple[Wanted, str, Small]] = []
+        for (item, _), outcome in zip(arrived, outcomes, strict=True):
             if isinstance(outcome, PeerError):
                 item.fault = outcome
                 item.liars.add(url)
@@ -243,12 +244,15 @@ class _Run:
                 self._fetcher.metrics.refused()
                 self._on_liar(item.file.version.id, url, outcome.message)
             else:
-                # What does not verify is no sign of life: or liars could keep an order waiting for ever.
-                self._heard = self._fetcher.clock()
-                self._batch.append((item, url, outcome))
-                self._batch_bytes += outcome.manifest.size
-                self._transfer.moved(outcome.manifest.size)
-                self._fetcher.metrics.received(outcome.manifest.size)
+                good.append((item, url, outcome))
+        if good:
+            # What does not verify is no sign of life: or liars could keep an order waiting for ever.
+            self._heard = self._fetcher.clock()
+            size = sum(small.manifest.size for _, _, small in good)
+            self._batch += good
+            self._batch_bytes += size
+            self._transfer.moved(size)
+            self._fetcher.metrics.received(size, len(good))
         if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
             await self._store()
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ class Delivery:
                 name,
                 version.id,
                 version.size,
-                str(outside or self.shared_dir / name),
+                str(outside or os.path.join(self.shared_dir, name)),
                 brought.seconds,
                 brought.holders,
                 brought.resumed_bytes,

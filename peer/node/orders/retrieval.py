@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from node.errors import PeerError
 from node.files.pieces import Manifest
@@ -42,7 +44,7 @@ class Retrieval:
     locks: Locks
     # Ends a push of an id that is under way.
     give_way: Callable[[str], None]
-    announce: Callable[[], Awaitable[None]]
+    announce: Callable[[], Coroutine[Any, Any, None]]
     delivery: Delivery
 
     async def fetch(self, order: Order, wanted: Sequence[HeldVersion]) -> None:
@@ -60,21 +62,35 @@ class Retrieval:
     # ---------------------------------------------------------------------------------------------------- small files
 
     async def _fetch_small(self, order: Order, files: Sequence[HeldVersion]) -> None:
+        """Fetch small files in batches: the next one is looked up, and the last one announced, meanwhile."""
         large: list[HeldVersion] = []
-        for batch in _batches(files):
-            try:
-                large += await self._fetch_batch(order, batch)
-            except PeerError as error:
-                for item in batch:
-                    order.failed(item, error)
-            await self.announce()
+        batches = list(_batches(files))
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(self._holders(batches[0]))
+            for batch, following in itertools.zip_longest(batches, batches[1:]):
+                found = await looking
+                if following is not None:
+                    looking = group.create_task(self._holders(following))
+                try:
+                    large += await self._fetch_batch(order, batch, found)
+                except PeerError as error:
+                    for item in batch:
+                        order.failed(item, error)
+                group.create_task(self.announce())
         # The index had their size wrong: their manifest has not.
         for item in large:
             await self._fetch_large(order, item)
 
-    async def _fetch_batch(self, order: Order, batch: Sequence[HeldVersion]) -> list[HeldVersion]:
+    async def _holders(self, batch: Sequence[HeldVersion]) -> dict[str, tuple[Holder, ...]]:
+        """Return who has what is in a batch, by id; of nothing if the tracker does not answer: it is asked again."""
+        with suppress(PeerError):
+            return {found.version.id: found.holders for found in await self._look_up([i.version.id for i in batch])}
+        return {}
+
+    async def _fetch_batch(
+        self, order: Order, batch: Sequence[HeldVersion], found: Mapping[str, tuple[Holder, ...]]
+    ) -> list[HeldVersion]:
         """Fetch small files; return those that are not small after all."""
-        found = {file.version.id: file.holders for file in await self._look_up([item.version.id for item in batch])}
         wanted = [
             HeldVersion(_renamed(item, order.name(item)), found.get(item.version.id, item.holders)) for item in batch
         ]
