@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from node.files.parts import Part, PartStore
 from node.files.pieces import Manifest
@@ -21,9 +20,9 @@ from node.ground.threads import Threads
 from node.holdings.library import Library
 from node.language.streams import AskerEnd
 from node.lines.limits import Bandwidth, Budget
-from node.model import Holder
 from node.moving.sharing import GrowingFile, Sharing
 from node.swarm.picker import PARTIAL_PIECES, HolderView, Picker
+from node.swarm.seeking import Find, Findings
 from node.swarm.swarm import Swarm
 
 log = logging.getLogger(__name__)
@@ -48,10 +47,10 @@ class Brought:
 class Sources:
     """Where the pieces come from: holders that are looked for and dialled, or a stream that is open already."""
 
-    dial: Callable[[Holder, int], AskerEnd] | None = None
-    find: Callable[[], Awaitable[Iterable[Holder]]] | None = None
+    dial: Callable[[Findings], AskerEnd] | None = None
+    find: Find | None = None
     # Holders found already.
-    known: Sequence[Holder] = ()
+    known: Sequence[Findings] = ()
     pushed: tuple[str, AskerEnd] | None = None
     on_liar: Callable[[str, str], None] = lambda holder, why: None
     # The file is kept at another's request.
@@ -118,10 +117,6 @@ class Fetcher:
             self.metrics.refused()
             sources.on_liar(holder, why)
 
-        dial: Any = None
-        if sources.dial is not None:
-            dial_holder = sources.dial
-            dial = lambda holder: dial_holder(holder, manifest.pieces)  # noqa: E731  # bound for the checker's sake
         swarm = Swarm(
             manifest,
             picker,
@@ -130,7 +125,7 @@ class Fetcher:
             budget=self.budget,
             bandwidth=self.bandwidth,
             clock=self.clock,
-            dial=dial,
+            dial=sources.dial,
             find=sources.find,
             known=sources.known,
             on_piece=on_piece,

@@ -15,7 +15,7 @@ from node.ground.threads import Threads
 from node.lines.peer_client import Peers
 from node.membership.network import Network
 from node.model import HeldVersion, Holder
-from node.swarm.swarm import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, PAUSE_MOST
+from node.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, PAUSE_MOST
 
 log = logging.getLogger(__name__)
 

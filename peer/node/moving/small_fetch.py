@@ -25,8 +25,8 @@ from node.moving import small_store
 from node.moving.pace import Pace
 from node.moving.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
 from node.moving.wanted import Wanted
+from node.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, PAUSE_MOST
 from node.swarm.picker import SILENCE, SLOWEST
-from node.swarm.swarm import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, PAUSE_MOST
 
 log = logging.getLogger(__name__)
 

@@ -139,7 +139,7 @@ class Retrieval:
 
     async def _bring(self, order: Order, item: HeldVersion, manifest: Manifest) -> Brought:
         sources = Sources(
-            dial=lambda holder, pieces: self.peers.download(holder.url, holder.ticket, pieces),
+            dial=lambda holder: self.peers.download(holder.url, holder.ticket, manifest.pieces),
             find=lambda: self._find(manifest.id),
             known=item.holders,
             on_liar=lambda holder, why: self.network.report(manifest.id, holder, why),

@@ -17,7 +17,7 @@ from node.swarm.promises import Promises
 # Rates forget with this time constant, in seconds: twice the work that a holder is given at a time (`picker`).
 _RATE_MEMORY = 2.0
 # Seconds until a holder that failed is asked again. Each failure in a row doubles them, up to the second: so often do
-# downloads look for holders (LOOK_EVERY in `swarm`).
+# downloads look for holders (`seeking`).
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 10.0
 # A block is what is sent in this part of a second: small on a slow stream, so that news of pieces need not wait long
 # behind one. It has from 64 KiB, with which a piece server begins anyway, to 1 MiB, the most that it sends in one.

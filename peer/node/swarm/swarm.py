@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from node.errors import NoHolders, NotVerified, PeerError
 from node.files.pieces import Manifest
@@ -24,7 +23,10 @@ from node.language.streams import AskerEnd, Have, News, Wish
 from node.lines.limits import Bandwidth, Budget
 from node.swarm.gathering import Data, Gathering
 from node.swarm.holder import State
-from node.swarm.picker import SILENCE, Ask, HolderView, Picker
+from node.swarm.patience import GIVE_UP, Patience
+from node.swarm.picker import Ask, HolderView, Picker
+from node.swarm.room import Room
+from node.swarm.seeking import Find, Findings, Seeking
 from node.swarm.settling import Settling, Store
 
 log = logging.getLogger(__name__)
@@ -34,30 +36,6 @@ CONNECTIONS = 24
 _TICK = 0.25
 # A holder that was dialled says what it has within this many seconds, or makes room for another.
 _FIRST_WORD = 5.0
-# When a download is young, holders are looked for at these ages, in seconds; later every LOOK_EVERY.
-_LOOK_AT = (0.25, 0.5, 1.0, 2.0, 4.0)
-LOOK_EVERY = 10.0
-# A download that hears nothing new from anybody gives up after this many seconds; what it has is kept.
-GIVE_UP = 60.0
-# ... and one that knows nobody but liars after so many: an honest holder may come yet.
-ONLY_LIARS = 10.0
-# Where nobody has what is wanted, holders are looked for again after so many seconds, each time later, up to so many.
-PAUSE_FIRST, PAUSE_MOST = 0.25, 4.0
-
-
-class Findings(Protocol):
-    """A holder as the tracker names it."""
-
-    @property
-    def url(self) -> str:
-        """host:port"""
-
-    @property
-    def ticket(self) -> str:
-        """Its permission."""
-
-
-Find = Callable[[], Awaitable[Iterable[Findings]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +69,10 @@ class Swarm:
         self._manifest = manifest
         self._picker = picker
         self._settling = Settling(manifest, store, disk)
-        self._budget = budget
-        self._bandwidth = bandwidth
+        self._room = Room(budget, bandwidth, manifest.piece_length)
+        self._patience = Patience(clock())
         self._clock = clock
         self._dial = dial
-        self._find = find
         self._on_piece = on_piece
         self._on_liar = on_liar
         self._on_lost = on_lost
@@ -103,18 +80,12 @@ class Swarm:
         # What comes from each holder, for people; the picker's rates are of the time that it had something to send.
         self._rates = defaultdict[str, Rate](lambda: Rate(clock))
         self._known: dict[str, Findings] = {found.url: found for found in known}
+        self._seeking = Seeking(find, self._known, clock) if find is not None else None
         self._tasks: set[asyncio.Task[None]] = set()
         # Why the last stream that broke did so.
         self._fault: PeerError = NoHolders("ended before the file was whole: push it again to resume")
         self._pump_now = asyncio.Event()
-        self._look_now = asyncio.Event()
         self._end: asyncio.Future[None] | None = None
-        self._reserved = 0
-        self._heard = clock()
-        # When a holder was last exposed as a liar.
-        self._exposed = self._heard
-        # How far in a piece that is missing a holder ever came.
-        self._furthest: dict[tuple[str, int], int] = {}
         # Holders that verified pieces came from, in order of their first.
         self.sources: dict[str, None] = {}
 
@@ -128,7 +99,7 @@ class Swarm:
     @property
     def waiting(self) -> bool:
         """Nobody is connected who has what is missing, or whoever is keeps silent."""
-        silent = self._clock() - self._heard > SILENCE
+        silent = self._patience.is_waiting(self._clock())
         return silent or not any(self._picker.wanted_from(name) for name in self._connections)
 
     def join(self, name: str, end: AskerEnd) -> None:
@@ -144,15 +115,15 @@ class Swarm:
             PeerError: if the disk failed; what was verified is kept.
         """
         self._end = asyncio.get_running_loop().create_future()
-        self._heard = self._clock()
+        self._patience.begin(self._clock())
         try:
             if self._picker.done:
                 return
             self._spawn(self._pump())
-            self._dial_known(self._heard)
+            self._dial_known()
             self._spawn(self._watch())
-            if self._find is not None:
-                self._spawn(self._look(self._find))
+            if self._seeking is not None:
+                self._spawn(self._seeking.run(self._dial_known))
             await self._end
         finally:
             tasks = list(self._tasks)
@@ -160,7 +131,7 @@ class Swarm:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._settling.close()
-            self._reserve(0)
+            self._room.settle(0)
 
     # -------------------------------------------------------------------------------------------------------- asking
 
@@ -169,15 +140,15 @@ class Swarm:
         while True:
             await self._pump_now.wait()
             self._pump_now.clear()
-            self._settle()
+            self._room.settle(self._picker.in_flight)
             if not self._picker.due():
                 continue
             while not self._picker.done:
-                await self._make_room()
+                await self._room.make(self._picker.in_flight)
                 ask = self._picker.next(self._clock())
                 if ask is None:
-                    self._bandwidth.refund(self._manifest.piece_length)
-                    self._settle()
+                    self._room.not_needed()
+                    self._room.settle(self._picker.in_flight)
                     break
                 self._send(ask)
 
@@ -195,21 +166,6 @@ class Swarm:
         connection = self._connections.get(holder)
         if connection is not None:
             connection.end.ask(Wish(cancel=(piece,)))
-
-    async def _make_room(self) -> None:
-        """Reserve a piece in the budget; the first in flight needs none, so that no download can be starved."""
-        await self._bandwidth.take(self._manifest.piece_length)
-        if self._picker.in_flight > self._reserved // self._manifest.piece_length:
-            await self._budget.take(self._manifest.piece_length)
-            self._reserved += self._manifest.piece_length
-
-    def _settle(self) -> None:
-        self._reserve(max(0, self._picker.in_flight - 1) * self._manifest.piece_length)
-
-    def _reserve(self, amount: int) -> None:
-        if self._reserved > amount:
-            self._budget.give(self._reserved - amount)
-            self._reserved = amount
 
     # ----------------------------------------------------------------------------------------------------- conversing
 
@@ -234,8 +190,9 @@ class Swarm:
             log.info("lost a holder: %s: %s", name, error)
             self._picker.failed(name, error.message, self._clock())
             self._on_lost("failed")
-            if self._picker.state(name) is State.WAITING and error.code in ("not_allowed", "no_such_file"):
-                self._look_now.set()
+            retry = self._picker.state(name) is State.WAITING and error.code in ("not_allowed", "no_such_file")
+            if retry and self._seeking is not None:
+                self._seeking.soon()
         finally:
             del self._connections[name]
             self._pump_now.set()
@@ -269,19 +226,12 @@ class Swarm:
         data = self._connections[name].owed.take(block)
         if not self._picker.is_missing(block.number):
             return
-        self._note_progress(name, block, now)
+        self._patience.came(name, block.number, block.offset + len(block.data), now)
         if data is None:
             return
         self._picker.received(name, block.number, self._clock())
         await self._settling.turn()
         self._spawn(self._finish(name, block.number, data))
-
-    def _note_progress(self, name: str, block: Block, now: float) -> None:
-        """A holder that begins with the same piece again and again, and never ends it, is not heard of."""
-        place, end = (name, block.number), block.offset + len(block.data)
-        if end > self._furthest.get(place, 0):
-            self._furthest[place] = end
-            self._heard = now
 
     async def _finish(self, name: str, piece: int, data: Data) -> None:
         if not await self._settling.settle(piece, data):
@@ -289,7 +239,7 @@ class Swarm:
             return
         if self._picker.is_missing(piece):
             self.sources.setdefault(name)
-            self._furthest.pop((name, piece), None)
+            self._patience.verified(name, piece)
             for holder, other in self._picker.arrived(name, piece, self._clock()):
                 self._cancel(holder, other)
             self._on_piece(piece)
@@ -302,7 +252,7 @@ class Swarm:
         why = f"piece {piece} did not verify"
         log.warning("dropped a holder: %s: %s", name, why)
         self._fault = NotVerified(f"{why}: push it again to resume")
-        self._exposed = self._clock()
+        self._patience.exposed(self._clock())
         self._picker.drop(name, why, piece)
         self._on_liar(name, why)
         connection = self._connections.get(name)
@@ -324,10 +274,10 @@ class Swarm:
                 self._pump_now.set()
             for _ in {holder for holder, _ in overdue}:
                 self._on_lost("silent")
-            self._dial_known(now)
-            if self._only_liars() and now - self._exposed > ONLY_LIARS:
+            self._dial_known()
+            if self._only_liars() and self._patience.is_over_with_liars(now):
                 self._give_up(NotVerified(self._lament("no holder sent what verifies", "when another peer has it")))
-            if now - self._heard > GIVE_UP:
+            if self._patience.is_over(now):
                 self._give_up(NoHolders(self._lament(f"no holder sent anything for {GIVE_UP:.0f} s", "to resume")))
             if self._dial is None and not self._connections and not self._settling.busy:
                 # A push comes from one peer only: nobody else could go on with it.
@@ -344,9 +294,10 @@ class Swarm:
         if self._end is not None and not self._end.done() and not self._picker.done:
             self._end.set_exception(error)
 
-    def _dial_known(self, now: float) -> None:
+    def _dial_known(self) -> None:
         if self._dial is None:
             return
+        now = self._clock()
         for name, found in self._known.items():
             if name in self._connections or not self._picker.may_dial(name, now):
                 continue
@@ -365,22 +316,6 @@ class Swarm:
     def _lament(self, what: str, when: str) -> str:
         states = "; ".join(f"{view.holder}: {view.why}" for view in self.holders() if view.why)
         return f"{what} ({states or 'none answers'}): run it again {when}"
-
-    async def _look(self, find: Find) -> None:
-        """Look for holders: often while the download is young, for a crowd depends on it."""
-        began = self._clock()
-        while True:
-            with suppress(PeerError):
-                for found in await find():
-                    self._known[found.url] = found
-                self._dial_known(self._clock())
-            age = self._clock() - began
-            pause = next((at - age for at in _LOOK_AT if at > age), LOOK_EVERY)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), pause)
-                # Somebody's ticket is no good: ask for new ones, but not in a tight circle.
-                await asyncio.sleep(_TICK)
-            self._look_now.clear()
 
     # --------------------------------------------------------------------------------------------------- small change
 

@@ -50,6 +50,26 @@ def test_a_tracker_killed_during_ten_transfers_stops_none(
         remove(ben, *NAMES)
 
 
+def test_a_tracker_lost_while_thousands_of_files_come_is_asked_again(cluster: Cluster) -> None:
+    """Their holders are looked up 4,000 at a time."""
+    count = 8_001
+    ana = login(cluster.peer("ana", login=False), "ana")
+    (ana.home / "many").mkdir()
+    for n in range(count):
+        (ana.home / "many" / f"{n}").write_text(f"{n}\n")
+    assert len(upload(ana, "many", copies=0).wait().uploaded) == count
+    ben = login(cluster.peer("ben", login=False), "ben")
+    order = download(ben, "many/")
+    eventually(lambda: any(each.progress.done for each in ben.status().transfers))
+    cluster.tracker.kill()
+    # Two lots of 4,000 were looked up by then; the last file was not.
+    eventually(lambda: any(each.progress.files_done >= count - 1 for each in ben.status().transfers), 30)
+    cluster.tracker.start()
+    outcome = order.wait()
+    assert (len(outcome.downloaded), outcome.faults) == (count, [])
+    assert tree(ben.shared) == tree(ana.shared)
+
+
 @pytest.mark.timeout(180)
 def test_a_pserver_starts_serves_and_ends_while_its_tracker_never_answers(cluster: Cluster, rng: random.Random) -> None:
     address = (LOOPBACK, cluster.tracker.program.port)
