@@ -1,11 +1,13 @@
 """A download from holders on real ports, of which some lie, hang or babble: whole, right, in time, the liars named."""
 
 import asyncio
+import gc
 import random
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -106,6 +108,23 @@ def test_honest_holders_share_the_work_and_nothing_comes_twice() -> None:
     assert outcome.whole and outcome.liars == []
     assert outcome.memory.writes == MANIFEST.pieces
     assert len(outcome.sources) >= 2
+
+
+def test_a_download_leaves_nothing_to_the_search_for_cycles() -> None:
+    """Its last pieces would stay in memory until Python looks for them."""
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(fetch([evil.honest] * 2)).whole
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [item for item in gc.garbage if isinstance(item, FrameType)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    ours = [frame.f_code for frame in left if frame.f_globals["__name__"].startswith("node.")]
+    assert [code.co_qualname for code in ours] == []
 
 
 def flip_one_byte(count: int, seed: int) -> None:

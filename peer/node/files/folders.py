@@ -38,7 +38,7 @@ class LastFolder:
         """Return the descriptor of a folder; it is good until the next call. Raises what `open_` raises."""
         if components != self._components or (self._fd < 0 and self._absent is None):
             self._close()
-            self._components, self._absent = components, None
+            self._components = components
             try:
                 self._fd = self._open(components)
             except PeerError as error:
@@ -48,6 +48,7 @@ class LastFolder:
         return self._fd
 
     def _close(self) -> None:
+        self._absent = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

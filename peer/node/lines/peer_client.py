@@ -155,8 +155,7 @@ class Call:
             raise rpc_errors.from_rpc(error, self.url) from error
         except asyncio.CancelledError:
             # gRPC says so, too, when it is not we who are cancelled but the call, by `cancel`.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if _is_cancelled():
                 raise
             raise NoHolders(f"{self.url}: was broken off") from None
 
@@ -209,6 +208,15 @@ class Download:
             self._asked.clear()
             while self._unsent:
                 await call.write(wire.wish_to_wire(self._unsent.take()))
+
+
+def _is_cancelled() -> bool:
+    """Tell whether this task is.
+
+    A function of its own: a frame that knew its task would stay with it, and a piece, until Python looks for cycles.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _metadata(ticket: str) -> tuple[tuple[str, str], ...]:

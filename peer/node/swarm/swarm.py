@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -177,16 +177,14 @@ class Swarm:
         """Hear one holder until its stream ends; then its pieces are somebody else's."""
         end = self._connections[name].end
         try:
-            try:
-                async with asyncio.timeout(_FIRST_WORD) as patience:
-                    async for news in end.news():
-                        patience.reschedule(None)
-                        await self._hear(name, news)
-            except TimeoutError:
-                raise NoHolders(f"said nothing for {_FIRST_WORD:.0f} s") from None
+            stream = end.news()
+            await self._hear_first(name, stream)
+            async for news in stream:
+                await self._hear(name, news)
             self._picker.left(name, self._clock())
         except PeerError as error:
-            self._fault = error
+            # Without its traceback, which knows this frame: else both stay, and a piece, until Python looks for cycles.
+            self._fault = error.with_traceback(None)
             log.info("lost a holder: %s: %s", name, error)
             self._picker.failed(name, error.message, self._clock())
             self._on_lost("failed")
@@ -197,6 +195,17 @@ class Swarm:
             del self._connections[name]
             self._pump_now.set()
             await end.close()
+
+    async def _hear_first(self, name: str, stream: AsyncIterator[News]) -> None:
+        """Hear what a holder says first; it may end without a word."""
+        try:
+            # Not in the frame that hears the rest: a timeout knows its task, whose end knows that frame, and a piece.
+            async with asyncio.timeout(_FIRST_WORD):
+                news = await anext(stream, None)
+        except TimeoutError:
+            raise NoHolders(f"said nothing for {_FIRST_WORD:.0f} s") from None
+        if news is not None:
+            await self._hear(name, news)
 
     async def _hear(self, name: str, news: News) -> None:
         now = self._clock()
