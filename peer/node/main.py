@@ -15,7 +15,7 @@ from node.errors import PeerError
 from node.files.disk import Disk
 from node.ground import logs, memory
 from node.ground.settings import Settings
-from node.process import lock_state_dir, serve
+from node.process import alone, serve
 
 _USAGE = "usage: python peer/pserver.py ENV_PSERVER"
 _EXIT_USAGE, _EXIT_FAILED, _EXIT_ENV = 2, 1, 78
@@ -30,11 +30,8 @@ def main(argv: Sequence[str], disk: Disk | None = None) -> int:
         settings = Settings.from_env_file(argv[0])
         logs.set_up(settings.log_format)
         memory.tune()
-        lock = lock_state_dir(settings)
-        try:
+        with alone(settings):
             asyncio.run(serve(settings, disk))
-        finally:
-            os.close(lock)
     except EnvFault as fault:
         for line in fault.lines:
             sys.stderr.write(f"pserver: {line}\n")

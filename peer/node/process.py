@@ -1,4 +1,4 @@
-"""The process of a pserver: alone on its STATE_DIR, READY once it serves, gone soon after a signal."""
+"""The process of a pserver: alone on its folders, READY once it serves, gone soon after a signal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import json
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 
 from common.env_file import EnvFault
 from node.daemon import Pserver
-from node.files.disk import Disk
+from node.files.disk import Disk, storage_faults
 from node.ground.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -64,27 +64,42 @@ async def serve(settings: Settings, disk: Disk | None = None) -> None:
     os._exit(0)
 
 
-def lock_state_dir(settings: Settings) -> int:
-    """Make STATE_DIR, with mode 0700, and lock it for this process; return the descriptor that holds the lock.
+@contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Make STATE_DIR, with mode 0700, and SHARED_DIR; have both for this process for the length of the block.
+
+    Two pservers on one shared folder would take each other's unfinished files away.
 
     Raises:
-        EnvFault: if another process has it, or it cannot be made.
+        EnvFault: if another process has one of them, or STATE_DIR cannot be made.
+        StorageFault: if SHARED_DIR cannot be.
     """
-    state_dir = settings.state_dir
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state_dir.chmod(0o700)
-        fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise EnvFault(f"STATE_DIR {state_dir} cannot be used: {error.strerror}") from error
+    state_dir, shared_dir = settings.state_dir, settings.shared_dir
+    with ExitStack() as stack:
+        try:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state_dir.chmod(0o700)
+            fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise EnvFault(f"STATE_DIR {state_dir} cannot be used: {error.strerror}") from error
+        stack.callback(os.close, fd)
+        _lock(fd, f"STATE_DIR {state_dir}")
+        with storage_faults(f"opening the shared folder {shared_dir}"):
+            shared_dir.mkdir(parents=True, exist_ok=True)
+            fd = os.open(shared_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, fd)
+        _lock(fd, f"SHARED_DIR {shared_dir}")
+        yield
+
+
+def _lock(fd: int, what: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise EnvFault(
-            f"another pserver is running on STATE_DIR {state_dir}: stop it, or choose another folder"
-        ) from None
-    return fd
+    except BlockingIOError:
+        raise EnvFault(f"another pserver is running on {what}: stop it, or choose another folder") from None
+    except OSError as error:
+        # Some file systems lock no folders: better not locked than not shared.
+        log.info("%s cannot be locked: %s", what, error.strerror)
 
 
 def _is_loopback(host: str) -> bool:

@@ -192,3 +192,15 @@ def test_without_a_pserver_a_command_says_what_would_start_one(cluster: Cluster)
     refused = ana.pclient("files")
     assert (refused.code, refused.error) == (69, "pserver_unreachable")
     assert "pserver.py" in refused.objects[0]["error"]["message"]
+
+
+@pytest.mark.parametrize("key", ["STATE_DIR", "SHARED_DIR"])
+def test_no_two_pservers_run_on_one_folder(cluster: Cluster, key: str) -> None:
+    ana = cluster.peer("ana", login=False)
+    theirs = {"STATE_DIR": ana.state, "SHARED_DIR": ana.shared}[key]
+    with pytest.raises(NotReady, match="exit status 78") as refusal:
+        cluster.peer("ben", login=False, **{key: theirs})
+    assert f"another pserver is running on {key} {theirs}: stop it, or choose another folder" in str(refusal.value)
+    ana.kill()
+    # Starts.
+    cluster.peer("cem", login=False, **{key: theirs})
