@@ -1,4 +1,8 @@
-"""What the tracker and other peers tell us, as plain values."""
+"""What the tracker and other peers tell us, as plain values.
+
+Named tuples are what an order of ten thousand files makes tens of thousands of: each costs a third of a frozen
+dataclass.
+"""
 
 from __future__ import annotations
 

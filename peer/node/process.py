@@ -83,12 +83,19 @@ def alone(settings: Settings) -> Iterator[None]:
         except OSError as error:
             raise EnvFault(f"STATE_DIR {state_dir} cannot be used: {error.strerror}") from error
         stack.callback(os.close, fd)
-        _lock(fd, f"STATE_DIR {state_dir}")
+        try:
+            _lock(fd, f"STATE_DIR {state_dir}")
+        except OSError as error:
+            raise EnvFault(f"STATE_DIR {state_dir} cannot be locked: {error.strerror}") from error
         with storage_faults(f"opening the shared folder {shared_dir}"):
             shared_dir.mkdir(parents=True, exist_ok=True)
             fd = os.open(shared_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, fd)
-        _lock(fd, f"SHARED_DIR {shared_dir}")
+        try:
+            _lock(fd, f"SHARED_DIR {shared_dir}")
+        except OSError as error:
+            # Some file systems lock no folders: better not locked than not shared.
+            log.warning("SHARED_DIR %s cannot be locked: %s: run one pserver on it only", shared_dir, error.strerror)
         yield
 
 
@@ -97,9 +104,6 @@ def _lock(fd: int, what: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise EnvFault(f"another pserver is running on {what}: stop it, or choose another folder") from None
-    except OSError as error:
-        # Some file systems lock no folders: better not locked than not shared.
-        log.info("%s cannot be locked: %s", what, error.strerror)
 
 
 def _is_loopback(host: str) -> bool:

@@ -60,6 +60,7 @@ class Orders:
             give_way=moving.receiver.give_way,
             announce=announcer.try_sync,
             delivery=delivery,
+            clock=ground.clock,
         )
         self.downloads = Downloads(
             account=account,

@@ -32,12 +32,12 @@ class LastFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.forget()
 
     def at(self, components: tuple[str, ...]) -> int:
         """Return the descriptor of a folder; it is good until the next call. Raises what `open_` raises."""
         if components != self._components or (self._fd < 0 and self._absent is None):
-            self._close()
+            self.forget()
             self._components = components
             try:
                 self._fd = self._open(components)
@@ -47,7 +47,8 @@ class LastFolder:
             raise self._absent.with_traceback(None)
         return self._fd
 
-    def _close(self) -> None:
+    def forget(self) -> None:
+        """Open it anew next time: it may not be there any more."""
         self._absent = None
         if self._fd >= 0:
             os.close(self._fd)

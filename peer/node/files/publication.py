@@ -80,12 +80,17 @@ class Publication:
     def _link(self, temporary: str, name: str, folders: LastFolder) -> Stamp:
         *folders_of_name, leaf = name.split("/")
         parent = tuple(folders_of_name)
-        for folder, names in self._folders_alike(parent):
-            for twin in names.get(fold(leaf), ()):
-                raise _taken("/".join((*folder, twin)), name)
+        twins = [(*folder, twin) for folder, names in self._folders_alike(parent) for twin in names.get(fold(leaf), ())]
+        if twins:
+            raise _taken("/".join(twins[0]), name)
         stamp = Stamp.of(self._disk.stat(temporary, dir_fd=self._dot))
         try:
-            self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.at(parent))
+            try:
+                self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.at(parent))
+            except FileNotFoundError:
+                # The folder that was kept open was empty, and somebody has removed it.
+                folders.forget()
+                self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.at(parent))
         except FileExistsError as error:
             raise _taken(name, name) from error
         self._linked.append(_Linked(temporary, parent, leaf))

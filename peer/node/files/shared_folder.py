@@ -143,7 +143,12 @@ class SharedFolder:
             return OpenFile(self.disk, handle, name, Stamp.of(status))
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return a shared file's stamp; None if there is no regular file of that name."""
+        """Return a shared file's stamp; None if there is no regular file of that name.
+
+        Raises:
+            NoSuchFile: if the shared folder was closed: then nobody knows what lies in it.
+            StorageFault: if the disk failed.
+        """
         (outcome,) = self.stamps([name])
         if isinstance(outcome, PeerError):
             raise outcome
@@ -215,7 +220,7 @@ class SharedFolder:
                 raise missing(name) from error
             self.disk.fsync(parent)
         components = name.split("/")[:-1]
-        with suppress(OSError, NoSuchFile):
+        with self._publishing, suppress(OSError, NoSuchFile):
             while components:
                 with self._parent("/".join(components)) as (parent, leaf):
                     # Fails, and ends this, at the first that is not empty.

@@ -1,7 +1,7 @@
 """How this process keeps its memory: malloc, and Python's search for garbage.
 
 glibc's malloc is told to keep large buffers instead of mapping and unmapping each, for a message of 1 MiB is one.
-Measured: 1,240 MB/s without, 1,430 to 1,810 MB/s with (README, Performance). Does nothing where there is no glibc.
+Measured: 1,240 MB/s without, 1,430 to 1,810 MB/s with (README, Performance). Not where there is no glibc.
 
 A folder of ten thousand files is a hundred thousand objects that hold no cycles: with Python's own thresholds the
 search for cycles among them takes a tenth of the time of its download.

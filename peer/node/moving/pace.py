@@ -32,11 +32,11 @@ class Pace:
         return self._waiting <= self._most() // 2
 
     def room(self) -> int:
-        """Return how much more may be asked for: as long as there is any, one more file."""
+        """Return how many bytes more may be asked for: as long as there are any, one more file."""
         return self._most() - self._waiting
 
     def asked(self, size: int) -> int:
-        """A file of so many bytes was asked for; return what it takes of the room."""
+        """A file of so many bytes was asked for; return how many bytes of the room it takes."""
         self._waiting += size + _EACH
         return size + _EACH
 

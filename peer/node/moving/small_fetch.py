@@ -7,7 +7,6 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import pserver_pb2 as pb
@@ -86,6 +85,8 @@ class _Run:
         self._storing = asyncio.Lock()
         self._publishing: asyncio.Task[None] | None = None
         self._heard = fetcher.clock()
+        # Why the tracker did not say who has what is lacking, when it was asked last.
+        self._unasked: PeerError | None = None
 
     async def bring(self, wanted: list[Wanted], query: Query) -> list[HeldVersion]:
         """Go round among the holders until every file is here, or nobody sends anything any more; return the large."""
@@ -98,7 +99,8 @@ class _Run:
                 await self._publishing
         for item in self._free:
             why = item.fault.message if item.fault else "nobody who is alive has it"
-            self._outcome(item.file, (), NoHolders(f"{why}: run it again to resume"))
+            lost = NoHolders(f"{why}: run it again to resume")
+            self._outcome(item.file, (), lost if item.fault or not self._unasked else self._unasked)
         return self._large
 
     async def _go_round(self, query: Query) -> None:
@@ -124,9 +126,12 @@ class _Run:
 
     async def _look_again(self, query: Query) -> None:
         found: dict[str, HeldVersion] = {}
-        # If the tracker does not answer, the holders known so far may do.
-        with suppress(PeerError):
+        self._unasked = None
+        try:
             found = {file.version.id: file for file in await query([item.file.version.id for item in self._free])}
+        except PeerError as error:
+            # The holders known so far may do.
+            self._unasked = error
         for item in self._free:
             item.look_again(found.get(item.file.version.id, item.file).holders)
 

@@ -31,9 +31,7 @@ class Wanted:
     def look_again(self, holders: Iterable[Holder]) -> None:
         """Take these holders, but for liars; those that failed only when nobody else is left."""
         whole = {holder.url: holder for holder in holders if holder.complete and holder.url not in self.liars}
-        self.holders = (
-            {url: holder for url, holder in whole.items() if url not in self.failed} if self.failed else whole
-        )
+        self.holders = {url: holder for url, holder in whole.items() if url not in self.failed}
         if not self.holders:
             self.holders = whole
             self.failed.clear()

@@ -35,10 +35,10 @@ class Downloads:
         several = len(resolved) > 1 or any(name.endswith("/") for name in names)
         order = Order.of(output, transfer, self.clock, several=several)
         transfer.counters.files_total = len(resolved)
-        await self.delivery.look(order, [item for item in resolved if not isinstance(item, tuple)])
+        await self.delivery.look(order, [item for item in resolved if isinstance(item, HeldVersion)])
         wanted: list[HeldVersion] = []
         for item in resolved:
-            if isinstance(item, tuple):
+            if not isinstance(item, HeldVersion):
                 transfer.tell(Fault.of(item[1], item[0]))
             elif await self.delivery.is_wanted(order, item):
                 wanted.append(item)

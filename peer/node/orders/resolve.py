@@ -100,7 +100,7 @@ class Resolver:
 
 
 def _only(name: str, versions: Sequence[HeldVersion]) -> HeldVersion:
-    ids = tuple(dict.fromkeys(found.version.id for found in versions)) if len(versions) > 1 else ()
+    ids = tuple(dict.fromkeys(found.version.id for found in versions))
     if len(ids) > 1:
         raise AmbiguousName(
             f"{len(ids)} versions go by that name: name one by its id ({', '.join(ids)})", name=name, ids=ids

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from node.errors import PeerError
+from node.errors import PeerError, TrackerUnreachable
 from node.files.pieces import Manifest
 from node.ground.events import Phase
 from node.lines.limits import Locks
@@ -22,12 +22,13 @@ from node.moving.small_fetch import SmallFetcher
 from node.moving.small_store import SMALL
 from node.orders.delivery import Delivery
 from node.orders.order import Order
+from node.swarm.patience import GIVE_UP, PAUSE_FIRST, PAUSE_MOST
 
 # Files of several pieces that one order fetches at once: the next ones' beginnings overlap with this one's end.
 _AT_ONCE = 3
 # A push of the same file may go on for so many seconds before it must give way.
 _PUSH_PATIENCE = 5.0
-# Small files that are looked up, fetched and announced together: as many as come before their tickets expire.
+# Small files that are looked up, fetched and announced together: so few that two lots come before their tickets expire.
 _LOOK_UP = 4000
 _LOOK_UP_BYTES = 128 << 20
 
@@ -46,6 +47,7 @@ class Retrieval:
     give_way: Callable[[str], None]
     announce: Callable[[], Coroutine[Any, Any, None]]
     delivery: Delivery
+    clock: Callable[[], float]
 
     async def fetch(self, order: Order, wanted: Sequence[HeldVersion]) -> None:
         """Fetch versions; the order is told a result for each."""
@@ -66,26 +68,36 @@ class Retrieval:
         large: list[HeldVersion] = []
         batches = list(_batches(files))
         async with asyncio.TaskGroup() as group:
-            looking = group.create_task(self._holders(batches[0]))
-            for batch, following in itertools.zip_longest(batches, batches[1:]):
+            looking = group.create_task(self._holders(order, batches[0]))
+            for number, batch in enumerate(batches, 1):
                 found = await looking
-                if following is not None:
-                    looking = group.create_task(self._holders(following))
-                try:
-                    large += await self._fetch_batch(order, batch, found)
-                except PeerError as error:
-                    for item in batch:
-                        order.failed(item, error)
+                if isinstance(found, PeerError):
+                    for item in itertools.chain(batch, *batches[number:]):
+                        order.failed(item, found)
+                    break
+                if number < len(batches):
+                    looking = group.create_task(self._holders(order, batches[number]))
+                large += await self._fetch_batch(order, batch, found)
                 group.create_task(self.announce())
         # The index had their size wrong: their manifest has not.
         for item in large:
             await self._fetch_large(order, item)
 
-    async def _holders(self, batch: Sequence[HeldVersion]) -> dict[str, tuple[Holder, ...]]:
-        """Return who has what is in a batch, by id; of nothing if the tracker does not answer: it is asked again."""
-        with suppress(PeerError):
-            return {found.version.id: found.holders for found in await self._look_up([i.version.id for i in batch])}
-        return {}
+    async def _holders(self, order: Order, batch: Sequence[HeldVersion]) -> dict[str, tuple[Holder, ...]] | PeerError:
+        """Return who has what is in a batch, by id, or why the tracker does not say; one that is away is waited for."""
+        end, pause = self.clock() + GIVE_UP, PAUSE_FIRST
+        while True:
+            try:
+                return {found.version.id: found.holders for found in await self._look_up([i.version.id for i in batch])}
+            except TrackerUnreachable as error:
+                if self.clock() > end:
+                    return error
+            except PeerError as error:
+                return error
+            # Until something arrives, if this batch was looked up ahead of its time.
+            order.transfer.counters.phase = Phase.WAITING
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSE_MOST)
 
     async def _fetch_batch(
         self, order: Order, batch: Sequence[HeldVersion], found: Mapping[str, tuple[Holder, ...]]

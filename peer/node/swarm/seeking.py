@@ -47,7 +47,7 @@ class Seeking:
         self._now.set()
 
     async def run(self, on_found: Callable[[], None]) -> None:
-        """Look again and again; tell each time."""
+        """Look again and again; tell each time that the tracker answers."""
         began = self._clock()
         while True:
             # If the tracker does not answer, the holders known so far may do.

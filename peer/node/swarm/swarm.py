@@ -83,7 +83,7 @@ class Swarm:
         self._seeking = Seeking(find, self._known, clock) if find is not None else None
         self._tasks: set[asyncio.Task[None]] = set()
         # Why the last stream that broke did so.
-        self._fault: PeerError = NoHolders("ended before the file was whole: push it again to resume")
+        self._fault: PeerError | None = None
         self._pump_now = asyncio.Event()
         self._end: asyncio.Future[None] | None = None
         # Holders that verified pieces came from, in order of their first.
@@ -132,6 +132,8 @@ class Swarm:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._settling.close()
             self._room.settle(0)
+            # A failure knows this frame, and this frame the failure: both would stay until Python looks for cycles.
+            self._end = self._fault = None
 
     # -------------------------------------------------------------------------------------------------------- asking
 
@@ -260,7 +262,7 @@ class Swarm:
         """A holder sent a whole piece that does not verify: it is the liar, for the piece came from it alone."""
         why = f"piece {piece} did not verify"
         log.warning("dropped a holder: %s: %s", name, why)
-        self._fault = NotVerified(f"{why}: push it again to resume")
+        self._fault = fault = NotVerified(f"{why}: push it again to resume")
         self._patience.exposed(self._clock())
         self._picker.drop(name, why, piece)
         self._on_liar(name, why)
@@ -268,7 +270,7 @@ class Swarm:
         if connection is not None:
             self._spawn(connection.end.close())
         if self._dial is None:
-            self._give_up(self._fault)
+            self._give_up(fault)
         self._pump_now.set()
 
     # ------------------------------------------------------------------------------------------------------- watching
@@ -290,7 +292,7 @@ class Swarm:
                 self._give_up(NoHolders(self._lament(f"no holder sent anything for {GIVE_UP:.0f} s", "to resume")))
             if self._dial is None and not self._connections and not self._settling.busy:
                 # A push comes from one peer only: nobody else could go on with it.
-                self._give_up(self._fault)
+                self._give_up(self._fault or NoHolders("ended before the file was whole: push it again to resume"))
             # Nobody's news says that a holder is silent by now, and that an idle one could take over from it.
             self._pump_now.set()
             await asyncio.sleep(_TICK)

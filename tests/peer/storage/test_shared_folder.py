@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from node.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
+from node.files.disk import Disk
 from node.files.shared_folder import SharedFolder
 from node.files.temporaries import Temporaries
 from node.files.walk import Found, Refused
@@ -269,6 +270,31 @@ def test_of_many_each_has_its_own_outcome(folder: SharedFolder) -> None:
     assert left(folder) == []
     assert (folder.root / "d/2").read_bytes() == b"d/2"
     assert outcomes[0] == folder.stamp("d/1")
+
+
+class FolderGoes(Disk):
+    """Somebody removes the folder "d" while it is empty, just before the first file gets its name in it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+        self.gone = False
+
+    def link(self, source: str, target: str, *, source_fd: int, target_fd: int) -> None:
+        if not self.gone:
+            self.gone = True
+            (self.root / "d").rmdir()
+        super().link(source, target, source_fd=source_fd, target_fd=target_fd)
+
+
+def test_a_folder_that_is_removed_while_many_come_into_it_is_made_again(tmp_path: Path) -> None:
+    folder = SharedFolder(tmp_path / "shared", FolderGoes(tmp_path / "shared"))
+    store = Temporaries(folder)
+    files = [store.small(b"%d" % number) for number in range(3)]
+    outcomes = folder.publish_many([(file.name, f"d/{number}") for number, file in enumerate(files)])
+    assert outcomes == [folder.stamp(f"d/{number}") for number in range(3)]
+    assert left(folder) == []
+    folder.close()
 
 
 def test_of_many_that_want_one_name_at_once_one_gets_it(folder: SharedFolder) -> None:

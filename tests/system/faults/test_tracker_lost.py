@@ -70,6 +70,27 @@ def test_a_tracker_lost_while_thousands_of_files_come_is_asked_again(cluster: Cl
     assert tree(ben.shared) == tree(ana.shared)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(240)
+def test_a_tracker_that_stays_away_while_thousands_of_files_come_is_told_of_after_a_minute(cluster: Cluster) -> None:
+    count = 12_001
+    ana = login(cluster.peer("ana", login=False), "ana")
+    (ana.home / "many").mkdir()
+    for n in range(count):
+        (ana.home / "many" / f"{n}").write_text(f"{n}\n")
+    assert len(upload(ana, "many", copies=0).wait().uploaded) == count
+    ben = login(cluster.peer("ben", login=False), "ben")
+    order = download(ben, "many/")
+    eventually(lambda: any(each.progress.done for each in ben.status().transfers))
+    cluster.tracker.kill()
+    began = time.monotonic()
+    outcome = order.wait()
+    # Once for all that is left, not once for each lot of 4,000.
+    assert time.monotonic() - began < 90
+    assert {fault.code for fault in outcome.faults} == {"tracker_unreachable"}
+    assert len(outcome.downloaded) + len(outcome.faults) == count
+
+
 @pytest.mark.timeout(180)
 def test_a_pserver_starts_serves_and_ends_while_its_tracker_never_answers(cluster: Cluster, rng: random.Random) -> None:
     address = (LOOPBACK, cluster.tracker.program.port)

@@ -1,0 +1,90 @@
+"""A folder is opened once for the names in it that follow each other."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.errors import NoSuchFile
+from node.files.disk import Disk
+from node.files.folders import LastFolder, open_folder
+
+
+class Opener:
+    """Opens folders below a root, and counts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.open(root, os.O_RDONLY)
+        self.opened: list[tuple[str, ...]] = []
+
+    def __call__(self, path: tuple[str, ...]) -> int:
+        self.opened.append(path)
+        return open_folder(Disk(), self.root, path)
+
+
+@pytest.fixture
+def opener(tmp_path: Path) -> Iterator[Opener]:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "c").mkdir()
+    made = Opener(tmp_path)
+    yield made
+    os.close(made.root)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_one_folder_is_opened_once(opener: Opener, tmp_path: Path) -> None:
+    with LastFolder(opener) as last:
+        for path in [("a", "b"), ("a", "b"), ("c",), ("c",), (), ()]:
+            assert os.path.samestat(os.fstat(last.at(path)), tmp_path.joinpath(*path).stat())
+    assert opener.opened == [("a", "b"), ("c",), ()]
+
+
+def test_one_that_is_not_there_is_looked_for_once(opener: Opener) -> None:
+    with LastFolder(opener) as last:
+        for path in [("no",), ("no",), ("a",), ("no",)]:
+            if path == ("a",):
+                last.at(path)
+            else:
+                with pytest.raises(NoSuchFile):
+                    last.at(path)
+    assert opener.opened == [("no",), ("a",), ("no",)]
+
+
+def test_what_the_disk_failed_at_is_tried_again(opener: Opener) -> None:
+    failures = [OSError(5, "Input/output error")]
+
+    def once(path: tuple[str, ...]) -> int:
+        if failures:
+            raise failures.pop()
+        return opener(path)
+
+    with LastFolder(once) as last:
+        with pytest.raises(OSError, match="Input/output"):
+            last.at(("a",))
+        last.at(("a",))
+    assert opener.opened == [("a",)]
+
+
+def test_a_forgotten_one_is_opened_anew(opener: Opener) -> None:
+    with LastFolder(opener) as last:
+        last.at(("a",))
+        last.forget()
+        last.at(("a",))
+    assert opener.opened == [("a",)] * 2
+
+
+def test_no_descriptor_is_left(opener: Opener) -> None:
+    before = descriptors()
+    with LastFolder(opener) as last:
+        for path in [("a",), ("no",), ("a", "b"), ()]:
+            try:
+                last.at(path)
+            except NoSuchFile:
+                continue
+        last.forget()
+        last.at(("c",))
+    assert descriptors() == before
