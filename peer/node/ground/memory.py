@@ -16,8 +16,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # Larger than any message; freed memory beyond this much goes back to the system.
 _MMAP_THRESHOLD = 4 << 20
 _TRIM_THRESHOLD = 64 << 20
-# New objects before a search, and searches before one that goes further back.
-_GARBAGE = (20_000, 20, 20)
+# New objects before a search, and searches before one that goes further back. Not rarer: gRPC leaves each call that it
+# served in a cycle of some thirty objects.
+_GARBAGE = (5_000, 20, 20)
 
 
 def tune() -> None:
