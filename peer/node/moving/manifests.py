@@ -15,7 +15,7 @@ from node.ground.threads import Threads
 from node.lines.peer_client import Peers
 from node.membership.network import Network
 from node.model import HeldVersion, Holder
-from node.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, PAUSE_MOST
+from node.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Manifests:
                 raise NoHolders(f"{answer.message}: run it again to resume", name=version.name)
             on_wait()
             await asyncio.sleep(pause)
-            pause = min(2 * pause, PAUSE_MOST)
+            pause = longer(pause)
             holders = ()
 
     async def _ask(self, id_: str, holders: Iterable[Holder]) -> Manifest | PeerError:

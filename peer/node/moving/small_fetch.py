@@ -24,7 +24,7 @@ from node.moving import small_store
 from node.moving.pace import Pace
 from node.moving.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
 from node.moving.wanted import Wanted
-from node.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, PAUSE_MOST
+from node.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
 from node.swarm.picker import SILENCE, SLOWEST
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class _Run:
             if not self._free or self._fetcher.clock() - self._heard > GIVE_UP:
                 break
             self._transfer.counters.phase = Phase.WAITING
-            pause = PAUSE_FIRST if self._heard > before else min(2 * pause, PAUSE_MOST)
+            pause = PAUSE_FIRST if self._heard > before else longer(pause)
             await asyncio.sleep(pause)
             await self._look_again(query)
             self._end_lies()

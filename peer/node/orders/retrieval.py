@@ -22,7 +22,7 @@ from node.moving.small_fetch import SmallFetcher
 from node.moving.small_store import SMALL
 from node.orders.delivery import Delivery
 from node.orders.order import Order
-from node.swarm.patience import GIVE_UP, PAUSE_FIRST, PAUSE_MOST
+from node.swarm.patience import GIVE_UP, PAUSE_FIRST, longer
 
 # Files of several pieces that one order fetches at once: the next ones' beginnings overlap with this one's end.
 _AT_ONCE = 3
@@ -97,7 +97,7 @@ class Retrieval:
             # Until something arrives, if this batch was looked up ahead of its time.
             order.transfer.counters.phase = Phase.WAITING
             await asyncio.sleep(pause)
-            pause = min(2 * pause, PAUSE_MOST)
+            pause = longer(pause)
 
     async def _fetch_batch(
         self, order: Order, batch: Sequence[HeldVersion], found: Mapping[str, tuple[Holder, ...]]

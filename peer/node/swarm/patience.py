@@ -13,7 +13,12 @@ GIVE_UP = 60.0
 # ... and one that knows nobody but liars after so many: an honest holder may come yet.
 ONLY_LIARS = 10.0
 # Where nobody has what is wanted, holders are looked for again after so many seconds, each time later, up to so many.
-PAUSE_FIRST, PAUSE_MOST = 0.25, 4.0
+PAUSE_FIRST, _PAUSE_MOST = 0.25, 4.0
+
+
+def longer(pause: float) -> float:
+    """Return the pause after this one."""
+    return min(2 * pause, _PAUSE_MOST)
 
 
 class Patience:

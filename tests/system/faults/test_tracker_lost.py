@@ -9,7 +9,7 @@ import pserver_pb2 as pb
 from system.chaosproxy import ChaosProxy, Fault
 from system.cluster import LOOPBACK, PING_INTERVAL, Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import download, listed, login, reach, remove, timed, upload
+from system.faults.orders import Order, download, listed, login, reach, remove, timed, upload
 from system.payload import make_file, tree
 from waiting import eventually
 
@@ -50,9 +50,8 @@ def test_a_tracker_killed_during_ten_transfers_stops_none(
         remove(ben, *NAMES)
 
 
-def test_a_tracker_lost_while_thousands_of_files_come_is_asked_again(cluster: Cluster) -> None:
-    """Their holders are looked up 4,000 at a time."""
-    count = 8_001
+def lost_amid(cluster: Cluster, count: int) -> tuple[Peer, Peer, Order]:
+    """Have ben fetch so many small files of ana's, and kill the tracker when the first of them have come."""
     ana = login(cluster.peer("ana", login=False), "ana")
     (ana.home / "many").mkdir()
     for n in range(count):
@@ -62,6 +61,13 @@ def test_a_tracker_lost_while_thousands_of_files_come_is_asked_again(cluster: Cl
     order = download(ben, "many/")
     eventually(lambda: any(each.progress.done for each in ben.status().transfers))
     cluster.tracker.kill()
+    return ana, ben, order
+
+
+def test_a_tracker_lost_while_thousands_of_files_come_is_asked_again(cluster: Cluster) -> None:
+    """Their holders are looked up 4,000 at a time."""
+    count = 8_001
+    ana, ben, order = lost_amid(cluster, count)
     # The first 4,000 were looked up by then, perhaps the next; not the last file.
     eventually(lambda: any(each.progress.files_done >= 4_000 for each in ben.status().transfers))
     cluster.tracker.start()
@@ -74,15 +80,7 @@ def test_a_tracker_lost_while_thousands_of_files_come_is_asked_again(cluster: Cl
 @pytest.mark.timeout(240)
 def test_a_tracker_that_stays_away_while_thousands_of_files_come_is_told_of_after_a_minute(cluster: Cluster) -> None:
     count = 12_001
-    ana = login(cluster.peer("ana", login=False), "ana")
-    (ana.home / "many").mkdir()
-    for n in range(count):
-        (ana.home / "many" / f"{n}").write_text(f"{n}\n")
-    assert len(upload(ana, "many", copies=0).wait().uploaded) == count
-    ben = login(cluster.peer("ben", login=False), "ben")
-    order = download(ben, "many/")
-    eventually(lambda: any(each.progress.done for each in ben.status().transfers))
-    cluster.tracker.kill()
+    _ana, _ben, order = lost_amid(cluster, count)
     began = time.monotonic()
     outcome = order.wait()
     # Once for all that is left, not once for each lot of 4,000.
