@@ -53,7 +53,7 @@ def server_options(max_message: int = 4 << 20) -> Options:
         # A second pserver on one port must fail, not take half of the calls.
         ("grpc.so_reuseport", 0),
         # Our channels ping every 5 s, also on a stream where nothing moves for a while: no offence.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
         # Strangers may connect: they must not use up the descriptors, of which a process has often no more than 1,024.

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from common.env_file import EnvFault
 from node.daemon import Pserver
 from node.files.disk import Disk, storage_faults
+from node.ground import memory
 from node.ground.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,9 @@ async def serve(settings: Settings, disk: Disk | None = None) -> None:
                 "listening on %s without TLS: whoever is on the way can read what is transferred (README, Security)",
                 settings.listen_host,
             )
+        giving_back = asyncio.create_task(memory.give_back_at_rest())
         await asked.wait()
+        giving_back.cancel()
         # A thread that is stuck would keep the process; whatever is not done by then is not waited for.
         loop = asyncio.get_running_loop()
         loop.call_later(_END, os._exit, 0)

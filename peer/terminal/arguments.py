@@ -71,17 +71,25 @@ def parse(argv: Sequence[str], version: str) -> Order:
         return Order(words[0], env_pserver, quiet="quiet" in flags)
     command, *after = rest
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        raise bad_usage(
-            f"no command {command!r}; " + (f"did you mean {near[0]}?" if near else f"there are: {', '.join(COMMANDS)}")
-        )
+        # A mistyped command before its words stands where ENV_PSERVER may stand.
+        mistyped = env_pserver if env_pserver and _near(env_pserver) and not _near(command) else command
+        raise bad_usage(f"no command {mistyped!r}; {_meant(mistyped)}")
     return _command(words[0], env_pserver, command, after, flags)
 
 
 def hints(order: Order) -> list[str]:
     """What may have been meant, if the env files are no good: a mistyped command is taken for ENV_PSERVER."""
-    near = difflib.get_close_matches(order.env_pserver or "", COMMANDS, n=1)
-    return [f"{order.env_pserver} is not a command either; did you mean {near[0]}?"] if near else []
+    word = order.env_pserver or ""
+    return [f"{word} is not a command either; {_meant(word)}"] if word.isalpha() or _near(word) else []
+
+
+def _near(word: str) -> list[str]:
+    return difflib.get_close_matches(word, COMMANDS, n=1)
+
+
+def _meant(word: str) -> str:
+    near = _near(word)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(COMMANDS)}"
 
 
 def _split(argv: Sequence[str]) -> tuple[set[str], list[str], list[str]]:

@@ -74,6 +74,10 @@ class Transfer:
         self.counters.done += size
         self._rate.add(size)
 
+    def resumed(self, size: int) -> None:
+        """Count bytes that were here already: done, and no part of the rate."""
+        self.counters.done += size
+
     def enter(self, phase: Phase, name: str = "", total: int = 0) -> None:
         """Begin a phase that counts from zero."""
         counters = self.counters
@@ -99,7 +103,9 @@ class Transfer:
         """Return where it stands."""
         c = self.counters
         sources = tuple(view for views in list(self._sources.values()) for view in views())
-        return Progress(c.phase, c.name, c.done, c.total, c.files_done, c.files_total, self._rate.now(), sources)
+        # What moved before everybody was lost says nothing of how long it will take.
+        rate = 0.0 if c.phase is Phase.WAITING else self._rate.now()
+        return Progress(c.phase, c.name, c.done, c.total, c.files_done, c.files_total, rate, sources)
 
     async def watch(self) -> AsyncIterator[Progress | list[Event]]:
         """Yield events as they come, and progress in between, until the transfer ends."""

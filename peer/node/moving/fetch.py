@@ -81,7 +81,7 @@ class Fetcher:
         began = self.clock()
         part = await self.threads.run_stoppable(self.threads.disk, lambda stop: self.parts.open(manifest, stop=stop))
         resumed = part.resumed_bytes
-        transfer.moved(resumed)
+        transfer.resumed(resumed)
         with self.sharing.growing(part, name) as growing:
             try:
                 holders = await self._swarm(part, growing, name, transfer, sources, began)

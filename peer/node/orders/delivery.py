@@ -51,7 +51,8 @@ class Delivery:
             # Found, too, under a name that differs in case only: one name at one peer.
             if held is not None and held.id != id_:
                 raise TargetExists(
-                    f"{held.name} lies in the shared folder with other contents: choose another name with --output",
+                    f"{held.name} lies in the shared folder with other contents: rename or remove it, or "
+                    "download this one with --output NAME",
                     name=name,
                 )
             return not await self.have(order, item)

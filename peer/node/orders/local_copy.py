@@ -35,7 +35,7 @@ class LocalCopier:
         """Raise TargetExists if something lies at a path outside, BadUsage if it cannot be. Blocking."""
         with storage_faults(f"looking at {path}"):
             if os.path.lexists(path):
-                raise TargetExists(f"{path} exists already: nothing was touched", name=str(path))
+                raise _taken(path)
 
     async def copy_own(self, id_: str, name: str) -> None:
         """Publish contents that are held already under one more name."""
@@ -80,9 +80,13 @@ class LocalCopier:
         try:
             os.link(temporary, path, follow_symlinks=False)
         except FileExistsError:
-            raise TargetExists(f"{path} exists already: nothing was touched", name=str(path)) from None
+            raise _taken(path) from None
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _taken(path: Path) -> TargetExists:
+    return TargetExists(f"{path} exists already, and was not touched: name another path", name=str(path))

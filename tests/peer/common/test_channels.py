@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent import futures
+from importlib import import_module
 from pathlib import Path
 
 import grpc
@@ -100,3 +101,12 @@ def test_default_folders_follow_xdg_and_differ_by_port() -> None:
     assert default_state_dir(5001, {}, home) == home / ".local/state/p2p/peer-5001"
     assert default_state_dir(5002, {"XDG_STATE_HOME": "/s"}, home) == Path("/s/p2p/peer-5002")
     assert default_shared_dir(5001, {"XDG_DATA_HOME": "relative"}, home).is_relative_to(home)
+
+
+def test_grpc_knows_every_option_that_we_set() -> None:
+    # An unknown one is passed over without a word.
+    core = Path(str(import_module("grpc._cython.cygrpc").__file__)).read_bytes()
+    unknown = [
+        name for name, _ in channels.channel_options() + channels.server_options() if name.encode() + b"\0" not in core
+    ]
+    assert unknown == []

@@ -1,0 +1,51 @@
+"""A process at rest gives free memory back to the system."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from programs import TOP
+
+# Buffers of 38 MiB in all come and go; between them lie small ones that stay, so malloc keeps all by itself.
+CHILD = """
+import asyncio, os
+from node.ground import memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+async def main():
+    memory.tune()
+    giving_back = asyncio.create_task(memory.give_back_at_rest(0.2))
+    before = resident()
+    buffers, stay = [], []
+    for _ in range(300):
+        buffers.append(b"x" * (128 << 10))
+        stay.append(bytes(1000))
+    held = resident()
+    buffers.clear()
+    freed = resident()
+    print(held - before >= 35, held - freed <= 3, flush=True)
+    while held - resident() < 30:
+        await asyncio.sleep(0.01)
+    print("given back", flush=True)
+    giving_back.cancel()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="malloc is not glibc's")
+def test_free_memory_goes_back_to_the_system_at_rest() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        env={"PYTHONPATH": str(TOP / "peer")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert (done.stdout.splitlines(), done.stderr) == (["True True", "given back"], "")
