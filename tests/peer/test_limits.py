@@ -10,6 +10,7 @@ import pytest
 
 from node.errors import Busy, Interrupted
 from node.lines.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
+from node.swarm.room import Room
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -131,6 +132,30 @@ def test_askers_share_so_that_none_waits_long() -> None:
         assert bandwidth.share(1 << 20) <= 125_000
         assert bandwidth.share(1) == 1 or bandwidth.share(1) == 4096
         for each in waiting:
+            each.cancel()
+
+    run(work())
+
+
+def test_who_waits_for_room_and_asks_for_nothing_takes_nothing() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        bandwidth, budget = Bandwidth(4_000_000, loop.time), Budget()
+        rooms = [Room(budget, bandwidth, 1_000_000) for _ in range(4)]
+
+        async def idle(room: Room) -> None:
+            while True:
+                await room.make(0)
+                await asyncio.sleep(0.05)
+
+        idlers = [asyncio.create_task(idle(room)) for room in rooms[1:]]
+        began = loop.time()
+        for _ in range(8):
+            await rooms[0].make(0)
+            rooms[0].asked()
+        # The first two went at once, the last is owed: six quarters of a second.
+        assert 1.2 < loop.time() - began < 3
+        for each in idlers:
             each.cancel()
 
     run(work())

@@ -33,6 +33,12 @@ def test_the_same_beginning_again_is_none(patience: Patience) -> None:
     assert patience.is_over(170)
 
 
+def test_a_pause_of_our_own_counts_for_nothing(patience: Patience) -> None:
+    patience.pause(1000)
+    assert not patience.is_over(1100 + GIVE_UP)
+    assert patience.is_over(1101 + GIVE_UP)
+
+
 def test_it_is_news_from_another_holder_or_of_another_piece(patience: Patience) -> None:
     patience.came("ana", 7, 65536, 100)
     patience.came("ben", 7, 65536, 150)

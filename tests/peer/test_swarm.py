@@ -63,9 +63,17 @@ class Outcome:
 
 
 async def fetch(
-    ways: Sequence[Way], *, late: int = 0, seconds: float = 30.0, seed: int = 0, haste: float = 1
+    ways: Sequence[Way],
+    *,
+    late: int = 0,
+    seconds: float = 30.0,
+    seed: int = 0,
+    haste: float = 1,
+    rate: int | None = None,
 ) -> Outcome:
-    """Download CONTENT from holders that behave so; the last `late` are found only after a while."""
+    """Download CONTENT from holders that behave so; the last `late` are found only after a while. `rate` is the limit
+    in bytes per second, `haste` how much quicker than time the download's own clock goes.
+    """
     memory, liars, rng = Memory(), list[tuple[str, str]](), random.Random(seed)
     async with AsyncExitStack() as stack:
         stack.enter_context(pool := ThreadPoolExecutor(3))
@@ -86,7 +94,7 @@ async def fetch(
             memory,
             disk=pool,
             budget=Budget(),
-            bandwidth=Bandwidth(None, loop.time),
+            bandwidth=Bandwidth(rate, loop.time),
             clock=lambda: haste * loop.time(),
             dial=lambda found: peers.download(found.url, found.ticket, MANIFEST.pieces),
             find=find,
@@ -252,6 +260,16 @@ def test_nobody_who_sends_anything_ends_with_no_holders() -> None:
     # A minute passes in a second and a half.
     with pytest.raises(NoHolders, match=r"sent anything for 60 s.*run it again to resume"):
         run(fetch([evil.refusing, evil.wrong_bytes], haste=40))
+
+
+def test_a_limit_of_our_own_that_takes_longer_for_a_piece_is_nobodys_silence() -> None:
+    # A piece each 80 s of the download's clock, which gives up after 60.
+    assert run(fetch([evil.honest], haste=100, rate=1_300_000)).whole
+
+
+def test_silence_under_a_limit_of_our_own_is_given_up_on_all_the_same() -> None:
+    with pytest.raises(NoHolders, match=r"sent anything for 60 s"):
+        run(fetch([evil.hanging] * 3, haste=40, rate=1_300_000))
 
 
 def test_beginnings_without_end_are_no_sign_of_life() -> None:

@@ -131,9 +131,13 @@ class Bandwidth:
             self._server = asyncio.create_task(self._serve(self.rate))
         await turn
 
-    def refund(self, amount: int) -> None:
-        """Give back what was taken and not used."""
-        self._tokens += amount
+    async def turn(self) -> None:
+        """Wait until something may pass. How much is said when it is known: `spend` it then."""
+        await self.take(0)
+
+    def spend(self, amount: int) -> None:
+        """Count bytes that will pass; the next ones wait for as long as these take."""
+        self._tokens -= amount
 
     async def _serve(self, rate: int) -> None:
         while self._queues:
@@ -154,7 +158,7 @@ class Bandwidth:
                 await asyncio.wait([turn], timeout=-self._tokens / rate)
             if turn.done():
                 # Gave up while it was waited for: what it did not use is the others'.
-                self.refund(amount)
+                self._tokens += amount
             else:
                 turn.set_result(None)
                 # Whoever was served may queue again before the next is chosen.

@@ -35,6 +35,10 @@ class Patience:
         """The download begins now."""
         self._heard = now
 
+    def pause(self, seconds: float) -> None:
+        """For so long it was this peer's own limit that kept everybody silent: that counts for nothing."""
+        self._heard += seconds
+
     def came(self, holder: str, piece: int, end: int, now: float) -> None:
         """A holder sent a piece that is missing, up to the byte `end`."""
         if end > self._furthest.get((holder, piece), 0):

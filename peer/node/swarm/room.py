@@ -1,4 +1,4 @@
-"""The memory and the bandwidth that one download's pieces on their way need, taken before they are asked for."""
+"""The memory and the bandwidth that one download's pieces on their way need, waited for before they are asked for."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ class Room:
         self._bandwidth = bandwidth
         self._piece_length = piece_length
         self._reserved = 0
+        # It waits for this peer's own limits.
+        self.waiting = False
 
     async def make(self, in_flight: int) -> None:
         """Wait until one more than these pieces may be asked for."""
-        await self._bandwidth.take(self._piece_length)
-        if in_flight > self._reserved // self._piece_length:
-            await self._budget.take(self._piece_length)
-            self._reserved += self._piece_length
+        self.waiting = True
+        try:
+            await self._bandwidth.turn()
+            if in_flight > self._reserved // self._piece_length:
+                await self._budget.take(self._piece_length)
+                self._reserved += self._piece_length
+        finally:
+            self.waiting = False
 
-    def not_needed(self) -> None:
-        """Give back the bandwidth that was taken last: nothing was asked for."""
-        self._bandwidth.refund(self._piece_length)
+    def asked(self) -> None:
+        """A piece was asked for."""
+        self._bandwidth.spend(self._piece_length)
 
     def settle(self, in_flight: int) -> None:
         """Give back what no more than these pieces need."""

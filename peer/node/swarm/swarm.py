@@ -99,8 +99,11 @@ class Swarm:
     @property
     def waiting(self) -> bool:
         """Nobody is connected who has what is missing, or whoever is keeps silent."""
-        silent = self._patience.is_waiting(self._clock())
-        return silent or not any(self._picker.wanted_from(name) for name in self._connections)
+        return self._patience.is_waiting(self._clock()) or not self._may_ask
+
+    @property
+    def _may_ask(self) -> bool:
+        return any(self._picker.wanted_from(name) for name in self._connections)
 
     def join(self, name: str, end: AskerEnd) -> None:
         """Add a holder whose stream is open already: a push."""
@@ -149,9 +152,9 @@ class Swarm:
                 await self._room.make(self._picker.in_flight)
                 ask = self._picker.next(self._clock())
                 if ask is None:
-                    self._room.not_needed()
                     self._room.settle(self._picker.in_flight)
                     break
+                self._room.asked()
                 self._send(ask)
 
     def _send(self, ask: Ask) -> None:
@@ -188,7 +191,7 @@ class Swarm:
             # Without its traceback, which knows this frame: else both stay, and a piece, until Python looks for cycles.
             self._fault = error.with_traceback(None)
             log.info("lost a holder: %s: %s", name, error)
-            self._picker.failed(name, error.message, self._clock())
+            self._picker.failed(name, error.message.removeprefix(f"{name}: "), self._clock())
             self._on_lost("failed")
             retry = self._picker.state(name) is State.WAITING and error.code in ("not_allowed", "no_such_file")
             if retry and self._seeking is not None:
@@ -277,8 +280,12 @@ class Swarm:
 
     async def _watch(self) -> None:
         """Take pieces from silent holders, try lost ones again, give up when nobody is heard of."""
+        last = self._clock()
         while True:
             now = self._clock()
+            if self._room.waiting and not self._picker.in_flight and self._may_ask:
+                self._patience.pause(now - last)
+            last = now
             overdue = self._picker.overdue(now)
             for holder, piece in overdue:
                 self._cancel(holder, piece)
