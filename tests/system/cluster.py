@@ -1,7 +1,7 @@
 """A tracker and peers as real processes on free ports, each in its own folders, with the means to hurt and watch them.
 
-Everything is driven as a user would: env files, commands, the menu. Only `status` asks a pserver over gRPC itself,
-since a terminal takes longer to start than some transfers last.
+Everything is driven as a user would: env files, commands, the menu. Only `status` and `enter` ask a pserver over gRPC
+itself, since a terminal takes longer to start than some transfers last.
 """
 
 import json
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from waiting import eventually
 LOOPBACK = "127.0.0.1"
 PING_INTERVAL = 0.5
 COMMAND_SECONDS = 90.0
+PASSWORD = "correct horse"
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -162,11 +164,16 @@ class Peer(Node):
 
         return eventually(objects, seconds)[0]
 
-    def login(self, user: str, password: str = "correct horse") -> Result:
+    def login(self, user: str, password: str = PASSWORD) -> Result:
         """Log in; must go well."""
         result = self.pclient("login", user, "--password-stdin", typed=password + "\n")
         assert result.code == 0, result
         return result
+
+    def enter(self, user: str) -> None:
+        """Log in without a terminal, which takes longer to start than this does."""
+        with self.control() as (control, metadata):
+            control.Login(pb.LoginRequest(user=user, password=PASSWORD), metadata=metadata, timeout=20)
 
     def menu(self, *arguments: str, seconds: float = 20.0, **environment: str) -> "pexpect.spawn[str]":
         """The menu in a pseudo-terminal of 100 columns."""
@@ -257,13 +264,13 @@ class Cluster:
         peer = Peer(program, home, self.folder / f".env_{name}", env_terminal, self.certificates)
         self.peers[name] = peer
         if login:
-            peer.login(name)
+            peer.enter(name)
         return peer
 
     def close(self) -> None:
         """End everything and print the logs' last lines, for pytest to show beside a failure."""
-        for program in reversed(self._programs):
-            program.stop(grace=5)
+        with ThreadPoolExecutor(max(1, len(self._programs))) as pool:
+            list(pool.map(lambda program: program.stop(grace=5), self._programs))
         for program in self._programs:
             print(f"--- log of {program.name}\n{program.tail(60)}")
 

@@ -18,7 +18,6 @@ from system.cluster import Metadata, Peer
 from system.launching import free_ports
 from waiting import eventually
 
-PASSWORD = "correct horse"
 ORDER_SECONDS = 90.0
 
 
@@ -96,13 +95,6 @@ def upload(peer: Peer, *names: str, copies: int = 1) -> Order:
     """Order an upload of files in the peer's home folder."""
     order = pb.UploadOrder(paths=[str(peer.home / name) for name in names], copies=copies)
     return Order(peer, lambda control, metadata: control.UploadFileRequest(order, metadata=metadata))
-
-
-def login(peer: Peer, user: str) -> Peer:
-    """Log in."""
-    with peer.control() as (control, metadata):
-        control.Login(pb.LoginRequest(user=user, password=PASSWORD), metadata=metadata, timeout=20)
-    return peer
 
 
 def remove(peer: Peer, *names: str) -> None:

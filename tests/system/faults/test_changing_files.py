@@ -9,7 +9,7 @@ import pytest
 
 from system.cluster import PING_INTERVAL, Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import download, listed, login, reach, remove, upload
+from system.faults.orders import download, listed, reach, remove, upload
 from system.payload import digest, make_file
 from waiting import eventually
 
@@ -56,15 +56,15 @@ HARMS: list[Harm] = [change_a_byte, truncate, append, replace, remove_it, empty_
 @pytest.fixture
 def ana(cluster: Cluster) -> Peer:
     """The holder whose files change."""
-    return login(cluster.peer("ana", login=False, UPLOAD_LIMIT=LIMIT), "ana")
+    return cluster.peer("ana", UPLOAD_LIMIT=LIMIT)
 
 
 @quick_and_long("timings", 20, 500)
 def test_what_changes_while_it_is_served_is_never_served_wrong(
     cluster: Cluster, ana: Peer, rng: random.Random, timings: int
 ) -> None:
-    cid = login(cluster.peer("cid", login=False, UPLOAD_LIMIT=LIMIT), "cid")
-    ben = login(cluster.peer("ben", login=False), "ben")
+    cid = cluster.peer("cid", UPLOAD_LIMIT=LIMIT)
+    ben = cluster.peer("ben")
     for timing in range(timings):
         name = f"{timing}.bin"
         source = make_file(ana.home / name, SIZE, rng)
@@ -93,7 +93,7 @@ def test_what_changes_while_it_is_served_is_never_served_wrong(
 def test_the_only_holders_file_changed_ends_in_waiting_not_in_wrong_bytes(
     cluster: Cluster, ana: Peer, rng: random.Random
 ) -> None:
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     make_file(ana.home / "film.bin", 3 * SIZE, rng)
     assert upload(ana, "film.bin", copies=0).wait().sent
     order = download(ben, "film.bin")
@@ -110,8 +110,8 @@ def test_the_only_holders_file_changed_ends_in_waiting_not_in_wrong_bytes(
 
 def test_what_was_removed_just_now_is_fetched_pushed_and_shared_anew(cluster: Cluster, rng: random.Random) -> None:
     # No scan comes to anybody's help.
-    ana = login(cluster.peer("ana", login=False, PING_INTERVAL=60), "ana")
-    ben = login(cluster.peer("ben", login=False, PING_INTERVAL=60), "ben")
+    ana = cluster.peer("ana", PING_INTERVAL=60)
+    ben = cluster.peer("ben", PING_INTERVAL=60)
     make_file(ana.home / "film.bin", 2 * MIB, rng)
     truth = digest(ana.home / "film.bin")
     assert upload(ana, "film.bin").wait().sent.copies == [ben.url]

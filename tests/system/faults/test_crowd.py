@@ -8,7 +8,7 @@ import pytest
 
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import Order, download, login, remove, timed, upload
+from system.faults.orders import Order, download, remove, timed, upload
 from system.payload import make_file, tree
 from waiting import eventually
 
@@ -22,7 +22,7 @@ SIZE = MIB + 100_001
 @pytest.fixture
 def ana(cluster: Cluster, rng: random.Random) -> Peer:
     """The pserver in the middle, that has 64 files and gives them slowly enough to have them all under way at once."""
-    peer = login(cluster.peer("ana", login=False, UPLOAD_LIMIT="16M"), "ana")
+    peer = cluster.peer("ana", UPLOAD_LIMIT="16M")
     names = [f"{n}.out" for n in range(PEERS * EACH)]
     for name in names:
         make_file(peer.home / name, SIZE, rng)
@@ -35,7 +35,7 @@ def crowd(cluster: Cluster, rng: random.Random) -> list[Peer]:
     """Peers with eight files each."""
     peers = []
     for p in range(PEERS):
-        peer = login(cluster.peer(f"peer{p}", login=False, UPLOAD_LIMIT="2M"), f"peer{p}")
+        peer = cluster.peer(f"peer{p}", UPLOAD_LIMIT="2M")
         names = [f"{p}.{n}.in" for n in range(EACH)]
         for name in names:
             make_file(peer.home / name, SIZE, rng)

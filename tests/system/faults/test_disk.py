@@ -13,7 +13,7 @@ from failing_disk import FailingDisk
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from system.cluster import Cluster
-from system.faults.orders import Figures, download, login, reach, upload
+from system.faults.orders import Figures, download, reach, upload
 from system.payload import digest, make_file, tree
 
 MIB = 1 << 20
@@ -115,12 +115,13 @@ def test_a_receiver_whose_nth_operation_fails_says_so_and_a_retry_ends_well(
 @pytest.mark.root
 def test_a_full_disk_stops_one_download_and_nothing_else(cluster: Cluster, rng: random.Random) -> None:
     figures = Figures()
-    ana = login(cluster.peer("ana", login=False, UPLOAD_LIMIT="16M"), "ana")
+    ana = cluster.peer("ana", UPLOAD_LIMIT="16M")
     for name, size in (("large.bin", 12), ("small.bin", 4), ("late.bin", 6)):
         make_file(ana.home / name, size * MIB, rng)
     assert len(upload(ana, "large.bin", "small.bin", "late.bin", copies=0).wait().uploaded) == 3
     ben = cluster.peer("ben", login=False, script=ON_DISK, METRICS_PORT=figures.port)
-    login(ben, "ben").terminate()
+    ben.enter("ben")
+    ben.terminate()
     ben.start(TEST_DISK=f"small:17M:{ben.shared}")
     # Its file system is seen through its process alone.
     shared = Path(f"/proc/{ben.program.pid}/root{ben.shared}")
@@ -132,7 +133,7 @@ def test_a_full_disk_stops_one_download_and_nothing_else(cluster: Cluster, rng: 
     assert full.error == "disk_full"
     assert set(tree(shared)) == {"large.bin", "small.bin"}
     # It serves on: what it holds goes to others.
-    cid = login(cluster.peer("cid", login=False), "cid")
+    cid = cluster.peer("cid")
     assert cid.pclient("download", "small.bin").code == 0
 
     (shared / "large.bin").unlink()
@@ -175,8 +176,8 @@ def test_a_disk_that_fills_up_in_the_middle_keeps_what_was_verified(
 
 def test_a_quota_that_is_reached_refuses_before_the_first_byte(cluster: Cluster, rng: random.Random) -> None:
     figures = Figures()
-    ana = login(cluster.peer("ana", login=False, METRICS_PORT=figures.port), "ana")
-    ben = login(cluster.peer("ben", login=False, QUOTA="5M"), "ben")
+    ana = cluster.peer("ana", METRICS_PORT=figures.port)
+    ben = cluster.peer("ben", QUOTA="5M")
     for name, size in (("a.bin", 3), ("b.bin", 3), ("c.bin", 2)):
         make_file(ana.home / name, size * MIB, rng)
     assert upload(ana, "a.bin").wait().sent.copies == [ben.url]
@@ -223,10 +224,10 @@ def test_a_folder_that_cannot_be_written_to_is_clear_and_serves_on(
 def test_a_limit_of_file_sizes_is_a_disk_fault(cluster: Cluster, rng: random.Random) -> None:
     import resource  # noqa: PLC0415  # of Unix alone
 
-    ana = login(cluster.peer("ana", login=False), "ana")
+    ana = cluster.peer("ana")
     make_file(ana.home / "film.bin", 8 * MIB, rng)
     assert upload(ana, "film.bin", copies=0).wait().sent
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     resource.prlimit(ben.program.pid, resource.RLIMIT_FSIZE, (4 * MIB, resource.RLIM_INFINITY))
     assert ben.pclient("download", "film.bin").code == 74
     resource.prlimit(ben.program.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -9,7 +9,7 @@ import pytest
 import pserver_pb2 as pb
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import download, login, reach, remove, upload
+from system.faults.orders import download, reach, remove, upload
 from system.payload import make_file, tree
 from waiting import eventually
 
@@ -25,7 +25,7 @@ REST = 3 * SIZE / (12 * MIB)
 @pytest.fixture
 def ana(cluster: Cluster, rng: random.Random) -> Peer:
     """A holder that gives slowly."""
-    peer = login(cluster.peer("ana", login=False, UPLOAD_LIMIT=LIMIT), "ana")
+    peer = cluster.peer("ana", UPLOAD_LIMIT=LIMIT)
     for name in NAMES:
         make_file(peer.home / name, SIZE, rng)
     assert len(upload(peer, *NAMES, copies=0).wait().uploaded) == 3
@@ -36,9 +36,9 @@ def ana(cluster: Cluster, rng: random.Random) -> Peer:
 def test_three_downloads_lose_a_holder_that_freezes_mid_piece(
     cluster: Cluster, ana: Peer, rng: random.Random, rounds: int
 ) -> None:
-    cid = login(cluster.peer("cid", login=False, UPLOAD_LIMIT=LIMIT), "cid")
+    cid = cluster.peer("cid", UPLOAD_LIMIT=LIMIT)
     assert len(download(cid, *NAMES).wait().downloaded) == 3
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     for _ in range(rounds):
         order = download(ben, *NAMES)
         reach(ben, order, rng.randrange(MIB, SIZE))
@@ -56,14 +56,14 @@ def test_of_four_holders_one_killed_one_frozen_and_one_trickling_the_last_is_eno
     cluster: Cluster, ana: Peer, rng: random.Random
 ) -> None:
     limits = {"killed": LIMIT, "frozen": LIMIT, "trickling": "16K"}
-    others = [login(cluster.peer(name, login=False, UPLOAD_LIMIT=limit), name) for name, limit in limits.items()]
+    others = [cluster.peer(name, UPLOAD_LIMIT=limit) for name, limit in limits.items()]
     killed, frozen, _trickling = others
     name, size = "long.bin", 8 * SIZE
     source = make_file(ana.home / name, size, rng)
     for peer in [ana, *others]:
         # Put there by hand: at 16 KiB/s nobody fetches it.
         shutil.copyfile(source, peer.shared / name)
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     eventually(lambda: [file["holders"] for file in ben.pclient("files", name).objects] == [4])
     began = time.monotonic()
     order = download(ben, name)
@@ -77,7 +77,7 @@ def test_of_four_holders_one_killed_one_frozen_and_one_trickling_the_last_is_eno
 
 
 def test_the_only_holder_frozen_is_waited_for(cluster: Cluster, ana: Peer) -> None:
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     order = download(ben, "one.bin")
     reach(ben, order, SIZE // 4)
     ana.freeze()
@@ -92,7 +92,7 @@ def test_the_only_holder_frozen_is_waited_for(cluster: Cluster, ana: Peer) -> No
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_holder_frozen_until_the_tracker_forgot_it_is_waited_for(cluster: Cluster, ana: Peer) -> None:
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     order = download(ben, "one.bin")
     reach(ben, order, SIZE // 4)
     ana.freeze()

@@ -8,7 +8,7 @@ import pytest
 import pserver_pb2 as pb
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import Figures, download, login, moved, reach, remove, timed, upload
+from system.faults.orders import Figures, download, moved, reach, remove, timed, upload
 from system.payload import digest, make_file
 from waiting import eventually
 
@@ -28,7 +28,7 @@ def figures() -> Figures:
 @pytest.fixture
 def ana(cluster: Cluster, rng: random.Random, figures: Figures) -> Peer:
     """A peer that shares film.bin and gives it slowly."""
-    peer = login(cluster.peer("ana", login=False, UPLOAD_LIMIT=LIMIT, METRICS_PORT=figures.port), "ana")
+    peer = cluster.peer("ana", UPLOAD_LIMIT=LIMIT, METRICS_PORT=figures.port)
     make_file(peer.home / "film.bin", SIZE, rng)
     assert upload(peer, "film.bin", copies=0).wait().sent.name == "film.bin"
     return peer
@@ -50,7 +50,7 @@ def nothing_wrong(peer: Peer, truth: str) -> None:
 def test_a_downloader_killed_loses_what_was_in_flight(
     cluster: Cluster, ana: Peer, truth: str, figures: Figures, rng: random.Random, kills: int
 ) -> None:
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     for _ in range(kills):
         order = download(ben, "film.bin")
         verified = reach(ben, order, rng.randrange(SIZE))
@@ -71,7 +71,7 @@ MOMENTS = [pytest.param(number, marks=[] if number in (2, 4, 7) else pytest.mark
 
 @pytest.mark.parametrize("number", MOMENTS)
 def test_a_downloader_killed_between_fsync_and_name(cluster: Cluster, ana: Peer, truth: str, number: int) -> None:
-    ben = login(cluster.peer("ben", login=False, script=ON_DISK), "ben")
+    ben = cluster.peer("ben", script=ON_DISK)
     ben.terminate()
     ben.start(TEST_DISK=f"kill:fsync:{number}")
     # It dies before it can tell, or soon after, at the first look through the folder.
@@ -89,7 +89,7 @@ def test_a_downloader_killed_between_fsync_and_name(cluster: Cluster, ana: Peer,
 def test_a_receiver_killed_is_told_of_and_resumes(
     cluster: Cluster, ana: Peer, truth: str, figures: Figures, rng: random.Random, kills: int
 ) -> None:
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     for _ in range(kills):
         order = upload(ana, "film.bin")
         kept = reach(ben, order, rng.randrange(SIZE), "push")
@@ -111,9 +111,9 @@ def test_a_receiver_killed_is_told_of_and_resumes(
 def test_a_killed_holders_pieces_are_asked_of_others_within_a_second(
     cluster: Cluster, ana: Peer, truth: str, rng: random.Random, kills: int
 ) -> None:
-    holders = [ana, login(cluster.peer("cid", login=False, UPLOAD_LIMIT=LIMIT), "cid")]
+    holders = [ana, cluster.peer("cid", UPLOAD_LIMIT=LIMIT)]
     assert download(holders[1], "film.bin").wait().got
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     for kill in range(kills):
         victim = holders[kill % 2]
         order = download(ben, "film.bin")
@@ -135,7 +135,7 @@ def busy(peer: Peer, holder: Peer) -> bool:
 def test_the_same_contents_ordered_twice_at_once_are_fetched_once(
     cluster: Cluster, ana: Peer, truth: str, figures: Figures
 ) -> None:
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     orders = [download(ben, "film.bin") for _ in range(5)]
     eventually(lambda: moved(ben) > 0)
     assert [order.wait().got.size for order in orders] == [SIZE] * 5
@@ -147,7 +147,7 @@ def test_a_holder_that_left_in_good_order_is_waited_for(cluster: Cluster, ana: P
     # More than a holder gives while it takes its leave.
     make_file(ana.home / "long.bin", 4 * SIZE, rng)
     assert upload(ana, "long.bin", copies=0).wait().sent
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     order = download(ben, "long.bin")
     reach(ben, order, SIZE // 2)
     assert ana.terminate() == 0

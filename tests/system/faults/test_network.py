@@ -16,7 +16,7 @@ from system.chaosproxy import ChaosProxy, Fault
 from system.cluster import LOOPBACK, Cluster
 from system.faults.counts import quick_and_long
 from system.faults.namespaces import Machine, inside, two_machines
-from system.faults.orders import download, login, remove, upload
+from system.faults.orders import download, remove, upload
 from system.payload import digest, make_file
 from waiting import eventually
 
@@ -146,7 +146,7 @@ def test_a_delay_of_200_ms_is_nobodys_death(empty_cluster: Cluster, rng: random.
     cluster = empty_cluster
     # Ana is announced where the proxy listens.
     cluster.start_tracker(ADVERTISE_CHECK="false")
-    ana = login(cluster.peer("ana", login=False, PSERVER_URL="127.0.0.2"), "ana")
+    ana = cluster.peer("ana", PSERVER_URL="127.0.0.2")
     size = 2 * MIB + 1
     make_file(ana.home / "film.bin", size, rng)
     assert upload(ana, "film.bin", copies=0).wait().sent
@@ -154,7 +154,7 @@ def test_a_delay_of_200_ms_is_nobodys_death(empty_cluster: Cluster, rng: random.
     tracker = (LOOPBACK, cluster.tracker.program.port)
     slow = Fault(delay=0.2)
     with ChaosProxy((LOOPBACK, port), ("127.0.0.2", port), slow), ChaosProxy(tracker, (LOOPBACK, 0), slow) as proxy:
-        ben = login(cluster.peer("ben", login=False, SERVER_PORT=proxy.address[1]), "ben")
+        ben = cluster.peer("ben", SERVER_PORT=proxy.address[1])
         for _ in range(times):
             got = download(ben, "film.bin").wait().got
             assert list(got.holders) == [f"127.0.0.2:{port}"]

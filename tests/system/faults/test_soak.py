@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from system.cluster import Cluster, Peer
-from system.faults.orders import Order, download, login, remove, upload
+from system.faults.orders import Order, download, remove, upload
 from system.payload import digest, make_file
 from waiting import eventually
 
@@ -45,8 +45,8 @@ def use(peer: Peer) -> tuple[int, int, int]:
 @pytest.mark.timeout(SECONDS * 2 + 600)
 def test_a_soak_with_random_faults_leaves_nothing_behind(cluster: Cluster, rng: random.Random) -> None:
     # Ana lives through it all; the others come and go.
-    ana = login(cluster.peer("ana", login=False, UPLOAD_LIMIT="32M", QUOTA="1G"), "ana")
-    others = [login(cluster.peer(name, login=False, UPLOAD_LIMIT="32M", QUOTA="1G"), name) for name in ("ben", "cid")]
+    ana = cluster.peer("ana", UPLOAD_LIMIT="32M", QUOTA="1G")
+    others = [cluster.peer(name, UPLOAD_LIMIT="32M", QUOTA="1G") for name in ("ben", "cid")]
     truth = {}
     for number in range(6):
         name = f"{number}.bin"

@@ -9,7 +9,7 @@ import pserver_pb2 as pb
 from system.chaosproxy import ChaosProxy, Fault
 from system.cluster import LOOPBACK, PING_INTERVAL, Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import Order, download, listed, login, reach, remove, timed, upload
+from system.faults.orders import Order, download, listed, reach, remove, timed, upload
 from system.payload import make_file, tree
 from waiting import eventually
 
@@ -21,7 +21,7 @@ NAMES = [f"{n}.bin" for n in range(10)]
 @pytest.fixture
 def ana(cluster: Cluster, rng: random.Random) -> Peer:
     """A peer that has ten files and gives them slowly."""
-    peer = login(cluster.peer("ana", login=False, UPLOAD_LIMIT="16M"), "ana")
+    peer = cluster.peer("ana", UPLOAD_LIMIT="16M")
     for name in NAMES:
         make_file(peer.home / name, SIZE, rng)
     assert len(upload(peer, *NAMES, copies=0).wait().uploaded) == len(NAMES)
@@ -32,7 +32,7 @@ def ana(cluster: Cluster, rng: random.Random) -> Peer:
 def test_a_tracker_killed_during_ten_transfers_stops_none(
     cluster: Cluster, ana: Peer, rng: random.Random, kills: int
 ) -> None:
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     for _ in range(kills):
         orders = [download(ben, name) for name in NAMES]
         # All are told whom to ask: from here on nobody needs a tracker.
@@ -52,12 +52,12 @@ def test_a_tracker_killed_during_ten_transfers_stops_none(
 
 def lost_amid(cluster: Cluster, count: int) -> tuple[Peer, Peer, Order]:
     """Have ben fetch so many small files of ana's, and kill the tracker when the first of them have come."""
-    ana = login(cluster.peer("ana", login=False), "ana")
+    ana = cluster.peer("ana")
     (ana.home / "many").mkdir()
     for n in range(count):
         (ana.home / "many" / f"{n}").write_text(f"{n}\n")
     assert len(upload(ana, "many", copies=0).wait().uploaded) == count
-    ben = login(cluster.peer("ben", login=False), "ben")
+    ben = cluster.peer("ben")
     order = download(ben, "many/")
     eventually(lambda: any(each.progress.done for each in ben.status().transfers))
     cluster.tracker.kill()
@@ -93,7 +93,7 @@ def test_a_tracker_that_stays_away_while_thousands_of_files_come_is_told_of_afte
 def test_a_pserver_starts_serves_and_ends_while_its_tracker_never_answers(cluster: Cluster, rng: random.Random) -> None:
     address = (LOOPBACK, cluster.tracker.program.port)
     with ChaosProxy(address, (LOOPBACK, 0)) as proxy:
-        ana = login(cluster.peer("ana", login=False, SERVER_PORT=proxy.address[1]), "ana")
+        ana = cluster.peer("ana", SERVER_PORT=proxy.address[1])
         make_file(ana.home / "film.bin", SIZE, rng)
         assert upload(ana, "film.bin", copies=0).wait().sent
         assert ana.terminate() == 0
@@ -114,7 +114,7 @@ def test_a_pserver_starts_serves_and_ends_while_its_tracker_never_answers(cluste
 
 
 def test_a_frozen_tracker_holds_no_pserver_back_from_its_end(cluster: Cluster) -> None:
-    ana = login(cluster.peer("ana", login=False), "ana")
+    ana = cluster.peer("ana")
     cluster.tracker.freeze()
     try:
         assert timed(ana.terminate) < 4
