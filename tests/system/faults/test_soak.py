@@ -17,10 +17,10 @@ from waiting import eventually
 
 MIB = 1 << 20
 SECONDS = float(os.environ.get("P2P_SOAK_SECONDS") or 3600)
-# So often all is let come to rest, to see what is left in use; from this look on all has been warm.
+# So often all is let come to rest, to see what is left in use. After the first look all is warm.
 LOOKS = 10
-WARM = 2
-# What is left at the last look may be this much more than at the first warm one.
+# A look differs from the next by some MiB: the mean of so many last ones is compared with that of the first warm ones.
+MEAN_OF = 3
 GROWTH = 1.05
 SLACK_FILES = 6
 
@@ -61,10 +61,15 @@ def test_a_soak_with_random_faults_leaves_nothing_behind(cluster: Cluster, rng: 
         if time.monotonic() - start > SECONDS * (len(looks) + 1) / LOOKS:
             looks.append(rest(ana))
             print(f"after {rounds} rounds, {time.monotonic() - start:.0f} s: {looks[-1]}", flush=True)
-    warm, last = looks[WARM], looks[-1]
+    warm, last = means(looks[1 : 1 + MEAN_OF]), means(looks[-MEAN_OF:])
+    print(f"grew by {last[2] / warm[2] - 1:.1%}")
     assert last[0] <= warm[0] + SLACK_FILES
     assert last[1] <= warm[1] + SLACK_FILES
     assert last[2] <= warm[2] * GROWTH
+
+
+def means(looks: list[tuple[int, int, int]]) -> tuple[float, ...]:
+    return tuple(sum(figures) / len(looks) for figures in zip(*looks, strict=True))
 
 
 def rest(peer: Peer) -> tuple[int, int, int]:
