@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from node.errors import FileChanged, NoSuchFile, PeerError
+from node.errors import BadUsage, FileChanged, NoSuchFile, PeerError
 from node.files.disk import Disk, storage_faults
 from node.files.folders import OPEN_FOLDER, LastFolder, is_absence, missing, open_folder
 from node.files.handles import Folder, Handle
@@ -147,6 +147,7 @@ class SharedFolder:
 
         Raises:
             NoSuchFile: if the shared folder was closed: then nobody knows what lies in it.
+            BadUsage: if its size or its time is beyond what can be shared.
             StorageFault: if the disk failed.
         """
         (outcome,) = self.stamps([name])
@@ -175,7 +176,13 @@ class SharedFolder:
                 status = self.disk.stat(leaf, dir_fd=folder)
             except FileNotFoundError:
                 return None
-        return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        stamp = Stamp.of(status)
+        fault = stamp.fault()
+        if fault:
+            raise BadUsage(f"{name} cannot be shared: {fault}", name=name)
+        return stamp
 
     # ----------------------------------------------------------------------------------------------------- publishing
 

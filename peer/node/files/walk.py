@@ -15,6 +15,10 @@ from node.files.disk import Disk, storage_faults
 from node.files.folders import OPEN_FOLDER
 from node.files.handles import Folder
 from node.files.names import COMPONENTS_MAX, NAME_BYTES_MAX, component_fault, fold
+from node.files.pieces import SIZE_MAX
+
+# Nanoseconds since 1970 as 64 bits hold them: from 1677 to 2262. Some file systems take any time.
+_TIMES = range(-(1 << 63), 1 << 63)
 
 
 class Stamp(NamedTuple):
@@ -29,6 +33,14 @@ class Stamp(NamedTuple):
     def of(cls, status: os.stat_result) -> Stamp:
         """Return the stamp of a file whose status this is."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def fault(self) -> str:
+        """Return why a file with this stamp cannot be shared, and what to do; empty if it can."""
+        if self.size > SIZE_MAX:
+            return f"it is larger than {SIZE_MAX >> 40} TiB, the most that can be shared: split it"
+        if self.mtime_ns not in _TIMES:
+            return "its time of change is before 1678 or after 2261: touch it to share it"
+        return ""
 
 
 class Found(NamedTuple):
@@ -88,7 +100,9 @@ def _walk(disk: Disk, fd: int, prefix: str, depth: int, folded: dict[str, str]) 
         elif (other := folded.setdefault(fold(name), name)) is not name:
             yield Refused(name, f"it differs from {other} in case or form of accents only")
         else:
-            yield Found(name, Stamp.of(status))
+            stamp = Stamp.of(status)
+            fault = stamp.fault()
+            yield Refused(name, fault) if fault else Found(name, stamp)
 
 
 def _descend(

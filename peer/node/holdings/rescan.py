@@ -79,6 +79,10 @@ class Rescan:
         except PeerError as error:
             log.warning("the shared folder cannot be looked through: %s", error)
             return False
+        except Exception:
+            # Neither the start nor the next scan is to fail with this one.
+            log.exception("looking through the shared folder failed in a way that nobody foresaw")
+            return False
         if scan.taken or scan.withdrawn:
             log.info("shared folder: %d files taken, %d withdrawn", scan.taken, scan.withdrawn)
             self._announce_soon()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -29,6 +31,15 @@ def folder(root: Path) -> Iterator[SharedFolder]:
     folder = SharedFolder(root)
     yield folder
     folder.close()
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder of a file system that takes files of any size and time."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("needs a /dev/shm to write to")
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

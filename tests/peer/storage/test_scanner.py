@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from manual_clock import UnixClock
-from node.errors import BadName, Interrupted, NoSuchFile, PeerError
+from node.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError
 from node.files.parts import PartStore
 from node.files.pieces import Manifest
 from node.files.shared_folder import SharedFolder
@@ -163,6 +163,22 @@ def test_a_file_that_cannot_be_read_is_not_shared_and_said(root: Path, scanner: 
     folder.disk.pread_into = fail  # type: ignore[method-assign]
     assert scanner.scan().taken == 1
     assert [item.name for item in scanner.not_shared] == ["bad"]
+
+
+@pytest.mark.parametrize("odd", [{"time": 1 << 70}, {"time": -(1 << 70)}, {"size": 200 << 40}], ids=str)
+def test_a_file_beyond_all_measure_is_not_shared_and_said(
+    in_memory: Path, catalog: Catalog, library: Library, clock: UnixClock, odd: dict[str, int]
+) -> None:
+    put(in_memory, "odd", b"1")
+    put(in_memory, "good", b"2")
+    os.truncate(in_memory / "odd", odd.get("size", 1))
+    os.utime(in_memory / "odd", ns=(0, odd.get("time", 0)))
+    folder = SharedFolder(in_memory)
+    scanner = Scanner(folder, catalog, library, clock=clock)
+    assert scanner.scan().taken == 1
+    assert [item.name for item in scanner.not_shared] == ["odd"]
+    assert [type(outcome) for outcome in scanner.take(["odd", "good"])] == [BadUsage, Held]
+    folder.close()
 
 
 def test_a_file_that_a_command_names_is_taken_at_once(

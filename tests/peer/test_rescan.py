@@ -1,0 +1,29 @@
+"""The folder looked through again and again, whatever happens on the way."""
+
+import os
+from pathlib import Path
+
+from live_pserver import live_pserver
+from live_tracker import LiveTracker
+from node.files.disk import Disk
+from waiting import eventually
+
+
+class Baffling(Disk):
+    """Its second and third reading of a folder, after that of unfinished files, fail in a way that no disk does."""
+
+    scans = 0
+
+    def scan(self, fd: int) -> list[os.DirEntry[str]]:
+        self.scans += 1
+        if self.scans in (2, 3):
+            raise OverflowError("nobody foresaw this")
+        return super().scan(fd)
+
+
+def test_a_failure_that_nobody_foresaw_stops_neither_the_start_nor_the_scans(
+    tmp_path: Path, tracker: LiveTracker
+) -> None:
+    with live_pserver(tmp_path, tracker, disk=Baffling(), ping_interval=0.1) as live:
+        (live.shared / "new.txt").write_bytes(b"new")
+        eventually(lambda: live.pserver.library.by_name("new.txt"))
