@@ -139,14 +139,12 @@ class Scanner:
     def withdraw(self, names: Iterable[str]) -> int:
         """Hold files no longer that are not what they were; return how many.
 
-        The folder is asked again: it may have moved on since.
+        The folder is asked again: it may have moved on since. What cannot be looked at is not what it was either: it
+        could not be served, and must not keep the others from being looked at.
         """
-        lost = []
-        for name in names:
-            held = self._library.by_name(name)
-            if held is not None and held.name == name and self._folder.stamp(name) != held.stamp:
-                lost.append(held)
-        return len(self._library.remove(lost))
+        files = [held for name in names if (held := self._library.by_name(name)) is not None and held.name == name]
+        stamps = self._folder.stamps(held.name for held in files)
+        return len(self._library.remove(h for h, stamp in zip(files, stamps, strict=True) if stamp != h.stamp))
 
     def _known(self, batch: Sequence[Found]) -> dict[str, Held]:
         """Take the files whose contents the catalog knows by their stamps."""
@@ -162,7 +160,7 @@ class Scanner:
     def _folder_agrees(self, found: Found) -> bool:
         """Tell whether nothing else is held under the name by now: a transfer may have ended since the walk."""
         held = self._library.by_name(found.name)
-        return held is None or self._folder.stamp(found.name) == found.stamp
+        return held is None or self._folder.stamps([found.name]) == [found.stamp]
 
     def _at_rest(self, found: Found) -> bool:
         if self._unsettled.get(found.name) == found.stamp:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from manual_clock import UnixClock
-from node.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError
+from node.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError, StorageFault
+from node.files.disk import Disk
 from node.files.parts import PartStore
 from node.files.pieces import Manifest
 from node.files.shared_folder import SharedFolder
@@ -124,6 +125,39 @@ def test_nothing_is_withdrawn_when_the_folder_cannot_be_read(
     with pytest.raises(PeerError):
         scanner.scan()
     assert shared(library) == {"a": id_of(b"1")}
+
+
+class Closed(Disk):
+    """One of its folders cannot be opened any more, as after chmod 0."""
+
+    def open(self, path: str, flags: int, *, mode: int = 0o644, dir_fd: int | None = None) -> int:
+        if path == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return super().open(path, flags, mode=mode, dir_fd=dir_fd)
+
+
+def test_a_folder_that_cannot_be_read_any_more_keeps_no_other_file_from_being_shared(
+    root: Path, folder: SharedFolder, scanner: Scanner, library: Library
+) -> None:
+    put(root, "closed/a", b"1")
+    scanner.scan()
+    folder.disk = Closed()
+    put(root, "b", b"2")
+    scanner.scan()
+    scanner.scan()
+    assert shared(library) == {"b": id_of(b"2")}
+    assert [item.name for item in scanner.not_shared] == ["closed"]
+
+
+def test_a_file_that_cannot_be_looked_at_fails_alone_when_commands_name_it(
+    root: Path, folder: SharedFolder, scanner: Scanner, library: Library
+) -> None:
+    put(root, "closed/a", b"1")
+    scanner.scan()
+    folder.disk = Closed()
+    put(root, "b", b"2")
+    assert [type(outcome) for outcome in scanner.take(["closed/a", "b"])] == [StorageFault, Held]
+    assert shared(library) == {"b": id_of(b"2")}
 
 
 def test_what_waits_for_its_hash_is_told(root: Path, scanner: Scanner, clock: UnixClock) -> None:
