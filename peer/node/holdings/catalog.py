@@ -173,6 +173,21 @@ class Catalog:
 
         self._do(work)
 
+    def release_unless(self, is_held: Callable[[str, str], bool]) -> None:
+        """Note that of what is kept at others' request only those (name, id) still are that are held."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._kept = None
+            rows = connection.execute("SELECT name, id FROM kept")
+            gone = [
+                (name, id_)
+                for name, id_ in rows
+                if not (isinstance(name, str) and _is_id(id_) and is_held(name, id_.hex()))
+            ]
+            connection.executemany("DELETE FROM kept WHERE name = ? AND id = ?", gone)
+
+        self._do(work)
+
     # ------------------------------------------------------------------------------------------------------- database
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:

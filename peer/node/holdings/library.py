@@ -161,6 +161,15 @@ class Library:
             self._catalog.release((held.name, held.id) for held in removed)
         return removed
 
+    def release_gone(self) -> None:
+        """Count no longer as kept at others' request what is not held: it went or changed while nobody looked."""
+
+        def is_held(name: str, id_: str) -> bool:
+            held = self.by_name(name)
+            return held is not None and (held.name, held.id) == (name, id_)
+
+        self._catalog.release_unless(is_held)
+
     def add_partial(self, name: str, id_: str, size: int) -> None:
         """Hold a part of a file."""
         with self._lock:

@@ -103,6 +103,9 @@ class Scanner:
                         else:
                             unsettled[found.name] = found.stamp
             withdrawn += self.withdraw(gone)
+            if self._first:
+                # Later, what goes or changes is released as it is withdrawn.
+                self._library.release_gone()
             # Those that patience does not suffice for are at rest for the next scan too.
             self._unsettled = unsettled | dict(fresh)
             self._first = False

@@ -87,6 +87,20 @@ def test_a_restart_hashes_nothing_that_did_not_change(
     assert library.by_name("3") is not None and shared(library)["3"] == id_of(b"other")
 
 
+def test_what_went_or_changed_while_nobody_looked_takes_no_quota(
+    root: Path, scanner: Scanner, folder: SharedFolder, catalog: Catalog, clock: UnixClock
+) -> None:
+    for name in ("there", "gone", "changed", "renamed"):
+        put(root, name, name.encode())
+    scanner.scan()
+    catalog.keep([(name, id_of(name.encode()), len(name)) for name in ("there", "gone", "changed", "renamed")])
+    (root / "gone").unlink()
+    put(root, "changed", b"other")
+    (root / "renamed").rename(root / "elsewhere")
+    Scanner(folder, catalog, Library(catalog), clock=clock).scan(patience=0)
+    assert catalog.kept() == (1, len("there"))
+
+
 def test_a_renamed_file_is_not_hashed_again(root: Path, scanner: Scanner, library: Library) -> None:
     put(root, "a", b"1")
     scanner.scan()
