@@ -102,7 +102,7 @@ class Library:
         """Return the manifest of contents that are held whole.
 
         Raises:
-            NoSuchFile: if it is not known; then the file must be hashed again.
+            NoSuchFile: if it is not known any more. The files are held no longer then, and the next scan hashes them.
         """
         with self._lock:
             manifest = self._manifests.get(id_)
@@ -111,7 +111,11 @@ class Library:
                 return manifest
         manifest = self._catalog.manifest(id_)
         if manifest is None:
-            raise NoSuchFile("its manifest is not known here any more: it will be made anew")
+            lost = self.by_id(id_)
+            # Forgotten first: or a scan under way would take them again as they were.
+            self._catalog.forget(held.stamp for held in lost)
+            self.remove(lost)
+            raise NoSuchFile("its manifest is not known here any more: it is made anew, try again in a minute")
         with self._lock:
             if id_ not in self._manifests:
                 self._manifests[id_] = manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -262,6 +263,24 @@ def test_a_file_that_someone_calls_wrong_is_hashed_again(root: Path, scanner: Sc
     scanner.scan()
     scanner.scan()
     assert shared(library)["rotten"] == id_of(b"1x345")
+
+
+@pytest.mark.parametrize("harm", ["DELETE FROM manifests", "UPDATE manifests SET manifest = x'00'"])
+def test_a_manifest_that_is_lost_is_made_anew(
+    root: Path, scanner: Scanner, library: Library, tmp_path: Path, harm: str
+) -> None:
+    put(root, "a", b"1")
+    put(root, "b", b"1")
+    scanner.scan()
+    with sqlite3.connect(tmp_path / "catalog.sqlite") as catalog:
+        catalog.execute(harm)
+    with pytest.raises(NoSuchFile, match="anew"):
+        library.manifest(id_of(b"1"))
+    assert shared(library) == {}
+    scanner.scan()
+    scanner.scan()
+    assert shared(library) == {"a": id_of(b"1"), "b": id_of(b"1")}
+    assert library.manifest(id_of(b"1")) == Manifest.of_bytes(b"1")
 
 
 def test_a_published_download_is_held_without_hashing(
