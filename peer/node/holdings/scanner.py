@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from node.errors import FileChanged, Interrupted, NoSuchFile, PeerError
+from node.errors import FileChanged, Interrupted, NoSuchFile, PeerError, TargetExists
 from node.files.hashing import Stop, hash_file, never
+from node.files.names import fold
 from node.files.pieces import Manifest
 from node.files.shared_folder import SharedFolder
 from node.files.walk import Found, Refused, Stamp
@@ -179,20 +180,28 @@ class Scanner:
     ) -> list[Held | PeerError]:
         """Take files at once, because a command names them; one outcome for each, in order.
 
-        What is held under these names, and is not what it was, is held no longer.
+        What is held under these names, and is not what it was, is held no longer. A file is refused with TargetExists
+        while another has a name that differs in case or form of accents only: the two are one name.
         """
         self.withdraw(names)
         outcomes: dict[str, Held | PeerError] = {}
         found: list[Found] = []
+        # By folded name: two names that fold alike are one.
+        spelled: dict[str, str] = {}
         each = list(dict.fromkeys(names))
         for name, stamp in zip(each, self._folder.stamps(each), strict=True):
-            held = self._library.by_name(name)
+            held = self._held(name)
             if stamp is None:
                 outcomes[name] = NoSuchFile(f"there is no file {name} in the shared folder", name=name)
             elif isinstance(stamp, PeerError):
                 outcomes[name] = stamp
-            elif held is not None and held.name == name and held.stamp == stamp:
+            elif held is not None and held.stamp == stamp:
                 outcomes[name] = held
+            elif (other := spelled.setdefault(fold(name), name if held is None else held.name)) != name:
+                outcomes[name] = TargetExists(
+                    f"{other} is shared already, and differs in case or form of accents only: rename one of the two",
+                    name=name,
+                )
             else:
                 found.append(Found(name, stamp))
         for start in range(0, len(found), _BATCH):
@@ -204,6 +213,13 @@ class Scanner:
         for item in refused:
             outcomes[item.name] = FileChanged(item.why, name=item.name)
         return [outcomes[name] for name in names]
+
+    def _held(self, name: str) -> Held | None:
+        """Return what is held under a name, or under one that differs in case or form of accents only and is there."""
+        held = self._library.by_name(name)
+        if held is None or held.name == name or isinstance(self._folder.stamps([held.name])[0], Stamp):
+            return held
+        return None
 
     def recheck(self, ids: Iterable[str], *, stop: Stop = never) -> list[Held]:
         """Hash files again that somebody calls wrong; withdraw and return those that are."""

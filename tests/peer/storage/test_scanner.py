@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from manual_clock import UnixClock
-from node.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError, StorageFault
+from node.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError, StorageFault, TargetExists
 from node.files.disk import Disk
 from node.files.parts import PartStore
 from node.files.pieces import Manifest
@@ -243,6 +243,35 @@ def test_a_file_that_a_command_names_is_taken_at_once(
     put(root, "a", b"changed", at=int(clock()))
     (again,) = scanner.take(["a"])
     assert isinstance(again, Held) and again.id == id_of(b"changed")
+
+
+@pytest.mark.parametrize("twin", ["photos/\u00c9t\u00e9", "photos/E\u0301te\u0301"])
+def test_one_name_is_one_file_for_commands_too(root: Path, scanner: Scanner, library: Library, twin: str) -> None:
+    put(root, "photos/\u00e9t\u00e9", b"1")
+    put(root, twin, b"2")
+    (kept,) = scanner.take(["photos/\u00e9t\u00e9"])
+    (refused,) = scanner.take([twin])
+    assert isinstance(refused, TargetExists) and "photos/\u00e9t\u00e9" in refused.message
+    assert library.by_name(twin) == kept
+    (root / "photos/\u00e9t\u00e9").unlink()
+    (taken,) = scanner.take([twin])
+    assert isinstance(taken, Held) and shared(library) == {twin: id_of(b"2")}
+
+
+def test_of_two_files_of_one_name_commands_take_the_first(root: Path, scanner: Scanner, library: Library) -> None:
+    put(root, "A", b"1")
+    put(root, "a", b"2")
+    assert [type(outcome) for outcome in scanner.take(["gone", "A", "a"])] == [NoSuchFile, Held, TargetExists]
+    assert shared(library) == {"A": id_of(b"1")}
+
+
+def test_a_file_that_is_there_under_two_spellings_is_held_already(
+    root: Path, scanner: Scanner, library: Library
+) -> None:
+    put(root, "A", b"1")
+    # As on a file system that does not tell the two apart.
+    os.link(root / "A", root / "a")
+    assert scanner.take(["A"]) == scanner.take(["a"]) == [library.by_name("A")]
 
 
 def test_a_file_that_someone_calls_wrong_is_hashed_again(root: Path, scanner: Scanner, library: Library) -> None:
