@@ -22,11 +22,16 @@ _PHASES = {
 _UINT64_MAX = 2**64 - 1
 
 
+def text(value: str) -> str:
+    r"""Return text as a message can hold it: a byte of a file's name that is not UTF-8 stands as `\udce9`."""
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
 def progress(value: Progress) -> pb.Progress:
     """Where a transfer stands."""
     return pb.Progress(
         phase=_PHASES[value.phase],
-        name=value.name,
+        name=text(value.name),
         done=value.done,
         # Sizes are what others say until a manifest is here: their sum may be more than the field takes.
         total=min(value.total, _UINT64_MAX),
@@ -45,31 +50,33 @@ def events(values: Iterable[Event]) -> Iterable[pb.TransferEvent]:
             case Downloaded():
                 results.downloaded.append(_downloaded(value))
             case Uploaded():
-                results.uploaded.append(pb.Uploaded(name=value.name, id=value.id, size=value.size, copies=value.copies))
+                results.uploaded.append(_uploaded(value))
             case Fault():
                 results.faults.append(fault(value))
             case Notice():
-                yield pb.TransferEvent(notice=value.text)
+                yield pb.TransferEvent(notice=text(value.text))
     if results.ByteSize():
         yield pb.TransferEvent(results=results)
 
 
 def fault(value: Fault) -> pb.Fault:
     """A file that failed."""
-    return pb.Fault(code=value.code, message=value.message, name=value.name, ids=value.ids)
+    return pb.Fault(code=value.code, message=text(value.message), name=text(value.name), ids=value.ids)
 
 
 def listed_file(value: ListedFile) -> pb.ListedFile:
     """A version in the network's list."""
-    return pb.ListedFile(name=value.name, id=value.id, size=value.size, holders=value.holders, partial=value.partial)
+    return pb.ListedFile(
+        name=text(value.name), id=value.id, size=value.size, holders=value.holders, partial=value.partial
+    )
 
 
 def listed_peer(value: ListedPeer) -> pb.ListedPeer:
     """A peer in the network's list."""
     load = value.load
     return pb.ListedPeer(
-        url=value.url,
-        user=value.user,
+        url=text(value.url),
+        user=text(value.user),
         files=value.files,
         last_seen=value.last_seen,
         load=pb.Load(uploads=load.uploads, downloads=load.downloads, free_bytes=load.free_bytes, rate=load.rate),
@@ -83,7 +90,7 @@ def transfer(value: Transfer) -> pb.TransferStatus:
 
 def not_shared(value: Refused) -> pb.NotShared:
     """A file that lies in the shared folder and is not shared."""
-    return pb.NotShared(name=value.name.encode("utf-8", "replace").decode(), why=value.why)
+    return pb.NotShared(name=text(value.name), why=text(value.why))
 
 
 def removed(value: Held) -> pb.Removed:
@@ -92,15 +99,19 @@ def removed(value: Held) -> pb.Removed:
 
 
 def _source(value: SourceView) -> pb.Source:
-    return pb.Source(url=value.url, rate=value.rate, bytes=value.bytes, state=value.state, why=value.why)
+    return pb.Source(url=text(value.url), rate=value.rate, bytes=value.bytes, state=value.state, why=text(value.why))
+
+
+def _uploaded(value: Uploaded) -> pb.Uploaded:
+    return pb.Uploaded(name=text(value.name), id=value.id, size=value.size, copies=value.copies)
 
 
 def _downloaded(value: Downloaded) -> pb.Downloaded:
     return pb.Downloaded(
-        name=value.name,
+        name=text(value.name),
         id=value.id,
         size=value.size,
-        path=value.path,
+        path=text(value.path),
         seconds=value.seconds,
         holders=value.holders,
         resumed_bytes=value.resumed_bytes,

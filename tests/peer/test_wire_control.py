@@ -1,0 +1,43 @@
+"""What Control tells its terminal crosses, whatever bytes the names and paths in it are made of."""
+
+import itertools
+import os
+from pathlib import Path
+
+import pserver_pb2 as pb
+from live_pserver import LivePserver
+from node.door import wire_control
+from node.errors import StorageFault
+from node.files.walk import Refused
+from node.ground.events import Downloaded, Event, Fault, Notice, Uploaded
+
+ODD = os.fsdecode(b"/caf\xe9.txt")
+SHOWN = "/caf\\udce9.txt"
+
+
+def test_a_name_that_is_not_utf8_is_told_with_its_byte_escaped() -> None:
+    events: list[Event] = [
+        Downloaded(ODD, "", 1, ODD, 0.0, (), 0, present=False),
+        Uploaded(ODD, "", 1, ()),
+        Fault.of(StorageFault(f"no room while reading {ODD}", name=ODD)),
+    ]
+    (told,) = wire_control.events(events)
+    assert (told.results.downloaded[0].name, told.results.downloaded[0].path) == (SHOWN, SHOWN)
+    assert told.results.uploaded[0].name == told.results.faults[0].name == SHOWN
+    assert told.results.faults[0].message == f"no room while reading {SHOWN}"
+    assert [event.notice for event in wire_control.events([Notice(ODD)])] == [SHOWN]
+    assert wire_control.not_shared(Refused(ODD, ODD)) == pb.NotShared(name=SHOWN, why=SHOWN)
+
+
+def test_what_is_well_is_told_though_a_name_beside_it_is_not_utf8(ana: LivePserver, tmp_path: Path) -> None:
+    top = tmp_path / "photos"
+    top.mkdir()
+    (top / "good.txt").write_bytes(b"good")
+    Path(f"{top}{ODD}").write_bytes(b"odd")
+    with ana.control() as control:
+        order = pb.UploadOrder(paths=[str(top)])
+        events = list(control.UploadFileRequest(order, metadata=ana.cookie, timeout=20))
+    shared = list(itertools.chain.from_iterable(event.results.uploaded for event in events))
+    faults = list(itertools.chain.from_iterable(event.results.faults for event in events))
+    assert [result.name for result in shared] == ["photos/good.txt"]
+    assert [(fault.code, fault.name) for fault in faults] == [("bad_name", f"photos{SHOWN}")]
