@@ -19,6 +19,7 @@ from node.files.pieces import Manifest
 from node.holdings.catalog import Catalog
 from node.language.frames import Block, encode
 from node.moving.receiver import BEGINNINGS, FILES_AT_LEAST, Keeping
+from node.moving.small_serve import WAITING_MAX
 from swarm_files import manifest_of
 from ticket_office import WRITE
 from waiting import eventually
@@ -287,6 +288,35 @@ def test_room_is_held_for_what_is_coming_and_not_twice_for_what_came(ben: LivePs
     files = [(n, f"more{n}", os.urandom(1000)) for n in range(4)]
     messages = [m for n, name, c in files for m in (offers(ben, (n, name, c)), encode([Block(n, 0, c)]))]
     assert [v.verdict for v in small(ben, *messages)] == [1, 2] * 4
+
+
+def test_files_whose_batch_is_never_full_do_not_pile_up_in_memory(
+    tmp_path: Path, tracker: LiveTracker, stack: contextlib.ExitStack
+) -> None:
+    streams, each = 6, 15
+    over = threading.Event()
+
+    def without_the_last(cid: LivePserver, stream: int) -> Iterator[bytes]:
+        files = [(number, f"{stream}-{number}", os.urandom(MIB)) for number in range(each)]
+        yield offers(cid, *files, (each, f"{stream}-last", b"never sent"))
+        for number, _, content in files:
+            yield encode([Block(number, 0, content)])
+        over.wait(30)
+
+    with live_pserver(tmp_path, tracker, "cid") as cid:
+        stack.callback(over.set)
+        for stream in range(streams):
+            channel = stack.enter_context(cid.channel())
+            call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")(
+                without_the_last(cid, stream), metadata=cid.ticket(f"{stream:064x}", WRITE), timeout=30
+            )
+            stack.callback(call.cancel)
+        waiting = cid.pserver._transfer_service.small_receiver.waiting
+        least = streams * each * MIB - WAITING_MAX
+        eventually(lambda: cid.pserver.library.bytes >= least and 0 < waiting.bytes <= WAITING_MAX)
+        stack.close()
+        eventually(lambda: cid.pserver.slots.taken == 0)
+        assert waiting.bytes == 0
 
 
 def test_another_peers_tickets_are_worth_nothing_in_a_stream(ben: LivePserver) -> None:

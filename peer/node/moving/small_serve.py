@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from node.errors import BadUsage, NotAllowed, PeerError
 from node.ground.threads import Threads
@@ -24,6 +24,11 @@ from node.moving.small_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, Smal
 ASKS_MAX = 1024
 _REPLY_BYTES = 1 << 20
 _REPLY_FILES = 256
+# Bytes that wait for their batches on all streams together: a pusher that never sends the last of what it offered would
+# keep a batch in memory on each of its streams.
+WAITING_MAX = 64 << 20
+# What a file takes beside its bytes: its manifest, its name, and the message that its bytes are a view of.
+_BESIDE = 4096
 
 Verdict = tuple[int, str, PeerError | None]
 CheckTicket = Callable[[str], Grant]
@@ -79,6 +84,13 @@ class SmallServer:
             yield group
 
 
+@dataclass(slots=True)
+class Waiting:
+    """What arrived on all streams and waits for its batch, or is being published."""
+
+    bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallReceiver:
     """Takes small files that are pushed."""
@@ -89,6 +101,7 @@ class SmallReceiver:
     threads: Threads
     check_ticket: CheckTicket
     announce: Callable[[], Awaitable[None]]
+    waiting: Waiting = field(default_factory=Waiting)
 
     @contextmanager
     def stream(self, opener: Grant) -> Iterator[SmallStream]:
@@ -153,7 +166,9 @@ class SmallStream:
         return verdicts
 
     async def sent(self, blocks: Sequence[Block]) -> list[Verdict]:
-        """Take files that were asked for; those of a full batch, or of the last one, are published now."""
+        """Take files that were asked for; those of a full batch, or of the last one, are published now, and any while
+        too much waits on all streams.
+        """
         verdicts: list[Verdict] = []
         for block in blocks:
             if block.number not in self._wanted:
@@ -163,26 +178,34 @@ class SmallStream:
                 if len(block.data) != size:
                     raise BadUsage("the file has another size than was offered", name=name)
                 self._arrived.append((block.number, await self._receiver.verify(id_, name, block.data)))
-                self._bytes += size
+                self._bytes += size + _BESIDE
+                self._receiver.waiting.bytes += size + _BESIDE
             except PeerError as error:
                 verdicts.append((block.number, "refused", error))
-        if not self._wanted or len(self._arrived) >= BATCH_FILES or self._bytes >= BATCH_BYTES:
+        full = len(self._arrived) >= BATCH_FILES or self._bytes >= BATCH_BYTES
+        if full or not self._wanted or self._receiver.waiting.bytes > WAITING_MAX:
             verdicts += await self._publish()
         for number, _, _ in verdicts:
             self._rooms.pop(number).close()
         return verdicts
 
     def close(self) -> None:
-        """Give back the room of what did not come."""
+        """Give back the room of what did not come, and let go of what was not published."""
+        self._receiver.waiting.bytes -= self._bytes
+        self._bytes = 0
         for room in self._rooms.values():
             room.close()
         self._rooms.clear()
 
     async def _publish(self) -> list[Verdict]:
-        arrived, self._arrived, self._bytes = self._arrived, [], 0
+        arrived, self._arrived = self._arrived, []
         if not arrived:
             return []
-        outcomes = await self._receiver.publish([small for _, small in arrived])
+        try:
+            outcomes = await self._receiver.publish([small for _, small in arrived])
+        finally:
+            self._receiver.waiting.bytes -= self._bytes
+            self._bytes = 0
         return [
             (number, "published" if fault is None else "refused", fault)
             for (number, _), fault in zip(arrived, outcomes, strict=True)
