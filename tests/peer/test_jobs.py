@@ -88,6 +88,24 @@ def test_cancelling_tells_how_to_resume() -> None:
     run(work())
 
 
+def test_a_transfer_that_is_cancelled_before_it_began_ends_once_and_is_told() -> None:
+    async def work() -> None:
+        ends: list[tuple[str, str]] = []
+        jobs = Jobs(UnixClock(), lambda kind, outcome: ends.append((kind, outcome)))
+
+        async def never_begun(transfer: Transfer) -> None:
+            raise AssertionError("it began")
+
+        transfer = jobs.start("download", never_begun)
+        await jobs.cancel_all()
+        assert ends == [("download", "cancelled")]
+        assert list(jobs) == []
+        [fault] = await told(transfer)
+        assert fault.code == "interrupted"
+
+    run(work())
+
+
 def test_what_nobody_foresaw_is_an_internal_fault_without_details(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         jobs = Jobs(UnixClock())

@@ -168,6 +168,7 @@ class Jobs:
         """Start a transfer of its own, which goes on whoever watches."""
         transfer = self.begin(kind)
         transfer.task = asyncio.get_running_loop().create_task(self._run(transfer, work))
+        transfer.task.add_done_callback(lambda task: self._over(transfer, task))
         return transfer
 
     def begin(self, kind: str) -> Transfer:
@@ -205,13 +206,15 @@ class Jobs:
     async def _run(self, transfer: Transfer, work: Callable[[Transfer], Awaitable[None]]) -> None:
         try:
             await work(transfer)
-        except asyncio.CancelledError:
-            transfer.tell(Fault.of(Interrupted("cancelled: what was verified is kept, run it again to resume")))
-            transfer.outcome = "cancelled"
         except PeerError as error:
             transfer.tell(Fault.of(error))
         except Exception:
             log.exception("a transfer failed in a way that nobody foresaw")
             transfer.tell(Fault.of(PeerError()))
-        finally:
-            self.end(transfer)
+
+    def _over(self, transfer: Transfer, task: asyncio.Task[None]) -> None:
+        """End a transfer of ours with its task. Not in `_run`: a task that is cancelled at once never gets there."""
+        if task.cancelled():
+            transfer.tell(Fault.of(Interrupted("cancelled: what was verified is kept, run it again to resume")))
+            transfer.outcome = "cancelled"
+        self.end(transfer)
