@@ -1,10 +1,11 @@
-"""Twins of node.disk.Disk: one whose n-th operation fails, one that kills its process at the n-th."""
+"""Twins of node.disk.Disk: its n-th operation fails, or kills its process; or one operation is stuck."""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
+import threading
 from typing import Any
 
 from node.files.disk import Disk
@@ -61,3 +62,18 @@ class KillingDisk(CountingDisk):
     def reach(self, number: int, operation: str) -> None:
         if number == self.number:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class StuckDisk(CountingDisk):
+    """Once armed, whoever comes to its operation waits until it is `let_go`; `reached` tells that somebody did."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__()
+        self.operation = operation
+        self.reached = threading.Event()
+        self.let_go = threading.Event()
+
+    def reach(self, number: int, operation: str) -> None:
+        if operation == self.operation:
+            self.reached.set()
+            self.let_go.wait(30)

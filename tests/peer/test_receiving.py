@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from failing_disk import StuckDisk
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
 from node.errors import QuotaExceeded
@@ -235,6 +236,30 @@ def test_a_pusher_that_takes_its_time_does_not_keep_our_user_from_the_file(
     results = list(itertools.chain.from_iterable(event.results.downloaded for event in events))
     assert [result.name for result in results] == ["wanted.bin"]
     assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
+
+
+def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
+    tmp_path: Path, tracker: LiveTracker, stack: contextlib.ExitStack
+) -> None:
+    content = os.urandom(2 * MIB)
+    manifest = manifest_of(content)
+    disk = StuckDisk("fsync")
+    with live_pserver(tmp_path / "cem", tracker, "cem", disk=disk, quota=QUOTA) as cem:
+        push = Push(cem, manifest.id, stack)
+        push.say(offer("late.bin", manifest))
+        disk.arm()
+        sent = 0
+        while sent < manifest.pieces:
+            for piece in push.hear().pieces:
+                push.say(encode([Block(piece, 0, content[piece * MIB : (piece + 1) * MIB])]))
+                sent += 1
+        assert disk.reached.wait(10)
+        # Ends all streams.
+        cem.call(cem.pserver.account.logout())
+        disk.let_go.set()
+        eventually(lambda: cem.pserver.library.by_name("late.bin"))
+        eventually(lambda: cem.pserver.keeping._coming == 0)
+        assert cem.pserver.catalog.kept().bytes == cem.pserver.keeping.used == 2 * MIB
 
 
 # small files

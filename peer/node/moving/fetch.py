@@ -86,13 +86,15 @@ class Fetcher:
             try:
                 holders = await self._swarm(part, growing, name, transfer, sources, began)
                 transfer.counters.phase = Phase.PUBLISHING
-                stamp = await self.threads.run(self.threads.disk, part.publish, name)
-                await self.threads.run(
-                    self.threads.disk, self.library.adopt, [(name, stamp, manifest)], kept=sources.kept
-                )
+                await self.threads.run_whole(self.threads.disk, self._publish, part, name, sources.kept)
             finally:
                 self.library.drop_partial(manifest.id)
         return Brought(self.clock() - began, holders, resumed)
+
+    def _publish(self, part: Part, name: str, kept: bool) -> None:
+        """Publish and hold a file in one step of a thread: none is published and not counted. Blocking."""
+        stamp = part.publish(name)
+        self.library.adopt([(name, stamp, part.manifest)], kept=kept)
 
     async def _swarm(
         self, part: Part, growing: GrowingFile, name: str, transfer: Transfer, sources: Sources, began: float

@@ -160,7 +160,9 @@ class Receiver:
         except TimeoutError:
             raise Interrupted("this peer fetches the file itself now: push it again later") from None
         except BaseException:
-            self.keeping.leave(manifest.id, manifest.size)
+            # Broken off while it was published, it is whole.
+            if not self.library.by_id(manifest.id):
+                self.keeping.leave(manifest.id, manifest.size)
             raise
         finally:
             del self.pushes[manifest.id]

@@ -125,8 +125,7 @@ class SmallReceiver:
 
     async def publish(self, files: Sequence[Small]) -> list[PeerError | None]:
         """Publish and announce files; one outcome for each."""
-
-        outcomes = await self.threads.run(self.threads.disk, self.store.publish, files, kept=True)
+        outcomes = await self.threads.run_whole(self.threads.disk, self.store.publish, files, kept=True)
         await self.announce()
         return outcomes
 
