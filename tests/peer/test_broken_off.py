@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import os
+import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pserver_pb2 as pb
 from failing_disk import StuckDisk
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker
+from waiting import eventually
 
 MIB = 1 << 20
 # So long something is looked at that must not happen.
@@ -59,3 +62,44 @@ def test_an_order_is_not_over_while_its_file_is_being_published(
         assert [held.name for held in ben.pserver.library.by_id(manifest.id)] == ["published.bin"]
         [downloaded], faults = order(ben, "published.bin")
         assert (downloaded.present, faults) == (True, [])
+
+
+def test_what_is_cancelled_while_its_part_is_opened_can_be_ordered_again(
+    tmp_path: Path, tracker: LiveTracker, ana: LivePserver
+) -> None:
+    ana.share("opened.bin", os.urandom(3 * MIB))
+    ana.call(ana.pserver.announcer.sync())
+    disk = StuckDisk("allocate")
+    with live_pserver(tmp_path / "ben", tracker, "ben", disk=disk) as ben:
+        disk.arm()
+        begin(ben, "opened.bin")
+        assert disk.reached.wait(10)
+        over = break_off(ben)
+        disk.let_go.set()
+        over.result(10)
+        [downloaded], faults = order(ben, "opened.bin")
+        assert (downloaded.name, faults) == ("opened.bin", [])
+
+
+def test_what_others_still_ask_for_can_be_resumed(tmp_path: Path, tracker: LiveTracker, ana: LivePserver) -> None:
+    content = os.urandom(8 * MIB)
+    manifest = ana.share("asked.bin", content)
+    ana.call(ana.pserver.announcer.sync())
+    with live_pserver(tmp_path / "ben", tracker, "ben", download_limit=4 * MIB) as ben, ben.transfer() as transfer:
+        begin(ben, "asked.bin")
+        eventually(lambda: any(file.have().pieces for file in list(ben.pserver.sharing._growing.values())))
+        asking = threading.Event()
+
+        def wishes() -> Iterator[pb.DownloadFileRequest]:
+            yield pb.DownloadFileRequest()
+            asking.wait(30)
+
+        asker = transfer.DownloadFile(wishes(), metadata=ben.ticket(manifest.id, asker="c" * 32), timeout=30)
+        assert not next(asker).have.whole
+        break_off(ben).result(10)
+        [downloaded], faults = order(ben, "asked.bin")
+        assert faults == []
+        assert downloaded.resumed_bytes > 0
+        assert (ben.shared / "asked.bin").read_bytes() == content
+        assert asker.is_active()
+        asking.set()

@@ -262,6 +262,31 @@ def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
         assert cem.pserver.catalog.kept().bytes == cem.pserver.keeping.used == 2 * MIB
 
 
+def test_what_is_being_thrown_away_is_not_taken_up_meanwhile(
+    tmp_path: Path, tracker: LiveTracker, stack: contextlib.ExitStack
+) -> None:
+    content = os.urandom(2 * MIB)
+    manifest, other = manifest_of(content), Manifest(3 * MIB, MIB, os.urandom(96))
+    disk = StuckDisk("unlink")
+    with live_pserver(tmp_path / "dee", tracker, "dee", disk=disk, quota=4 * MIB) as dee:
+        with contextlib.ExitStack() as broken:
+            push = Push(dee, manifest.id, broken)
+            push.say(offer("again.bin", manifest))
+            push.hear()
+        eventually(lambda: dee.pserver.slots.taken == 0)
+        disk.arm()
+        # Its room is needed.
+        Push(dee, other.id, stack, asker="b" * 32).say(offer("other.bin", other))
+        assert disk.reached.wait(10)
+        again = Push(dee, manifest.id, stack)
+        again.say(offer("again.bin", manifest))
+        locks = dee.pserver._transfer_service.receiver.locks
+        eventually(lambda: locks._locks[manifest.id][1] == 2)
+        disk.let_go.set()
+        assert again.end() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "quota")
+        assert [part.name for part in parts(dee)] == [f"{other.id}.part"]
+
+
 # small files
 
 

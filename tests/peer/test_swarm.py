@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
@@ -15,6 +16,8 @@ import pytest
 import evil_holder as evil
 from evil_holder import Holder, Way
 from node.errors import NoHolders, NotVerified, PeerError
+from node.language.frames import Block
+from node.language.streams import Have, News, Wish
 from node.lines.limits import Bandwidth, Budget
 from node.lines.peer_client import Peers
 from node.model import Holder as Found
@@ -41,6 +44,19 @@ class Memory:
     def store(self, piece: int, data: Sequence[bytes | memoryview]) -> None:
         self.writes += 1
         self.pieces[piece] = b"".join(data)
+
+
+class Stuck(Memory):
+    """Writes when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.let_go = threading.Event(), threading.Event()
+
+    def store(self, piece: int, data: Sequence[bytes | memoryview]) -> None:
+        self.begun.set()
+        self.let_go.wait(10)
+        super().store(piece, data)
 
 
 @dataclass
@@ -296,23 +312,66 @@ class Pusher:
         """Nothing."""
 
 
+class Sender(Pusher):
+    """Sends what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = asyncio.Queue[int]()
+
+    def ask(self, wish: Wish) -> None:
+        for piece in wish.pieces:
+            self._asked.put_nowait(piece)
+
+    async def news(self) -> Any:
+        yield News(have=Have(whole=True))
+        while True:
+            piece = await self._asked.get()
+            yield News(blocks=(Block(piece, 0, CONTENT[piece * MIB : (piece + 1) * MIB]),))
+
+
+def pushed(memory: Memory, end: Pusher, pool: ThreadPoolExecutor) -> Swarm:
+    """A file that comes by one stream."""
+    loop = asyncio.get_running_loop()
+    swarm = Swarm(
+        MANIFEST,
+        Picker(MANIFEST.pieces, (), MANIFEST.length, choose=lambda n: 0),
+        memory,
+        disk=pool,
+        budget=Budget(),
+        bandwidth=Bandwidth(None, loop.time),
+        clock=loop.time,
+    )
+    swarm.join("ben", end)
+    return swarm
+
+
 @pytest.mark.parametrize("end", [(), (NoHolders("broke"),)], ids=["ends", "breaks"])
 def test_a_push_whose_sender_goes_away_ends_at_once(end: tuple[PeerError, ...]) -> None:
     async def push() -> None:
-        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1) as pool:
-            swarm = Swarm(
-                MANIFEST,
-                Picker(MANIFEST.pieces, (), MANIFEST.length, choose=lambda n: 0),
-                Memory(),
-                disk=pool,
-                budget=Budget(),
-                bandwidth=Bandwidth(None, loop.time),
-                clock=loop.time,
-            )
-            swarm.join("ben", Pusher(*end))
             async with asyncio.timeout(3):
-                await swarm.run()
+                await pushed(Memory(), Pusher(*end), pool).run()
 
     with pytest.raises(NoHolders):
         asyncio.run(push())
+
+
+def test_nothing_is_written_any_more_when_a_download_is_over_however_often_it_is_cancelled() -> None:
+    async def push() -> None:
+        memory = Stuck()
+        with ThreadPoolExecutor(1) as pool:
+            task = asyncio.create_task(pushed(memory, Sender(), pool).run())
+            await asyncio.to_thread(memory.begun.wait, 10)
+            for _ in range(3):
+                task.cancel()
+                # So that each finds it at another place.
+                for _ in range(10):
+                    await asyncio.sleep(0)
+            over_too_soon = task.done()
+            memory.let_go.set()
+            await asyncio.wait([task])
+            assert task.cancelled() and not over_too_soon
+            assert memory.writes == 1
+
+    asyncio.run(push())

@@ -2,6 +2,9 @@
 
 A part is <id>.part, its bytes at their places, beside the notes of which pieces it has. Whoever opens a part hashes
 every piece that they claim.
+
+One at a time opens, fills, publishes or discards the part of an id: the caller sees to that. Those who read what is
+verified may go on with theirs meanwhile: it does not change.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
 
-from node.errors import Busy, DiskFull, FileChanged, NoSuchFile, NotVerified
+from node.errors import DiskFull, FileChanged, NoSuchFile, NotVerified
 from node.files import notes
 from node.files.bitmap import Bitmap
 from node.files.disk import storage_faults
@@ -43,7 +46,6 @@ class Part:
         self._handle = handle
         self._notes = beside
         self._lock = threading.Lock()
-        self._closed = False
         self.manifest = manifest
         self.have = have
         self.resumed_bytes = sum(manifest.length(piece) for piece in have.present())
@@ -106,31 +108,18 @@ class Part:
         self._store.folder.forget(self.manifest.id + notes.SUFFIX)
         return stamp
 
-    def discard(self) -> None:
-        """Throw the part away, and close it."""
-        self._store.folder.forget(self.manifest.id + notes.SUFFIX)
-        self._store.folder.forget(self.manifest.id + _PART)
-        self.close()
-
     def close(self) -> None:
         """Let go of it; what is verified stays for the next time."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
         self._handle.close()
         self._notes.handle.close()
-        self._store.closed(self.manifest.id)
 
 
 class PartStore:
-    """The unfinished files of one shared folder. Each is open once at most."""
+    """The unfinished files of one shared folder."""
 
     def __init__(self, folder: SharedFolder) -> None:
         self.folder = folder
         self.disk = folder.disk
-        self._lock = threading.Lock()
-        self._open: set[str] = set()
 
     def open(
         self, manifest: Manifest, *, progress: Progress | None = None, stop: Stop = never, threads: int = 1
@@ -138,24 +127,15 @@ class PartStore:
         """Open the part of these contents, or begin one. `progress` is told of the bytes that are hashed again.
 
         Raises:
-            Busy: if it is open already.
             DiskFull: if the rest of it has no room.
             Interrupted: if `stop` answered true.
         """
-        with self._lock:
-            if manifest.id in self._open:
-                raise Busy("another transfer of the same contents is under way: wait for it")
-            self._open.add(manifest.id)
-        try:
-            with storage_faults("opening an unfinished file"):
-                handle, claimed = self._open_part(manifest)
-            have = self._verify(manifest, handle, claimed, progress, stop, threads)
-            with storage_faults("opening an unfinished file"):
-                beside = notes.begin(self.folder, manifest, claimed, have)
-            return Part(self, manifest, handle, beside, have)
-        except BaseException:
-            self.closed(manifest.id)
-            raise
+        with storage_faults("opening an unfinished file"):
+            handle, claimed = self._open_part(manifest)
+        have = self._verify(manifest, handle, claimed, progress, stop, threads)
+        with storage_faults("opening an unfinished file"):
+            beside = notes.begin(self.folder, manifest, claimed, have)
+        return Part(self, manifest, handle, beside, have)
 
     def manifest(self, id_: str) -> Manifest | None:
         """Return the manifest that an unfinished file has beside it, so that nobody need be asked for it."""
@@ -188,16 +168,9 @@ class PartStore:
                         kept.add(entry.name)
 
     def discard(self, id_: str) -> None:
-        """Throw a part away that nobody has open; harmless if there is none."""
-        with self._lock:
-            if id_ not in self._open:
-                self.folder.forget(id_ + notes.SUFFIX)
-                self.folder.forget(id_ + _PART)
-
-    def closed(self, id_: str) -> None:
-        """A part may be opened again."""
-        with self._lock:
-            self._open.discard(id_)
+        """Throw a part away; harmless if there is none."""
+        self.folder.forget(id_ + notes.SUFFIX)
+        self.folder.forget(id_ + _PART)
 
     # ---------------------------------------------------------------------------------------------------------- parts
 

@@ -172,4 +172,6 @@ class Receiver:
         for id_ in self.keeping.in_the_way():
             self.keeping.take_up(id_)
             if not self.locks.taken(id_):
-                await self.threads.run(self.threads.disk, self.fetcher.parts.discard, id_)
+                # Had at once; whoever wants these contents meanwhile waits.
+                async with self.locks.of(id_):
+                    await self.threads.run_whole(self.threads.disk, self.fetcher.parts.discard, id_)

@@ -84,7 +84,8 @@ class WholeFile:
 class GrowingFile:
     """A file that is being fetched, as piece_server.Source: serves the pieces that verified.
 
-    Those who ask it go on undisturbed when the file is published: the part is let go of by the last of them.
+    Those who ask it go on undisturbed when the file is published, or its transfer is broken off and begun anew: what is
+    verified does not change, and the part is let go of by the last of them.
     """
 
     def __init__(self, part: Part, name: str) -> None:

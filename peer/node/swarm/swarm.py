@@ -18,6 +18,7 @@ from typing import Any
 from node.errors import NoHolders, NotVerified, PeerError
 from node.files.pieces import Manifest
 from node.ground.rate import Rate
+from node.ground.threads import to_its_end
 from node.language.frames import Block
 from node.language.streams import AskerEnd, Have, News, Wish
 from node.lines.limits import Bandwidth, Budget
@@ -129,14 +130,18 @@ class Swarm:
                 self._spawn(self._seeking.run(self._dial_known))
             await self._end
         finally:
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._settling.close()
+            # Whatever comes in between: after this nothing is written any more.
+            await to_its_end(asyncio.create_task(self._wind_down()))
             self._room.settle(0)
             # A failure knows this frame, and this frame the failure: both would stay until Python looks for cycles.
             self._end = self._fault = None
+
+    async def _wind_down(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._settling.close()
 
     # -------------------------------------------------------------------------------------------------------- asking
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import Busy, DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
+from node.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
 from node.files.hashing import hash_file
 from node.files.parts import UNUSED_MAX, Part, PartStore
 from node.files.pieces import Manifest
@@ -94,21 +94,22 @@ def test_a_verified_piece_is_served_and_no_other(store: PartStore) -> None:
         part.read(3, 0, 1)
 
 
-def test_the_same_contents_are_fetched_by_one_transfer_at_a_time(store: PartStore) -> None:
-    with store.open(MANIFEST) as part:
-        with pytest.raises(Busy):
-            store.open(MANIFEST)
-        part.discard()
-        with store.open(MANIFEST):
-            part.close()
-            with pytest.raises(Busy):
-                store.open(MANIFEST)
+def test_whoever_reads_a_part_goes_on_while_it_is_opened_again_filled_and_published(store: PartStore) -> None:
+    with store.open(MANIFEST) as read:
+        fill(read, 3)
+        with store.open(MANIFEST) as part:
+            assert list(part.have.present()) == [3]
+            fill(part, 0, 1, 2)
+            assert read.read(3, 0, 17) == piece(3)
+            part.publish("whole")
+        assert read.read(3, 0, 17) == piece(3)
+        assert list(read.have.present()) == [3]
 
 
 def test_a_discarded_part_leaves_nothing(folder: SharedFolder, store: PartStore) -> None:
     with store.open(MANIFEST) as part:
         fill(part, 0)
-        part.discard()
+    store.discard(MANIFEST.id)
     assert dot(folder) == []
 
 
