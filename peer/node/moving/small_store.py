@@ -5,12 +5,14 @@ Blocking.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
-from node.errors import NotVerified, PeerError
+from node.errors import NotVerified, PeerError, TargetExists
 from node.files.pieces import PIECE_LENGTH_MIN, Manifest
 from node.files.shared_folder import SharedFolder
 from node.files.temporaries import Temporaries, Temporary
+from node.files.walk import Stamp
 from node.holdings.library import Library
 
 # What one batch holds, at most.
@@ -18,6 +20,8 @@ BATCH_FILES = 1024
 BATCH_BYTES = 16 << 20
 # A file of at most one piece goes this way.
 SMALL = PIECE_LENGTH_MIN
+
+_Published = tuple[str, Stamp, Manifest]
 
 
 class Small(NamedTuple):
@@ -49,6 +53,8 @@ class SmallStore:
     def publish(self, files: Sequence[Small], *, kept: bool = False) -> list[PeerError | None]:
         """Publish verified files under their names; one outcome for each, in order. `kept`: at others' request.
 
+        One that lies there already, because another transfer was quicker, is published, and not at this request.
+
         Raises:
             DiskFull, StorageFault: if the disk failed under all of them; nothing is published then.
         """
@@ -62,10 +68,28 @@ class SmallStore:
         finally:
             for temporary in unpublished:
                 temporary.discard()
-        published = [
-            (file.name, stamp, file.manifest)
-            for file, stamp in zip(files, stamps, strict=True)
-            if not isinstance(stamp, PeerError)
-        ]
+        outcomes: list[PeerError | None] = []
+        published: list[_Published] = []
+        present: list[_Published] = []
+        for file, stamp in zip(files, stamps, strict=True):
+            there = self._present(file) if isinstance(stamp, TargetExists) else None
+            if isinstance(stamp, Stamp):
+                published.append((file.name, stamp, file.manifest))
+            elif there is not None:
+                present.append((file.name, there, file.manifest))
+            outcomes.append(stamp if isinstance(stamp, PeerError) and there is None else None)
         self._library.adopt(published, kept=kept)
-        return [stamp if isinstance(stamp, PeerError) else None for stamp in stamps]
+        if present:
+            self._library.adopt(present)
+        return outcomes
+
+    def _present(self, file: Small) -> Stamp | None:
+        """Return the stamp of what lies under a file's name, if it has the same contents.
+
+        The library may not know yet: whoever published it holds it only then.
+        """
+        with suppress(PeerError), self._folder.open(file.name) as there:
+            if there.stamp.size == file.manifest.size and there.read(0, there.stamp.size) == file.data:
+                there.check()
+                return there.stamp
+        return None

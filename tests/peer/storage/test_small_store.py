@@ -1,0 +1,55 @@
+"""Small files get their names together, and two transfers of the same ones are not in each other's way."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from node.errors import TargetExists
+from node.files.pieces import Manifest
+from node.files.shared_folder import SharedFolder
+from node.files.temporaries import Temporaries
+from node.holdings.catalog import Catalog
+from node.holdings.library import Library
+from node.moving.small_store import Small, SmallStore
+
+
+@pytest.fixture
+def store(folder: SharedFolder, library: Library) -> SmallStore:
+    return SmallStore(folder, Temporaries(folder), library)
+
+
+def small(name: str, data: bytes) -> Small:
+    return Small(name, Manifest.of_bytes(data), memoryview(data))
+
+
+def test_what_two_transfers_bring_at_once_is_published_for_both_and_kept_once(
+    store: SmallStore, library: Library, catalog: Catalog
+) -> None:
+    files = [small(f"folder/{number}", b"%d" % number) for number in range(10, 60)]
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: store.publish(files, kept=True), range(2))
+    assert one == other == [None] * 50
+    assert sorted(library.names()) == [file.name for file in files]
+    assert (catalog.kept().files, catalog.kept().bytes) == (50, 100)
+
+
+def test_what_lies_there_with_the_same_contents_is_shared_and_not_at_others_request(
+    folder: SharedFolder, store: SmallStore, library: Library, catalog: Catalog
+) -> None:
+    (folder.root / "mine").write_bytes(b"same")
+    assert store.publish([small("mine", b"same")], kept=True) == [None]
+    [held] = library.by_id(Manifest.of_bytes(b"same").id)
+    assert held.stamp == folder.stamp("mine")
+    assert catalog.kept().files == 0
+
+
+@pytest.mark.parametrize("there", [b"", b"other", b"some"])
+def test_other_contents_keep_their_name(
+    folder: SharedFolder, store: SmallStore, library: Library, there: bytes
+) -> None:
+    (folder.root / "taken").write_bytes(there)
+    [taken, free] = store.publish([small("taken", b"same"), small("free", b"same")])
+    assert isinstance(taken, TargetExists)
+    assert free is None
+    assert library.names() == ["free"]
+    assert (folder.root / "taken").read_bytes() == there
