@@ -103,3 +103,20 @@ def test_what_others_still_ask_for_can_be_resumed(tmp_path: Path, tracker: LiveT
         assert (ben.shared / "asked.bin").read_bytes() == content
         assert asker.is_active()
         asking.set()
+
+
+def test_small_files_that_were_verified_are_kept(tmp_path: Path, tracker: LiveTracker) -> None:
+    with (
+        live_pserver(tmp_path / "slow", tracker, "slow", upload_limit=100_000) as slow,
+        live_pserver(tmp_path / "ben", tracker, "ben") as ben,
+    ):
+        for number in range(300):
+            slow.share(f"small/{number}", os.urandom(3000))
+        slow.call(slow.pserver.announcer.sync())
+        begin(ben, "small/")
+        [transfer] = ben.pserver.jobs
+        eventually(lambda: transfer.counters.done)
+        break_off(ben).result(10)
+        kept = ben.pserver.library.names()
+        assert len(kept) == transfer.counters.done / 3000 < 300
+        assert all((ben.shared / name).stat().st_size == 3000 for name in kept)

@@ -14,7 +14,7 @@ from node.errors import BadUsage, NoHolders, NotVerified, PeerError
 from node.ground.events import Phase
 from node.ground.jobs import Transfer
 from node.ground.metrics import Metrics
-from node.ground.threads import Threads
+from node.ground.threads import Threads, to_its_end
 from node.language import rpc_errors
 from node.language.frames import Frame
 from node.lines.limits import Bandwidth
@@ -94,9 +94,8 @@ class _Run:
         try:
             await self._go_round(query)
         finally:
-            # A thread cannot be cancelled: what it has begun, it ends.
-            if self._publishing is not None:
-                await self._publishing
+            # Broken off, too: what was verified is kept.
+            await to_its_end(asyncio.create_task(self._store_all()))
         for item in self._free:
             why = item.fault.message if item.fault else "nobody who is alive has it"
             lost = NoHolders(f"{why}: run it again to resume")
@@ -272,11 +271,19 @@ class _Run:
         One batch at a time: whoever brings the next one waits, and so do the holders. So two are in memory, at most.
         """
         async with self._storing:
-            if self._publishing is not None:
-                await self._publishing
+            await self._stored()
             batch, self._batch, self._batch_bytes = self._batch, [], 0
             if batch:
                 self._publishing = asyncio.create_task(self._publish(batch))
+
+    async def _stored(self) -> None:
+        """Wait for the batch that is being published. Whoever is cancelled meanwhile leaves it alone."""
+        if self._publishing is not None:
+            await asyncio.shield(self._publishing)
+
+    async def _store_all(self) -> None:
+        await self._store()
+        await self._stored()
 
     async def _publish(self, batch: Sequence[tuple[Wanted, str, Small]]) -> None:
         threads = self._fetcher.threads
