@@ -158,13 +158,26 @@ def _download(menu: Menu) -> None:
     if name is None:
         return
     outcome = _fetch(menu, name, "")
-    versions = next((fault for fault in outcome.faults if fault.code == "ambiguous_name" and fault.ids), None)
-    if versions is None:
+    # A pattern or a folder may bring files, and several names to choose a version of.
+    choices = [fault for fault in outcome.faults if _is_choice(fault)]
+    menu.done(Outcome([result for result in outcome.results if not _is_choice(result)], outcome.interrupted))
+    for fault in choices:
+        if outcome.interrupted:
+            return
+        outcome = _fetch_version(menu, fault.name or name, fault.ids)
         menu.done(outcome)
-        return
-    chosen = _choose(menu, name, versions.ids)
-    if chosen is not None:
-        menu.done(_fetch(menu, chosen, "" if "/" in name else name))
+
+
+def _is_choice(result: model.Result) -> bool:
+    return isinstance(result, TerminalError) and result.code == "ambiguous_name" and bool(result.ids)
+
+
+def _fetch_version(menu: Menu, name: str, ids: tuple[str, ...]) -> Outcome:
+    chosen = _choose(menu, name, ids)
+    if chosen is None:
+        return Outcome()
+    # An id may go by other names as well; but only a word can be asked for as a name, and a pattern is none.
+    return _fetch(menu, chosen, "" if set("/*?") & set(name) else name)
 
 
 def _fetch(menu: Menu, name: str, output: str) -> Outcome:

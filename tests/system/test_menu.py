@@ -132,6 +132,18 @@ def test_the_menu_is_lines_where_there_is_no_terminal(cluster: Cluster, rng: ran
     assert digest(ben.shared / "film.bin") == digest(source)
 
 
+def test_a_pattern_with_a_name_of_several_versions_asks_and_brings_all_under_their_own_names(cluster: Cluster) -> None:
+    ana, ben, cid = (cluster.peer(name) for name in ("ana", "ben", "cid"))
+    for peer, name in ((ana, "dup.txt"), (ben, "dup.txt"), (ben, "dup2.txt")):
+        (peer.home / name).write_text(f"{name} of {peer.url}")
+        assert peer.pclient("upload", name, "--copies", "0").code == 0
+
+    result = cid.pclient(typed="2\ndup*\n1\n0\n", json_output=False)
+
+    assert result.stdout.count("File downloaded: ") == 2, result
+    assert {path.name for path in cid.shared.glob("[!.]*")} == {"dup.txt", "dup2.txt"}
+
+
 def test_the_password_is_not_echoed(cluster: Cluster) -> None:
     terminal = cluster.peer("ana", login=False).menu()
     terminal.expect("Enter username: ")

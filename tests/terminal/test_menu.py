@@ -144,6 +144,28 @@ def test_a_name_with_several_versions_is_asked_about(ana: ScriptedNode, pclient:
     assert "File downloaded: /shared/x" in done.out
 
 
+def test_each_name_of_a_pattern_that_has_several_versions_is_asked_about_and_the_rest_is_told(
+    ana: ScriptedNode, pclient: Pclient
+) -> None:
+    ambiguous = [failed("ambiguous_name", name, ids=(ID, OTHER)) for name in ("dup.txt", "dup/in.txt", "dup3.txt")]
+    came = [[downloaded("dup.txt", "/shared/dup.txt")], [downloaded("dup3.txt", "/shared/dup3.txt")]]
+    ana.transfers = [[ambiguous[0], downloaded("dup2.txt", "/shared/dup2.txt"), *ambiguous[1:]], came[0], *came]
+    done = pclient(typed="2\ndup*\n1\n2\n1\n0\n")
+    assert [line for line in done.err.splitlines() if "versions" in line] == [
+        "dup.txt has 2 versions:",
+        "dup/in.txt has 2 versions:",
+        "dup3.txt has 2 versions:",
+    ]
+    assert ana.asked("Download")[1:] == [
+        pb.DownloadOrder(names=[ID], output="dup.txt"),
+        pb.DownloadOrder(names=[OTHER], output=""),
+        pb.DownloadOrder(names=[ID], output="dup3.txt"),
+    ]
+    assert "File downloaded: /shared/dup2.txt" in done.out
+    assert "File downloaded: /shared/dup3.txt" in done.out
+    assert "ambiguous" not in done.out
+
+
 def test_no_version_chosen_is_nothing_done(ana: ScriptedNode, pclient: Pclient) -> None:
     ana.transfers = [[failed("ambiguous_name", "x", ids=(ID, OTHER))]]
     assert "No such version; nothing was done" in menu(pclient, "2", "x", "3", "0")
