@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from terminal import commands, model, reports, shape
+from terminal import commands, model, reports, shape, transfers
 from terminal.arguments import Order
 from terminal.asking import EndOfInput
 from terminal.errors import OK, TerminalError
@@ -149,7 +149,7 @@ def _upload(menu: Menu) -> None:
     if name is None:
         return
     # There is no shell here to do it.
-    path = os.path.abspath(os.path.expanduser(name))
+    path = transfers.absolute(os.path.expanduser(name))
     menu.done(follow(menu.node, menu.node.upload([_utf8(path)], 1), menu.screen, "uploading", _later))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import PurePath
 
 from terminal import model, reports
 from terminal.arguments import Order
@@ -17,8 +18,7 @@ from terminal.session import Session, sendable
 
 def upload(session: Session, order: Order) -> int:
     """Share files and push them."""
-    # The pserver has another current folder.
-    words = {os.path.abspath(word): word for word in order.words}
+    words = {absolute(word): word for word in order.words}
     paths, faults = sendable(list(words))
 
     def show(result: model.Result) -> None:
@@ -36,13 +36,23 @@ def download(session: Session, order: Order) -> int:
     if sendable([output])[1]:
         raise TerminalError("bad_name", "--output should be a path in UTF-8", name=output)
 
+    # What lies in the way of a copy outside is told of as its path.
+    outside = os.path.join(PurePath(output), "") if "/" in output else ""
+
     def show(result: model.Result) -> None:
         if isinstance(result, TerminalError) and result.name:
-            # What lies in the way of a copy outside is told of as its path.
-            result.name = result.name.removeprefix(output.rstrip("/") + "/") if "/" in output else result.name
+            result.name = result.name.removeprefix(outside)
         _show(session.screen, result)
 
     return _transfer(session, order.words, faults, show, "downloading", lambda: session.node.download(names, output))
+
+
+def absolute(path: str) -> str:
+    """The path for the pserver, which has another current folder.
+
+    `..` stays as it is: after a link only the system knows where it leads.
+    """
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _transfer(
@@ -86,4 +96,4 @@ def _output(text: str) -> str:
     """--output as the pserver takes it: a word is a name; a path is absolute, and keeps the / that means a folder."""
     if not text or ("/" not in text and text not in {".", ".."}):
         return text
-    return os.path.abspath(text) + ("/" if text.endswith(("/", "/.", "/..")) and text.strip("/") else "")
+    return absolute(text) + ("/" if text.endswith(("/.", "/..")) else "")

@@ -129,6 +129,37 @@ def test_the_same_contents_uploaded_again_are_not_copied_again(ana: Peer, ben: P
     assert (ana.shared / "film.bin").stat().st_ino == inode
 
 
+def test_dots_and_links_in_paths_lead_where_the_system_has_them_lead(ana: Peer) -> None:
+    for folder in ("trip/day", "elsewhere/inner"):
+        (ana.home / folder).mkdir(parents=True)
+    (ana.home / "f.txt").write_text("not this one")
+    (ana.home / "elsewhere" / "f.txt").write_text("this one")
+    (ana.home / "link").symlink_to("elsewhere/inner")
+    (ana.home / "trip" / "day" / "a.txt").write_text("a")
+
+    def upload(*paths: str, here: str = ".") -> list[str]:
+        command = ana.command("--json", "upload", *paths, "--copies", "0")
+        done = subprocess.run(command, cwd=ana.home / here, capture_output=True, text=True, check=True)
+        return sorted(json.loads(line)["name"] for line in done.stdout.splitlines())
+
+    assert upload("link/../f.txt", "elsewhere/f.txt") == ["f.txt"]
+    assert (ana.shared / "f.txt").read_text() == "this one"
+    assert upload("trip/.") == ["trip/day/a.txt"]
+    assert upload("trip/day/..") == ["trip/day/a.txt"]
+    assert upload("trip/day/../../trip/day/.", "trip/day") == ["day/a.txt"]
+    assert upload(".", here="trip/day") == ["day/a.txt"]
+    assert upload("..", here="trip/day") == ["trip/day/a.txt"]
+
+
+def test_two_dots_in_output_lead_where_the_system_has_them_lead(ana: Peer, ben: Peer, rng: random.Random) -> None:
+    source = share(ana, "film.bin", 100, rng)
+    (ben.home / "elsewhere" / "inner").mkdir(parents=True)
+    (ben.home / "link").symlink_to("elsewhere/inner")
+    for output, where in (("link/../copy.bin", "copy.bin"), ("link/..", "film.bin"), ("link/../new/", "new/film.bin")):
+        assert ben.pclient("download", "film.bin", "--output", output).code == 0
+        assert digest(ben.home / "elsewhere" / where) == digest(source)
+
+
 def test_two_names_that_differ_in_case_only_are_one_name(ana: Peer, ben: Peer) -> None:
     for peer, name in ((ana, "Notes.txt"), (ben, "notes.txt")):
         (peer.home / name).write_text("the same")

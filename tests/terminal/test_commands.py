@@ -67,6 +67,19 @@ def test_upload_sends_absolute_paths_of_its_own_folder(
     ]
 
 
+def test_where_two_dots_of_an_upload_lead_is_left_to_the_system(
+    node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [f"{tmp_path}/link/../f", "/abs/link/../f"]
+    node.transfers = [[failed("io", path) for path in paths], []]
+    done = pclient("upload", "link/../f", "/abs/link/../f", "--json")
+    assert [each["error"]["name"] for each in done.objects] == ["link/../f", "/abs/link/../f"]
+    node.status.user = "ana"
+    pclient(typed="1\nlink/../f\n0\n")
+    assert [list(request.paths) for request in node.asked("Upload")] == [paths, paths[:1]]
+
+
 def test_upload_without_takers_exits_69_and_names_the_argument(
     node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,9 +129,13 @@ def test_download_for_people_prints_just_the_path_on_stdout(node: ScriptedNode, 
     [
         ("other.txt", "other.txt"),
         ("sub/x", "{here}/sub/x"),
-        ("./x", "{here}/x"),
+        ("./x", "{here}/./x"),
+        ("link/../x", "{here}/link/../x"),
         ("out/", "{here}/out/"),
-        (".", "{here}"),
+        (".", "{here}/."),
+        ("..", "{here}/.."),
+        ("out/.", "{here}/out/./"),
+        ("out/..", "{here}/out/../"),
         ("/", "/"),
         ("/abs/x", "/abs/x"),
     ],
@@ -298,11 +315,13 @@ def test_a_failure_counts_as_that_of_the_argument_that_meant_the_file(words: lis
     assert exit_code(["z", *words], faults) == 66
 
 
+@pytest.mark.parametrize("output", ["{here}/", "./", "."])
 def test_what_lies_in_the_way_of_a_copy_outside_counts_as_the_file(
-    node: ScriptedNode, pclient: Pclient, tmp_path: Path
+    node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     node.transfers = [[failed("no_such_file", "z"), failed("target_exists", f"{tmp_path}/sub/x")]]
-    done = pclient("download", "sub/x", "z", "--output", f"{tmp_path}/", "--json")
+    done = pclient("download", "sub/x", "z", "--output", output.format(here=tmp_path), "--json")
     assert done.code == 73
     assert [each["error"]["name"] for each in done.objects] == ["z", "sub/x"]
 
