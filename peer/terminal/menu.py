@@ -6,7 +6,8 @@ The heads of its replies are those of the first version of this system, and scri
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from terminal import commands, model, reports, shape, transfers
@@ -17,11 +18,12 @@ from terminal.jobs import Outcome, follow
 from terminal.session import Session
 
 _FEW = 10
+_EXISTS = "File already exists"
 _REPLIES = {
     "login_refused": "Invalid credentials",
     "no_active_peer": "No active peers available to upload file to",
     "no_such_file": "File not found",
-    "target_exists": "File already exists",
+    "target_exists": _EXISTS,
 }
 
 
@@ -121,8 +123,8 @@ class Menu:
             result for result in outcome.results if not isinstance(result, TerminalError) and result.name not in refused
         ]
         if len(good) > _FEW:
-            head = "File downloaded" if isinstance(good[0], model.Downloaded) else "File uploaded"
-            self.screen.line(f"{head}: {len(good):,} files, {shape.size(sum(file.size for file in good))}")
+            for reply in _counts(good):
+                self.screen.line(reply)
         else:
             for result in good:
                 reply, more = _reply(result)
@@ -139,9 +141,24 @@ class Menu:
 def _reply(result: model.Downloaded | model.Uploaded) -> tuple[str, str]:
     """The reply, and what more there is to tell."""
     if isinstance(result, model.Uploaded):
-        return f"File uploaded: {result.name}", reports.how_uploaded(result)
-    head = "File already exists" if result.present else "File downloaded"
-    return f"{head}: {result.path}", reports.how_downloaded(result)
+        return f"{_head(result)}: {result.name}", reports.how_uploaded(result)
+    return f"{_head(result)}: {result.path}", reports.how_downloaded(result)
+
+
+def _counts(results: Iterable[model.Downloaded | model.Uploaded]) -> Iterator[str]:
+    """The replies when there are many: how many of each kind."""
+    sizes: defaultdict[str, list[int]] = defaultdict(list)
+    for result in results:
+        sizes[_head(result)].append(result.size)
+    for head, each in sizes.items():
+        more = "the same contents lay here already" if head == _EXISTS else shape.size(sum(each))
+        yield f"{head}: {shape.many(len(each), 'file')}, {more}"
+
+
+def _head(result: model.Downloaded | model.Uploaded) -> str:
+    if isinstance(result, model.Uploaded):
+        return "File uploaded"
+    return _EXISTS if result.present else "File downloaded"
 
 
 def _upload(menu: Menu) -> None:

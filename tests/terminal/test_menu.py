@@ -111,6 +111,17 @@ def test_many_files_are_one_reply(ana: ScriptedNode, pclient: Pclient) -> None:
     assert replies == ["File downloaded: 2,000 files, 5.86 KiB"]
 
 
+def test_of_many_files_those_that_lay_here_already_are_counted_apart(ana: ScriptedNode, pclient: Pclient) -> None:
+    came = [downloaded(f"folder/{number}", present=number % 3 == 0) for number in range(12)]
+    ana.transfers = [came, [downloaded(f"folder/{number}", present=True) for number in range(11)]]
+    said = menu(pclient, "2", "folder/", "2", "folder/", "0")
+    assert [line for line in said if line.startswith("File ")] == [
+        "File already exists: 4 files, the same contents lay here already",
+        "File downloaded: 8 files, 24 B",
+        "File already exists: 11 files, the same contents lay here already",
+    ]
+
+
 @pytest.mark.parametrize("choice", ["", "nonsense", "10", "-1", "\x1b[2J", "\uff11"])
 def test_a_wrong_choice_is_one_line_and_the_menu_again(ana: ScriptedNode, pclient: Pclient, choice: str) -> None:
     done = pclient(typed=f"{choice}\n0\n")
