@@ -30,7 +30,8 @@ def moving(name: str, done: int, total: int, rate: float = 1e6, **more: Any) -> 
 
 def downloaded(name: str, path: str = "/shared/x", **more: Any) -> pb.TransferEvent:
     """A file that came."""
-    file = pb.Downloaded(name=name, id=ID, size=3, path=path, seconds=0.5, holders=["10.0.0.1:5001"], **more)
+    values = {"size": 3, "seconds": 0.5, "holders": ["10.0.0.1:5001"], **more}
+    file = pb.Downloaded(name=name, id=ID, path=path, **values)
     return pb.TransferEvent(results=pb.Results(downloaded=[file]))
 
 

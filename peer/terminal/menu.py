@@ -16,8 +16,8 @@ from terminal.asking import EndOfInput
 from terminal.errors import OK, TerminalError
 from terminal.jobs import Outcome, follow
 from terminal.session import Session
+from terminal.transfers import FEW
 
-_FEW = 10
 _EXISTS = "File already exists"
 _REPLIES = {
     "login_refused": "Invalid credentials",
@@ -122,7 +122,7 @@ class Menu:
         good = [
             result for result in outcome.results if not isinstance(result, TerminalError) and result.name not in refused
         ]
-        if len(good) > _FEW:
+        if len(good) > FEW:
             for reply in _counts(good):
                 self.screen.line(reply)
         else:
@@ -130,10 +130,10 @@ class Menu:
                 reply, more = _reply(result)
                 self.screen.line(reply)
                 self.screen.line(f"  {more}")
-        for fault in outcome.faults[:_FEW]:
+        for fault in outcome.faults[:FEW]:
             self.refuse(fault)
-        if len(outcome.faults) > _FEW:
-            self.screen.line(f"Not done: {len(outcome.faults) - _FEW:,} more")
+        if len(outcome.faults) > FEW:
+            self.screen.line(f"Not done: {len(outcome.faults) - FEW:,} more")
         if outcome.interrupted:
             self.screen.line("Stopped: what was verified is kept; choose the same again to resume")
 

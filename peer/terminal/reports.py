@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from terminal import model, shape
 from terminal.progress import as_line
 
 JSONObject = dict[str, object]
+
+# Seconds from which on a transfer's rate means something.
+_MEASURABLE = 0.5
 
 
 def downloaded_object(file: model.Downloaded) -> JSONObject:
@@ -101,7 +104,8 @@ def how_downloaded(file: model.Downloaded) -> str:
     if file.present:
         return f"{shape.size(file.size)}, the same contents lay here already"
     parts = [f"{shape.size(file.size)} verified in {file.seconds:.1f} s"]
-    if file.seconds > 0 and file.size > file.resumed_bytes:
+    # What took less tells nothing of the line.
+    if file.seconds >= _MEASURABLE and file.size > file.resumed_bytes:
         parts.append(shape.rate((file.size - file.resumed_bytes) / file.seconds))
     if file.resumed_bytes:
         parts.append(f"{shape.size(file.resumed_bytes)} of it from an earlier try")
@@ -114,6 +118,21 @@ def how_uploaded(file: model.Uploaded) -> str:
     """What is worth telling of an upload."""
     where = "also at " + ", ".join(file.copies) if file.copies else "shared here"
     return f"{shape.size(file.size)}, id {shape.short(file.id)}, {where}"
+
+
+def sum_of(files: Sequence[model.Downloaded | model.Uploaded], failed: int, seconds: float) -> str:
+    """What is worth telling of many files that came or went in these seconds, beside those that did not."""
+    new = [file for file in files if not (isinstance(file, model.Downloaded) and file.present)]
+    parts = []
+    if new:
+        done = "verified" if isinstance(new[0], model.Downloaded) else "shared"
+        size = shape.size(sum(file.size for file in new))
+        parts.append(f"{shape.many(len(new), 'file')}, {size} {done} in {seconds:.1f} s")
+    if len(new) < len(files):
+        parts.append(f"{len(files) - len(new):,} lay here already")
+    if failed:
+        parts.append(f"{failed:,} failed")
+    return "; ".join(parts)
 
 
 def file_rows(files: Iterable[model.ListedFile]) -> list[list[str]]:

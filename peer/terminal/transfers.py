@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import PurePath
 
@@ -15,18 +16,19 @@ from terminal.node_client import Watch
 from terminal.screen import Screen
 from terminal.session import Session, sendable
 
+# So many files are told of one by one; of more than these the sum is told.
+FEW = 10
+
 
 def upload(session: Session, order: Order) -> int:
     """Share files and push them."""
     words = {absolute(word): word for word in order.words}
     paths, faults = sendable(list(words))
 
-    def show(result: model.Result) -> None:
-        if isinstance(result, TerminalError):
-            result.name = words.get(result.name or "", result.name)
-        _show(session.screen, result)
+    def named(name: str) -> str:
+        return words.get(name, name)
 
-    return _transfer(session, order.words, faults, show, "uploading", lambda: session.node.upload(paths, order.copies))
+    return _transfer(session, order.words, faults, named, "uploading", lambda: session.node.upload(paths, order.copies))
 
 
 def download(session: Session, order: Order) -> int:
@@ -35,16 +37,13 @@ def download(session: Session, order: Order) -> int:
     output = _output(order.output)
     if sendable([output])[1]:
         raise TerminalError("bad_name", "--output should be a path in UTF-8", name=output)
-
     # What lies in the way of a copy outside is told of as its path.
     outside = os.path.join(PurePath(output), "") if "/" in output else ""
 
-    def show(result: model.Result) -> None:
-        if isinstance(result, TerminalError) and result.name:
-            result.name = result.name.removeprefix(outside)
-        _show(session.screen, result)
+    def named(name: str) -> str:
+        return name.removeprefix(outside)
 
-    return _transfer(session, order.words, faults, show, "downloading", lambda: session.node.download(names, output))
+    return _transfer(session, order.words, faults, named, "downloading", lambda: session.node.download(names, output))
 
 
 def absolute(path: str) -> str:
@@ -59,15 +58,18 @@ def _transfer(
     session: Session,
     words: list[str],
     faults: list[TerminalError],
-    show: Callable[[model.Result], None],
+    named: Callable[[str], str],
     verb: str,
     start: Callable[[], Watch],
 ) -> int:
+    """`named` makes what the pserver calls a file what its user calls it."""
     for fault in faults:
         session.screen.fault(fault)
     if len(faults) == len(words):
         return exit_code(words, faults)
-    outcome = follow(session.node, start(), session.screen, verb, show)
+    teller = _Teller(session.screen, named)
+    outcome = follow(session.node, start(), session.screen, verb, teller.tell)
+    teller.sum_up()
     if outcome.interrupted:
         stopped = f"stopped by Ctrl-C; {HOW_TO_RESUME}"
         if session.screen.as_json:
@@ -77,19 +79,46 @@ def _transfer(
     return exit_code(words, [*faults, *outcome.faults], interrupted=outcome.interrupted)
 
 
-def _show(screen: Screen, result: model.Result) -> None:
-    match result:
-        case TerminalError():
-            screen.fault(result)
-        case model.Downloaded() if screen.as_json:
-            screen.data(reports.downloaded_object(result))
-        case model.Downloaded():
-            screen.line(result.path)
-            screen.say(f"{result.name}: {reports.how_downloaded(result)}")
-        case model.Uploaded() if screen.as_json:
-            screen.data(reports.uploaded_object(result))
-        case model.Uploaded():
-            screen.line(f"File uploaded: {result.name} ({reports.how_uploaded(result)})")
+class _Teller:
+    """Tells of results as they come: of the first few all there is to say, of the others where they are.
+
+    The sum of many is told at the end.
+    """
+
+    def __init__(
+        self, screen: Screen, named: Callable[[str], str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._screen = screen
+        self._named = named
+        self._clock = clock
+        self._began = clock()
+        self._files: list[model.Downloaded | model.Uploaded] = []
+        self._failed = 0
+
+    def tell(self, result: model.Result) -> None:
+        """Tell of one."""
+        if isinstance(result, TerminalError):
+            self._failed += 1
+            result.name = self._named(result.name) if result.name else result.name
+            self._screen.fault(result)
+            return
+        self._files.append(result)
+        match result:
+            case model.Downloaded() if self._screen.as_json:
+                self._screen.data(reports.downloaded_object(result))
+            case model.Downloaded():
+                self._screen.line(result.path)
+                if len(self._files) <= FEW:
+                    self._screen.say(f"{result.name}: {reports.how_downloaded(result)}")
+            case model.Uploaded() if self._screen.as_json:
+                self._screen.data(reports.uploaded_object(result))
+            case model.Uploaded():
+                self._screen.line(f"File uploaded: {result.name} ({reports.how_uploaded(result)})")
+
+    def sum_up(self) -> None:
+        """Tell of all together, if they were many."""
+        if len(self._files) > FEW and not self._screen.as_json:
+            self._screen.say(reports.sum_of(self._files, self._failed, self._clock() - self._began))
 
 
 def _output(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import grpc
@@ -122,6 +123,30 @@ def test_download_for_people_prints_just_the_path_on_stdout(node: ScriptedNode, 
     done = pclient("download", "x")
     assert done.out == "/shared/x\n"
     assert "verified" in done.err
+
+
+def test_of_many_files_the_others_are_a_path_and_all_of_them_a_line(node: ScriptedNode, pclient: Pclient) -> None:
+    came = [downloaded(f"tree/{number}", f"/shared/tree/{number}", present=number < 12) for number in range(312)]
+    node.transfers = [[*came, failed("io", "tree/x")], came[:10], came, came[:12]]
+    done = pclient("download", "tree/")
+    assert done.out.splitlines() == [f"/shared/tree/{number}" for number in range(312)]
+    *first, fault, last = done.err.splitlines()
+    assert (len(first), fault) == (10, "error: tree/x: it is io")
+    assert re.fullmatch(r"300 files, 900 B verified in \d\.\d s; 12 lay here already; 1 failed", last)
+    assert len(pclient("download", "tree/").err.splitlines()) == 10
+    assert pclient("download", "tree/", "--json").err == ""
+    assert pclient("download", "tree/").err.splitlines()[-1] == "12 lay here already"
+
+
+def test_of_many_uploads_the_sum_is_told_too(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[uploaded(f"tree/{number}") for number in range(11)]]
+    assert re.fullmatch(r"11 files, 33 B shared in \d\.\d s\n", pclient("upload", "tree").err)
+
+
+def test_a_rate_is_told_where_the_time_can_be_measured(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[downloaded("x")], [downloaded("x", seconds=0.04)]]
+    assert "verified in 0.5 s, 6 B/s, from" in pclient("download", "x").err
+    assert "verified in 0.0 s, from" in pclient("download", "x").err
 
 
 @pytest.mark.parametrize(
