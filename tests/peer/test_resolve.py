@@ -28,14 +28,18 @@ def rita(folder: Path, tracker: LiveTracker, ana: LivePserver) -> Iterator[LiveP
 
 def download(rita: LivePserver, *names: str, output: str = "") -> tuple[list[str], list[tuple[str, str]]]:
     """Names that arrived, and (code, what it is about) of what did not."""
-    with rita.control() as control:
-        order = pb.DownloadOrder(names=names, output=output)
-        events = list(control.DownloadFileRequest(order, metadata=rita.cookie, timeout=30))
-    results = [event.results for event in events]
+    results = ordered(rita, *names, output=output)
     return (
         sorted(got.name for result in results for got in result.downloaded),
         [(fault.code, fault.name) for result in results for fault in result.faults],
     )
+
+
+def ordered(rita: LivePserver, *names: str, output: str = "") -> list[pb.Results]:
+    """All that a download order tells of its files."""
+    with rita.control() as control:
+        order = pb.DownloadOrder(names=names, output=output)
+        return [event.results for event in control.DownloadFileRequest(order, metadata=rita.cookie, timeout=30)]
 
 
 def test_names_ids_folders_and_patterns(rita: LivePserver, ana: LivePserver) -> None:
@@ -59,6 +63,20 @@ def test_what_means_nothing_is_told_and_the_others_come(rita: LivePserver) -> No
         ("no_such_file", "none/"),
         ("no_such_file", "zz*"),
     ]
+
+
+def test_a_folder_that_is_named_like_a_file_is_told_as_that(rita: LivePserver) -> None:
+    names = ["tree/deep", *(f"none{number}" for number in range(8)), "tree", "tree/one.txt/", "no", "tree/dee", "od"]
+    told = {fault.name: fault for result in ordered(rita, *names) for fault in result.faults}
+    assert {fault.code for fault in told.values()} == {"no_such_file"}
+    folders = {name: fault.message for name, fault in told.items() if "folder" in fault.message}
+    assert folders == {name: f"it is a folder: name it with a / at the end: {name}/" for name in ("tree/deep", "tree")}
+
+
+def test_the_tracker_is_asked_about_ten_folders_of_an_order_at_most(rita: LivePserver) -> None:
+    names = [*(f"none{number}" for number in range(10)), "tree"]
+    [fault] = [fault for result in ordered(rita, *names) for fault in result.faults if fault.name == "tree"]
+    assert "folder" not in fault.message
 
 
 def test_a_name_with_several_versions_must_be_chosen_by_id(rita: LivePserver) -> None:

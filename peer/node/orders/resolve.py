@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from node.errors import AmbiguousName, NoSuchFile, PeerError
 from node.files.names import check_name
@@ -20,6 +22,18 @@ _SPECIAL = re.compile(r"[*?]")
 
 # A version to fetch, or why an argument gives none.
 Resolved = HeldVersion | tuple[str, PeerError]
+
+# Names of an order that nobody has and that the tracker is asked about once more.
+_FOLDERS_ASKED = 10
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What the tracker has answered about one order's arguments, and how often it was asked for folders."""
+
+    by_name: defaultdict[str, list[HeldVersion]] = field(default_factory=lambda: defaultdict(list))
+    by_id: defaultdict[str, list[HeldVersion]] = field(default_factory=lambda: defaultdict(list))
+    folders_asked: int = 0
 
 
 class Resolver:
@@ -37,33 +51,30 @@ class Resolver:
         """
         names = [a for a in arguments if not _ID.fullmatch(a) and not a.endswith("/")]
         ids = [a for a in arguments if _ID.fullmatch(a)]
-        by_name: defaultdict[str, list[HeldVersion]] = defaultdict(list)
-        by_id: defaultdict[str, list[HeldVersion]] = defaultdict(list)
+        answers = _Answers()
         for found in await self._network.query(names=[n for n in names if _is_name(n)]) if names else ():
-            by_name[found.version.name].append(found)
+            answers.by_name[found.version.name].append(found)
         for found in await self._network.query(ids=ids) if ids else ():
-            by_id[found.version.id].append(found)
+            answers.by_id[found.version.id].append(found)
         resolved: dict[tuple[str, str], Resolved] = {}
         for argument in dict.fromkeys(arguments):
             try:
-                for version in await self._one(argument, by_name, by_id):
+                for version in await self._one(argument, answers):
                     key = (version.version.name, version.version.id) if isinstance(version, HeldVersion) else version
                     resolved[(str(key[0]), str(key[1]))] = version
             except PeerError as error:
                 resolved[argument, ""] = (argument, error)
         return list(resolved.values())
 
-    async def _one(
-        self, argument: str, by_name: dict[str, list[HeldVersion]], by_id: dict[str, list[HeldVersion]]
-    ) -> Iterable[Resolved]:
+    async def _one(self, argument: str, answers: _Answers) -> Iterable[Resolved]:
         if _ID.fullmatch(argument):
-            versions = by_id.get(argument) or self._held(self._library.by_id(argument))
+            versions = answers.by_id.get(argument) or self._held(self._library.by_id(argument))
             if not versions:
                 raise NoSuchFile("nobody who is alive has a file of that id", name=argument)
             return versions[:1]
         if argument.endswith("/"):
             return await self._matching(argument, argument + "*", lambda name: name.startswith(argument))
-        if found := by_name.get(argument):
+        if found := answers.by_name.get(argument):
             # What only this peer has under the name is no choice: it lies here, and the other contents are refused.
             return [_only(argument, [version for version in found if version.holders] or found)]
         held = self._library.by_name(argument)
@@ -72,7 +83,22 @@ class Resolver:
         if _SPECIAL.search(argument):
             return await self._matching(argument, argument, lambda name: True)
         check_name(argument)
+        if await self._is_folder(argument, answers):
+            message = f"it is a folder: name it with a / at the end: {argument}/"
+            raise NoSuchFile(message, name=argument)
         raise NoSuchFile("nobody who is alive has a file of that name: `files` lists what there is", name=argument)
+
+    async def _is_folder(self, name: str, answers: _Answers) -> bool:
+        """Tell whether the network lists anything below a name; False, too, if that was asked too often."""
+        answers.folders_asked += 1
+        if answers.folders_asked > _FOLDERS_ASKED:
+            return False
+        # It is for the sake of a better sentence: a tracker that does not answer now changes nothing.
+        with suppress(PeerError):
+            async for page in self._network.files(name + "/*"):
+                if any(file.name.startswith(name + "/") for file in page):
+                    return True
+        return False
 
     async def _matching(self, argument: str, pattern: str, accept: Callable[[str], bool]) -> list[Resolved]:
         """Return what the network lists; a name with several versions is a fault of its own."""
