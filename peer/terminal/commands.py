@@ -12,6 +12,9 @@ from terminal.exits import exit_code
 from terminal.screen import Screen
 from terminal.session import Session, sendable
 
+_LACKS_ONE = "no password: give it as a line on stdin (--password-stdin)"
+_LACKS_TWO = "two passwords are wanted: first the old one, then the new, a line each on stdin (--password-stdin)"
+
 
 def run(session: Session, order: Order) -> int:
     """Do what `order` says; the exit code.
@@ -130,7 +133,7 @@ def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:
         else:
             found = [session.asker.secret(prompt) for prompt in prompts]
     except EndOfInput as error:
-        raise bad_usage(f"{shape.many(len(prompts), 'password')} wanted, a line each on stdin") from error
+        raise bad_usage(_LACKS_ONE if len(prompts) == 1 else _LACKS_TWO) from error
     if not all(found) or sendable(found)[1]:
         raise bad_usage("a password is 1 to 1024 bytes of UTF-8")
     return found

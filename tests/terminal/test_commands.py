@@ -54,6 +54,13 @@ def test_passwd_takes_two_lines(node: ScriptedNode, pclient: Pclient) -> None:
     assert pclient("passwd", "--json", typed="old\n").error["code"] == "bad_usage"
 
 
+def test_how_a_password_is_given_is_told_where_none_is(pclient: Pclient) -> None:
+    assert pclient("login", "ben").err == "error: no password: give it as a line on stdin (--password-stdin)\n"
+    assert [pclient("passwd", typed=typed).err for typed in ("", "old\n")] == [
+        "error: two passwords are wanted: first the old one, then the new, a line each on stdin (--password-stdin)\n"
+    ] * 2
+
+
 def test_upload_sends_absolute_paths_of_its_own_folder(
     node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
