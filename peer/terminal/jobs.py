@@ -59,7 +59,7 @@ class _Job:
             self._until_the_end(view, None)
             if not self.outcome.results:
                 # An upload of an empty folder; of anything else the pserver tells what became of it.
-                self._screen.say("nothing was found to transfer")
+                self._screen.say("nothing to share: there is no regular file in it")
         except KeyboardInterrupt:
             self.outcome.interrupted = True
             self._cancel(view)

@@ -88,6 +88,12 @@ def test_where_two_dots_of_an_upload_lead_is_left_to_the_system(
     assert [list(request.paths) for request in node.asked("Upload")] == [paths, paths[:1]]
 
 
+def test_an_empty_folder_is_told_as_that_and_is_no_failure(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[]]
+    done = pclient("upload", "empty")
+    assert (done.code, done.out, done.err) == (0, "", "nothing to share: there is no regular file in it\n")
+
+
 def test_upload_without_takers_exits_69_and_names_the_argument(
     node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
