@@ -50,7 +50,8 @@ def test_too_few_copies_are_a_notice_with_every_reason_once() -> None:
     spread.settle(FILM.id, CIA, QuotaExceeded(f"{CIA}: full"))
     spread.settle(FILM.id, CIA, QuotaExceeded("full"))
     notice, uploaded = spread.results()
-    assert notice == Notice(f"film.bin: 1 of 3 copies; {CIA}: full")
+    what_to_do = "no other peer has room or lacks it: run it again when more are there"
+    assert notice == Notice(f"film.bin: 1 of 3 copies; {CIA}: full; {what_to_do}")
     assert uploaded == Uploaded(FILM.name, FILM.id, FILM.size, (BEN,))
 
 

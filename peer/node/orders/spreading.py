@@ -181,7 +181,10 @@ class Spread:
                 yield Fault.of(NoActivePeer(message, name=version.name))
                 continue
             if self._lacks(copies):
-                yield Notice(f"{version.name}: {len(copies.holders)} of {self._copies} copies{why}")
+                yield Notice(
+                    f"{version.name}: {len(copies.holders)} of {self._copies} copies{why}; no other peer has room or "
+                    "lacks it: run it again when more are there"
+                )
             yield Uploaded(version.name, version.id, version.size, tuple(copies.holders))
 
     def _lacks(self, copies: _Copies) -> int:
