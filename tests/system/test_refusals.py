@@ -186,6 +186,17 @@ def test_without_a_tracker_a_command_says_so(cluster: Cluster) -> None:
     assert (refused.code, refused.error) == (69, "tracker_unreachable")
 
 
+def test_an_upload_without_a_tracker_says_that_it_is_announced_later(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    make_file(ana.home / "note.txt", 1000, rng)
+    cluster.tracker.kill()
+    refused = ana.pclient("upload", "note.txt")
+    assert (refused.code, refused.error) == (69, "tracker_unreachable")
+    assert "lies in the shared folder, and is announced once the tracker answers" in refused.stdout
+    cluster.tracker.start()
+    eventually(lambda: [each["name"] for each in ben.pclient("files").objects] == ["note.txt"], 20)
+
+
 def test_without_a_pserver_a_command_says_what_would_start_one(cluster: Cluster) -> None:
     ana = cluster.peer("ana")
     ana.terminate()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from node.errors import BadUsage, PeerError
+from node.errors import BadUsage, PeerError, TrackerUnreachable
 from node.ground.events import Fault, Phase, Uploaded
 from node.ground.jobs import Transfer
 from node.ground.threads import Threads
@@ -16,6 +16,8 @@ from node.membership.announcer import Announcer
 from node.model import Version
 from node.orders.spreading import Spreader
 from node.orders.take_in import Item, TakeIn
+
+_SHARED_LATER = "what was uploaded lies in the shared folder, and is announced once the tracker answers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class Uploads:
         if not shared:
             return
         transfer.enter(Phase.PREPARING)
-        await self.announcer.sync()
+        await self._announce()
         versions = [Version(held.name, held.id, held.size) for held in shared]
         if copies == 0:
             for version in versions:
@@ -45,6 +47,12 @@ class Uploads:
             return
         transfer.enter(Phase.MOVING, total=sum(version.size for version in versions) * copies)
         await self.spreader.spread(versions, copies, transfer)
+
+    async def _announce(self) -> None:
+        try:
+            await self.announcer.sync()
+        except TrackerUnreachable as error:
+            raise TrackerUnreachable(f"{error.message} ({_SHARED_LATER})") from error
 
     async def _collect(self, paths: Sequence[str], transfer: Transfer) -> list[Item]:
         """Return the files that the paths mean, each name once; what cannot be shared is told."""
