@@ -36,6 +36,31 @@ COMMANDS = {
     "remove": Shape("NAME...", 1, None, "delete this peer's own copies", ("--yes",)),
 }
 
+# What there is to know of a command beside its options; lines of 80 columns at most.
+_NOTES = {
+    "login": (
+        "A name that is new makes an account, while the tracker allows it. The password",
+        "is asked for, or is a line of stdin. Who was logged in before is logged out.",
+    ),
+    "passwd": ("On stdin: first the old password, then the new one, a line each.",),
+    "upload": (
+        "A folder is all files in it, with names that begin with its own. What lies in",
+        "the shared folder stays where it is; anything else is copied there. The same",
+        "upload again makes up for copies that are missing; --copies 0 only shares.",
+    ),
+    "download": (
+        "NAME/ is all that lies below; * and ? make a pattern (in quotes, or the shell",
+        "takes it for files here). Stopped half-way: the same again resumes. --output: a",
+        "word is another name; a path gets a second copy there, and a folder (or PATH/)",
+        "gets PATH/NAME. Nothing is ever overwritten.",
+    ),
+    "files": ("PATTERN is a part of the name, or with * and ? the whole of it; in any case.",),
+    "remove": (
+        "NAME/ is all that lies below; * and ? make a pattern. The copies of other peers",
+        "stay. Where nobody can be asked, --yes is needed.",
+    ),
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """argparse that never writes and never exits."""
@@ -49,6 +74,8 @@ def parser(command: str) -> _Parser:
     parser = _Parser(
         prog=f"{PROGRAM} ENV_PCLIENT [ENV_PSERVER] {command}",
         description=shape.about,
+        epilog="\n".join(_NOTES.get(command, ())),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,
     )

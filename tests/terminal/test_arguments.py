@@ -11,7 +11,7 @@ import pytest
 from pclient_runs import Pclient
 from terminal.arguments import Order, ShowText, parse
 from terminal.errors import TerminalError
-from terminal.options import COMMANDS
+from terminal.options import COMMANDS, help_text
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
 
@@ -102,6 +102,22 @@ def test_help_of_each_command_names_its_options(command: str) -> None:
     with pytest.raises(ShowText) as shown:
         parse([command, "--help"], "1")
     assert all(option in shown.value.text for option in (*COMMANDS[command].options, "--json", command))
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("login", ["makes an account"]),
+        ("passwd", ["first the old password, then the new one"]),
+        ("upload", ["A folder is all files in it"]),
+        ("download", ["NAME/", "* and ? make a pattern", "resumes", "PATH/NAME"]),
+        ("remove", ["NAME/", "* and ? make a pattern"]),
+    ],
+)
+def test_help_of_a_command_tells_what_its_words_may_be_in_lines_of_80_columns(command: str, told: list[str]) -> None:
+    notes = help_text(command).rpartition("show this\n\n")[2]
+    assert all(each in notes for each in told)
+    assert max(map(len, notes.splitlines())) <= 80
 
 
 def test_help_is_a_name_after_the_end_of_options() -> None:
