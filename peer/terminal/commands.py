@@ -10,7 +10,7 @@ from terminal.asking import EndOfInput
 from terminal.errors import OK, bad_usage
 from terminal.exits import exit_code
 from terminal.screen import Screen
-from terminal.session import Session, sendable
+from terminal.session import Session, sendable, utf8
 
 _LACKS_ONE = "no password: give it as a line on stdin (--password-stdin)"
 _LACKS_TWO = "two passwords are wanted: first the old one, then the new, a line each on stdin (--password-stdin)"
@@ -27,7 +27,7 @@ def run(session: Session, order: Order) -> int:
 
 def login(session: Session, order: Order) -> int:
     """Log the pserver in."""
-    found = session.node.login(order.words[0], _passwords(session, order, "Enter password: ")[0])
+    found = session.node.login(utf8(order.words[0]), _passwords(session, order, "Enter password: ")[0])
     if session.screen.as_json:
         session.screen.data({"user": found.user, "registered": found.registered})
     else:
@@ -60,7 +60,7 @@ def passwd(session: Session, order: Order) -> int:
 
 def files(session: Session, order: Order) -> int:
     """What the network has."""
-    match = order.words[0] if order.words else ""
+    match = utf8(order.words[0]) if order.words else ""
     if session.screen.as_json:
         for page in session.node.files(match):
             for file in page:
@@ -105,7 +105,7 @@ def status(session: Session, _order: Order) -> int:
 def remove(session: Session, order: Order) -> int:
     """Delete own copies."""
     names, faults = sendable(order.words)
-    if not order.yes:
+    if names and not order.yes:
         if not session.asker.terminal or session.screen.as_json:
             raise bad_usage("remove deletes files: add --yes, as nobody can be asked here")
         what = names[0] if len(names) == 1 else shape.many(len(names), "file")

@@ -15,9 +15,10 @@ from terminal.arguments import Order
 from terminal.asking import EndOfInput
 from terminal.errors import OK, TerminalError
 from terminal.jobs import Outcome, follow
-from terminal.session import Session
+from terminal.session import Session, sendable, utf8
 from terminal.transfers import FEW
 
+_PASSWORD_BYTES = 1024
 _EXISTS = "File already exists"
 _REPLIES = {
     "login_refused": "Invalid credentials",
@@ -90,8 +91,10 @@ class Menu:
             self.screen.line("A user name has 1 to 64 letters, digits, dots, dashes or underscores; 0 ends")
             return True
         password = self.asker.secret("Enter password: ")
+        if not self.can_be(password):
+            return True
         try:
-            found = self.node.login(user, password)
+            found = self.node.login(utf8(user), password)
         except TerminalError as error:
             self.refuse(error)
             return True
@@ -111,6 +114,13 @@ class Menu:
         if not name:
             self.screen.line("No file name; nothing was done")
         return name or None
+
+    def can_be(self, *passwords: str) -> bool:
+        """Whether these can be passwords; if not, a line about it."""
+        good = sendable(passwords)[1] == [] and all(0 < len(each.encode()) <= _PASSWORD_BYTES for each in passwords)
+        if not good:
+            self.screen.line(f"A password has 1 to {_PASSWORD_BYTES} bytes of UTF-8")
+        return good
 
     def refuse(self, error: TerminalError) -> None:
         """One line about what went wrong."""
@@ -167,7 +177,7 @@ def _upload(menu: Menu) -> None:
         return
     # There is no shell here to do it.
     path = transfers.absolute(os.path.expanduser(name))
-    menu.done(follow(menu.node, menu.node.upload([_utf8(path)], 1), menu.screen, "uploading", _later))
+    menu.done(follow(menu.node, menu.node.upload([utf8(path)], 1), menu.screen, "uploading", _later))
 
 
 def _download(menu: Menu) -> None:
@@ -198,7 +208,7 @@ def _fetch_version(menu: Menu, name: str, ids: tuple[str, ...]) -> Outcome:
 
 
 def _fetch(menu: Menu, name: str, output: str) -> Outcome:
-    return follow(menu.node, menu.node.download([_utf8(name)], output), menu.screen, "downloading", _later)
+    return follow(menu.node, menu.node.download([utf8(name)], output), menu.screen, "downloading", _later)
 
 
 def _choose(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
@@ -224,7 +234,7 @@ def _logout(menu: Menu) -> None:
 
 def _search(menu: Menu) -> None:
     pattern = menu.asker.line("Enter part of a name: ")
-    commands.show_files(menu.screen, [file for page in menu.node.files(_utf8(pattern)) for file in page])
+    commands.show_files(menu.screen, [file for page in menu.node.files(utf8(pattern)) for file in page])
 
 
 def _remove(menu: Menu) -> None:
@@ -238,7 +248,8 @@ def _passwd(menu: Menu) -> None:
     if menu.asker.terminal and menu.asker.secret("New password again: ") != new:
         menu.screen.line("The new passwords differ; nothing was changed")
         return
-    menu.screen.line(f"Password changed for {menu.node.change_password(old, new)}")
+    if menu.can_be(old, new):
+        menu.screen.line(f"Password changed for {menu.node.change_password(old, new)}")
 
 
 def _command(command: str, *words: str) -> Callable[[Menu], None]:
@@ -249,14 +260,6 @@ def _command(command: str, *words: str) -> Callable[[Menu], None]:
         commands.run(menu.session, order)
 
     return act
-
-
-def _utf8(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TerminalError("bad_name", "that name is not UTF-8") from error
-    return text
 
 
 def _later(result: model.Result) -> None:

@@ -28,7 +28,19 @@ def sendable(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
         try:
             word.encode()
         except UnicodeEncodeError:
-            faults.append(TerminalError("bad_name", f"{word!r} is not UTF-8; rename it", name=word))
+            faults.append(TerminalError("bad_name", f"{word!r} is not UTF-8, as a name has to be", name=word))
         else:
             good.append(word)
     return good, faults
+
+
+def utf8(word: str) -> str:
+    """The word, if it can go to the pserver.
+
+    Raises:
+        TerminalError: bad_name.
+    """
+    _, faults = sendable([word])
+    if faults:
+        raise faults[0]
+    return word

@@ -217,6 +217,15 @@ def test_words_that_are_not_utf8_are_refused_and_the_others_tried(node: Scripted
     assert pclient("upload", os.fsdecode(b"\xff"), "--json").error["code"] == "bad_name"
 
 
+@pytest.mark.parametrize("words", [("files",), ("login",), ("remove", "--yes"), ("remove",)])
+def test_a_pattern_a_user_and_a_name_that_are_not_utf8_are_refused_unasked(
+    node: ScriptedNode, pclient: Pclient, words: tuple[str, ...]
+) -> None:
+    done = pclient(*words, os.fsdecode(b"a\xff"), "--json", typed="secret\n")
+    assert (done.code, done.error["code"]) == (2, "bad_name")
+    assert {method for method, _ in node.calls} <= {"Prove"}
+
+
 def test_files_lists_every_page(node: ScriptedNode, pclient: Pclient) -> None:
     node.pages = [
         [pb.ListedFile(name="a", id=ID, size=1536, holders=2, partial=1)],

@@ -51,6 +51,34 @@ def test_wrong_credentials_are_asked_for_again(pclient: Pclient) -> None:
     assert said[1] == "Logged in as ana"
 
 
+@pytest.mark.parametrize("password", ["", "x" * 1025, "\u00e4" * 513, "\udcff"])
+def test_what_cannot_be_a_password_is_a_line_and_nobody_is_asked(
+    node: ScriptedNode, pclient: Pclient, password: str
+) -> None:
+    said = menu(pclient, "ana", password, "ana", "secret", "9", "secret", password, "9", password, "new", "0")
+    assert said[:2] == ["A password has 1 to 1024 bytes of UTF-8", "Logged in as ana"]
+    assert said[-2:] == ["A password has 1 to 1024 bytes of UTF-8"] * 2
+    assert len(node.asked("Login")) == 1
+    assert node.asked("ChangePassword") == []
+
+
+def test_a_user_that_is_not_utf8_is_refused_once_both_lines_are_read(node: ScriptedNode, pclient: Pclient) -> None:
+    done = pclient(typed="an\udcff\nsecret\nana\nsecret\n0\n")
+    first, second = done.out.splitlines()[:2]
+    assert (first, second) == (r"Not done: 'an\udcff' is not UTF-8, as a name has to be", "Logged in as ana")
+    assert len(node.asked("Login")) == 1
+
+
+@pytest.mark.parametrize("choice", ["1", "2", "5", "8", ""])
+def test_what_is_typed_and_not_utf8_is_a_line_and_the_menu_again(
+    ana: ScriptedNode, pclient: Pclient, choice: str
+) -> None:
+    done = pclient(typed=f"{choice}\na\udcff\n0\n" if choice else "a\udcff\n0\n")
+    assert (done.code, "internal" in done.out + done.err) == (0, False)
+    assert ("UTF-8" if choice else "No such choice") in done.out + done.err
+    assert done.err.count("Enter choice: ") == 2
+
+
 def test_the_first_three_choices(ana: ScriptedNode, pclient: Pclient, tmp_path: Path) -> None:
     ana.transfers = [[uploaded("a.txt", "10.0.0.2:5001")], [downloaded("b.txt", "/shared/b.txt")]]
     done = pclient(typed="1\n~/a.txt\n2\nb.txt\n3\nana\nsecret\n0\n")
