@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from terminal import model, reports, shape, transfers
@@ -115,14 +116,22 @@ def remove(session: Session, order: Order) -> int:
     for fault in faults:
         session.screen.fault(fault)
     removed, failed = session.node.remove(names) if names else ([], [])
+    # In JSON each is told for each argument that names it.
+    asked = Counter(names if session.screen.as_json else ())
     for file in removed:
-        if session.screen.as_json:
-            session.screen.data({"name": file.name, "id": file.id, "size": file.size, "removed": True})
-        else:
-            session.screen.line(f"File removed: {file.name} ({shape.size(file.size)})")
+        for _ in range(max(1, asked[file.name])):
+            _tell_removed(session.screen, file)
     for fault in failed:
-        session.screen.fault(fault)
+        for _ in range(max(1, asked[fault.name or ""])):
+            session.screen.fault(fault)
     return exit_code(order.words, [*faults, *failed])
+
+
+def _tell_removed(screen: Screen, file: model.Removed) -> None:
+    if screen.as_json:
+        screen.data({"name": file.name, "id": file.id, "size": file.size, "removed": True})
+    else:
+        screen.line(f"File removed: {file.name} ({shape.size(file.size)})")
 
 
 def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:

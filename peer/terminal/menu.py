@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from terminal import commands, model, reports, shape, transfers
+from terminal import commands, model, reports, shape
 from terminal.arguments import Order
 from terminal.asking import EndOfInput
 from terminal.errors import OK, TerminalError
 from terminal.jobs import Outcome, follow
+from terminal.meaning import absolute
 from terminal.session import Session, sendable, utf8
 from terminal.transfers import FEW
 
@@ -176,7 +177,7 @@ def _upload(menu: Menu) -> None:
     if name is None:
         return
     # There is no shell here to do it.
-    path = transfers.absolute(os.path.expanduser(name))
+    path = absolute(os.path.expanduser(name))
     menu.done(follow(menu.node, menu.node.upload([utf8(path)], 1), menu.screen, "uploading", _later))
 
 

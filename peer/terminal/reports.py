@@ -13,8 +13,12 @@ JSONObject = dict[str, object]
 _MEASURABLE = 0.5
 
 
-def downloaded_object(file: model.Downloaded) -> JSONObject:
-    """--json of download."""
+def result_object(file: model.Downloaded | model.Uploaded) -> JSONObject:
+    """--json of download or upload."""
+    return _uploaded_object(file) if isinstance(file, model.Uploaded) else _downloaded_object(file)
+
+
+def _downloaded_object(file: model.Downloaded) -> JSONObject:
     return {
         "name": file.name,
         "id": file.id,
@@ -27,8 +31,7 @@ def downloaded_object(file: model.Downloaded) -> JSONObject:
     }
 
 
-def uploaded_object(file: model.Uploaded) -> JSONObject:
-    """--json of upload."""
+def _uploaded_object(file: model.Uploaded) -> JSONObject:
     return {"name": file.name, "id": file.id, "size": file.size, "copies": list(file.copies)}
 
 

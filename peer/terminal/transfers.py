@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import PurePath
+from functools import partial
 
 from terminal import model, reports
 from terminal.arguments import Order
 from terminal.errors import TerminalError
 from terminal.exits import exit_code
 from terminal.jobs import HOW_TO_RESUME, follow
+from terminal.meaning import Meaning, absolute, by_path, of_names, of_paths
 from terminal.node_client import Watch
 from terminal.screen import Screen
 from terminal.session import Session, sendable
@@ -22,13 +22,11 @@ FEW = 10
 
 def upload(session: Session, order: Order) -> int:
     """Share files and push them."""
-    words = {absolute(word): word for word in order.words}
+    words = by_path(order.words)
     paths, faults = sendable(list(words))
-
-    def named(name: str) -> str:
-        return words.get(name, name)
-
-    return _transfer(session, order.words, faults, named, "uploading", lambda: session.node.upload(paths, order.copies))
+    teller = _Teller(session.screen, of_paths(words))
+    start = partial(session.node.upload, paths, order.copies) if paths else None
+    return _transfer(session, order.words, faults, teller, "uploading", start)
 
 
 def download(session: Session, order: Order) -> int:
@@ -37,37 +35,24 @@ def download(session: Session, order: Order) -> int:
     output = _output(order.output)
     if sendable([output])[1]:
         raise TerminalError("bad_name", "--output should be a path in UTF-8", name=output)
-    # What lies in the way of a copy outside is told of as its path.
-    outside = os.path.join(PurePath(output), "") if "/" in output else ""
-
-    def named(name: str) -> str:
-        return name.removeprefix(outside)
-
-    return _transfer(session, order.words, faults, named, "downloading", lambda: session.node.download(names, output))
-
-
-def absolute(path: str) -> str:
-    """The path for the pserver, which has another current folder.
-
-    `..` stays as it is: after a link only the system knows where it leads.
-    """
-    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    teller = _Teller(session.screen, of_names(names, output))
+    start = partial(session.node.download, names, output) if names else None
+    return _transfer(session, order.words, faults, teller, "downloading", start)
 
 
 def _transfer(
     session: Session,
     words: list[str],
     faults: list[TerminalError],
-    named: Callable[[str], str],
+    teller: _Teller,
     verb: str,
-    start: Callable[[], Watch],
+    start: Callable[[], Watch] | None,
 ) -> int:
-    """`named` makes what the pserver calls a file what its user calls it."""
+    """Tell the faults that are known already, and follow what is to be started, if there is anything."""
     for fault in faults:
-        session.screen.fault(fault)
-    if len(faults) == len(words):
+        teller.tell(fault)
+    if start is None:
         return exit_code(words, faults)
-    teller = _Teller(session.screen, named)
     outcome = follow(session.node, start(), session.screen, verb, teller.tell)
     teller.sum_up()
     if outcome.interrupted:
@@ -82,38 +67,36 @@ def _transfer(
 class _Teller:
     """Tells of results as they come: of the first few all there is to say, of the others where they are.
 
-    The sum of many is told at the end.
+    The sum of many is told at the end. In JSON each is told for each argument that means it.
     """
 
-    def __init__(
-        self, screen: Screen, named: Callable[[str], str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, screen: Screen, meaning: Meaning, clock: Callable[[], float] = time.monotonic) -> None:
         self._screen = screen
-        self._named = named
+        self._meaning = meaning
         self._clock = clock
         self._began = clock()
         self._files: list[model.Downloaded | model.Uploaded] = []
         self._failed = 0
 
     def tell(self, result: model.Result) -> None:
-        """Tell of one."""
+        """Tell of one; a fault is given the name that its user knows."""
+        names = self._meaning(result)
         if isinstance(result, TerminalError):
             self._failed += 1
-            result.name = self._named(result.name) if result.name else result.name
-            self._screen.fault(result)
+            for name in names if self._screen.as_json else names[:1]:
+                self._screen.fault(TerminalError(result.code, result.message, name=name or None, ids=result.ids))
+            result.name = names[0]
             return
         self._files.append(result)
-        match result:
-            case model.Downloaded() if self._screen.as_json:
-                self._screen.data(reports.downloaded_object(result))
-            case model.Downloaded():
-                self._screen.line(result.path)
-                if len(self._files) <= FEW:
-                    self._screen.say(f"{result.name}: {reports.how_downloaded(result)}")
-            case model.Uploaded() if self._screen.as_json:
-                self._screen.data(reports.uploaded_object(result))
-            case model.Uploaded():
-                self._screen.line(f"File uploaded: {result.name} ({reports.how_uploaded(result)})")
+        if self._screen.as_json:
+            for _ in names:
+                self._screen.data(reports.result_object(result))
+        elif isinstance(result, model.Uploaded):
+            self._screen.line(f"File uploaded: {result.name} ({reports.how_uploaded(result)})")
+        else:
+            self._screen.line(result.path)
+            if len(self._files) <= FEW:
+                self._screen.say(f"{result.name}: {reports.how_downloaded(result)}")
 
     def sum_up(self) -> None:
         """Tell of all together, if they were many."""

@@ -142,7 +142,7 @@ def test_dots_and_links_in_paths_lead_where_the_system_has_them_lead(ana: Peer) 
         done = subprocess.run(command, cwd=ana.home / here, capture_output=True, text=True, check=True)
         return sorted(json.loads(line)["name"] for line in done.stdout.splitlines())
 
-    assert upload("link/../f.txt", "elsewhere/f.txt") == ["f.txt"]
+    assert upload("link/../f.txt", "elsewhere/f.txt") == ["f.txt"] * 2
     assert (ana.shared / "f.txt").read_text() == "this one"
     assert upload("trip/.") == ["trip/day/a.txt"]
     assert upload("trip/day/..") == ["trip/day/a.txt"]
@@ -158,6 +158,37 @@ def test_two_dots_in_output_lead_where_the_system_has_them_lead(ana: Peer, ben: 
     for output, where in (("link/../copy.bin", "copy.bin"), ("link/..", "film.bin"), ("link/../new/", "new/film.bin")):
         assert ben.pclient("download", "film.bin", "--output", output).code == 0
         assert digest(ben.home / "elsewhere" / where) == digest(source)
+
+
+def test_each_argument_has_its_object_though_several_name_one_file(ana: Peer, ben: Peer) -> None:
+    (ana.home / "day").mkdir()
+    (ana.home / "link").symlink_to("day")
+    for path in ("one.txt", "two.txt", "bad:name", "day/one.txt"):
+        (ana.home / path).write_text(path)
+
+    def told(peer: Peer, *words: str) -> list[str]:
+        """Name or code of each object."""
+        return [each["error"]["code"] if "error" in each else each["name"] for each in peer.pclient(*words).objects]
+
+    words = ("one.txt", "./one.txt", "one.txt", "two.txt", "link/../one.txt")
+    assert told(ana, "upload", *words) == [*["one.txt"] * 4, "two.txt"]
+    # Where each fault is told once for each argument, too.
+    assert told(ana, "upload", "bad:name", "link/../bad:name", "no", "./no") == [
+        *["bad_name"] * 2,
+        *["no_such_file"] * 2,
+    ]
+    assert told(ana, "upload", "one.txt", "day/one.txt") == ["bad_usage", "one.txt"]
+    id_ = ana.pclient("files", "two.txt").one["id"]
+    assert sorted(told(ben, "download", "one.txt", "no", "one.txt", "*.txt", "no", id_)) == [
+        *["no_such_file"] * 2,
+        *["one.txt"] * 2,
+        "two.txt",
+    ]
+    assert told(ben, "download", "one.txt", "one.txt", "--output", "other.txt") == ["other.txt"] * 2
+    assert told(ben, "remove", "one.txt", "no", "one.txt", "no", "--yes") == [
+        *["one.txt"] * 2,
+        *["no_such_file"] * 2,
+    ]
 
 
 def test_two_names_that_differ_in_case_only_are_one_name(ana: Peer, ben: Peer) -> None:

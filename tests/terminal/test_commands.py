@@ -214,7 +214,10 @@ def test_words_that_are_not_utf8_are_refused_and_the_others_tried(node: Scripted
     assert done.code == 2
     assert done.objects[0]["error"]["code"] == "bad_name"
     assert node.asked("Download")[0].names == ["b"]
-    assert pclient("upload", os.fsdecode(b"\xff"), "--json").error["code"] == "bad_name"
+    twice = pclient("upload", *[os.fsdecode(b"\xff")] * 2, "--json")
+    assert [(twice.code, each["error"]["code"], each["error"]["name"]) for each in twice.objects] == [
+        (2, "bad_name", "\udcff")
+    ] * 2
 
 
 @pytest.mark.parametrize("words", [("files",), ("login",), ("remove", "--yes"), ("remove",)])

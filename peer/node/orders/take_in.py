@@ -72,8 +72,7 @@ class TakeIn:
         if Path(path).resolve().is_relative_to(self.state_dir.resolve()):
             yield path, NotAllowed(f"{path} belongs to this peer's own state, which is never shared", name=path)
         elif stat.S_ISREG(status.st_mode):
-            # By its folder's own path: several paths of one order may lead to it.
-            yield self._item(Path(path).parent.resolve() / Path(path).name, Path(path).name, path)
+            yield self._item(Path(path), Path(path).name, path)
         elif stat.S_ISDIR(status.st_mode) and not Path(path).resolve().name:
             yield path, BadUsage(f"{path} has no name of its own to share it under: name folders in it", name=path)
         elif stat.S_ISDIR(status.st_mode):
