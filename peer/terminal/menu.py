@@ -1,16 +1,12 @@
-"""The menu: a table of entries, and the loop that asks. Reads lines, so it works at a terminal and over a pipe alike.
-
-The heads of its replies are those of the first version of this system, and scripts look for them: see README.
-"""
+"""The menu: a table of entries, and the loop that asks. Reads lines: it works at a terminal and over a pipe alike."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from terminal import commands, model, reports, shape
+from terminal import commands, model, replies, reports, shape
 from terminal.arguments import Order
 from terminal.asking import EndOfInput
 from terminal.errors import OK, TerminalError
@@ -20,13 +16,6 @@ from terminal.session import Session, sendable, utf8
 from terminal.transfers import FEW
 
 _PASSWORD_BYTES = 1024
-_EXISTS = "File already exists"
-_REPLIES = {
-    "login_refused": "Invalid credentials",
-    "no_active_peer": "No active peers available to upload file to",
-    "no_such_file": "File not found",
-    "target_exists": _EXISTS,
-}
 
 
 @dataclass(frozen=True)
@@ -125,7 +114,7 @@ class Menu:
 
     def refuse(self, error: TerminalError) -> None:
         """One line about what went wrong."""
-        self.screen.line(f"{_REPLIES.get(error.code, 'Not done')}: {error.message}")
+        self.screen.line(replies.refusal(error))
 
     def done(self, outcome: Outcome) -> None:
         """The replies of a transfer, after its end: each for itself, or how many when there are many."""
@@ -134,11 +123,11 @@ class Menu:
             result for result in outcome.results if not isinstance(result, TerminalError) and result.name not in refused
         ]
         if len(good) > FEW:
-            for reply in _counts(good):
+            for reply in replies.counts(good):
                 self.screen.line(reply)
         else:
             for result in good:
-                reply, more = _reply(result)
+                reply, more = replies.reply(result)
                 self.screen.line(reply)
                 self.screen.line(f"  {more}")
         for fault in outcome.faults[:FEW]:
@@ -147,29 +136,6 @@ class Menu:
             self.screen.line(f"Not done: {len(outcome.faults) - FEW:,} more")
         if outcome.interrupted:
             self.screen.line("Stopped: what was verified is kept; choose the same again to resume")
-
-
-def _reply(result: model.Downloaded | model.Uploaded) -> tuple[str, str]:
-    """The reply, and what more there is to tell."""
-    if isinstance(result, model.Uploaded):
-        return f"{_head(result)}: {result.name}", reports.how_uploaded(result)
-    return f"{_head(result)}: {result.path}", reports.how_downloaded(result)
-
-
-def _counts(results: Iterable[model.Downloaded | model.Uploaded]) -> Iterator[str]:
-    """The replies when there are many: how many of each kind."""
-    sizes: defaultdict[str, list[int]] = defaultdict(list)
-    for result in results:
-        sizes[_head(result)].append(result.size)
-    for head, each in sizes.items():
-        more = "the same contents lay here already" if head == _EXISTS else shape.size(sum(each))
-        yield f"{head}: {shape.many(len(each), 'file')}, {more}"
-
-
-def _head(result: model.Downloaded | model.Uploaded) -> str:
-    if isinstance(result, model.Uploaded):
-        return "File uploaded"
-    return _EXISTS if result.present else "File downloaded"
 
 
 def _upload(menu: Menu) -> None:

@@ -28,7 +28,7 @@ def sendable(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
         try:
             word.encode()
         except UnicodeEncodeError:
-            faults.append(TerminalError("bad_name", f"{word!r} is not UTF-8, as a name has to be", name=word))
+            faults.append(TerminalError("bad_name", f"{word} is not UTF-8, as a name has to be", name=word))
         else:
             good.append(word)
     return good, faults

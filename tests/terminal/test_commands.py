@@ -227,6 +227,8 @@ def test_a_pattern_a_user_and_a_name_that_are_not_utf8_are_refused_unasked(
     done = pclient(*words, os.fsdecode(b"a\xff"), "--json", typed="secret\n")
     assert (done.code, done.error["code"]) == (2, "bad_name")
     assert {method for method, _ in node.calls} <= {"Prove"}
+    told = pclient(*words, os.fsdecode(b"a\xff"), typed="secret\n")
+    assert told.err == "error: a\\udcff is not UTF-8, as a name has to be\n"
 
 
 def test_files_lists_every_page(node: ScriptedNode, pclient: Pclient) -> None:

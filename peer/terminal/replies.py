@@ -1,0 +1,48 @@
+"""What the menu replies, as lines. Pure: the menu writes them.
+
+Their heads are those of the first version of this system, and scripts look for them: see README.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from terminal import model, reports, shape
+from terminal.errors import TerminalError
+
+_EXISTS = "File already exists"
+_REFUSALS = {
+    "login_refused": "Invalid credentials",
+    "no_active_peer": "No active peers available to upload file to",
+    "no_such_file": "File not found",
+    "target_exists": _EXISTS,
+}
+
+
+def refusal(error: TerminalError) -> str:
+    """One line about what went wrong."""
+    return f"{_REFUSALS.get(error.code, 'Not done')}: {error.message}"
+
+
+def reply(result: model.Downloaded | model.Uploaded) -> tuple[str, str]:
+    """The reply, and what more there is to tell."""
+    if isinstance(result, model.Uploaded):
+        return f"{_head(result)}: {result.name}", reports.how_uploaded(result)
+    return f"{_head(result)}: {result.path}", reports.how_downloaded(result)
+
+
+def counts(results: Iterable[model.Downloaded | model.Uploaded]) -> Iterator[str]:
+    """The replies when there are many: how many of each kind."""
+    sizes: defaultdict[str, list[int]] = defaultdict(list)
+    for result in results:
+        sizes[_head(result)].append(result.size)
+    for head, each in sizes.items():
+        more = "the same contents lay here already" if head == _EXISTS else shape.size(sum(each))
+        yield f"{head}: {shape.many(len(each), 'file')}, {more}"
+
+
+def _head(result: model.Downloaded | model.Uploaded) -> str:
+    if isinstance(result, model.Uploaded):
+        return "File uploaded"
+    return _EXISTS if result.present else "File downloaded"
