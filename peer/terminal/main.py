@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
@@ -26,6 +27,22 @@ def main(argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO) -> 
     """Run pclient; the exit code."""
     screen = Screen(stdout, stderr, as_json=arguments.wants(argv, "json"), quiet=arguments.wants(argv, "quiet"))
     try:
+        return _told(argv, stdin, screen)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        return FAILED
+    except OutputLost as error:
+        with suppress(OSError):
+            stderr.write(f"error: {error}\n")
+        return EXIT_CODES["io"]
+    finally:
+        for stream in (stdout, stderr):
+            _flush_or_let_go(stream)
+
+
+def _told(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
+    """Run pclient and tell how it ended; the exit code. Raises only what stdout raises, and SystemExit."""
+    try:
         return _run(argv, stdin, screen)
     except EnvFault as fault:
         for line in ["; ".join(fault.lines)] if screen.as_json else fault.lines:
@@ -35,7 +52,8 @@ def main(argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO) -> 
         if screen.as_json:
             screen.data({shown.kind: shown.text})
         else:
-            stdout.write(shown.text + "\n")
+            for line in shown.text.splitlines():
+                screen.line(line)
         return OK
     except TerminalError as error:
         screen.fault(error)
@@ -46,14 +64,8 @@ def main(argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO) -> 
         else:
             screen.end_of_prompt()
         return CTRL_C
-    except BrokenPipeError:
-        # Whoever read our output has seen enough.
-        _let_go_of(stdout)
-        return FAILED
-    except OutputLost as error:
-        _let_go_of(stdout)
-        stderr.write(f"error: {error}\n")
-        return EXIT_CODES["io"]
+    except (BrokenPipeError, OutputLost):
+        raise
     except Exception as error:  # the last resort: a fault of ours, told in one line
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -83,9 +95,12 @@ def _nowhere() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")
 
 
-def _let_go_of(stdout: TextIO) -> None:
-    """See to it that nothing is flushed at exit into what does not take it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+def _flush_or_let_go(stream: TextIO) -> None:
+    """Leave nothing that Python would flush at exit into what does not take it."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from common.printable import printable
@@ -68,13 +68,11 @@ class Screen:
 
     def prompt(self, text: str) -> None:
         """Ask for an answer on the same line."""
-        self._err.write(printable(text))
-        self._err.flush()
+        self._aside(printable(text))
 
     def end_of_prompt(self) -> None:
         """End a prompt's line that no Enter of a person ended."""
-        self._err.write("\n")
-        self._err.flush()
+        self._aside("\n")
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
         """Rows under headers on stdout; the columns named in `right` are numbers."""
@@ -114,11 +112,10 @@ class Screen:
             from terminal import pictures
 
             console = pictures.console(self._err)
-            console.print(pictures.choices(rows, console.width))
+            with suppress(OSError):
+                console.print(pictures.choices(rows, console.width))
             return
-        for key, about in rows:
-            self._err.write(f"  {key}  {about}\n")
-        self._err.flush()
+        self._aside("".join(f"  {key}  {about}\n" for key, about in rows))
 
     @contextmanager
     def progress(self, verb: str) -> Iterator[View]:
@@ -138,31 +135,45 @@ class Screen:
                     self._live = None
 
     def _put(self, text: str, *, flush: bool = True) -> None:
-        try:
+        with _lost():
             self._out.write(text)
             if flush:
                 self._out.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OutputLost(f"stdout cannot be written: {error.strerror}") from error
 
     def _show(self, picture: RenderableType) -> None:
         from terminal import pictures
 
-        pictures.console(self._out).print(picture)
+        with _lost():
+            pictures.console(self._out).print(picture)
 
     def _tell(self, text: str, style: str = "") -> None:
         if self._err.isatty():
-            self._above_bar(text, style)
+            with suppress(OSError):
+                self._above_bar(text, style)
             return
-        self._err.write(printable(text) + "\n")
-        self._err.flush()
+        self._aside(printable(text) + "\n")
+
+    def _aside(self, text: str) -> None:
+        """Write to stderr; where that does not take it nobody listens, and the result is what it is."""
+        with suppress(OSError):
+            self._err.write(text)
+            self._err.flush()
 
     def _above_bar(self, text: str, style: str = "") -> None:
         from terminal import pictures
 
         pictures.line(self._live or pictures.console(self._err), printable(text), style)
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    """Turn a failure of stdout into OutputLost, but for the pipe that its reader closed."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(f"stdout cannot be written: {error.strerror}") from error
 
 
 def _named(error: TerminalError) -> str:

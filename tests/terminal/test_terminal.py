@@ -12,7 +12,7 @@ import pexpect
 import pytest
 
 import pserver_pb2 as pb
-from scripted_node import ID, ScriptedNode, downloaded, moving, uploaded
+from scripted_node import ID, ScriptedNode, downloaded, failed, moving, uploaded
 from waiting import eventually
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
@@ -28,6 +28,22 @@ def spawn(env: str, *words: str, **environment: str) -> pexpect.spawn[str]:
         timeout=20,
         dimensions=(40, 100),
         env={**kept, "TERM": "xterm", **environment},
+    )
+
+
+def piped(
+    env: str, *words: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE, unbuffered: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """pclient without a terminal."""
+    return subprocess.run(
+        [sys.executable, str(LAUNCHER), env, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        timeout=20,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     )
 
 
@@ -238,15 +254,7 @@ def test_a_stdout_that_is_full_is_a_line_and_no_traceback(node: ScriptedNode, en
     node.pages = [[pb.ListedFile(name="a", id=ID, size=1, holders=1)]]
     node.transfers = [[downloaded("x")]]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, str(LAUNCHER), env, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+        done = piped(env, *words, stdout=full.fileno())
     assert (done.returncode, done.stderr) == (74, "error: stdout cannot be written: No space left on device\n")
 
 
@@ -254,3 +262,31 @@ def test_without_stdout_or_stderr_it_works_and_tells_nobody(node: ScriptedNode, 
     command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, str(LAUNCHER), env, "logout"]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=20, check=False).returncode == 0
     assert len(node.asked("Logout")) == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [("--json", "nosuch"), ("--help",), ("--help", "--json")])
+def test_a_closed_pipe_is_no_traceback_whatever_was_to_be_told(
+    node: ScriptedNode, env: str, words: tuple[str, ...], unbuffered: str
+) -> None:
+    closed, stdout = os.pipe()
+    os.close(closed)
+    done = piped(env, *words, stdout=stdout, unbuffered=unbuffered)
+    os.close(stdout)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_into_a_full_stdout_is_a_line_and_74(node: ScriptedNode, env: str, unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = piped(env, "--help", stdout=full.fileno(), unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (74, "error: stdout cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(("download", "nosuch"), 66), (("files", "none"), 0), (("passwd", "--nosuch"), 2)]
+)
+def test_a_full_stderr_changes_no_exit_code(node: ScriptedNode, env: str, words: tuple[str, ...], code: int) -> None:
+    node.transfers = [[failed("no_such_file", "nosuch")]]
+    with Path("/dev/full").open("w") as full:
+        assert piped(env, *words, stderr=full.fileno()).returncode == code
