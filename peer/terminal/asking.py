@@ -36,13 +36,22 @@ class Asker:
         return self._read(prompt).strip()
 
     def secret(self, prompt: str) -> str:
-        """One answer that is not echoed on a terminal; spaces count."""
+        """One answer that is not echoed on a terminal; spaces count.
+
+        Raises:
+            EndOfInput: if there is none.
+        """
         if not self.terminal:
             return self._read(prompt)
         try:
             return getpass.getpass(prompt)
         except EOFError as error:
+            self._screen.end_of_prompt()
             raise EndOfInput from error
+        except UnicodeDecodeError as error:
+            # Of a terminal that sends another coding. As in a line of a pipe: whoever it is for refuses it.
+            self._screen.end_of_prompt()
+            return error.object.decode(error.encoding, "surrogateescape")
 
     def next_line(self) -> str:
         """One line of stdin, not asked for; spaces count."""

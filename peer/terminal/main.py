@@ -16,7 +16,7 @@ from common.env_file import EnvFault
 from common.version import VERSION
 from terminal import arguments
 from terminal.arguments import ShowText
-from terminal.errors import CTRL_C, EXIT_CODES, FAILED, OK, PserverUnreachable, TerminalError
+from terminal.errors import CTRL_C, EXIT_CODES, FAILED, OK, PserverUnreachable, TerminalError, bad_usage
 from terminal.screen import OutputLost, Screen
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 def _run(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
     order = arguments.parse(argv, VERSION)
     # What follows costs a tenth of a second to import: not for --help and not for a typing error.
-    from terminal.asking import Asker
+    from terminal.asking import Asker, EndOfInput
     from terminal.child import Child
     from terminal.commands import run
     from terminal.menu import Menu
@@ -135,6 +135,8 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
         node.connect()
         session = Session(node, screen, Asker(stdin, screen))
         return run(session, order) if order.command else Menu(session).run()
+    except EndOfInput as error:
+        raise bad_usage("the question was not answered; nothing was done") from error
     finally:
         node.close()
         if child is not None:

@@ -146,6 +146,57 @@ def test_ctrl_c_at_any_question_goes_back_to_the_menu(node: ScriptedNode, env: s
     assert exit_code(terminal) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "answers", "prompt"),
+    [
+        (("remove", "x"), (), "Remove this peer's copy of x"),
+        (("passwd",), ("old", "new"), "New password again: "),
+        (("login", "ana"), (), "Enter password: "),
+    ],
+)
+def test_the_end_of_input_at_a_question_of_a_command_does_nothing_and_says_so(
+    node: ScriptedNode, env: str, words: tuple[str, ...], answers: tuple[str, ...], prompt: str
+) -> None:
+    terminal = spawn(env, *words, TERM="dumb")
+    for answer in answers:
+        terminal.expect("password: ")
+        terminal.waitnoecho()
+        terminal.sendline(answer)
+    terminal.expect(prompt)
+    if "password" in prompt:
+        terminal.waitnoecho()
+    terminal.sendeof()
+    terminal.expect("\r\nerror: ")
+    assert exit_code(terminal) == 2
+    assert "internal" not in str(terminal.before)
+    assert [name for name, _ in node.calls if name != "Prove"] == []
+
+
+def test_the_end_of_input_at_a_hidden_question_ends_its_line(node: ScriptedNode, env: str) -> None:
+    terminal = spawn(env)
+    terminal.expect("Enter username: ")
+    terminal.sendline("ana")
+    terminal.expect("Enter password: ")
+    terminal.waitnoecho()
+    terminal.sendeof()
+    terminal.expect(pexpect.EOF)
+    assert str(terminal.before) == "\r\n"
+    assert exit_code(terminal) == 0
+
+
+def test_a_password_in_another_coding_is_refused_and_the_menu_goes_on(node: ScriptedNode, env: str) -> None:
+    terminal = spawn(env)
+    terminal.expect("Enter username: ")
+    terminal.sendline("ana")
+    terminal.expect("Enter password: ")
+    terminal.waitnoecho()
+    os.write(terminal.child_fd, b"caf\xe9\n")
+    terminal.expect("\r\nNot done: what was typed is not UTF-8")
+    terminal.expect("Enter username: ")
+    terminal.sendeof()
+    assert exit_code(terminal) == 0
+
+
 def test_a_terminal_that_dies_cancels_nothing(node: ScriptedNode, env: str) -> None:
     node.transfers = [[moving("big.iso", 40, 100)]]
     node.holds = True
