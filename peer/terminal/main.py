@@ -86,7 +86,9 @@ def launch(argv: Sequence[str]) -> int:
         sys.stdin.reconfigure(errors="surrogateescape")
     # A terminal that is closed leaves in good order: cursor back, child ended. Transfers go on in a pserver of its own.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        # nohup has us ignore one.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
     # Without a stdin at all there is no answer to any question; without the others, nobody to hear one.
     return main(argv, sys.stdin or io.StringIO(), sys.stdout or _nowhere(), sys.stderr or _nowhere())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,17 @@ def test_a_terminal_that_dies_cancels_nothing(node: ScriptedNode, env: str) -> N
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert not node.cancelled.is_set()
+
+
+def test_nohup_keeps_a_terminal_that_dies_from_ending_it(node: ScriptedNode, env: str) -> None:
+    node.transfers = [[]]
+    node.holds = True
+    command = ["nohup", sys.executable, str(LAUNCHER), env, "download", "big.iso"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        eventually(lambda: node.asked("Download"))
+        run.send_signal(signal.SIGHUP)
+        node.cancelled.set()
+        assert run.wait(20) == 75
 
 
 def test_the_bar_shows_bytes_speed_time_and_peers(node: ScriptedNode, env: str) -> None:
