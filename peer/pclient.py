@@ -1,8 +1,25 @@
 """The terminal of a peer: python peer/pclient.py ENV_PCLIENT [ENV_PSERVER] [COMMAND ...]; --help tells more."""
 
+import os
 import sys
 
-from terminal.main import launch
+try:
+    import signal
+except KeyboardInterrupt:
+    os._exit(130)
+
+
+def leave_quietly() -> None:
+    """Have a signal end us without a traceback while the terminal sees to none: before it is imported, and after it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: os._exit(128 + number))
+
 
 if __name__ == "__main__":
-    sys.exit(launch(sys.argv[1:]))
+    leave_quietly()
+    from terminal.main import launch
+
+    status = launch(sys.argv[1:])
+    leave_quietly()
+    sys.exit(status)

@@ -1,8 +1,24 @@
 """Starts a pserver: python peer/pserver.py ENV_PSERVER."""
 
+import os
 import sys
 
-from node.main import main
+try:
+    import signal
+except KeyboardInterrupt:
+    os._exit(0)
+
+
+def leave_quietly() -> None:
+    """Have a signal end us, well, while the pserver sees to none: before it is imported, and after it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave_quietly()
+    from node.main import main
+
+    status = main(sys.argv[1:])
+    leave_quietly()
+    sys.exit(status)

@@ -6,7 +6,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from terminal.settings import Settings
 
 
-def main(argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO) -> int:
-    """Run pclient; the exit code."""
+def main(
+    argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO, on_start: Callable[[], None] = lambda: None
+) -> int:
+    """Run pclient; the exit code. `on_start` is called once there is something to end in good order."""
     screen = Screen(stdout, stderr, as_json=arguments.wants(argv, "json"), quiet=arguments.wants(argv, "quiet"))
     try:
-        return _told(argv, stdin, screen)
+        return _told(argv, stdin, screen, on_start)
     except BrokenPipeError:
         # Whoever read our output has seen enough.
         return FAILED
@@ -40,10 +42,10 @@ def main(argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO) -> 
             _flush_or_let_go(stream)
 
 
-def _told(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
+def _told(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[[], None]) -> int:
     """Run pclient and tell how it ended; the exit code. Raises only what stdout raises, and SystemExit."""
     try:
-        return _run(argv, stdin, screen)
+        return _run(argv, stdin, screen, on_start)
     except EnvFault as fault:
         for line in ["; ".join(fault.lines)] if screen.as_json else fault.lines:
             screen.fault(TerminalError("bad_env", line))
@@ -84,13 +86,26 @@ def launch(argv: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
-    # A terminal that is closed leaves in good order: cursor back, child ended. Transfers go on in a pserver of its own.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # nohup has us ignore one.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _leave)
     # Without a stdin at all there is no answer to any question; without the others, nobody to hear one.
-    return main(argv, sys.stdin or io.StringIO(), sys.stdout or _nowhere(), sys.stderr or _nowhere())
+    stdin, stdout, stderr = sys.stdin or io.StringIO(), sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    try:
+        return main(argv, stdin, stdout, stderr, _listen_to_signals)
+    except KeyboardInterrupt:
+        # One more, while it was told how it ended.
+        return CTRL_C
+
+
+def _listen_to_signals() -> None:
+    """From here on: before, the launcher has each of them end us at once, as a half-done import is no place to go on.
+
+    An exception out of one is told as the import's own fault.
+    """
+    # A terminal that is closed leaves in good order: cursor back, child ended. Transfers go on in a pserver of its own.
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _leave, signal.SIGHUP: _leave}
+    for number, handler in handlers.items():
+        # nohup has us ignore one, a shell's & another.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _nowhere() -> TextIO:
@@ -109,7 +124,7 @@ def _leave(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _run(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
+def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[[], None]) -> int:
     order = arguments.parse(argv, VERSION)
     # What follows costs a tenth of a second to import: not for --help and not for a typing error.
     from terminal.asking import Asker, EndOfInput
@@ -124,6 +139,7 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen) -> int:
         settings = read_settings(order.env_pclient, order.env_pserver)
     except EnvFault as fault:
         raise EnvFault(*fault.lines, *arguments.hints(order)) from fault
+    on_start()
     child = Child(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
 
     def start(why: PserverUnreachable) -> None:

@@ -193,3 +193,41 @@ def test_a_second_program_on_one_port_refuses_to_start(cluster: Cluster, tmp_pat
     assert done.returncode not in (0, -signal.SIGKILL), done
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def signalled(folder: Path, module: str, source: str, script: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a launcher that comes upon `source` as its `module`."""
+    (folder / f"{module}.py").write_text(source)
+    return subprocess.run(
+        [sys.executable, TOP / script, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("script", "adds"), [("peer/pclient.py", 128), ("peer/pserver.py", None)])
+def test_a_signal_during_the_start_is_no_traceback(
+    tmp_path: Path, script: str, adds: int | None, number: signal.Signals
+) -> None:
+    source = f"import os\nos.kill(os.getpid(), {int(number)})\n"
+    done = signalled(tmp_path, "dotenv", source, script, "no-such-env")
+    assert (done.returncode, done.stderr) == (0 if adds is None else adds + number, "")
+
+
+def test_ctrl_c_during_the_start_of_a_terminals_command_is_130_and_nothing_else(tmp_path: Path) -> None:
+    # Swallowed by whoever was importing; the terminal would go on without it.
+    source = f"import os\ntry:\n    os.kill(os.getpid(), {int(signal.SIGINT)})\nexcept KeyboardInterrupt:\n    pass\n"
+    done = signalled(tmp_path, "grpc", source, "peer/pclient.py", ".env_pclient1", "status")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(("script", "code"), [("peer/pclient.py", 130), ("peer/pserver.py", 0)])
+def test_a_signal_at_the_very_end_is_no_traceback(tmp_path: Path, script: str, code: int) -> None:
+    source = f"import atexit, os\natexit.register(lambda: [os.kill(os.getpid(), {int(signal.SIGINT)}), 'and on'])\n"
+    done = signalled(tmp_path, "sitecustomize", source, script, "--help")
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
