@@ -8,11 +8,13 @@ import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 
 from common.env_file import EnvFault
 from node.daemon import Pserver
+from node.errors import StorageFault
 from node.files.disk import Disk, storage_faults
 from node.ground import memory
 from node.ground.settings import Settings
@@ -44,14 +46,13 @@ async def serve(settings: Settings, disk: Disk | None = None) -> None:
 
     Raises:
         EnvFault: if it cannot listen where it should.
-        PeerError: if the folders cannot be used.
+        PeerError: if the folders cannot be used, or stdout cannot be written.
     """
     async with AsyncExitStack() as stack:
         asked = await stack.enter_async_context(_signals())
         pserver = Pserver(settings, disk=disk)
         await stack.enter_async_context(pserver.running())
-        ready = {"host": settings.listen_host, "port": pserver.port, "pid": os.getpid()}
-        print(f"READY {json.dumps(ready)}", flush=True)  # noqa: T201  # the contract with whoever started us
+        _say_ready({"host": settings.listen_host, "port": pserver.port, "pid": os.getpid()})
         if settings.tls_cert is None and not _is_loopback(settings.listen_host):
             log.warning(
                 "listening on %s without TLS: whoever is on the way can read what is transferred (README, Security)",
@@ -65,6 +66,16 @@ async def serve(settings: Settings, disk: Disk | None = None) -> None:
         loop.call_later(_END, os._exit, 0)
     logging.shutdown()
     os._exit(0)
+
+
+def _say_ready(ready: dict[str, object]) -> None:
+    """The contract with whoever started us; without a stdout at all there is nobody to tell."""
+    try:
+        print(f"READY {json.dumps(ready)}", flush=True)  # noqa: T201
+    except OSError as error:
+        # Nothing is left for Python to flush at exit, in vain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StorageFault(f"READY cannot be written to stdout: {error.strerror}") from error
 
 
 @contextmanager

@@ -141,6 +141,23 @@ def test_ready_tells_address_and_process(checkout: Path, tmp_path: Path, environ
     assert str(ready["port"]) in (checkout / "bootstrap" / ".env_server").read_text()
 
 
+def test_ready_that_cannot_be_written_is_a_line_and_74(checkout: Path, environment: dict[str, str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, checkout / "peer" / "pserver.py", ".env_pserver1"],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 74
+    assert done.stderr.splitlines()[-1] == "pserver: READY cannot be written to stdout: No space left on device"
+    assert "Traceback" not in done.stderr
+    assert [path for path in Path(environment["HOME"]).rglob("*") if path.name in {"port", "cookie"}] == []
+
+
 def test_a_fault_in_an_env_file_is_78_with_a_line_for_each(tmp_path: Path) -> None:
     env = tmp_path / ".env_broken"
     env.write_text("SERVER_URL=127.0.0.1\nSERVER_PORT=seventy\nSTATE_DIRR=/tmp\n")
