@@ -190,12 +190,9 @@ class NodeClient:
             raise bad_usage("what was typed is not UTF-8; nothing was done") from error
 
     def _check_again(self, connection: Connection) -> None:
-        """Before it is told anything more; one that was restarted has another cookie, and is found anew."""
+        """Before it is told anything more; one that ended or was restarted is found, or started, anew."""
         try:
             connection.prove_again()
-        except PserverUnreachable:
-            self.close()
-            raise
         except TerminalError:
             self.close()
 
