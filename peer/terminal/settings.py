@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os.path import realpath
 from pathlib import Path
 
 from common.env_file import EnvFault, EnvReader, find_env_file
@@ -34,9 +35,10 @@ def read_settings(
     faults: list[str] = []
     own = _Own.read(env_pclient, faults)
     other = _Other.read(env_pserver, faults) if env_pserver is not None else None
-    if own and other and own.port and other.port and own.port != other.port:
-        faults.append(
-            f"{own.path}: PSERVER_PORT: '{own.port}' should be the same as in {other.path}, which has '{other.port}'"
+    if own and other:
+        faults.extend(
+            f"{own.path}: {key}: '{mine}' should be the same as in {other.path}, which has '{theirs}'"
+            for key, mine, theirs in _misfits(own, other)
         )
     if faults or own is None:
         raise EnvFault(*faults)
@@ -47,6 +49,15 @@ def read_settings(
             raise EnvFault(f"{own.path}: STATE_DIR: missing; PSERVER_PORT 0 needs it to find the pserver's port")
         state_dir = default_state_dir(port, environment, home or Path.home())
     return Settings(own.host, port, state_dir, own.tls_ca, own.path, other.path if other else None)
+
+
+def _misfits(own: _Own, other: _Other) -> Iterator[tuple[str, object, object]]:
+    """The keys by which the terminal would look for the pserver of `other` where it is not, and both values."""
+    # Port 0 of ours takes theirs; theirs is any free one, and no port of ours is that.
+    if own.port and own.port != other.port:
+        yield "PSERVER_PORT", own.port, other.port
+    if own.state_dir and other.state_dir and realpath(own.state_dir) != realpath(other.state_dir):
+        yield "STATE_DIR", own.state_dir, other.state_dir
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ def test_the_least_that_is_needed(tmp_path: Path) -> None:
 
 
 def test_its_own_state_dir_comes_first_then_the_pservers(tmp_path: Path) -> None:
-    other = write(tmp_path, "other", "PSERVER_PORT=5001\nSTATE_DIR=theirs\nQUOTA=nonsense\nUNKNOWN=1\n")
+    other = write(tmp_path, "other", "PSERVER_PORT=5001\n")
     own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSERVER_PORT=5001\nSTATE_DIR=mine\n")
     assert read_settings(own, other).state_dir == tmp_path / "mine"
+    other = write(tmp_path, "other", "PSERVER_PORT=5001\nSTATE_DIR=theirs\nQUOTA=nonsense\nUNKNOWN=1\n")
     own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSERVER_PORT=0\n")
     found = read_settings(own, other)
     assert (found.state_dir, found.port, found.env_pserver) == (tmp_path / "theirs", 5001, Path(other))
@@ -50,8 +51,24 @@ def test_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
     assert "'99999' should be a port" in text
 
 
-def test_two_files_of_different_peers_are_noticed(tmp_path: Path) -> None:
-    own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSERVER_PORT=5001\n")
-    other = write(tmp_path, "other", "PSERVER_PORT=5002\n")
-    with pytest.raises(EnvFault, match="should be the same as in"):
+@pytest.mark.parametrize(
+    ("mine", "theirs", "keys"),
+    [
+        ("PSERVER_PORT=5001", "PSERVER_PORT=5002", ["PSERVER_PORT"]),
+        ("PSERVER_PORT=5001", "PSERVER_PORT=0\nSTATE_DIR=one", ["PSERVER_PORT"]),
+        ("PSERVER_PORT=0\nSTATE_DIR=one", "PSERVER_PORT=0\nSTATE_DIR=two", ["STATE_DIR"]),
+        ("PSERVER_PORT=1\nSTATE_DIR=one", "PSERVER_PORT=2\nSTATE_DIR=two", ["PSERVER_PORT", "STATE_DIR"]),
+        ("PSERVER_PORT=0\nSTATE_DIR=link", "PSERVER_PORT=5001\nSTATE_DIR=one", []),
+    ],
+)
+def test_two_files_of_different_peers_are_noticed(tmp_path: Path, mine: str, theirs: str, keys: list[str]) -> None:
+    (tmp_path / "link").symlink_to("one")
+    own = write(tmp_path, "own", f"PSERVER_URL=localhost\n{mine}\n")
+    other = write(tmp_path, "other", f"{theirs}\n")
+    lines: tuple[str, ...] = ()
+    try:
         read_settings(own, other)
+    except EnvFault as fault:
+        lines = fault.lines
+    assert [line.split(": ")[1] for line in lines] == keys
+    assert all(f"should be the same as in {other}, which has" in line for line in lines)
