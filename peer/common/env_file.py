@@ -40,7 +40,8 @@ def find_env_file(argument: str, folder: Path | None = None, bootstrap: Path = _
     Raises:
         EnvFault: if there is none.
     """
-    tried = [(folder or Path.cwd()) / argument, bootstrap / argument]
+    here = folder or _current_folder()
+    tried = [each / argument for each in (here, bootstrap) if each is not None]
     for path in tried:
         try:
             if path.is_file():
@@ -48,8 +49,16 @@ def find_env_file(argument: str, folder: Path | None = None, bootstrap: Path = _
         except (OSError, ValueError):
             # A name too long, or with a NUL in it: no such file.
             continue
-    where = dict.fromkeys(str(path.parent) for path in tried)
-    raise EnvFault(f"{printable(argument)}: no such env file (looked in {printable(' and '.join(where))})")
+    where = printable(" and ".join(dict.fromkeys(str(path.parent) for path in tried)))
+    gone = "; the current folder was removed" if here is None else ""
+    raise EnvFault(f"{printable(argument)}: no such env file (looked in {where}{gone})")
+
+
+def _current_folder() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 class EnvReader:

@@ -26,6 +26,20 @@ def test_the_current_folder_comes_first_then_bootstrap(tmp_path: Path) -> None:
     assert find_env_file(str(bootstrap / ".env_a"), here, bootstrap) == bootstrap / ".env_a"
 
 
+def test_a_current_folder_that_was_removed_is_in_the_way_of_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = tmp_path / "removed"
+    removed.mkdir()
+    monkeypatch.chdir(removed)
+    removed.rmdir()
+    (tmp_path / ".env_a").touch()
+    assert find_env_file(str(tmp_path / ".env_a"), bootstrap=tmp_path / "bootstrap") == tmp_path / ".env_a"
+    assert find_env_file(".env_a", bootstrap=tmp_path) == tmp_path / ".env_a"
+    with pytest.raises(EnvFault, match=r"missing: no such env file \(looked in .*; the current folder was removed\)"):
+        find_env_file("missing")
+
+
 @pytest.mark.parametrize("argument", ["missing", "", "x" * 5000, "nul\0", "."])
 def test_a_missing_file_is_one_clear_line(tmp_path: Path, argument: str) -> None:
     with pytest.raises(EnvFault, match="no such env file") as caught:
