@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -164,8 +165,16 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[
 def _how_to_start(settings: Settings) -> str:
     """The command that would start a pserver; with its env file, if one lies beside ours under the usual name."""
     launcher = Path(__file__).resolve().parents[1] / "pserver.py"
-    if launcher.is_relative_to(Path.cwd()):
-        launcher = launcher.relative_to(Path.cwd())
     beside = settings.env_pclient.with_name(settings.env_pclient.name.replace("pclient", "pserver"))
-    env = str(beside) if beside != settings.env_pclient and beside.is_file() else "ENV_PSERVER"
-    return f"python {launcher} {env}"
+    env = _from_here(beside) if beside != settings.env_pclient and beside.is_file() else "ENV_PSERVER"
+    # The Python that we run on has what the pserver needs, and may be the only one with a name that the shell knows.
+    return shlex.join([_from_here(Path(sys.executable)), _from_here(launcher), env])
+
+
+def _from_here(path: Path) -> str:
+    """As it can be typed in the current folder: in full, unless it lies below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, FileNotFoundError):
+        # Not below, or the current folder was removed.
+        return str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from terminal.errors import TerminalError
 from terminal.node_client import NodeClient
 from terminal.settings import read_settings
 
+LAUNCHER = Path(__file__).parents[2] / "peer" / "pserver.py"
+
 
 def env_file(folder: Path, port: int, *more: str) -> str:
     path = folder / ".env_pclient"
@@ -24,11 +27,33 @@ def env_file(folder: Path, port: int, *more: str) -> str:
     return str(path)
 
 
-def test_nobody_there_is_69_and_the_command_that_would_start_one(tmp_path: Path) -> None:
-    (tmp_path / ".env_pserver").touch()
-    done = run(env_file(tmp_path, 1), "status", "--json")
+def test_nobody_there_is_69_and_the_command_that_would_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my peer"
+    folder.mkdir()
+    (folder / ".env_pserver").touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    monkeypatch.setattr("sys.executable", str(python))
+    monkeypatch.chdir(tmp_path)
+    done = run(env_file(folder, 1), "status", "--json")
     assert (done.code, done.error["code"]) == (69, "pserver_unreachable")
-    assert f"pserver.py {tmp_path / '.env_pserver'}" in done.error["message"]
+    command = done.error["message"].partition("start one: ")[2]
+    assert shlex.split(command) == [".venv/bin/python", str(LAUNCHER), "my peer/.env_pserver"]
+    monkeypatch.chdir(LAUNCHER.parent)
+    done = run(env_file(folder, 1), "status", "--json")
+    command = done.error["message"].partition("start one: ")[2]
+    assert shlex.split(command) == [str(python), "pserver.py", str(folder / ".env_pserver")]
+
+
+def test_a_current_folder_that_was_removed_is_in_the_way_of_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = env_file(tmp_path, 1)
+    (tmp_path / "removed").mkdir()
+    monkeypatch.chdir(tmp_path / "removed")
+    (tmp_path / "removed").rmdir()
+    assert run(env, "status", "--json").code == 69
 
 
 def test_a_cookie_that_a_dead_pserver_left_is_no_pserver(node: ScriptedNode, env: str) -> None:
