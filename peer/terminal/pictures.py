@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -26,6 +27,9 @@ from terminal.progress import doing, why_not
 
 _MOST_SOURCES = 4
 _MOST_COLUMNS = 3
+# Columns of the screen: between two of a table's, and what its words need to be read in.
+_BETWEEN = 2
+_WORDS = 20
 
 
 def console(stream: TextIO) -> Console:
@@ -41,8 +45,18 @@ def line(where: Console, text: str, style: str = "") -> None:
     where.print(shown, soft_wrap=True)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> RenderableType:
-    """Rows under headers. Where they are too wide, words go on in the next line: no cell loses its end."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], width: int) -> RenderableType:
+    """Rows under headers. Where they are too wide, words go on in the next line: no cell loses its end.
+
+    Numbers, the columns named in `right`, are not broken. Where they leave no room for words, each row is a record.
+    """
+    numbers = sum(
+        max(cell_len(header), *(cell_len(row[place]) for row in rows), 0) + _BETWEEN
+        for place, header in enumerate(headers)
+        if header in right
+    )
+    if width < numbers + _WORDS:
+        return _records(headers, rows)
     shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True, expand=False)
     for header in headers:
         number = header in right
@@ -50,6 +64,19 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
     return shown
+
+
+def _records(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    """A line for each cell, after its header; a blank one between rows."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for place, row in enumerate(rows):
+        if place:
+            grid.add_row()
+        for header, cell in zip(headers, row, strict=True):
+            grid.add_row(header, Text(cell))
+    return Padding(grid, 1)
 
 
 def facts(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:

@@ -80,7 +80,7 @@ class Screen:
         if self._out.isatty():
             from terminal import pictures
 
-            self._show(pictures.table(headers, safe, right))
+            self._show(pictures.table(headers, safe, right, pictures.console(self._out).width))
             return
         widths = [max(len(header), *(len(row[place]) for row in safe), 0) for place, header in enumerate(headers)]
         for row in [list(headers), *safe]:

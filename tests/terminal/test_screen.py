@@ -103,15 +103,48 @@ def test_bars_of_hostile_names_write_no_control_byte_of_theirs() -> None:
         assert not HARMFUL.search(OURS.sub("", out.getvalue())), (SEED, name)
 
 
-def test_no_cell_of_the_peers_loses_its_end_on_80_columns() -> None:
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 70, 80, 120])
+def test_no_cell_loses_its_end_on_any_terminal(width: int) -> None:
     ana = model.ListedPeer(
         "203.0.113.107:5001", "ana-of-the-house", 12_345, 5.0, uploads=3, downloads=1, free_bytes=7 << 30, rate=1.5e8
     )
+    film = model.ListedFile("songs/日本語/film.mkv", ID, 1 << 30, 12, 3)
+    tables = (
+        (reports.PEER_HEADERS, reports.peer_rows([ana, ana]), reports.PEER_NUMBERS),
+        (reports.FILE_HEADERS, reports.file_rows([film, film]), reports.FILE_NUMBERS),
+    )
+    for headers, rows, right in tables:
+        out = io.StringIO()
+        Console(file=out, width=width).print(pictures.table(headers, rows, right, width))
+        shown = out.getvalue()
+        # A number is whole; a word may go on in the next line, below its beginning.
+        for header, cell in zip(headers, rows[0], strict=True):
+            assert header in right or _goes_on(cell, shown), (header, shown)
+            assert header not in right or shown.count(cell) >= 2, (header, shown)
+
+
+def _goes_on(cell: str, shown: str) -> bool:
+    """Whether all of `cell` is there, in as many pieces as lines of `shown`."""
+    for line in shown.splitlines():
+        beginning = max((cell[:end] for end in range(len(cell) + 1) if cell[:end] in line), key=len)
+        cell = cell[len(beginning) :].lstrip()
+    return not cell
+
+
+def test_where_numbers_leave_no_room_for_words_each_row_is_a_record() -> None:
     out = io.StringIO()
-    shown = pictures.table(reports.PEER_HEADERS, reports.peer_rows([ana]), reports.PEER_NUMBERS)
-    Console(file=out, width=80).print(shown)
-    for part in ("203.0.113.107:", "5001", "12,345", "143 MiB/s", "7.00 GiB", "5 s ago"):
-        assert part in out.getvalue()
+    rows = [["12,345", "ana of the house"], ["6", "ben"]]
+    Console(file=out, width=20).print(pictures.table(("files", "user"), rows, ("files",), 20))
+    assert [line.strip() for line in out.getvalue().splitlines()] == [
+        "",
+        "files  12,345",
+        "user   ana of the",
+        "house",
+        "",
+        "files  6",
+        "user   ben",
+        "",
+    ]
 
 
 def test_markup_is_shown_not_obeyed() -> None:
