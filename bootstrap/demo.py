@@ -69,11 +69,11 @@ def make_file(path: Path, size: int) -> None:
             file.write(secrets.token_bytes(MIB))
 
 
-def show_digest(owner: str, path: Path) -> str:
-    """Print and return the SHA-256 of a file."""
+def show_digest(owner: str, path: Path, folder: Path) -> str:
+    """Print and return the SHA-256 of a file that lies in `folder`."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    print(f"  {digest}  {path} ({owner})")
+    print(f"  {owner}: {path.relative_to(folder)}\n  {digest}")
     return digest
 
 
@@ -112,7 +112,8 @@ def start(folder: Path, stack: contextlib.ExitStack) -> tuple[Program, Peer, Pee
 def transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
     """The story: ana shares, ben downloads; ben uploads, and the tracker has it pushed to ana."""
     for peer in (ana, ben):
-        peer.run("login", peer.user, "--password-stdin", typed=peer.password + "\n")
+        [logged_in] = peer.run("login", peer.user, "--password-stdin", typed=peer.password + "\n")
+        print(f"  Logged in as {logged_in['user']}" + (" (a new account)" if logged_in["registered"] else ""))
 
     film = folder / "film.bin"
     make_file(film, mebibytes * MIB)
@@ -123,7 +124,7 @@ def transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
         f"\n  {got['size']:,} bytes, verified piece by piece,",
         f"in {got['seconds']:.2f} s from {', '.join(got['holders'])}",
     )
-    if show_digest("ana", film) != show_digest("ben", Path(got["path"])):
+    if show_digest("ana", film, folder) != show_digest("ben", Path(got["path"]), folder):
         raise DemoFailed("the digests differ")
 
     songs = folder / "songs.bin"
@@ -131,7 +132,7 @@ def transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
     print(f"\n{bold('A file of ben')} is uploaded: the tracker chooses a peer that takes a copy.")
     [sent] = ben.run("upload", str(songs))
     print(f"\n  copies at {', '.join(sent['copies'])}")
-    if show_digest("ben", songs) != show_digest("ana", ana.shared / "songs.bin"):
+    if show_digest("ben", songs, folder) != show_digest("ana", ana.shared / "songs.bin", folder):
         raise DemoFailed("the digests differ")
 
 
@@ -163,6 +164,8 @@ def main(arguments: list[str]) -> int:
         print(bold("A tracker and two peers start"), f"in {folder}", flush=True)
         try:
             tracker, ana, ben = start(folder, stack)
+            dashboard = f"http://{tracker.host}:{tracker.port}/"
+            print(f"  the tracker's dashboard is {dashboard}")
             transfers(folder, ana, ben, max(options.size, 4))
         except (DemoFailed, NotReady) as error:
             print(f"demo: {error}", file=sys.stderr)
@@ -172,10 +175,13 @@ def main(arguments: list[str]) -> int:
         except KeyboardInterrupt:
             return 130
         print(f"\n{bold('Both files are on both peers now.')}")
-        print(f"  dashboard  http://{tracker.host}:{tracker.port}/  (user {ana.user}, password {ana.password})")
-        print(f"  ana's files  {ana.shared}\n  ben's files  {ben.shared}")
         if options.once or not sys.stdin.isatty():
+            print(
+                "  All of it ends and is deleted now; without --once, at a terminal, it stays while ben's menu is open."
+            )
             return 0
+        print(f"  dashboard  {dashboard}  (user {ana.user}, password {ana.password})")
+        print(f"  ana's files  {ana.shared}\n  ben's files  {ben.shared}")
         print(
             f"\nThis is {bold('the menu of ben')}; when you leave it, everything above ends and is deleted.\n",
             flush=True,
@@ -185,5 +191,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def launch(arguments: list[str]) -> int:
+    """What the launcher does: `main`, on a stdout whose reader may have seen enough."""
+    try:
+        status = main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nothing is left for Python to flush at exit, in vain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(launch(sys.argv[1:]))

@@ -1,6 +1,7 @@
 """The first five minutes: ./bootstrap/demo, and two of them at once."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,13 +16,13 @@ from programs import TOP
 DEMO = [sys.executable, str(TOP / "bootstrap" / "demo.py")]
 
 
-def begin(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+def begin(*arguments: str, folder: Path, stderr: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
     """Start a demo whose temporary folder is `folder`."""
     return subprocess.Popen(
         [*DEMO, "--size", "8", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
         env={**os.environ, "TMPDIR": str(folder)},
     )
@@ -45,10 +46,30 @@ def test_two_demos_side_by_side_each_show_a_transfer_and_clean_up(tmp_path: Path
     for demo in demos:
         shown, _ = demo.communicate(timeout=100)
         assert demo.returncode == 0, shown
-        digests = [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and "(ana)" in line]
-        assert len(digests) == 2
-        assert all(shown.count(each) == 2 for each in digests)
+        digests = re.findall(r"(?m)^  ([0-9a-f]{64})$", shown)
+        assert len(set(digests)) == 2
+        assert all(digests.count(each) == 2 for each in digests)
+        assert all(f"\n  Logged in as {user} (a new account)\n" in shown for user in ("ana", "ben"))
+        # What is gone a moment later is no place to look.
+        last = shown.rpartition("Both files are on both peers now")[2]
         assert "http://127.0.0.1:" in shown
+        assert "http://" not in last
+        assert str(tmp_path) not in last
+    assert processes_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
+    demo = begin("--once", folder=tmp_path, stderr=subprocess.PIPE)
+    assert demo.stdout is not None
+    assert demo.stderr is not None
+    assert demo.stdout.readline()
+    demo.stdout.close()
+    told = demo.stderr.read()
+    demo.wait(60)
+    demo.stderr.close()
+    assert "BrokenPipe" not in told
+    assert "Traceback" not in told
     assert processes_in(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
