@@ -15,7 +15,7 @@ import pserver_pb2 as pb
 import pserver_pb2_grpc
 from terminal import model, rpc_errors, wire
 from terminal.connection import Connection, Metadata, address, connect
-from terminal.errors import PserverUnreachable, TerminalError, bad_usage
+from terminal.errors import PserverUnreachable, TerminalError
 from terminal.settings import Settings
 
 # Seconds that the pserver may take: for what it knows itself; for what it asks the tracker (which may delay a failed
@@ -186,8 +186,6 @@ class NodeClient:
             yield self._connection.control, self._connection.metadata
         except grpc.RpcError as error:
             raise self._meaning(error) from error
-        except UnicodeEncodeError as error:
-            raise bad_usage("what was typed is not UTF-8; nothing was done") from error
 
     def _check_again(self, connection: Connection) -> None:
         """Before it is told anything more; one that ended or was restarted is found, or started, anew."""

@@ -145,13 +145,6 @@ def test_the_first_order_after_the_death_of_the_pserver_goes_to_the_one_that_is_
             each.stop()
 
 
-def test_a_login_that_is_not_utf8_is_refused_and_asked_for_again(node: ScriptedNode, env: str) -> None:
-    done = run(env, typed="\udce9\nx\nana\n\udce9\nana\nsecret\n0\n")
-    assert done.code == 0
-    assert done.out.count("Not done: what was typed is not UTF-8; nothing was done\n") == 2
-    assert "Logged in as ana" in done.out
-
-
 def test_a_pserver_without_tls_is_told_of_to_a_terminal_with(node: ScriptedNode, tmp_path: Path) -> None:
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     done = run(env_file(tmp_path, node.port, "TLS_CA=ca.pem"), "status", "--json")

@@ -192,7 +192,7 @@ def test_a_password_in_another_coding_is_refused_and_the_menu_goes_on(node: Scri
     terminal.expect("Enter password: ")
     terminal.waitnoecho()
     os.write(terminal.child_fd, b"caf\xe9\n")
-    terminal.expect("\r\nNot done: what was typed is not UTF-8")
+    terminal.expect("\r\nA password has 1 to 1024 bytes of UTF-8")
     terminal.expect("Enter username: ")
     terminal.sendeof()
     assert exit_code(terminal) == 0
