@@ -25,11 +25,11 @@ _ARENAS = 1
 # New objects before a search, and searches before one that goes further back. Not rarer: gRPC leaves each call that it
 # served in a cycle of some thirty objects.
 _GARBAGE = (5_000, 20, 20)
-# At rest: so many seconds with less than this part of a processor used. Work that took less than so many seconds of a
-# processor leaves nothing that is worth to be given back.
+# At rest: so many seconds with less than this part of a processor used. Memory is given back after each of so many of
+# these in a row, for what is kept for a while, as connections are, is freed in the midst of them.
 _REST = 10.0
 _REST_PART = 0.1
-_WORK = 0.1
+_RESTS = 3
 
 
 def tune() -> None:
@@ -48,11 +48,10 @@ async def give_back_at_rest(rest: float = _REST) -> None:
     Goes on until it is cancelled. Where malloc is not glibc's there is nothing to do.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    given = 0.0
+    rests = 0
     while trim is not None:
         before = time.process_time()
         await asyncio.sleep(rest)
-        now = time.process_time()
-        if now - before < rest * _REST_PART and now - given > _WORK:
+        rests = rests + 1 if time.process_time() - before < rest * _REST_PART else 0
+        if 0 < rests <= _RESTS:
             trim(0)
-            given = now
