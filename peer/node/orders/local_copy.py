@@ -10,19 +10,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.errors import BadUsage, TargetExists
+from node.errors import BadUsage, FileChanged, TargetExists
 from node.files.copying import copy_contents
 from node.files.disk import Disk, storage_faults
 from node.files.hashing import Stop, hash_file
+from node.files.pieces import Manifest
 from node.files.temporaries import Temporaries
 from node.ground.threads import Threads
 from node.holdings.library import Library
 from node.moving.sharing import Sharing
 
+_HASH_THREADS = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalCopier:
-    """Makes copies."""
+    """Makes copies. Each is hashed before it gets its name: a stamp that did not change does not prove the bytes."""
 
     sharing: Sharing
     temporaries: Temporaries
@@ -38,11 +41,20 @@ class LocalCopier:
                 raise _taken(path)
 
     async def copy_own(self, id_: str, name: str) -> None:
-        """Publish contents that are held already under one more name."""
+        """Publish contents that are held already under one more name.
+
+        Raises:
+            FileChanged: if what is held has other contents by now; NoSuchFile: if it is gone.
+            TargetExists, DiskFull, StorageFault: and nothing is there.
+        """
         await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_own(id_, name, stop))
 
     async def copy_out(self, id_: str, path: Path, *, make_folders: bool) -> None:
-        """Copy a file of the shared folder to a path outside, in one step and never over anything."""
+        """Copy a file of the shared folder to a path outside, in one step and never over anything.
+
+        Raises:
+            BadUsage: if its folder is not there; otherwise as copy_own.
+        """
         await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_out(id_, path, make_folders, stop))
 
     def _copy_own(self, id_: str, name: str, stop: Stop) -> None:
@@ -52,7 +64,7 @@ class LocalCopier:
             self.temporaries.copy_in(fd, stop=stop) as copy,
             copy.handle as copied,
         ):
-            manifest = hash_file(self.disk, copied, copy.size, stop=stop, threads=2)
+            manifest = self._check(id_, copied, copy.size, stop)
             stamp = copy.publish(name)
             self.library.adopt([(name, stamp, manifest)])
 
@@ -69,12 +81,23 @@ class LocalCopier:
             with self.sharing.open_file(id_) as file, file.handle as fd, storage_faults(f"writing {path}"):
                 copy_contents(self.disk, fd, target, file.stamp.size, stop=stop)
                 file.check()
+                self._check(id_, target, file.stamp.size, stop)
                 os.fsync(target)
                 self._link(temporary, path)
         finally:
             os.close(target)
             with suppress(OSError):
                 temporary.unlink()
+
+    def _check(self, id_: str, copy: int, size: int, stop: Stop) -> Manifest:
+        """Return the manifest of a copy. Raises FileChanged if it is not of the contents that were asked for."""
+        manifest = hash_file(self.disk, copy, size, stop=stop, threads=_HASH_THREADS)
+        if manifest.id != id_:
+            raise FileChanged(
+                "what is shared here under this id changed though its time did not, as on a failing disk: look at it, "
+                "then touch it"
+            )
+        return manifest
 
     def _link(self, temporary: Path, path: Path) -> None:
         try:
