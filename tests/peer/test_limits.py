@@ -228,6 +228,30 @@ def test_a_logout_ends_the_streams_under_way_and_not_later_ones() -> None:
     run(work())
 
 
+def test_a_stream_that_takes_its_time_to_end_is_in_no_logouts_way() -> None:
+    async def work() -> None:
+        streams = OpenStreams()
+        done = asyncio.Event()
+
+        async def stream() -> None:
+            async with streams.one():
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await done.wait()
+
+        slow = asyncio.create_task(stream())
+        await settle()
+        await streams.end_all()
+        await streams.end_all()
+        assert not slow.done()
+        done.set()
+        with pytest.raises(Interrupted):
+            await slow
+
+    run(work())
+
+
 # ---------------------------------------------------------------------------------------------------------------- locks
 
 

@@ -17,7 +17,7 @@ from node.holdings.catalog import Catalog
 from node.holdings.library import Library
 from node.holdings.scanner import Scanner
 from node.language.streams import AskerEnd
-from node.lines.limits import Locks
+from node.lines.limits import Locks, end_now
 from node.moving.fetch import Fetcher, Sources
 
 # Seconds that a pusher waits while another sends the same contents.
@@ -150,7 +150,7 @@ class Receiver:
         """End the push of an id, if there is one: our own user wants it, and its pusher takes its time."""
         push = self.pushes.get(id_)
         if push is not None:
-            push.reschedule(asyncio.get_running_loop().time())
+            end_now(push)
 
     async def _bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources) -> None:
         try:
