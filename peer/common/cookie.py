@@ -47,11 +47,6 @@ def read_cookie(state_dir: Path) -> bytes:
     return bytes.fromhex(text)
 
 
-def remove_cookie(state_dir: Path) -> None:
-    """Forget the cookie at a clean end."""
-    state_files.remove(state_dir / COOKIE_FILE)
-
-
 def same_cookie(shown: str, cookie: bytes) -> bool:
     """Whether the metadata p2p-cookie holds the cookie; takes as long for every wrong one."""
     return hmac.compare_digest(shown.encode("utf-8", "replace"), cookie.hex().encode("ascii"))

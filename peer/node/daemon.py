@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 from common import cookie, state_files
 from common.env_file import EnvFault
@@ -18,7 +19,8 @@ from node.assembly.orders import Orders
 from node.door import listening, status
 from node.door.guard import Guard
 from node.door.health import Health
-from node.files.disk import Disk
+from node.errors import PeerError
+from node.files.disk import Disk, storage_faults
 from node.ground.settings import Settings, url_host
 from node.lines import sockets
 
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # At a clean end calls under way have this many seconds.
 _GRACE = 1.0
+
+T = TypeVar("T")
 
 
 class Pserver:
@@ -63,41 +67,41 @@ class Pserver:
 
         Raises:
             EnvFault: if it cannot listen where it should.
+            DiskFull, StorageFault: if STATE_DIR cannot be written to.
         """
         state_dir = self.settings.state_dir
-        await self.threads.run(self.threads.disk, self.parts.clean, self.calendar())
-        secret = cookie.make_cookie(state_dir)
-        health = Health()
-        server = listening.make_server(
-            Guard(secret, lambda: self.port, self.account.check_ticket),
-            health,
-            self._orders.control(lambda nonce: cookie.proof(secret, self.port, nonce)),
-            self._transfer_service,
-        )
-        self.port = listening.listen(server, self.settings, self.account.last_port())
-        stop_metrics = self._serve_metrics()
-        await self.rescan.first()
-        await self.threads.run(self.threads.disk, self.catalog.prune)
-        await server.start()
-        sockets.shorten_queues(self.port)
-        state_files.write_port(state_dir, self.port)
-        self.rescan.start()
-        self.account.resume()
-        try:
+        # What was begun is ended in the opposite order, each step whatever becomes of the others.
+        async with AsyncExitStack() as ending:
+            ending.callback(self.catalog.close)
+            ending.callback(self.threads.shutdown)
+            await self.threads.run(self.threads.disk, self.parts.clean, self.calendar())
+            secret = ending.enter_context(_lying(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir)))
+            health = Health()
+            server = listening.make_server(
+                Guard(secret, lambda: self.port, self.account.check_ticket),
+                health,
+                self._orders.control(lambda nonce: cookie.proof(secret, self.port, nonce)),
+                self._transfer_service,
+            )
+            self.port = listening.listen(server, self.settings, self.account.last_port())
+            ending.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
+            await self.rescan.first()
+            await self.threads.run(self.threads.disk, self.catalog.prune)
+            over = await ending.enter_async_context(listening.answering(server, _GRACE))
+            sockets.shorten_queues(self.port)
+            ending.enter_context(
+                _lying(state_dir / state_files.PORT_FILE, lambda: state_files.write_port(state_dir, self.port))
+            )
+            ending.push_async_callback(self.peers.close)
+            ending.push_async_callback(self.jobs.cancel_all)
+            ending.push_async_callback(self.account.leave)
+            ending.push_async_callback(self.rescan.stop)
+            self.rescan.start()
+            self.account.resume()
+            # Calls under way have their grace while all that is ended.
+            ending.callback(over.set)
+            ending.push_async_callback(health.end)
             yield
-        finally:
-            await health.end()
-            stopping = asyncio.create_task(server.stop(_GRACE))
-            await self.rescan.stop()
-            await self.account.leave()
-            await self.jobs.cancel_all()
-            await self.peers.close()
-            await stopping
-            await self.threads.run(self.threads.disk, stop_metrics)
-            cookie.remove_cookie(state_dir)
-            state_files.remove(state_dir / state_files.PORT_FILE)
-            self.threads.shutdown()
-            self.catalog.close()
 
     def _serve_metrics(self) -> Callable[[], None]:
         """Answer scrapes if the operator wants it; return what ends that."""
@@ -116,3 +120,24 @@ class Pserver:
 
     def _url(self) -> str:
         return f"{url_host(self.settings.announced_host)}:{self.port}"
+
+
+@contextmanager
+def _lying(path: Path, write: Callable[[], T]) -> Iterator[T]:
+    """Have what `write` writes lie at `path` for the length of the block; give what it returns.
+
+    What cannot be removed is logged: the next start replaces it.
+
+    Raises:
+        DiskFull, StorageFault: if it cannot be written.
+    """
+    with storage_faults(f"writing {path}"):
+        written = write()
+    try:
+        yield written
+    finally:
+        try:
+            with storage_faults(f"removing {path}"):
+                state_files.remove(path)
+        except PeerError as error:
+            log.warning("%s", error)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import grpc
 
 from common import channels
@@ -34,6 +38,28 @@ def make_server(guard: Guard, health: Health, control: ControlService, transfer:
         )
     )
     return server
+
+
+@asynccontextmanager
+async def answering(server: grpc.aio.Server, grace: float) -> AsyncIterator[asyncio.Event]:
+    """Answer calls for the length of the block.
+
+    Gives the event that begins to end that: no new call is answered then, and those under way have `grace` seconds.
+    The end of the block waits for it.
+    """
+    await server.start()
+    over = asyncio.Event()
+
+    async def stop() -> None:
+        await over.wait()
+        await server.stop(grace)
+
+    stopping = asyncio.create_task(stop())
+    try:
+        yield over
+    finally:
+        over.set()
+        await stopping
 
 
 def listen(server: grpc.aio.Server, settings: Settings, last: int) -> int:

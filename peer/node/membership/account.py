@@ -19,7 +19,8 @@ from node.model import Load, Session
 
 log = logging.getLogger(__name__)
 
-# A tracker that does not answer is not waited for at the end of the process: it forgets a silent peer by itself.
+# Neither a tracker nor a disk that does not answer is waited for at the end of the process: the one forgets a silent
+# peer by itself, the other has had the session since the login.
 _FAREWELL = 1.5
 
 
@@ -120,6 +121,8 @@ class Account:
 
         Raises:
             LoginRefused, TrackerUnreachable, BadUsage: and whoever was logged in before still is.
+            DiskFull, StorageFault: if the session cannot be kept for the next start. Nobody is logged in then: it is
+                ended at the tracker, too.
         """
         async with self._changing:
             if self.user == user and await self._still_good():
@@ -131,7 +134,12 @@ class Account:
                 await self._end()
             self._clock.learn(answer.server_time)
             session = Session(user, answer.token, answer.peer_id, answer.ticket_key, self._clock.ahead, url)
-            await self._threads.run(self._threads.disk, self._file.save, session)
+            try:
+                await self._threads.run(self._threads.disk, self._file.save, session)
+            except PeerError:
+                self._tracker.token = session.token
+                await self._tell_logout()
+                raise
             self._begin(session, answer.epoch)
             log.info("logged in as %s", user)
             await self.announcer.try_sync()
@@ -163,10 +171,21 @@ class Account:
         if self._session is None:
             return
         await self.announcer.stop()
-        self._file.save(replace(self._session, clock_offset=self._clock.ahead))
-        with suppress(PeerError, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL):
-                await self._threads.run(self._threads.tracker, self._tracker.leave)
+                await asyncio.gather(self._keep_clock(self._session), self._tell_leave())
+
+    async def _keep_clock(self, session: Session) -> None:
+        """Keep what was learnt of the tracker's clock since the login."""
+        session = replace(session, clock_offset=self._clock.ahead)
+        try:
+            await self._threads.run(self._threads.disk, self._file.save, session)
+        except PeerError as error:
+            log.warning("%s", error)
+
+    async def _tell_leave(self) -> None:
+        with suppress(PeerError):
+            await self._threads.run(self._threads.tracker, self._tracker.leave)
 
     async def _end(self) -> None:
         """Be nobody here: nothing is announced, fetched or served."""
@@ -177,6 +196,10 @@ class Account:
 
     async def _logout(self) -> None:
         await self._end()
+        await self._tell_logout()
+
+    async def _tell_logout(self) -> None:
+        """End the session at the tracker."""
         try:
             await self._threads.run(self._threads.tracker, self._tracker.logout)
         except PeerError as error:

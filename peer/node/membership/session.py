@@ -10,6 +10,8 @@ import logging
 from pathlib import Path
 
 from common import state_files
+from node.errors import PeerError
+from node.files.disk import storage_faults
 from node.model import Session
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class SessionFile:
             return None
 
     def save(self, session: Session) -> None:
-        """Keep a session, replacing the one before in one step."""
+        """Keep a session, replacing the one before in one step. Raises DiskFull or StorageFault if it cannot."""
         fields = {
             "user": session.user,
             "token": session.token,
@@ -49,8 +51,13 @@ class SessionFile:
             "clock_offset": session.clock_offset,
             "url": session.url,
         }
-        state_files.write_private(self._path, json.dumps(fields).encode("utf-8"))
+        with storage_faults(f"writing {self._path}"):
+            state_files.write_private(self._path, json.dumps(fields).encode("utf-8"))
 
     def forget(self) -> None:
-        """Drop the session."""
-        state_files.remove(self._path)
+        """Drop the session. A disk that keeps it all the same is logged: the tracker knows it no more."""
+        try:
+            with storage_faults(f"removing {self._path}"):
+                state_files.remove(self._path)
+        except PeerError as error:
+            log.warning("%s", error)

@@ -70,7 +70,6 @@ def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
 def test_no_cookie_is_no_pserver(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         cookie.read_cookie(tmp_path)
-    cookie.remove_cookie(tmp_path)
 
 
 def test_the_cookie_shown_is_compared_whole() -> None:

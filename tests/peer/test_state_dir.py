@@ -1,0 +1,66 @@
+"""A STATE_DIR that cannot be written to: a clear refusal, nobody half logged in, and a clean end all the same."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+
+import pserver_pb2 as pb
+from live_pserver import LivePserver, code_of, live_pserver
+from live_tracker import LiveTracker
+from node.errors import StorageFault
+from waiting import eventually
+
+
+def spoil(path: Path) -> None:
+    """Make a file one that can be neither replaced nor removed, whoever runs the test."""
+    path.unlink(missing_ok=True)
+    path.mkdir(parents=True)
+    (path / "in the way").touch()
+
+
+def alive(ana: LivePserver) -> set[str]:
+    """Who is alive, as another peer sees it."""
+    return {peer.user for peer in ana.call(ana.pserver.network.peers())}
+
+
+@pytest.mark.parametrize("file", ["cookie", "port"])
+def test_a_start_is_refused_in_one_line_and_leaves_nothing_behind(
+    tmp_path: Path, tracker: LiveTracker, file: str
+) -> None:
+    state = tmp_path / "peer/state"
+    spoil(state / file)
+    with pytest.raises(StorageFault, match=f"state/{file}"), live_pserver(tmp_path / "peer", tracker):
+        pytest.fail("it cannot be told apart from strangers, or not be found")
+    assert not [path for path in state.iterdir() if path.is_file() and path.name in ("cookie", "port")]
+
+
+def test_a_clean_end_takes_every_step_whatever_the_disk_says(
+    tmp_path: Path, tracker: LiveTracker, ana: LivePserver, caplog: pytest.LogCaptureFixture
+) -> None:
+    with live_pserver(tmp_path / "leaver", tracker, "leaver") as peer:
+        eventually(lambda: "leaver" in alive(ana))
+        for file in ("session", "cookie", "port"):
+            spoil(tmp_path / "leaver/state" / file)
+    assert "leaver" not in alive(ana)
+    assert peer.pserver.catalog._connection is None
+    assert [file for file in ("session", "cookie", "port") if f"state/{file}" in caplog.text] == [
+        "session",
+        "cookie",
+        "port",
+    ]
+
+
+def test_a_login_that_cannot_be_kept_is_none_at_the_tracker_either(tmp_path: Path, tracker: LiveTracker) -> None:
+    with live_pserver(tmp_path / "full", tracker, "before") as peer, peer.control() as control:
+        session = tmp_path / "full/state/session"
+        spoil(session)
+        with pytest.raises(grpc.RpcError) as error:
+            control.Login(pb.LoginRequest(user="after", password="correct horse"), metadata=peer.cookie, timeout=20)
+        assert code_of(error.value)[1] == "io"
+        assert peer.pserver.account.user is None
+        assert not tracker.parts.entrance._accounts.sessions_of("after")
+        (session / "in the way").unlink()
+        session.rmdir()
+        peer.login("after")
+        assert peer.pserver.account.user == "after"
