@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from node.errors import NotAllowed, NotLoggedIn, PeerError
 from node.ground.threads import Threads
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 # Neither a tracker nor a disk that does not answer is waited for at the end of the process: the one forgets a silent
 # peer by itself, the other has had the session since the login.
 _FAREWELL = 1.5
+
+T = TypeVar("T")
 
 
 class TrackerClock:
@@ -74,7 +77,10 @@ class Account:
         self._on_logged_out = on_logged_out
         self._changing = asyncio.Lock()
         self._session: Session | None = None
+        # What a lost session's streams and transfers end in.
         self._ending: asyncio.Task[None] | None = None
+        # The login or logout under way, and those that wait for it.
+        self._changes: set[asyncio.Task[object]] = set()
         # Who tells the tracker of this peer while somebody is logged in.
         self.announcer: Announcer
 
@@ -124,34 +130,11 @@ class Account:
             DiskFull, StorageFault: if the session cannot be kept for the next start. Nobody is logged in then: it is
                 ended at the tracker, too.
         """
-        async with self._changing:
-            if self.user == user and await self._still_good():
-                return False
-            url = self._url()
-            answer = await self._threads.run(self._threads.tracker, self._tracker.login, user, password, url)
-            if self._session is not None:
-                # The tracker has ended that session, as it does with all others at this address.
-                await self._end()
-            self._clock.learn(answer.server_time)
-            session = Session(user, answer.token, answer.peer_id, answer.ticket_key, self._clock.ahead, url)
-            try:
-                await self._threads.run(self._threads.disk, self._file.save, session)
-            except PeerError:
-                self._tracker.token = session.token
-                await self._tell_logout()
-                raise
-            self._begin(session, answer.epoch)
-            log.info("logged in as %s", user)
-            await self.announcer.try_sync()
-            return answer.registered
+        return await self._to_its_end(lambda: self._login(user, password))
 
     async def logout(self) -> str | None:
         """Log out; return who was logged in."""
-        async with self._changing:
-            user = self.user
-            if user is not None:
-                await self._logout()
-            return user
+        return await self._to_its_end(self._logout)
 
     async def change_password(self, old: str, new: str) -> str:
         """Change the password of the user who is logged in; return who that is."""
@@ -168,12 +151,15 @@ class Account:
 
     async def leave(self) -> None:
         """Leave the index at a clean end of the process; the session stays for the next."""
-        if self._session is None:
-            return
-        await self.announcer.stop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL):
-                await asyncio.gather(self._keep_clock(self._session), self._tell_leave())
+            # A login or logout that is under way comes to its end first.
+            async with asyncio.timeout(_FAREWELL), self._changing:
+                if self._session is not None:
+                    await self.announcer.stop()
+                    await asyncio.gather(self._keep_clock(self._session), self._tell_leave())
+        for change in self._changes:
+            change.cancel()
+        await self.announcer.stop()
 
     async def _keep_clock(self, session: Session) -> None:
         """Keep what was learnt of the tracker's clock since the login."""
@@ -194,9 +180,51 @@ class Account:
         self._file.forget()
         await self._on_logged_out()
 
-    async def _logout(self) -> None:
-        await self._end()
-        await self._tell_logout()
+    async def _to_its_end(self, change: Callable[[], Awaitable[T]]) -> T:
+        """Change who is logged in, when no other change is under way.
+
+        Whoever asked for it may be gone by then: what was begun here is told to the tracker, and the other way round.
+        """
+
+        async def in_turn() -> T:
+            async with self._changing:
+                return await change()
+
+        task = asyncio.create_task(in_turn())
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
+
+    async def _login(self, user: str, password: str) -> bool:
+        if self.user == user and await self._still_good():
+            return False
+        url = self._url()
+        answer = await self._threads.run(self._threads.tracker, self._tracker.login, user, password, url)
+        if self._session is not None:
+            # The tracker has ended that session, as it does with all others at this address.
+            await self._end()
+        elif self._ending is not None:
+            # Else it would end the new user's transfers, too.
+            await asyncio.wait([self._ending])
+        self._clock.learn(answer.server_time)
+        session = Session(user, answer.token, answer.peer_id, answer.ticket_key, self._clock.ahead, url)
+        try:
+            await self._threads.run(self._threads.disk, self._file.save, session)
+        except PeerError:
+            self._tracker.token = session.token
+            await self._tell_logout()
+            raise
+        self._begin(session, answer.epoch)
+        log.info("logged in as %s", user)
+        await self.announcer.try_sync()
+        return answer.registered
+
+    async def _logout(self) -> str | None:
+        user = self.user
+        if user is not None:
+            await self._end()
+            await self._tell_logout()
+        return user
 
     async def _tell_logout(self) -> None:
         """End the session at the tracker."""

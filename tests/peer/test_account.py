@@ -1,0 +1,79 @@
+"""Who is logged in changes as a whole or not at all, whoever goes away, and here as at the tracker."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live_pserver import LivePserver, live_pserver
+from live_tracker import LiveTracker
+from node.ground.jobs import Transfer
+from node.membership.tracker_client import TrackerClient
+from waiting import eventually
+
+
+@pytest.fixture
+def ben(tmp_path: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
+    with live_pserver(tmp_path / "ben", tracker, "ben") as live:
+        yield live
+
+
+def alive(ana: LivePserver) -> set[str]:
+    """Who is alive, as another peer sees it."""
+    return {peer.user for peer in ana.call(ana.pserver.network.peers())}
+
+
+async def break_off(call: Coroutine[Any, Any, object], ben: LivePserver, at_user: str | None) -> None:
+    """Cancel a call, as when a terminal goes away, once this user is logged in while it is under way."""
+    under_way = asyncio.create_task(call)
+    await asyncio.sleep(0)
+    while ben.pserver.account.user != at_user:
+        await asyncio.sleep(0)
+    assert under_way.cancel()
+    await asyncio.wait([under_way])
+
+
+def test_a_logout_goes_on_when_its_terminal_is_gone(ben: LivePserver, ana: LivePserver) -> None:
+    eventually(lambda: "ben" in alive(ana))
+    ben.call(break_off(ben.pserver.account.logout(), ben, "ben"))
+    eventually(lambda: ben.pserver.account.user is None)
+    eventually(lambda: "ben" not in alive(ana))
+
+
+def test_a_login_goes_on_when_its_terminal_is_gone(ben: LivePserver) -> None:
+    ben.call(break_off(ben.pserver.account.login("benno", "correct horse"), ben, None))
+    assert eventually(lambda: ben.pserver.account.user) == "benno"
+
+
+def test_the_end_of_a_lost_session_is_not_that_of_the_next(ben: LivePserver, tracker: LiveTracker) -> None:
+    account, jobs = ben.pserver.account, ben.pserver.jobs
+    client = TrackerClient(tracker.url)
+    client.token = ben.session()["token"]
+    wound_down = asyncio.Event()
+
+    async def stream() -> None:
+        async with ben.pserver._transfer_service.streams.one():
+            try:
+                await wound_down.wait()
+            finally:
+                await wound_down.wait()
+
+    async def work(_: Transfer) -> None:
+        await wound_down.wait()
+
+    async def lose_and_login() -> None:
+        slow = asyncio.create_task(stream())
+        client.logout()
+        while account.user is not None:
+            await asyncio.sleep(0)
+        await account.login("ben", "correct horse")
+        transfer = jobs.start("download", work)
+        assert account._ending is not None
+        await account._ending
+        assert not transfer.ended
+        wound_down.set()
+        await asyncio.wait([slow])
+
+    ben.call(lose_and_login())
