@@ -1,6 +1,7 @@
 """Who is logged in changes as a whole or not at all, whoever goes away, and here as at the tracker."""
 
 import asyncio
+import os
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,22 @@ def test_a_logout_goes_on_when_its_terminal_is_gone(ben: LivePserver, ana: LiveP
 def test_a_login_goes_on_when_its_terminal_is_gone(ben: LivePserver) -> None:
     ben.call(break_off(ben.pserver.account.login("benno", "correct horse"), ben, None))
     assert eventually(lambda: ben.pserver.account.user) == "benno"
+
+
+def test_a_login_as_who_one_is_keeps_what_the_tracker_tells_once(
+    tmp_path: Path, tracker: LiveTracker, ana: LivePserver
+) -> None:
+    with live_pserver(tmp_path / "rare", tracker, "rare", ping_interval=60) as rare:
+        manifest = rare.share("spoilt.txt", b"good")
+        eventually(lambda: [p for p in ana.call(ana.pserver.network.peers()) if p.user == "rare" and p.load.free_bytes])
+        path = rare.shared / "spoilt.txt"
+        before = path.stat()
+        path.write_bytes(b"evil")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        # Somebody reports it: the next ping is asked to hash it again.
+        tracker.parts.tracker._reports.accuse("ana", rare.session()["peer_id"], bytes.fromhex(manifest.id))
+        rare.login("rare")
+        eventually(lambda: not rare.pserver.library.by_id(manifest.id))
 
 
 def test_the_end_of_a_lost_session_is_not_that_of_the_next(ben: LivePserver, tracker: LiveTracker) -> None:

@@ -33,7 +33,13 @@ class Membership:
             url=url,
             on_logged_out=self._logged_out,
         )
-        load = OwnLoad(jobs=ground.jobs, folder=holdings.folder, keeping=holdings.keeping, rate=bounds.sending.now)
+        load = OwnLoad(
+            jobs=ground.jobs,
+            folder=holdings.folder,
+            keeping=holdings.keeping,
+            threads=threads,
+            rate=bounds.sending.now,
+        )
         self.announcer = Announcer(
             tracker=tracker,
             library=holdings.library,

@@ -16,7 +16,7 @@ from node.membership.announcer import Announcer
 from node.membership.session import SessionFile
 from node.membership.tickets import Grant
 from node.membership.tracker_client import TrackerClient
-from node.model import Load, Session
+from node.model import Session
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +237,8 @@ class Account:
 
     async def _still_good(self) -> bool:
         try:
-            await self._threads.run(self._threads.tracker, self._tracker.ping, "none", "none", Load())
+            # Not past the announcer: the tracker tells some things once.
+            await self.announcer.ping()
         except NotLoggedIn:
             return False
         except PeerError:

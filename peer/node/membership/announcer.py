@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from node.errors import NotLoggedIn, PeerError
@@ -32,7 +32,7 @@ class Announcer:
         library: Library,
         threads: Threads,
         interval: float,
-        load: Callable[[], Load],
+        load: Callable[[], Awaitable[Load]],
         on_server_time: Callable[[float], None],
         on_session_lost: Callable[[], None],
         on_recheck: Callable[[Sequence[str]], None],
@@ -98,6 +98,25 @@ class Announcer:
         with suppress(PeerError):
             await self.sync()
 
+    async def ping(self) -> None:
+        """Say that this peer is alive, and heed what the tracker answers.
+
+        Raises:
+            TrackerUnreachable, NotLoggedIn: if it does not take it.
+        """
+        load = await self._load()
+        version = self._name(self._sent) if self._sent is not None else "none"
+        pong = await self._threads.run(self._threads.tracker, self._tracker.ping, self._epoch, version, load)
+        self._on_server_time(pong.server_time)
+        if pong.epoch != self._epoch:
+            log.info("the tracker has started anew: sending the index again")
+            self._epoch = pong.epoch
+            self._sent = None
+        if pong.send_index:
+            self._sent = None
+        if pong.recheck:
+            self._on_recheck(pong.recheck)
+
     # ---------------------------------------------------------------------------------------------------------- pings
 
     async def _run(self) -> None:
@@ -108,7 +127,7 @@ class Announcer:
             try:
                 if loop.time() >= next_ping:
                     next_ping = loop.time() + self._interval
-                    await self._ping()
+                    await self.ping()
                 await self.sync()
                 self.fault = ""
             except NotLoggedIn:
@@ -122,19 +141,6 @@ class Announcer:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.05, next_ping - loop.time())):
                     await self._soon.wait()
-
-    async def _ping(self) -> None:
-        version = self._name(self._sent) if self._sent is not None else "none"
-        pong = await self._threads.run(self._threads.tracker, self._tracker.ping, self._epoch, version, self._load())
-        self._on_server_time(pong.server_time)
-        if pong.epoch != self._epoch:
-            log.info("the tracker has started anew: sending the index again")
-            self._epoch = pong.epoch
-            self._sent = None
-        if pong.send_index:
-            self._sent = None
-        if pong.recheck:
-            self._on_recheck(pong.recheck)
 
     # ---------------------------------------------------------------------------------------------------------- index
 
