@@ -1,10 +1,12 @@
 """Files pushed to a peer by strangers: named, sized and weighed before a byte is taken, and never in its user's way."""
 
+import asyncio
 import contextlib
 import itertools
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
 from node.errors import QuotaExceeded
 from node.files.pieces import Manifest
+from node.ground.threads import Threads
 from node.holdings.catalog import Catalog
 from node.language.frames import Block, encode
 from node.moving.receiver import BEGINNINGS, FILES_AT_LEAST, Keeping
@@ -212,13 +215,49 @@ def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
 
 def test_crumbs_of_files_are_kept_in_a_bounded_number(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.db", 0.0)
-    keeping = Keeping(catalog, quota=FILES_AT_LEAST)
+    keeping = Keeping(catalog, FILES_AT_LEAST, Threads())
     catalog.keep([(f"{number}", f"{number:064x}", 0) for number in range(FILES_AT_LEAST - 1)])
-    with keeping.room_for(0), pytest.raises(QuotaExceeded, match="files"), keeping.room_for(0):
+    kept = catalog.kept()
+    with keeping.room_for(0, kept), pytest.raises(QuotaExceeded, match="files"), keeping.room_for(0, kept):
         pytest.fail("one more than it keeps")
-    with keeping.room_for(0):
+    with keeping.room_for(0, kept):
         assert keeping.used == 0
     catalog.close()
+
+
+def test_what_arrives_while_the_catalog_is_asked_is_counted_still(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog.db", 0.0)
+    keeping = Keeping(catalog, 10, Threads())
+
+    async def come() -> None:
+        async with keeping.judging() as kept:
+            coming = contextlib.ExitStack()
+            coming.enter_context(keeping.room_for(6, kept))
+        # It is published and kept while another pusher is judged, by what the catalog said before.
+        catalog.kept()
+        judging = keeping.judging()
+        asked = asyncio.create_task(judging.__aenter__())
+        await asyncio.sleep(0)
+        coming.close()
+        with pytest.raises(QuotaExceeded), keeping.room_for(6, await asked):
+            pytest.fail("more than it keeps")
+
+    asyncio.run(come())
+    catalog.close()
+
+
+def test_the_loop_does_not_wait_for_a_catalog_that_is_busy(ben: LivePserver) -> None:
+    catalog = ben.pserver.catalog
+    offered = offers(ben, (1, "patient.txt", b"patient"))
+    with ThreadPoolExecutor(1) as pool:
+        with catalog._lock:
+            catalog._kept = None
+            pushed = pool.submit(small, ben, offered, encode([Block(1, 0, b"patient")]))
+            # Longer than it takes until the tracker is told of the room that is left.
+            for _ in range(20):
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0.05), ben.loop).result(5)
+            assert not pushed.done()
+        assert [verdict.verdict for verdict in pushed.result()] == [1, 2]
 
 
 def test_a_pusher_that_takes_its_time_does_not_keep_our_user_from_the_file(

@@ -27,4 +27,4 @@ class Holdings:
         self.temporaries = Temporaries(self.folder)
         self.sharing = Sharing(self.library, self.folder)
         quota = settings.quota if settings.quota is not None else self.folder.free_bytes() // 10
-        self.keeping = Keeping(self.catalog, quota)
+        self.keeping = Keeping(self.catalog, quota, ground.threads)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from node.errors import Interrupted, QuotaExceeded, TargetExists
@@ -13,7 +13,7 @@ from node.files.pieces import Manifest
 from node.ground.events import Phase
 from node.ground.jobs import Jobs, Transfer
 from node.ground.threads import Threads
-from node.holdings.catalog import Catalog
+from node.holdings.catalog import Catalog, Kept
 from node.holdings.library import Library
 from node.holdings.scanner import Scanner
 from node.language.streams import AskerEnd
@@ -36,9 +36,11 @@ class Keeping:
     What is being received counts already; what pushers left unfinished counts until its room is needed.
     """
 
-    def __init__(self, catalog: Catalog, quota: int) -> None:
+    def __init__(self, catalog: Catalog, quota: int, threads: Threads) -> None:
         self._catalog = catalog
         self.quota = quota
+        self._threads = threads
+        self._judging = asyncio.Lock()
         self._files_max = max(FILES_AT_LEAST, quota // _BLOCK)
         self._coming = 0
         self._coming_files = 0
@@ -47,13 +49,21 @@ class Keeping:
 
     @property
     def used(self) -> int:
-        """Bytes kept, coming or left unfinished."""
+        """Bytes kept, coming or left unfinished. Blocking: the catalog may be busy."""
         return self._catalog.kept().bytes + self._coming + sum(self._left.values())
 
+    @asynccontextmanager
+    async def judging(self) -> AsyncIterator[Kept]:
+        """Give what is kept, for `room_for` in the block, which awaits nothing. One at a time judges."""
+        async with self._judging:
+            coming, files = self._coming, self._coming_files
+            kept = await self._threads.run(self._threads.disk, self._catalog.kept)
+            # What arrived meanwhile may be in neither figure: it is counted still.
+            yield Kept(kept.files + files - self._coming_files, kept.bytes + coming - self._coming)
+
     @contextmanager
-    def room_for(self, size: int) -> Iterator[None]:
+    def room_for(self, size: int, kept: Kept) -> Iterator[None]:
         """Hold room for what is coming. Raises QuotaExceeded if there is none."""
-        kept = self._catalog.kept()
         used = kept.bytes + self._coming
         if used + size > self.quota:
             free = max(0, self.quota - used)
@@ -78,9 +88,9 @@ class Keeping:
         """The part is somebody's again; harmless if there is none."""
         self._left.pop(id_, None)
 
-    def in_the_way(self) -> list[str]:
+    async def in_the_way(self) -> list[str]:
         """Return the parts to throw away for what is coming, or for being too many."""
-        lacking = self.used - self.quota
+        lacking = await self._threads.run(self._threads.disk, lambda: self.used) - self.quota
         many = len(self._left) - BEGINNINGS
         chosen: list[str] = []
         for id_, left in self._left.items():
@@ -135,7 +145,9 @@ class Receiver:
             if not self.judge(name, manifest.id):
                 return
             self.keeping.take_up(manifest.id)
-            with self.keeping.room_for(manifest.size):
+            with ExitStack() as room:
+                async with self.keeping.judging() as kept:
+                    room.enter_context(self.keeping.room_for(manifest.size, kept))
                 await self.make_room()
                 transfer = self.jobs.begin("push")
                 try:
@@ -169,7 +181,7 @@ class Receiver:
 
     async def make_room(self) -> None:
         """Throw away what broken pushes left, if the room is needed: nobody fills the disk with beginnings."""
-        for id_ in self.keeping.in_the_way():
+        for id_ in await self.keeping.in_the_way():
             self.keeping.take_up(id_)
             if not self.locks.taken(id_):
                 # Had at once; whoever wants these contents meanwhile waits.

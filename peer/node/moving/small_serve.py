@@ -146,21 +146,22 @@ class SmallStream:
     async def offered(self, offers: Sequence[tuple[int, str, int, str]]) -> list[Verdict]:
         """Judge offers of (number, name, size, ticket)."""
         verdicts: list[Verdict] = []
-        for number, name, size, ticket in offers:
-            if len(self._rooms) >= 2 * ASKS_MAX:
-                raise BadUsage(f"more than {2 * ASKS_MAX} files were offered and not sent")
-            if number in self._rooms:
-                raise BadUsage("two files were offered under one number")
-            try:
-                id_, wanted = self._receiver.judge(self._opener, name, size, ticket)
-                if wanted:
-                    with ExitStack() as room:
-                        room.enter_context(self._receiver.keeping.room_for(size))
-                        self._rooms[number] = room.pop_all()
-                    self._wanted[number] = (id_, name, size)
-                verdicts.append((number, "wanted" if wanted else "published", None))
-            except PeerError as error:
-                verdicts.append((number, "refused", error))
+        async with self._receiver.keeping.judging() as kept:
+            for number, name, size, ticket in offers:
+                if len(self._rooms) >= 2 * ASKS_MAX:
+                    raise BadUsage(f"more than {2 * ASKS_MAX} files were offered and not sent")
+                if number in self._rooms:
+                    raise BadUsage("two files were offered under one number")
+                try:
+                    id_, wanted = self._receiver.judge(self._opener, name, size, ticket)
+                    if wanted:
+                        with ExitStack() as room:
+                            room.enter_context(self._receiver.keeping.room_for(size, kept))
+                            self._rooms[number] = room.pop_all()
+                        self._wanted[number] = (id_, name, size)
+                    verdicts.append((number, "wanted" if wanted else "published", None))
+                except PeerError as error:
+                    verdicts.append((number, "refused", error))
         await self._receiver.receiver.make_room()
         return verdicts
 
