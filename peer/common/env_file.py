@@ -17,7 +17,7 @@ from typing import TypeVar, overload
 
 from dotenv.parser import parse_stream
 
-from common import env_values
+from common import env_values, tls_files
 from common.printable import printable
 
 T = TypeVar("T")
@@ -155,14 +155,39 @@ class EnvReader:
     def tls_ca(self, key: str = "TLS_CA") -> Path | str | None:
         """`system`, or a readable file of certificates; None if not given."""
         found = self.get(key, str, "a file of certificates, or system", None)
-        return found if found is None or found == "system" else self.readable_file(key)
+        if found is None or found == "system":
+            return found
+        path = self.readable_file(key)
+        if path is not None and not tls_files.has_certificate(path):
+            self.fault(key, str(path), "a file of certificates in PEM, or system")
+        return path
+
+    def tls_identity(self, key_of_cert: str = "TLS_CERT", key_of_key: str = "TLS_KEY") -> tuple[Path, Path] | None:
+        """The files of a certificate and of its private key; None if not given."""
+        certificate, private_key = self.readable_file(key_of_cert), self.readable_file(key_of_key)
+        if certificate is None or private_key is None:
+            if self.has(key_of_cert) != self.has(key_of_key):
+                self.fault(key_of_cert, None, f"given together with {key_of_key}")
+            return None
+        if not tls_files.has_certificate(certificate):
+            self.fault(key_of_cert, str(certificate), "a certificate in PEM, with those that lead to its authority")
+        elif not tls_files.belongs_to(private_key, certificate):
+            self.fault(key_of_key, str(private_key), f"the private key of {key_of_cert} in PEM, without a password")
+        return certificate, private_key
 
     def readable_file(self, key: str) -> Path | None:
-        """A file that is there; None if the key is not given."""
+        """A file that is there and can be read; None after a fault, or if the key is not given."""
         found = self.path_to(key, None)
-        if found is not None and not found.is_file():
+        if found is None:
+            return None
+        try:
+            if found.is_file():
+                found.open("rb").close()
+                return found
             self.fault(key, str(found), "a file that exists")
-        return found
+        except OSError as error:
+            self.fault(key, str(found), f"a file that can be read ({error.strerror})")
+        return None
 
     def finish(self, *, others_allowed: bool = False) -> None:
         """Raise EnvFault if anything was wrong; a key that nobody asked for is wrong unless `others_allowed`."""

@@ -6,6 +6,7 @@ import pytest
 
 from common.env_file import EnvFault
 from node.ground.settings import Settings
+from system.certificates import Certificates
 
 GOOD = {
     "PSERVER_URL": "peer.example",
@@ -31,8 +32,7 @@ def test_the_least_that_is_needed(tmp_path: Path) -> None:
 
 
 def test_everything_that_may_be_said(tmp_path: Path) -> None:
-    for name in ("cert.pem", "key.pem", "ca.pem"):
-        (tmp_path / name).touch()
+    certificates = Certificates.make(tmp_path)
     settings = read(
         tmp_path,
         PSERVER_PORT="0",
@@ -50,6 +50,11 @@ def test_everything_that_may_be_said(tmp_path: Path) -> None:
         TLS_CA="ca.pem",
     )
     assert settings.tracker_url == "https://[::1]:5000"
+    assert (settings.tls_cert, settings.tls_key, settings.tls_ca) == (
+        certificates.certificate,
+        certificates.key,
+        certificates.authority,
+    )
     assert settings.shared_dir == tmp_path / "files"
     assert (settings.quota, settings.upload_limit, settings.download_limit) == (2 << 30, 500 << 10, 1 << 20)
 
@@ -72,6 +77,15 @@ def test_a_fault_names_file_and_key(tmp_path: Path, keys: dict[str, str], named:
     with pytest.raises(EnvFault) as fault:
         read(tmp_path, **keys)
     assert any(named in line and ".env_pserver" in line for line in fault.value.lines)
+
+
+def test_what_tls_cannot_use_is_told_with_its_key(tmp_path: Path) -> None:
+    Certificates.make(tmp_path)
+    (tmp_path / "odd.pem").write_text("no certificate, no key\n")
+    with pytest.raises(EnvFault) as fault:
+        read(tmp_path, SERVER_PORT="x", TLS_CERT="cert.pem", TLS_KEY="odd.pem", TLS_CA="odd.pem")
+    keys = [line.split(": ")[1] for line in fault.value.lines]
+    assert sorted(keys) == ["SERVER_PORT", "TLS_CA", "TLS_KEY"]
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:

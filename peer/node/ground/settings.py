@@ -44,6 +44,7 @@ class Settings:
         reader = EnvReader(find_env_file(argument))
         port = reader.port("PSERVER_PORT")
         given_state_dir = reader.path_to("STATE_DIR", None)
+        identity = reader.tls_identity()
         environment, home = os.environ, Path.home()
         settings = cls(
             announced_host=reader.host("PSERVER_URL"),
@@ -59,16 +60,14 @@ class Settings:
             ping_interval=reader.seconds("PING_INTERVAL", 10.0),
             metrics_port=reader.port("METRICS_PORT", None),
             log_format=reader.choice("LOG_FORMAT", ("text", "json"), "text"),
-            tls_cert=reader.readable_file("TLS_CERT"),
-            tls_key=reader.readable_file("TLS_KEY"),
+            tls_cert=identity and identity[0],
+            tls_key=identity and identity[1],
             tls_ca=reader.tls_ca(),
         )
         if port == 0 and given_state_dir is None:
             reader.fault("STATE_DIR", None, "given when PSERVER_PORT is 0: it is where the port can be found")
         if settings.shared_dir and _shared(settings.state_dir.resolve(), settings.shared_dir.resolve()):
             reader.fault("STATE_DIR", str(settings.state_dir), "outside SHARED_DIR: it holds this peer's secrets")
-        if (settings.tls_cert is None) != (settings.tls_key is None):
-            reader.fault("TLS_CERT", None, "given together with TLS_KEY")
         if settings.tracker_port == 0:
             reader.fault("SERVER_PORT", "0", "the tracker's port")
         reader.finish()

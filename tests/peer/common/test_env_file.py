@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from common.env_file import EnvFault, EnvReader, find_env_file
+from system.certificates import Certificates
 
 
 def reader(folder: Path, text: str) -> EnvReader:
@@ -162,12 +170,66 @@ def test_what_is_no_interval(tmp_path: Path, text: str) -> None:
         env.finish()
 
 
-def test_tls_ca_is_a_file_or_the_word_system(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").touch()
-    assert reader(tmp_path, "TLS_CA=system\n").tls_ca() == "system"
-    assert reader(tmp_path, "TLS_CA=ca.pem\n").tls_ca() == tmp_path / "ca.pem"
-    assert reader(tmp_path, "\n").tls_ca() is None
-    env = reader(tmp_path, "TLS_CA=missing.pem\n")
-    env.tls_ca()
-    with pytest.raises(EnvFault, match="a file that exists"):
+def faults(env: EnvReader) -> list[str]:
+    """What finish tells, without the file's name."""
+    with pytest.raises(EnvFault) as caught:
         env.finish()
+    return [line.removeprefix(f"{env.path}: ") for line in caught.value.lines]
+
+
+def test_tls_ca_is_a_file_of_certificates_or_the_word_system(tmp_path: Path) -> None:
+    made = Certificates.make(tmp_path)
+    assert reader(tmp_path, "TLS_CA=system\n").tls_ca() == "system"
+    assert reader(tmp_path, "TLS_CA=ca.pem\n").tls_ca() == made.authority
+    assert reader(tmp_path, "\n").tls_ca() is None
+    (tmp_path / "empty.pem").touch()
+    for name, should_be in (
+        ("missing.pem", "a file that exists"),
+        ("empty.pem", "a file of certificates in PEM, or system"),
+        ("key.pem", "a file of certificates in PEM, or system"),
+    ):
+        env = reader(tmp_path, f"TLS_CA={name}\n")
+        env.tls_ca()
+        assert faults(env) == [f"TLS_CA: '{tmp_path / name}' should be {should_be}"]
+
+
+def test_a_certificate_comes_with_its_own_key(tmp_path: Path) -> None:
+    made = Certificates.make(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    Certificates.make(other)
+    (tmp_path / "garbage.pem").write_bytes(b"\xff\0garbage")
+    key = load_pem_private_key(made.key.read_bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (tmp_path / "locked.pem").write_bytes(locked)
+    env = reader(tmp_path, "TLS_CERT=cert.pem\nTLS_KEY=key.pem\n")
+    assert env.tls_identity() == (made.certificate, made.key)
+    env.finish()
+    assert reader(tmp_path, "\n").tls_identity() is None
+    for certificate, private_key, named in (
+        ("garbage.pem", "key.pem", "TLS_CERT"),
+        ("key.pem", "cert.pem", "TLS_CERT"),
+        ("cert.pem", "garbage.pem", "TLS_KEY"),
+        ("cert.pem", "other/key.pem", "TLS_KEY"),
+        ("cert.pem", "locked.pem", "TLS_KEY"),
+        ("cert.pem", "", "TLS_CERT"),
+        ("", "key.pem", "TLS_CERT"),
+    ):
+        env = reader(tmp_path, f"TLS_CERT={certificate}\nTLS_KEY={private_key}\n")
+        env.tls_identity()
+        [line] = faults(env)
+        assert line.startswith(f"{named}: ")
+
+
+def test_a_file_that_may_not_be_read_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").touch(mode=0o000)
+    env = reader(tmp_path, "TLS_KEY=key.pem\n")
+    us = os.geteuid()
+    if us == 0:
+        # Root reads everything.
+        os.seteuid(65534)
+    try:
+        assert env.readable_file("TLS_KEY") is None
+    finally:
+        os.seteuid(us)
+    assert faults(env) == [f"TLS_KEY: '{tmp_path / 'key.pem'}' should be a file that can be read (Permission denied)"]
