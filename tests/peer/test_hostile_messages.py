@@ -42,10 +42,10 @@ def samples(film: Manifest, tickets: dict[int, str]) -> list[bytes]:
         pb.UploadFileRequest(offer=pb.Offer(name="a\u202eb", manifest=pb.Manifest(size=2**64 - 1, piece_length=1))),
         pb.UploadSmallFilesRequest(offers=[pb.SmallOffer(number=1, name="x", size=2**64 - 1, ticket=tickets[WRITE])]),
         pb.UploadSmallFilesRequest(offers=[pb.SmallOffer(number=1, name="\0", size=5, ticket=tickets[WRITE])] * 3),
-        pb.DownloadOrder(names=["no such", "", "../x", "*" * 300], output="/nowhere/at/all"),
+        pb.DownloadOrder(names=["no such", "", "../x", "?" * 300], output="/nowhere/at/all"),
         pb.WatchTransferRequest(transfer=2**64 - 1),
         pb.RemoveFilesRequest(names=["../x", "no such", "\x1b[2J"]),
-        pb.ListFilesRequest(match="*" * 5000),
+        pb.ListFilesRequest(match="?*" * 2500),
         pb.ProveRequest(nonce=b"x"),
     ]
     blocks = [Block(1, 0, b"abc"), Block(2**32 - 1, 2**32 - 1, b""), Block(0, 5, b"x" * 1000)]
