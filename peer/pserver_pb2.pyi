@@ -40,10 +40,12 @@ class LogoutRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class LogoutReply(_message.Message):
-    __slots__ = ("user",)
+    __slots__ = ("user", "notice")
     USER_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     user: str
-    def __init__(self, user: _Optional[str] = ...) -> None: ...
+    notice: str
+    def __init__(self, user: _Optional[str] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class ChangePasswordRequest(_message.Message):
     __slots__ = ("old_password", "new_password")

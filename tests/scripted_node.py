@@ -67,6 +67,8 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
         self.pages: list[list[pb.ListedFile]] = []
         self.peers: list[pb.ListedPeer] = []
         self.removal = pb.RemoveFilesReply()
+        # What a logout says that it could not do.
+        self.logout_notice = ""
         self.lies = False
         self._server = grpc.server(futures.ThreadPoolExecutor(4), options=channels.server_options())
         pserver_pb2_grpc.add_ControlServicer_to_server(self, self._server)
@@ -122,7 +124,7 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
     def Logout(self, request: pb.LogoutRequest, context: grpc.ServicerContext) -> pb.LogoutReply:
         self._enter("Logout", request, context)
         user, self.status.user = self.status.user, ""
-        return pb.LogoutReply(user=user)
+        return pb.LogoutReply(user=user, notice=self.logout_notice)
 
     def ChangePassword(
         self, request: pb.ChangePasswordRequest, context: grpc.ServicerContext

@@ -38,11 +38,13 @@ def login(session: Session, order: Order) -> int:
 
 def logout(session: Session, _order: Order) -> int:
     """Leave the network."""
-    user = session.node.logout()
+    user, notice = session.node.logout()
     if session.screen.as_json:
         session.screen.data({"user": user or None})
     else:
         session.screen.line(f"Logged out {user}" if user else "Logged out already")
+    if notice:
+        session.screen.say(notice)
     return OK
 
 

@@ -195,8 +195,10 @@ def _choose(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
 
 
 def _logout(menu: Menu) -> None:
-    user = menu.node.logout()
+    user, notice = menu.node.logout()
     menu.screen.line(f"Logged out {user}".rstrip())
+    if notice:
+        menu.screen.line(notice)
 
 
 def _search(menu: Menu) -> None:

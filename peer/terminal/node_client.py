@@ -120,10 +120,11 @@ class NodeClient:
             )
         return model.Login(reply.user, reply.registered)
 
-    def logout(self) -> str:
-        """Leave the network; answers who was logged in, or nothing."""
+    def logout(self) -> tuple[str, str]:
+        """Leave the network; answers who was logged in, and what of it could not be done, or nothing of either."""
         with self._calling() as (control, metadata):
-            return control.Logout(pb.LogoutRequest(), metadata=metadata, timeout=_ASKS_TRACKER).user
+            reply = control.Logout(pb.LogoutRequest(), metadata=metadata, timeout=_ASKS_TRACKER)
+        return reply.user, reply.notice
 
     def change_password(self, old: str, new: str) -> str:
         """Change the password of the user who is logged in; answers who that is."""

@@ -3,13 +3,15 @@
 import asyncio
 import os
 from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pserver_pb2 as pb
 from live_pserver import LivePserver, live_pserver
-from live_tracker import LiveTracker
+from live_tracker import LiveTracker, live_tracker
 from node.ground.jobs import Transfer
 from node.membership.tracker_client import TrackerClient
 from waiting import eventually
@@ -41,6 +43,16 @@ def test_a_logout_goes_on_when_its_terminal_is_gone(ben: LivePserver, ana: LiveP
     ben.call(break_off(ben.pserver.account.logout(), ben, "ben"))
     eventually(lambda: ben.pserver.account.user is None)
     eventually(lambda: "ben" not in alive(ana))
+
+
+def test_a_logout_of_which_the_tracker_hears_nothing_says_so(tmp_path: Path) -> None:
+    with ExitStack() as tracker_there:
+        tracker = tracker_there.enter_context(live_tracker(tmp_path / "tracker"))
+        with live_pserver(tmp_path / "cleo", tracker, "cleo") as cleo, cleo.control() as control:
+            tracker_there.close()
+            reply = control.Logout(pb.LogoutRequest(), metadata=cleo.cookie, timeout=20)
+            assert reply.user == "cleo" and "could not be told" in reply.notice
+            assert not control.Logout(pb.LogoutRequest(), metadata=cleo.cookie, timeout=20).notice
 
 
 def test_a_login_goes_on_when_its_terminal_is_gone(ben: LivePserver) -> None:

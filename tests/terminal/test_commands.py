@@ -47,6 +47,14 @@ def test_logout_is_harmless_twice(node: ScriptedNode, pclient: Pclient) -> None:
     assert pclient("logout").code == 0
 
 
+def test_a_logout_tells_what_it_could_not_do(node: ScriptedNode, pclient: Pclient) -> None:
+    node.status.user, node.logout_notice = "ana", "the tracker could not be told"
+    done = pclient("logout")
+    assert (done.code, done.out, done.err) == (0, "Logged out ana\n", "the tracker could not be told\n")
+    node.status.user = "ana"
+    assert node.logout_notice in pclient(typed="3\n0\n").out
+
+
 def test_passwd_takes_two_lines(node: ScriptedNode, pclient: Pclient) -> None:
     node.status.user = "ana"
     assert pclient("passwd", "--json", typed="old\nnew\n").objects == [{"user": "ana"}]

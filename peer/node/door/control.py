@@ -53,7 +53,9 @@ class ControlService:
 
     async def logout(self, request: pb.LogoutRequest, context: Context[Any, Any]) -> pb.LogoutReply:
         """Leave."""
-        return pb.LogoutReply(user=await self.account.logout() or "")
+        user, told = await self.account.logout()
+        notice = "" if told else "the tracker could not be told: it forgets this peer after its ping timeout"
+        return pb.LogoutReply(user=user or "", notice=notice)
 
     async def change_password(
         self, request: pb.ChangePasswordRequest, context: Context[Any, Any]

@@ -132,8 +132,8 @@ class Account:
         """
         return await self._to_its_end(lambda: self._login(user, password))
 
-    async def logout(self) -> str | None:
-        """Log out; return who was logged in."""
+    async def logout(self) -> tuple[str | None, bool]:
+        """Log out; return who was logged in, and whether the tracker knows. It forgets a silent peer by itself."""
         return await self._to_its_end(self._logout)
 
     async def change_password(self, old: str, new: str) -> str:
@@ -219,21 +219,27 @@ class Account:
         await self.announcer.try_sync()
         return answer.registered
 
-    async def _logout(self) -> str | None:
+    async def _logout(self) -> tuple[str | None, bool]:
         user = self.user
-        if user is not None:
-            await self._end()
-            await self._tell_logout()
-        return user
+        if user is None:
+            return None, True
+        await self._end()
+        return user, await self._tell_logout()
 
-    async def _tell_logout(self) -> None:
-        """End the session at the tracker."""
+    async def _tell_logout(self) -> bool:
+        """End the session at the tracker; tell whether it has ended there."""
         try:
             await self._threads.run(self._threads.tracker, self._tracker.logout)
+        except NotLoggedIn:
+            return True
         except PeerError as error:
             # It forgets a silent peer by itself, after its ping timeout.
             log.warning("the tracker could not be told of the logout: %s", error)
-        self._tracker.token = None
+            return False
+        else:
+            return True
+        finally:
+            self._tracker.token = None
 
     async def _still_good(self) -> bool:
         try:
