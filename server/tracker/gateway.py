@@ -13,13 +13,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from tracker.routes import SMALL, Allowance, Lane
 
 log = logging.getLogger("tracker.gateway")
 
 BODY_TIME = 60.0
+# A body that fits SMALL is sent in one go: whoever takes longer only holds a connection.
+SMALL_BODY_TIME = 10.0
 # Bytes of long bodies, from their first byte until they are answered: of all senders, and of each.
 LONG_BODIES, LONG_BODIES_EACH = 256 << 20, 32 << 20
 WORKERS = 4
@@ -98,11 +100,13 @@ class Gateway:
         lane: Callable[[str, str], Lane],
         *,
         body_time: float = BODY_TIME,
+        small_body_time: float = SMALL_BODY_TIME,
     ) -> None:
         self._app = app
         self._allowance = allowance
         self._lane = lane
         self._body_time = body_time
+        self._small_body_time = small_body_time
         self._long_bodies = Room(LONG_BODIES, LONG_BODIES_EACH)
         self._pools = {
             Lane.WORK: ThreadPoolExecutor(WORKERS, thread_name_prefix="work"),
@@ -169,7 +173,10 @@ class Gateway:
                 self._idle.set()
 
     async def _body(self, environ: dict[str, Any], scope: Scope, protocol: Any, allowed: int) -> tuple[bytes, int]:
-        """The body and its length; nothing of one that is too long, which the application then refuses."""
+        """The body and its length; nothing of one that is too long, which the application then refuses.
+
+        What comes is counted whatever length was declared: no more is ever kept than is allowed.
+        """
         length = environ.get("CONTENT_LENGTH")
         if length is None and "HTTP_TRANSFER_ENCODING" not in environ and scope.method in ("GET", "HEAD"):
             return b"", 0
@@ -177,18 +184,16 @@ class Gateway:
             return b"", 0
         if length is not None and (not length.isdigit() or int(length) > allowed):
             return b"", int(length) if length.isdigit() else allowed + 1
-        async with asyncio.timeout(self._body_time):
-            if length is not None:
-                body = cast("bytes", await protocol())
-                return body, len(body)
-            chunks: list[bytes] = []
-            size = 0
+        most = int(length) if length is not None else allowed
+        chunks: list[bytes] = []
+        size = 0
+        async with asyncio.timeout(self._body_time if most > SMALL else self._small_body_time):
             async for chunk in protocol:
-                chunks.append(chunk)
                 size += len(chunk)
-                if size > allowed:
-                    return b"", size
-            return b"".join(chunks), size
+                if size > most:
+                    return b"", allowed + 1
+                chunks.append(chunk)
+        return b"".join(chunks), size
 
     def _call(self, environ: dict[str, Any]) -> Answer:
         reply = Reply()
@@ -221,8 +226,14 @@ def _environ(scope: Scope) -> dict[str, Any]:
         "wsgi.run_once": False,
     }
     for name, value in scope.headers.items():
+        # As a variable "Content_Length" would pass for the length by which the server reads the body.
+        if "_" in name:
+            continue
         key = name.upper().replace("-", "_")
         environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        # It overrides a length that is declared beside it (RFC 9112, 6.3).
+        environ.pop("CONTENT_LENGTH", None)
     if scope.authority and "HTTP_HOST" not in environ:
         environ["HTTP_HOST"] = scope.authority
     return environ

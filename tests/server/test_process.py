@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -350,3 +350,22 @@ def test_long_bodies_of_one_account_wait_for_each_other_and_keep_nobody_waiting(
             timeout=10,
         )
         assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("declared", [b"Content-Length: 67108864\r\nContent_Length: 5", b"Transfer-Encoding: chunked"])
+def test_no_header_makes_the_tracker_read_more_than_a_stranger_may_send(tmp_path: Path, declared: bytes) -> None:
+    with live_tracker(tmp_path) as tracker, socket.create_connection((tracker.host, tracker.port)) as connection:
+        connection.sendall(
+            b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + declared + b"\r\n\r\n"
+        )
+        part = b"10000\r\n" + bytes(0x10000) + b"\r\n" if b"chunked" in declared else bytes(0x10000)
+        sent = 0
+        # It stops reading, which fills the socket, or closes it: 64 MiB never go through.
+        connection.settimeout(2)
+        with suppress(OSError):
+            while sent < 64 << 20:
+                connection.sendall(part)
+                sent += len(part)
+        assert sent < 32 << 20
+        with suppress(ConnectionResetError):
+            assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
