@@ -4,8 +4,10 @@ import hashlib
 import os
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+from tracker.errors import NotLoggedIn, SendIndex
 from tracker.model import Session
 from tracker.tickets import derive_key
 
@@ -80,12 +82,28 @@ class Accounts:
     def end_session(self, session: Session) -> None:
         with self._lock:
             self._db.execute("DELETE FROM sessions WHERE token_digest = ?", (session.token_digest,))
-            self._by_token.pop(session.token_digest, None)
-            for among, key in ((self._by_url, session.url), (self._by_user, session.user)):
-                among.get(key, set()).discard(session)
-                if not among.get(key):
-                    among.pop(key, None)
-            self._seen.pop(session.token_digest, None)
+            self._drop(session)
+
+    def renew(self, session: Session) -> None:
+        """Go on with the session as if it had just been opened: requests that looked it up before fail at `check`."""
+        with self._lock:
+            seen = self._seen.get(session.token_digest)
+            if seen is not None:
+                self._drop(session)
+                self._keep(replace(session), seen)
+
+    def check(self, session: Session) -> None:
+        """Whether a request that looked its session up earlier still speaks for the peer.
+
+        Raises:
+            NotLoggedIn: the session has ended meanwhile.
+            SendIndex: the peer has stopped cleanly meanwhile.
+        """
+        current = self._by_token.get(session.token_digest)
+        if current is None:
+            raise NotLoggedIn("the session has ended: log in again")
+        if current is not session:
+            raise SendIndex("the peer left the index meanwhile: send the whole list with PUT /index")
 
     def session_of(self, token: str, now: float) -> Session | None:
         """The session that the token opens, if it has not ended."""
@@ -119,3 +137,12 @@ class Accounts:
         self._by_url.setdefault(session.url, set()).add(session)
         self._by_user.setdefault(session.user, set()).add(session)
         self._seen[session.token_digest] = seen
+
+    def _drop(self, session: Session) -> None:
+        # It may have been renewed since the caller looked it up.
+        kept = self._by_token.pop(session.token_digest, session)
+        for among, key in ((self._by_url, kept.url), (self._by_user, kept.user)):
+            among.get(key, set()).discard(kept)
+            if not among.get(key):
+                among.pop(key, None)
+        self._seen.pop(session.token_digest, None)

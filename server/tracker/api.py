@@ -114,7 +114,7 @@ class Views:
         return answer(message=f"{len(body.add)} added, {len(remove)} removed")
 
     def delete_index(self) -> Response:
-        self._tracker.leave(_session())
+        self._entrance.leave(_session())
         return answer(message="left the index; the session stays")
 
     def query(self) -> Response:

@@ -67,13 +67,14 @@ def build(
     journal = Journal(clock.server_time)
     browsers = BrowserSessions(clock.now)
     events = Events(metrics, journal.happened, browsers.happened)
+    accounts = Accounts(state_dir / "accounts.sqlite3", secret(state_dir / "secret"), clock.server_time())
     index = MemoryIndex(
         clock.now,
         ping_timeout,
         files_per_user,
         lambda session: events("expired", logging.WARNING, url=session.url, user=session.user),
+        accounts.check,
     )
-    accounts = Accounts(state_dir / "accounts.sqlite3", secret(state_dir / "secret"), clock.server_time())
     reports = Reports(clock.now)
     addresses = Addresses(advertise_check, resolver)
     entrance = Entrance(

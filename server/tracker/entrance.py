@@ -103,6 +103,13 @@ class Entrance:
         self._end(session)
         self._events("logout", user=session.user, url=session.url)
 
+    def leave(self, session: Session) -> None:
+        """A clean stop: the peer and its files are gone from every answer; the session stays."""
+        # First, so that no request that is under way brings them back.
+        self._accounts.renew(session)
+        self._index.leave(session.peer_id)
+        self._events("left", url=session.url)
+
     def change_password(self, session: Session, old: str, new: str, source: str) -> None:
         """Raises LoginRefused, TooMany or Busy like login."""
         self._identify(session.user, old, source, register=False)

@@ -11,7 +11,9 @@ class Index(Protocol):
 
     Safe to call from many threads. A peer and its files are forgotten together: when it leaves, and when it has been
     silent for the timeout, which holds exactly at every call and not when some sweeper happens to run. One peer's
-    announcements never touch another's. tests/server/test_index.py runs against every implementation.
+    announcements never touch another's. A request may be slower than the end of its session or a clean stop of its
+    peer: `touch`, `replace` and `patch` then raise NotLoggedIn or SendIndex, and change nothing.
+    tests/server/test_index.py runs against every implementation.
     """
 
     def touch(self, session: Session, load: Load | None = None) -> None:

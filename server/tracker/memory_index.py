@@ -26,11 +26,14 @@ class MemoryIndex:
         timeout: float,
         files_per_user: int = 1_000_000,
         expired: Callable[[Session], None] = lambda session: None,
+        check: Callable[[Session], None] = lambda session: None,
     ) -> None:
         self._now = now
         self._timeout = timeout
         self._files_per_user = files_per_user
         self._expired = expired
+        # Raises for a session that no longer speaks for its peer. Asked under the lock: what it lets in, `leave` finds.
+        self._check = check
         self._lock = threading.RLock()
         # In order of last ping, so that those who are overdue stand at the head.
         self._shelves: OrderedDict[str, Shelf] = OrderedDict()
@@ -217,6 +220,7 @@ class MemoryIndex:
             self._expired(shelf.session)
 
     def _touched(self, session: Session) -> Shelf:
+        self._check(session)
         self._purge()
         shelf = self._shelves.get(session.peer_id)
         now = self._now()

@@ -96,7 +96,7 @@ ROUTES = (
     Route("PUT", "/ping", "ping", "Say that the peer is alive, and how loaded", b.Pinged, b.Ping, lane=Lane.QUICK),
     Route(
         "PUT", "/index", "put_index", "Replace the peer's whole list, or send its first part",
-        body=b.PutIndex, refusals=(BadName,), limit=LARGE,
+        body=b.PutIndex, refusals=(BadName, SendIndex), limit=LARGE,
     ),
     Route(
         "PATCH", "/index", "patch_index", "Change the peer's list",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tracker import arrivals, placement, tickets
 from tracker.clock import SteadyClock
-from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed
+from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed, SendIndex
 from tracker.events import Events
 from tracker.index import Index
 from tracker.journal import Journal, Placement
@@ -65,8 +65,16 @@ class Tracker:
         return self._clock.server_time()
 
     def ping(self, session: Session, epoch: str, index_version: str, load: Load | None) -> Pong:
-        """The peer is alive."""
-        self._index.touch(session, load)
+        """The peer is alive.
+
+        Raises:
+            NotLoggedIn: the session has just ended.
+        """
+        try:
+            self._index.touch(session, load)
+        except SendIndex:
+            # Its peer stopped cleanly while it was on its way, and stays gone until the next ping.
+            return Pong(True, [])
         send_index = epoch != self.epoch or self._index.version(session.peer_id) != index_version
         return Pong(send_index, self._reports.recheck(session.peer_id))
 
@@ -75,6 +83,7 @@ class Tracker:
 
         Raises:
             BadName, TooLarge: nothing is changed.
+            NotLoggedIn, SendIndex: the session ended, or the peer stopped, since the request came; likewise.
         """
         self._judge(files)
         fetched = arrivals.fetched(self._index, self._reports, session, files, self.server_time())
@@ -95,6 +104,7 @@ class Tracker:
 
         Raises:
             BadName, TooLarge, SendIndex: nothing is changed.
+            NotLoggedIn: the session ended since the request came; likewise.
         """
         self._judge(add)
         fetched = arrivals.fetched(self._index, self._reports, session, add, self.server_time())
@@ -102,11 +112,6 @@ class Tracker:
         self.journal.fetched(fetched)
         if add:
             self._reports.announced(session.peer_id, {file_id for _, file_id, _, _ in add})
-
-    def leave(self, session: Session) -> None:
-        """A clean stop: the peer and its files are gone from every answer; the session stays."""
-        self._index.leave(session.peer_id)
-        self._events("left", url=session.url)
 
     def find_names(self, session: Session, names: Collection[str], near: bool) -> list[tuple[Version, list[Offer]]]:
         """The versions of these names, each with holders, best first; `near`: asked from the tracker's own machine.

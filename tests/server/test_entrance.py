@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -12,8 +13,10 @@ import pytest
 from live_tracker import CHEAP
 from tracker.addresses import Addresses, split_url
 from tracker.attempts import Limits
-from tracker.errors import BadRequest, Busy
+from tracker.errors import BadRequest, Busy, NotLoggedIn, SendIndex
+from tracker.model import Session
 from tracker.passwords import Cost, Passwords
+from tracker.service import Tracker
 from tracker_world import MakeWorld, World
 
 
@@ -269,3 +272,47 @@ def test_the_operator_may_let_any_address_be_announced_that_can_be_dialled() -> 
     assert addresses.judge("127.0.0.1:1", "198.51.100.1")
     with pytest.raises(BadRequest):
         addresses.judge("0.0.0.0:1", "198.51.100.1")
+
+
+@pytest.mark.parametrize("announce", ["put", "patch", "ping"])
+def test_a_request_that_is_slower_than_the_logout_does_not_bring_the_peer_back(world: World, announce: str) -> None:
+    ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
+    ana.share("a.txt")
+    session = world.parts.entrance.who(ana.login["token"])
+    assert ana.call("POST", "/logout").status_code == 200
+    with pytest.raises(NotLoggedIn):
+        SLOW[announce](world.parts.tracker, session)
+    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.url]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("announce", ["put", "patch"])
+def test_an_announcement_that_is_slower_than_the_clean_stop_does_not_bring_the_peer_back(
+    world: World, announce: str
+) -> None:
+    ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
+    ana.share("a.txt")
+    session = world.parts.entrance.who(ana.login["token"])
+    assert ana.call("DELETE", "/index").status_code == 200
+    with pytest.raises(SendIndex):
+        SLOW[announce](world.parts.tracker, session)
+    assert world.parts.tracker.ping(session, "", "1", None).send_index
+    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.url]  # type: ignore[index]
+    ana.share("a.txt")
+    assert bob.holders("a.txt") == [ana.url], "a new one does"
+
+
+def test_a_logout_that_crosses_a_clean_stop_leaves_nothing_of_the_session(world: World) -> None:
+    ana = world.peer()
+    session = world.parts.entrance.who(ana.login["token"])
+    assert ana.call("DELETE", "/index").status_code == 200
+    world.parts.entrance.logout(session)
+    assert ana.call("GET", "/peers").status_code == 401
+    assert login(world, "bob", "x", ana.url).status_code == 201
+
+
+# What a request does once its session was looked up and its body read.
+SLOW: dict[str, Callable[[Tracker, Session], object]] = {
+    "put": lambda tracker, session: tracker.put_index(session, "2", [("a.txt", bytes(32), 1, True)]),
+    "patch": lambda tracker, session: tracker.patch_index(session, "1", "2", [("b.txt", bytes(32), 1, True)], []),
+    "ping": lambda tracker, session: tracker.ping(session, "", "", None),
+}
