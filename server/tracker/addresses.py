@@ -9,7 +9,8 @@ from tracker.errors import BadRequest
 from tracker.names import printable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Resolver = Callable[[str], set[str]]
+# Addresses of a host that somebody at a source names.
+Lookup = Callable[[str, str], set[str]]
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
 _WANTED = "send host:port, the host an IPv4 address, an IPv6 address in [] or a host name, the port 1 to 65535"
@@ -32,14 +33,6 @@ def split_url(url: str) -> tuple[str, int]:
     raise BadRequest(f"url {printable(url)} is no address: {_WANTED}")
 
 
-def resolve(host: str) -> set[str]:
-    """Addresses of a host; none if it has none."""
-    try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except (OSError, UnicodeError):
-        return set()
-
-
 def normal(address: str) -> Address | None:
     """The address without zone, an IPv4 one out of its IPv6 wrapping; None for what is none."""
     try:
@@ -49,24 +42,39 @@ def normal(address: str) -> Address | None:
     return (parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
 
 
+def site(source: str) -> str:
+    """What counts as one source: an IPv4 address, or the 2^64 IPv6 addresses that one customer is given."""
+    if ":" not in source:
+        return source
+    address = normal(source)
+    if not isinstance(address, ipaddress.IPv6Address):
+        return str(address)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))
+
+
 class Addresses:
     """Judges announced addresses against where requests come from."""
 
-    def __init__(self, check: bool = True, resolver: Resolver = resolve) -> None:
+    def __init__(self, check: bool, lookup: Lookup) -> None:
         self._check = check
-        self._resolve = resolver
+        self._lookup = lookup
 
     def judge(self, url: str, source: str) -> bool:
         """Whether the announced address leads back to the machine that dials it (a loopback address).
 
         Raises:
             BadRequest: not an address that others could dial, or not where the request comes from.
+            Busy: the source has other names looked up.
         """
         host, _ = split_url(url)
-        found = {address for address in map(normal, self._resolve(host)) if address is not None}
+        found = {address for address in map(normal, self._lookup(host, source)) if address is not None}
         for address in found:
             if address.is_unspecified or address.is_multicast:
                 raise BadRequest(f"url {printable(url)}: others cannot dial {address}; announce this machine's address")
+        if self._check and not found:
+            raise BadRequest(
+                f"url {printable(url)}: its host has no address, as far as the tracker can see: announce an IP address"
+            )
         if self._check and not self._leads_back(found, source):
             raise BadRequest(
                 f"url {printable(url)} does not lead to {source}, where this request comes from: announce the address "

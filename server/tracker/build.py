@@ -11,7 +11,7 @@ from flask import Flask
 
 from tracker import VERSION
 from tracker.accounts import Accounts
-from tracker.addresses import Addresses, Resolver, resolve
+from tracker.addresses import Addresses
 from tracker.api import Views
 from tracker.app import bearer, create_app
 from tracker.attempts import Attempts, Limits
@@ -19,6 +19,7 @@ from tracker.clock import SteadyClock
 from tracker.entrance import Entrance
 from tracker.events import Events
 from tracker.journal import Journal
+from tracker.lookups import Lookups, Resolver, resolve
 from tracker.memory_index import MemoryIndex
 from tracker.metrics import Metrics
 from tracker.openapi import document
@@ -76,7 +77,7 @@ def build(
         accounts.check,
     )
     reports = Reports(clock.now)
-    addresses = Addresses(advertise_check, resolver)
+    addresses = Addresses(advertise_check, Lookups(resolver))
     entrance = Entrance(
         accounts,
         index,

@@ -14,10 +14,14 @@ from tracker.events import Events
 from tracker.index import Index
 from tracker.model import Session
 from tracker.passwords import Passwords
+from tracker.places import Places
 from tracker.reports import Reports
 
 # One account's sessions; the oldest that is not alive makes room.
 SESSIONS_PER_USER = 1000
+# Password hashes that run or wait, of one source, and of all peers on the tracker's own machine: fewer than there are
+# places (tracker.passwords). Strangers make accounts as they like, so these leave room for who has one.
+_HASHES, _HASHES_OWN_MACHINE, _REGISTRATIONS_OWN_MACHINE = 2, 16, 8
 
 
 class Opened(NamedTuple):
@@ -56,6 +60,8 @@ class Entrance:
         self._started = clock.server_time()
         # Logins are checked and entered one after the other, or two could take one address.
         self._door = threading.Lock()
+        self._hashing = Places(_HASHES, _HASHES_OWN_MACHINE)
+        self._registering = Places(_HASHES, _REGISTRATIONS_OWN_MACHINE)
 
     def who(self, token: str) -> Session:
         """The session of a token.
@@ -81,9 +87,12 @@ class Entrance:
 
         Raises:
             BadRequest: the address is no address, or not where the request comes from.
-            LoginRefused, TooMany, Busy: user and password do not go together, or not now.
+            LoginRefused, TooMany: user and password do not go together, or not now.
+            Busy: too much is done already, of all or of this source.
             AddressTaken: another user's live peer has the address.
         """
+        # Who has to wait is told so before anything is looked up for him.
+        self._begin(user, source)
         loopback = self._addresses.judge(url, source)
         registered = self._identify(user, password, source, register=self._open_registration)
         now = self._clock.server_time()
@@ -113,32 +122,42 @@ class Entrance:
     def change_password(self, session: Session, old: str, new: str, source: str) -> None:
         """Raises LoginRefused, TooMany or Busy like login."""
         self._identify(session.user, old, source, register=False)
-        self._accounts.set_password(session.user, self._passwords.hash(new))
+        with self._hashing.taken(source):
+            self._accounts.set_password(session.user, self._passwords.hash(new))
         self._events("password_changed", user=session.user)
 
     def check_password(self, user: str, password: str, source: str) -> None:
         """Let a known user in without a session, as the page for people does; raises like login."""
         self._identify(user, password, source, register=False)
 
-    def _identify(self, user: str, password: str, source: str, *, register: bool) -> bool:
+    def _begin(self, user: str, source: str) -> None:
         try:
             self._attempts.begin(user, source)
         except TooMany:
             self._events("login_delayed", logging.WARNING, user=user, source=source)
             raise
-        stored = self._accounts.password_of(user)
-        if stored is None and register:
-            if self._accounts.register(user, self._passwords.hash(password), self._clock.server_time()):
-                return True
+
+    def _identify(self, user: str, password: str, source: str, *, register: bool) -> bool:
+        self._begin(user, source)
+        with self._hashing.taken(source):
             stored = self._accounts.password_of(user)
-        if not self._passwords.check(password, stored):
-            self._attempts.failed(user, source)
-            self._events("login_refused", logging.WARNING, user=user, source=source, known=stored is not None)
-            raise LoginRefused("wrong user name or password")
-        self._attempts.succeeded(user)
-        if stored is not None and self._passwords.outdated(stored):
-            self._accounts.set_password(user, self._passwords.hash(password))
+            if stored is None and register:
+                if self._register(user, password, source):
+                    return True
+                stored = self._accounts.password_of(user)
+            if not self._passwords.check(password, stored):
+                self._attempts.failed(user, source)
+                self._events("login_refused", logging.WARNING, user=user, source=source, known=stored is not None)
+                raise LoginRefused("wrong user name or password")
+            self._attempts.succeeded(user)
+            if stored is not None and self._passwords.outdated(stored):
+                self._accounts.set_password(user, self._passwords.hash(password))
         return False
+
+    def _register(self, user: str, password: str, source: str) -> bool:
+        """Make the account; False if somebody else just did."""
+        with self._registering.taken(source):
+            return self._accounts.register(user, self._passwords.hash(password), self._clock.server_time())
 
     def _clear_address(self, user: str, url: str, askers: Session | None) -> None:
         """End what sessions there are at the address; refuse while another user's, and not the asker's, is alive."""

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
+from tracker.errors import Busy
+from tracker.places import Places
 from tracker.routes import SMALL, Allowance, Lane
 
 log = logging.getLogger("tracker.gateway")
@@ -24,6 +26,9 @@ BODY_TIME = 60.0
 SMALL_BODY_TIME = 10.0
 # Bytes of long bodies, from their first byte until they are answered: of all senders, and of each.
 LONG_BODIES, LONG_BODIES_EACH = 256 << 20, 32 << 20
+# Requests from their first byte until they are answered: of one source, and of all peers on the tracker's own machine.
+# Of the connections that the server takes (tracker.serving) each source so fills a part only.
+REQUESTS, REQUESTS_OWN_MACHINE = 256, 2048
 WORKERS = 4
 SEARCHERS = 2
 # More than the hashes that run and wait, so that the first one too many is told to come back rather than left waiting.
@@ -113,6 +118,7 @@ class Gateway:
             Lane.SEARCH: ThreadPoolExecutor(SEARCHERS, thread_name_prefix="search"),
             Lane.LOGIN: ThreadPoolExecutor(LOGIN_WORKERS, thread_name_prefix="login"),
         }
+        self._requests = Places(REQUESTS, REQUESTS_OWN_MACHINE)
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -135,6 +141,13 @@ class Gateway:
 
     async def _answer(self, scope: Scope, protocol: Any) -> Answer:
         environ = _environ(scope)
+        try:
+            with self._requests.taken(environ["REMOTE_ADDR"]):
+                return await self._answer_one(environ, scope, protocol)
+        except Busy as busy:
+            return _busy(busy.message, 1)
+
+    async def _answer_one(self, environ: dict[str, Any], scope: Scope, protocol: Any) -> Answer:
         allowed = self._allowance(scope.method, scope.path, environ.get("HTTP_AUTHORIZATION", ""))
         length = environ.get("CONTENT_LENGTH", "")
         size = int(length) if length.isdigit() else allowed.most
@@ -145,8 +158,7 @@ class Gateway:
                 async with asyncio.timeout(self._body_time):
                     await room.enter_async_context(self._long_bodies.taken(allowed.sender, size))
             except TimeoutError:
-                again = [("Retry-After", "5"), ("Connection", "close"), ("Content-Type", "application/json")]
-                return 503, again, b'{"status":503,"message":"too many long requests: try again soon","code":"busy"}'
+                return _busy("too many long requests: try again soon", 5)
             return await self._answer_when_read(environ, scope, protocol, allowed.most)
 
     async def _answer_when_read(self, environ: dict[str, Any], scope: Scope, protocol: Any, allowed: int) -> Answer:
@@ -237,6 +249,11 @@ def _environ(scope: Scope) -> dict[str, Any]:
     if scope.authority and "HTTP_HOST" not in environ:
         environ["HTTP_HOST"] = scope.authority
     return environ
+
+
+def _busy(message: str, seconds: int) -> Answer:
+    again = [("Retry-After", str(seconds)), ("Connection", "close"), ("Content-Type", "application/json")]
+    return 503, again, b'{"status":503,"message":"%s","code":"busy"}' % message.encode()
 
 
 def _no_writer(_data: bytes) -> None:

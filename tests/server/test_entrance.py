@@ -3,21 +3,27 @@
 import sqlite3
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import pytest
+import requests
 
-from live_tracker import CHEAP
-from tracker.addresses import Addresses, split_url
+from live_tracker import CHEAP, live_tracker
+from tracker.addresses import Addresses, site, split_url
 from tracker.attempts import Limits
 from tracker.errors import BadRequest, Busy, NotLoggedIn, SendIndex
+from tracker.lookups import Lookups
 from tracker.model import Session
 from tracker.passwords import Cost, Passwords
 from tracker.service import Tracker
 from tracker_world import MakeWorld, World
+from waiting import eventually
+
+STRANGER = "203.0.113.9"
 
 
 def login(world: World, user: str, password: str, url: str = "127.0.0.1:5001", address: str = "127.0.0.1") -> Any:
@@ -257,7 +263,7 @@ HOSTS = {
     ],
 )
 def test_an_announced_address_leads_to_where_the_request_comes_from(url: str, source: str, good: bool) -> None:
-    addresses = Addresses(True, lambda host: HOSTS.get(host, set()))
+    addresses = Addresses(True, lambda host, _source: HOSTS.get(host, set()))
     if good:
         assert addresses.judge(url, source) == (not url.startswith(("peer1", "203", "[::ffff")))
     else:
@@ -266,7 +272,7 @@ def test_an_announced_address_leads_to_where_the_request_comes_from(url: str, so
 
 
 def test_the_operator_may_let_any_address_be_announced_that_can_be_dialled() -> None:
-    addresses = Addresses(False, lambda host: HOSTS.get(host, set()))
+    addresses = Addresses(False, lambda host, _source: HOSTS.get(host, set()))
     assert not addresses.judge("peer1:1", "198.51.100.1")
     assert not addresses.judge("nowhere:1", "198.51.100.1")
     assert addresses.judge("127.0.0.1:1", "198.51.100.1")
@@ -316,3 +322,105 @@ SLOW: dict[str, Callable[[Tracker, Session], object]] = {
     "patch": lambda tracker, session: tracker.patch_index(session, "1", "2", [("b.txt", bytes(32), 1, True)], []),
     "ping": lambda tracker, session: tracker.ping(session, "", "", None),
 }
+
+
+def test_who_makes_many_accounts_keeps_nobody_elsewhere_from_logging_in(make_world: MakeWorld) -> None:
+    entrance = make_world(cost=Cost(2**13, 8, 1), advertise_check=False).parts.entrance
+    entrance.login("ana", "right", "10.0.0.1:5001", "203.0.113.10")
+    over = threading.Event()
+    refused = []
+
+    def flood(number: int) -> None:
+        for account in count():
+            if over.is_set():
+                return
+            try:
+                entrance.login(f"x{number}-{account}", "x", f"10.0.{number}.1:{account + 1}", STRANGER)
+            except Busy:
+                refused.append(number)
+
+    threads = [threading.Thread(target=flood, args=(number,)) for number in range(24)]
+    try:
+        for thread in threads:
+            thread.start()
+        eventually(lambda: refused)
+        for _ in range(5):
+            entrance.login("ana", "right", "10.0.0.1:5001", "203.0.113.10")
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_silent_name_server_is_waited_for_a_while_by_a_few_of_each_source() -> None:
+    over = threading.Event()
+    lookups = Lookups(lambda host: {host} if over.wait(20) else set(), patience=0.01)
+    assert lookups("203.0.113.9", STRANGER) == {"203.0.113.9"}, "nobody needs to be asked"
+    assert [lookups("silent", STRANGER) for _ in range(2)] == [set()] * 2
+    with pytest.raises(Busy):
+        lookups("silent", STRANGER)
+    assert lookups("silent", "203.0.113.10") == set()
+    over.set()
+    eventually(lambda: answered(lookups))
+
+
+def answered(lookups: Lookups) -> set[str]:
+    try:
+        return lookups("silent", STRANGER)
+    except Busy:
+        return set()
+
+
+def test_names_that_nobody_answers_for_do_not_delay_a_login(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def silent(host: str) -> set[str]:
+        return {host} if host == "127.0.0.1" or over.wait(20) else set()
+
+    with live_tracker(tmp_path, resolver=silent) as tracker:
+
+        def post(user: str, url: str) -> int:
+            body = {"username": user, "password": "x", "url": url}
+            return requests.post(f"{tracker.url}/login", json=body, timeout=30).status_code
+
+        floods = [threading.Thread(target=post, args=("eve", f"h{number}:1")) for number in range(48)]
+        try:
+            for flood in floods:
+                flood.start()
+            began = perf_counter()
+            assert {post("ana", "127.0.0.1:5001") for _ in range(10)} <= {200, 201}
+            assert perf_counter() - began < 3
+        finally:
+            over.set()
+            for flood in floods:
+                flood.join()
+
+
+def test_who_has_to_wait_has_no_name_looked_up(make_world: MakeWorld) -> None:
+    asked: list[str] = []
+
+    def resolver(host: str) -> set[str]:
+        asked.append(host)
+        return {"127.0.0.1"}
+
+    world = make_world(resolver=resolver)
+    world.peer("ana", "host:1")
+    for _ in range(6):
+        assert login(world, "ana", "wrong", "host:1").status_code == 401
+    asked.clear()
+    assert login(world, "ana", "wrong", "host:1").status_code == 429
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("source", "counted"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_a_source_is_an_address_or_the_network_of_one_customer(source: str, counted: str) -> None:
+    assert site(source) == counted
