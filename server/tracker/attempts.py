@@ -1,11 +1,13 @@
-"""How often a login may fail: a delay per account, a bucket per address. Counts failures only; no I/O."""
+"""How often a login may fail: a delay per account, a bucket per address. Counts failures, done or under way; no I/O."""
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tracker.errors import TooMany
+from tracker.addresses import site
+from tracker.errors import Busy, LoginRefused, TooMany
 
 
 @dataclass(frozen=True)
@@ -32,20 +34,49 @@ class Attempts:
         self._users: OrderedDict[str, tuple[int, float]] = OrderedDict()
         # address -> (tokens left, as of)
         self._addresses: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        # Tries under way: any number could be begun before the first of them fails.
+        self._user_tries: Counter[str] = Counter()
+        self._address_tries: Counter[str] = Counter()
 
     def begin(self, user: str, address: str) -> None:
-        """Let a try go ahead.
+        """Let somebody try who need not wait.
 
         Raises:
             TooMany: not yet, and how long to wait.
         """
         with self._lock:
-            wait = max(self._users.get(user, (0, 0.0))[1] - self._now(), self._address_wait(address))
-        if wait > 0:
-            raise TooMany(f"too many failed logins: try again in {wait:.0f} s", wait)
+            self._check_wait(user, site(address))
 
-    def failed(self, user: str, address: str) -> None:
-        """The try failed."""
+    @contextmanager
+    def trying(self, user: str, address: str) -> Iterator[None]:
+        """One try: LoginRefused out of the block is a failure, no error a success, any other error neither.
+
+        Raises:
+            TooMany: as begin.
+            Busy: if those under way fail, this one has to wait; nobody knows yet.
+        """
+        address = site(address)
+        with self._lock:
+            self._check_wait(user, address)
+            if self._user_tries[user] >= self._free(user) or self._address_tries[address] >= self._tokens(address):
+                raise Busy("too many logins of this user, or from this address, at once: try again in a second")
+            self._user_tries[user] += 1
+            self._address_tries[address] += 1
+        try:
+            yield
+        except LoginRefused:
+            self._failed(user, address)
+            raise
+        else:
+            # The account starts afresh. The address does not, or one good account would buy guesses.
+            with self._lock:
+                self._users.pop(user, None)
+        finally:
+            with self._lock:
+                self._user_tries -= Counter({user: 1})
+                self._address_tries -= Counter({address: 1})
+
+    def _failed(self, user: str, address: str) -> None:
         with self._lock:
             now = self._now()
             failures = self._users.get(user, (0, 0.0))[0] + 1
@@ -59,10 +90,16 @@ class Attempts:
                 while len(remembered) > self._limits.remembered:
                     remembered.popitem(last=False)
 
-    def succeeded(self, user: str) -> None:
-        """The try succeeded: the account starts afresh. The address does not, or one good account would buy guesses."""
-        with self._lock:
-            self._users.pop(user, None)
+    # Below, the lock is held.
+
+    def _check_wait(self, user: str, address: str) -> None:
+        wait = max(self._users.get(user, (0, 0.0))[1] - self._now(), self._address_wait(address))
+        if wait > 0:
+            raise TooMany(f"too many failed logins: try again in {wait:.0f} s", wait)
+
+    def _free(self, user: str) -> int:
+        """How many may fail now until the next has to wait; the failure after the free ones is the first to be told."""
+        return max(1, self._limits.free_failures + 1 - self._users.get(user, (0, 0.0))[0])
 
     def _tokens(self, address: str) -> float:
         tokens, then = self._addresses.get(address, (float(self._limits.burst), self._now()))

@@ -3,6 +3,8 @@
 import logging
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from tracker.accounts import Accounts
@@ -92,7 +94,8 @@ class Entrance:
             AddressTaken: another user's live peer has the address.
         """
         # Who has to wait is told so before anything is looked up for him.
-        self._begin(user, source)
+        with self._delays_told(user, source):
+            self._attempts.begin(user, source)
         loopback = self._addresses.judge(url, source)
         registered = self._identify(user, password, source, register=self._open_registration)
         now = self._clock.server_time()
@@ -130,26 +133,24 @@ class Entrance:
         """Let a known user in without a session, as the page for people does; raises like login."""
         self._identify(user, password, source, register=False)
 
-    def _begin(self, user: str, source: str) -> None:
+    @contextmanager
+    def _delays_told(self, user: str, source: str) -> Iterator[None]:
         try:
-            self._attempts.begin(user, source)
+            yield
         except TooMany:
             self._events("login_delayed", logging.WARNING, user=user, source=source)
             raise
 
     def _identify(self, user: str, password: str, source: str, *, register: bool) -> bool:
-        self._begin(user, source)
-        with self._hashing.taken(source):
+        with self._delays_told(user, source), self._attempts.trying(user, source), self._hashing.taken(source):
             stored = self._accounts.password_of(user)
             if stored is None and register:
                 if self._register(user, password, source):
                     return True
                 stored = self._accounts.password_of(user)
             if not self._passwords.check(password, stored):
-                self._attempts.failed(user, source)
                 self._events("login_refused", logging.WARNING, user=user, source=source, known=stored is not None)
                 raise LoginRefused("wrong user name or password")
-            self._attempts.succeeded(user)
             if stored is not None and self._passwords.outdated(stored):
                 self._accounts.set_password(user, self._passwords.hash(password))
         return False

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -14,8 +15,8 @@ import requests
 
 from live_tracker import CHEAP, live_tracker
 from tracker.addresses import Addresses, site, split_url
-from tracker.attempts import Limits
-from tracker.errors import BadRequest, Busy, NotLoggedIn, SendIndex
+from tracker.attempts import Attempts, Limits
+from tracker.errors import BadRequest, Busy, LoginRefused, NotLoggedIn, SendIndex, TooMany
 from tracker.lookups import Lookups
 from tracker.model import Session
 from tracker.passwords import Cost, Passwords
@@ -424,3 +425,49 @@ def test_who_has_to_wait_has_no_name_looked_up(make_world: MakeWorld) -> None:
 )
 def test_a_source_is_an_address_or_the_network_of_one_customer(source: str, counted: str) -> None:
     assert site(source) == counted
+
+
+def test_guesses_at_once_are_no_more_than_guesses_one_after_the_other(make_world: MakeWorld) -> None:
+    entrance = make_world(cost=Cost(2**13, 8, 1)).parts.entrance
+    entrance.login("ana", "right", "127.0.0.1:5001", "127.0.0.1")
+    outcomes: list[type[Exception]] = []
+
+    def guess() -> None:
+        try:
+            entrance.login("ana", "wrong", "127.0.0.1:5002", "127.0.0.1")
+        except (LoginRefused, TooMany, Busy) as error:
+            outcomes.append(type(error))
+
+    threads = [threading.Thread(target=guess) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 16
+    assert outcomes.count(LoginRefused) <= 6
+
+
+def test_a_try_under_way_is_no_failure(world: World) -> None:
+    attempts = Attempts(world.clock)
+    with ExitStack() as tries:
+        for _ in range(6):
+            tries.enter_context(attempts.trying("ana", "10.0.0.1"))
+        with pytest.raises(Busy), attempts.trying("ana", "10.0.0.1"):
+            pass
+        with attempts.trying("bob", "10.0.0.1"):
+            pass
+    for _ in range(40):
+        with pytest.raises(Busy), attempts.trying("ana", "10.0.0.1"):
+            raise Busy("no room for the hash")
+    attempts.begin("ana", "10.0.0.1")
+
+
+def test_of_one_address_no_more_are_under_way_than_may_fail(world: World) -> None:
+    attempts = Attempts(world.clock, Limits(burst=3))
+    with ExitStack() as tries:
+        for user in ("a", "b", "c"):
+            tries.enter_context(attempts.trying(user, "2001:db8::1"))
+        with pytest.raises(Busy), attempts.trying("d", "2001:db8::2"):
+            pass
+        with attempts.trying("d", "10.0.0.2"):
+            pass
