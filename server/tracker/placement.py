@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from heapq import nsmallest
+from itertools import islice
 from operator import itemgetter
 from random import Random
 
@@ -11,6 +12,8 @@ from tracker.model import Holder, Load, PeerView
 HOLDERS = 30
 # Beyond this many, a random sample is as good as the whole crowd, and its cost does not grow.
 SAMPLE = 200
+# Beyond the sample, so many peers are looked at for all files of one request.
+LOOKS = 200_000
 
 
 def order_holders(holders: Sequence[Holder], distrusted: Callable[[str], bool], rng: Random) -> list[Holder]:
@@ -37,13 +40,18 @@ def why_holder(holder: Holder, distrusted: bool) -> str:
     return f"has it {share}, {_busy(holder.load)}{doubt}"
 
 
-def rank_receivers(peers: Sequence[PeerView], asker_user: str, rng: Random) -> list[PeerView]:
-    """Peers that could take copies, best first: most room for its load, spread over users.
+def rank_receivers(peers: Sequence[PeerView], size: int, asker_user: str, rng: Random) -> list[PeerView]:
+    """Peers that could take a copy of so many bytes, best first: most room for its load, spread over users.
 
     A peer that has not told its free space yet comes after those that have. Free space counts by its power of two:
-    twice the room is better, a few bytes more are not.
+    twice the room is better, a few bytes more are not. Of a crowd a sample is ranked; the others come after it as they
+    are, for files that nobody in the sample can take.
     """
+    peers = [peer for peer in peers if peer.load.free_bytes >= size or not peer.load.room_told]
+    others: list[PeerView] = []
     if len(peers) > SAMPLE:
+        start = rng.randrange(len(peers))
+        others = peers[start:] + peers[:start]
         peers = rng.sample(peers, SAMPLE)
     keyed = [
         ((not p.load.room_told, _transfers(p.load), -p.load.free_bytes.bit_length(), rng.random()), p) for p in peers
@@ -55,25 +63,26 @@ def rank_receivers(peers: Sequence[PeerView], asker_user: str, rng: Random) -> l
         ranked.append((turns[peer.session.user], peer))
         turns[peer.session.user] += 1
     ranked.sort(key=itemgetter(0))
-    return [peer for _, peer in ranked]
+    return [peer for _, peer in ranked] + others
 
 
 def choose_receivers(
     ranked: Sequence[PeerView],
     size: int,
     copies: int,
+    looks: int,
     planned: Counter[str],
     holding_users: set[str],
     fit: Callable[[PeerView], bool],
 ) -> list[PeerView]:
-    """Up to `copies` of the ranked peers for one file, those of users who have no copy yet before the others.
+    """Up to `copies` of the first `looks` ranked peers for one file, those of users without a copy before the others.
 
     `planned` holds what earlier files of the same request will take from each peer, and is brought up to date.
     """
     chosen: list[PeerView] = []
     users = set(holding_users)
     for second_round in (False, True):
-        for peer in ranked:
+        for peer in islice(ranked, looks):
             if len(chosen) == copies:
                 break
             if peer in chosen or (peer.session.user in users and not second_round):

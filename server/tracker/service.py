@@ -150,7 +150,7 @@ class Tracker:
             for peer in self._index.peers()
             if peer.session.peer_id != session.peer_id and (near or not peer.session.loopback)
         ]
-        ranked = placement.rank_receivers(others, session.user, self._rng)
+        ranked = placement.rank_receivers(others, min(size for _, _, size in files), session.user, self._rng)
         signer = tickets.Signer(session.peer_id, session.user, self.server_time())
         planned: Counter[str] = Counter()
         targets: list[Target] = []
@@ -164,6 +164,7 @@ class Tracker:
                 ranked,
                 size,
                 copies,
+                max(placement.SAMPLE, placement.LOOKS // len(files)),
                 planned,
                 users,
                 partial(self._fit, name, file_id),
