@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from common import cookie, state_files
-from common.env_file import EnvFault
 from node.assembly.ground import Bounds, Ground
 from node.assembly.holdings import Holdings
 from node.assembly.membership import Membership
@@ -19,7 +18,7 @@ from node.assembly.orders import Orders
 from node.door import listening, status
 from node.door.guard import Guard
 from node.door.health import Health
-from node.errors import PeerError
+from node.errors import InUse, PeerError
 from node.files.disk import Disk, storage_faults
 from node.ground.settings import Settings, url_host
 from node.lines import sockets
@@ -66,7 +65,7 @@ class Pserver:
         """Serve for the length of the block; leaves cleanly.
 
         Raises:
-            EnvFault: if it cannot listen where it should.
+            InUse: if it cannot listen where it should.
             DiskFull, StorageFault: if STATE_DIR cannot be written to.
         """
         state_dir = self.settings.state_dir
@@ -114,7 +113,7 @@ class Pserver:
         try:
             listening_at, stop = self.metrics.serve(port)
         except OSError as error:
-            raise EnvFault(f"METRICS_PORT {port} cannot be used: {error.strerror}") from error
+            raise InUse(f"METRICS_PORT {port} cannot be used: {error.strerror}") from error
         log.info("metrics at http://127.0.0.1:%d/metrics", listening_at)
         return stop
 

@@ -139,3 +139,7 @@ class NotAllowed(PeerError):
     """The caller may not do that."""
 
     code = "not_allowed"
+
+
+class InUse(Exception):
+    """Another program has the port or the folder that this one should use. Of a start only: no peer is ever told it."""

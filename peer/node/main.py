@@ -11,7 +11,7 @@ from collections.abc import Sequence
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from common.env_file import EnvFault
-from node.errors import PeerError
+from node.errors import InUse, PeerError
 from node.files.disk import Disk
 from node.ground import logs, memory
 from node.ground.settings import Settings
@@ -36,6 +36,9 @@ def main(argv: Sequence[str], disk: Disk | None = None) -> int:
         for line in fault.lines:
             sys.stderr.write(f"pserver: {line}\n")
         return _EXIT_ENV
+    except InUse as error:
+        sys.stderr.write(f"pserver: {error}\n")
+        return _EXIT_FAILED
     except PeerError as error:
         sys.stderr.write(f"pserver: {error.message}\n")
         return 74 if error.code in ("io", "disk_full") else _EXIT_FAILED

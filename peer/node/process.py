@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 
 from common.env_file import EnvFault
 from node.daemon import Pserver
-from node.errors import StorageFault
+from node.errors import InUse, StorageFault
 from node.files.disk import Disk, storage_faults
 from node.ground import memory
 from node.ground.settings import Settings
@@ -45,7 +45,7 @@ async def serve(settings: Settings, disk: Disk | None = None) -> None:
     """Serve until a signal comes, then leave within 4 seconds and end the process with status 0.
 
     Raises:
-        EnvFault: if it cannot listen where it should.
+        InUse: if it cannot listen where it should.
         PeerError: if the folders cannot be used, or stdout cannot be written.
     """
     async with AsyncExitStack() as stack:
@@ -85,7 +85,8 @@ def alone(settings: Settings) -> Iterator[None]:
     Two pservers on one shared folder would take each other's unfinished files away.
 
     Raises:
-        EnvFault: if another process has one of them, or STATE_DIR cannot be made.
+        InUse: if another process has one of them.
+        EnvFault: if STATE_DIR cannot be made.
         StorageFault: if SHARED_DIR cannot be.
     """
     state_dir, shared_dir = settings.state_dir, settings.shared_dir
@@ -117,7 +118,7 @@ def _lock(fd: int, what: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise EnvFault(f"another pserver is running on {what}: stop it, or choose another folder") from None
+        raise InUse(f"another pserver is running on {what}: stop it, or choose another folder") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -209,7 +209,7 @@ def test_without_a_pserver_a_command_says_what_would_start_one(cluster: Cluster)
 def test_no_two_pservers_run_on_one_folder(cluster: Cluster, key: str) -> None:
     ana = cluster.peer("ana", login=False)
     theirs = {"STATE_DIR": ana.state, "SHARED_DIR": ana.shared}[key]
-    with pytest.raises(NotReady, match="exit status 78") as refusal:
+    with pytest.raises(NotReady, match="exit status 1") as refusal:
         cluster.peer("ben", login=False, **{key: theirs})
     assert f"another pserver is running on {key} {theirs}: stop it, or choose another folder" in str(refusal.value)
     ana.kill()

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 import grpc
 
 from common import channels
-from common.env_file import EnvFault
 from node.door import rpc_server
 from node.door.control import ControlService
 from node.door.guard import Guard, require_own_machine
 from node.door.health import Health
 from node.door.transfer import TransferService
+from node.errors import InUse
 from node.ground.settings import Settings, url_host
 from node.lines.peer_client import MESSAGE_MAX, WINDOWS
 
@@ -68,12 +68,12 @@ def listen(server: grpc.aio.Server, settings: Settings, last: int) -> int:
     With any port, first the one under which the tracker knows this peer: `last`, 0 if none.
 
     Raises:
-        EnvFault: if it cannot.
+        InUse: if it cannot.
     """
     port = (not settings.port and last and _bind(server, settings, last)) or _bind(server, settings, settings.port)
     if not port:
         address = f"{url_host(settings.listen_host)}:{settings.port}"
-        raise EnvFault(f"cannot listen on {address}: is another program there, or the address not this machine's?")
+        raise InUse(f"cannot listen on {address}: is another program there, or the address not this machine's?")
     return port
 
 
