@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tracker.errors import NotLoggedIn, SendIndex
 from tracker.model import Session
+from tracker.state import StateError
 from tracker.tickets import derive_key
 
 # A session that nobody used for so long has ended.
@@ -34,20 +35,23 @@ class Accounts:
     """Every session is also in memory: a request with a token costs no query."""
 
     def __init__(self, path: Path, master: bytes, now: float) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        os.close(descriptor)
+        """Raises StateError if the file cannot be used."""
         self._master = master
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;" + _SCHEMA)
-        self._db.execute("DELETE FROM sessions WHERE seen < ?", (now - IDLE,))
         self._by_token: dict[str, Session] = {}
         self._by_url: dict[str, set[Session]] = {}
         self._by_user: dict[str, set[Session]] = {}
         self._seen: dict[str, float] = {}
-        rows = self._db.execute("SELECT token_digest, peer_id, user, url, loopback, since, seen FROM sessions")
-        for token_digest, peer_id, user, url, loopback, since, seen in rows:
-            self._keep(self._session(token_digest, peer_id, user, url, bool(loopback), since), seen)
+        try:
+            self._db = self._open(path, now)
+        except OSError as error:
+            raise StateError(f"{path} cannot be used: {error.strerror}") from error
+        except sqlite3.OperationalError as error:
+            raise StateError(f"{path} cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StateError(
+                f"{path} is damaged ({error}): put a copy in its place, or remove it and everybody registers again"
+            ) from error
 
     def close(self) -> None:
         with self._lock:
@@ -127,6 +131,17 @@ class Accounts:
     def sessions_of(self, user: str) -> list[Session]:
         with self._lock:
             return list(self._by_user.get(user, ()))
+
+    def _open(self, path: Path, now: float) -> sqlite3.Connection:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.close(descriptor)
+        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;" + _SCHEMA)
+        db.execute("DELETE FROM sessions WHERE seen < ?", (now - IDLE,))
+        rows = db.execute("SELECT token_digest, peer_id, user, url, loopback, since, seen FROM sessions")
+        for token_digest, peer_id, user, url, loopback, since, seen in rows:
+            self._keep(self._session(token_digest, peer_id, user, url, bool(loopback), since), seen)
+        return db
 
     def _session(self, digest: str, peer_id: str, user: str, url: str, loopback: bool, since: float) -> Session:
         key = derive_key(self._master, peer_id, digest)

@@ -18,6 +18,11 @@ from tracker.state import StateDir, StateError
 
 log = logging.getLogger("tracker")
 
+
+class OutputError(Exception):
+    """READY cannot be told; one line that says why."""
+
+
 USAGE = "usage: python server/server.py ENV_SERVER"
 
 
@@ -49,7 +54,7 @@ def main(arguments: list[str]) -> int:
                 asyncio.run(_run(settings, parts))
             finally:
                 parts.close()
-    except (StateError, ListenError) as error:
+    except (StateError, ListenError, OutputError) as error:
         sys.stderr.write(f"server: {error}\n")
         return 1
     sys.stdout.flush()
@@ -67,8 +72,7 @@ async def _run(settings: Settings, parts: Parts) -> None:
     gateway = Gateway(parts.app, parts.allowance, parts.lane)
 
     def ready() -> None:
-        sys.stdout.write("READY " + json.dumps({"host": host, "port": port, "pid": os.getpid()}) + "\n")
-        sys.stdout.flush()
+        _tell("READY " + json.dumps({"host": host, "port": port, "pid": os.getpid()}) + "\n")
         log.info("listening on %s:%s", host, port)
 
     try:
@@ -76,6 +80,16 @@ async def _run(settings: Settings, parts: Parts) -> None:
     finally:
         gateway.close()
     log.info("stopped")
+
+
+def _tell(line: str) -> None:
+    """Write to stdout past its buffer, which Python would try to flush once more at its end."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed, and READY is told there: open it, or send it to /dev/null")
+    try:
+        os.write(sys.stdout.fileno(), line.encode())
+    except OSError as error:
+        raise OutputError(f"READY cannot be told on stdout: {error.strerror}") from error
 
 
 def _is_loopback(host: str) -> bool:

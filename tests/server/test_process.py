@@ -218,7 +218,7 @@ def test_a_key_that_is_not_the_certificates_is_told_before_ready(tmp_path: Path)
     for name in ("cert.pem", "key.pem"):
         (tmp_path / name).write_text("no certificate\n")
     result = run(write_env(tmp_path, TLS_CERT="cert.pem", TLS_KEY="key.pem"))
-    assert result.returncode == 1 and result.stdout == ""
+    assert result.returncode == 78 and result.stdout == ""
     assert result.stderr.count("\n") == 1 and "TLS_CERT" in result.stderr
 
 
@@ -369,3 +369,26 @@ def test_no_header_makes_the_tracker_read_more_than_a_stranger_may_send(tmp_path
         assert sent < 32 << 20
         with suppress(ConnectionResetError):
             assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("damage", ["text", "folder", "torn"])
+def test_accounts_that_cannot_be_read_are_told_in_one_line(tmp_path: Path, damage: str) -> None:
+    accounts = tmp_path / "state" / "accounts.sqlite3"
+    accounts.parent.mkdir(0o700)
+    if damage == "folder":
+        accounts.mkdir()
+    else:
+        accounts.write_bytes(b"no database\n" * 100 if damage == "text" else b"SQLite format 3\0" + bytes(100))
+    result = run(write_env(tmp_path))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1 and str(accounts) in result.stderr
+
+
+@pytest.mark.parametrize("stdout", [">&-", ">/dev/full", "| true"])
+def test_if_nobody_can_be_told_ready_it_ends_with_one_line(tmp_path: Path, stdout: str) -> None:
+    # The pipe's reader is gone long before the tracker has started.
+    command = f"{{ '{sys.executable}' '{LAUNCHER}' '{write_env(tmp_path)}'; echo $? >&2; }} {stdout}"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    *lines, code = result.stderr.splitlines()
+    assert code == "1"
+    assert [line for line in lines if "stdout" in line] == lines and len(lines) == 1
