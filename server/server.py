@@ -1,8 +1,14 @@
 """Starts the tracker: python server/server.py ENV_SERVER."""
 
+import os
+import signal
 import sys
 
-from tracker.main import main
-
 if __name__ == "__main__":
+    # The imports take a second, and until the tracker stops in its own way there is nothing to be stopped.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
+    from tracker.main import main
+
     sys.exit(main(sys.argv[1:]))

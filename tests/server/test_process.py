@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -392,3 +393,18 @@ def test_if_nobody_can_be_told_ready_it_ends_with_one_line(tmp_path: Path, stdou
     *lines, code = result.stderr.splitlines()
     assert code == "1"
     assert [line for line in lines if "stdout" in line] == lines and len(lines) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_while_it_is_being_imported_it_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    launcher = Path(shutil.copy(LAUNCHER, tmp_path))
+    # A tracker whose imports last until they are interrupted.
+    (tmp_path / "tracker").mkdir()
+    (tmp_path / "tracker" / "main.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(20)\n")
+    process = subprocess.Popen(
+        [sys.executable, str(launcher), "env"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == 0
