@@ -92,12 +92,14 @@ class MemoryIndex:
                     "this change does not follow on the list held here: send the whole list with PUT /index"
                 )
             others = self._files_of[session.user] - len(shelf.files)
-            self._check_room(others + len(shelf.files) + len(add) - len(withdrawn))
-            for name, file_id in withdrawn:
-                folded = fold(name)
-                label = shelf.files.get(folded)
-                if label is not None and label.name == name and label.contents.id == file_id:
-                    self._holdings.drop(shelf, folded)
+            going = {fold(name) for name, file_id in withdrawn if _carries(shelf, name, file_id)}
+            if others + len(shelf.files) + len(add) > self._files_per_user:
+                # Only who is near the limit waits for every name to be looked up.
+                coming = {fold(name) for name, _, _, _ in add}
+                replaced = coming & shelf.files.keys()
+                self._check_room(others + len(shelf.files) + len(coming) - len(replaced | going))
+            for folded in going:
+                self._holdings.drop(shelf, folded)
             self._holdings.put_all(shelf, add)
             self._files_of[session.user] = others + len(shelf.files)
             shelf.version = version
@@ -261,9 +263,9 @@ class MemoryIndex:
             if complete == (label in shelf.partial):
                 return False
             added.add((name, file_id))
-        for name, file_id in withdrawn:
-            label = shelf.files.get(fold(name))
-            held = label is not None and (label.name, label.contents.id) == (name, file_id)
-            if held and (name, file_id) not in added:
-                return False
-        return True
+        return not any(_carries(shelf, name, file_id) for name, file_id in withdrawn if (name, file_id) not in added)
+
+
+def _carries(shelf: Shelf, name: str, file_id: bytes) -> bool:
+    label = shelf.files.get(fold(name))
+    return label is not None and (label.name, label.contents.id) == (name, file_id)

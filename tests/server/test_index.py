@@ -147,6 +147,17 @@ def test_an_account_may_share_so_many_files_over_all_its_peers(clock: Clock) -> 
     index.replace(session(2), "1", [file("a", 1), file("b", 2)])
 
 
+def test_a_change_is_counted_by_what_it_leaves(clock: Clock) -> None:
+    index = MemoryIndex(clock, TIMEOUT, files_per_user=3)
+    index.replace(ANA, "1", [file("a", 1, complete=False), file("b", 2, complete=False), file("c", 3)])
+    index.patch(ANA, "1", "2", [file("a", 1), file("B", 2)], [])
+    assert index.by_name("a", 9)[0].holders[0].complete
+    index.patch(ANA, "2", "3", [file("d", 4)], [("c", bytes([3]) * 32)])
+    with pytest.raises(TooLarge):
+        index.patch(ANA, "3", "4", [file("e", 5)], [("nothing", bytes(32)), ("d", bytes(32))])
+    assert index.peers()[0].files == 3
+
+
 @pytest.mark.parametrize(
     ("match", "expected"),
     [
