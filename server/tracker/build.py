@@ -98,6 +98,8 @@ def build(
     views = Views(tracker, entrance, addresses, metrics, document, ping_interval, pages.home)
     app = create_app(views, entrance, addresses, metrics, events, pages.blueprint())
     table = {(route.method, route.path): route for route in ROUTES}
+    # An answer to HEAD is made like one to GET, and takes as long.
+    table |= {("HEAD", route.path): route for route in ROUTES if route.method == "GET"}
 
     def allowance(method: str, path: str, authorization: str) -> Allowance:
         route = table.get((method, path))

@@ -45,3 +45,8 @@ def test_a_flood_of_searches_keeps_nobody_from_announcing(
         over.set()
         for flood in floods:
             flood.join()
+
+
+@pytest.mark.parametrize("path", ["/", "/files", "/query", "/healthz"])
+def test_head_waits_where_get_does(tracker: LiveTracker, path: str) -> None:
+    assert tracker.parts.lane("HEAD", path) is tracker.parts.lane("GET", path)
