@@ -19,6 +19,7 @@ from tracker.entrance import Entrance
 from tracker.errors import (
     BadMediaType,
     BadRequest,
+    Internal,
     MethodNotAllowed,
     NotFound,
     TooLarge,
@@ -225,4 +226,4 @@ def _foreign(error: HTTPException) -> Response:
 
 def _internal(error: Exception) -> Response:
     log.error("unhandled error at %s", request.path, exc_info=error)
-    return refusal(TrackerError("internal error: the tracker's log says more"))
+    return refusal(Internal("internal error: the tracker's log says more"))

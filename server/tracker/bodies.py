@@ -18,8 +18,8 @@ LARGEST = 2**63 - 1
 
 
 def _password(value: str) -> str:
-    if len(value.encode()) > 1024:
-        raise ValueError("is over 1024 bytes")
+    if not 1 <= len(value.encode()) <= 1024:
+        raise ValueError("should have 1 to 1024 bytes")
     return value
 
 
@@ -29,7 +29,8 @@ IN_WORDS = {_ID: "should be 64 lower-case hex digits", _USER: "should be 1 to 64
 Id = Annotated[str, Field(pattern=_ID, description="64 lower-case hex digits")]
 Opaque = Annotated[str, Field(max_length=64)]
 User = Annotated[str, Field(pattern=_USER)]
-Password = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_password)]
+# The lengths are for readers of the document; the validator says it in words, and counts bytes.
+Password = Annotated[str, AfterValidator(_password), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})]
 Url = Annotated[str, Field(max_length=300, description="host:port")]
 # Judged in full by tracker.names; longer ones need no judge.
 Name = Annotated[str, Field(max_length=4000)]

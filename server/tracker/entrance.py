@@ -26,6 +26,17 @@ SESSIONS_PER_USER = 1000
 _HASHES, _HASHES_OWN_MACHINE, _REGISTRATIONS_OWN_MACHINE = 2, 16, 8
 
 
+class _Wrong(NamedTuple):
+    """What a wrong password is told as: to the log and the page, and to who sent it."""
+
+    event: str
+    message: str
+
+
+_AT_LOGIN = _Wrong("login_refused", "wrong user name or password")
+_AT_CHANGE = _Wrong("password_refused", "the old password is wrong")
+
+
 class Opened(NamedTuple):
     token: str
     session: Session
@@ -124,7 +135,7 @@ class Entrance:
 
     def change_password(self, session: Session, old: str, new: str, source: str) -> None:
         """Raises LoginRefused, TooMany or Busy like login."""
-        self._identify(session.user, old, source, register=False)
+        self._identify(session.user, old, source, register=False, wrong=_AT_CHANGE)
         with self._hashing.taken(source):
             self._accounts.set_password(session.user, self._passwords.hash(new))
         self._events("password_changed", user=session.user)
@@ -141,7 +152,7 @@ class Entrance:
             self._events("login_delayed", logging.WARNING, user=user, source=source)
             raise
 
-    def _identify(self, user: str, password: str, source: str, *, register: bool) -> bool:
+    def _identify(self, user: str, password: str, source: str, *, register: bool, wrong: _Wrong = _AT_LOGIN) -> bool:
         with self._delays_told(user, source), self._attempts.trying(user, source), self._hashing.taken(source):
             stored = self._accounts.password_of(user)
             if stored is None and register:
@@ -149,8 +160,8 @@ class Entrance:
                     return True
                 stored = self._accounts.password_of(user)
             if not self._passwords.check(password, stored):
-                self._events("login_refused", logging.WARNING, user=user, source=source, known=stored is not None)
-                raise LoginRefused("wrong user name or password")
+                self._events(wrong.event, logging.WARNING, user=user, source=source, known=stored is not None)
+                raise LoginRefused(wrong.message)
             if stored is not None and self._passwords.outdated(stored):
                 self._accounts.set_password(user, self._passwords.hash(password))
         return False

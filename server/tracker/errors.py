@@ -1,6 +1,7 @@
 """Every way in which the tracker refuses. Each error knows its own status and code; one handler writes them.
 
 TrackerError
+├── Internal
 ├── BadRequest, BadName
 ├── NotLoggedIn, LoginRefused, NotAllowed
 ├── NoSuchFile, NoActivePeer, NotFound, MethodNotAllowed
@@ -15,14 +16,21 @@ from collections.abc import Iterator
 class TrackerError(Exception):
     """A refusal with one line that says what to do next."""
 
-    code = "internal"
-    status = 500
+    code: str
+    status: int
     # Seconds after which it is worth trying again; None where trying again does not help.
     retry_after: float | None = None
 
     @property
     def message(self) -> str:
         return str(self)
+
+
+class Internal(TrackerError):
+    """The tracker failed; its log says why."""
+
+    code = "internal"
+    status = 500
 
 
 class BadRequest(TrackerError):
@@ -136,6 +144,5 @@ class Busy(TrackerError):
 
 
 def every_error() -> Iterator[type[TrackerError]]:
-    """All errors, the unknown one first: the table of codes in README and in the OpenAPI document."""
-    yield TrackerError
+    """All errors: the table of codes in README and in the OpenAPI document."""
     yield from TrackerError.__subclasses__()

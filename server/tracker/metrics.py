@@ -19,6 +19,7 @@ EVENTS = (
     "placed",
     "reported",
     "password_changed",
+    "password_refused",
     "failed",
 )
 
@@ -45,7 +46,7 @@ class Metrics:
         for field, text in (
             ("peers", "Peers alive"),
             ("files", "Different contents held"),
-            ("names", "Versions of names"),
+            ("names", "Versions of names: pairs of a name and contents"),
             ("entries", "Pairs of contents and holder"),
         ):
             gauge = Gauge(f"tracker_{field}", text, registry=self.registry)

@@ -125,15 +125,17 @@ def test_logging_in_again_at_the_same_address_ends_the_session_before(world: Wor
 
 def test_a_password_is_changed_by_who_knows_the_old_one(world: World) -> None:
     ana = world.peer("ana")
-    assert ana.call("POST", "/password", {"old": "wrong", "new": "y"}).json["code"] == "login_refused"  # type: ignore[index]
+    refused = ana.call("POST", "/password", {"old": "wrong", "new": "y"}).json
+    assert refused == {"status": 401, "code": "login_refused", "message": "the old password is wrong"}
     assert ana.call("POST", "/password", {"old": "ana's", "new": "y"}).status_code == 200
     assert login(world, "ana", "ana's").status_code == 401
     assert login(world, "ana", "y").status_code == 200
 
 
-def test_a_password_that_is_too_long_is_refused_in_plain_words(world: World) -> None:
+def test_a_password_that_is_empty_or_too_long_is_refused_in_plain_words(world: World) -> None:
     refused = login(world, "ana", "é" * 513)
-    assert (refused.status_code, refused.json["message"]) == (400, "password: is over 1024 bytes")
+    assert (refused.status_code, refused.json["message"]) == (400, "password: should have 1 to 1024 bytes")
+    assert login(world, "ana", "").json == refused.json
     assert login(world, "ana", "é" * 512).status_code == 201
 
 

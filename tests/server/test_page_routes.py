@@ -254,3 +254,15 @@ def test_without_its_script_the_page_has_everything_and_comes_again(world: World
     assert "b.txt" in seen
     assert "a.txt" not in seen
     assert 'value="B.T"' in seen
+
+
+def test_a_wrong_old_password_is_told_as_what_it_is_and_versions_as_versions(world: World) -> None:
+    ana = world.peer("ana")
+    ana.share("a.txt", "b.txt")
+    ana.call("POST", "/password", {"old": "wrong", "new": "y"})
+    enter(world)
+    parts = snapshot(world)
+    assert "the old one was wrong" in parts["failures"]["html"]
+    assert "login" not in parts["failures"]["html"]
+    assert "1 refused new password" in parts["summary"]["html"]
+    assert "as 2 versions of names" in parts["summary"]["html"]

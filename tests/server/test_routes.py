@@ -366,6 +366,7 @@ def test_every_code_of_an_error_is_in_the_document_and_has_one_status(world: Wor
     codes = [error.code for error in every_error()]
     assert len(codes) == len(set(codes))
     assert all(f"`{code}`" in text for code in codes)
+    assert "| 500 | `internal` | The tracker failed; its log says why. |" in text
 
 
 def test_an_id_under_thousands_of_names_is_answered_with_a_few(world: World) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tracker.journal import Happening, Journal
 
-FAILURES = ("failed", "reported", "expired", "login_refused", "login_delayed")
+FAILURES = ("failed", "reported", "expired", "login_refused", "login_delayed", "password_refused")
 _TOLD = ("registered", "login", "logout", "left", "password_changed")
 # Like events within so many seconds are one line with a number.
 _TOGETHER = 120.0
@@ -64,7 +64,7 @@ def failures_of(happenings: Sequence[Happening], labels: Mapping[str, str], now:
         told = h.details
         url = told.get("url", "")
         match h.event:
-            case "login_refused" | "login_delayed":
+            case "login_refused" | "login_delayed" | "password_refused":
                 # A name that is no account's may be a password typed into the wrong field.
                 line = Line(h.at, h.event, told.get("user", "") if told.get("known") == "True" else "")
                 line = line._replace(other=told.get("source", ""))
