@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> int:
     # The index is many small objects that live long and hold no cycles: looking through them as often as Python does by
     # itself takes more than half of the time of an announcement.
     gc.set_threshold(100_000, 50, 100)
+    status = 0
     try:
         with StateDir(settings.state_dir) as state:
             parts = build(
@@ -56,10 +57,9 @@ def main(arguments: list[str]) -> int:
                 parts.close()
     except (StateError, ListenError, OutputError) as error:
         sys.stderr.write(f"server: {error}\n")
-        return 1
-    sys.stdout.flush()
-    # A thread that waits for a resolver must not keep the process.
-    os._exit(0)
+        status = 1
+    # A thread that waits for a resolver must not keep the process, and the server's own must not outlive Python.
+    os._exit(status)
 
 
 async def _run(settings: Settings, parts: Parts) -> None:
