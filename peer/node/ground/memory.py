@@ -25,11 +25,9 @@ _ARENAS = 1
 # New objects before a search, and searches before one that goes further back. Not rarer: gRPC leaves each call that it
 # served in a cycle of some thirty objects.
 _GARBAGE = (5_000, 20, 20)
-# At rest: so many seconds with less than this part of a processor used. Memory is given back after each of so many of
-# these in a row, for what is kept for a while, as connections are, is freed in the midst of them.
+# At rest: so many seconds with less than this part of a processor used.
 _REST = 10.0
 _REST_PART = 0.1
-_RESTS = 3
 
 
 def tune() -> None:
@@ -43,15 +41,13 @@ def tune() -> None:
 
 
 async def give_back_at_rest(rest: float = _REST) -> None:
-    """Give free memory back to the system each time the process comes to rest, which takes a millisecond or two.
+    """Give free memory back to the system while the process is at rest, every ten seconds: it takes a millisecond.
 
     Goes on until it is cancelled. Where malloc is not glibc's there is nothing to do.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    rests = 0
     while trim is not None:
         before = time.process_time()
         await asyncio.sleep(rest)
-        rests = rests + 1 if time.process_time() - before < rest * _REST_PART else 0
-        if 0 < rests <= _RESTS:
+        if time.process_time() - before < rest * _REST_PART:
             trim(0)
