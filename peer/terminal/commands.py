@@ -111,8 +111,7 @@ def remove(session: Session, order: Order) -> int:
     if names and not order.yes:
         if not session.asker.terminal or session.screen.as_json:
             raise bad_usage("remove deletes files: add --yes, as nobody can be asked here")
-        what = names[0] if len(names) == 1 else shape.many(len(names), "file")
-        if session.asker.line(f"Remove this peer's copy of {what}? (y/N) ").lower() not in {"y", "yes"}:
+        if session.asker.line(f"Remove {_copies_of(names)}? (y/N) ").lower() not in {"y", "yes"}:
             session.screen.say("nothing was removed")
             return OK
     for fault in faults:
@@ -134,6 +133,13 @@ def _tell_removed(screen: Screen, file: model.Removed) -> None:
         screen.data({"name": file.name, "id": file.id, "size": file.size, "removed": True})
     else:
         screen.line(f"File removed: {file.name} ({shape.size(file.size)})")
+
+
+def _copies_of(names: Sequence[str]) -> str:
+    """What `remove` would delete, as its question calls it."""
+    if any(name.endswith("/") or {"*", "?"} & set(name) for name in names):
+        return "this peer's copies of all that is meant by " + " ".join(names)
+    return f"this peer's copy of {names[0]}" if len(names) == 1 else f"this peer's copies of {len(names):,} files"
 
 
 def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:

@@ -273,6 +273,23 @@ def test_remove_asks_on_a_terminal(node: ScriptedNode, env: str) -> None:
     assert exit_code(terminal) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("x", "y"), "Remove this peer's copies of 2 files?"),
+        (("songs/", "x"), "Remove this peer's copies of all that is meant by songs/ x?"),
+        (("*.jpg",), "Remove this peer's copies of all that is meant by *.jpg?"),
+    ],
+)
+def test_remove_asks_about_all_that_it_would_delete(
+    node: ScriptedNode, env: str, words: tuple[str, ...], asked: str
+) -> None:
+    terminal = spawn(env, "remove", *words)
+    terminal.expect_exact(asked)
+    terminal.sendline("n")
+    assert exit_code(terminal) == 0
+
+
 def test_passwd_asks_for_the_new_one_twice(node: ScriptedNode, env: str) -> None:
     node.status.user = "ana"
     for again, code in (("other", 2), ("new", 0)):
