@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 from terminal import model
-from terminal.errors import TerminalError
+from terminal.errors import TerminalError, bad_usage
 
 Meaning = Callable[[model.Result], list[str]]
 
@@ -20,8 +20,16 @@ def absolute(path: str) -> str:
     """The path for the pserver, which has another current folder.
 
     `..` stays as it is: after a link only the system knows where it leads.
+
+    Raises:
+        TerminalError: bad_usage, if it begins in a current folder that was removed.
     """
-    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    if os.path.isabs(path):
+        return path
+    try:
+        return os.path.join(os.getcwd(), path)
+    except FileNotFoundError as error:
+        raise bad_usage(f"{path}: the current folder was removed: name it from /") from error
 
 
 def by_path(words: Sequence[str]) -> dict[str, list[str]]:

@@ -33,6 +33,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_path_from_a_folder_that_was_removed_is_refused_in_a_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "gone").mkdir()
+    monkeypatch.chdir(here / "gone")
+    (here / "gone").rmdir()
+    with pytest.raises(TerminalError, match=r"a: the current folder was removed: name it from /"):
+        by_path(["/b", "a"])
+
+
 def test_paths_that_lead_to_one_file_are_one(here: Path) -> None:
     words = ["a", "./a", f"{here}/a", "other/../a", "link/../a", "other/a"]
     assert by_path(words) == {f"{here}/a": words[:4], f"{here}/other/a": words[4:]}

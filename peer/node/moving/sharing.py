@@ -164,7 +164,12 @@ class Sharing:
             NoSuchFile: if there is none.
         """
         file = self.open_file(id_)
-        return WholeFile(self._library.manifest(id_), file, self._audience(id_))
+        try:
+            manifest = self._library.manifest(id_)
+        except NoSuchFile:
+            file.close()
+            raise
+        return WholeFile(manifest, file, self._audience(id_))
 
     def open_file(self, id_: str) -> OpenFile:
         """Like open_whole, without manifest and audience: for small files."""
