@@ -141,11 +141,15 @@ class Gateway:
 
     async def _answer(self, scope: Scope, protocol: Any) -> Answer:
         environ = _environ(scope)
+        source = environ["REMOTE_ADDR"]
         try:
-            with self._requests.taken(environ["REMOTE_ADDR"]):
-                return await self._answer_one(environ, scope, protocol)
+            self._requests.take(source)
         except Busy as busy:
             return _busy(busy.message, 1)
+        try:
+            return await self._answer_one(environ, scope, protocol)
+        finally:
+            self._requests.give_back(source)
 
     async def _answer_one(self, environ: dict[str, Any], scope: Scope, protocol: Any) -> Answer:
         allowed = self._allowance(scope.method, scope.path, environ.get("HTTP_AUTHORIZATION", ""))
@@ -187,7 +191,7 @@ class Gateway:
     async def _body(self, environ: dict[str, Any], scope: Scope, protocol: Any, allowed: int) -> tuple[bytes, int]:
         """The body and its length; nothing of one that is too long, which the application then refuses.
 
-        What comes is counted whatever length was declared: no more is ever kept than is allowed.
+        Of a declared length granian hands over just that; what comes in chunks is counted.
         """
         length = environ.get("CONTENT_LENGTH")
         if length is None and "HTTP_TRANSFER_ENCODING" not in environ and scope.method in ("GET", "HEAD"):
@@ -197,9 +201,13 @@ class Gateway:
         if length is not None and (not length.isdigit() or int(length) > allowed):
             return b"", int(length) if length.isdigit() else allowed + 1
         most = int(length) if length is not None else allowed
-        chunks: list[bytes] = []
-        size = 0
         async with asyncio.timeout(self._body_time if most > SMALL else self._small_body_time):
+            if length is not None:
+                # At once: the loop below costs a twentieth of a ping.
+                body: bytes = await protocol()
+                return body, len(body)
+            chunks: list[bytes] = []
+            size = 0
             async for chunk in protocol:
                 size += len(chunk)
                 if size > most:

@@ -1,7 +1,6 @@
 """How much of something each source may have at once, so that no stranger takes it all. Lets nobody wait."""
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +18,7 @@ class Places:
         self._each = each
         self._own_machine = own_machine
         self._lock = threading.Lock()
-        self._taken: Counter[str] = Counter()
+        self._taken: dict[str, int] = {}
 
     def take(self, source: str) -> None:
         """Take a place, to be given back.
@@ -29,7 +28,7 @@ class Places:
         """
         where = site(source)
         with self._lock:
-            taken = self._taken[where]
+            taken = self._taken.get(where, 0)
             # Whose address it is costs a question to the system: it is asked of those who want many only.
             if taken >= self._each and (taken >= self._own_machine or not Addresses.own(source)):
                 raise Busy("too many requests at once from this address: try again in a second")

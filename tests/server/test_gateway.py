@@ -19,6 +19,10 @@ class Request:
         )  # fmt: skip
         self.status = 0
 
+    async def __call__(self) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
