@@ -28,6 +28,17 @@ def ana(cluster: Cluster, rng: random.Random) -> Peer:
     return peer
 
 
+def wait_until_told(peer: Peer, orders: list[Order]) -> None:
+    """Return once all have begun, and know whom to ask."""
+
+    def told() -> bool:
+        over = sum(order.over for order in orders)
+        phases = [each.progress.phase for each in peer.status().transfers]
+        return over + sum(phase != pb.Progress.PHASE_PREPARING for phase in phases) >= len(orders)
+
+    eventually(told)
+
+
 @quick_and_long("kills", 5, 100)
 def test_a_tracker_killed_during_ten_transfers_stops_none(
     cluster: Cluster, ana: Peer, rng: random.Random, kills: int
@@ -36,7 +47,7 @@ def test_a_tracker_killed_during_ten_transfers_stops_none(
     for _ in range(kills):
         orders = [download(ben, name) for name in NAMES]
         # All are told whom to ask: from here on nobody needs a tracker.
-        eventually(lambda: all(each.progress.phase != pb.Progress.PHASE_PREPARING for each in ben.status().transfers))
+        wait_until_told(ben, orders)
         reach(ben, orders[0], rng.randrange(1, SIZE))
         cluster.tracker.kill()
         cluster.tracker.start()
