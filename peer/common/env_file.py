@@ -162,17 +162,17 @@ class EnvReader:
             self.fault(key, str(path), "a file of certificates in PEM, or system")
         return path
 
-    def tls_identity(self, key_of_cert: str = "TLS_CERT", key_of_key: str = "TLS_KEY") -> tuple[Path, Path] | None:
+    def tls_identity(self) -> tuple[Path, Path] | None:
         """The files of a certificate and of its private key; None if not given."""
-        certificate, private_key = self.readable_file(key_of_cert), self.readable_file(key_of_key)
+        certificate, private_key = self.readable_file("TLS_CERT"), self.readable_file("TLS_KEY")
         if certificate is None or private_key is None:
-            if self.has(key_of_cert) != self.has(key_of_key):
-                self.fault(key_of_cert, None, f"given together with {key_of_key}")
+            if self.has("TLS_CERT") != self.has("TLS_KEY"):
+                self.fault("TLS_CERT", None, "given together with TLS_KEY")
             return None
         if not tls_files.has_certificate(certificate):
-            self.fault(key_of_cert, str(certificate), "a certificate in PEM, with those that lead to its authority")
+            self.fault("TLS_CERT", str(certificate), "a certificate in PEM, with those that lead to its authority")
         elif not tls_files.belongs_to(private_key, certificate):
-            self.fault(key_of_key, str(private_key), f"the private key of {key_of_cert} in PEM, without a password")
+            self.fault("TLS_KEY", str(private_key), "the private key of TLS_CERT in PEM, without a password")
         return certificate, private_key
 
     def readable_file(self, key: str) -> Path | None:

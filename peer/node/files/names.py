@@ -84,6 +84,11 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
+def is_pattern(text: str) -> bool:
+    """Tell whether text stands for all names that match it: a name may hold `*` and `?` too, and then it is both."""
+    return "*" in text or "?" in text
+
+
 def _joins_emoji(text: str, at: int) -> bool:
     """Tell whether the character at `at` is a joiner between two emoji."""
     before = text[:at].removesuffix(_EMOJI_STYLE)[-1:]

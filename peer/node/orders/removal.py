@@ -8,14 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from node.errors import NoSuchFile, PeerError
-from node.files.names import fold
+from node.files.names import fold, is_pattern
 from node.files.shared_folder import SharedFolder
 from node.ground.events import Fault
 from node.ground.threads import Threads
 from node.holdings.library import Held, Library
 from node.membership.announcer import Announcer
-
-_SPECIAL = re.compile(r"[*?]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class Removal:
             return [held]
         if name.endswith("/"):
             inside = [other for other in self.library.names() if other.startswith(name)]
-        elif _SPECIAL.search(name):
+        elif is_pattern(name):
             matches = _matcher(name)
             inside = [other for other in self.library.names() if matches(other)]
         else:
@@ -71,5 +69,5 @@ def _matcher(pattern: str) -> Callable[[str], object]:
 
 
 def _missing(name: str) -> NoSuchFile:
-    what = "that matches" if _SPECIAL.search(name) else "of that name"
+    what = "that matches" if is_pattern(name) else "of that name"
     return NoSuchFile(f"this peer does not share a file {what}", name=name)

@@ -12,13 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from node.errors import AmbiguousName, NoSuchFile, PeerError
-from node.files.names import check_name
+from node.files.names import check_name, is_pattern
 from node.holdings.library import Held, Library
 from node.membership.network import Network
 from node.model import HeldVersion, ListedFile, Version
 
 _ID = re.compile(r"[0-9a-f]{64}")
-_SPECIAL = re.compile(r"[*?]")
 
 # A version to fetch, or why an argument gives none.
 Resolved = HeldVersion | tuple[str, PeerError]
@@ -80,7 +79,7 @@ class Resolver:
         held = self._library.by_name(argument)
         if held is not None:
             return self._held([held])
-        if _SPECIAL.search(argument):
+        if is_pattern(argument):
             return await self._matching(argument, argument, lambda name: True)
         check_name(argument)
         if await self._is_folder(argument, answers):
