@@ -145,6 +145,9 @@ class SmallStream:
 
     async def offered(self, offers: Sequence[tuple[int, str, int, str]]) -> list[Verdict]:
         """Judge offers of (number, name, size, ticket)."""
+        if not offers:
+            # A message that brings files only: the catalog need not be asked.
+            return []
         verdicts: list[Verdict] = []
         async with self._receiver.keeping.judging() as kept:
             for number, name, size, ticket in offers:
