@@ -32,6 +32,15 @@ def test_what_is_added_and_removed_is_known(dora: LivePserver, tracker: LiveTrac
     eventually(lambda: "new.txt" not in names_at(tracker))
 
 
+def test_changes_that_the_tracker_has_are_remembered_no_longer(dora: LivePserver, tracker: LiveTracker) -> None:
+    library = dora.pserver.library
+    for name in ("first.txt", "second.txt"):
+        before = library.version
+        dora.share(name, b"new")
+        eventually(lambda: name in names_at(tracker))  # noqa: B023
+        eventually(lambda: library.changes_since(before) is None)  # noqa: B023
+
+
 def test_a_tracker_that_lost_its_memory_is_whole_again(tmp_path: Path) -> None:
     with ExitStack() as stack:
         first = ExitStack()

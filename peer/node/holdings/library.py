@@ -18,7 +18,7 @@ from node.files.walk import Stamp
 from node.holdings.catalog import Catalog
 from node.model import IndexEntry
 
-# So many changes are remembered; whoever missed more takes the whole list.
+# So many changes that nobody has been told of are remembered; whoever missed more takes the whole list.
 _CHANGES_KEPT = 20_000
 # Bytes of manifests that are kept in memory.
 _MANIFEST_BYTES = 8 << 20
@@ -203,7 +203,7 @@ class Library:
             return self._version, [entry for entry in entries if entry is not None]
 
     def changes_since(self, version: int) -> Changes | None:
-        """Return what changed since a version; None if that is too long ago (or not one of ours): send all."""
+        """Return what changed since a version; None if that is forgotten (or not one of ours): send all."""
         with self._lock:
             missed = self._version - version
             if not 0 <= missed <= len(self._log):
@@ -214,6 +214,12 @@ class Library:
             added = tuple(entry for entry in entries.values() if entry is not None)
             removed = tuple(key for key, entry in entries.items() if entry is None)
             return Changes(self._version, added, removed)
+
+    def forget_changes(self, version: int) -> None:
+        """Remember no longer what changed up to a version: whoever asks for changes has it."""
+        with self._lock:
+            while len(self._log) > max(0, self._version - version):
+                self._log.popleft()
 
     def _entry(self, key: _Key) -> IndexEntry | None:
         """Return a name's line of the index as it is now; None if it has none."""

@@ -152,7 +152,7 @@ class Announcer:
         await self._call(self._tracker.put_index, steps[0], parts[0])
         for base, step, part in zip(steps, steps[1:], parts[1:], strict=False):
             await self._call(self._tracker.patch_index, base, step, part, [])
-        self._sent = version
+        self._has_been_told(version)
 
     async def _send_changes(self, base: str, changes: Changes) -> None:
         """Send what changed, removals first, in as many steps as it takes."""
@@ -168,7 +168,11 @@ class Announcer:
             name = self._name(version) if last else f"{self._name(version)}.c{step}"
             await self._call(self._tracker.patch_index, base, name, add, remove)
             base = name
+        self._has_been_told(version)
+
+    def _has_been_told(self, version: int) -> None:
         self._sent = version
+        self._library.forget_changes(version)
 
     async def _call(self, request: Callable[..., None], *args: object) -> None:
         await self._threads.run(self._threads.tracker, request, *args)

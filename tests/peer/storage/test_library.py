@@ -78,6 +78,10 @@ class LibraryMachine(RuleBasedStateMachine):
         assert self.announced == self.expected()
         assert self.library.snapshot() == (self.version, [self.announced[key] for key in sorted(self.announced)])
 
+    @rule()
+    def forget(self) -> None:
+        self.library.forget_changes(self.version)
+
     def expected(self) -> dict[tuple[str, str], IndexEntry]:
         entries = {key: IndexEntry(*key, size, complete=False) for key, size in self.partial.items()}
         for file in self.whole.values():
@@ -109,6 +113,19 @@ def test_whoever_missed_too_much_sends_the_whole_list(library: Library) -> None:
     assert changes is not None and len(changes.added) == 1000
     assert library.changes_since(1_000) is None
     assert library.changes_since(25_001) is None
+
+
+def test_changes_that_are_forgotten_are_not_told_again(library: Library) -> None:
+    for number in range(3):
+        library.add(Held(f"{number}", IDS[0], Stamp(1, number, 10, 1)))
+    library.forget_changes(2)
+    assert library.changes_since(1) is None
+    changes = library.changes_since(2)
+    assert changes is not None and [entry.name for entry in changes.added] == ["2"]
+    library.forget_changes(9)
+    assert library.changes_since(2) is None
+    changes = library.changes_since(3)
+    assert changes is not None and not changes.added
 
 
 def test_a_manifest_comes_from_the_catalog_and_is_missed_when_it_is_gone(library: Library, catalog: Catalog) -> None:
