@@ -3,14 +3,16 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from live_tracker import LiveTracker
-from node.errors import LoginRefused, NotLoggedIn, TrackerUnreachable
+from live_tracker import LiveTracker, live_tracker
+from node.errors import Busy, LoginRefused, NotLoggedIn, PeerError, TrackerUnreachable
 from node.membership.tracker_client import SendIndex, TrackerClient
 from node.model import IndexEntry, Load, Version
 
@@ -18,8 +20,8 @@ ID = "ab" * 32
 
 
 @contextmanager
-def impostor(status: int, body: bytes) -> Iterator[str]:
-    """Something that gives every request the same answer."""
+def impostor(status: int, body: bytes, retry_after: str = "", *, asked: list[str] | None = None) -> Iterator[str]:
+    """Something that gives every request the same answer; `asked` gathers the requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def __getattr__(self, name: str) -> Any:
@@ -29,7 +31,11 @@ def impostor(status: int, body: bytes) -> Iterator[str]:
 
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if asked is not None:
+                asked.append(self.path)
             self.send_response(status)
+            if retry_after:
+                self.send_header("Retry-After", retry_after)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -106,6 +112,28 @@ def test_refusals_have_their_codes(client: TrackerClient, tracker: LiveTracker) 
         TrackerClient(tracker.url).login("cleo", "wrong", "127.0.0.1:9")
     with pytest.raises(NotLoggedIn):
         TrackerClient(tracker.url).ping("e", "v", Load())
+
+
+def test_peers_of_one_address_log_in_at_once(tmp_path: Path) -> None:
+    # Twice as many as the tracker, at its own cost of a hash, has places for.
+    with live_tracker(tmp_path, cost=None, limits=None) as tracker, ThreadPoolExecutor(16) as pool:
+        url = tracker.url
+
+        def login(number: int) -> bool:
+            return TrackerClient(url).login(f"user{number}", "correct horse", f"127.0.0.1:{1000 + number}").registered
+
+        assert all(pool.map(login, range(16)))
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "error"),
+    [(429, "1", LoginRefused), (503, "", Busy), (503, "soon", TrackerUnreachable)],
+)
+def test_what_is_refused_otherwise_is_not_tried_again(status: int, retry_after: str, error: type[PeerError]) -> None:
+    asked: list[str] = []
+    with impostor(status, b"{}", retry_after, asked=asked) as url, pytest.raises(error):
+        TrackerClient(url).login("ana", "pw", "127.0.0.1:1")
+    assert asked == ["/login"]
 
 
 def test_nobody_there_is_one_line() -> None:

@@ -22,8 +22,7 @@ class Threads:
 
     def __init__(self) -> None:
         # Payload: two or three overlap hashing and writing with the network; more gain nothing on two cores. Some
-        # more than
-        # that, so that a slow disk under one file does not hold all others.
+        # more than that, so that a slow disk under one file does not hold all others.
         self.payload = ThreadPoolExecutor(6, "payload")
         # Everything else that touches the disk: opening, publishing, scanning, hashing whole files.
         self.disk = ThreadPoolExecutor(8, "disk")

@@ -6,6 +6,7 @@ PeerError.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any, NoReturn, Self
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import ReadTimeoutError
 from urllib3.util.retry import Retry
 
@@ -36,6 +38,9 @@ QUERIES_PER_REQUEST = 1000
 _CONNECT, _READ = 3.05, 15.0
 # A ping asks for little, and another follows soon: a tracker that keeps silent is to be known for it.
 _PONG = 5.0
+# What the tracker is too busy for is tried again so often, after at most so many seconds each: thirty peers of one
+# address that log in at once take that long.
+_BUSY_RETRIES, _BUSY_PAUSE = 4, 2.0
 _ERRORS: dict[str, type[PeerError]] = {
     kind.code: kind for kind in (BadName, LoginRefused, NotLoggedIn, NotAllowed, NoSuchFile, NoActivePeer)
 }
@@ -242,14 +247,30 @@ class TrackerClient:
             session.trust_env = False
             session.verify = self._verify
             # A kept connection that the tracker has closed meanwhile is tried once more; every route bears it.
-            retry = _Again(total=1, connect=0, read=1, status=0, allowed_methods=None, raise_on_status=False)
+            retry = _Again(
+                total=1 + _BUSY_RETRIES,
+                connect=0,
+                read=1,
+                other=0,
+                status=_BUSY_RETRIES,
+                allowed_methods=None,
+                raise_on_status=False,
+            )
             session.mount(self.url, HTTPAdapter(max_retries=retry))
             self._threads.session = session
         return session
 
 
 class _Again(Retry):
-    """Tries again what was cut off, and not what took too long."""
+    """Tries again what was cut off, and what the tracker is too busy for; not what took too long."""
+
+    # Who has failed too often (429) is told so, and does not wait unasked.
+    RETRY_AFTER_STATUS_CODES = frozenset({503})
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        seconds = super().get_retry_after(response)
+        # Not all at once again.
+        return None if seconds is None else min(seconds, _BUSY_PAUSE) + random.random()  # noqa: S311
 
     def increment(self, method: str | None = None, url: str | None = None, *args: Any, **kwargs: Any) -> Self:
         error = kwargs.get("error")
