@@ -24,6 +24,8 @@ def found(late: KnownHolder, idle: KnownHolder, *, free: int = 0, now: float = 0
 
 def test_an_idle_holder_takes_over_the_piece_that_would_come_last() -> None:
     assert found(holder(MIB, 2, 0, 1), holder(10 * MIB)) == TakeOver("idle", 1, "late", begun=False)
+    for last in range(4):
+        assert found(holder(MIB, last), holder(10 * MIB)) == TakeOver("idle", last, "late", begun=False)
 
 
 @pytest.mark.parametrize(

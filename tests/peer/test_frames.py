@@ -93,6 +93,9 @@ def test_unknown_fields_are_passed_over(kind: Kind, block: list[Block], unknown:
 @example(b"\x0a\x03\x1a\xff\x01")
 @example(b"\x0b\x0c")
 @example(b"\x00")
+# A number and an offset of more than 32 bits.
+@example(b"\x0a\x06\x08\xff\xff\xff\xff\x7f")
+@example(b"\x0a\x06\x10\xff\xff\xff\xff\x7f")
 def test_noise_is_read_as_generated_code_reads_it_or_is_a_bad_frame(kind: Kind, noise: bytes) -> None:
     try:
         read = plain(decoder(kind)(noise))

@@ -79,6 +79,26 @@ def test_a_piece_asked_for_again_after_a_cancellation_may_begin_anew(gathering: 
         gathering.take(Block(0, 0, PIECE))
 
 
+def test_a_piece_that_was_sent_before_the_cancellation_came_may_be_sent_again(gathering: Gathering) -> None:
+    gathering.owe(0)
+    gathering.owe(0)
+    for _ in range(2):
+        taken = [gathering.take(block) for block in blocks(0, [20_000])]
+        assert taken[0] is None and b"".join(taken[1] or ()) == PIECE
+    with pytest.raises(BadUsage, match="nobody asked for"):
+        gathering.take(Block(0, 0, PIECE))
+
+
+@pytest.mark.parametrize("length", [1, 1024, 16_384])
+def test_a_small_piece_may_come_in_a_few_blocks(length: int) -> None:
+    gathering = Gathering(lambda piece: length)
+    gathering.owe(0)
+    cut = min(16, length)
+    for at in range(cut - 1):
+        assert gathering.take(Block(0, at, b"x")) is None
+    assert gathering.take(Block(0, cut - 1, bytes(length - cut + 1))) is not None
+
+
 def test_crumbs_are_refused_before_they_cost_much(gathering: Gathering) -> None:
     gathering.owe(0)
     crumbs = (Block(0, offset, PIECE[offset : offset + 1]) for offset in range(LENGTH))

@@ -45,6 +45,45 @@ def test_whoever_does_not_fit_waits_in_line() -> None:
     run(work())
 
 
+def test_a_downloads_pieces_take_room_but_for_the_first_and_give_it_all_back() -> None:
+    async def work() -> None:
+        budget = Budget(20)
+        room = Room(budget, Bandwidth(None, asyncio.get_running_loop().time), 10)
+        used = []
+        for in_flight in range(3):
+            await room.make(in_flight)
+            used.append(budget.used)
+        assert used == [0, 10, 20]
+        # Room that was made and not asked for is there for the next.
+        await room.make(2)
+        assert (budget.used, room.waiting) == (20, False)
+        another = asyncio.create_task(room.make(3))
+        await settle()
+        assert (room.waiting, another.done()) == (True, False)
+        room.settle(2)
+        await another
+        assert (budget.used, room.waiting) == (20, False)
+        for in_flight, needed in ((3, 20), (2, 10), (3, 10), (1, 0), (0, 0)):
+            room.settle(in_flight)
+            assert budget.used == needed
+
+    run(work())
+
+
+def test_the_first_piece_of_a_download_waits_for_no_memory() -> None:
+    async def work() -> None:
+        budget = Budget(10)
+        await budget.take(10)
+        room = Room(budget, Bandwidth(None, asyncio.get_running_loop().time), 10)
+        await room.make(0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await room.make(1)
+        assert not room.waiting and budget.used == 10
+
+    run(work())
+
+
 def test_more_than_the_budget_goes_alone() -> None:
     async def work() -> None:
         budget = Budget(10)

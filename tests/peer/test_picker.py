@@ -102,6 +102,15 @@ def test_two_askers_of_one_holder_begin_at_different_places() -> None:
     assert p.next(0) != q.next(0)
 
 
+def test_a_holder_is_asked_for_pieces_in_a_row() -> None:
+    starts = [7]
+    p = Picker(PIECES, (), lambda piece: MIB, choose=lambda n: starts.pop() if starts else 30)
+    seeder(p)
+    for ask in asks(p):
+        arrive(p, ask, 0.01)
+    assert [ask.piece for ask in asks(p, 0.01)] == list(range(9, 9 + WINDOW))
+
+
 def test_a_seeder_is_asked_for_what_nobody_else_has() -> None:
     p = picker()
     seeder(p)
@@ -160,10 +169,25 @@ def test_a_silent_holder_loses_its_pieces_to_others_until_it_sends_again() -> No
     seeder(p, "ben", 1.0)
     assert p.overdue(SILENCE - 0.1) == []
     assert {(cancel.holder, cancel.piece) for cancel in p.overdue(SILENCE)} == {("ana", ask.piece) for ask in mine}
-    assert p.state("ana") is State.STALLED
+    assert [(h.holder, h.state, h.why) for h in p.holders()] == [
+        ("ana", State.STALLED, "sent nothing for 5 s"),
+        ("ben", State.ACTIVE, ""),
+    ]
     assert {ask.holder for ask in asks(p, SILENCE)} == {"ben"}
     p.heard("ana", 1, SILENCE + 1)
     assert p.state("ana") is State.ACTIVE
+
+
+def test_silence_counts_from_when_it_was_asked() -> None:
+    p = picker()
+    seeder(p, "ana")
+    seeder(p, "ben")
+    for ask in asks(p, 100.0):
+        assert p.overdue(100.0 + SILENCE - 0.1) == []
+        arrive(p, ask, 100.0 + SILENCE - 0.1)
+    view = {holder.holder: holder for holder in p.holders()}
+    assert view["ana"].rate == pytest.approx(2 * MIB / (SILENCE - 0.1), rel=0.01)
+    assert view["ana"].bytes == 2 * MIB
 
 
 def test_the_last_holder_keeps_its_pieces() -> None:
@@ -184,6 +208,7 @@ def test_one_that_drips_is_too_late_for_its_piece() -> None:
         assert p.overdue(float(second)) == []
     p.heard("ana", 1, 27.0)
     assert p.overdue(27.0) != []
+    assert [h.why for h in p.holders()] == ["too slow for its piece", ""]
 
 
 def test_a_failure_rests_longer_each_time_and_good_work_is_forgiven() -> None:
@@ -239,6 +264,16 @@ def test_at_the_end_an_idle_holder_takes_over_what_is_late(begun: bool) -> None:
     assert p.done
 
 
+def test_two_that_are_late_do_not_take_the_last_piece_from_each_other() -> None:
+    p = picker(1)
+    for name in ("ana", "ben"):
+        p.add(name, 0)
+        p.has(name, 1, whole=True)
+    assert [ask.holder for ask in asks(p)] == ["ana"]
+    assert [(ask.holder, ask.instead_of) for ask in asks(p, 1.0)] == [("ben", "ana")]
+    assert asks(p, 4.0) == []
+
+
 def test_nothing_is_asked_twice_while_there_is_other_work() -> None:
     p = picker()
     seeder(p, "slow")
@@ -252,8 +287,8 @@ def test_nothing_is_asked_twice_while_there_is_other_work() -> None:
     assert begun not in {ask.piece for ask in asks(p, 3.0)}
 
 
-@pytest.mark.parametrize("rate", [1 << 10, 1 << 20, 1 << 28])
-def test_blocks_are_as_long_as_a_quarter_of_a_second(rate: int) -> None:
+@pytest.mark.parametrize("rate", [1 << 10, 1 << 20, 5 << 20, 1 << 28])
+def test_blocks_are_as_long_as_a_sixteenth_of_a_second(rate: int) -> None:
     p = picker()
     seeder(p)
     first = asks(p)[0]
@@ -263,6 +298,7 @@ def test_blocks_are_as_long_as_a_quarter_of_a_second(rate: int) -> None:
     block = asks(p, 1.0)[0].block_length
     assert 64 << 10 <= block <= 1 << 20
     assert block == 1 << (block.bit_length() - 1)
+    assert min(MIB, rate // 32) <= block <= max(64 << 10, rate // 16)
 
 
 class Life(RuleBasedStateMachine):

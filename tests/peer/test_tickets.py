@@ -6,7 +6,7 @@ import random
 import pytest
 
 from node.errors import NotAllowed
-from node.membership.tickets import LEEWAY, Right, check
+from node.membership.tickets import LEEWAY, Right, allow, check
 from ticket_office import READ, WRITE, payload, seal
 
 KEY = bytes(range(32))
@@ -73,6 +73,22 @@ def count_accepted(count: int) -> int:
 def test_a_good_ticket_says_what_it_allows() -> None:
     grant = check(seal(KEY, words(right=WRITE, user="ben")), key=KEY, holder=HOLDER, now=NOW)
     assert grant == (ID, Right.WRITE, ASKER, "ben")
+
+
+@pytest.mark.parametrize("length", [1, 62, 63, 64])
+def test_users_with_the_longest_names_have_tickets_too(length: int) -> None:
+    assert check(seal(KEY, words(user="u" * length)), key=KEY, holder=HOLDER, now=NOW).user == "u" * length
+
+
+@pytest.mark.parametrize("given", [READ, WRITE])
+@pytest.mark.parametrize("wanted", [Right.READ, Right.WRITE])
+def test_a_ticket_allows_what_it_says_and_nothing_else(given: int, wanted: Right) -> None:
+    grant = check(seal(KEY, words(right=given)), key=KEY, holder=HOLDER, now=NOW)
+    if wanted == given:
+        allow(grant, wanted)
+    else:
+        with pytest.raises(NotAllowed):
+            allow(grant, wanted)
 
 
 def test_of_5000_mutated_tickets_none_is_accepted() -> None:

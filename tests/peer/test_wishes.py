@@ -28,6 +28,22 @@ def test_a_piece_asked_for_and_cancelled_again_and_again_waits_once() -> None:
     assert not unsent
 
 
+def test_as_many_wishes_as_cancellations_are_something_to_send() -> None:
+    unsent = Unsent()
+    unsent.add(Wish((1,), 0, (2,)))
+    assert unsent and len(unsent) == 2
+
+
+def test_what_is_asked_for_again_is_never_told_before_its_cancellation() -> None:
+    unsent = Unsent()
+    last = Unsent.MOST + 9
+    unsent.add(Wish(cancel=tuple(range(last + 1))))
+    unsent.add(Wish((last,)))
+    assert unsent.take() == Wish((), 0, tuple(range(Unsent.MOST)))
+    assert unsent.take() == Wish((last,), 0, tuple(range(Unsent.MOST, last + 1)))
+    assert not unsent
+
+
 def test_many_wishes_go_in_several_messages() -> None:
     unsent = Unsent()
     unsent.add(Wish(tuple(range(1000)), 64, (1000,)))

@@ -68,6 +68,46 @@ def test_a_silent_peer_is_gone_with_its_files_exactly_when_its_time_is_over(inde
     assert index.version(ANA.peer_id) is None, "when it comes back it has to send its list"
 
 
+@pytest.mark.parametrize(
+    ("ask", "there", "gone"),
+    [
+        (lambda index: index.alive(ANA.peer_id), True, False),
+        (lambda index: index.version(ANA.peer_id), "1", None),
+        (lambda index: len(index.by_name("a.txt", 9)), 1, 0),
+        (lambda index: len(index.by_id(bytes([1]) * 32, 9)), 1, 0),
+        (lambda index: index.holder(bytes([1]) * 32, ANA.peer_id) is None, False, True),
+        (lambda index: len(index.some_holders(bytes([1]) * 32, 9)), 1, 0),
+        (lambda index: index.whole_users(bytes([1]) * 32), {"ana"}, set()),
+        (lambda index: index.fit(ANA.peer_id, "b.txt", bytes(32)), True, False),
+        (lambda index: len(index.peers()), 1, 0),
+        (lambda index: len(index.peer_at(ANA.url)), 1, 0),
+        (lambda index: len(index.page("", None, 9)[0]), 1, 0),
+        (lambda index: index.scarce("", 9).contents, 1, 0),
+        (lambda index: index.totals().peers, 1, 0),
+    ],
+)
+def test_whatever_is_asked_first_knows_who_is_gone(
+    index: Index, clock: Clock, ask: Callable[[Index], object], there: object, gone: object
+) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    assert ask(index) == there
+    clock.time = TIMEOUT
+    assert ask(index) == gone
+
+
+@pytest.mark.parametrize("way", ["leaves", "is silent"])
+def test_what_went_with_its_peer_counts_no_longer_against_the_account(clock: Clock, way: str) -> None:
+    index = MemoryIndex(clock, TIMEOUT, files_per_user=2)
+    for number in range(3):
+        index.replace(session(number), "1", [file("a.txt"), file("b.txt")])
+        with pytest.raises(TooLarge):
+            index.replace(session(9), "1", [file("c.txt")])
+        if way == "leaves":
+            index.leave(session(number).peer_id)
+        else:
+            clock.time += TIMEOUT
+
+
 def test_a_ping_keeps_a_peer_and_its_load(index: Index, clock: Clock) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     clock.time = 20

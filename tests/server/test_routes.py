@@ -193,6 +193,17 @@ def test_copies_are_spread_over_users(world: World) -> None:
     assert {peers[url] for url in chosen} == {"bob", "eve"}
 
 
+def test_a_user_who_has_a_copy_comes_after_those_who_have_none(world: World) -> None:
+    ana = world.peer()
+    world.peer("bob", "127.0.0.1:6000").share("a.txt")
+    other = world.peer("bob", "127.0.0.1:6001")
+    other.ping(free_bytes=10**12)
+    eve = world.peer("eve", "127.0.0.1:6002")
+    eve.ping(free_bytes=1000, uploads=3)
+    assert ana.targets("a.txt") == [eve.url]
+    assert ana.targets("a.txt", copies=2) == [eve.url, other.url]
+
+
 def test_many_files_share_the_room_there_is(world: World) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     bob.ping(free_bytes=25)

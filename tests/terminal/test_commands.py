@@ -375,6 +375,14 @@ def test_a_failure_counts_as_that_of_the_argument_that_meant_the_file(words: lis
     assert exit_code(["z", *words], faults) == 66
 
 
+def test_a_failure_that_no_argument_brought_about_counts_last_and_ctrl_c_before_all() -> None:
+    unknown, known = TerminalError("no_such_file", "", name="z"), TerminalError("disk_full", "", name="a")
+    assert exit_code(["a"], [unknown, known]) == exit_code(["a"], [known, unknown]) == 74
+    assert exit_code(["a"], [unknown]) == 66
+    assert exit_code(["a"], []) == 0
+    assert exit_code(["a"], [known], interrupted=True) == exit_code(["a"], [], interrupted=True) == 130
+
+
 @pytest.mark.parametrize("output", ["{here}/", "./", "."])
 def test_what_lies_in_the_way_of_a_copy_outside_counts_as_the_file(
     node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str

@@ -231,6 +231,6 @@ def test_numbers_as_people_read_them() -> None:
     assert shape.percent(0, 0) == 0
     assert [shape.duration(seconds) for seconds in (0, 61, 3661)] == ["0:00", "1:01", "1:01:01"]
     assert shape.remaining(1, 2, 0) == "-:--"
-    assert shape.ago(3.4) == "3 s ago"
+    assert [shape.ago(seconds) for seconds in (3.4, 119, 120)] == ["3 s ago", "119 s ago", "2:00 ago"]
     assert shape.many(1, "file") == "1 file"
     assert shape.many(2000, "file") == "2,000 files"

@@ -56,6 +56,12 @@ class LibraryMachine(RuleBasedStateMachine):
         if there:
             del self.whole[fold(name)]
 
+    @rule(name=st.sampled_from(NAMES))
+    def remove_what_is_there(self, name: str) -> None:
+        there = self.whole.pop(fold(name), None)
+        if there is not None:
+            assert self.library.remove([there]) == [there]
+
     @rule(name=st.sampled_from(NAMES), id_=st.sampled_from(IDS))
     def begin(self, name: str, id_: str) -> None:
         self.library.add_partial(name, id_, 10 + IDS.index(id_))

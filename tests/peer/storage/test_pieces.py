@@ -130,6 +130,47 @@ def test_a_manifest_that_does_not_fit_is_refused_before_it_costs_memory(
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    ("size", "piece_length", "digests"),
+    [
+        (3 * MIB, MIB, bytes(64)),
+        (3 * MIB, MIB, bytes(128)),
+        (3 * MIB, MIB, bytes(95)),
+        (3 * MIB, MIB, bytes(97)),
+        (2**40, 16 * MIB, b""),
+        (0, MIB, bytes(32)),
+        (3 * MIB, 2 * MIB, bytes(64)),
+        (3 * MIB, 1, b""),
+        (3 * MIB, 1 << 31, bytes(32)),
+        (SIZE_MAX + 1, 1 << 31, b""),
+    ],
+)
+def test_an_id_that_somebody_made_of_a_wrong_manifest_makes_it_no_better(
+    size: int, piece_length: int, digests: bytes
+) -> None:
+    made = Manifest(size, piece_length, digests)
+    with pytest.raises(NotVerified):
+        Manifest.checked(size, piece_length, digests, made.id)
+    with pytest.raises(NotVerified):
+        Manifest.decode(made.encode(), made.id)
+
+
+def test_each_piece_has_its_own_digest() -> None:
+    assert [GOOD.digest(piece) for piece in range(4)] == [blake3(bytes([n])).digest() for n in range(4)]
+
+
+def test_a_file_of_one_whole_piece_is_one() -> None:
+    assert Manifest.of_bytes(bytes(MIB)).pieces == 1
+    with pytest.raises(ValueError, match="more than one piece"):
+        Manifest.of_bytes(bytes(MIB + 1))
+
+
+def test_the_bounds_are_those_of_the_protocol() -> None:
+    assert piece_length_for(64 << 30) == MIB
+    assert piece_length_for((64 << 30) + 1) == 2 * MIB
+    assert SIZE_MAX == 1 << 47
+
+
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_manifest_are_refused(data: bytes) -> None:
     with pytest.raises(NotVerified):

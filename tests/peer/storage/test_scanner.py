@@ -91,13 +91,17 @@ def test_a_restart_hashes_nothing_that_did_not_change(
 def test_what_went_or_changed_while_nobody_looked_takes_no_quota(
     root: Path, scanner: Scanner, folder: SharedFolder, catalog: Catalog, clock: UnixClock
 ) -> None:
-    for name in ("there", "gone", "changed", "renamed"):
+    names = ("there", "gone", "changed", "renamed", "replaced", "cased")
+    for name in (*names, "another"):
         put(root, name, name.encode())
     scanner.scan()
-    catalog.keep([(name, id_of(name.encode()), len(name)) for name in ("there", "gone", "changed", "renamed")])
+    catalog.keep([(name, id_of(name.encode()), len(name)) for name in names])
     (root / "gone").unlink()
     put(root, "changed", b"other")
     (root / "renamed").rename(root / "elsewhere")
+    # Its bytes were hashed before: they are held at once, under a name that is kept with others.
+    (root / "another").rename(root / "replaced")
+    (root / "cased").rename(root / "Cased")
     Scanner(folder, catalog, Library(catalog), clock=clock).scan(patience=0)
     assert catalog.kept() == (1, len("there"))
 
