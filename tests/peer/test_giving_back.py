@@ -1,12 +1,20 @@
-"""A process at rest gives free memory back to the system."""
+"""A process at rest gives free memory back to the system; what a stream took is free once the stream has ended."""
 
 import ctypes
+import gc
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+import pserver_pb2 as pb
+from live_pserver import LivePserver
+from node.lines.peer_client import Peers
 from programs import TOP
+from waiting import eventually
 
 # Buffers of 38 MiB in all come and go; between them lie small ones that stay, so malloc keeps all by itself.
 CHILD = """
@@ -49,3 +57,31 @@ def test_free_memory_goes_back_to_the_system_at_rest() -> None:
         timeout=20,
     )
     assert (done.stdout.splitlines(), done.stderr) == (["True True", "given back"], "")
+
+
+@contextmanager
+def no_search_for_cycles() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def test_a_stream_that_is_left_early_takes_its_last_message_with_it(ana: LivePserver) -> None:
+    id_ = ana.share("small.bin", b"small").id
+    [(_, ticket)] = ana.ticket(id_)
+    left: list[weakref.ref[object]] = []
+
+    async def ask() -> None:
+        peers = Peers(None)
+        async with peers.call("DownloadSmallFiles", ana.url, ticket) as call:
+            left.append(weakref.ref(call._stream))
+            await call.write(pb.DownloadSmallFilesRequest(asks=[pb.SmallAsk(number=1, ticket=ticket)]))
+            assert [block.data for block in (await anext(call.replies())).blocks] == [b"small"]
+        await peers.close()
+
+    with no_search_for_cycles():
+        ana.call(ask())
+        eventually(lambda: left[0]() is None)

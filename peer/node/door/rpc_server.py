@@ -57,11 +57,12 @@ def guarded(
     Whatever `behaviour` raises is told as it should be.
     """
 
-    async def call(requests: AsyncIterator[Any], context: Any) -> None:
+    async def call(messages: AsyncIterator[Any], context: Any) -> None:
+        requests = wire.each(messages)
         try:
             if before is not None:
                 await before(context)
-            reply = await behaviour(_each(requests) if streams else await _only(_each(requests), asked_within), context)
+            reply = await behaviour(requests if streams else await _only(requests, asked_within), context)
             if reply is not None:
                 await context.write(reply)
         except PeerError as error:
@@ -76,11 +77,6 @@ def guarded(
             await rpc_errors.abort(context, PeerError())
 
     return call
-
-
-async def _each(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield wire.good(request)
 
 
 async def _only(requests: AsyncIterator[Any], seconds: float) -> Any:

@@ -149,8 +149,8 @@ class Call:
     async def replies(self) -> AsyncIterator[Any]:
         """Yield what the other side sends until it ends the stream. Raises PeerError if the stream breaks."""
         try:
-            async for message in self._stream:
-                yield wire.good(message)
+            async for message in wire.each(self._stream):
+                yield message
         except grpc.aio.AioRpcError as error:
             raise rpc_errors.from_rpc(error, self.url) from error
         except asyncio.CancelledError:
