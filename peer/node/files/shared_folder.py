@@ -6,6 +6,7 @@ no name, and no link that somebody plants, leads outside. Safe to use from many 
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import threading
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from node.errors import BadUsage, FileChanged, NoSuchFile, PeerError
+from node.errors import BadUsage, FileChanged, NoSuchFile, PeerError, StorageFault
 from node.files.disk import Disk, storage_faults
 from node.files.folders import OPEN_FOLDER, LastFolder, is_absence, missing, open_folder
 from node.files.handles import Folder, Handle
@@ -22,8 +23,11 @@ from node.files.names import check_name
 from node.files.publication import Publication
 from node.files.walk import Found, Refused, Stamp, walk
 
+log = logging.getLogger(__name__)
+
 # Unfinished files live here; dot names are never shared.
 DOT_FOLDER = ".p2p"
+_MOVED = "was moved or removed: put it back, or restart the pserver"
 
 
 class OpenFile:
@@ -82,31 +86,53 @@ class SharedFolder:
             # The user may have put a link in the root's place: that is the user's own choice.
             self._root = Handle(os.open(root, OPEN_FOLDER | os.O_CLOEXEC))
             with self._root as fd:
-                with suppress(FileExistsError):
-                    self.disk.mkdir(DOT_FOLDER, mode=0o700, dir_fd=fd)
-                dot = self.disk.open(DOT_FOLDER, OPEN_FOLDER, dir_fd=fd)
-            self.dot_folder = Handle(dot)
-            os.fchmod(dot, 0o700)
+                self._dot = self._open_dot(fd)
+        self._renewing = threading.Lock()
+        self._told = False
 
     def close(self) -> None:
         """Let go of the folder."""
-        self.dot_folder.close()
+        self._dot.close()
         self._root.close()
+
+    @property
+    def dot_folder(self) -> Handle:
+        """The dot-folder, made anew if somebody took it away: what lay in it is lost, what comes next is not.
+
+        Raises:
+            StorageFault: if the shared folder was moved or removed, or something else lies in the dot-folder's place.
+        """
+        with self._here() as root, self._renewing, storage_faults(f"opening {DOT_FOLDER} in the shared folder"):
+            with self._dot as dot, suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(dot), os.stat(DOT_FOLDER, dir_fd=root, follow_symlinks=False)):
+                    return self._dot
+            renewed = self._open_dot(root)
+            # Whoever uses the old one goes on with it until done.
+            self._dot.close()
+            self._dot = renewed
+            return renewed
 
     def free_bytes(self) -> int:
         """Return how many bytes may still be written."""
-        with self.dot_folder as fd, storage_faults("asking for free space"):
+        with self._dot as fd, storage_faults("asking for free space"):
             return self.disk.free_bytes(fd)
 
     def forget(self, name: str) -> None:
         """Take a file of the dot-folder away, if it is there."""
-        with self.dot_folder as dot, suppress(OSError):
+        with suppress(OSError, StorageFault), self.dot_folder as dot:
             self.disk.unlink(name, dir_fd=dot)
 
     def walk(self) -> Iterator[Found | Refused]:
-        """Yield what lies in the folder; see walk.walk."""
+        """Yield what lies in the folder; see walk.walk. One that was moved or removed holds nothing, and says so."""
         with self._root as fd:
-            yield from walk(self.disk, fd)
+            moved = self._moved(fd)
+            if moved and not self._told:
+                log.warning("the shared folder %s %s", self.root, _MOVED)
+            self._told = moved
+            if moved:
+                yield Refused(str(self.root), f"it {_MOVED}")
+            else:
+                yield from walk(self.disk, fd)
 
     def name_of(self, path: Path) -> str | None:
         """Return the name of an absolute path that lies in the folder, links resolved; None if it lies elsewhere.
@@ -159,6 +185,8 @@ class SharedFolder:
         """As `stamp`, for many; a folder is opened once for names in it that follow each other."""
         outcomes: list[Stamp | PeerError | None] = []
         with self._root as root, LastFolder(lambda components: open_folder(self.disk, root, components)) as folders:
+            if self._moved(root):
+                return [self._moved_fault() for _ in names]
             for name in names:
                 try:
                     outcomes.append(self._look(name, folders))
@@ -205,7 +233,7 @@ class SharedFolder:
         Raises:
             DiskFull, StorageFault: if the names could not be made durable; then none of them was published.
         """
-        with self._root as root, self.dot_folder as dot, self._publishing:
+        with self._here() as root, self.dot_folder as dot, self._publishing:
             publication = Publication(self.disk, root, dot)
             outcomes = publication.link_all(files)
             publication.settle()
@@ -236,11 +264,39 @@ class SharedFolder:
 
     # -------------------------------------------------------------------------------------------------------- folders
 
+    def _open_dot(self, root: int) -> Handle:
+        """Open the dot-folder, made if it is not there. Raises OSError, also if a link lies in its place."""
+        with suppress(FileExistsError):
+            self.disk.mkdir(DOT_FOLDER, mode=0o700, dir_fd=root)
+        dot = Handle(self.disk.open(DOT_FOLDER, OPEN_FOLDER, dir_fd=root))
+        with dot as fd:
+            os.fchmod(fd, 0o700)
+        return dot
+
+    def _moved(self, root: int) -> bool:
+        """Tell whether the folder that is open lies no longer where it lay."""
+        with storage_faults("looking at the shared folder"):
+            try:
+                return not os.path.samestat(os.stat(self.root), os.fstat(root))
+            except (FileNotFoundError, NotADirectoryError):
+                return True
+
+    def _moved_fault(self) -> StorageFault:
+        return StorageFault(f"the shared folder {self.root} {_MOVED}")
+
+    @contextmanager
+    def _here(self) -> Iterator[int]:
+        """Give the root's descriptor. Raises StorageFault if the folder was moved or removed."""
+        with self._root as root:
+            if self._moved(root):
+                raise self._moved_fault()
+            yield root
+
     @contextmanager
     def _parent(self, name: str) -> Iterator[tuple[int, str]]:
         """Open the folder that a name lies in; give its descriptor and the last component."""
         *folders, leaf = check_name(name).split("/")
-        with self._root as root:
+        with self._here() as root:
             if not folders:
                 yield root, leaf
                 return

@@ -1,0 +1,78 @@
+"""The user empties, moves or replaces the shared folder under a running pserver."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+import pserver_pb2 as pb
+from live_pserver import LivePserver, code_of, live_pserver
+from live_tracker import LiveTracker
+from waiting import eventually
+
+
+@pytest.fixture
+def peer(tmp_path: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
+    """A peer of this test's own, for what is done to it lasts."""
+    with live_pserver(tmp_path / "peer", tracker, "ana") as live:
+        yield live
+
+
+def upload(peer: LivePserver, path: Path) -> list[tuple[str, str]]:
+    """Order it; return what came of it as (name or code, message)."""
+    with peer.control() as control:
+        order = pb.UploadOrder(paths=[str(path)])
+        try:
+            events = list(control.UploadFileRequest(order, metadata=peer.cookie, timeout=20))
+        except grpc.RpcError as error:
+            return [(code_of(error)[1], str(error.details()))]  # type: ignore[attr-defined]
+    done = [(result.name, "") for event in events for result in event.results.uploaded]
+    return done + [(fault.code, fault.message) for event in events for fault in event.results.faults]
+
+
+def test_a_dot_folder_that_was_tidied_away_is_made_again(peer: LivePserver, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_bytes(b"new")
+    shutil.rmtree(peer.shared / ".p2p")
+    assert upload(peer, tmp_path / "new.txt")[0] == ("new.txt", "")
+    assert (peer.shared / "new.txt").read_bytes() == b"new"
+    assert (peer.shared / ".p2p").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_in_the_dot_folders_place_is_not_followed(peer: LivePserver, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_bytes(b"new")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.rmtree(peer.shared / ".p2p")
+    (peer.shared / ".p2p").symlink_to(tmp_path / "elsewhere")
+    assert [code for code, _ in upload(peer, tmp_path / "new.txt")] == ["io"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_folder_that_is_gone_holds_nothing_and_takes_nothing(
+    peer: LivePserver, tmp_path: Path, again: bool, removed: bool
+) -> None:
+    peer.share("old.txt", b"old")
+    (tmp_path / "new.txt").write_bytes(b"new")
+    if removed:
+        shutil.rmtree(peer.shared)
+    else:
+        peer.shared.rename(tmp_path / "elsewhere")
+    if again:
+        peer.shared.mkdir()
+    ((code, message),) = upload(peer, tmp_path / "new.txt")
+    assert code == "io"
+    assert "was moved or removed: put it back, or restart the pserver" in message
+    eventually(lambda: not list(peer.pserver.library.names()))
+    eventually(lambda: [refused.name for refused in peer.pserver.scanner.not_shared] == [str(peer.shared)])
+    assert not removed or not again or list(peer.shared.iterdir()) == []
+
+
+def test_a_folder_that_is_put_back_is_shared_again(peer: LivePserver, tmp_path: Path) -> None:
+    peer.share("old.txt", b"old")
+    peer.shared.rename(tmp_path / "elsewhere")
+    eventually(lambda: not list(peer.pserver.library.names()))
+    (tmp_path / "elsewhere").rename(peer.shared)
+    eventually(lambda: list(peer.pserver.library.names()) == ["old.txt"])
