@@ -27,7 +27,7 @@ def upload(peer: LivePserver, path: Path) -> list[tuple[str, str]]:
         try:
             events = list(control.UploadFileRequest(order, metadata=peer.cookie, timeout=20))
         except grpc.RpcError as error:
-            return [(code_of(error)[1], str(error.details()))]  # type: ignore[attr-defined]
+            return [(code_of(error)[1], str(error.details()))]
     done = [(result.name, "") for event in events for result in event.results.uploaded]
     return done + [(fault.code, fault.message) for event in events for fault in event.results.faults]
 
