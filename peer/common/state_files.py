@@ -13,6 +13,8 @@ from pathlib import Path
 
 PORT_FILE = "port"
 _LONGEST = 4096
+# What lies in a STATE_DIR beside its lock: a pserver's, then a tracker's. Not all of it is there at all times.
+_KEPT = ("cookie", "session", "catalog.db", "secret", "accounts.sqlite3")
 
 
 class UnsafeFile(Exception):
@@ -100,3 +102,15 @@ def read_port(state_dir: Path) -> int:
     if not (text.isdigit() and 0 < int(text) <= 65535):
         raise UnsafeFile(f"{path} holds no port; restart the pserver")
     return int(text)
+
+
+def is_state_dir(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is the STATE_DIR of a tracker or a pserver, one's own or another's, running or not.
+
+    By what lies in it: its mode is lost in a copy, and on some file systems; each of them leaves its lock there.
+    """
+
+    def holds(name: str) -> bool:
+        return os.path.isfile(os.path.join(folder, name))
+
+    return holds("lock") and any(map(holds, _KEPT))

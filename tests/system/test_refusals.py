@@ -136,6 +136,46 @@ def test_a_peers_own_state_is_never_shared(cluster: Cluster, rng: random.Random)
     assert [each["name"] for each in ana.pclient("files").objects] == ["ana/note.txt"]
 
 
+def test_the_state_of_the_machines_other_daemons_is_never_shared(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    tracker = cluster.folder / "tracker"
+    make_file(cluster.folder / "proj" / "note.txt", 1000, rng)
+    # What a clean end leaves is secret still: a session outlives its pserver.
+    ben.terminate()
+    for path in (ben.state, ben.state / "session", tracker, tracker / "accounts.sqlite3", tracker / "secret"):
+        refused = ana.pclient("upload", str(path))
+        assert (refused.code, refused.error) == (77, "not_allowed"), path
+
+    sent = ana.pclient("upload", str(cluster.folder), "--copies", "0")
+
+    top = cluster.folder.name
+    told = {each["error"]["name"] for each in sent.objects if each.get("error", {}).get("code") == "not_allowed"}
+    assert told == {f"{top}/{path.relative_to(cluster.folder)}" for path in (ben.state, tracker)}
+    names = [each["name"] for each in ana.pclient("files").objects]
+    assert f"{top}/proj/note.txt" in names
+    secrets = {"session", "cookie", "catalog.db", "lock", "accounts.sqlite3", "secret"}
+    assert not secrets & {name.rpartition("/")[2] for name in names}
+
+
+def test_a_folder_that_begins_with_a_dot_is_one_line_and_not_looked_into(cluster: Cluster, rng: random.Random) -> None:
+    ana = cluster.peer("ana")
+    for name in ("proj/note.txt", "proj/.git/HEAD", "proj/.git/objects/aa", "proj/deep/.cache/x"):
+        make_file(ana.home / name, 10, rng)
+
+    sent = ana.pclient("upload", "proj", "--copies", "0")
+    alone = ana.pclient("upload", "proj/.git")
+
+    assert sent.code == 2
+    assert [each["name"] for each in sent.objects if "id" in each] == ["proj/note.txt"]
+    faults = [each["error"] for each in sent.objects if "error" in each]
+    assert [(fault["code"], fault["name"]) for fault in faults] == [
+        ("bad_name", "proj/.git"),
+        ("bad_name", "proj/deep/.cache"),
+    ]
+    assert all("begins with a dot" in fault["message"] for fault in faults)
+    assert (alone.code, alone.error) == (2, "bad_name")
+
+
 def test_a_state_folder_that_would_be_shared_is_refused(cluster: Cluster) -> None:
     ana = cluster.peer("ana", login=False)
     ana.terminate()

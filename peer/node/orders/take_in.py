@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from node.errors import BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, StorageFault, TargetExists
+from common.state_files import is_state_dir
+from node.errors import BadName, BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, StorageFault, TargetExists
 from node.files.disk import storage_faults
 from node.files.hashing import Stop, hash_file
 from node.files.names import check_name
@@ -24,6 +25,9 @@ from node.holdings.scanner import Scanner
 _BATCH_FILES = 500
 _BATCH_BYTES = 64 << 20
 _HASH_THREADS = 2
+
+_ANOTHER = "a tracker or another pserver"
+_DOT_FOLDER = "begins with a dot: its files are not shared"
 
 
 class Item(NamedTuple):
@@ -69,28 +73,43 @@ class TakeIn:
             missing = not os.path.exists(path)
             yield path, NoSuchFile(f"there is no file {path}", name=path) if missing else error
             return
-        if Path(path).resolve().is_relative_to(self.state_dir.resolve()):
+        real = Path(path).resolve()
+        if real.is_relative_to(self.state_dir.resolve()):
             yield path, NotAllowed(f"{path} belongs to this peer's own state, which is never shared", name=path)
+        elif any(map(is_state_dir, (real, *real.parents))):
+            yield path, NotAllowed(f"{path} belongs to the state of {_ANOTHER}, which is never shared", name=path)
         elif stat.S_ISREG(status.st_mode):
             yield self._item(Path(path), Path(path).name, path)
-        elif stat.S_ISDIR(status.st_mode) and not Path(path).resolve().name:
+        elif stat.S_ISDIR(status.st_mode) and not real.name:
             yield path, BadUsage(f"{path} has no name of its own to share it under: name folders in it", name=path)
+        elif stat.S_ISDIR(status.st_mode) and real.name.startswith(".") and real != self.folder.root.resolve():
+            yield path, BadName(_DOT_FOLDER, name=path)
         elif stat.S_ISDIR(status.st_mode):
-            yield from self._walk(Path(path))
+            yield from self._walk(real)
         else:
             yield path, NoSuchFile(f"{path} is neither a file nor a folder", name=path)
 
-    def _walk(self, top: Path) -> Iterator[Item | tuple[str, PeerError]]:
-        base = top.resolve()
+    def _walk(self, base: Path) -> Iterator[Item | tuple[str, PeerError]]:
         private = self.state_dir.resolve()
+        root = self.folder.root.resolve()
         unread: list[OSError] = []
+
+        def name_of(path: Path) -> str:
+            return f"{base.name}/{path.relative_to(base).as_posix()}"
+
         for folder, folders, files in os.walk(base, onerror=unread.append):
             if Path(folder) == private:
                 folders.clear()
                 continue
-            folders.sort()
-            if Path(folder) == self.folder.root.resolve():
-                folders[:] = [name for name in folders if not name.startswith(".")]
+            if is_state_dir(folder):
+                folders.clear()
+                yield name_of(Path(folder)), NotAllowed(f"it is the state of {_ANOTHER}, which is never shared")
+                continue
+            dotted = sorted(name for name in folders if name.startswith("."))
+            folders[:] = sorted(set(folders).difference(dotted))
+            # Of those in the shared folder one is ours, and none is news.
+            if Path(folder) != root:
+                yield from ((name_of(Path(folder) / name), BadName(_DOT_FOLDER)) for name in dotted)
             for leaf in sorted(files):
                 path = Path(folder) / leaf
                 try:
@@ -101,13 +120,10 @@ class TakeIn:
                     unread.append(error)
                     continue
                 if regular:
-                    yield self._item(path, f"{base.name}/{path.relative_to(base).as_posix()}", str(path))
+                    yield self._item(path, name_of(path), str(path))
         for fault in unread:
             path = Path(fault.filename)
-            yield (
-                f"{base.name}/{path.relative_to(base).as_posix()}",
-                StorageFault(f"{fault.strerror} while reading {path}: the rest is shared"),
-            )
+            yield name_of(path), StorageFault(f"{fault.strerror} while reading {path}: the rest is shared")
 
     def _item(self, path: Path, name: str, shown: str) -> Item | tuple[str, PeerError]:
         try:
