@@ -35,6 +35,14 @@ class Asker:
         """
         return self._read(prompt).strip()
 
+    def name(self, prompt: str) -> str:
+        """One answer that is a name: it may begin with a space, and never ends in one.
+
+        Raises:
+            EndOfInput: if there is none.
+        """
+        return self._read(prompt).rstrip(" \t")
+
     def secret(self, prompt: str) -> str:
         """One answer that is not echoed on a terminal; spaces count.
 

@@ -111,8 +111,7 @@ def remove(session: Session, order: Order) -> int:
     if names and not order.yes:
         if not session.asker.terminal or session.screen.as_json:
             raise bad_usage("remove deletes files: add --yes, as nobody can be asked here")
-        if session.asker.line(f"Remove {_copies_of(names)}? (y/N) ").lower() not in {"y", "yes"}:
-            session.screen.say("nothing was removed")
+        if not may_remove(session, names):
             return OK
     for fault in faults:
         session.screen.fault(fault)
@@ -121,14 +120,23 @@ def remove(session: Session, order: Order) -> int:
     asked = Counter(names if session.screen.as_json else ())
     for file in removed:
         for _ in range(max(1, asked[file.name])):
-            _tell_removed(session.screen, file)
+            tell_removed(session.screen, file)
     for fault in failed:
         for _ in range(max(1, asked[fault.name or ""])):
             session.screen.fault(fault)
     return exit_code(order.words, [*faults, *failed])
 
 
-def _tell_removed(screen: Screen, file: model.Removed) -> None:
+def may_remove(session: Session, names: Sequence[str]) -> bool:
+    """Whether whoever is at the terminal says yes; if not, a line about it."""
+    yes = session.asker.line(f"Remove {_copies_of(names)}? (y/N) ").lower() in {"y", "yes"}
+    if not yes:
+        session.screen.say("nothing was removed")
+    return yes
+
+
+def tell_removed(screen: Screen, file: model.Removed) -> None:
+    """A copy that is gone."""
     if screen.as_json:
         screen.data({"name": file.name, "id": file.id, "size": file.size, "removed": True})
     else:

@@ -36,6 +36,7 @@ class Menu:
         self.asker = session.asker
         self.node = session.node
         self._greeted = ""
+        self._refused = ""
 
     def run(self) -> int:
         """Talk until `0` or the end of input; the exit code. Ctrl-C at the menu itself is for the caller."""
@@ -55,7 +56,9 @@ class Menu:
             if self._greeted != status.user:
                 self._greet(status)
         except TerminalError as error:
-            self.refuse(error)
+            # As the reply to the last choice it is no news.
+            if error.message != self._refused:
+                self.refuse(error)
         self.screen.choices([*((entry.key, entry.about) for entry in ENTRIES), ("0", "end (stays logged in)")])
         choice = self.asker.line("Enter choice: ")
         if choice == "0":
@@ -100,7 +103,7 @@ class Menu:
 
     def ask_name(self) -> str | None:
         """A file's name; None, and a line about it, if it is empty."""
-        name = self.asker.line("Enter file name: ")
+        name = self.asker.name("Enter file name: ")
         if not name:
             self.screen.line("No file name; nothing was done")
         return name or None
@@ -114,6 +117,7 @@ class Menu:
 
     def refuse(self, error: TerminalError) -> None:
         """One line about what went wrong."""
+        self._refused = error.message
         self.screen.line(replies.refusal(error))
 
     def done(self, outcome: Outcome) -> None:
@@ -155,11 +159,11 @@ def _download(menu: Menu) -> None:
     # A pattern or a folder may bring files, and several names to choose a version of.
     choices = [fault for fault in outcome.faults if _is_choice(fault)]
     menu.done(Outcome([result for result in outcome.results if not _is_choice(result)], outcome.interrupted))
+    _offer_another_name(menu, name, outcome)
     for fault in choices:
         if outcome.interrupted:
             return
         outcome = _fetch_version(menu, fault.name or name, fault.ids)
-        menu.done(outcome)
 
 
 def _is_choice(result: model.Result) -> bool:
@@ -171,7 +175,23 @@ def _fetch_version(menu: Menu, name: str, ids: tuple[str, ...]) -> Outcome:
     if chosen is None:
         return Outcome()
     # An id may go by other names as well; but only a word can be asked for as a name, and a pattern is none.
-    return _fetch(menu, chosen, "" if set("/*?") & set(name) else name)
+    outcome = _fetch(menu, chosen, "" if set("/*?") & set(name) else name)
+    menu.done(outcome)
+    _offer_another_name(menu, chosen, outcome)
+    return outcome
+
+
+def _offer_another_name(menu: Menu, wanted: str, outcome: Outcome) -> None:
+    """Where another version lies under the name, ask a person for one that is free: lines of a pipe answer no more
+    questions than they were written for.
+    """
+    one = not wanted.endswith("/") and not {"*", "?"} & set(wanted)
+    while menu.asker.terminal and one and [fault.code for fault in outcome.faults] == ["target_exists"]:
+        name = menu.asker.name("Enter another name: ")
+        if not name:
+            return
+        outcome = _fetch(menu, wanted, utf8(name))
+        menu.done(outcome)
 
 
 def _fetch(menu: Menu, name: str, output: str) -> Outcome:
@@ -182,16 +202,16 @@ def _choose(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
     known = {file.id: file for page in menu.node.files(name) for file in page if file.name == name}
     menu.screen.say(f"{name} has {len(ids)} versions:")
     rows = []
-    for place, identity in enumerate(ids, 1):
+    numbered = {str(place): identity for place, identity in enumerate(ids, 1)}
+    for place, identity in numbered.items():
         file = known.get(identity)
         about = f"{shape.size(file.size)}, {shape.many(file.holders, 'holder')}, " if file else ""
-        rows.append((str(place), f"{about}id {shape.short(identity)}"))
+        rows.append((place, f"{about}id {shape.short(identity)}"))
     menu.screen.choices(rows)
-    answer = menu.asker.line("Enter version: ")
-    if answer.isdigit() and 0 < int(answer) <= len(ids):
-        return ids[int(answer) - 1]
-    menu.screen.line("No such version; nothing was done")
-    return None
+    chosen = numbered.get(menu.asker.line("Enter version: "))
+    if chosen is None:
+        menu.screen.line("No such version; nothing was done")
+    return chosen
 
 
 def _logout(menu: Menu) -> None:
@@ -208,8 +228,16 @@ def _search(menu: Menu) -> None:
 
 def _remove(menu: Menu) -> None:
     name = menu.ask_name()
-    if name is not None:
-        _command("remove", name)(menu)
+    if name is None:
+        return
+    names = [utf8(name)]
+    if menu.asker.terminal and not commands.may_remove(menu.session, names):
+        return
+    removed, failed = menu.node.remove(names)
+    for file in removed:
+        commands.tell_removed(menu.screen, file)
+    for fault in failed:
+        menu.refuse(fault)
 
 
 def _passwd(menu: Menu) -> None:
@@ -221,12 +249,11 @@ def _passwd(menu: Menu) -> None:
         menu.screen.line(f"Password changed for {menu.node.change_password(old, new)}")
 
 
-def _command(command: str, *words: str) -> Callable[[Menu], None]:
+def _command(command: str) -> Callable[[Menu], None]:
     """An entry that does what a command does."""
 
     def act(menu: Menu) -> None:
-        order = Order("", command=command, words=list(words), yes=not menu.asker.terminal)
-        commands.run(menu.session, order)
+        commands.run(menu.session, Order("", command=command))
 
     return act
 

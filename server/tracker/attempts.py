@@ -5,6 +5,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 
 from tracker.addresses import site
 from tracker.errors import Busy, LoginRefused, TooMany
@@ -95,7 +96,7 @@ class Attempts:
     def _check_wait(self, user: str, address: str) -> None:
         wait = max(self._users.get(user, (0, 0.0))[1] - self._now(), self._address_wait(address))
         if wait > 0:
-            raise TooMany(f"too many failed logins: try again in {wait:.0f} s", wait)
+            raise TooMany(f"too many failed logins: try again in {ceil(wait)} s", wait)
 
     def _free(self, user: str) -> int:
         """How many may fail now until the next has to wait; the failure after the free ones is the first to be told."""

@@ -154,7 +154,7 @@ class Gateway:
     async def _answer_one(self, environ: dict[str, Any], scope: Scope, protocol: Any) -> Answer:
         allowed = self._allowance(scope.method, scope.path, environ.get("HTTP_AUTHORIZATION", ""))
         length = environ.get("CONTENT_LENGTH", "")
-        size = int(length) if length.isdigit() else allowed.most
+        size = int(length) if length.isdecimal() else allowed.most
         if not SMALL < size <= allowed.most or scope.method in ("GET", "HEAD"):
             return await self._answer_when_read(environ, scope, protocol, allowed.most)
         async with AsyncExitStack() as room:
@@ -198,8 +198,8 @@ class Gateway:
             return b"", 0
         if length == "0":
             return b"", 0
-        if length is not None and (not length.isdigit() or int(length) > allowed):
-            return b"", int(length) if length.isdigit() else allowed + 1
+        if length is not None and (not length.isdecimal() or int(length) > allowed):
+            return b"", int(length) if length.isdecimal() else allowed + 1
         most = int(length) if length is not None else allowed
         async with asyncio.timeout(self._body_time if most > SMALL else self._small_body_time):
             if length is not None:

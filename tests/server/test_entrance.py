@@ -507,6 +507,15 @@ def test_an_address_that_failed_often_may_fail_ten_times_a_minute(world: World) 
     attempts.begin(next(names), "10.0.0.2")
 
 
+def test_how_long_to_wait_is_never_told_too_short(world: World) -> None:
+    attempts = Attempts(world.clock)
+    for _ in range(6):
+        fail(attempts, "ana", "10.0.0.1")
+    world.clock.advance(0.7)
+    with pytest.raises(TooMany, match="try again in 1 s"):
+        attempts.begin("ana", "10.0.0.1")
+
+
 def test_of_failures_no_more_are_remembered_than_there_is_room_for(world: World) -> None:
     attempts = Attempts(world.clock, Limits(remembered=10))
     for number in range(100):

@@ -205,9 +205,36 @@ def test_each_name_of_a_pattern_that_has_several_versions_is_asked_about_and_the
     assert "ambiguous" not in done.out
 
 
-def test_no_version_chosen_is_nothing_done(ana: ScriptedNode, pclient: Pclient) -> None:
+@pytest.mark.parametrize("answer", ["3", "0", "", "\u00b2", "9" * 5000])
+def test_no_version_chosen_is_nothing_done(ana: ScriptedNode, pclient: Pclient, answer: str) -> None:
     ana.transfers = [[failed("ambiguous_name", "x", ids=(ID, OTHER))]]
-    assert "No such version; nothing was done" in menu(pclient, "2", "x", "3", "0")
+    assert "No such version; nothing was done" in menu(pclient, "2", "x", answer, "0")
+
+
+def test_a_name_may_begin_with_a_space(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.transfers = [[downloaded(" lead.txt", "/shared/ lead.txt")]]
+    # A choice may not, nor does a name end in one.
+    assert "File downloaded: /shared/ lead.txt" in menu(pclient, " 2 ", " lead.txt ", "0")
+    assert ana.asked("Download") == [pb.DownloadOrder(names=[" lead.txt"])]
+
+
+def test_lines_of_a_pipe_are_asked_for_no_other_name(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.transfers = [[failed("target_exists", "x")]]
+    said = menu(pclient, "2", "x", "3", "0")
+    assert said[-2:] == ["File already exists: it is target_exists", "Logged out ana"]
+
+
+def test_what_cannot_be_removed_is_a_reply(ana: ScriptedNode, pclient: Pclient) -> None:
+    ana.removal = pb.RemoveFilesReply(faults=[pb.Fault(code="no_such_file", name="x", message="no file x here")])
+    assert menu(pclient, "8", "x", "0")[-1] == "File not found: no file x here"
+
+
+def test_a_pserver_that_is_gone_is_told_once_a_choice(ana: ScriptedNode, pclient: Pclient) -> None:
+    gone = (grpc.StatusCode.UNAVAILABLE, "pserver_unreachable", "no pserver answers")
+    ana.refusals = dict.fromkeys(("Status", "ListPeers"), gone)
+    said = menu(pclient, "6", "6", "6", "0")
+    # At first before any choice, as it is news.
+    assert said == ["Not done: no pserver answers"] * 4
 
 
 def test_the_other_entries(ana: ScriptedNode, pclient: Pclient) -> None:

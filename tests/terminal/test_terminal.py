@@ -290,6 +290,35 @@ def test_remove_asks_about_all_that_it_would_delete(
     assert exit_code(terminal) == 0
 
 
+def test_the_menu_asks_for_another_name_where_another_version_lies(node: ScriptedNode, env: str) -> None:
+    node.status.user = "ana"
+    node.transfers = [
+        [failed("target_exists", "x")],
+        [failed("target_exists", "y")],
+        [downloaded("z", "/shared/z")],
+        [failed("target_exists", "x")],
+    ]
+    terminal = spawn(env)
+    for answers, reply in ((("y", "z"), "File downloaded: /shared/z"), (("",), "Enter choice: ")):
+        terminal.expect("Enter choice: ")
+        terminal.sendline("2")
+        terminal.expect("Enter file name: ")
+        terminal.sendline("x")
+        for answer in answers:
+            terminal.expect("File already exists")
+            terminal.expect("Enter another name: ")
+            terminal.sendline(answer)
+        terminal.expect(reply)
+    terminal.sendline("0")
+    assert exit_code(terminal) == 0
+    assert [(list(order.names), order.output) for order in node.asked("Download")] == [
+        (["x"], ""),
+        (["x"], "y"),
+        (["x"], "z"),
+        (["x"], ""),
+    ]
+
+
 def test_passwd_asks_for_the_new_one_twice(node: ScriptedNode, env: str) -> None:
     node.status.user = "ana"
     for again, code in (("other", 2), ("new", 0)):
