@@ -73,12 +73,14 @@ def parse(argv: Sequence[str], version: str) -> Order:
     if command not in COMMANDS:
         # A mistyped command before its words stands where ENV_PSERVER may stand.
         mistyped = env_pserver if env_pserver and _near(env_pserver) and not _near(command) else command
-        raise bad_usage(f"no command {mistyped!r}; {_meant(mistyped)}")
+        other = env_pserver if env_pserver and env_pserver.isalpha() and not _near(mistyped) else None
+        either = f"{other!r}, nor {mistyped!r} if {other} is ENV_PSERVER" if other else repr(mistyped)
+        raise bad_usage(f"no command {either}; {_meant(mistyped)}")
     return _command(words[0], env_pserver, command, after, flags)
 
 
 def hints(order: Order) -> list[str]:
-    """What may have been meant, if the env files are no good: a mistyped command is taken for ENV_PSERVER."""
+    """What may have been meant, if there is no such ENV_PSERVER: a mistyped command is taken for it."""
     word = order.env_pserver or ""
     return [f"{word} is not a command either; {_meant(word)}"] if word.isalpha() or _near(word) else []
 
@@ -123,8 +125,11 @@ def _command(env_pclient: str, env_pserver: str | None, command: str, after: lis
     if len(words) < shape.least or (shape.most is not None and len(words) > shape.most):
         wanted = shape.words or "no argument"
         raise bad_usage(f"{command} takes {wanted}; got {len(words)}")
-    if "" in words:
+    # Of several words each is tried, and refused, for itself.
+    if "" in words and shape.most is not None:
         raise bad_usage(f"{command}: an empty name")
+    if getattr(found, "output", "") == "-":
+        raise bad_usage("--output - would be a file called '-': name a file, or a folder with a / at its end")
     return Order(
         env_pclient=env_pclient,
         env_pserver=env_pserver,

@@ -11,7 +11,7 @@ from terminal.asking import EndOfInput
 from terminal.errors import OK, bad_usage
 from terminal.exits import exit_code
 from terminal.screen import Screen
-from terminal.session import Session, sendable, utf8
+from terminal.session import Session, not_empty, sendable, utf8
 
 _LACKS_ONE = "no password: give it as a line on stdin (--password-stdin)"
 _LACKS_TWO = "two passwords are wanted: first the old one, then the new, a line each on stdin (--password-stdin)"
@@ -107,7 +107,9 @@ def status(session: Session, _order: Order) -> int:
 
 def remove(session: Session, order: Order) -> int:
     """Delete own copies."""
-    names, faults = sendable(order.words)
+    given, empty = not_empty(order.words)
+    names, faults = sendable(given)
+    faults = [*empty, *faults]
     if names and not order.yes:
         if not session.asker.terminal or session.screen.as_json:
             raise bad_usage("remove deletes files: add --yes, as nobody can be asked here")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
-from common.env_file import EnvFault
+from common.env_file import EnvFault, find_env_file
 from common.version import VERSION
 from terminal import arguments
 from terminal.arguments import ShowText
@@ -139,7 +139,7 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[
     try:
         settings = read_settings(order.env_pclient, order.env_pserver)
     except EnvFault as fault:
-        raise EnvFault(*fault.lines, *arguments.hints(order)) from fault
+        raise EnvFault(*fault.lines, *([] if _lies_there(order.env_pserver) else arguments.hints(order))) from fault
     on_start()
     child = Child(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
 
@@ -160,6 +160,13 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[
         node.close()
         if child is not None:
             child.stop()
+
+
+def _lies_there(env: str | None) -> bool:
+    try:
+        return env is not None and find_env_file(env).is_file()
+    except EnvFault:
+        return False
 
 
 def _how_to_start(settings: Settings) -> str:

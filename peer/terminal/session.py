@@ -34,6 +34,12 @@ def sendable(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
     return good, faults
 
 
+def not_empty(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
+    """The words that may be names or paths, and a fault for each that is none: an empty one."""
+    good = [word for word in words if word]
+    return good, [TerminalError("bad_name", "an empty name: leave it out") for _ in range(len(words) - len(good))]
+
+
 def utf8(word: str) -> str:
     """The word, if it can go to the pserver.
 

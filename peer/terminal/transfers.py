@@ -14,7 +14,7 @@ from terminal.jobs import HOW_TO_RESUME, follow
 from terminal.meaning import Meaning, absolute, by_path, of_names, of_paths
 from terminal.node_client import Watch
 from terminal.screen import Screen
-from terminal.session import Session, sendable
+from terminal.session import Session, not_empty, sendable
 
 # So many files are told of one by one; of more than these the sum is told.
 FEW = 10
@@ -22,22 +22,24 @@ FEW = 10
 
 def upload(session: Session, order: Order) -> int:
     """Share files and push them."""
-    words = by_path(order.words)
+    given, empty = not_empty(order.words)
+    words = by_path(given)
     paths, faults = sendable(list(words))
     teller = _Teller(session.screen, of_paths(words))
     start = partial(session.node.upload, paths, order.copies) if paths else None
-    return _transfer(session, order.words, faults, teller, "uploading", start)
+    return _transfer(session, order.words, [*empty, *faults], teller, "uploading", start)
 
 
 def download(session: Session, order: Order) -> int:
     """Fetch files."""
-    names, faults = sendable(order.words)
+    given, empty = not_empty(order.words)
+    names, faults = sendable(given)
     output = _output(order.output)
     if sendable([output])[1]:
         raise TerminalError("bad_name", "--output should be a path in UTF-8", name=output)
     teller = _Teller(session.screen, of_names(names, output))
     start = partial(session.node.download, names, output) if names else None
-    return _transfer(session, order.words, faults, teller, "downloading", start)
+    return _transfer(session, order.words, [*empty, *faults], teller, "downloading", start)
 
 
 def _transfer(

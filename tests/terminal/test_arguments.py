@@ -80,14 +80,26 @@ def test_what_makes_no_sense_is_bad_usage_in_one_line(line: str) -> None:
     assert "\n" not in caught.value.message
 
 
-def test_an_empty_name_is_bad_usage() -> None:
+@pytest.mark.parametrize("command", ["login", "files"])
+def test_an_empty_user_or_pattern_is_bad_usage(command: str) -> None:
     with pytest.raises(TerminalError, match="an empty name"):
-        parse(["E", "download", ""], "1")
+        parse(["E", command, ""], "1")
+
+
+def test_output_to_stdout_is_refused_with_what_can_be_named() -> None:
+    with pytest.raises(TerminalError, match="name a file, or a folder") as caught:
+        parse(["E", "download", "a", "--output", "-"], "1")
+    assert caught.value.code == "bad_usage"
+    assert parse(["E", "download", "a", "--output", "./-"], "1").output == "./-"
 
 
 def test_a_mistyped_command_is_helped() -> None:
     with pytest.raises(TerminalError, match="did you mean upload"):
         parse(["E", "P", "uplaod", "x"], "1")
+    with pytest.raises(TerminalError, match="no command 'get', nor 'nn' if get is ENV_PSERVER; there are: login"):
+        parse(["E", "get", "nn"], "1")
+    with pytest.raises(TerminalError, match="no command 'nn'; there are: login"):
+        parse(["E", ".env_pserver1", "nn"], "1")
 
 
 @pytest.mark.parametrize("line", ["--help", "-h", "E --help", "E P status --help", "upload --help"])
@@ -128,6 +140,16 @@ def test_a_mistyped_command_that_was_taken_for_an_env_file_is_helped_too(pclient
     done = pclient("staus")
     assert done.code == 78
     assert "did you mean status" in done.err
+
+
+def test_an_env_file_that_lies_there_is_not_taken_for_a_command(
+    pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "badp").write_text("PSERVER_PORT=x\n")
+    monkeypatch.chdir(tmp_path)
+    done = pclient("badp", "status")
+    assert done.code == 78
+    assert "badp" in done.err and "command" not in done.err
 
 
 def test_usage_and_env_faults_are_json_too(pclient: Pclient, tmp_path: Path) -> None:

@@ -228,6 +228,19 @@ def test_words_that_are_not_utf8_are_refused_and_the_others_tried(node: Scripted
     ] * 2
 
 
+def test_an_empty_word_is_refused_for_itself_and_the_others_tried(node: ScriptedNode, pclient: Pclient) -> None:
+    node.transfers = [[downloaded("b")], [uploaded("c")]]
+    node.removal = pb.RemoveFilesReply(removed=[pb.Removed(name="d", id=ID, size=3)])
+    for words in (("download", "b", ""), ("upload", "", "c"), ("remove", "--yes", "d", "")):
+        done = pclient(*words, "--json")
+        assert done.code == 2
+        assert [each["error"]["code"] for each in done.objects if "error" in each] == ["bad_name"]
+        assert len(done.objects) == 2
+    (download,), (upload,), (remove,) = map(node.asked, ("Download", "Upload", "Remove"))
+    assert (download.names, len(upload.paths), remove.names) == (["b"], 1, ["d"])
+    assert pclient("upload", "", "--json").code == 2
+
+
 @pytest.mark.parametrize("words", [("files",), ("login",), ("remove", "--yes"), ("remove",)])
 def test_a_pattern_a_user_and_a_name_that_are_not_utf8_are_refused_unasked(
     node: ScriptedNode, pclient: Pclient, words: tuple[str, ...]
