@@ -73,6 +73,14 @@ def test_a_folder_that_is_named_like_a_file_is_told_as_that(rita: LivePserver) -
     assert folders == {name: f"it is a folder: name it with a / at the end: {name}/" for name in ("tree/deep", "tree")}
 
 
+@pytest.mark.parametrize("length", [12, 63, 65])
+def test_a_part_of_an_id_is_told_to_be_that(rita: LivePserver, ana: LivePserver, length: int) -> None:
+    held = ana.pserver.library.by_name("b.txt")
+    assert held is not None
+    (fault,) = [fault for result in ordered(rita, (held.id * 2)[:length]) for fault in result.faults]
+    assert (fault.code, "an id has 64 digits: `files --json`" in fault.message) == ("no_such_file", True)
+
+
 def test_the_tracker_is_asked_about_ten_folders_of_an_order_at_most(rita: LivePserver) -> None:
     names = [*(f"none{number}" for number in range(10)), "tree"]
     [fault] = [fault for result in ordered(rita, *names) for fault in result.faults if fault.name == "tree"]
@@ -89,5 +97,7 @@ def test_another_name_is_for_one_file(rita: LivePserver) -> None:
     assert download(rita, "a.txt", output="renamed.txt") == (["renamed.txt"], [])
     assert (rita.shared / "renamed.txt").read_bytes() == b"a"
     assert download(rita, "tree/", output="many.txt") == ([], [("bad_usage", "")])
+    (told,) = [fault.message for result in ordered(rita, "tree/", output="many.txt") for fault in result.faults]
+    assert "many.txt/" in told
     assert download(rita, "a.txt", output="../x")[1] != []
     assert not os.path.exists(rita.home / "x")

@@ -280,6 +280,10 @@ def test_a_name_that_breaks_a_rule_is_refused_and_says_which(ana: Peer) -> None:
     for words in (["upload", "bad:name"], ["download", "../x"], ["download", "a\\b"], ["download", "CON"]):
         refused = ana.pclient(*words)
         assert (refused.code, refused.error) == (2, "bad_name"), refused
+    [error] = [each["error"] for each in ana.pclient("upload", "bad:name").objects]
+    assert (error["name"], error["message"].endswith(": rename it")) == ("bad:name", True)
+    # Each for itself.
+    assert len(ana.pclient("download", "zzz", "", "a//b").objects) == 3
 
 
 def test_with_json_everything_on_stdout_is_json(ana: Peer, ben: Peer, rng: random.Random) -> None:

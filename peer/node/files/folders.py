@@ -94,7 +94,8 @@ def make_folder(disk: Disk, root: int, components: Sequence[str]) -> tuple[int, 
                 fd = disk.open(component, OPEN_FOLDER, dir_fd=fd)
             except OSError as error:
                 if is_absence(error):
-                    raise TargetExists(f"{component} is no folder here: nothing was touched", name=component) from error
+                    message = f"{component} is no folder here: rename it, or take another name; nothing was touched"
+                    raise TargetExists(message, name=component) from error
                 raise
     return fd, made
 

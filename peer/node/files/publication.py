@@ -150,4 +150,6 @@ class Publication:
 
 
 def _taken(there: str, name: str) -> TargetExists:
-    return TargetExists(f"{there} lies in the shared folder already: nothing was touched", name=name)
+    return TargetExists(
+        f"{there} lies in the shared folder already: rename one of the two; nothing was touched", name=name
+    )

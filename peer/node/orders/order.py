@@ -39,7 +39,7 @@ class Order:
         if path is not None and not path.is_absolute():
             raise BadUsage("a path for a copy outside the shared folder is an absolute one")
         if several and rename:
-            raise BadUsage("another name is for one file: name a folder to copy several to")
+            raise BadUsage(f"another name is for one file: write {output}/ to copy several into it")
         if rename:
             check_name(rename)
         into_folder = path is not None and (several or output.endswith("/") or os.path.isdir(output))

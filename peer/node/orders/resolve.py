@@ -18,6 +18,8 @@ from node.membership.network import Network
 from node.model import HeldVersion, ListedFile, Version
 
 _ID = re.compile(r"[0-9a-f]{64}")
+# No name that anybody would give: an id in part, as a table shows it, or in the other case.
+_LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{12,}")
 
 # A version to fetch, or why an argument gives none.
 Resolved = HeldVersion | tuple[str, PeerError]
@@ -84,6 +86,9 @@ class Resolver:
         check_name(argument)
         if await self._is_folder(argument, answers):
             message = f"it is a folder: name it with a / at the end: {argument}/"
+            raise NoSuchFile(message, name=argument)
+        if _LIKE_AN_ID.fullmatch(argument):
+            message = "nobody who is alive has a file of that name; an id has 64 digits: `files --json` tells it whole"
             raise NoSuchFile(message, name=argument)
         raise NoSuchFile("nobody who is alive has a file of that name: `files` lists what there is", name=argument)
 

@@ -132,6 +132,8 @@ class TakeIn:
             if inside is not None:
                 return Item(path, inside, size, inside=True)
             return Item(path, check_name(name), size, inside=False)
+        except BadName as error:
+            return shown, BadName(f"{error.message}: rename it", name=error.name)
         except PeerError as error:
             return shown, error
         except OSError as error:

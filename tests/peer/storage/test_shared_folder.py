@@ -237,7 +237,7 @@ def test_a_file_is_published_whole_with_its_folders(folder: SharedFolder) -> Non
 def test_nothing_is_ever_published_over_something(folder: SharedFolder, there: str, name: str) -> None:
     put(folder, there, b"mine")
     with Temporaries(folder).small(b"theirs") as temporary:
-        with pytest.raises(TargetExists):
+        with pytest.raises(TargetExists, match=r"rename .*; nothing was touched"):
             temporary.publish(name)
         assert left(folder) == [temporary.name]
     assert (folder.root / there).read_bytes() == b"mine"
