@@ -16,21 +16,35 @@ def exit_code(words: Sequence[str], faults: Sequence[TerminalError], *, interrup
         return CTRL_C
     if not faults:
         return OK
-    return min(faults, key=lambda fault: _place(words, fault.name or "")).exit_code
+    places = _Places(words)
+    return min(faults, key=lambda fault: places.of(fault.name or "")).exit_code
 
 
-def _place(words: Sequence[str], name: str) -> int:
-    """Which argument brought about the fault with this name; their number if none can be told."""
-    heads = ["/".join(name.split("/")[:count]) for count in range(1, name.count("/") + 2)]
-    for meant in (_means, _matches, _leads_to, _may_mean):
+class _Places:
+    """Which argument brought about the fault with a name."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        # Of tens of thousands of arguments each may fail: they are not gone through for each other.
+        self._names: dict[str, int] = {}
+        self._folders: dict[str, int] = {}
         for place, word in enumerate(words):
-            if meant(word, name, heads):
-                return place
-    return len(words)
+            self._names.setdefault(word, place)
+            self._folders.setdefault(word.rstrip("/"), place)
 
-
-def _means(word: str, name: str, heads: list[str]) -> bool:
-    return word == name or word.rstrip("/") in heads[:-1]
+    def of(self, name: str) -> int:
+        """Return its place; the number of arguments if none can be told."""
+        heads = ["/".join(name.split("/")[:count]) for count in range(1, name.count("/") + 2)]
+        meant = [self._folders[head] for head in heads[:-1] if head in self._folders]
+        if name in self._names:
+            meant.append(self._names[name])
+        if meant:
+            return min(meant)
+        for may_mean in (_matches, _leads_to, _may_mean):
+            for place, word in enumerate(self._words):
+                if may_mean(word, name, heads):
+                    return place
+        return len(self._words)
 
 
 def _matches(word: str, name: str, _heads: list[str]) -> bool:

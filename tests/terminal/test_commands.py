@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import grpc
@@ -335,6 +336,15 @@ def test_remove_with_yes(node: ScriptedNode, pclient: Pclient) -> None:
     assert done.code == 66
     assert done.objects[0] == {"name": "x", "id": ID, "size": 3, "removed": True}
     assert done.error["name"] == "y"
+
+
+def test_of_tens_of_thousands_of_arguments_each_may_fail() -> None:
+    words = [f"{number}.txt" for number in range(30_000)]
+    faults = [TerminalError("no_such_file", "", name=word) for word in reversed(words[1:])]
+    began = time.monotonic()
+    assert exit_code(words, [*faults, TerminalError("disk_full", "", name=words[0])]) == EXIT_CODES["disk_full"]
+    # Gone through for each other they take minutes.
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(("code", "exit_code"), sorted(EXIT_CODES.items()))
