@@ -77,6 +77,12 @@ class DownloadOrder(_message.Message):
     output: str
     def __init__(self, names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ...) -> None: ...
 
+class RemoveOrder(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class WatchTransferRequest(_message.Message):
     __slots__ = ("transfer",)
     TRANSFER_FIELD_NUMBER: _ClassVar[int]
@@ -162,14 +168,16 @@ class Source(_message.Message):
     def __init__(self, url: _Optional[str] = ..., rate: _Optional[float] = ..., bytes: _Optional[int] = ..., state: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class Results(_message.Message):
-    __slots__ = ("downloaded", "uploaded", "faults")
+    __slots__ = ("downloaded", "uploaded", "faults", "removed")
     DOWNLOADED_FIELD_NUMBER: _ClassVar[int]
     UPLOADED_FIELD_NUMBER: _ClassVar[int]
     FAULTS_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     downloaded: _containers.RepeatedCompositeFieldContainer[Downloaded]
     uploaded: _containers.RepeatedCompositeFieldContainer[Uploaded]
     faults: _containers.RepeatedCompositeFieldContainer[Fault]
-    def __init__(self, downloaded: _Optional[_Iterable[_Union[Downloaded, _Mapping]]] = ..., uploaded: _Optional[_Iterable[_Union[Uploaded, _Mapping]]] = ..., faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ...) -> None: ...
+    removed: _containers.RepeatedCompositeFieldContainer[Removed]
+    def __init__(self, downloaded: _Optional[_Iterable[_Union[Downloaded, _Mapping]]] = ..., uploaded: _Optional[_Iterable[_Union[Uploaded, _Mapping]]] = ..., faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[Removed, _Mapping]]] = ...) -> None: ...
 
 class Downloaded(_message.Message):
     __slots__ = ("name", "id", "size", "path", "seconds", "holders", "resumed_bytes", "present")
@@ -202,6 +210,16 @@ class Uploaded(_message.Message):
     size: int
     copies: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ..., copies: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Removed(_message.Message):
+    __slots__ = ("name", "id", "size")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    id: str
+    size: int
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Fault(_message.Message):
     __slots__ = ("code", "message", "name", "ids")
@@ -330,30 +348,6 @@ class TransferStatus(_message.Message):
     kind: str
     progress: Progress
     def __init__(self, transfer: _Optional[int] = ..., kind: _Optional[str] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
-
-class RemoveFilesRequest(_message.Message):
-    __slots__ = ("names",)
-    NAMES_FIELD_NUMBER: _ClassVar[int]
-    names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class RemoveFilesReply(_message.Message):
-    __slots__ = ("removed", "faults")
-    REMOVED_FIELD_NUMBER: _ClassVar[int]
-    FAULTS_FIELD_NUMBER: _ClassVar[int]
-    removed: _containers.RepeatedCompositeFieldContainer[Removed]
-    faults: _containers.RepeatedCompositeFieldContainer[Fault]
-    def __init__(self, removed: _Optional[_Iterable[_Union[Removed, _Mapping]]] = ..., faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ...) -> None: ...
-
-class Removed(_message.Message):
-    __slots__ = ("name", "id", "size")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    ID_FIELD_NUMBER: _ClassVar[int]
-    SIZE_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    id: str
-    size: int
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Block(_message.Message):
     __slots__ = ("number", "offset", "data")

@@ -29,6 +29,9 @@ class ControlStub:
     """---------------------------------------------------------------------------------------------------------------- Control
 
     What a pserver does for its own terminal, and for nobody else.
+
+    An order of many names comes in parts, each within what a message may be; the end of the requests is the order's end.
+    Parts are merged as protobuf merges messages: names follow each other, of the rest the last that is set counts.
     """
 
     def __init__(self, channel):
@@ -57,12 +60,12 @@ class ControlStub:
                 request_serializer=pserver__pb2.ChangePasswordRequest.SerializeToString,
                 response_deserializer=pserver__pb2.ChangePasswordReply.FromString,
                 _registered_method=True)
-        self.UploadFileRequest = channel.unary_stream(
+        self.UploadFileRequest = channel.stream_stream(
                 '/p2p.v1.Control/UploadFileRequest',
                 request_serializer=pserver__pb2.UploadOrder.SerializeToString,
                 response_deserializer=pserver__pb2.TransferEvent.FromString,
                 _registered_method=True)
-        self.DownloadFileRequest = channel.unary_stream(
+        self.DownloadFileRequest = channel.stream_stream(
                 '/p2p.v1.Control/DownloadFileRequest',
                 request_serializer=pserver__pb2.DownloadOrder.SerializeToString,
                 response_deserializer=pserver__pb2.TransferEvent.FromString,
@@ -92,10 +95,10 @@ class ControlStub:
                 request_serializer=pserver__pb2.StatusRequest.SerializeToString,
                 response_deserializer=pserver__pb2.StatusReply.FromString,
                 _registered_method=True)
-        self.RemoveFiles = channel.unary_unary(
+        self.RemoveFiles = channel.stream_stream(
                 '/p2p.v1.Control/RemoveFiles',
-                request_serializer=pserver__pb2.RemoveFilesRequest.SerializeToString,
-                response_deserializer=pserver__pb2.RemoveFilesReply.FromString,
+                request_serializer=pserver__pb2.RemoveOrder.SerializeToString,
+                response_deserializer=pserver__pb2.TransferEvent.FromString,
                 _registered_method=True)
 
 
@@ -103,6 +106,9 @@ class ControlServicer:
     """---------------------------------------------------------------------------------------------------------------- Control
 
     What a pserver does for its own terminal, and for nobody else.
+
+    An order of many names comes in parts, each within what a message may be; the end of the requests is the order's end.
+    Parts are merged as protobuf merges messages: names follow each other, of the rest the last that is set counts.
     """
 
     def Prove(self, request, context):
@@ -133,14 +139,14 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def UploadFileRequest(self, request, context):
+    def UploadFileRequest(self, request_iterator, context):
         """Shares files and pushes them to other peers. The transfer goes on when the caller goes away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def DownloadFileRequest(self, request, context):
+    def DownloadFileRequest(self, request_iterator, context):
         """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -182,8 +188,8 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def RemoveFiles(self, request, context):
-        """Deletes this peer's own copies and withdraws them.
+    def RemoveFiles(self, request_iterator, context):
+        """Deletes this peer's own copies and withdraws them. The transfer, as which it is told, goes on when the caller goes away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,12 +218,12 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pserver__pb2.ChangePasswordRequest.FromString,
                     response_serializer=pserver__pb2.ChangePasswordReply.SerializeToString,
             ),
-            'UploadFileRequest': grpc.unary_stream_rpc_method_handler(
+            'UploadFileRequest': grpc.stream_stream_rpc_method_handler(
                     servicer.UploadFileRequest,
                     request_deserializer=pserver__pb2.UploadOrder.FromString,
                     response_serializer=pserver__pb2.TransferEvent.SerializeToString,
             ),
-            'DownloadFileRequest': grpc.unary_stream_rpc_method_handler(
+            'DownloadFileRequest': grpc.stream_stream_rpc_method_handler(
                     servicer.DownloadFileRequest,
                     request_deserializer=pserver__pb2.DownloadOrder.FromString,
                     response_serializer=pserver__pb2.TransferEvent.SerializeToString,
@@ -247,10 +253,10 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pserver__pb2.StatusRequest.FromString,
                     response_serializer=pserver__pb2.StatusReply.SerializeToString,
             ),
-            'RemoveFiles': grpc.unary_unary_rpc_method_handler(
+            'RemoveFiles': grpc.stream_stream_rpc_method_handler(
                     servicer.RemoveFiles,
-                    request_deserializer=pserver__pb2.RemoveFilesRequest.FromString,
-                    response_serializer=pserver__pb2.RemoveFilesReply.SerializeToString,
+                    request_deserializer=pserver__pb2.RemoveOrder.FromString,
+                    response_serializer=pserver__pb2.TransferEvent.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +270,9 @@ class Control:
     """---------------------------------------------------------------------------------------------------------------- Control
 
     What a pserver does for its own terminal, and for nobody else.
+
+    An order of many names comes in parts, each within what a message may be; the end of the requests is the order's end.
+    Parts are merged as protobuf merges messages: names follow each other, of the rest the last that is set counts.
     """
 
     @staticmethod
@@ -375,7 +384,7 @@ class Control:
             _registered_method=True)
 
     @staticmethod
-    def UploadFileRequest(request,
+    def UploadFileRequest(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -385,8 +394,8 @@ class Control:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/p2p.v1.Control/UploadFileRequest',
             pserver__pb2.UploadOrder.SerializeToString,
@@ -402,7 +411,7 @@ class Control:
             _registered_method=True)
 
     @staticmethod
-    def DownloadFileRequest(request,
+    def DownloadFileRequest(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -412,8 +421,8 @@ class Control:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/p2p.v1.Control/DownloadFileRequest',
             pserver__pb2.DownloadOrder.SerializeToString,
@@ -564,7 +573,7 @@ class Control:
             _registered_method=True)
 
     @staticmethod
-    def RemoveFiles(request,
+    def RemoveFiles(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -574,12 +583,12 @@ class Control:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/p2p.v1.Control/RemoveFiles',
-            pserver__pb2.RemoveFilesRequest.SerializeToString,
-            pserver__pb2.RemoveFilesReply.FromString,
+            pserver__pb2.RemoveOrder.SerializeToString,
+            pserver__pb2.TransferEvent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,9 @@ class ControlStub:
     """---------------------------------------------------------------------------------------------------------------- Control
 
     What a pserver does for its own terminal, and for nobody else.
+
+    An order of many names comes in parts, each within what a message may be; the end of the requests is the order's end.
+    Parts are merged as protobuf merges messages: names follow each other, of the rest the last that is set counts.
     """
 
     @_typing.overload
@@ -58,9 +61,9 @@ class ControlStub:
     """Leaves the index and stops serving. Harmless when logged out already."""
     ChangePassword: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.ChangePasswordRequest, _pserver_pb2.ChangePasswordReply]
     """Changes the password of the user who is logged in."""
-    UploadFileRequest: _grpc.UnaryStreamMultiCallable[_pserver_pb2.UploadOrder, _pserver_pb2.TransferEvent]
+    UploadFileRequest: _grpc.StreamStreamMultiCallable[_pserver_pb2.UploadOrder, _pserver_pb2.TransferEvent]
     """Shares files and pushes them to other peers. The transfer goes on when the caller goes away."""
-    DownloadFileRequest: _grpc.UnaryStreamMultiCallable[_pserver_pb2.DownloadOrder, _pserver_pb2.TransferEvent]
+    DownloadFileRequest: _grpc.StreamStreamMultiCallable[_pserver_pb2.DownloadOrder, _pserver_pb2.TransferEvent]
     """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away."""
     WatchTransfer: _grpc.UnaryStreamMultiCallable[_pserver_pb2.WatchTransferRequest, _pserver_pb2.TransferEvent]
     """Attaches to a transfer that is under way."""
@@ -72,14 +75,17 @@ class ControlStub:
     """Who is alive."""
     Status: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.StatusRequest, _pserver_pb2.StatusReply]
     """This peer: user, addresses, folders, what it shares and what not, transfers."""
-    RemoveFiles: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.RemoveFilesRequest, _pserver_pb2.RemoveFilesReply]
-    """Deletes this peer's own copies and withdraws them."""
+    RemoveFiles: _grpc.StreamStreamMultiCallable[_pserver_pb2.RemoveOrder, _pserver_pb2.TransferEvent]
+    """Deletes this peer's own copies and withdraws them. The transfer, as which it is told, goes on when the caller goes away."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
     """---------------------------------------------------------------------------------------------------------------- Control
 
     What a pserver does for its own terminal, and for nobody else.
+
+    An order of many names comes in parts, each within what a message may be; the end of the requests is the order's end.
+    Parts are merged as protobuf merges messages: names follow each other, of the rest the last that is set counts.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -91,9 +97,9 @@ class ControlAsyncStub(ControlStub):
     """Leaves the index and stops serving. Harmless when logged out already."""
     ChangePassword: _aio.UnaryUnaryMultiCallable[_pserver_pb2.ChangePasswordRequest, _pserver_pb2.ChangePasswordReply]  # type: ignore[assignment]
     """Changes the password of the user who is logged in."""
-    UploadFileRequest: _aio.UnaryStreamMultiCallable[_pserver_pb2.UploadOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
+    UploadFileRequest: _aio.StreamStreamMultiCallable[_pserver_pb2.UploadOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
     """Shares files and pushes them to other peers. The transfer goes on when the caller goes away."""
-    DownloadFileRequest: _aio.UnaryStreamMultiCallable[_pserver_pb2.DownloadOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
+    DownloadFileRequest: _aio.StreamStreamMultiCallable[_pserver_pb2.DownloadOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
     """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away."""
     WatchTransfer: _aio.UnaryStreamMultiCallable[_pserver_pb2.WatchTransferRequest, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
     """Attaches to a transfer that is under way."""
@@ -105,13 +111,16 @@ class ControlAsyncStub(ControlStub):
     """Who is alive."""
     Status: _aio.UnaryUnaryMultiCallable[_pserver_pb2.StatusRequest, _pserver_pb2.StatusReply]  # type: ignore[assignment]
     """This peer: user, addresses, folders, what it shares and what not, transfers."""
-    RemoveFiles: _aio.UnaryUnaryMultiCallable[_pserver_pb2.RemoveFilesRequest, _pserver_pb2.RemoveFilesReply]  # type: ignore[assignment]
-    """Deletes this peer's own copies and withdraws them."""
+    RemoveFiles: _aio.StreamStreamMultiCallable[_pserver_pb2.RemoveOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
+    """Deletes this peer's own copies and withdraws them. The transfer, as which it is told, goes on when the caller goes away."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     """---------------------------------------------------------------------------------------------------------------- Control
 
     What a pserver does for its own terminal, and for nobody else.
+
+    An order of many names comes in parts, each within what a message may be; the end of the requests is the order's end.
+    Parts are merged as protobuf merges messages: names follow each other, of the rest the last that is set counts.
     """
 
     @_abc_1.abstractmethod
@@ -149,7 +158,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def UploadFileRequest(
         self,
-        request: _pserver_pb2.UploadOrder,
+        request_iterator: _MaybeAsyncIterator[_pserver_pb2.UploadOrder],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pserver_pb2.TransferEvent], _abc.AsyncIterator[_pserver_pb2.TransferEvent]]:
         """Shares files and pushes them to other peers. The transfer goes on when the caller goes away."""
@@ -157,7 +166,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def DownloadFileRequest(
         self,
-        request: _pserver_pb2.DownloadOrder,
+        request_iterator: _MaybeAsyncIterator[_pserver_pb2.DownloadOrder],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pserver_pb2.TransferEvent], _abc.AsyncIterator[_pserver_pb2.TransferEvent]]:
         """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away."""
@@ -205,10 +214,10 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def RemoveFiles(
         self,
-        request: _pserver_pb2.RemoveFilesRequest,
+        request_iterator: _MaybeAsyncIterator[_pserver_pb2.RemoveOrder],
         context: _ServicerContext,
-    ) -> _typing.Union[_pserver_pb2.RemoveFilesReply, _abc.Awaitable[_pserver_pb2.RemoveFilesReply]]:
-        """Deletes this peer's own copies and withdraws them."""
+    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.TransferEvent], _abc.AsyncIterator[_pserver_pb2.TransferEvent]]:
+        """Deletes this peer's own copies and withdraws them. The transfer, as which it is told, goes on when the caller goes away."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 
@@ -15,6 +15,7 @@ import pserver_pb2_grpc
 from common import channels, cookie, state_files
 
 ID = "ab" * 32
+Order = TypeVar("Order", pb.UploadOrder, pb.DownloadOrder, pb.RemoveOrder)
 
 
 def started(transfer: int = 7) -> pb.TransferEvent:
@@ -40,10 +41,22 @@ def uploaded(name: str, *copies: str) -> pb.TransferEvent:
     return pb.TransferEvent(results=pb.Results(uploaded=[pb.Uploaded(name=name, id=ID, size=3, copies=copies)]))
 
 
+def removed(name: str) -> pb.TransferEvent:
+    """A file that is gone."""
+    return pb.TransferEvent(results=pb.Results(removed=[pb.Removed(name=name, id=ID, size=3)]))
+
+
 def failed(code: str, name: str = "", message: str = "", ids: tuple[str, ...] = ()) -> pb.TransferEvent:
     """A file that did not."""
     fault = pb.Fault(code=code, name=name, message=message or f"it is {code}", ids=ids)
     return pb.TransferEvent(results=pb.Results(faults=[fault]))
+
+
+def whole(parts: Iterator[Order], order: Order) -> Order:
+    """An order that comes in parts."""
+    for part in parts:
+        order.MergeFrom(part)
+    return order
 
 
 class ScriptedNode(pserver_pb2_grpc.ControlServicer):
@@ -66,7 +79,6 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
         self.cancelled = threading.Event()
         self.pages: list[list[pb.ListedFile]] = []
         self.peers: list[pb.ListedPeer] = []
-        self.removal = pb.RemoveFilesReply()
         # What a logout says that it could not do.
         self.logout_notice = ""
         self.lies = False
@@ -133,14 +145,16 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
         self.passwords[self.status.user] = request.new_password
         return pb.ChangePasswordReply(user=self.status.user)
 
-    def UploadFileRequest(self, request: pb.UploadOrder, context: grpc.ServicerContext) -> Iterator[pb.TransferEvent]:
-        self._enter("Upload", request, context)
+    def UploadFileRequest(
+        self, parts: Iterator[pb.UploadOrder], context: grpc.ServicerContext
+    ) -> Iterator[pb.TransferEvent]:
+        self._enter("Upload", whole(parts, pb.UploadOrder()), context)
         yield from self._transfer()
 
     def DownloadFileRequest(
-        self, request: pb.DownloadOrder, context: grpc.ServicerContext
+        self, parts: Iterator[pb.DownloadOrder], context: grpc.ServicerContext
     ) -> Iterator[pb.TransferEvent]:
-        self._enter("Download", request, context)
+        self._enter("Download", whole(parts, pb.DownloadOrder()), context)
         yield from self._transfer()
 
     def _transfer(self) -> Iterator[pb.TransferEvent]:
@@ -176,6 +190,6 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
         self._enter("Status", request, context)
         return self.status
 
-    def RemoveFiles(self, request: pb.RemoveFilesRequest, context: grpc.ServicerContext) -> pb.RemoveFilesReply:
-        self._enter("Remove", request, context)
-        return self.removal
+    def RemoveFiles(self, parts: Iterator[pb.RemoveOrder], context: grpc.ServicerContext) -> Iterator[pb.TransferEvent]:
+        self._enter("Remove", whole(parts, pb.RemoveOrder()), context)
+        yield from self._transfer()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
-from terminal import model, reports, shape, transfers
+from terminal import model, reports, transfers
 from terminal.arguments import Order
 from terminal.asking import EndOfInput
 from terminal.errors import OK, bad_usage
-from terminal.exits import exit_code
 from terminal.screen import Screen
-from terminal.session import Session, not_empty, sendable, utf8
+from terminal.session import Session, sendable, utf8
 
 _LACKS_ONE = "no password: give it as a line on stdin (--password-stdin)"
 _LACKS_TWO = "two passwords are wanted: first the old one, then the new, a line each on stdin (--password-stdin)"
@@ -105,53 +103,6 @@ def status(session: Session, _order: Order) -> int:
     return OK
 
 
-def remove(session: Session, order: Order) -> int:
-    """Delete own copies."""
-    given, empty = not_empty(order.words)
-    names, faults = sendable(given)
-    faults = [*empty, *faults]
-    if names and not order.yes:
-        if not session.asker.terminal or session.screen.as_json:
-            raise bad_usage("remove deletes files: add --yes, as nobody can be asked here")
-        if not may_remove(session, names):
-            return OK
-    for fault in faults:
-        session.screen.fault(fault)
-    removed, failed = session.node.remove(names) if names else ([], [])
-    # In JSON each is told for each argument that names it.
-    asked = Counter(names if session.screen.as_json else ())
-    for file in removed:
-        for _ in range(max(1, asked[file.name])):
-            tell_removed(session.screen, file)
-    for fault in failed:
-        for _ in range(max(1, asked[fault.name or ""])):
-            session.screen.fault(fault)
-    return exit_code(order.words, [*faults, *failed])
-
-
-def may_remove(session: Session, names: Sequence[str]) -> bool:
-    """Whether whoever is at the terminal says yes; if not, a line about it."""
-    yes = session.asker.line(f"Remove {_copies_of(names)}? (y/N) ").lower() in {"y", "yes"}
-    if not yes:
-        session.screen.say("nothing was removed")
-    return yes
-
-
-def tell_removed(screen: Screen, file: model.Removed) -> None:
-    """A copy that is gone."""
-    if screen.as_json:
-        screen.data({"name": file.name, "id": file.id, "size": file.size, "removed": True})
-    else:
-        screen.line(f"File removed: {file.name} ({shape.size(file.size)})")
-
-
-def _copies_of(names: Sequence[str]) -> str:
-    """What `remove` would delete, as its question calls it."""
-    if any(name.endswith("/") or {"*", "?"} & set(name) for name in names):
-        return "this peer's copies of all that is meant by " + " ".join(names)
-    return f"this peer's copy of {names[0]}" if len(names) == 1 else f"this peer's copies of {len(names):,} files"
-
-
 def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:
     """One password for each prompt: asked for at a terminal, else lines of stdin. Never from argv."""
     try:
@@ -175,5 +126,5 @@ _COMMANDS: dict[str, Callable[[Session, Order], int]] = {
     "files": files,
     "peers": peers,
     "status": status,
-    "remove": remove,
+    "remove": transfers.remove,
 }

@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from terminal import commands, model, replies, reports, shape
+from terminal import commands, model, replies, reports, shape, transfers
 from terminal.arguments import Order
 from terminal.asking import EndOfInput
 from terminal.errors import OK, TerminalError
 from terminal.jobs import Outcome, follow
 from terminal.meaning import absolute
 from terminal.session import Session, sendable, utf8
-from terminal.transfers import FEW
 
 _PASSWORD_BYTES = 1024
 
@@ -120,13 +119,15 @@ class Menu:
         self._refused = error.message
         self.screen.line(replies.refusal(error))
 
-    def done(self, outcome: Outcome) -> None:
+    def done(
+        self, outcome: Outcome, how_to_go_on: str = "what was verified is kept; choose the same again to resume"
+    ) -> None:
         """The replies of a transfer, after its end: each for itself, or how many when there are many."""
         refused = {fault.name for fault in outcome.faults if fault.code == "no_active_peer"}
         good = [
             result for result in outcome.results if not isinstance(result, TerminalError) and result.name not in refused
         ]
-        if len(good) > FEW:
+        if len(good) > transfers.FEW:
             for reply in replies.counts(good):
                 self.screen.line(reply)
         else:
@@ -134,12 +135,12 @@ class Menu:
                 reply, more = replies.reply(result)
                 self.screen.line(reply)
                 self.screen.line(f"  {more}")
-        for fault in outcome.faults[:FEW]:
+        for fault in outcome.faults[: transfers.FEW]:
             self.refuse(fault)
-        if len(outcome.faults) > FEW:
-            self.screen.line(f"Not done: {len(outcome.faults) - FEW:,} more")
+        if len(outcome.faults) > transfers.FEW:
+            self.screen.line(f"Not done: {len(outcome.faults) - transfers.FEW:,} more")
         if outcome.interrupted:
-            self.screen.line("Stopped: what was verified is kept; choose the same again to resume")
+            self.screen.line(f"Stopped: {how_to_go_on}")
 
 
 def _upload(menu: Menu) -> None:
@@ -231,13 +232,10 @@ def _remove(menu: Menu) -> None:
     if name is None:
         return
     names = [utf8(name)]
-    if menu.asker.terminal and not commands.may_remove(menu.session, names):
+    if menu.asker.terminal and not transfers.may_remove(menu.session, names):
         return
-    removed, failed = menu.node.remove(names)
-    for file in removed:
-        commands.tell_removed(menu.screen, file)
-    for fault in failed:
-        menu.refuse(fault)
+    outcome = follow(menu.node, menu.node.remove(names), menu.screen, "removing", _later)
+    menu.done(outcome, "choose the same again to remove the rest")
 
 
 def _passwd(menu: Menu) -> None:

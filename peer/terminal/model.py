@@ -70,7 +70,16 @@ class Uploaded:
     copies: tuple[str, ...]
 
 
-Result = Downloaded | Uploaded | TerminalError
+@dataclass(frozen=True)
+class Removed:
+    """One's own copy that is gone."""
+
+    name: str
+    id: str
+    size: int
+
+
+Result = Downloaded | Uploaded | Removed | TerminalError
 Event = Started | Notice | Progress | Result
 
 
@@ -134,12 +143,3 @@ class Status:
     not_shared: tuple[tuple[str, str], ...]
     not_shared_total: int
     transfers: tuple[Transfer, ...]
-
-
-@dataclass(frozen=True)
-class Removed:
-    """One's own copy that is gone."""
-
-    name: str
-    id: str
-    size: int

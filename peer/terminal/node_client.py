@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import cast
 
 import grpc
@@ -24,6 +25,7 @@ _OWN = 10.0
 _ASKS_TRACKER = 90.0
 
 _LOST = "the pserver went away; what was verified is kept: start it again and run the same command to resume"
+_LEFT = "the pserver went away; what it removed is gone: start it again and run the same command for the rest"
 
 
 class Watch(Iterator[model.Event]):
@@ -135,15 +137,20 @@ class NodeClient:
     def upload(self, paths: Sequence[str], copies: int) -> Watch:
         """Share and push; the events of the transfer until its end."""
         with self._calling() as (control, metadata):
-            return Watch(
-                control.UploadFileRequest(pb.UploadOrder(paths=paths, copies=copies), metadata=metadata), self._lost
-            )
+            order = (pb.UploadOrder(paths=part, copies=copies) for part in wire.parts(paths))
+            return Watch(control.UploadFileRequest(order, metadata=metadata), partial(self._lost, _LOST))
 
     def download(self, names: Sequence[str], output: str) -> Watch:
         """Fetch and publish; the events of the transfer until its end."""
         with self._calling() as (control, metadata):
-            order = pb.DownloadOrder(names=names, output=output)
-            return Watch(control.DownloadFileRequest(order, metadata=metadata), self._lost)
+            order = (pb.DownloadOrder(names=part, output=output) for part in wire.parts(names))
+            return Watch(control.DownloadFileRequest(order, metadata=metadata), partial(self._lost, _LOST))
+
+    def remove(self, names: Sequence[str]) -> Watch:
+        """Delete own copies; the events of the transfer, as which that is told, until its end."""
+        with self._calling() as (control, metadata):
+            order = (pb.RemoveOrder(names=part) for part in wire.parts(names))
+            return Watch(control.RemoveFiles(order, metadata=metadata), partial(self._lost, _LEFT))
 
     def cancel(self, transfer: int) -> None:
         """Stop a transfer; what was verified is kept."""
@@ -168,12 +175,6 @@ class NodeClient:
         """This peer."""
         with self._calling() as (control, metadata):
             return wire.status(control.Status(pb.StatusRequest(), metadata=metadata, timeout=_OWN))
-
-    def remove(self, names: Sequence[str]) -> tuple[list[model.Removed], list[TerminalError]]:
-        """Delete own copies; what is gone, and what failed."""
-        with self._calling() as (control, metadata):
-            reply = control.RemoveFiles(pb.RemoveFilesRequest(names=names), metadata=metadata, timeout=_ASKS_TRACKER)
-        return [wire.removed(item) for item in reply.removed], [wire.fault(item) for item in reply.faults]
 
     @contextmanager
     def _calling(self) -> Iterator[tuple[pserver_pb2_grpc.ControlStub, Metadata]]:
@@ -201,7 +202,7 @@ class NodeClient:
             self.close()
         return rpc_errors.meaning(error, address(self._settings, self._settings.port))
 
-    def _lost(self, error: grpc.RpcError) -> TerminalError:
+    def _lost(self, message: str, error: grpc.RpcError) -> TerminalError:
         """What a transfer's broken stream means: the pserver that ends takes its transfers along."""
         meaning = self._meaning(error)
-        return TerminalError("interrupted", _LOST) if isinstance(meaning, PserverUnreachable) else meaning
+        return TerminalError("interrupted", message) if isinstance(meaning, PserverUnreachable) else meaning

@@ -25,14 +25,16 @@ def refusal(error: TerminalError) -> str:
     return f"{_REFUSALS.get(error.code, 'Not done')}: {error.message}"
 
 
-def reply(result: model.Downloaded | model.Uploaded) -> tuple[str, str]:
+def reply(result: model.Downloaded | model.Uploaded | model.Removed) -> tuple[str, str]:
     """The reply, and what more there is to tell."""
     if isinstance(result, model.Uploaded):
         return f"{_head(result)}: {result.name}", reports.how_uploaded(result)
+    if isinstance(result, model.Removed):
+        return f"{_head(result)}: {result.name}", shape.size(result.size)
     return f"{_head(result)}: {result.path}", reports.how_downloaded(result)
 
 
-def counts(results: Iterable[model.Downloaded | model.Uploaded]) -> Iterator[str]:
+def counts(results: Iterable[model.Downloaded | model.Uploaded | model.Removed]) -> Iterator[str]:
     """The replies when there are many: how many of each kind."""
     sizes: defaultdict[str, list[int]] = defaultdict(list)
     for result in results:
@@ -42,7 +44,9 @@ def counts(results: Iterable[model.Downloaded | model.Uploaded]) -> Iterator[str
         yield f"{head}: {shape.many(len(each), 'file')}, {more}"
 
 
-def _head(result: model.Downloaded | model.Uploaded) -> str:
+def _head(result: model.Downloaded | model.Uploaded | model.Removed) -> str:
     if isinstance(result, model.Uploaded):
         return "File uploaded"
+    if isinstance(result, model.Removed):
+        return "File removed"
     return _EXISTS if result.present else "File downloaded"

@@ -13,9 +13,15 @@ JSONObject = dict[str, object]
 _MEASURABLE = 0.5
 
 
-def result_object(file: model.Downloaded | model.Uploaded) -> JSONObject:
-    """--json of download or upload."""
-    return _uploaded_object(file) if isinstance(file, model.Uploaded) else _downloaded_object(file)
+def result_object(file: model.Downloaded | model.Uploaded | model.Removed) -> JSONObject:
+    """--json of download, upload or remove."""
+    match file:
+        case model.Downloaded():
+            return _downloaded_object(file)
+        case model.Uploaded():
+            return _uploaded_object(file)
+        case model.Removed():
+            return {"name": file.name, "id": file.id, "size": file.size, "removed": True}
 
 
 def _downloaded_object(file: model.Downloaded) -> JSONObject:
@@ -123,12 +129,12 @@ def how_uploaded(file: model.Uploaded) -> str:
     return f"{shape.size(file.size)}, id {shape.short(file.id)}, {where}"
 
 
-def sum_of(files: Sequence[model.Downloaded | model.Uploaded], failed: int, seconds: float) -> str:
+def sum_of(files: Sequence[model.Downloaded | model.Uploaded | model.Removed], failed: int, seconds: float) -> str:
     """What is worth telling of many files that came or went in these seconds, beside those that did not."""
     new = [file for file in files if not (isinstance(file, model.Downloaded) and file.present)]
     parts = []
     if new:
-        done = "verified" if isinstance(new[0], model.Downloaded) else "shared"
+        done = {model.Downloaded: "verified", model.Uploaded: "shared", model.Removed: "removed"}[type(new[0])]
         size = shape.size(sum(file.size for file in new))
         parts.append(f"{shape.many(len(new), 'file')}, {size} {done} in {seconds:.1f} s")
     if len(new) < len(files):

@@ -1,14 +1,14 @@
-"""The commands that move files: upload and download. Results are told as they come, a line or an object each."""
+"""The commands on files: upload, download and remove. Results are told as they come, a line or an object each."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from terminal import model, reports
+from terminal import model, reports, shape
 from terminal.arguments import Order
-from terminal.errors import TerminalError
+from terminal.errors import OK, TerminalError, bad_usage
 from terminal.exits import exit_code
 from terminal.jobs import HOW_TO_RESUME, follow
 from terminal.meaning import Meaning, absolute, by_path, of_names, of_paths
@@ -42,6 +42,29 @@ def download(session: Session, order: Order) -> int:
     return _transfer(session, order.words, [*empty, *faults], teller, "downloading", start)
 
 
+def remove(session: Session, order: Order) -> int:
+    """Delete own copies."""
+    given, empty = not_empty(order.words)
+    names, faults = sendable(given)
+    if names and not order.yes:
+        if not session.asker.terminal or session.screen.as_json:
+            raise bad_usage("remove deletes files: add --yes, as nobody can be asked here")
+        if not may_remove(session, names):
+            return OK
+    teller = _Teller(session.screen, of_names(names))
+    start = partial(session.node.remove, names) if names else None
+    how_to_go_on = "run it again to remove the rest"
+    return _transfer(session, order.words, [*empty, *faults], teller, "removing", start, how_to_go_on)
+
+
+def may_remove(session: Session, names: Sequence[str]) -> bool:
+    """Whether whoever is at the terminal says yes; if not, a line about it."""
+    yes = session.asker.line(f"Remove {_copies_of(names)}? (y/N) ").lower() in {"y", "yes"}
+    if not yes:
+        session.screen.say("nothing was removed")
+    return yes
+
+
 def _transfer(
     session: Session,
     words: list[str],
@@ -49,6 +72,7 @@ def _transfer(
     teller: _Teller,
     verb: str,
     start: Callable[[], Watch] | None,
+    how_to_go_on: str = HOW_TO_RESUME,
 ) -> int:
     """Tell the faults that are known already, and follow what is to be started, if there is anything."""
     for fault in faults:
@@ -58,7 +82,7 @@ def _transfer(
     outcome = follow(session.node, start(), session.screen, verb, teller.tell)
     teller.sum_up()
     if outcome.interrupted:
-        stopped = f"stopped by Ctrl-C; {HOW_TO_RESUME}"
+        stopped = f"stopped by Ctrl-C; {how_to_go_on}"
         if session.screen.as_json:
             session.screen.fault(TerminalError("interrupted", stopped))
         else:
@@ -77,7 +101,7 @@ class _Teller:
         self._meaning = meaning
         self._clock = clock
         self._began = clock()
-        self._files: list[model.Downloaded | model.Uploaded] = []
+        self._files: list[model.Downloaded | model.Uploaded | model.Removed] = []
         self._failed = 0
 
     def tell(self, result: model.Result) -> None:
@@ -95,6 +119,8 @@ class _Teller:
                 self._screen.data(reports.result_object(result))
         elif isinstance(result, model.Uploaded):
             self._screen.line(f"File uploaded: {result.name} ({reports.how_uploaded(result)})")
+        elif isinstance(result, model.Removed):
+            self._screen.line(f"File removed: {result.name} ({shape.size(result.size)})")
         else:
             self._screen.line(result.path)
             if len(self._files) <= FEW:
@@ -104,6 +130,13 @@ class _Teller:
         """Tell of all together, if they were many."""
         if len(self._files) > FEW and not self._screen.as_json:
             self._screen.say(reports.sum_of(self._files, self._failed, self._clock() - self._began))
+
+
+def _copies_of(names: Sequence[str]) -> str:
+    """What `remove` would delete, as its question calls it."""
+    if any(name.endswith("/") or {"*", "?"} & set(name) for name in names):
+        return "this peer's copies of all that is meant by " + " ".join(names)
+    return f"this peer's copy of {names[0]}" if len(names) == 1 else f"this peer's copies of {len(names):,} files"
 
 
 def _output(text: str) -> str:

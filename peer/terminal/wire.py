@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pserver_pb2 as pb
 from terminal import model
@@ -18,6 +18,24 @@ _PHASES = {
     pb.Progress.PHASE_PUBLISHING: "publishing",
 }
 
+# Bytes of words that go in one message; a pserver takes twice as many. No word of a command line has more than 128 KiB.
+_PART = 1 << 20
+
+
+def parts(words: Iterable[str]) -> Iterator[list[str]]:
+    """The words of an order as they go to the pserver: so many messages as it takes, at least one."""
+    part: list[str] = []
+    size = 0
+    for word in words:
+        length = len(word.encode())
+        if part and size + length > _PART:
+            yield part
+            part, size = [], 0
+        part.append(word)
+        # With what a message spends on each.
+        size += length + 4
+    yield part
+
 
 def events(message: pb.TransferEvent) -> Iterator[model.Event]:
     """What one message tells; results come many in one."""
@@ -31,7 +49,8 @@ def events(message: pb.TransferEvent) -> Iterator[model.Event]:
         case "results":
             yield from (_downloaded(item) for item in message.results.downloaded)
             yield from (_uploaded(item) for item in message.results.uploaded)
-            yield from (fault(item) for item in message.results.faults)
+            yield from (_removed(item) for item in message.results.removed)
+            yield from (_fault(item) for item in message.results.faults)
 
 
 def progress(message: pb.Progress) -> model.Progress:
@@ -67,8 +86,11 @@ def _uploaded(message: pb.Uploaded) -> model.Uploaded:
     return model.Uploaded(message.name, message.id, message.size, tuple(message.copies))
 
 
-def fault(message: pb.Fault) -> TerminalError:
-    """One argument or file that failed."""
+def _removed(message: pb.Removed) -> model.Removed:
+    return model.Removed(message.name, message.id, message.size)
+
+
+def _fault(message: pb.Fault) -> TerminalError:
     return TerminalError(message.code or "internal", message.message, name=message.name or None, ids=tuple(message.ids))
 
 
@@ -112,8 +134,3 @@ def status(message: pb.StatusReply) -> model.Status:
             model.Transfer(item.transfer, item.kind, progress(item.progress)) for item in message.transfers
         ),
     )
-
-
-def removed(message: pb.Removed) -> model.Removed:
-    """One's own copy that is gone."""
-    return model.Removed(message.name, message.id, message.size)

@@ -71,19 +71,19 @@ class Line:
     def share(self, *paths: Path) -> None:
         """Have files and folders shared, and announced."""
         order = pb.UploadOrder(paths=[str(path) for path in paths], copies=0)
-        self._run(self._control.UploadFileRequest(order, metadata=self._metadata, timeout=_ORDER_SECONDS))
+        self._run(self._control.UploadFileRequest(iter([order]), metadata=self._metadata, timeout=_ORDER_SECONDS))
 
     def download(self, *names: str) -> float:
         """Fetch; return the seconds it took."""
         began = time.monotonic()
         order = pb.DownloadOrder(names=names)
-        self._run(self._control.DownloadFileRequest(order, metadata=self._metadata, timeout=_ORDER_SECONDS))
+        self._run(self._control.DownloadFileRequest(iter([order]), metadata=self._metadata, timeout=_ORDER_SECONDS))
         return time.monotonic() - began
 
     def begin(self, *names: str) -> pb.TransferEvent:
         """Order a download and leave it to itself."""
         events = self._control.DownloadFileRequest(
-            pb.DownloadOrder(names=names), metadata=self._metadata, timeout=_ORDER_SECONDS
+            iter([pb.DownloadOrder(names=names)]), metadata=self._metadata, timeout=_ORDER_SECONDS
         )
         return next(iter(events))
 
@@ -94,11 +94,8 @@ class Line:
 
     def remove(self, *names: str) -> None:
         """Delete own copies."""
-        for at in range(0, len(names), 1000):
-            order = pb.RemoveFilesRequest(names=names[at : at + 1000])
-            reply = self._control.RemoveFiles(order, metadata=self._metadata, timeout=60)
-            if reply.faults:
-                raise Failed(reply.faults[0].message)
+        parts = (pb.RemoveOrder(names=names[at : at + 1000]) for at in range(0, len(names), 1000))
+        self._run(self._control.RemoveFiles(parts, metadata=self._metadata, timeout=_ORDER_SECONDS))
 
     def close(self) -> None:
         """Hang up."""

@@ -25,7 +25,9 @@ A_WHILE = 0.3
 def order(ben: LivePserver, *names: str) -> tuple[list[Any], list[Any]]:
     """What an order brought, and what it did not."""
     with ben.control() as control:
-        events = list(control.DownloadFileRequest(pb.DownloadOrder(names=names), metadata=ben.cookie, timeout=30))
+        events = list(
+            control.DownloadFileRequest(iter([pb.DownloadOrder(names=names)]), metadata=ben.cookie, timeout=30)
+        )
     results = [event.results for event in events]
     return (
         list(itertools.chain.from_iterable(result.downloaded for result in results)),
@@ -36,7 +38,7 @@ def order(ben: LivePserver, *names: str) -> tuple[list[Any], list[Any]]:
 def begin(ben: LivePserver, *names: str) -> None:
     """Order without waiting for what comes of it."""
     with ben.control() as control:
-        next(control.DownloadFileRequest(pb.DownloadOrder(names=names), metadata=ben.cookie, timeout=30))
+        next(control.DownloadFileRequest(iter([pb.DownloadOrder(names=names)]), metadata=ben.cookie, timeout=30))
 
 
 def break_off(ben: LivePserver) -> Future[None]:

@@ -25,7 +25,7 @@ def upload(peer: LivePserver, path: Path) -> list[tuple[str, str]]:
     with peer.control() as control:
         order = pb.UploadOrder(paths=[str(path)])
         try:
-            events = list(control.UploadFileRequest(order, metadata=peer.cookie, timeout=20))
+            events = list(control.UploadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
         except grpc.RpcError as error:
             return [(code_of(error)[1], str(error.details()))]
     done = [(result.name, "") for event in events for result in event.results.uploaded]

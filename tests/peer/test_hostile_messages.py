@@ -44,7 +44,7 @@ def samples(film: Manifest, tickets: dict[int, str]) -> list[bytes]:
         pb.UploadSmallFilesRequest(offers=[pb.SmallOffer(number=1, name="\0", size=5, ticket=tickets[WRITE])] * 3),
         pb.DownloadOrder(names=["no such", "", "../x", "?" * 300], output="/nowhere/at/all"),
         pb.WatchTransferRequest(transfer=2**64 - 1),
-        pb.RemoveFilesRequest(names=["../x", "no such", "\x1b[2J"]),
+        pb.RemoveOrder(names=["../x", "no such", "\x1b[2J"]),
         pb.ListFilesRequest(match="?*" * 2500),
         pb.ProveRequest(nonce=b"x"),
     ]

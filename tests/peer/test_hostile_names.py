@@ -142,12 +142,12 @@ def test_names_that_are_typed_are_refused_in_a_line(ana: LivePserver, count: int
         typed = names(count)
         for at in range(0, len(typed), 500):
             order = pb.DownloadOrder(names=typed[at : at + 500])
-            for event in control.DownloadFileRequest(order, metadata=ana.cookie, timeout=60):
+            for event in control.DownloadFileRequest(iter([order]), metadata=ana.cookie, timeout=60):
                 for fault in event.results.faults:
                     assert fault.code in {"bad_name", "bad_usage", "no_such_file"}, fault
                     assert not HARMFUL.search(fault.message), fault
         for name in typed[::5]:
             order = pb.DownloadOrder(names=["nothing"], output=name)
-            for event in control.DownloadFileRequest(order, metadata=ana.cookie, timeout=60):
+            for event in control.DownloadFileRequest(iter([order]), metadata=ana.cookie, timeout=60):
                 assert all(fault.code != "internal" for fault in event.results.faults), name
     assert below(ana.home.parent) == before

@@ -113,7 +113,7 @@ def test_a_file_goes_over_tls_and_a_plain_caller_gets_nothing(
     ana.call(ana.pserver.announcer.sync())
     with grpc.secure_channel(ben.url, certificates.channel_credentials(), OPTIONS) as channel:
         order = pb.DownloadOrder(names=["film.bin"])
-        events = list(ControlStub(channel).DownloadFileRequest(order, metadata=ben.cookie, timeout=30))
+        events = list(ControlStub(channel).DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=30))
     assert [fault for event in events for fault in event.results.faults] == []
     assert (ben.shared / "film.bin").read_bytes() == (ana.shared / "film.bin").read_bytes()
     with grpc.insecure_channel(ana.url, OPTIONS) as plain, pytest.raises(grpc.RpcError) as error:

@@ -271,7 +271,7 @@ def test_a_pusher_that_takes_its_time_does_not_keep_our_user_from_the_file(
     push.hear()
     with ben.control() as control:
         order = pb.DownloadOrder(names=["wanted.bin"])
-        events = list(control.DownloadFileRequest(order, metadata=ben.cookie, timeout=20))
+        events = list(control.DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=20))
     results = list(itertools.chain.from_iterable(event.results.downloaded for event in events))
     assert [result.name for result in results] == ["wanted.bin"]
     assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")

@@ -39,7 +39,7 @@ def ordered(rita: LivePserver, *names: str, output: str = "") -> list[pb.Results
     """All that a download order tells of its files."""
     with rita.control() as control:
         order = pb.DownloadOrder(names=names, output=output)
-        return [event.results for event in control.DownloadFileRequest(order, metadata=rita.cookie, timeout=30)]
+        return [event.results for event in control.DownloadFileRequest(iter([order]), metadata=rita.cookie, timeout=30)]
 
 
 def test_names_ids_folders_and_patterns(rita: LivePserver, ana: LivePserver) -> None:

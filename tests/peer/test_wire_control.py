@@ -10,6 +10,7 @@ from node.door import wire_control
 from node.errors import StorageFault
 from node.files.walk import Refused
 from node.ground.events import Downloaded, Event, Fault, Notice, Uploaded
+from node.lines.peer_client import MESSAGE_MAX
 
 ODD = os.fsdecode(b"/caf\xe9.txt")
 SHOWN = "/caf\\udce9.txt"
@@ -29,6 +30,16 @@ def test_a_name_that_is_not_utf8_is_told_with_its_byte_escaped() -> None:
     assert wire_control.not_shared(Refused(ODD, ODD)) == pb.NotShared(name=SHOWN, why=SHOWN)
 
 
+def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_of_it(ana: LivePserver) -> None:
+    names = [f"{number}" + 100_000 * "x" for number in range(30)]
+    with ana.control() as control:
+        parts = (pb.RemoveOrder(names=names[at : at + 10]) for at in range(0, 30, 10))
+        events = list(control.RemoveFiles(parts, metadata=ana.cookie, timeout=20))
+    assert max(event.ByteSize() for event in events) < MESSAGE_MAX
+    faults = list(itertools.chain.from_iterable(event.results.faults for event in events))
+    assert [(fault.code, fault.name) for fault in faults] == [("no_such_file", name) for name in names]
+
+
 def test_what_is_well_is_told_though_a_name_beside_it_is_not_utf8(ana: LivePserver, tmp_path: Path) -> None:
     top = tmp_path / "photos"
     top.mkdir()
@@ -36,7 +47,7 @@ def test_what_is_well_is_told_though_a_name_beside_it_is_not_utf8(ana: LivePserv
     Path(f"{top}{ODD}").write_bytes(b"odd")
     with ana.control() as control:
         order = pb.UploadOrder(paths=[str(top)])
-        events = list(control.UploadFileRequest(order, metadata=ana.cookie, timeout=20))
+        events = list(control.UploadFileRequest(iter([order]), metadata=ana.cookie, timeout=20))
     shared = list(itertools.chain.from_iterable(event.results.uploaded for event in events))
     faults = list(itertools.chain.from_iterable(event.results.faults for event in events))
     assert [result.name for result in shared] == ["photos/good.txt"]

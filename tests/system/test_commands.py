@@ -15,6 +15,8 @@ from system.payload import digest, make_file
 from waiting import eventually
 
 MIB = 1 << 20
+# Bytes that a pserver takes and sends in one message.
+MESSAGE_MAX = (2 << 20) + (64 << 10)
 
 
 @pytest.fixture
@@ -320,3 +322,25 @@ def test_an_env_fault_is_a_json_object_too(tmp_path: Path) -> None:
     )
     assert done.returncode == 78
     assert json.loads(done.stdout)["error"]["code"] == "bad_env"
+
+
+def test_an_order_and_what_is_told_of_it_may_be_larger_than_a_message(ana: Peer) -> None:
+    top = ana.shared / ("a" * 200)
+    folder = top.joinpath("b" * 200, "c" * 200, "d" * 200)
+    folder.mkdir(parents=True)
+    leaves = [f"{number:04}" + "x" * 186 for number in range(2_300)]
+    for leaf in leaves:
+        (folder / leaf).write_text(leaf)
+    # Names that the shell made of a star; the pserver is told the whole paths.
+    command = ana.command("--json", "upload", "--copies", "0", *leaves)
+    uploaded = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert uploaded.returncode == 0, uploaded.stderr
+    names = [str((folder / leaf).relative_to(ana.shared)) for leaf in leaves]
+    assert sum(map(len, names)) > MESSAGE_MAX
+    assert [json.loads(line)["name"] for line in uploaded.stdout.splitlines()] == names
+
+    removed = ana.pclient("remove", f"{top.name}/", "--yes")
+
+    assert removed.code == 0, removed.stderr
+    assert [each["name"] for each in removed.objects] == names
+    assert not top.exists()

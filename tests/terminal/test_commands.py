@@ -12,7 +12,7 @@ import pytest
 
 import pserver_pb2 as pb
 from pclient_runs import Pclient
-from scripted_node import ID, ScriptedNode, downloaded, failed, moving, uploaded
+from scripted_node import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
 from terminal.errors import EXIT_CODES, TerminalError
 from terminal.exits import exit_code
 
@@ -230,8 +230,7 @@ def test_words_that_are_not_utf8_are_refused_and_the_others_tried(node: Scripted
 
 
 def test_an_empty_word_is_refused_for_itself_and_the_others_tried(node: ScriptedNode, pclient: Pclient) -> None:
-    node.transfers = [[downloaded("b")], [uploaded("c")]]
-    node.removal = pb.RemoveFilesReply(removed=[pb.Removed(name="d", id=ID, size=3)])
+    node.transfers = [[downloaded("b")], [uploaded("c")], [removed("d")]]
     for words in (("download", "b", ""), ("upload", "", "c"), ("remove", "--yes", "d", "")):
         done = pclient(*words, "--json")
         assert done.code == 2
@@ -328,14 +327,22 @@ def test_remove_wants_yes_where_nobody_can_be_asked(node: ScriptedNode, pclient:
 
 
 def test_remove_with_yes(node: ScriptedNode, pclient: Pclient) -> None:
-    node.removal = pb.RemoveFilesReply(
-        removed=[pb.Removed(name="x", id=ID, size=3)],
-        faults=[pb.Fault(code="no_such_file", name="y", message="no y here")],
-    )
+    node.transfers = [[removed("x"), failed("no_such_file", "y")]]
     done = pclient("remove", "x", "y", "--yes", "--json")
     assert done.code == 66
     assert done.objects[0] == {"name": "x", "id": ID, "size": 3, "removed": True}
     assert done.error["name"] == "y"
+
+
+@pytest.mark.parametrize("command", ["upload", "download", "remove"])
+def test_more_words_than_a_message_takes_all_arrive_in_their_order(
+    node: ScriptedNode, pclient: Pclient, command: str
+) -> None:
+    words = [f"/{number}" + 100_000 * "x" for number in range(50)]
+    node.transfers = [[uploaded("x")]]
+    assert pclient(command, *words, *(["--yes"] if command == "remove" else [])).code == 0
+    [order] = node.asked(command.capitalize())
+    assert (order.paths if command == "upload" else order.names) == words
 
 
 def test_of_tens_of_thousands_of_arguments_each_may_fail() -> None:
@@ -378,6 +385,13 @@ def test_a_pserver_that_dies_in_a_transfer_is_an_interruption(node: ScriptedNode
     done = pclient("download", "x", "--json")
     assert (done.code, done.error["code"]) == (75, "interrupted")
     assert "resume" in done.error["message"]
+
+
+def test_a_pserver_that_dies_in_a_removal_leaves_the_rest(node: ScriptedNode, pclient: Pclient) -> None:
+    node.refusals["Remove"] = (grpc.StatusCode.UNAVAILABLE, "", "Socket closed")
+    done = pclient("remove", "x", "--yes", "--json")
+    assert (done.code, done.error["code"]) == (75, "interrupted")
+    assert "for the rest" in done.error["message"]
 
 
 @pytest.mark.parametrize(

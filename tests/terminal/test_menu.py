@@ -10,7 +10,7 @@ import pytest
 
 import pserver_pb2 as pb
 from pclient_runs import Pclient
-from scripted_node import ID, ScriptedNode, downloaded, failed, uploaded
+from scripted_node import ID, ScriptedNode, downloaded, failed, removed, uploaded
 from terminal.main import main
 
 OTHER = "cd" * 32
@@ -225,8 +225,8 @@ def test_lines_of_a_pipe_are_asked_for_no_other_name(ana: ScriptedNode, pclient:
 
 
 def test_what_cannot_be_removed_is_a_reply(ana: ScriptedNode, pclient: Pclient) -> None:
-    ana.removal = pb.RemoveFilesReply(faults=[pb.Fault(code="no_such_file", name="x", message="no file x here")])
-    assert menu(pclient, "8", "x", "0")[-1] == "File not found: no file x here"
+    ana.transfers = [[failed("no_such_file", "x")]]
+    assert menu(pclient, "8", "x", "0")[-1] == "File not found: it is no_such_file"
 
 
 def test_a_pserver_that_is_gone_is_told_once_a_choice(ana: ScriptedNode, pclient: Pclient) -> None:
@@ -240,7 +240,7 @@ def test_a_pserver_that_is_gone_is_told_once_a_choice(ana: ScriptedNode, pclient
 def test_the_other_entries(ana: ScriptedNode, pclient: Pclient) -> None:
     ana.pages = [[pb.ListedFile(name="x.iso", id=ID, size=5, holders=1)]]
     ana.peers = [pb.ListedPeer(url="10.0.0.9:1", user="ben")]
-    ana.removal = pb.RemoveFilesReply(removed=[pb.Removed(name="x.iso", id=ID, size=5)])
+    ana.transfers = [[removed("x.iso")]]
     said = "\n".join(menu(pclient, "4", "5", "iso", "6", "7", "8", "x.iso", "9", "old", "new", "0"))
     assert said.count("x.iso") == 3
     assert "10.0.0.9:1" in said

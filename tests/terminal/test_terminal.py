@@ -13,7 +13,7 @@ import pexpect
 import pytest
 
 import pserver_pb2 as pb
-from scripted_node import ID, ScriptedNode, downloaded, failed, moving, uploaded
+from scripted_node import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
 from waiting import eventually
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
@@ -94,6 +94,17 @@ def test_ctrl_c_cancels_the_transfer_and_says_how_to_resume(node: ScriptedNode, 
     terminal.expect("40 %")
     terminal.sendintr()
     terminal.expect("run it again to resume")
+    assert exit_code(terminal) == 130
+    assert node.asked("Cancel") == [pb.CancelTransferRequest(transfer=7)]
+
+
+def test_ctrl_c_stops_a_removal_and_tells_what_is_gone(node: ScriptedNode, env: str) -> None:
+    node.transfers = [[removed("a.iso")]]
+    node.holds = True
+    terminal = spawn(env, "remove", "*.iso", "--yes")
+    terminal.expect("File removed: a.iso")
+    terminal.sendintr()
+    terminal.expect("run it again to remove the rest")
     assert exit_code(terminal) == 130
     assert node.asked("Cancel") == [pb.CancelTransferRequest(transfer=7)]
 
@@ -259,7 +270,7 @@ def test_colours_can_be_off(node: ScriptedNode, env: str, environment: dict[str,
 
 
 def test_remove_asks_on_a_terminal(node: ScriptedNode, env: str) -> None:
-    node.removal = pb.RemoveFilesReply(removed=[pb.Removed(name="x", id=ID, size=3)])
+    node.transfers = [[removed("x")]]
     terminal = spawn(env, "remove", "x")
     terminal.expect("Remove this peer's copy of x")
     terminal.sendline("n")

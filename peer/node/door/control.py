@@ -5,9 +5,9 @@ The guard has seen the cookie; every method asks somebody else and writes the an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -25,6 +25,7 @@ from node.orders.removal import Removal
 from node.orders.uploads import Uploads
 
 Context = grpc.aio.ServicerContext
+Order = TypeVar("Order", pb.UploadOrder, pb.DownloadOrder, pb.RemoveOrder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +65,17 @@ class ControlService:
         user = await self.account.change_password(request.old_password, request.new_password)
         return pb.ChangePasswordReply(user=user)
 
-    async def upload_file_request(self, request: pb.UploadOrder, context: Context[Any, Any]) -> None:
+    async def upload_file_request(self, parts: AsyncIterator[pb.UploadOrder], context: Context[Any, Any]) -> None:
         """Share and push."""
-        paths, copies = tuple(request.paths), request.copies
+        order = await _whole(parts, pb.UploadOrder())
+        paths, copies = tuple(order.paths), order.copies
         transfer = self.jobs.start("upload", lambda transfer: self.uploads.run(paths, copies, transfer))
         await _show(transfer, context)
 
-    async def download_file_request(self, request: pb.DownloadOrder, context: Context[Any, Any]) -> None:
+    async def download_file_request(self, parts: AsyncIterator[pb.DownloadOrder], context: Context[Any, Any]) -> None:
         """Fetch."""
-        names, output = tuple(request.names), request.output
+        order = await _whole(parts, pb.DownloadOrder())
+        names, output = tuple(order.names), order.output
         transfer = self.jobs.start("download", lambda transfer: self.downloads.run(names, output, transfer))
         await _show(transfer, context)
 
@@ -102,10 +105,21 @@ class ControlService:
         """This peer."""
         return await self.own_status.report()
 
-    async def remove_files(self, request: pb.RemoveFilesRequest, context: Context[Any, Any]) -> pb.RemoveFilesReply:
+    async def remove_files(self, parts: AsyncIterator[pb.RemoveOrder], context: Context[Any, Any]) -> None:
         """Delete and withdraw."""
-        removed, faults = await self.removal.remove(tuple(request.names))
-        return pb.RemoveFilesReply(removed=map(wire_control.removed, removed), faults=map(wire_control.fault, faults))
+        names = tuple((await _whole(parts, pb.RemoveOrder())).names)
+        transfer = self.jobs.start("removal", lambda transfer: self.removal.run(names, transfer))
+        await _show(transfer, context)
+
+
+async def _whole(parts: AsyncIterator[Order], order: Order) -> Order:
+    """Return an order that comes in parts: however many its names are, each message is within what one may be.
+
+    All of it is in memory then: nobody but our own user gets here.
+    """
+    async for part in parts:
+        order.MergeFrom(part)
+    return order
 
 
 async def _show(transfer: Transfer, context: Context[Any, Any]) -> None:

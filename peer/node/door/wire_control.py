@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 import pserver_pb2 as pb
 from node.files.walk import Refused
-from node.ground.events import Downloaded, Event, Fault, Notice, Phase, Progress, SourceView, Uploaded
+from node.ground.events import Downloaded, Event, Fault, Notice, Phase, Progress, Removed, SourceView, Uploaded
 from node.ground.jobs import Transfer
-from node.holdings.library import Held
 from node.model import ListedFile, ListedPeer
 
 _PHASES = {
@@ -20,6 +19,8 @@ _PHASES = {
     Phase.PUBLISHING: pb.Progress.PHASE_PUBLISHING,
 }
 _UINT64_MAX = 2**64 - 1
+# Results go into a message until they have so many bytes: names of arguments may be long, and are in faults twice.
+_RESULTS_BYTES = 1 << 20
 
 
 def text(value: str) -> str:
@@ -43,25 +44,28 @@ def progress(value: Progress) -> pb.Progress:
 
 
 def events(values: Iterable[Event]) -> Iterable[pb.TransferEvent]:
-    """What happened to a transfer; results that follow each other go in one message, in order of their kinds."""
-    results = pb.Results()
+    """What happened to a transfer; results that follow each other go in few messages, each in order of their kinds."""
+    results, size = pb.Results(), 0
+    item: pb.Downloaded | pb.Uploaded | pb.Removed | pb.Fault
     for value in values:
         match value:
             case Downloaded():
-                results.downloaded.append(_downloaded(value))
+                results.downloaded.append(item := _downloaded(value))
             case Uploaded():
-                results.uploaded.append(_uploaded(value))
+                results.uploaded.append(item := _uploaded(value))
+            case Removed():
+                results.removed.append(item := pb.Removed(name=value.name, id=value.id, size=value.size))
             case Fault():
-                results.faults.append(fault(value))
+                results.faults.append(item := _fault(value))
             case Notice():
                 yield pb.TransferEvent(notice=text(value.text))
-    if results.ByteSize():
+                continue
+        size += item.ByteSize()
+        if size >= _RESULTS_BYTES:
+            yield pb.TransferEvent(results=results)
+            results, size = pb.Results(), 0
+    if size:
         yield pb.TransferEvent(results=results)
-
-
-def fault(value: Fault) -> pb.Fault:
-    """A file that failed."""
-    return pb.Fault(code=value.code, message=text(value.message), name=text(value.name), ids=value.ids)
 
 
 def listed_file(value: ListedFile) -> pb.ListedFile:
@@ -93,13 +97,12 @@ def not_shared(value: Refused) -> pb.NotShared:
     return pb.NotShared(name=text(value.name), why=text(value.why))
 
 
-def removed(value: Held) -> pb.Removed:
-    """A file that was deleted."""
-    return pb.Removed(name=value.name, id=value.id, size=value.size)
-
-
 def _source(value: SourceView) -> pb.Source:
     return pb.Source(url=text(value.url), rate=value.rate, bytes=value.bytes, state=value.state, why=text(value.why))
+
+
+def _fault(value: Fault) -> pb.Fault:
+    return pb.Fault(code=value.code, message=text(value.message), name=text(value.name), ids=value.ids)
 
 
 def _uploaded(value: Uploaded) -> pb.Uploaded:

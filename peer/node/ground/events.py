@@ -70,6 +70,15 @@ class Uploaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """This peer's own copy that is gone."""
+
+    name: str
+    id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A file that failed."""
 
@@ -92,5 +101,5 @@ class Notice:
     text: str
 
 
-Result = Downloaded | Uploaded | Fault
+Result = Downloaded | Uploaded | Removed | Fault
 Event = Result | Notice

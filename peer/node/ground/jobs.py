@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from node.errors import Interrupted, NoSuchFile, PeerError
-from node.ground.events import Downloaded, Event, Fault, Phase, Progress, SourceView, Uploaded
+from node.ground.events import Event, Fault, Notice, Phase, Progress, SourceView
 from node.ground.rate import Rate
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Transfer:
 
     def __init__(self, number: int, kind: str, clock: Callable[[], float]) -> None:
         self.number = number
-        # "upload", "download", "push" or "serving".
+        # "upload", "download", "removal", "push" or "serving".
         self.kind = kind
         self.counters = Counters()
         self.ended = False
@@ -60,7 +60,7 @@ class Transfer:
 
     def tell(self, event: Event) -> None:
         """Tell the watchers something."""
-        if isinstance(event, (Downloaded, Uploaded, Fault)):
+        if not isinstance(event, Notice):
             self.counters.files_done += 1
         if isinstance(event, Fault):
             self.outcome = "failed"

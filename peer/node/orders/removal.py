@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from node.errors import NoSuchFile, PeerError
 from node.files.names import fold, is_pattern
 from node.files.shared_folder import SharedFolder
-from node.ground.events import Fault
+from node.ground.events import Fault, Phase, Removed
+from node.ground.jobs import Transfer
 from node.ground.threads import Threads
 from node.holdings.library import Held, Library
 from node.membership.announcer import Announcer
@@ -25,26 +27,46 @@ class Removal:
     announcer: Announcer
     threads: Threads
 
-    async def remove(self, names: Sequence[str]) -> tuple[list[Held], list[Fault]]:
-        """Delete files by name, all below `folder/`, or all that match a pattern; return those that are gone, and why
-        others are not.
+    async def run(self, names: Sequence[str], transfer: Transfer) -> None:
+        """Delete files by name, all below `folder/`, or all that match a pattern; tells the transfer of each that is
+        gone, and why others are not. Cancelling stops between two files.
         """
-        removed, faults = await self.threads.run(self.threads.disk, self._remove, names)
-        await self.announcer.try_sync()
-        return removed, faults
+        transfer.enter(Phase.MOVING)
+        loop = asyncio.get_running_loop()
 
-    def _remove(self, names: Sequence[str]) -> tuple[list[Held], list[Fault]]:
+        def told(result: Removed | Fault) -> None:
+            loop.call_soon_threadsafe(transfer.tell, result)
+
+        def found(count: int) -> None:
+            transfer.counters.files_total = count
+
+        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._remove(names, stop, found, told))
+        await self.announcer.try_sync()
+
+    def _remove(
+        self,
+        names: Sequence[str],
+        stop: Callable[[], bool],
+        found: Callable[[int], None],
+        told: Callable[[Removed | Fault], None],
+    ) -> None:
         meant = {name: self._meant(name) for name in names}
-        removed: list[Held] = []
-        faults = [Fault.of(_missing(name)) for name, files in meant.items() if not files]
+        missing = [name for name, files in meant.items() if not files]
         # One that several arguments mean is deleted once.
-        for file in {file.name: file for files in meant.values() for file in files}.values():
+        wanted = {file.name: file for files in meant.values() for file in files}
+        found(len(missing) + len(wanted))
+        for file in wanted.values():
+            if stop():
+                return
             try:
                 self.folder.remove(file.name, file.stamp)
-                removed += self.library.remove([file])
             except PeerError as error:
-                faults.append(Fault.of(error, file.name))
-        return removed, faults
+                told(Fault.of(error, file.name))
+                continue
+            self.library.remove([file])
+            told(Removed(file.name, file.id, file.size))
+        for name in missing:
+            told(Fault.of(_missing(name)))
 
     def _meant(self, name: str) -> list[Held]:
         """Return what a download of `name` would mean, but never a file whose name differs in case only."""

@@ -27,7 +27,7 @@ def fetch(peer: LivePserver, name: str) -> list[str]:
     """Download; return the codes of what failed."""
     with peer.control() as control:
         order = pb.DownloadOrder(names=[name])
-        events = control.DownloadFileRequest(order, metadata=peer.cookie, timeout=60)
+        events = control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=60)
         return [fault.code for event in events for fault in event.results.faults]
 
 
@@ -35,7 +35,7 @@ def push(peer: LivePserver, path: Path) -> list[str]:
     """Upload; return the codes of what failed."""
     upload_order = pb.UploadOrder(paths=[str(path)], copies=1)
     with peer.control() as control:
-        events = control.UploadFileRequest(upload_order, metadata=peer.cookie, timeout=60)
+        events = control.UploadFileRequest(iter([upload_order]), metadata=peer.cookie, timeout=60)
         return [fault.code for event in events for fault in event.results.faults]
 
 

@@ -31,7 +31,9 @@ def order(peer: LivePserver, name: str) -> tuple[list[str], int]:
     codes: list[str] = []
     resumed = 0
     with peer.control() as control:
-        for event in control.DownloadFileRequest(pb.DownloadOrder(names=[name]), metadata=peer.cookie, timeout=60):
+        for event in control.DownloadFileRequest(
+            iter([pb.DownloadOrder(names=[name])]), metadata=peer.cookie, timeout=60
+        ):
             codes += [fault.code for fault in event.results.faults]
             resumed += sum(each.resumed_bytes for each in event.results.downloaded)
     return codes, resumed
@@ -41,7 +43,7 @@ def push(peer: LivePserver, path: Path) -> list[str]:
     """Upload; return the codes of what failed."""
     upload_order = pb.UploadOrder(paths=[str(path)], copies=1)
     with peer.control() as control:
-        events = control.UploadFileRequest(upload_order, metadata=peer.cookie, timeout=60)
+        events = control.UploadFileRequest(iter([upload_order]), metadata=peer.cookie, timeout=60)
         return [fault.code for event in events for fault in event.results.faults]
 
 
