@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from terminal.errors import TerminalError
+from terminal.interrupts import Interrupts
 from terminal.model import Notice, Progress, Result, Started
 from terminal.progress import View
 from terminal.screen import Screen
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 # How long a cancelled transfer may take to say what became of its files, in seconds.
 _LAST_WORDS = 5.0
 
-HOW_TO_RESUME = "what was verified is kept; run it again to resume"
-
 
 @dataclass
 class Outcome:
@@ -27,56 +27,102 @@ class Outcome:
 
     results: list[Result] = field(default_factory=list)
     interrupted: bool = False
+    # Why the pserver could not be told to stop, so that the transfer goes on; "" if it could.
+    goes_on: str = ""
 
     @property
     def faults(self) -> list[TerminalError]:
         """What failed, in the order it was told."""
         return [result for result in self.results if isinstance(result, TerminalError)]
 
+    @property
+    def not_stopped(self) -> str:
+        """What to tell people of a transfer that goes on after Ctrl-C."""
+        return f"the transfer could not be stopped and goes on ({self.goes_on}): run it again to follow it"
 
-def follow(node: NodeClient, watch: Watch, screen: Screen, verb: str, show: Callable[[Result], None]) -> Outcome:
-    """Follow a transfer; `show` gets each result as it comes. Ctrl-C cancels the transfer, not the terminal."""
-    job = _Job(node, watch, screen, show)
-    try:
-        with screen.progress(verb) as view:
-            job.run(view)
-    finally:
-        watch.close()
+
+def follow(
+    node: NodeClient, start: Callable[[], Watch], screen: Screen, verb: str, show: Callable[[Result], None]
+) -> Outcome:
+    """Start a transfer and follow it; `show` gets each result as it comes. Ctrl-C cancels it, not the terminal."""
+    job = _Job(node, screen, show)
+    with job.interrupts.noted():
+        try:
+            job.watch = watch = start()
+            with screen.progress(verb) as view:
+                job.run(watch, view)
+        except KeyboardInterrupt:
+            job.broken_off()
+        finally:
+            if job.watch is not None:
+                job.watch.close()
     return job.outcome
 
 
 class _Job:
-    def __init__(self, node: NodeClient, watch: Watch, screen: Screen, show: Callable[[Result], None]) -> None:
+    def __init__(self, node: NodeClient, screen: Screen, show: Callable[[Result], None]) -> None:
         self.outcome = Outcome()
+        self.watch: Watch | None = None
+        self.interrupts = Interrupts(self._wake)
         self._node = node
-        self._watch = watch
         self._screen = screen
         self._show = show
+        self._clock = time.monotonic
         self._transfer: int | None = None
+        # The pserver was told to stop, or could not be.
+        self._told = False
 
-    def run(self, view: View) -> None:
+    def run(self, watch: Watch, view: View) -> None:
         try:
-            self._until_the_end(view, None)
-            if not self.outcome.results:
+            self._until_the_end(watch, view)
+            if not self.outcome.results and not self.outcome.interrupted:
                 # An upload of an empty folder; of anything else the pserver tells what became of it.
                 self._screen.say("nothing to share: there is no regular file in it")
-        except KeyboardInterrupt:
-            self.outcome.interrupted = True
-            self._cancel(view)
+        except queue.Empty:
+            if not self._told:
+                self.outcome.goes_on = "the pserver does not answer"
         except TerminalError as error:
             self._result(error)
 
-    def _until_the_end(self, view: View, seconds: float | None) -> None:
+    def broken_off(self) -> None:
+        """Ctrl-C struck where it was not noted, or was not heard for long."""
+        self.outcome.interrupted = True
+        if not self._told:
+            self.outcome.goes_on = "the pserver was not told"
+
+    def _wake(self) -> None:
+        if self.watch is not None:
+            self.watch.wake()
+
+    def _until_the_end(self, watch: Watch, view: View) -> None:
+        """Show what comes. After Ctrl-C only what comes soon: files that were done by then."""
+        deadline: float | None = None
         while True:
+            if self.interrupts.waiting:
+                if self._told:
+                    # One more: nothing is waited for.
+                    return
+                if not self.outcome.interrupted:
+                    self.outcome.interrupted = True
+                    deadline = self._clock() + _LAST_WORDS
+            if self.outcome.interrupted and not self._told:
+                if self._transfer is not None:
+                    self._cancel(self._transfer)
+                    deadline = self._clock() + _LAST_WORDS
+                # Those until now are one; what comes after the pserver was told is one more.
+                self.interrupts.hear()
+            if self.outcome.goes_on:
+                return
+            left = None if deadline is None else max(0.0, deadline - self._clock())
             try:
-                event = self._watch.next_within(seconds)
+                event = watch.next_within(left)
             except StopIteration:
                 return
             match event:
+                case None:
+                    continue
                 case Started(transfer):
                     self._transfer = transfer
-                    if self.outcome.interrupted:
-                        self._node.cancel(transfer)
                 case Progress():
                     view.show(event)
                 case Notice(text):
@@ -84,14 +130,14 @@ class _Job:
                 case result:
                     self._result(result)
 
-    def _cancel(self, view: View) -> None:
-        """Tell the pserver, and hear of files that were done by then. A second Ctrl-C waits for nothing."""
+    def _cancel(self, transfer: int) -> None:
         try:
-            if self._transfer is not None:
-                self._node.cancel(self._transfer)
-            self._until_the_end(view, _LAST_WORDS)
-        except (queue.Empty, KeyboardInterrupt, TerminalError):
-            return
+            self._node.cancel(transfer)
+        except TerminalError as error:
+            # One that has ended meanwhile needs no stopping.
+            if error.code != "no_such_file":
+                self.outcome.goes_on = error.message
+        self._told = True
 
     def _result(self, result: Result) -> None:
         # After Ctrl-C the files that it stopped are no news.

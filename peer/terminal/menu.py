@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from terminal import commands, model, replies, reports, shape, transfers
 from terminal.arguments import Order
@@ -139,7 +139,9 @@ class Menu:
             self.refuse(fault)
         if len(outcome.faults) > transfers.FEW:
             self.screen.line(f"Not done: {len(outcome.faults) - transfers.FEW:,} more")
-        if outcome.interrupted:
+        if outcome.goes_on:
+            self.screen.line(f"Not stopped: {outcome.not_stopped}")
+        elif outcome.interrupted:
             self.screen.line(f"Stopped: {how_to_go_on}")
 
 
@@ -149,7 +151,7 @@ def _upload(menu: Menu) -> None:
         return
     # There is no shell here to do it.
     path = absolute(os.path.expanduser(name))
-    menu.done(follow(menu.node, menu.node.upload([utf8(path)], 1), menu.screen, "uploading", _later))
+    menu.done(follow(menu.node, lambda: menu.node.upload([utf8(path)], 1), menu.screen, "uploading", _later))
 
 
 def _download(menu: Menu) -> None:
@@ -159,7 +161,7 @@ def _download(menu: Menu) -> None:
     outcome = _fetch(menu, name, "")
     # A pattern or a folder may bring files, and several names to choose a version of.
     choices = [fault for fault in outcome.faults if _is_choice(fault)]
-    menu.done(Outcome([result for result in outcome.results if not _is_choice(result)], outcome.interrupted))
+    menu.done(replace(outcome, results=[result for result in outcome.results if not _is_choice(result)]))
     _offer_another_name(menu, name, outcome)
     for fault in choices:
         if outcome.interrupted:
@@ -196,7 +198,7 @@ def _offer_another_name(menu: Menu, wanted: str, outcome: Outcome) -> None:
 
 
 def _fetch(menu: Menu, name: str, output: str) -> Outcome:
-    return follow(menu.node, menu.node.download([utf8(name)], output), menu.screen, "downloading", _later)
+    return follow(menu.node, lambda: menu.node.download([utf8(name)], output), menu.screen, "downloading", _later)
 
 
 def _choose(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
@@ -234,7 +236,7 @@ def _remove(menu: Menu) -> None:
     names = [utf8(name)]
     if menu.asker.terminal and not transfers.may_remove(menu.session, names):
         return
-    outcome = follow(menu.node, menu.node.remove(names), menu.screen, "removing", _later)
+    outcome = follow(menu.node, lambda: menu.node.remove(names), menu.screen, "removing", _later)
     menu.done(outcome, "choose the same again to remove the rest")
 
 

@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from functools import partial
 from typing import cast
 
@@ -19,8 +20,9 @@ from terminal.connection import Connection, Metadata, address, connect
 from terminal.errors import PserverUnreachable, TerminalError
 from terminal.settings import Settings
 
-# Seconds that the pserver may take: for what it knows itself; for what it asks the tracker (which may delay a failed
-# login by a minute, and is asked again when it does not answer).
+# Seconds that the pserver may take: to stop a transfer, while a person waits; for what it knows itself; for what it
+# asks the tracker (which may delay a failed login by a minute, and is asked again when it does not answer).
+_CANCELS = 5.0
 _OWN = 10.0
 _ASKS_TRACKER = 90.0
 
@@ -28,17 +30,24 @@ _LOST = "the pserver went away; what was verified is kept: start it again and ru
 _LEFT = "the pserver went away; what it removed is gone: start it again and run the same command for the rest"
 
 
-class Watch(Iterator[model.Event]):
+class _Mark(Enum):
+    """What is in the queue of a Watch beside events."""
+
+    END = "end"
+    WAKE = "wake"
+
+
+class Watch:
     """The events of one transfer. Going away does not stop it: that is `NodeClient.cancel`.
 
-    A thread of its own reads them, so that Ctrl-C can strike between two events and the rest still be had: gRPC's own
+    A thread of its own reads them, so that Ctrl-C can be heard between two events and the rest still be had: gRPC's own
     iterator is broken by an exception from outside.
     """
 
     def __init__(self, call: Iterator[pb.TransferEvent], meaning: Callable[[grpc.RpcError], TerminalError]) -> None:
         self._call = call
         self._meaning = meaning
-        self._events: queue.SimpleQueue[model.Event | grpc.RpcError | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[model.Event | grpc.RpcError | _Mark] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -49,17 +58,19 @@ class Watch(Iterator[model.Event]):
         except grpc.RpcError as error:
             self._events.put(error)
         else:
-            self._events.put(None)
+            self._events.put(_Mark.END)
 
-    def __next__(self) -> model.Event:
-        """The next event, whenever it comes."""
-        return self.next_within(None)
+    def wake(self) -> None:
+        """Have whoever waits for an event look up. For a signal's handler, too: a SimpleQueue allows it."""
+        self._events.put(_Mark.WAKE)
 
-    def next_within(self, seconds: float | None) -> model.Event:
-        """The next event; queue.Empty if none comes within `seconds`."""
+    def next_within(self, seconds: float | None) -> model.Event | None:
+        """The next event, None after a `wake`; StopIteration at the end, queue.Empty if none comes within `seconds`."""
         event = self._events.get(timeout=seconds)
-        if event is None:
+        if event is _Mark.END:
             raise StopIteration
+        if event is _Mark.WAKE:
+            return None
         if isinstance(event, grpc.RpcError):
             raise self._meaning(event) from event
         return event
@@ -155,7 +166,7 @@ class NodeClient:
     def cancel(self, transfer: int) -> None:
         """Stop a transfer; what was verified is kept."""
         with self._calling() as (control, metadata):
-            control.CancelTransfer(pb.CancelTransferRequest(transfer=transfer), metadata=metadata, timeout=_OWN)
+            control.CancelTransfer(pb.CancelTransferRequest(transfer=transfer), metadata=metadata, timeout=_CANCELS)
 
     def files(self, match: str) -> Iterator[list[model.ListedFile]]:
         """What the network has, page by page."""

@@ -10,7 +10,7 @@ from terminal import model, reports, shape
 from terminal.arguments import Order
 from terminal.errors import OK, TerminalError, bad_usage
 from terminal.exits import exit_code
-from terminal.jobs import HOW_TO_RESUME, follow
+from terminal.jobs import follow
 from terminal.meaning import Meaning, absolute, by_path, of_names, of_paths
 from terminal.node_client import Watch
 from terminal.screen import Screen
@@ -72,17 +72,17 @@ def _transfer(
     teller: _Teller,
     verb: str,
     start: Callable[[], Watch] | None,
-    how_to_go_on: str = HOW_TO_RESUME,
+    how_to_go_on: str = "what was verified is kept; run it again to resume",
 ) -> int:
     """Tell the faults that are known already, and follow what is to be started, if there is anything."""
     for fault in faults:
         teller.tell(fault)
     if start is None:
         return exit_code(words, faults)
-    outcome = follow(session.node, start(), session.screen, verb, teller.tell)
+    outcome = follow(session.node, start, session.screen, verb, teller.tell)
     teller.sum_up()
     if outcome.interrupted:
-        stopped = f"stopped by Ctrl-C; {how_to_go_on}"
+        stopped = f"Ctrl-C; {outcome.not_stopped}" if outcome.goes_on else f"stopped by Ctrl-C; {how_to_go_on}"
         if session.screen.as_json:
             session.screen.fault(TerminalError("interrupted", stopped))
         else:

@@ -7,8 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
+import grpc
 import pexpect
 import pytest
 
@@ -107,6 +110,39 @@ def test_ctrl_c_stops_a_removal_and_tells_what_is_gone(node: ScriptedNode, env: 
     terminal.expect("run it again to remove the rest")
     assert exit_code(terminal) == 130
     assert node.asked("Cancel") == [pb.CancelTransferRequest(transfer=7)]
+
+
+def _ordered(node: ScriptedNode, times: int) -> bool:
+    return len(node.asked("Download")) == times
+
+
+def test_two_ctrl_c_at_once_stop_the_transfer_before_it_is_said(node: ScriptedNode, env: str) -> None:
+    node.holds = True
+    for turn in range(1, 16):
+        node.cancelled.clear()
+        node.transfers = [[]]
+        words = [sys.executable, str(LAUNCHER), env, "download", "big.iso", "--json"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as terminal:
+            # As `timeout -s INT` signals, a process and then its group; some strike while the order is given.
+            eventually(partial(_ordered, node, turn))
+            terminal.send_signal(signal.SIGINT)
+            time.sleep(turn / 5000)
+            terminal.send_signal(signal.SIGINT)
+            out, err = terminal.communicate(timeout=20)
+        assert terminal.returncode == 130, (out, err)
+        assert b'"interrupted"' in out
+        assert node.asked("Cancel") == [pb.CancelTransferRequest(transfer=7)] * turn
+
+
+def test_ctrl_c_that_the_pserver_does_not_take_says_that_the_transfer_goes_on(node: ScriptedNode, env: str) -> None:
+    node.transfers = [[moving("big.iso", 40 << 20, 100 << 20)]]
+    node.holds = True
+    node.refusals["Cancel"] = (grpc.StatusCode.INTERNAL, "internal", "out of order")
+    terminal = spawn(env, "download", "big.iso")
+    terminal.expect("40 %")
+    terminal.sendintr()
+    terminal.expect("could not be stopped and goes on")
+    assert exit_code(terminal) == 130
 
 
 def test_ctrl_c_in_json_is_an_object_and_130(node: ScriptedNode, env: str) -> None:
