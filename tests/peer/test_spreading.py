@@ -9,13 +9,17 @@ FILM = Version("film.bin", "ab" * 32, 5 << 20)
 BEN, CIA, DAN = "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"
 
 
+def held(id_: str) -> bool:
+    return True
+
+
 def targets(*urls: str) -> list[Target]:
     return [Target(FILM.id, url, "ticket", "") for url in urls]
 
 
 def test_no_more_are_asked_than_copies_lack() -> None:
     spread = Spread([FILM], 2, {FILM.id: [BEN]})
-    assert spread.lacking() == [FILM]
+    assert spread.lacking(held) == [FILM]
     assert list(spread.choose(targets(CIA, DAN))) == [CIA]
 
 
@@ -39,7 +43,7 @@ def test_enough_copies_end_it() -> None:
     spread = Spread([FILM], 1, {})
     spread.choose(targets(BEN))
     spread.settle(FILM.id, BEN, None)
-    assert spread.lacking() == []
+    assert spread.lacking(held) == []
     assert spread.has(FILM.id, BEN)
     assert list(spread.results()) == [Uploaded(FILM.name, FILM.id, FILM.size, (BEN,))]
 
@@ -63,3 +67,18 @@ def test_no_copy_at_all_is_a_fault_that_says_why() -> None:
     assert isinstance(fault, Fault)
     assert (fault.code, fault.name) == ("no_active_peer", "film.bin")
     assert f"{BEN}: gone" in fault.message
+
+
+def test_what_is_removed_meanwhile_is_pushed_no_further_and_says_who_has_it() -> None:
+    spread = Spread([FILM], 2, {FILM.id: [BEN]})
+    assert spread.lacking(lambda id_: False) == []
+    (fault,) = spread.results()
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.name) == ("no_such_file", "film.bin")
+    assert f"{BEN} has a copy" in fault.message
+
+
+def test_what_is_removed_when_there_are_copies_enough_was_uploaded() -> None:
+    spread = Spread([FILM], 1, {FILM.id: [BEN]})
+    assert spread.lacking(lambda id_: False) == []
+    assert list(spread.results()) == [Uploaded(FILM.name, FILM.id, FILM.size, (BEN,))]

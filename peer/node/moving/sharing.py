@@ -41,13 +41,18 @@ class Audience:
 
 
 class WholeFile:
-    """A file of the library, as piece_server.Source. Never serves bytes of a file that changed since it was hashed."""
+    """A file of the library, as piece_server.Source.
 
-    def __init__(self, manifest: Manifest, file: OpenFile, audience: Audience) -> None:
+    Never serves bytes of a file that changed since it was hashed, or that was removed since it was opened.
+    """
+
+    def __init__(self, manifest: Manifest, file: OpenFile, audience: Audience, held: Callable[[], bool]) -> None:
+        """`held` tells whether the library has the contents still."""
         self.manifest = manifest
         self.name = file.name
         self._file = file
         self._audience = audience
+        self._held = held
         self.subscribe = audience.subscribe
 
     def have(self) -> Have:
@@ -55,7 +60,14 @@ class WholeFile:
         return Have(whole=True)
 
     def read(self, piece: int, offset: int, length: int) -> bytes:
-        """Return bytes of a piece. Raises FileChanged if they may not be the ones that were hashed."""
+        """Return bytes of a piece.
+
+        Raises:
+            FileChanged: if they may not be the ones that were hashed.
+            NoSuchFile: if the file was removed.
+        """
+        if not self._held():
+            raise NoSuchFile("the file was removed meanwhile", name=self.name)
         data = self._file.read(self.manifest.offset(piece) + offset, length)
         self._file.check()
         return data
@@ -169,7 +181,11 @@ class Sharing:
         except NoSuchFile:
             file.close()
             raise
-        return WholeFile(manifest, file, self._audience(id_))
+        return WholeFile(manifest, file, self._audience(id_), lambda: self.has(id_))
+
+    def has(self, id_: str) -> bool:
+        """Tell whether the library has these contents whole."""
+        return bool(self._library.by_id(id_))
 
     def open_file(self, id_: str) -> OpenFile:
         """Like open_whole, without manifest and audience: for small files."""
@@ -206,7 +222,7 @@ class Sharing:
         growing = self._growing.get(id_)
         if growing is not None:
             return growing.manifest
-        if not self._library.by_id(id_):
+        if not self.has(id_):
             raise NoSuchFile("this peer does not have it any more")
         return self._library.manifest(id_)
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from node.errors import NoActivePeer, PeerError
+from node.errors import NoActivePeer, NoSuchFile, PeerError
 from node.ground.events import Event, Fault, Notice, SourceView, Uploaded
 from node.ground.jobs import Transfer
 from node.ground.threads import Threads
@@ -58,7 +58,7 @@ class Spreader:
     async def _spread(self, versions: Sequence[Version], copies: int, transfer: Transfer) -> None:
         try:
             spread = Spread(versions, copies, await self._holders(versions))
-            while lacking := spread.lacking():
+            while lacking := spread.lacking(self.sharing.has):
                 targets = spread.choose(await self.network.place(lacking, min(spread.most(), _TARGETS_AT_ONCE)))
                 if not targets:
                     break
@@ -121,6 +121,8 @@ class _Copies:
     holders: list[str]
     tried: set[str] = field(default_factory=set)
     refusals: list[str] = field(default_factory=list)
+    # It is not here any more.
+    removed: bool = False
 
 
 class Spread:
@@ -140,13 +142,15 @@ class Spread:
         """Tell whether a peer holds a file."""
         return url in self._files[id_].holders
 
-    def lacking(self) -> list[Version]:
-        """Return the files that have too few holders."""
-        return [copies.version for copies in self._files.values() if self._lacks(copies)]
+    def lacking(self, held: Callable[[str], bool]) -> list[Version]:
+        """Return the files that have too few holders; those whose id is not `held` here any more are given up."""
+        for copies in self._files.values():
+            copies.removed = copies.removed or (self._lacks(copies) > 0 and not held(copies.version.id))
+        return [copies.version for copies in self._files.values() if self._lacks(copies) and not copies.removed]
 
     def most(self) -> int:
         """Return how many peers to look for, so that each copy that is lacking has one who was not asked yet."""
-        lacking = [copies for copies in self._files.values() if self._lacks(copies)]
+        lacking = [copies for copies in self._files.values() if self._lacks(copies) and not copies.removed]
         return max(self._lacks(copies) + len(copies.tried) for copies in lacking) + _SPARE
 
     def choose(self, placed: Sequence[Target]) -> dict[str, list[Target]]:
@@ -176,6 +180,10 @@ class Spread:
         for version in self._versions:
             copies = self._files[version.id]
             why = "".join(f"; {refusal}" for refusal in dict.fromkeys(copies.refusals))
+            if copies.removed:
+                has = f"; {', '.join(copies.holders)} has a copy" if copies.holders else ""
+                yield Fault.of(NoSuchFile(f"removed meanwhile: it is pushed no further{has}", name=version.name))
+                continue
             if not copies.holders:
                 message = f"nobody took a copy{why}: the file is shared from here; run it again when a peer is there"
                 yield Fault.of(NoActivePeer(message, name=version.name))
