@@ -128,6 +128,7 @@ class Progress(_message.Message):
         PHASE_MOVING: _ClassVar[Progress.Phase]
         PHASE_WAITING: _ClassVar[Progress.Phase]
         PHASE_PUBLISHING: _ClassVar[Progress.Phase]
+        PHASE_QUEUED: _ClassVar[Progress.Phase]
     PHASE_UNSPECIFIED: Progress.Phase
     PHASE_PREPARING: Progress.Phase
     PHASE_COPYING: Progress.Phase
@@ -135,6 +136,7 @@ class Progress(_message.Message):
     PHASE_MOVING: Progress.Phase
     PHASE_WAITING: Progress.Phase
     PHASE_PUBLISHING: Progress.Phase
+    PHASE_QUEUED: Progress.Phase
     PHASE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]

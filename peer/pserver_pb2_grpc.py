@@ -140,7 +140,8 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadFileRequest(self, request_iterator, context):
-        """Shares files and pushes them to other peers. The transfer goes on when the caller goes away.
+        """Shares files and pushes them to other peers. The transfer goes on when the caller goes away. The same order, given
+        again meanwhile, attaches to it; so with the next.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,7 +155,7 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchTransfer(self, request, context):
-        """Attaches to a transfer that is under way.
+        """Attaches to a transfer that is under way; the results that it has told already come first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

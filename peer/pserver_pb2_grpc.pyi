@@ -62,11 +62,13 @@ class ControlStub:
     ChangePassword: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.ChangePasswordRequest, _pserver_pb2.ChangePasswordReply]
     """Changes the password of the user who is logged in."""
     UploadFileRequest: _grpc.StreamStreamMultiCallable[_pserver_pb2.UploadOrder, _pserver_pb2.TransferEvent]
-    """Shares files and pushes them to other peers. The transfer goes on when the caller goes away."""
+    """Shares files and pushes them to other peers. The transfer goes on when the caller goes away. The same order, given
+    again meanwhile, attaches to it; so with the next.
+    """
     DownloadFileRequest: _grpc.StreamStreamMultiCallable[_pserver_pb2.DownloadOrder, _pserver_pb2.TransferEvent]
     """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away."""
     WatchTransfer: _grpc.UnaryStreamMultiCallable[_pserver_pb2.WatchTransferRequest, _pserver_pb2.TransferEvent]
-    """Attaches to a transfer that is under way."""
+    """Attaches to a transfer that is under way; the results that it has told already come first."""
     CancelTransfer: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.CancelTransferRequest, _pserver_pb2.CancelTransferReply]
     """Stops a transfer; what was verified is kept for the next try."""
     ListFiles: _grpc.UnaryStreamMultiCallable[_pserver_pb2.ListFilesRequest, _pserver_pb2.ListFilesReply]
@@ -98,11 +100,13 @@ class ControlAsyncStub(ControlStub):
     ChangePassword: _aio.UnaryUnaryMultiCallable[_pserver_pb2.ChangePasswordRequest, _pserver_pb2.ChangePasswordReply]  # type: ignore[assignment]
     """Changes the password of the user who is logged in."""
     UploadFileRequest: _aio.StreamStreamMultiCallable[_pserver_pb2.UploadOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
-    """Shares files and pushes them to other peers. The transfer goes on when the caller goes away."""
+    """Shares files and pushes them to other peers. The transfer goes on when the caller goes away. The same order, given
+    again meanwhile, attaches to it; so with the next.
+    """
     DownloadFileRequest: _aio.StreamStreamMultiCallable[_pserver_pb2.DownloadOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
     """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away."""
     WatchTransfer: _aio.UnaryStreamMultiCallable[_pserver_pb2.WatchTransferRequest, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
-    """Attaches to a transfer that is under way."""
+    """Attaches to a transfer that is under way; the results that it has told already come first."""
     CancelTransfer: _aio.UnaryUnaryMultiCallable[_pserver_pb2.CancelTransferRequest, _pserver_pb2.CancelTransferReply]  # type: ignore[assignment]
     """Stops a transfer; what was verified is kept for the next try."""
     ListFiles: _aio.UnaryStreamMultiCallable[_pserver_pb2.ListFilesRequest, _pserver_pb2.ListFilesReply]  # type: ignore[assignment]
@@ -161,7 +165,9 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_pserver_pb2.UploadOrder],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pserver_pb2.TransferEvent], _abc.AsyncIterator[_pserver_pb2.TransferEvent]]:
-        """Shares files and pushes them to other peers. The transfer goes on when the caller goes away."""
+        """Shares files and pushes them to other peers. The transfer goes on when the caller goes away. The same order, given
+        again meanwhile, attaches to it; so with the next.
+        """
 
     @_abc_1.abstractmethod
     def DownloadFileRequest(
@@ -177,7 +183,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _pserver_pb2.WatchTransferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pserver_pb2.TransferEvent], _abc.AsyncIterator[_pserver_pb2.TransferEvent]]:
-        """Attaches to a transfer that is under way."""
+        """Attaches to a transfer that is under way; the results that it has told already come first."""
 
     @_abc_1.abstractmethod
     def CancelTransfer(

@@ -50,6 +50,7 @@ def doing(verb: str, progress: Progress) -> str:
         "copying": "copying into the shared folder",
         "hashing": "reading and hashing",
         "moving": verb,
+        "queued": "waiting for another transfer of the same file",
         "waiting": "waiting for a holder",
         "publishing": "writing to disk",
     }.get(progress.phase, progress.phase)

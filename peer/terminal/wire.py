@@ -16,6 +16,7 @@ _PHASES = {
     pb.Progress.PHASE_MOVING: "moving",
     pb.Progress.PHASE_WAITING: "waiting",
     pb.Progress.PHASE_PUBLISHING: "publishing",
+    pb.Progress.PHASE_QUEUED: "queued",
 }
 
 # Bytes of words that go in one message; a pserver takes twice as many. No word of a command line has more than 128 KiB.

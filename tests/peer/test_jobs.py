@@ -30,7 +30,7 @@ def uploaded(number: int) -> Uploaded:
     return Uploaded(f"{number}.txt", "ab" * 32, number, ())
 
 
-def test_what_was_told_before_anybody_listened_is_heard_by_the_first() -> None:
+def test_what_was_told_before_anybody_listened_is_heard_by_whoever_comes() -> None:
     async def work() -> None:
         jobs = Jobs(UnixClock())
 
@@ -41,7 +41,8 @@ def test_what_was_told_before_anybody_listened_is_heard_by_the_first() -> None:
         transfer = jobs.start("upload", quick)
         assert transfer.task is not None
         await transfer.task
-        assert await told(transfer) == [uploaded(1), Fault("disk_full", "the disk is full", "x")]
+        for _ in range(2):
+            assert await told(transfer) == [uploaded(1), Fault("disk_full", "the disk is full", "x")]
         assert jobs.count("upload") == 0
 
     run(work())
@@ -64,7 +65,47 @@ def test_every_watcher_hears_all_and_a_watcher_that_leaves_changes_nothing() -> 
         leaves.cancel()
         go_on.set()
         assert await stays == [uploaded(number) for number in range(1200)]
-        assert await told(transfer) == []
+        assert len(await told(transfer)) == 1200
+
+    run(work())
+
+
+def test_a_watcher_that_comes_late_hears_all_from_the_beginning() -> None:
+    async def work() -> None:
+        jobs = Jobs(UnixClock())
+        go_on = asyncio.Event()
+
+        async def in_two(transfer: Transfer) -> None:
+            transfer.tell(uploaded(1))
+            await go_on.wait()
+            transfer.tell(uploaded(2))
+
+        transfer = jobs.start("upload", in_two)
+        early = asyncio.create_task(told(transfer))
+        async for news in transfer.watch():
+            if isinstance(news, list):
+                break
+        late = asyncio.create_task(told(transfer))
+        go_on.set()
+        assert await early == await late == [uploaded(1), uploaded(2)]
+
+    run(work())
+
+
+def test_an_order_is_found_while_it_is_under_way_and_not_once_it_was_stopped() -> None:
+    async def work() -> None:
+        jobs = Jobs(UnixClock())
+
+        async def endless(transfer: Transfer) -> None:
+            await asyncio.Event().wait()
+
+        transfer = jobs.start("download", endless, ("a.txt",))
+        assert jobs.find("download", ("a.txt",)) is transfer
+        assert jobs.find("upload", ("a.txt",)) is None
+        assert jobs.find("download", ("b.txt",)) is None
+        jobs.cancel(transfer.number)
+        assert jobs.find("download", ("a.txt",)) is None
+        await told(transfer)
 
     run(work())
 
@@ -81,6 +122,7 @@ def test_cancelling_tells_how_to_resume() -> None:
         await asyncio.sleep(0)
         jobs.cancel(transfer.number)
         [fault] = await hearing
+        assert fault.message.startswith("stopped by Ctrl-C at another terminal")
         assert fault.code == "interrupted" and "run it again to resume" in fault.message
         with pytest.raises(NoSuchFile):
             jobs.get(transfer.number)

@@ -39,6 +39,26 @@ def test_a_dead_terminal_does_not_cancel(cluster: Cluster, ana: Peer) -> None:
     assert_whole(ben, ana)
 
 
+def test_after_a_dead_terminal_the_same_command_follows_the_transfer_and_two_ctrl_c_end_it(
+    cluster: Cluster, ana: Peer
+) -> None:
+    ben = cluster.peer("ben", DOWNLOAD_LIMIT="2M")
+    job = ben.begin("download", "film.bin")
+    eventually(lambda: ben.progress() > 0, 30)
+    job.process.kill()
+    job.process.communicate()
+    [before] = [transfer.transfer for transfer in ben.status().transfers]
+    again = ben.begin("download", "film.bin")
+    assert again.process.stderr is not None
+    assert "under way already" in again.process.stderr.readline()
+    assert [transfer.transfer for transfer in ben.status().transfers] == [before]
+    again.process.send_signal(signal.SIGINT)
+    again.process.send_signal(signal.SIGINT)
+    stopped = again.wait()
+    assert stopped.code == 130, stopped
+    eventually(lambda: not ben.status().transfers)
+
+
 def test_ctrl_c_cancels_keeps_and_says_how_to_resume(cluster: Cluster, ana: Peer) -> None:
     ben = cluster.peer("ben")
     job = ben.begin("download", "film.bin")

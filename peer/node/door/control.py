@@ -5,7 +5,7 @@ The guard has seen the cookie; every method asks somebody else and writes the an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from node.orders.uploads import Uploads
 
 Context = grpc.aio.ServicerContext
 Order = TypeVar("Order", pb.UploadOrder, pb.DownloadOrder, pb.RemoveOrder)
+_ATTACHED = "the same order is under way already: this follows it as it was given then, and Ctrl-C stops it for all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +68,18 @@ class ControlService:
 
     async def upload_file_request(self, parts: AsyncIterator[pb.UploadOrder], context: Context[Any, Any]) -> None:
         """Share and push."""
-        order = await _whole(parts, pb.UploadOrder())
-        paths, copies = tuple(order.paths), order.copies
-        transfer = self.jobs.start("upload", lambda transfer: self.uploads.run(paths, copies, transfer))
-        await _show(transfer, context)
+        request = await _whole(parts, pb.UploadOrder())
+        paths, copies = tuple(request.paths), request.copies
+        # A file that changed since is another order.
+        order = (paths, copies, await self.uploads.stamps(paths))
+        await self._follow("upload", order, lambda transfer: self.uploads.run(paths, copies, transfer), context)
 
     async def download_file_request(self, parts: AsyncIterator[pb.DownloadOrder], context: Context[Any, Any]) -> None:
         """Fetch."""
-        order = await _whole(parts, pb.DownloadOrder())
-        names, output = tuple(order.names), order.output
-        transfer = self.jobs.start("download", lambda transfer: self.downloads.run(names, output, transfer))
-        await _show(transfer, context)
+        request = await _whole(parts, pb.DownloadOrder())
+        names, output = tuple(request.names), request.output
+        order = (names, output)
+        await self._follow("download", order, lambda transfer: self.downloads.run(names, output, transfer), context)
 
     async def watch_transfer(self, request: pb.WatchTransferRequest, context: Context[Any, Any]) -> None:
         """Attach to a transfer."""
@@ -111,6 +113,17 @@ class ControlService:
         transfer = self.jobs.start("removal", lambda transfer: self.removal.run(names, transfer))
         await _show(transfer, context)
 
+    async def _follow(
+        self, kind: str, order: Hashable, work: Callable[[Transfer], Awaitable[None]], context: Context[Any, Any]
+    ) -> None:
+        """Show the transfer of an order: one of the same order that is under way, or a new one.
+
+        So a terminal that died is replaced by giving its order again.
+        """
+        transfer = self.jobs.find(kind, order)
+        notice = _ATTACHED if transfer else ""
+        await _show(transfer or self.jobs.start(kind, work, order), context, notice)
+
 
 async def _whole(parts: AsyncIterator[Order], order: Order) -> Order:
     """Return an order that comes in parts: however many its names are, each message is within what one may be.
@@ -122,9 +135,11 @@ async def _whole(parts: AsyncIterator[Order], order: Order) -> Order:
     return order
 
 
-async def _show(transfer: Transfer, context: Context[Any, Any]) -> None:
+async def _show(transfer: Transfer, context: Context[Any, Any], notice: str = "") -> None:
     """Tell a watcher of a transfer until it ends. A watcher that goes away changes nothing."""
     await context.write(pb.TransferEvent(started=pb.Started(transfer=transfer.number)))
+    if notice:
+        await context.write(pb.TransferEvent(notice=notice))
     async for news in transfer.watch():
         if isinstance(news, Progress):
             await context.write(pb.TransferEvent(progress=wire_control.progress(news)))

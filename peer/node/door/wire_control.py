@@ -15,6 +15,7 @@ _PHASES = {
     Phase.COPYING: pb.Progress.PHASE_COPYING,
     Phase.HASHING: pb.Progress.PHASE_HASHING,
     Phase.MOVING: pb.Progress.PHASE_MOVING,
+    Phase.QUEUED: pb.Progress.PHASE_QUEUED,
     Phase.WAITING: pb.Progress.PHASE_WAITING,
     Phase.PUBLISHING: pb.Progress.PHASE_PUBLISHING,
 }

@@ -15,6 +15,8 @@ class Phase(Enum):
     COPYING = "copying"
     HASHING = "hashing"
     MOVING = "moving"
+    # Another transfer of the same contents goes first.
+    QUEUED = "queued"
     # Every holder is lost.
     WAITING = "waiting"
     PUBLISHING = "publishing"

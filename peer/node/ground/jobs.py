@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 # How often a watcher is told of progress, in seconds.
 TELL_EVERY = 0.2
-# Results that nobody has fetched are told in lists of at most this many.
+# Results are told in lists of at most this many.
 _RESULTS_AT_ONCE = 500
 
 
@@ -41,20 +41,24 @@ class Counters:
 class Transfer:
     """A transfer under way. The work writes `counters` and tells events; watchers read."""
 
-    def __init__(self, number: int, kind: str, clock: Callable[[], float]) -> None:
+    def __init__(self, number: int, kind: str, clock: Callable[[], float], order: Hashable = None) -> None:
         self.number = number
+        # What was ordered, to know the same order again; None: no order of a terminal's.
+        self.order = order
         # "upload", "download", "removal", "push" or "serving".
         self.kind = kind
         self.counters = Counters()
         self.ended = False
         # "done", "failed" if any of its files did, or "cancelled".
         self.outcome = "done"
+        # Who or what stopped it; "" while nobody has.
+        self.why_stopped = ""
         self._clock = clock
         self._sources: dict[int, Callable[[], Iterable[SourceView]]] = {}
         self._keys = itertools.count()
-        self._watchers: set[asyncio.Queue[Event | None]] = set()
-        # What was told before anybody watched, for the first who does: an order may fail before its caller listens.
-        self._unheard: list[Event] | None = []
+        # All that was told: whoever watches hears it from the beginning, however late they come.
+        self._told: list[Event] = []
+        self._watchers: set[asyncio.Event] = set()
         self._rate = Rate(clock)
         self.task: asyncio.Task[None] | None = None
 
@@ -64,10 +68,8 @@ class Transfer:
             self.counters.files_done += 1
         if isinstance(event, Fault):
             self.outcome = "failed"
-        if self._unheard is not None:
-            self._unheard.append(event)
-        for watcher in self._watchers:
-            watcher.put_nowait(event)
+        self._told.append(event)
+        self._wake()
 
     def moved(self, size: int) -> None:
         """Count bytes that moved."""
@@ -108,41 +110,42 @@ class Transfer:
         return Progress(c.phase, c.name, c.done, c.total, c.files_done, c.files_total, rate, sources)
 
     async def watch(self) -> AsyncIterator[Progress | list[Event]]:
-        """Yield events as they come, and progress in between, until the transfer ends."""
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        for told in self._unheard or ():
-            queue.put_nowait(told)
-        self._unheard = None
-        if self.ended:
-            queue.put_nowait(None)
-        self._watchers.add(queue)
+        """Yield all events from the first on, as they come, and progress in between, until the transfer ends."""
+        news = asyncio.Event()
+        self._watchers.add(news)
+        heard = 0
         try:
             yield self.progress()
-            over = False
-            while not over:
-                events: list[Event] = []
-                try:
-                    async with asyncio.timeout(TELL_EVERY):
-                        event = await queue.get()
-                except TimeoutError:
-                    yield self.progress()
-                    continue
-                while event is not None:
-                    events.append(event)
-                    if queue.empty() or len(events) >= _RESULTS_AT_ONCE:
-                        break
-                    event = queue.get_nowait()
-                over = event is None
-                if events:
+            while True:
+                news.clear()
+                if events := self._told[heard : heard + _RESULTS_AT_ONCE]:
+                    heard += len(events)
                     yield events
+                elif self.ended:
+                    return
+                else:
+                    try:
+                        async with asyncio.timeout(TELL_EVERY):
+                            await news.wait()
+                    except TimeoutError:
+                        yield self.progress()
         finally:
-            self._watchers.discard(queue)
+            self._watchers.discard(news)
+
+    def stop(self, why: str) -> None:
+        """Have its task end, if it has one of ours; the watchers are told why. What was verified is kept."""
+        if self.task is not None:
+            self.why_stopped = self.why_stopped or why
+            self.task.cancel()
 
     def finish(self) -> None:
         """Tell the watchers that it is over."""
         self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
         for watcher in self._watchers:
-            watcher.put_nowait(None)
+            watcher.set()
 
 
 class Jobs:
@@ -164,16 +167,23 @@ class Jobs:
         """Return how many transfers of these kinds there are."""
         return sum(transfer.kind in kinds for transfer in self._transfers.values())
 
-    def start(self, kind: str, work: Callable[[Transfer], Awaitable[None]]) -> Transfer:
-        """Start a transfer of its own, which goes on whoever watches."""
-        transfer = self.begin(kind)
+    def find(self, kind: str, order: Hashable) -> Transfer | None:
+        """Return the transfer of the same order that is under way; one that was stopped is none any more."""
+        for transfer in self._transfers.values():
+            if (transfer.kind, transfer.order) == (kind, order) and not transfer.why_stopped:
+                return transfer
+        return None
+
+    def start(self, kind: str, work: Callable[[Transfer], Awaitable[None]], order: Hashable = None) -> Transfer:
+        """Start a transfer of its own, which goes on whoever watches; `find` knows it by `order`."""
+        transfer = self.begin(kind, order)
         transfer.task = asyncio.get_running_loop().create_task(self._run(transfer, work))
         transfer.task.add_done_callback(lambda task: self._over(transfer, task))
         return transfer
 
-    def begin(self, kind: str) -> Transfer:
+    def begin(self, kind: str, order: Hashable = None) -> Transfer:
         """Note a transfer that somebody else's task carries; `end` it."""
-        transfer = Transfer(next(self._numbers), kind, self._clock)
+        transfer = Transfer(next(self._numbers), kind, self._clock, order)
         self._transfers[transfer.number] = transfer
         return transfer
 
@@ -191,16 +201,14 @@ class Jobs:
             raise NoSuchFile(f"transfer {number} is not under way: it may have ended") from None
 
     def cancel(self, number: int) -> None:
-        """Stop a transfer; what was verified is kept."""
-        transfer = self.get(number)
-        if transfer.task is not None:
-            transfer.task.cancel()
+        """Stop a transfer at a terminal's word; what was verified is kept. Raises NoSuchFile as `get`."""
+        self.get(number).stop("stopped by Ctrl-C at another terminal that followed it")
 
     async def cancel_all(self) -> None:
         """Stop every transfer that we started, and wait for it."""
         tasks = [transfer.task for transfer in self._transfers.values() if transfer.task is not None]
-        for task in tasks:
-            task.cancel()
+        for transfer in self:
+            transfer.stop("stopped: this peer logs out or ends")
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, transfer: Transfer, work: Callable[[Transfer], Awaitable[None]]) -> None:
@@ -215,6 +223,7 @@ class Jobs:
     def _over(self, transfer: Transfer, task: asyncio.Task[None]) -> None:
         """End a transfer of ours with its task. Not in `_run`: a task that is cancelled at once never gets there."""
         if task.cancelled():
-            transfer.tell(Fault.of(Interrupted("cancelled: what was verified is kept, run it again to resume")))
+            why = transfer.why_stopped or "stopped"
+            transfer.tell(Fault.of(Interrupted(f"{why}: what was verified is kept, run it again to resume")))
             transfer.outcome = "cancelled"
         self.end(transfer)

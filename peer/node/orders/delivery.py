@@ -60,8 +60,10 @@ class Delivery:
             order.failed(item, error)
             return False
 
-    async def have(self, order: Order, item: HeldVersion) -> bool:
+    async def have(self, order: Order, item: HeldVersion, *, queued: bool = False) -> bool:
         """Hand over a version that lies here under its name or another; False if it does not.
+
+        `queued`: the order waited while another brought it, so that it is no file that lay here before.
 
         Raises:
             PeerError: if it cannot be copied to where it should.
@@ -69,7 +71,10 @@ class Delivery:
         name, id_ = order.name(item), item.version.id
         held = self.library.by_name(name)
         if held is not None and held.id == id_:
-            await self.finish(order, item, _PRESENT, here=held.name)
+            if queued:
+                await self.finish(order, item, Brought(order.seconds, (), 0))
+            else:
+                await self.finish(order, item, _PRESENT, here=held.name)
             return True
         if not self.library.by_id(id_):
             return False

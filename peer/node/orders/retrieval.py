@@ -127,9 +127,13 @@ class Retrieval:
 
     async def _fetch_large(self, order: Order, item: HeldVersion) -> None:
         try:
+            queued = self.locks.taken(item.version.id)
+            if queued:
+                counters = order.transfer.counters
+                counters.phase, counters.name = Phase.QUEUED, order.name(item)
             async with self._in_turn(item.version.id):
                 # It may have come under this name or another while this one waited.
-                if await self.delivery.have(order, item):
+                if await self.delivery.have(order, item, queued=queued):
                     return
                 manifest = await self._manifest(order, item)
                 brought = await self._bring(order, item, manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,10 @@ class Uploads:
             return
         transfer.enter(Phase.MOVING, total=sum(version.size for version in versions) * copies)
         await self.spreader.spread(versions, copies, transfer)
+
+    async def stamps(self, paths: Sequence[str]) -> tuple[tuple[int, int] | None, ...]:
+        """Return size and time of change of what lies at each path, or None: to know an order of the same again."""
+        return await self.threads.run(self.threads.disk, lambda: tuple(map(_stamp, paths)))
 
     async def _announce(self) -> None:
         try:
@@ -104,3 +109,12 @@ class Uploads:
     def _note(transfer: Transfer, phase: Phase, name: str, size: int) -> None:
         transfer.counters.phase, transfer.counters.name = phase, name
         transfer.moved(size)
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        # What is wrong with it is told by the order.
+        return None
+    return status.st_size, status.st_mtime_ns

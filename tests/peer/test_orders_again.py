@@ -1,0 +1,161 @@
+"""The same order given again attaches to the one that is under way; what is removed is pushed and served no further."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pserver_pb2 as pb
+from live_pserver import LivePserver, live_pserver
+from live_tracker import LiveTracker
+from waiting import eventually
+
+MIB = 1 << 20
+CONTENT = os.urandom(5 * MIB)
+# Five pieces take long enough to do something meanwhile.
+SLOW = 2 * MIB
+
+
+class Terminal:
+    """One order followed by a thread, as a terminal does."""
+
+    def __init__(self, peer: LivePserver, method: str, order: Any) -> None:
+        self.events: list[Any] = []
+        self.thread = threading.Thread(target=self._follow, args=(peer, method, order), daemon=True)
+        self.thread.start()
+
+    def _follow(self, peer: LivePserver, method: str, order: Any) -> None:
+        with peer.control() as control:
+            for event in getattr(control, method)(iter([order]), metadata=peer.cookie, timeout=60):
+                self.events.append(event)
+
+    @property
+    def number(self) -> int:
+        eventually(lambda: self.events)
+        started: int = self.events[0].started.transfer
+        return started
+
+    @property
+    def notices(self) -> list[str]:
+        return [event.notice for event in self.events if event.notice]
+
+    def moves(self) -> bool:
+        return any(event.progress.done for event in self.events if event.progress.phase == pb.Progress.PHASE_MOVING)
+
+    def results(self) -> list[Any]:
+        """All of them, at the end."""
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        each = [event.results for event in self.events]
+        return [item for result in each for item in (*result.downloaded, *result.uploaded, *result.faults)]
+
+
+def download(peer: LivePserver, *names: str, output: str = "") -> Terminal:
+    return Terminal(peer, "DownloadFileRequest", pb.DownloadOrder(names=names, output=output))
+
+
+def upload(peer: LivePserver, path: Path) -> Terminal:
+    return Terminal(peer, "UploadFileRequest", pb.UploadOrder(paths=[str(path)], copies=1))
+
+
+def cancel(peer: LivePserver, number: int) -> None:
+    with peer.control() as control:
+        control.CancelTransfer(pb.CancelTransferRequest(transfer=number), metadata=peer.cookie, timeout=20)
+
+
+def remove(peer: LivePserver, name: str) -> None:
+    with peer.control() as control:
+        order = iter([pb.RemoveOrder(names=[name])])
+        events = list(control.RemoveFiles(order, metadata=peer.cookie, timeout=30))
+    assert [file.name for event in events for file in event.results.removed] == [name]
+
+
+@pytest.fixture
+def slow(tracker: LiveTracker, tmp_path: Path) -> Iterator[LivePserver]:
+    """A peer that sends slowly."""
+    with live_pserver(tmp_path / "slow", tracker, "slow", upload_limit=SLOW) as peer:
+        peer.share("big.bin", CONTENT)
+        peer.call(peer.pserver.announcer.sync())
+        yield peer
+
+
+@pytest.fixture
+def ben(tracker: LiveTracker, tmp_path: Path) -> Iterator[LivePserver]:
+    with live_pserver(tmp_path / "ben", tracker, "ben") as peer:
+        yield peer
+
+
+def test_the_same_download_attaches_and_has_its_result(slow: LivePserver, ben: LivePserver) -> None:
+    first = download(ben, "big.bin")
+    eventually(first.moves)
+    second = download(ben, "big.bin")
+    assert second.number == first.number
+    [one], [other] = first.results(), second.results()
+    assert one == other
+    assert not one.present and one.seconds > 0 and list(one.holders) == [slow.url]
+    assert "under way already" in second.notices[0] and not first.notices
+
+
+def test_ctrl_c_at_one_terminal_ends_it_for_both_and_tells_the_other(slow: LivePserver, ben: LivePserver) -> None:
+    first = download(ben, "big.bin")
+    eventually(first.moves)
+    second = download(ben, "big.bin")
+    cancel(ben, second.number)
+    for terminal in (first, second):
+        [fault] = terminal.results()
+        assert (fault.code, "at another terminal" in fault.message) == ("interrupted", True)
+    assert not (ben.shared / "big.bin").exists()
+
+
+def test_another_order_of_the_same_file_waits_and_says_so(slow: LivePserver, ben: LivePserver, tmp_path: Path) -> None:
+    first = download(ben, "big.bin")
+    eventually(first.moves)
+    second = download(ben, "big.bin", output=str(tmp_path / "copy.bin"))
+    assert second.number != first.number
+    queued = (pb.Progress.PHASE_QUEUED, "big.bin")
+    eventually(lambda: queued in [(event.progress.phase, event.progress.name) for event in second.events])
+    first.results()
+    [result] = second.results()
+    assert (result.path, result.present, result.seconds > 0) == (str(tmp_path / "copy.bin"), False, True)
+
+
+def test_the_same_upload_attaches_unless_the_file_changed(slow: LivePserver, ben: LivePserver, tmp_path: Path) -> None:
+    path = tmp_path / "film.bin"
+    path.write_bytes(CONTENT[::-1])
+    first = upload(slow, path)
+    eventually(first.moves)
+    second = upload(slow, path)
+    assert second.number == first.number
+    path.write_bytes(b"other")
+    third = upload(slow, path)
+    assert third.number != first.number
+    assert [fault.code for fault in third.results()] == ["target_exists"]
+    assert first.results() == second.results()
+    assert [list(result.copies) for result in first.results()] == [[ben.url]]
+
+
+def test_what_is_removed_while_it_is_pushed_arrives_nowhere(slow: LivePserver, ben: LivePserver) -> None:
+    pushing = upload(slow, slow.shared / "big.bin")
+    eventually(pushing.moves)
+    remove(slow, "big.bin")
+    [fault] = pushing.results()
+    assert (fault.code, fault.name) == ("no_such_file", "big.bin")
+    assert "removed meanwhile" in fault.message
+    eventually(lambda: not list(ben.pserver.jobs))
+    assert not (ben.shared / "big.bin").exists()
+
+
+def test_what_is_removed_while_others_fetch_it_is_served_no_further(slow: LivePserver, ben: LivePserver) -> None:
+    fetching = download(ben, "big.bin")
+    eventually(fetching.moves)
+    remove(slow, "big.bin")
+    eventually(lambda: not list(slow.pserver.jobs))
+    eventually(lambda: any(event.progress.phase == pb.Progress.PHASE_WAITING for event in fetching.events))
+    cancel(ben, fetching.number)
+    assert [fault.code for fault in fetching.results()] == ["interrupted"]
+    assert not (ben.shared / "big.bin").exists()
