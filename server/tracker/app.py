@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from math import ceil
 from time import perf_counter
 from typing import Any, cast
 
@@ -149,7 +150,7 @@ def refusal(error: TrackerError) -> Response:
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, round(error.retry_after + 0.5)))
+        response.headers["Retry-After"] = str(ceil(error.retry_after))
     return response
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from math import ceil
 from pathlib import Path
 
 import orjson
@@ -79,7 +80,7 @@ class Pages:
             message = refusal.message[:1].upper() + refusal.message[1:] + "."
             answer = _html(self._live.login(message, user[:64]), refusal.status)
             if isinstance(refusal, TooMany) and refusal.retry_after is not None:
-                answer.headers["Retry-After"] = str(round(refusal.retry_after + 0.5))
+                answer.headers["Retry-After"] = str(ceil(refusal.retry_after))
             return answer
         inside = redirect("/", 303, Response)
         inside.set_cookie(
