@@ -16,10 +16,20 @@ def leave_quietly() -> None:
             signal.signal(number, lambda number, _: os._exit(128 + number))
 
 
+def end_undisturbed() -> None:
+    """All is told: a Ctrl-C while Python ends would only end us by the signal, with another status."""
+    leave_quietly()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 if __name__ == "__main__":
     leave_quietly()
     from terminal.main import launch
 
-    status = launch(sys.argv[1:])
-    leave_quietly()
+    status = 130
+    try:
+        status = launch(sys.argv[1:])
+        end_undisturbed()
+    except KeyboardInterrupt:
+        end_undisturbed()
     sys.exit(status)
