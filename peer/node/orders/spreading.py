@@ -145,12 +145,13 @@ class Spread:
     def lacking(self, held: Callable[[str], bool]) -> list[Version]:
         """Return the files that have too few holders; those whose id is not `held` here any more are given up."""
         for copies in self._files.values():
-            copies.removed = copies.removed or (self._lacks(copies) > 0 and not held(copies.version.id))
-        return [copies.version for copies in self._files.values() if self._lacks(copies) and not copies.removed]
+            if self._lacks(copies) and not held(copies.version.id):
+                copies.removed = True
+        return [copies.version for copies in self._files.values() if self._lacks(copies)]
 
     def most(self) -> int:
         """Return how many peers to look for, so that each copy that is lacking has one who was not asked yet."""
-        lacking = [copies for copies in self._files.values() if self._lacks(copies) and not copies.removed]
+        lacking = [copies for copies in self._files.values() if self._lacks(copies)]
         return max(self._lacks(copies) + len(copies.tried) for copies in lacking) + _SPARE
 
     def choose(self, placed: Sequence[Target]) -> dict[str, list[Target]]:
@@ -196,7 +197,8 @@ class Spread:
             yield Uploaded(version.name, version.id, version.size, tuple(copies.holders))
 
     def _lacks(self, copies: _Copies) -> int:
-        return max(0, self._copies - len(copies.holders))
+        # Of what is not here any more nobody is to get a copy.
+        return 0 if copies.removed else max(0, self._copies - len(copies.holders))
 
 
 @dataclass(slots=True)
