@@ -18,6 +18,7 @@ from node.door.status import Status
 from node.errors import NotAllowed
 from node.ground.events import Progress
 from node.ground.jobs import Jobs, Transfer
+from node.language import operations
 from node.membership.account import Account
 from node.membership.network import Network
 from node.orders.downloads import Downloads
@@ -96,7 +97,7 @@ class ControlService:
         """What the network has."""
         self.account.require()
         async for page in self.network.files(request.match):
-            await context.write(pb.ListFilesReply(files=map(wire_control.listed_file, page)))
+            await operations.write(context, pb.ListFilesReply(files=map(wire_control.listed_file, page)))
 
     async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersReply:
         """Who is alive."""
@@ -137,12 +138,12 @@ async def _whole(parts: AsyncIterator[Order], order: Order) -> Order:
 
 async def _show(transfer: Transfer, context: Context[Any, Any], notice: str = "") -> None:
     """Tell a watcher of a transfer until it ends. A watcher that goes away changes nothing."""
-    await context.write(pb.TransferEvent(started=pb.Started(transfer=transfer.number)))
+    await operations.write(context, pb.TransferEvent(started=pb.Started(transfer=transfer.number)))
     if notice:
-        await context.write(pb.TransferEvent(notice=notice))
+        await operations.write(context, pb.TransferEvent(notice=notice))
     async for news in transfer.watch():
         if isinstance(news, Progress):
-            await context.write(pb.TransferEvent(progress=wire_control.progress(news)))
+            await operations.write(context, pb.TransferEvent(progress=wire_control.progress(news)))
         else:
             for event in wire_control.events(news):
-                await context.write(event)
+                await operations.write(context, event)

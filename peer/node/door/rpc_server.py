@@ -21,7 +21,7 @@ import grpc
 
 import pserver_pb2 as pb
 from node.errors import BadUsage, Interrupted, PeerError
-from node.language import rpc_errors, wire
+from node.language import operations, rpc_errors, wire
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +58,13 @@ def guarded(
     """
 
     async def call(messages: AsyncIterator[Any], context: Any) -> None:
-        requests = wire.each(messages)
+        requests = operations.each(messages)
         try:
             if before is not None:
                 await before(context)
             reply = await behaviour(requests if streams else await _only(requests, asked_within), context)
             if reply is not None:
-                await context.write(reply)
+                await operations.write(context, reply)
         except PeerError as error:
             await rpc_errors.abort(context, error)
         except (grpc.aio.AbortError, grpc.aio.UsageError):

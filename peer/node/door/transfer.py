@@ -20,7 +20,7 @@ from node.files.pieces import Manifest
 from node.ground.events import Phase, SourceView
 from node.ground.jobs import Jobs, Transfer
 from node.ground.threads import Threads
-from node.language import wire
+from node.language import operations, wire
 from node.language.frames import Frame
 from node.language.streams import Have, News, Wish
 from node.lines.limits import UNTAKEN, Bandwidth, OpenStreams, Slots
@@ -167,7 +167,7 @@ class _Asker:
 
     async def send(self, news: News) -> None:
         """Send, waiting until it is taken."""
-        await self._context.write(wire.news_to_wire(news, self._pieces))
+        await operations.write(self._context, wire.news_to_wire(news, self._pieces))
 
 
 class _Sender:
@@ -254,7 +254,7 @@ async def _patiently(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 async def _write(context: Context[Any, Any], message: Any) -> None:
     try:
         async with asyncio.timeout(UNTAKEN):
-            await context.write(message)
+            await operations.write(context, message)
     except TimeoutError:
         raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s: try again") from None
 

@@ -6,9 +6,8 @@ Also the serialisers of the four streams of Transfer, whose payload is written a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import aclosing
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -39,15 +38,6 @@ def good(message: Any) -> Any:
     if isinstance(message, BadFrame):
         raise BadUsage(f"malformed message: {message}")
     return message
-
-
-async def each(stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    """Yield the messages of a gRPC call. Raises BadUsage for one that a reader could not read."""
-    # gRPC's iterator knows the call, and the call its iterator: left open, both would stay, and the last message, until
-    # Python looks for cycles.
-    async with aclosing(cast("AsyncGenerator[Any, None]", aiter(stream))) as messages:
-        async for message in messages:
-            yield good(message)
 
 
 def codecs(service: str) -> dict[str, Codec]:

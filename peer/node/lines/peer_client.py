@@ -16,7 +16,7 @@ import pserver_pb2 as pb
 from common import channels
 from node.errors import NoHolders, NotVerified, PeerError
 from node.files.pieces import Manifest
-from node.language import rpc_errors, wire
+from node.language import operations, rpc_errors, wire
 from node.language.streams import News, Unsent, Wish
 from node.lines import addresses
 from node.lines.limits import UNTAKEN
@@ -129,7 +129,7 @@ class Call:
         """Send, waiting until it is taken. Raises PeerError if the stream is broken, or nothing is taken."""
         try:
             async with asyncio.timeout(UNTAKEN), self._writing:
-                await self._stream.write(message)
+                await operations.write(self._stream, message)
         except TimeoutError as error:
             raise NoHolders(f"{self.url}: took nothing for {UNTAKEN:.0f} s") from error
         except grpc.aio.AioRpcError as error:
@@ -149,7 +149,7 @@ class Call:
     async def replies(self) -> AsyncIterator[Any]:
         """Yield what the other side sends until it ends the stream. Raises PeerError if the stream breaks."""
         try:
-            async for message in wire.each(self._stream):
+            async for message in operations.each(self._stream):
                 yield message
         except grpc.aio.AioRpcError as error:
             raise rpc_errors.from_rpc(error, self.url) from error
