@@ -49,6 +49,25 @@ def test_a_piece_that_comes_from_two_holders_at_once_is_written_once() -> None:
     asyncio.run(story())
 
 
+def test_a_copy_that_comes_before_the_first_was_noted_is_not_written() -> None:
+    async def story() -> None:
+        store = SlowStore()
+        store.go_on.set()
+        with ThreadPoolExecutor(1) as pool:
+            settling = Settling(MANIFEST, store, pool)
+            await settling.turn()
+            first = asyncio.create_task(settle(settling, PIECE))
+            await asyncio.sleep(0)
+            # The only thread is done with the first, and this loop has not heard so.
+            pool.submit(lambda: None).result(10)
+            assert store.written == [0]
+            assert await settling.settle(0, [PIECE])
+            assert await first
+        assert store.written == [0]
+
+    asyncio.run(story())
+
+
 def test_a_good_piece_behind_a_bad_one_is_written() -> None:
     async def story() -> None:
         store = SlowStore()

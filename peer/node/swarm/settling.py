@@ -34,6 +34,8 @@ class Settling:
         self._threads = threads
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._writes: dict[int, Future[bool]] = {}
+        # Marked by the thread, before its future is done: whoever finds no write under way finds the mark.
+        self._written = bytearray(manifest.pieces)
         self._unsettled = 0
 
     @property
@@ -49,14 +51,15 @@ class Settling:
     async def settle(self, piece: int, data: Data) -> bool:
         """Verify a piece and write it; False if it does not verify. The turn is over then.
 
-        One that came from two holders at once, at the end, is written once.
+        One that came from several holders is written once.
 
         Raises:
             DiskFull, StorageFault: if it cannot be written.
         """
         try:
-            other = self._writes.get(piece)
-            if other is not None and await asyncio.wrap_future(other):
+            while (other := self._writes.get(piece)) is not None:
+                await asyncio.wrap_future(other)
+            if self._written[piece]:
                 return True
             write = self._writes[piece] = self._threads.submit(self._verify_and_store, piece, data)
             # Not when we are done: we may be cancelled, and the thread still writes.
@@ -80,4 +83,5 @@ class Settling:
         if digest.digest() != self._manifest.digest(piece):
             return False
         self._store.store(piece, data)
+        self._written[piece] = True
         return True
