@@ -6,10 +6,10 @@ The guard has checked the ticket of every call that comes here; nothing is decid
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import grpc
 
@@ -36,6 +36,7 @@ _VERDICTS = {
     "refused": pb.SmallVerdict.VERDICT_REFUSED,
 }
 Context = grpc.aio.ServicerContext
+File = TypeVar("File")
 # Who pushes a file offers it within this many seconds; who moves small files says something this often.
 _FIRST_WORD = 20.0
 _NEXT_WORD = 60.0
@@ -93,7 +94,7 @@ class TransferService:
         """Many files of one piece each."""
         async with self._stream(context) as grant:
             async for request in _patiently(requests):
-                asks = [(ask.number, ask.ticket) for ask in request.asks]
+                asks = [(ask.number, ask.ticket) for ask in _named(request.asks)]
                 async for blocks, faults in self.small_server.read(grant, asks):
                     await _write(context, Frame(blocks, pb.DownloadSmallFilesReply(faults=map(_small_fault, faults))))
                     self.on_sent(sum(len(block.data) for block in blocks))
@@ -117,9 +118,8 @@ class TransferService:
         async with self._stream(context) as grant:
             with self.small_receiver.stream(grant) as stream:
                 async for frame in _patiently(requests):
-                    if len(frame.rest.offers) > ASKS_MAX:
-                        raise BadUsage(f"more than {ASKS_MAX} files were offered in one request")
-                    verdicts = await stream.offered([(o.number, o.name, o.size, o.ticket) for o in frame.rest.offers])
+                    offers = [(o.number, o.name, o.size, o.ticket) for o in _named(frame.rest.offers)]
+                    verdicts = await stream.offered(offers)
                     if frame.blocks:
                         verdicts += await stream.sent(frame.blocks)
                     await _write(context, pb.UploadSmallFilesReply(verdicts=map(_verdict, verdicts)))
@@ -228,6 +228,13 @@ def _hold(slots: Slots, grant: Grant, context: Context[Any, Any]) -> None:
     slot = ExitStack()
     slot.enter_context(slots.one(grant.asker, grant.id, grant.user))
     context.add_done_callback(cast("Any", lambda _: slot.close()))
+
+
+def _named(files: Sequence[File]) -> Sequence[File]:
+    """Return the files that a request names. Raises BadUsage, before anything is made of them, if they are too many."""
+    if len(files) > ASKS_MAX:
+        raise BadUsage(f"more than {ASKS_MAX} files were named in one request")
+    return files
 
 
 async def _first(requests: AsyncIterator[Any]) -> Any:

@@ -52,8 +52,6 @@ class SmallServer:
 
         `opener` is the ticket that opened the stream.
         """
-        if len(asks) > ASKS_MAX:
-            raise BadUsage(f"more than {ASKS_MAX} files were asked for in one request")
         wanted: list[tuple[int, str]] = []
         refused: list[tuple[int, PeerError]] = []
         for number, ticket in asks:
