@@ -9,10 +9,12 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 PORT_FILE = "port"
 _LONGEST = 4096
+_LOCK = "lock"
 # What lies in a STATE_DIR beside its lock: a pserver's, then a tracker's. Not all of it is there at all times.
 _KEPT = ("cookie", "session", "catalog.db", "secret", "accounts.sqlite3")
 
@@ -110,7 +112,10 @@ def is_state_dir(folder: str | os.PathLike[str]) -> bool:
     By what lies in it: its mode is lost in a copy, and on some file systems; each of them leaves its lock there.
     """
 
-    def holds(name: str) -> bool:
-        return os.path.isfile(os.path.join(folder, name))
+    return bool(state_among(name for name in (_LOCK, *_KEPT) if os.path.isfile(os.path.join(folder, name))))
 
-    return holds("lock") and any(map(holds, _KEPT))
+
+def state_among(names: Iterable[str]) -> set[str]:
+    """Those of a folder's names that say that it is a STATE_DIR; none if it is not."""
+    found = {_LOCK, *_KEPT}.intersection(names)
+    return found if _LOCK in found and len(found) > 1 else set()

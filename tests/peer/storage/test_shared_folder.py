@@ -138,6 +138,31 @@ def test_a_walk_says_why_something_is_not_shared(folder: SharedFolder, tmp_path:
     assert found(folder) == ["Twin", "cafe\u0301"]
 
 
+def test_the_state_of_another_daemon_is_not_shared(folder: SharedFolder) -> None:
+    for name in (
+        "film",
+        "ben/lock",
+        "ben/session",
+        "ben/catalog.db",
+        "ben/deep/port",
+        "tracker/lock",
+        "tracker/secret",
+    ):
+        put(folder, name, b"x")
+    for name in ("ben/session", "tracker/secret"):
+        (folder.root / name).chmod(0o600)
+    assert found(folder) == ["film"]
+    state = "it is the state of a tracker or another pserver"
+    assert refused(folder) == {"ben": state, "tracker": state}
+
+
+def test_two_names_that_another_peer_chose_withdraw_no_folder(folder: SharedFolder) -> None:
+    put(folder, "films/one", b"x")
+    publish(folder, "films/lock", b"x")
+    publish(folder, "films/session", b"x")
+    assert (found(folder), refused(folder)) == (["films/lock", "films/one", "films/session"], {})
+
+
 def test_a_walk_goes_no_deeper_than_names_may(folder: SharedFolder) -> None:
     put(folder, "/".join("d" * 31 + "f"), b"")
     put(folder, "/".join("e" * 32 + "f"), b"")
