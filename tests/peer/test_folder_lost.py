@@ -1,13 +1,16 @@
 """The user empties, moves or replaces the shared folder under a running pserver."""
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
 
 import pserver_pb2 as pb
+from failing_disk import StuckDisk
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
 from waiting import eventually
@@ -24,12 +27,24 @@ def upload(peer: LivePserver, path: Path) -> list[tuple[str, str]]:
     """Order it; return what came of it as (name or code, message)."""
     with peer.control() as control:
         order = pb.UploadOrder(paths=[str(path)])
-        try:
-            events = list(control.UploadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
-        except grpc.RpcError as error:
-            return [(code_of(error)[1], str(error.details()))]
-    done = [(result.name, "") for event in events for result in event.results.uploaded]
-    return done + [(fault.code, fault.message) for event in events for fault in event.results.faults]
+        return outcome(control.UploadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
+
+
+def download(peer: LivePserver, name: str) -> list[tuple[str, str]]:
+    """As upload."""
+    with peer.control() as control:
+        order = pb.DownloadOrder(names=[name])
+        return outcome(control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
+
+
+def outcome(call: Iterable[pb.TransferEvent]) -> list[tuple[str, str]]:
+    try:
+        results = [event.results for event in call]
+    except grpc.RpcError as error:
+        return [(code_of(error)[1], str(error.details()))]
+    done = [(result.name, "") for part in results for result in part.uploaded]
+    done += [(result.name, "") for part in results for result in part.downloaded]
+    return done + [(fault.code, fault.message) for part in results for fault in part.faults]
 
 
 def test_a_dot_folder_that_was_tidied_away_is_made_again(peer: LivePserver, tmp_path: Path) -> None:
@@ -38,6 +53,25 @@ def test_a_dot_folder_that_was_tidied_away_is_made_again(peer: LivePserver, tmp_
     assert upload(peer, tmp_path / "new.txt")[0] == ("new.txt", "")
     assert (peer.shared / "new.txt").read_bytes() == b"new"
     assert (peer.shared / ".p2p").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_download_whose_dot_folder_goes_meanwhile_begins_anew_when_it_is_run_again(
+    tmp_path: Path, tracker: LiveTracker, ana: LivePserver
+) -> None:
+    content = os.urandom(3 << 20)
+    ana.share("going.bin", content)
+    ana.call(ana.pserver.announcer.sync())
+    disk = StuckDisk("fsync")
+    with live_pserver(tmp_path / "ben", tracker, "ben", disk=disk) as ben, ThreadPoolExecutor() as pool:
+        disk.arm()
+        first = pool.submit(download, ben, "going.bin")
+        assert disk.reached.wait(10)
+        shutil.rmtree(ben.shared / ".p2p")
+        disk.let_go.set()
+        ((code, message),) = first.result(20)
+        assert (code, message[-12:]) == ("io", "run it again")
+        assert download(ben, "going.bin") == [("going.bin", "")]
+        assert (ben.shared / "going.bin").read_bytes() == content
 
 
 def test_a_link_in_the_dot_folders_place_is_not_followed(peer: LivePserver, tmp_path: Path) -> None:

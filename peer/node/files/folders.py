@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
-from node.errors import NoSuchFile, PeerError, TargetExists
+from node.errors import NoSuchFile, PeerError, StorageFault, TargetExists
 from node.files.disk import Disk
 from node.files.handles import Folder
+
+# Unfinished files live here, in the shared folder; dot names are never shared.
+DOT_FOLDER = ".p2p"
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
@@ -111,6 +114,11 @@ def take_away(disk: Disk, folder: int, name: str) -> None:
 def is_absence(error: OSError) -> bool:
     """Tell whether an open failed for want of such a thing: a link reads as ELOOP or ENOTDIR, a socket as ENXIO."""
     return error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+
+
+def lost(name: str) -> StorageFault:
+    """Return the error of an unfinished file that somebody has removed."""
+    return StorageFault(f"somebody removed what had come of {name} from {DOT_FOLDER}: run it again")
 
 
 def missing(name: str) -> NoSuchFile:

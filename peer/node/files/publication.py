@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from node.errors import NoSuchFile, PeerError, TargetExists
 from node.files.disk import Disk, storage_faults
-from node.files.folders import LastFolder, make_folder, open_folder
+from node.files.folders import LastFolder, lost, make_folder, open_folder
 from node.files.handles import Folder
 from node.files.names import check_name, fold
 from node.files.walk import Stamp
@@ -83,7 +83,10 @@ class Publication:
         twins = [(*folder, twin) for folder, names in self._folders_alike(parent) for twin in names.get(fold(leaf), ())]
         if twins:
             raise _taken("/".join(twins[0]), name)
-        stamp = Stamp.of(self._disk.stat(temporary, dir_fd=self._dot))
+        try:
+            stamp = Stamp.of(self._disk.stat(temporary, dir_fd=self._dot))
+        except FileNotFoundError:
+            raise lost(name) from None
         try:
             try:
                 self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.at(parent))

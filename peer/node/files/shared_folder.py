@@ -17,7 +17,7 @@ from typing import Self
 
 from node.errors import BadUsage, FileChanged, NoSuchFile, PeerError, StorageFault
 from node.files.disk import Disk, storage_faults
-from node.files.folders import OPEN_FOLDER, LastFolder, is_absence, missing, open_folder
+from node.files.folders import DOT_FOLDER, OPEN_FOLDER, LastFolder, is_absence, missing, open_folder
 from node.files.handles import Folder, Handle
 from node.files.names import check_name
 from node.files.publication import Publication
@@ -25,8 +25,6 @@ from node.files.walk import Found, Refused, Stamp, walk
 
 log = logging.getLogger(__name__)
 
-# Unfinished files live here; dot names are never shared.
-DOT_FOLDER = ".p2p"
 _MOVED = "was moved or removed: put it back, or restart the pserver"
 
 

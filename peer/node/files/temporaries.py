@@ -10,6 +10,7 @@ from typing import Self
 from node.errors import FileChanged
 from node.files.copying import copy_contents
 from node.files.disk import storage_faults
+from node.files.folders import lost
 from node.files.handles import Handle
 from node.files.hashing import Progress, Stop, never
 from node.files.shared_folder import SharedFolder
@@ -36,7 +37,10 @@ class Temporary:
     def publish(self, name: str) -> Stamp:
         """Make it durable and give it its name; see SharedFolder.publish."""
         with storage_faults(f"making {name} durable"):
-            self.sync()
+            try:
+                self.sync()
+            except FileNotFoundError:
+                raise lost(name) from None
         return self._folder.publish(self.name, name)
 
     def sync(self) -> None:
