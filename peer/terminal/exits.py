@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from terminal.errors import CTRL_C, OK, TerminalError
+from terminal.meaning import is_pattern
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -48,7 +49,7 @@ class _Places:
 
 
 def _matches(word: str, name: str, _heads: list[str]) -> bool:
-    if not {"*", "?"} & set(word):
+    if not is_pattern(word):
         return False
     pattern = "".join({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in word)
     return re.fullmatch(pattern, name, re.DOTALL | re.IGNORECASE) is not None

@@ -16,6 +16,16 @@ from terminal.errors import TerminalError, bad_usage
 Meaning = Callable[[model.Result], list[str]]
 
 
+def is_pattern(name: str) -> bool:
+    """Whether it means all files that it fits."""
+    return "*" in name or "?" in name
+
+
+def means_many(name: str) -> bool:
+    """Whether it may mean more than one file: a pattern, or a folder."""
+    return name.endswith("/") or is_pattern(name)
+
+
 def absolute(path: str) -> str:
     """The path for the pserver, which has another current folder.
 

@@ -11,7 +11,7 @@ from terminal.arguments import Order
 from terminal.asking import EndOfInput
 from terminal.errors import OK, TerminalError
 from terminal.jobs import Outcome, follow
-from terminal.meaning import absolute
+from terminal.meaning import absolute, means_many
 from terminal.session import Session, sendable, utf8
 
 _PASSWORD_BYTES = 1024
@@ -188,8 +188,9 @@ def _offer_another_name(menu: Menu, wanted: str, outcome: Outcome) -> None:
     """Where another version lies under the name, ask a person for one that is free: lines of a pipe answer no more
     questions than they were written for.
     """
-    one = not wanted.endswith("/") and not {"*", "?"} & set(wanted)
-    while menu.asker.terminal and one and [fault.code for fault in outcome.faults] == ["target_exists"]:
+    while (
+        menu.asker.terminal and not means_many(wanted) and [fault.code for fault in outcome.faults] == ["target_exists"]
+    ):
         name = menu.asker.name("Enter another name: ")
         if not name:
             return

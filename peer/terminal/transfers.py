@@ -11,7 +11,7 @@ from terminal.arguments import Order
 from terminal.errors import OK, TerminalError, bad_usage
 from terminal.exits import exit_code
 from terminal.jobs import follow
-from terminal.meaning import Meaning, absolute, by_path, of_names, of_paths
+from terminal.meaning import Meaning, absolute, by_path, means_many, of_names, of_paths
 from terminal.node_client import Watch
 from terminal.screen import Screen
 from terminal.session import Session, not_empty, sendable
@@ -134,7 +134,7 @@ class _Teller:
 
 def _copies_of(names: Sequence[str]) -> str:
     """What `remove` would delete, as its question calls it."""
-    if any(name.endswith("/") or {"*", "?"} & set(name) for name in names):
+    if any(map(means_many, names)):
         return "this peer's copies of all that is meant by " + " ".join(names)
     return f"this peer's copy of {names[0]}" if len(names) == 1 else f"this peer's copies of {len(names):,} files"
 

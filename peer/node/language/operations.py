@@ -70,9 +70,14 @@ class _Reader:
 
 async def _undisturbed(operation: Coroutine[Any, Any, Any]) -> Any:
     """Return what an operation returns, and let it go on if this task is cancelled."""
-    task = asyncio.get_running_loop().create_task(operation)
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(operation)
+    # Not asyncio.shield: from Python 3.14 on that logs what nobody waits for when it fails.
+    ended = loop.create_future()
+    task.add_done_callback(lambda _: _wake(ended))
     try:
-        return await asyncio.shield(task)
+        await ended
+        return task.result()
     except asyncio.CancelledError:
         _abandoned.add(task)
         task.add_done_callback(_forget)
@@ -81,6 +86,11 @@ async def _undisturbed(operation: Coroutine[Any, Any, Any]) -> Any:
         # Its fault knows this frame: a frame that knew the task would stay with both, and a piece, until Python looks
         # for cycles.
         del task
+
+
+def _wake(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 # asyncio itself holds its tasks only weakly.
