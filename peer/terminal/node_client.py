@@ -169,9 +169,9 @@ class NodeClient:
             control.CancelTransfer(pb.CancelTransferRequest(transfer=transfer), metadata=metadata, timeout=_CANCELS)
 
     def files(self, match: str) -> Iterator[list[model.ListedFile]]:
-        """What the network has, page by page."""
+        """What the network has, page by page; no deadline, for whoever reads the pages may take time."""
         with self._calling() as (control, metadata):
-            for page in control.ListFiles(pb.ListFilesRequest(match=match), metadata=metadata, timeout=_ASKS_TRACKER):
+            for page in control.ListFiles(pb.ListFilesRequest(match=match), metadata=metadata):
                 yield [wire.listed_file(item) for item in page.files]
 
     def peers(self) -> list[model.ListedPeer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import grpc
 import pytest
 import trustme
 
+import pserver_pb2 as pb
 from common import channels, cookie, state_files
 from pclient_runs import run
 from scripted_node import ScriptedNode, downloaded
 from terminal.errors import TerminalError
 from terminal.node_client import NodeClient
 from terminal.settings import read_settings
+from waiting import eventually
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pserver.py"
 
@@ -60,6 +63,20 @@ def test_a_cookie_that_a_dead_pserver_left_is_no_pserver(node: ScriptedNode, env
     node.stop()
     done = run(env, "status", "--json")
     assert (done.code, done.error["code"]) == (69, "pserver_unreachable")
+
+
+def test_the_files_of_the_network_may_be_read_slowly(
+    node: ScriptedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("terminal.node_client._ASKS_TRACKER", 0.2)
+    node.pages = [[pb.ListedFile(name=name, id="a" * 64)] for name in ("one", "two")]
+    client = NodeClient(read_settings(env_file(tmp_path, node.port), None), lambda why: None)
+    pages = client.files("")
+    names = [file.name for file in next(pages)]
+    late = time.monotonic() + 0.5
+    eventually(lambda: time.monotonic() > late)
+    assert names + [file.name for page in pages for file in page] == ["one", "two"]
+    client.close()
 
 
 def test_a_squatter_on_the_port_learns_neither_cookie_nor_password(node: ScriptedNode, env: str) -> None:
