@@ -9,14 +9,13 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 
 PORT_FILE = "port"
 _LONGEST = 4096
-_LOCK = "lock"
-# What lies in a STATE_DIR beside its lock: a pserver's, then a tracker's. Not all of it is there at all times.
-_KEPT = ("cookie", "session", "catalog.db", "secret", "accounts.sqlite3")
+# The lock that a STATE_DIR has from its first use on, a tracker's too (tracker/state.py). A dot name: no other peer can
+# send a file that has it.
+LOCK_FILE = ".p2p-lock"
 
 
 class UnsafeFile(Exception):
@@ -109,13 +108,6 @@ def read_port(state_dir: Path) -> int:
 def is_state_dir(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder is the STATE_DIR of a tracker or a pserver, one's own or another's, running or not.
 
-    By what lies in it: its mode is lost in a copy, and on some file systems; each of them leaves its lock there.
+    By the lock that each leaves there: the mode is lost in a copy, and on some file systems.
     """
-
-    return bool(state_among(name for name in (_LOCK, *_KEPT) if os.path.isfile(os.path.join(folder, name))))
-
-
-def state_among(names: Iterable[str]) -> set[str]:
-    """Those of a folder's names that say that it is a STATE_DIR; none if it is not."""
-    found = {_LOCK, *_KEPT}.intersection(names)
-    return found if _LOCK in found and len(found) > 1 else set()
+    return os.path.lexists(os.path.join(folder, LOCK_FILE))

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 
 from common.env_file import EnvFault
+from common.state_files import LOCK_FILE
 from node.daemon import Pserver
 from node.errors import InUse, StorageFault
 from node.files.disk import Disk, storage_faults
@@ -94,7 +95,7 @@ def alone(settings: Settings) -> Iterator[None]:
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             state_dir.chmod(0o700)
-            fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(state_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise EnvFault(f"STATE_DIR {state_dir} cannot be used: {error.strerror}") from error
         stack.callback(os.close, fd)

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+# By this pservers know the folder, too, and share nothing of it (peer/common/state_files.py).
+_LOCK_FILE = ".p2p-lock"
+
 
 class StateError(Exception):
     """The folder cannot be used; one line that says why."""
@@ -26,7 +29,7 @@ class StateDir:
             if self.path.stat().st_uid != os.geteuid():
                 raise StateError(f"STATE_DIR {self.path} belongs to another user: name one of your own")
             self.path.chmod(0o700)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateError(f"STATE_DIR {self.path} cannot be used: {error.strerror}") from error
         try:

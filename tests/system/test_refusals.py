@@ -153,7 +153,7 @@ def test_the_state_of_the_machines_other_daemons_is_never_shared(cluster: Cluste
     assert told == {f"{top}/{path.relative_to(cluster.folder)}" for path in (ben.state, tracker)}
     names = [each["name"] for each in ana.pclient("files").objects]
     assert f"{top}/proj/note.txt" in names
-    secrets = {"session", "cookie", "catalog.db", "lock", "accounts.sqlite3", "secret"}
+    secrets = {"session", "cookie", "catalog.db", ".p2p-lock", "accounts.sqlite3", "secret"}
     assert not secrets & {name.rpartition("/")[2] for name in names}
 
 

@@ -132,6 +132,11 @@ class SharedFolder:
             else:
                 yield from walk(self.disk, fd)
 
+    def moved(self) -> bool:
+        """Tell whether the folder lies no longer where it lay."""
+        with self._root as fd:
+            return self._moved(fd)
+
     def name_of(self, path: Path) -> str | None:
         """Return the name of an absolute path that lies in the folder, links resolved; None if it lies elsewhere.
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from common.state_files import state_among
+from common.state_files import LOCK_FILE
 from node.files.disk import Disk, storage_faults
 from node.files.folders import OPEN_FOLDER
 from node.files.handles import Folder
@@ -72,7 +71,7 @@ def walk(disk: Disk, root: int) -> Iterator[Found | Refused]:
 def _walk(disk: Disk, fd: int, prefix: str, depth: int, folded: dict[str, str]) -> Iterator[Found | Refused]:
     with storage_faults(f"reading the shared folder's {prefix or 'files'}"):
         entries = disk.scan(fd)
-    if _is_state(disk, fd, state_among(entry.name for entry in entries)):
+    if any(entry.name == LOCK_FILE for entry in entries):
         yield Refused(prefix.removesuffix("/") or ".", "it is the state of a tracker or another pserver")
         return
     entries.reverse()
@@ -124,18 +123,6 @@ def _descend(
         return
     with Folder(fd):
         yield from _walk(disk, fd, name + "/", depth + 1, folded)
-
-
-def _is_state(disk: Disk, fd: int, names: Iterable[str]) -> bool:
-    """Tell whether these names are a STATE_DIR's: some of what lies there is private.
-
-    What another peer pushed never is, so two names that it chooses withdraw no folder.
-    """
-    for name in names:
-        with suppress(OSError):
-            if not disk.stat(name, dir_fd=fd).st_mode & 0o077:
-                return True
-    return False
 
 
 def _shown(name: str) -> str:

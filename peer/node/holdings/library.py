@@ -152,8 +152,11 @@ class Library:
         self.add_many(held)
         return held
 
-    def remove(self, files: Iterable[Held]) -> list[Held]:
-        """Hold files no longer, unless they were replaced by others since; return those that were held."""
+    def remove(self, files: Iterable[Held], *, gone: bool = True) -> list[Held]:
+        """Hold files no longer, unless they were replaced by others since; return those that were held.
+
+        `gone`: they count no longer as kept at others' request.
+        """
         removed = []
         with self._lock:
             for held in files:
@@ -161,7 +164,7 @@ class Library:
                 if self._names.get(folded) == held:
                     self._drop(folded, held)
                     removed.append(held)
-        if removed:
+        if removed and gone:
             self._catalog.release((held.name, held.id) for held in removed)
         return removed
 

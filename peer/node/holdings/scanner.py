@@ -65,6 +65,8 @@ class Scanner:
         self._threads = threads
         self._scanning = threading.Lock()
         self._first = True
+        # Files may have gone that still count as kept at others' request. Most are released as they are withdrawn.
+        self._uncounted = True
         # New files and their stamps as the scan before saw them.
         self._unsettled: dict[str, Stamp] = {}
         # Files whose bytes are not what their stamps stood for.
@@ -104,9 +106,9 @@ class Scanner:
                         else:
                             unsettled[found.name] = found.stamp
             withdrawn += self.withdraw(gone)
-            if self._first:
-                # Later, what goes or changes is released as it is withdrawn.
+            if self._uncounted and not self._folder.moved():
                 self._library.release_gone()
+                self._uncounted = False
             # Those that patience does not suffice for are at rest for the next scan too.
             self._unsettled = unsettled | dict(fresh)
             self._first = False
@@ -148,7 +150,14 @@ class Scanner:
         """
         files = [held for name in names if (held := self._library.by_name(name)) is not None and held.name == name]
         stamps = self._folder.stamps(held.name for held in files)
-        return len(self._library.remove(h for h, stamp in zip(files, stamps, strict=True) if stamp != h.stamp))
+        looked = list(zip(files, stamps, strict=True))
+        gone = self._library.remove(
+            held for held, stamp in looked if stamp != held.stamp and not isinstance(stamp, PeerError)
+        )
+        # They may come back, as those of a folder that was moved: they take quota until it is clear that they do not.
+        hidden = self._library.remove((held for held, stamp in looked if isinstance(stamp, PeerError)), gone=False)
+        self._uncounted = self._uncounted or bool(hidden)
+        return len(gone) + len(hidden)
 
     def _known(self, batch: Sequence[Found]) -> dict[str, Held]:
         """Take the files whose contents the catalog knows by their stamps."""

@@ -15,6 +15,7 @@ from node.files.disk import Disk
 from node.files.parts import PartStore
 from node.files.pieces import Manifest
 from node.files.shared_folder import SharedFolder
+from node.files.walk import Stamp
 from node.holdings.catalog import Catalog
 from node.holdings.library import Held, Library
 from node.holdings.scanner import Scanner
@@ -104,6 +105,25 @@ def test_what_went_or_changed_while_nobody_looked_takes_no_quota(
     (root / "cased").rename(root / "Cased")
     Scanner(folder, catalog, Library(catalog), clock=clock).scan(patience=0)
     assert catalog.kept() == (1, len("there"))
+
+
+def test_what_is_kept_in_a_folder_that_was_away_takes_quota_again(
+    root: Path, scanner: Scanner, library: Library, catalog: Catalog
+) -> None:
+    for name in ("stays", "goes"):
+        put(root, name, name.encode())
+        manifest = Manifest.of_bytes(name.encode())
+        library.adopt([(name, Stamp.of((root / name).stat()), manifest)], kept=True)
+    elsewhere = root.with_name("elsewhere")
+    root.rename(elsewhere)
+    for _ in range(2):
+        scanner.scan()
+        assert (shared(library), catalog.kept().files) == ({}, 2)
+    (elsewhere / "goes").unlink()
+    elsewhere.rename(root)
+    scanner.scan()
+    assert list(shared(library)) == ["stays"]
+    assert catalog.kept() == (1, len("stays"))
 
 
 def test_a_renamed_file_is_not_hashed_again(root: Path, scanner: Scanner, library: Library) -> None:

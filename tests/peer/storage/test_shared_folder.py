@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from common.state_files import LOCK_FILE
 from node.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
 from node.files.disk import Disk
 from node.files.shared_folder import SharedFolder
@@ -139,28 +140,20 @@ def test_a_walk_says_why_something_is_not_shared(folder: SharedFolder, tmp_path:
 
 
 def test_the_state_of_another_daemon_is_not_shared(folder: SharedFolder) -> None:
-    for name in (
-        "film",
-        "ben/lock",
-        "ben/session",
-        "ben/catalog.db",
-        "ben/deep/port",
-        "tracker/lock",
-        "tracker/secret",
-    ):
+    for name in ("film", "ben/session", "ben/deep/file", "a/tracker/secret"):
         put(folder, name, b"x")
-    for name in ("ben/session", "tracker/secret"):
-        (folder.root / name).chmod(0o600)
+    for state in ("ben", "a/tracker"):
+        put(folder, f"{state}/{LOCK_FILE}", b"")
     assert found(folder) == ["film"]
     state = "it is the state of a tracker or another pserver"
-    assert refused(folder) == {"ben": state, "tracker": state}
+    assert refused(folder) == {"ben": state, "a/tracker": state}
 
 
-def test_two_names_that_another_peer_chose_withdraw_no_folder(folder: SharedFolder) -> None:
-    put(folder, "films/one", b"x")
-    publish(folder, "films/lock", b"x")
-    publish(folder, "films/session", b"x")
-    assert (found(folder), refused(folder)) == (["films/lock", "films/one", "films/session"], {})
+def test_names_that_a_state_has_too_withdraw_no_folder(folder: SharedFolder) -> None:
+    names = ["films/cookie", "films/lock", "films/one", "films/session"]
+    for name in names:
+        publish(folder, name, b"x")
+    assert (found(folder), refused(folder)) == (names, {})
 
 
 def test_a_walk_goes_no_deeper_than_names_may(folder: SharedFolder) -> None:

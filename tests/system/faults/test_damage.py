@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import pserver_pb2 as pb
+from common.state_files import LOCK_FILE
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from system.faults.counts import quick_and_long
@@ -111,7 +112,7 @@ def test_a_pserver_with_damaged_state_starts_and_works(
             pass
         for number in range(rounds):
             for path in rng.sample(sorted((home / "state").iterdir()), 2):
-                if path.is_file() and not path.is_symlink() and path.name != "lock":
+                if path.is_file() and not path.is_symlink() and path.name != LOCK_FILE:
                     damage(path, rng, elsewhere)
                 if path.is_dir():
                     # That is for its user to see to: it is told so at the start.
