@@ -62,26 +62,32 @@ class ChangePasswordReply(_message.Message):
     def __init__(self, user: _Optional[str] = ...) -> None: ...
 
 class UploadOrder(_message.Message):
-    __slots__ = ("paths", "copies")
+    __slots__ = ("paths", "copies", "more")
     PATHS_FIELD_NUMBER: _ClassVar[int]
     COPIES_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     paths: _containers.RepeatedScalarFieldContainer[str]
     copies: int
-    def __init__(self, paths: _Optional[_Iterable[str]] = ..., copies: _Optional[int] = ...) -> None: ...
+    more: bool
+    def __init__(self, paths: _Optional[_Iterable[str]] = ..., copies: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class DownloadOrder(_message.Message):
-    __slots__ = ("names", "output")
+    __slots__ = ("names", "output", "more")
     NAMES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     names: _containers.RepeatedScalarFieldContainer[str]
     output: str
-    def __init__(self, names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ...) -> None: ...
+    more: bool
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class RemoveOrder(_message.Message):
-    __slots__ = ("names",)
+    __slots__ = ("names", "more")
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+    more: bool
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class WatchTransferRequest(_message.Message):
     __slots__ = ("transfer",)

@@ -148,19 +148,19 @@ class NodeClient:
     def upload(self, paths: Sequence[str], copies: int) -> Watch:
         """Share and push; the events of the transfer until its end."""
         with self._calling() as (control, metadata):
-            order = (pb.UploadOrder(paths=part, copies=copies) for part in wire.parts(paths))
+            order = (pb.UploadOrder(paths=part, copies=copies, more=more) for part, more in wire.parts(paths))
             return Watch(control.UploadFileRequest(order, metadata=metadata), partial(self._lost, _LOST))
 
     def download(self, names: Sequence[str], output: str) -> Watch:
         """Fetch and publish; the events of the transfer until its end."""
         with self._calling() as (control, metadata):
-            order = (pb.DownloadOrder(names=part, output=output) for part in wire.parts(names))
+            order = (pb.DownloadOrder(names=part, output=output, more=more) for part, more in wire.parts(names))
             return Watch(control.DownloadFileRequest(order, metadata=metadata), partial(self._lost, _LOST))
 
     def remove(self, names: Sequence[str]) -> Watch:
         """Delete own copies; the events of the transfer, as which that is told, until its end."""
         with self._calling() as (control, metadata):
-            order = (pb.RemoveOrder(names=part) for part in wire.parts(names))
+            order = (pb.RemoveOrder(names=part, more=more) for part, more in wire.parts(names))
             return Watch(control.RemoveFiles(order, metadata=metadata), partial(self._lost, _LEFT))
 
     def cancel(self, transfer: int) -> None:

@@ -23,19 +23,21 @@ _PHASES = {
 _PART = 1 << 20
 
 
-def parts(words: Iterable[str]) -> Iterator[list[str]]:
-    """The words of an order as they go to the pserver: so many messages as it takes, at least one."""
+def parts(words: Iterable[str]) -> Iterator[tuple[list[str], bool]]:
+    """The words of an order as they go to the pserver: so many messages as it takes, at least one; and whether more
+    come after these.
+    """
     part: list[str] = []
     size = 0
     for word in words:
         length = len(word.encode())
         if part and size + length > _PART:
-            yield part
+            yield part, True
             part, size = [], 0
         part.append(word)
         # With what a message spends on each.
         size += length + 4
-    yield part
+    yield part, False
 
 
 def events(message: pb.TransferEvent) -> Iterator[model.Event]:

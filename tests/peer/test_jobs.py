@@ -130,6 +130,19 @@ def test_cancelling_tells_how_to_resume() -> None:
     run(work())
 
 
+def test_a_removal_that_is_stopped_tells_what_it_leaves() -> None:
+    async def work() -> None:
+        jobs = Jobs(UnixClock())
+        transfer = jobs.start("removal", lambda transfer: asyncio.sleep(60))
+        await jobs.cancel_all()
+        [fault] = await told(transfer)
+        assert fault.message == (
+            "stopped: this peer logs out or ends: what it removed is gone, run it again for the rest"
+        )
+
+    run(work())
+
+
 def test_a_transfer_that_is_cancelled_before_it_began_ends_once_and_is_told() -> None:
     async def work() -> None:
         ends: list[tuple[str, str]] = []

@@ -13,7 +13,12 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from node.door.rpc_server import guarded
+from node.door.transfer import _Sender
+from node.files.pieces import Manifest
 from node.language import operations
+from node.language.frames import Frame
+from node.language.streams import Wish
 from node.lines.peer_client import Call, Peers
 
 
@@ -52,18 +57,20 @@ async def left_by_each(work: Callable[[], Awaitable[None]], times: int) -> float
 
 
 @asynccontextmanager
-async def holder(answer: Callable[[Any, Any], Awaitable[None]]) -> AsyncIterator[Callable[[], Any]]:
-    """A server that answers downloads so; yields what opens a stream to it."""
+async def holder(
+    answer: Callable[[Any, Any], Awaitable[None]],
+    write: Callable[[Any], bytes] | None = None,
+    name: str = "DownloadFile",
+) -> AsyncIterator[Callable[[], Any]]:
+    """A server that answers so; yields what opens a stream to it."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    method: Any = grpc.stream_stream_rpc_method_handler(answer)
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("p2p.v1.Transfer", {"DownloadFile": method}),)
-    )
+    method: Any = grpc.stream_stream_rpc_method_handler(answer, None, write)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("p2p.v1.Transfer", {name: method}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     peers = Peers(None)
     try:
-        yield lambda: peers.call("DownloadFile", f"127.0.0.1:{port}", "ticket")
+        yield lambda: peers.call(name, f"127.0.0.1:{port}", "ticket")
     finally:
         await peers.close()
         await server.stop(0)
@@ -74,6 +81,29 @@ async def give_up(waiting: Awaitable[Any]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(0.005):
             await waiting
+
+
+def test_what_a_receiver_writes_last_does_not_come_upon_a_wish_that_is_still_being_written() -> None:
+    # How far the write of the wish is by then is chance: each moment is tried several times.
+    moments = iter([*range(1, 6)] * 10)
+
+    async def answer(requests: Any, context: Any) -> None:
+        end = _Sender(requests, context, Manifest.of_bytes(b"x"))
+        async with end.asking():
+            end.ask(Wish(pieces=(7,)))
+            for _ in range(next(moments)):
+                await asyncio.sleep(0)
+        await context.write(pb.UploadFileReply(published=True))
+
+    async def run() -> None:
+        served = guarded(answer, streams=True)
+        async with holder(served, pb.UploadFileReply.SerializeToString, "UploadFile") as dial:
+            for _ in range(50):
+                async with dial() as call:
+                    replies = [(list(reply.pieces), reply.published) async for reply in call.replies()]
+                assert replies == [([7], False), ([], True)]
+
+    asyncio.run(run())
 
 
 async def silent(_requests: Any, context: Any) -> None:
@@ -103,6 +133,25 @@ def test_a_read_that_is_given_up_leaves_nothing_at_either_end() -> None:
 
     # Of a read that is cancelled 98 bytes stay, at each end.
     assert asyncio.run(run()) < 80
+
+
+def test_a_write_to_one_who_never_answers_ends_with_its_call() -> None:
+    async def never(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        listening = await asyncio.start_server(never, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        peers = Peers(None)
+        async with peers.call("UploadFile", f"127.0.0.1:{port}", "ticket") as call:
+            await give_up(call.write(Frame((), pb.UploadFileRequest())))
+        async with asyncio.timeout(10):
+            while operations._abandoned:
+                await asyncio.sleep(0.01)
+        await peers.close()
+        listening.close()
+
+    asyncio.run(run())
 
 
 def test_a_write_that_is_given_up_ends_with_its_call() -> None:

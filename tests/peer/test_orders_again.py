@@ -145,7 +145,7 @@ def test_what_is_removed_while_it_is_pushed_arrives_nowhere(slow: LivePserver, b
     remove(slow, "big.bin")
     [fault] = pushing.results()
     assert (fault.code, fault.name) == ("no_such_file", "big.bin")
-    assert "removed meanwhile" in fault.message
+    assert "removed or changed meanwhile" in fault.message
     eventually(lambda: not list(ben.pserver.jobs))
     assert not (ben.shared / "big.bin").exists()
 

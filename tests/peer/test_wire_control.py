@@ -4,8 +4,11 @@ import itertools
 import os
 from pathlib import Path
 
+import grpc
+import pytest
+
 import pserver_pb2 as pb
-from live_pserver import LivePserver
+from live_pserver import LivePserver, code_of
 from node.door import wire_control
 from node.errors import StorageFault
 from node.files.walk import Refused
@@ -38,6 +41,16 @@ def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_
     assert max(event.ByteSize() for event in events) < MESSAGE_MAX
     faults = list(itertools.chain.from_iterable(event.results.faults for event in events))
     assert [(fault.code, fault.name) for fault in faults] == [("no_such_file", name) for name in names]
+
+
+def test_of_an_order_whose_terminal_ends_in_its_middle_nothing_is_done(ana: LivePserver) -> None:
+    ana.share("kept.txt", b"kept")
+    with ana.control() as control:
+        parts = iter([pb.RemoveOrder(names=["kept.txt"], more=True)])
+        with pytest.raises(grpc.RpcError) as error:
+            list(control.RemoveFiles(parts, metadata=ana.cookie, timeout=20))
+    assert code_of(error.value)[1] == "interrupted"
+    assert (ana.shared / "kept.txt").exists()
 
 
 def test_what_is_well_is_told_though_a_name_beside_it_is_not_utf8(ana: LivePserver, tmp_path: Path) -> None:

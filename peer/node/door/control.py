@@ -15,7 +15,7 @@ import pserver_pb2 as pb
 from common import cookie
 from node.door import wire_control
 from node.door.status import Status
-from node.errors import NotAllowed
+from node.errors import Interrupted, NotAllowed
 from node.ground.events import Progress
 from node.ground.jobs import Jobs, Transfer
 from node.language import operations
@@ -130,9 +130,16 @@ async def _whole(parts: AsyncIterator[Order], order: Order) -> Order:
     """Return an order that comes in parts: however many its names are, each message is within what one may be.
 
     All of it is in memory then: nobody but our own user gets here.
+
+    Raises:
+        Interrupted: if the terminal ended before all of it was here.
     """
+    more = False
     async for part in parts:
         order.MergeFrom(part)
+        more = part.more
+    if more:
+        raise Interrupted("the terminal ended in the middle of its order: nothing of it was done, give it again")
     return order
 
 

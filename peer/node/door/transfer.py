@@ -179,7 +179,8 @@ class _Sender:
         self._requests = requests
         self._context = context
         self._manifest = manifest
-        self._wishes: asyncio.Queue[Wish] = asyncio.Queue()
+        # None is the end.
+        self._wishes: asyncio.Queue[Wish | None] = asyncio.Queue()
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
@@ -187,6 +188,9 @@ class _Sender:
         task = asyncio.create_task(self._ask_on())
         try:
             yield
+            # Whoever writes next must not come upon a write of ours that is still under way.
+            self._wishes.put_nowait(None)
+            await asyncio.gather(task, return_exceptions=True)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -207,12 +211,14 @@ class _Sender:
 
     async def _ask_on(self) -> None:
         while True:
-            wish = Wish()
+            wish: Wish | None = Wish()
             try:
                 async with asyncio.timeout(_STILL_HERE):
                     wish = await self._wishes.get()
             except TimeoutError:
                 pass
+            if wish is None:
+                return
             await _write(self._context, pb.UploadFileReply(pieces=wish.pieces, block_length=wish.block_length))
 
 

@@ -224,6 +224,13 @@ class Jobs:
         """End a transfer of ours with its task. Not in `_run`: a task that is cancelled at once never gets there."""
         if task.cancelled():
             why = transfer.why_stopped or "stopped"
-            transfer.tell(Fault.of(Interrupted(f"{why}: what was verified is kept, run it again to resume")))
+            transfer.tell(Fault.of(Interrupted(f"{why}: {_left(transfer.kind)}")))
             transfer.outcome = "cancelled"
         self.end(transfer)
+
+
+def _left(kind: str) -> str:
+    """Return what a transfer that was stopped leaves, and how to go on."""
+    if kind == "removal":
+        return "what it removed is gone, run it again for the rest"
+    return "what was verified is kept, run it again to resume"

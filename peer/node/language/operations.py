@@ -1,4 +1,4 @@
-"""The operations of a gRPC call, waited for so that nothing of them is left behind.
+"""Reads and writes of a gRPC stream, waited for so that nothing of them is left behind.
 
 gRPC (grpcio 1.85, asyncio) frees what it keeps of an operation when whoever awaits it is woken. Were the awaiting
 cancelled, some 100 bytes would stay for ever, and with them the message that arrives after all. Calls are cancelled

@@ -129,6 +129,8 @@ class Call:
         """Send, waiting until it is taken. Raises PeerError if the stream is broken, or nothing is taken."""
         try:
             async with asyncio.timeout(UNTAKEN), self._writing:
+                # A call that ends before it was connected would leave the write waiting for that.
+                await self._stream.wait_for_connection()
                 await operations.write(self._stream, message)
         except TimeoutError as error:
             raise NoHolders(f"{self.url}: took nothing for {UNTAKEN:.0f} s") from error

@@ -67,7 +67,7 @@ class WholeFile:
             NoSuchFile: if the file was removed.
         """
         if not self._held():
-            raise NoSuchFile("the file was removed meanwhile", name=self.name)
+            raise NoSuchFile("the file was removed or changed meanwhile", name=self.name)
         data = self._file.read(self.manifest.offset(piece) + offset, length)
         self._file.check()
         return data

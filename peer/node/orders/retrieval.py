@@ -132,6 +132,7 @@ class Retrieval:
                 counters = order.transfer.counters
                 counters.phase, counters.name = Phase.QUEUED, order.name(item)
             async with self._in_turn(item.version.id):
+                order.transfer.counters.phase = Phase.PREPARING
                 # It may have come under this name or another while this one waited.
                 if await self.delivery.have(order, item, queued=queued):
                     return

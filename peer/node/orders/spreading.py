@@ -27,6 +27,7 @@ _SPARE = 2
 # Small files that are placed and pushed together; larger ones are pushed so many at a time.
 _PLACE = 1000
 _AT_ONCE = 2
+_GONE = "removed or changed meanwhile: it is pushed no further; run it again to push what lies there now"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +184,7 @@ class Spread:
             why = "".join(f"; {refusal}" for refusal in dict.fromkeys(copies.refusals))
             if copies.removed:
                 has = f"; {', '.join(copies.holders)} has a copy" if copies.holders else ""
-                yield Fault.of(NoSuchFile(f"removed meanwhile: it is pushed no further{has}", name=version.name))
+                yield Fault.of(NoSuchFile(f"{_GONE}{has}", name=version.name))
                 continue
             if not copies.holders:
                 message = f"nobody took a copy{why}: the file is shared from here; run it again when a peer is there"
