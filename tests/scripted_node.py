@@ -82,6 +82,8 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
         # What a logout says that it could not do.
         self.logout_notice = ""
         self.lies = False
+        # How often it proves itself before it hangs; None if it never does.
+        self.proofs: int | None = None
         self._server = grpc.server(futures.ThreadPoolExecutor(4), options=channels.server_options())
         pserver_pb2_grpc.add_ControlServicer_to_server(self, self._server)
         address = f"127.0.0.1:{port}"
@@ -119,6 +121,8 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
     def Prove(self, request: pb.ProveRequest, context: grpc.ServicerContext) -> pb.ProveReply:
         metadata = dict(context.invocation_metadata())
         self.calls.append(("Prove", metadata))
+        if self.proofs is not None and len(self.asked("Prove")) > self.proofs:
+            self.cancelled.wait(30)
         if self.lies:
             return pb.ProveReply(proof=bytes(32))
         if cookie.check_challenge(str(metadata.get(cookie.CHALLENGE_KEY)), self.cookie, self.port) != request.nonce:

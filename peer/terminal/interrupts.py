@@ -1,4 +1,4 @@
-"""Ctrl-C while a transfer is ordered and followed: noted, and heard at the next event. Knows no transfer.
+"""Ctrl-C while an order is given and followed: noted, and heard at the next event. Knows no transfer.
 
 An exception could strike between any two steps, so also before the pserver is told to stop: then the job would go on
 while we say that it was stopped. Two signals at once (`timeout` signals a process and then its group) make that likely.

@@ -15,7 +15,7 @@ from terminal.progress import View
 from terminal.screen import Screen
 
 if TYPE_CHECKING:
-    from terminal.node_client import NodeClient, Watch
+    from terminal.node_client import NodeClient, Send, Watch
 
 # How long a cancelled transfer may take to say what became of its files, in seconds.
 _LAST_WORDS = 5.0
@@ -42,13 +42,23 @@ class Outcome:
 
 
 def follow(
-    node: NodeClient, start: Callable[[], Watch], screen: Screen, verb: str, show: Callable[[Result], None]
+    node: NodeClient, ready: Callable[[], Send], screen: Screen, verb: str, show: Callable[[Result], None]
 ) -> Outcome:
-    """Start a transfer and follow it; `show` gets each result as it comes. Ctrl-C cancels it, not the terminal."""
+    """Give an order and follow its transfer; `show` gets each result as it comes. Ctrl-C cancels it, not the terminal.
+
+    `ready` finds the pserver, which may take long.
+
+    Raises:
+        TerminalError: of `ready`.
+        KeyboardInterrupt: at a Ctrl-C before the order is given; it is not given then.
+    """
+    send = ready()
     job = _Job(node, screen, show)
     with job.interrupts.noted():
+        if job.interrupts.waiting:
+            raise KeyboardInterrupt
         try:
-            job.watch = watch = start()
+            job.watch = watch = send()
             with screen.progress(verb) as view:
                 job.run(watch, view)
         except KeyboardInterrupt:

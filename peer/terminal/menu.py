@@ -35,6 +35,7 @@ class Menu:
         self.asker = session.asker
         self.node = session.node
         self._greeted = ""
+        # What the last choice, or login, was refused with, as long as the pserver was not heard of since.
         self._refused = ""
 
     def run(self) -> int:
@@ -50,6 +51,7 @@ class Menu:
         """One login, or one choice; False if that was the last."""
         try:
             status = self.node.status()
+            self._refused = ""
             if not status.user:
                 return self._login()
             if self._greeted != status.user:
@@ -58,6 +60,7 @@ class Menu:
             # As the reply to the last choice it is no news.
             if error.message != self._refused:
                 self.refuse(error)
+        self._refused = ""
         self.screen.choices([*((entry.key, entry.about) for entry in ENTRIES), ("0", "end (stays logged in)")])
         choice = self.asker.line("Enter choice: ")
         if choice == "0":

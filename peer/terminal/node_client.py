@@ -80,6 +80,11 @@ class Watch:
         cast("grpc.Call", self._call).cancel()
 
 
+# Sends the order of a transfer. Whoever has one has a pserver that proved itself, or was started: what may take long is
+# over, and a Ctrl-C in it ended all, as nothing was ordered. One that comes now has to stop the transfer.
+Send = Callable[[], Watch]
+
+
 class NodeClient:
     """The pserver of this terminal; connects when first needed, and again after the pserver was restarted."""
 
@@ -145,23 +150,20 @@ class NodeClient:
             request = pb.ChangePasswordRequest(old_password=old, new_password=new)
             return control.ChangePassword(request, metadata=metadata, timeout=_ASKS_TRACKER).user
 
-    def upload(self, paths: Sequence[str], copies: int) -> Watch:
+    def upload(self, paths: Sequence[str], copies: int) -> Send:
         """Share and push; the events of the transfer until its end."""
-        with self._calling() as (control, metadata):
-            order = (pb.UploadOrder(paths=part, copies=copies, more=more) for part, more in wire.parts(paths))
-            return Watch(control.UploadFileRequest(order, metadata=metadata), partial(self._lost, _LOST))
+        order = (pb.UploadOrder(paths=part, copies=copies, more=more) for part, more in wire.parts(paths))
+        return self._ready(lambda control, metadata: control.UploadFileRequest(order, metadata=metadata), _LOST)
 
-    def download(self, names: Sequence[str], output: str) -> Watch:
+    def download(self, names: Sequence[str], output: str) -> Send:
         """Fetch and publish; the events of the transfer until its end."""
-        with self._calling() as (control, metadata):
-            order = (pb.DownloadOrder(names=part, output=output, more=more) for part, more in wire.parts(names))
-            return Watch(control.DownloadFileRequest(order, metadata=metadata), partial(self._lost, _LOST))
+        order = (pb.DownloadOrder(names=part, output=output, more=more) for part, more in wire.parts(names))
+        return self._ready(lambda control, metadata: control.DownloadFileRequest(order, metadata=metadata), _LOST)
 
-    def remove(self, names: Sequence[str]) -> Watch:
+    def remove(self, names: Sequence[str]) -> Send:
         """Delete own copies; the events of the transfer, as which that is told, until its end."""
-        with self._calling() as (control, metadata):
-            order = (pb.RemoveOrder(names=part, more=more) for part, more in wire.parts(names))
-            return Watch(control.RemoveFiles(order, metadata=metadata), partial(self._lost, _LEFT))
+        order = (pb.RemoveOrder(names=part, more=more) for part, more in wire.parts(names))
+        return self._ready(lambda control, metadata: control.RemoveFiles(order, metadata=metadata), _LEFT)
 
     def cancel(self, transfer: int) -> None:
         """Stop a transfer; what was verified is kept."""
@@ -186,6 +188,12 @@ class NodeClient:
         """This peer."""
         with self._calling() as (control, metadata):
             return wire.status(control.Status(pb.StatusRequest(), metadata=metadata, timeout=_OWN))
+
+    def _ready(
+        self, order: Callable[[pserver_pb2_grpc.ControlStub, Metadata], Iterator[pb.TransferEvent]], lost: str
+    ) -> Send:
+        with self._calling() as (control, metadata):
+            return lambda: Watch(order(control, metadata), partial(self._lost, lost))
 
     @contextmanager
     def _calling(self) -> Iterator[tuple[pserver_pb2_grpc.ControlStub, Metadata]]:

@@ -12,7 +12,7 @@ from terminal.errors import OK, TerminalError, bad_usage
 from terminal.exits import exit_code
 from terminal.jobs import follow
 from terminal.meaning import Meaning, absolute, by_path, means_many, of_names, of_paths
-from terminal.node_client import Watch
+from terminal.node_client import Send
 from terminal.screen import Screen
 from terminal.session import Session, not_empty, sendable
 
@@ -26,8 +26,8 @@ def upload(session: Session, order: Order) -> int:
     words = by_path(given)
     paths, faults = sendable(list(words))
     teller = _Teller(session.screen, of_paths(words))
-    start = partial(session.node.upload, paths, order.copies) if paths else None
-    return _transfer(session, order.words, [*empty, *faults], teller, "uploading", start)
+    ready = partial(session.node.upload, paths, order.copies) if paths else None
+    return _transfer(session, order.words, [*empty, *faults], teller, "uploading", ready)
 
 
 def download(session: Session, order: Order) -> int:
@@ -38,8 +38,8 @@ def download(session: Session, order: Order) -> int:
     if sendable([output])[1]:
         raise TerminalError("bad_name", "--output should be a path in UTF-8", name=output)
     teller = _Teller(session.screen, of_names(names, output))
-    start = partial(session.node.download, names, output) if names else None
-    return _transfer(session, order.words, [*empty, *faults], teller, "downloading", start)
+    ready = partial(session.node.download, names, output) if names else None
+    return _transfer(session, order.words, [*empty, *faults], teller, "downloading", ready)
 
 
 def remove(session: Session, order: Order) -> int:
@@ -52,9 +52,9 @@ def remove(session: Session, order: Order) -> int:
         if not may_remove(session, names):
             return OK
     teller = _Teller(session.screen, of_names(names))
-    start = partial(session.node.remove, names) if names else None
+    ready = partial(session.node.remove, names) if names else None
     how_to_go_on = "run it again to remove the rest"
-    return _transfer(session, order.words, [*empty, *faults], teller, "removing", start, how_to_go_on)
+    return _transfer(session, order.words, [*empty, *faults], teller, "removing", ready, how_to_go_on)
 
 
 def may_remove(session: Session, names: Sequence[str]) -> bool:
@@ -71,15 +71,15 @@ def _transfer(
     faults: list[TerminalError],
     teller: _Teller,
     verb: str,
-    start: Callable[[], Watch] | None,
+    ready: Callable[[], Send] | None,
     how_to_go_on: str = "what was verified is kept; run it again to resume",
 ) -> int:
-    """Tell the faults that are known already, and follow what is to be started, if there is anything."""
+    """Tell the faults that are known already, and follow what is to be ordered, if there is anything."""
     for fault in faults:
         teller.tell(fault)
-    if start is None:
+    if ready is None:
         return exit_code(words, faults)
-    outcome = follow(session.node, start, session.screen, verb, teller.tell)
+    outcome = follow(session.node, ready, session.screen, verb, teller.tell)
     teller.sum_up()
     if outcome.interrupted:
         stopped = f"Ctrl-C; {outcome.not_stopped}" if outcome.goes_on else f"stopped by Ctrl-C; {how_to_go_on}"

@@ -345,9 +345,20 @@ def test_more_words_than_a_message_takes_all_arrive_in_their_order(
     assert (order.paths if command == "upload" else order.names) == words
 
 
-def test_of_tens_of_thousands_of_arguments_each_may_fail() -> None:
-    words = [f"{number}.txt" for number in range(30_000)]
-    faults = [TerminalError("no_such_file", "", name=word) for word in reversed(words[1:])]
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("{}.txt", "{}.txt"),
+        ("photos/{}.jpg", "{}.jpg"),
+        ("/shared/{}/index.html", "{}/index.html"),
+        ("../shared/{}/", "{}/a/b/index.html"),
+        ("{}.txt", ""),
+        ("{}/", "elsewhere{}"),
+    ],
+)
+def test_of_tens_of_thousands_of_arguments_each_may_fail(word: str, name: str) -> None:
+    words = [word.format(number) for number in range(30_000)]
+    faults = [TerminalError("no_such_file", "", name=name.format(number)) for number in reversed(range(1, 30_000))]
     began = time.monotonic()
     assert exit_code(words, [*faults, TerminalError("disk_full", "", name=words[0])]) == EXIT_CODES["disk_full"]
     # Gone through for each other they take minutes.
@@ -404,6 +415,11 @@ def test_a_pserver_that_dies_in_a_removal_leaves_the_rest(node: ScriptedNode, pc
         (["o/x", "z"], "x"),
         (["../shared/a/b/", "z"], "a/b/c/x"),
         (["a/x", "z", "x"], "a/x"),
+        (["/shared/b/x", "z", "/shared/a/x"], "b/x"),
+        (["/shared/a/x", "z", "x"], "a/x/y"),
+        (["no*", "z", "o/x"], "NO/x"),
+        (["*", "z"], ""),
+        (["/", "z", ID], ""),
     ],
 )
 def test_a_failure_counts_as_that_of_the_argument_that_meant_the_file(words: list[str], name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -235,6 +236,48 @@ def test_a_pserver_that_is_gone_is_told_once_a_choice(ana: ScriptedNode, pclient
     said = menu(pclient, "6", "6", "6", "0")
     # At first before any choice, as it is news.
     assert said == ["Not done: no pserver answers"] * 4
+
+
+class Typing(io.StringIO):
+    """Lines that somebody types who may do something before each."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def readline(self, _size: int | None = -1, /) -> str:  # type: ignore[override]
+        return next((line + "\n" for line in self._lines), "")
+
+
+def test_a_pserver_that_goes_again_is_told_again(ana: ScriptedNode, env: str) -> None:
+    gone = (grpc.StatusCode.UNAVAILABLE, "pserver_unreachable", "no pserver answers")
+
+    def typed() -> Iterator[str]:
+        ana.refusals = dict.fromkeys(("Status", "ListPeers"), gone)
+        yield "6"
+        # Back for this choice, and gone after it.
+        del ana.refusals["ListPeers"]
+        yield "6"
+        yield "0"
+
+    out = io.StringIO()
+    assert main([env], Typing(typed()), out, io.StringIO()) == 0
+    assert out.getvalue().count("Not done: no pserver answers\n") == 2
+
+
+def test_a_pserver_that_goes_again_at_the_login_is_told_again(node: ScriptedNode, env: str) -> None:
+    gone = (grpc.StatusCode.UNAVAILABLE, "pserver_unreachable", "no pserver answers")
+
+    def typed() -> Iterator[str]:
+        node.refusals = {"Login": gone}
+        yield from ("ana", "secret")
+        # Back when it was asked who is logged in, and gone when that is asked again.
+        node.refusals = {"Status": gone}
+        yield from ("", "0")
+
+    out = io.StringIO()
+    assert main([env], Typing(typed()), out, io.StringIO()) == 0
+    assert out.getvalue().count("Not done: no pserver answers\n") == 2
 
 
 def test_the_other_entries(ana: ScriptedNode, pclient: Pclient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import grpc
 import pexpect
@@ -17,6 +19,10 @@ import pytest
 
 import pserver_pb2 as pb
 from scripted_node import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
+from terminal.jobs import follow
+from terminal.node_client import NodeClient
+from terminal.screen import Screen
+from terminal.settings import read_settings
 from waiting import eventually
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
@@ -132,6 +138,64 @@ def test_two_ctrl_c_at_once_stop_the_transfer_before_it_is_said(node: ScriptedNo
         assert terminal.returncode == 130, (out, err)
         assert b'"interrupted"' in out
         assert node.asked("Cancel") == [pb.CancelTransferRequest(transfer=7)] * turn
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_while_the_pserver_proves_itself_ends_the_command_at_once(
+    node: ScriptedNode, env: str, signals: int
+) -> None:
+    # It is found, and hangs when it is to be told.
+    node.proofs = 1
+    words = [sys.executable, str(LAUNCHER), env, "remove", "x", "--yes"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as terminal:
+        eventually(lambda: len(node.asked("Prove")) == 2)
+        for _ in range(signals):
+            terminal.send_signal(signal.SIGINT)
+        out, err = terminal.communicate(timeout=20)
+    assert (terminal.returncode, out, err.strip()) == (130, b"", b"")
+    assert len(node.asked("Prove")) == 2
+    assert node.asked("Remove") == []
+
+
+def test_ctrl_c_while_the_pserver_proves_itself_leads_back_to_the_menu(node: ScriptedNode, env: str) -> None:
+    node.status.user = "ana"
+    # It is found, is asked who is logged in, and hangs when it is to be told.
+    node.proofs = 2
+    terminal = spawn(env)
+    terminal.expect("Enter choice: ")
+    terminal.sendline("2")
+    terminal.expect("Enter file name: ")
+    terminal.sendline("big.iso")
+    eventually(lambda: len(node.asked("Prove")) == 3)
+    node.proofs = None
+    terminal.sendintr()
+    terminal.expect("Enter choice: ")
+    terminal.sendline("0")
+    assert exit_code(terminal) == 0
+    assert node.asked("Download") == []
+
+
+def test_ctrl_c_that_is_noted_before_the_order_is_sent_keeps_it_from_being_sent(node: ScriptedNode, env: str) -> None:
+    client = NodeClient(read_settings(env, None), lambda why: None)
+
+    def strike(_frame: FrameType, _event: str, _argument: object) -> None:
+        """Ctrl-C as soon as it is noted: the profiler looks between any two steps."""
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        screen = Screen(io.StringIO(), io.StringIO(), as_json=False, quiet=True)
+        sys.setprofile(strike)
+        with pytest.raises(KeyboardInterrupt):
+            follow(client, lambda: client.download(["big.iso"], ""), screen, "downloading", lambda result: None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGINT, before)
+        client.close()
+    assert node.asked("Download") == []
 
 
 def test_ctrl_c_that_the_pserver_does_not_take_says_that_the_transfer_goes_on(node: ScriptedNode, env: str) -> None:
