@@ -55,7 +55,7 @@ class Pserver:
         self.parts, self.keeping, self.sharing = holdings.parts, holdings.keeping, holdings.sharing
         membership = Membership(ground, bounds, holdings, self._url)
         self.account, self.announcer, self.network = membership.account, membership.announcer, membership.network
-        self.rescan = membership.rescan
+        self.rescan, self.lookout = membership.rescan, membership.lookout
         moving = Moving(ground, bounds, holdings, membership)
         self.peers, self._transfer_service = moving.peers, moving.transfer_service
         self._orders = Orders(ground, bounds, holdings, membership, moving, self._url)
@@ -97,6 +97,8 @@ class Pserver:
             ending.push_async_callback(self.rescan.stop)
             self.rescan.start()
             self.account.resume()
+            ending.push_async_callback(self.lookout.stop)
+            self.lookout.start()
             # Calls under way have their grace while all that is ended.
             ending.callback(over.set)
             ending.push_async_callback(health.end)

@@ -80,7 +80,9 @@ CALLS: list[Callable[[TrackerClient], object]] = [
 def test_an_impostor_is_no_tracker(body: bytes) -> None:
     with impostor(200, body) as url:
         for call in CALLS:
-            with pytest.raises(TrackerUnreachable) as refusal:
+            with pytest.raises(
+                TrackerUnreachable, match="is no tracker: look at SERVER_URL and SERVER_PORT"
+            ) as refusal:
                 call(TrackerClient(url))
             assert "\n" not in refusal.value.message
 

@@ -10,6 +10,7 @@ from node.door.status import OwnLoad
 from node.holdings.rescan import Rescan
 from node.membership.account import Account, TrackerClock
 from node.membership.announcer import Announcer
+from node.membership.lookout import Lookout
 from node.membership.network import Network
 from node.membership.session import SessionFile
 from node.membership.tracker_client import TrackerClient
@@ -51,6 +52,12 @@ class Membership:
             on_recheck=self._recheck,
         )
         self.account.announcer = self.announcer
+        self.lookout = Lookout(
+            tracker=tracker,
+            threads=threads,
+            interval=settings.ping_interval,
+            somebody=lambda: self.account.user is not None,
+        )
         self.rescan = Rescan(
             scanner=holdings.scanner,
             threads=threads,

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from node.errors import NotLoggedIn, PeerError
+from node.errors import NotLoggedIn, PeerError, TrackerUnreachable
 from node.ground.threads import Threads
 from node.holdings.library import Changes, Library
 from node.membership.tracker_client import FILES_PER_REQUEST, SendIndex, TrackerClient
@@ -53,14 +53,18 @@ class Announcer:
         self._syncing = asyncio.Lock()
         self._soon = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        # The tracker's last failure, for people; empty while it answers.
-        self.fault = ""
+        # What it did not take of what it was told last; empty if it was not reached, which the client knows.
+        self._refusal = ""
+
+    @property
+    def fault(self) -> str:
+        """Why the tracker does not answer as it should, for people; empty while it does."""
+        return self._tracker.fault or self._refusal
 
     def start(self, epoch: str = "") -> None:
         """Begin to announce: somebody has logged in."""
         self._sent = None
         self._epoch = epoch
-        self.fault = ""
         self._soon.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -71,6 +75,7 @@ class Announcer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        self._refusal = ""
 
     def soon(self) -> None:
         """Have changes announced without waiting for the next ping."""
@@ -122,6 +127,7 @@ class Announcer:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         next_ping = loop.time()
+        failing = False
         while True:
             self._soon.clear()
             try:
@@ -129,15 +135,17 @@ class Announcer:
                     next_ping = loop.time() + self._interval
                     await self.ping()
                 await self.sync()
-                self.fault = ""
+                failing, self._refusal = False, ""
             except NotLoggedIn:
+                self._refusal = ""
                 log.warning("the tracker does not know this login any more: log in again")
                 self._on_session_lost()
                 return
             except PeerError as error:
-                if not self.fault:
+                if not failing:
                     log.warning("%s", error)
-                self.fault = error.message
+                failing = True
+                self._refusal = "" if isinstance(error, TrackerUnreachable) else error.message
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.05, next_ping - loop.time())):
                     await self._soon.wait()

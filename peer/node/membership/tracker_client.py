@@ -1,4 +1,4 @@
-"""REST out: the only module that talks to the tracker, and the only one that knows requests.
+"""REST out: the only module that asks the tracker for anything, and the only one that knows what it answers.
 
 Plain blocking calls, safe from many threads; the daemon makes them in threads of their own. Every failure is a
 PeerError.
@@ -6,17 +6,8 @@ PeerError.
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NoReturn, Self
-
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import ReadTimeoutError
-from urllib3.util.retry import Retry
+from typing import Any, NoReturn
 
 from node.errors import (
     BadName,
@@ -28,19 +19,16 @@ from node.errors import (
     NotAllowed,
     NotLoggedIn,
     PeerError,
-    TrackerUnreachable,
 )
+from node.membership.tracker_line import Answer, TrackerLine
 from node.model import HeldVersion, Holder, IndexEntry, ListedFile, ListedPeer, Load, Pong, Target, Version
 
 # What one request may carry (contract of the tracker).
 FILES_PER_REQUEST = 5000
 QUERIES_PER_REQUEST = 1000
-_CONNECT, _READ = 3.05, 15.0
+_READ = 15.0
 # A ping asks for little, and another follows soon: a tracker that keeps silent is to be known for it.
 _PONG = 5.0
-# What the tracker is too busy for is tried again so often, after at most so many seconds each: thirty peers of one
-# address that log in at once take that long.
-_BUSY_RETRIES, _BUSY_PAUSE = 4, 2.0
 _ERRORS: dict[str, type[PeerError]] = {
     kind.code: kind for kind in (BadName, LoginRefused, NotLoggedIn, NotAllowed, NoSuchFile, NoActivePeer)
 }
@@ -66,17 +54,20 @@ class TrackerClient:
     """The tracker as this peer sees it. `token` is None when nobody is logged in."""
 
     def __init__(self, url: str, *, verify: bool | str = True) -> None:
-        self.url = url
         self.token: str | None = None
-        self._verify = verify
-        self._threads = threading.local()
+        self._line = TrackerLine(url, verify)
+
+    @property
+    def fault(self) -> str:
+        """Why the tracker was not reached, for people; empty since it has answered to whatever it was asked."""
+        return self._line.fault
 
     # -------------------------------------------------------------------------------------------------------- session
 
     def login(self, user: str, password: str, url: str) -> LoginAnswer:
         """Log in; does not keep the token. A session that there is shows that the address may change hands."""
         body = self._call("POST", "/login", {"username": user, "password": password, "url": url})
-        with self._understanding():
+        with self._line.understanding():
             return LoginAnswer(body)
 
     def logout(self) -> None:
@@ -106,7 +97,7 @@ class TrackerClient:
             },
             patience=_PONG,
         )
-        with self._understanding():
+        with self._line.understanding():
             recheck = tuple(map(str, body["recheck"]))
             return Pong(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
 
@@ -144,7 +135,7 @@ class TrackerClient:
                 body = self._call("POST", "/query", {key: list(part)})
             except NoSuchFile:
                 continue
-            with self._understanding():
+            with self._line.understanding():
                 for file in body["files"]:
                     holders = tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"])
                     found.append(HeldVersion(Version(file["name"], file["id"], file["size"]), holders))
@@ -159,7 +150,7 @@ class TrackerClient:
                 body = self._call("POST", "/upload", {"files": order, "copies": copies})
             except NoActivePeer:
                 continue
-            with self._understanding():
+            with self._line.understanding():
                 targets += [Target(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
         return targets
 
@@ -173,7 +164,7 @@ class TrackerClient:
         while True:
             query = {"match": match, "limit": "1000"} | ({"after": after} if after else {})
             body = self._call("GET", "/files", query=query)
-            with self._understanding():
+            with self._line.understanding():
                 page = [ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"]) for f in body["files"]]
                 after = body["next"]
             yield page
@@ -183,10 +174,16 @@ class TrackerClient:
     def peers(self) -> list[ListedPeer]:
         """Return who is alive."""
         body = self._call("GET", "/peers")
-        with self._understanding():
+        with self._line.understanding():
             return [
                 ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], Load(**p["load"])) for p in body["peers"]
             ]
+
+    def look(self) -> None:
+        """See whether the tracker answers; needs no session."""
+        body = self._call("GET", "/healthz", patience=_PONG)
+        with self._line.understanding():
+            int(body["status"])
 
     # ------------------------------------------------------------------------------------------------------- the wire
 
@@ -200,83 +197,26 @@ class TrackerClient:
         patience: float = _READ,
     ) -> dict[str, Any]:
         """Make one call, with the session's token if there is one."""
-        token = self.token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            answer = self._session().request(
-                method, self.url + route, params=query, json=body, headers=headers, timeout=(_CONNECT, patience)
-            )
-            parsed: dict[str, Any] = {**answer.json()}
-        except (requests.RequestException, ValueError, TypeError) as error:
-            raise TrackerUnreachable(f"the tracker at {self.url} does not answer: is it running?") from error
-        if answer.status_code >= 400:
-            self._refuse(answer, parsed)
-        return parsed
+        answer = self._line.ask(method, route, body, query=query, token=self.token, patience=patience)
+        if answer.status >= 400:
+            self._refuse(answer)
+        return answer.body
 
-    @contextmanager
-    def _understanding(self) -> Iterator[None]:
-        """Take an answer apart; whatever it lacks, it is not the tracker's."""
-        try:
-            yield
-        except (KeyError, TypeError, ValueError) as error:
-            raise TrackerUnreachable(
-                f"what answers at {self.url} is no tracker: look at SERVER_URL and SERVER_PORT"
-            ) from error
-
-    def _refuse(self, answer: requests.Response, body: Mapping[str, Any]) -> NoReturn:
-        code, message = str(body.get("code", "")), str(body.get("message", answer.reason))
+    def _refuse(self, answer: Answer) -> NoReturn:
+        code, message = str(answer.body.get("code", "")), str(answer.body.get("message", answer.reason))
         if code == "send_index":
             raise SendIndex
         if code in _ERRORS:
             raise _ERRORS[code](message)
-        if answer.status_code == 429:
+        if answer.status == 429:
             raise LoginRefused(message)
-        if answer.status_code == 503:
+        if answer.status == 503:
             raise Busy(message)
         if code == "address_taken":
             raise LoginRefused(message)
-        if answer.status_code == 400:
+        if answer.status == 400:
             raise BadUsage(message)
         raise PeerError(f"the tracker refused: {message}")
-
-    def _session(self) -> requests.Session:
-        """Return this thread's session: connections are kept, proxies of the environment are not asked."""
-        session: requests.Session | None = getattr(self._threads, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = False
-            session.verify = self._verify
-            # A kept connection that the tracker has closed meanwhile is tried once more; every route bears it.
-            retry = _Again(
-                total=1 + _BUSY_RETRIES,
-                connect=0,
-                read=1,
-                other=0,
-                status=_BUSY_RETRIES,
-                allowed_methods=None,
-                raise_on_status=False,
-            )
-            session.mount(self.url, HTTPAdapter(max_retries=retry))
-            self._threads.session = session
-        return session
-
-
-class _Again(Retry):
-    """Tries again what was cut off, and what the tracker is too busy for; not what took too long."""
-
-    # Who has failed too often (429) is told so, and does not wait unasked.
-    RETRY_AFTER_STATUS_CODES = frozenset({503})
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        seconds = super().get_retry_after(response)
-        # Not all at once again.
-        return None if seconds is None else min(seconds, _BUSY_PAUSE) + random.random()  # noqa: S311
-
-    def increment(self, method: str | None = None, url: str | None = None, *args: Any, **kwargs: Any) -> Self:
-        error = kwargs.get("error")
-        if isinstance(error, ReadTimeoutError):
-            raise error
-        return super().increment(method, url, *args, **kwargs)
 
 
 def _entry(file: IndexEntry) -> dict[str, Any]:
