@@ -36,6 +36,21 @@ def test_other_contents_under_a_name_are_never_replaced(cluster: Cluster, rng: r
     assert renamed["path"] == str(ben.shared / "theirs.txt")
 
 
+def test_a_copy_outside_of_what_cannot_lie_in_the_shared_folder_says_which_name_helps(cluster: Cluster) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    for peer in (ana, ben):
+        (peer.home / "note.txt").write_text(f"of {peer.url}")
+        assert peer.pclient("upload", "note.txt", "--copies", "0").code == 0
+
+    refused = ben.pclient("download", "note.txt", "--output", "./copy.txt")
+
+    assert (refused.code, refused.error) == (73, "target_exists")
+    assert refused.objects[0]["error"]["message"] == (
+        "note.txt lies in the shared folder with other contents, and a download comes there first: rename or remove "
+        "it, or download this one with --output and another name (a word without /)"
+    )
+
+
 def test_an_upload_never_replaces_other_contents(cluster: Cluster, rng: random.Random) -> None:
     ana = cluster.peer("ana")
     make_file(ana.shared / "note.txt", 1000, rng)
