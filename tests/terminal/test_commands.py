@@ -196,6 +196,31 @@ def test_output_is_a_word_or_an_absolute_path(
     assert node.asked("Download") == [pb.DownloadOrder(names=["x"], output=sent.format(here=tmp_path))]
 
 
+def test_a_folder_of_the_name_that_output_gives_is_told_how_to_be_meant(
+    node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def told(*words: str) -> bool:
+        node.transfers = [[downloaded("x")]]
+        done = pclient("download", "x", *words)
+        assert done.code == 0
+        return "out is a name in the shared folder; for the folder here write out/\n" in done.err
+
+    assert told("--output", "out")
+    for words in (
+        ("--output", "out", "--json"),
+        ("--output", "out", "-q"),
+        ("--output", "out/"),
+        ("--output", "file"),
+        ("--output", "."),
+        (),
+    ):
+        assert not told(*words), words
+
+
 def test_all_arguments_are_tried_and_the_first_ones_failure_is_the_exit_code(
     node: ScriptedNode, pclient: Pclient
 ) -> None:
