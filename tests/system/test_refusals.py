@@ -191,6 +191,29 @@ def test_a_folder_that_begins_with_a_dot_is_one_line_and_not_looked_into(cluster
     assert (alone.code, alone.error) == (2, "bad_name")
 
 
+def test_what_of_a_folder_is_no_regular_file_is_a_line_and_no_failure(cluster: Cluster) -> None:
+    ana = cluster.peer("ana")
+    folder = ana.home / "lk"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "note.txt").touch()
+    (folder / "file").symlink_to("deep/note.txt")
+    (folder / "folder").symlink_to("deep")
+    os.mkfifo(folder / "deep" / "pipe")
+    (ana.home / "one").mkdir()
+    (ana.home / "one" / "nowhere").symlink_to("missing")
+    (ana.home / "empty" / "deep").mkdir(parents=True)
+
+    sent = ana.pclient("upload", "lk", "one", "empty", "--copies", "0")
+
+    assert sent.code == 0
+    assert [each["name"] for each in sent.objects] == ["lk/deep/note.txt"]
+    assert sent.stderr.splitlines() == [
+        "lk: 3 links or other things that are no regular files were left out",
+        "one: a link, or another thing that is no regular file, was left out",
+        "empty: no regular file in it to share",
+    ]
+
+
 def test_a_state_folder_that_would_be_shared_is_refused(cluster: Cluster) -> None:
     ana = cluster.peer("ana", login=False)
     ana.terminate()
