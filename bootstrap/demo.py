@@ -177,13 +177,14 @@ def main(arguments: list[str]) -> int:
         print(f"\n{bold('Both files are on both peers now.')}")
         if options.once or not sys.stdin.isatty():
             print(
-                "  All of it ends and is deleted now; without --once, at a terminal, it stays while ben's menu is open."
+                "  All of it ends and is deleted now; without --once, at a terminal, it stays\n"
+                "  while ben's menu is open."
             )
             return 0
         print(f"  dashboard  {dashboard}  (user {ana.user}, password {ana.password})")
         print(f"  ana's files  {ana.shared}\n  ben's files  {ben.shared}")
         print(
-            f"\nThis is {bold('the menu of ben')}; when you leave it, everything above ends and is deleted.\n",
+            f"\nThis is {bold('the menu of ben')}; when you leave it, all of this ends and is deleted.\n",
             flush=True,
         )
         with ctrl_c_is_the_menus():

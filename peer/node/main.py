@@ -23,9 +23,10 @@ _EXIT_USAGE, _EXIT_FAILED, _EXIT_ENV = 2, 1, 78
 
 def main(argv: Sequence[str], disk: Disk | None = None) -> int:
     """Serve until interrupted; return the exit status. `disk` stands in for the machine's own."""
-    if len(argv) != 1 or argv[0] in ("-h", "--help"):
-        sys.stderr.write(_USAGE + "\n")
-        return 0 if argv and argv[0] in ("-h", "--help") else _EXIT_USAGE
+    asked = bool(argv) and argv[0] in ("-h", "--help")
+    if asked or len(argv) != 1:
+        (sys.stdout if asked else sys.stderr).write(_USAGE + "\n")
+        return 0 if asked else _EXIT_USAGE
     try:
         settings = Settings.from_env_file(argv[0])
         logs.set_up(settings.log_format)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 OK = 0
 FAILED = 1
 CTRL_C = 130
@@ -57,3 +59,11 @@ class PserverUnreachable(TerminalError):
 def bad_usage(message: str) -> TerminalError:
     """A command line or an answer that makes no sense."""
     return TerminalError("bad_usage", message)
+
+
+def named(error: TerminalError) -> str:
+    """The message, after the name that it is about unless it tells that itself: of several files, which?"""
+    name = error.name
+    if not name or re.search(rf"(?:^|[\s/]){re.escape(name)}(?:$|[\s:;,])", error.message):
+        return error.message
+    return f"{name}: {error.message}"

@@ -85,9 +85,6 @@ class _Job:
     def run(self, watch: Watch, view: View) -> None:
         try:
             self._until_the_end(watch, view)
-            if not self.outcome.results and not self.outcome.interrupted:
-                # An upload of an empty folder; of anything else the pserver tells what became of it.
-                self._screen.say("nothing to share: there is no regular file in it")
         except queue.Empty:
             if not self._told:
                 self.outcome.goes_on = "the pserver does not answer"

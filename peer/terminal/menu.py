@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from terminal import commands, model, replies, reports, shape, transfers
 from terminal.arguments import Order
 from terminal.asking import EndOfInput
-from terminal.errors import OK, TerminalError
+from terminal.errors import OK, TerminalError, named
 from terminal.jobs import Outcome, follow
 from terminal.meaning import absolute, means_many
 from terminal.session import Session, sendable, utf8
@@ -123,9 +123,16 @@ class Menu:
         self.screen.line(replies.refusal(error))
 
     def done(
-        self, outcome: Outcome, how_to_go_on: str = "what was verified is kept; choose the same again to resume"
+        self,
+        outcome: Outcome,
+        how_to_go_on: str = "what was verified is kept; choose the same again to resume",
+        *,
+        several: bool = False,
     ) -> None:
-        """The replies of a transfer, after its end: each for itself, or how many when there are many."""
+        """The replies of a transfer, after its end: each for itself, or how many when there are many.
+
+        `several`: the choice meant more than one file, so that what failed has to be named.
+        """
         refused = {fault.name for fault in outcome.faults if fault.code == "no_active_peer"}
         good = [
             result for result in outcome.results if not isinstance(result, TerminalError) and result.name not in refused
@@ -139,7 +146,7 @@ class Menu:
                 self.screen.line(reply)
                 self.screen.line(f"  {more}")
         for fault in outcome.faults[: transfers.FEW]:
-            self.refuse(fault)
+            self.refuse(TerminalError(fault.code, named(fault)) if several else fault)
         if len(outcome.faults) > transfers.FEW:
             self.screen.line(f"Not done: {len(outcome.faults) - transfers.FEW:,} more")
         if outcome.goes_on:
@@ -154,7 +161,8 @@ def _upload(menu: Menu) -> None:
         return
     # There is no shell here to do it.
     path = absolute(os.path.expanduser(name))
-    menu.done(follow(menu.node, lambda: menu.node.upload([utf8(path)], 1), menu.screen, "uploading", _later))
+    outcome = follow(menu.node, lambda: menu.node.upload([utf8(path)], 1), menu.screen, "uploading", _later)
+    menu.done(outcome, several=os.path.isdir(path))
 
 
 def _download(menu: Menu) -> None:
@@ -164,7 +172,8 @@ def _download(menu: Menu) -> None:
     outcome = _fetch(menu, name, "")
     # A pattern or a folder may bring files, and several names to choose a version of.
     choices = [fault for fault in outcome.faults if _is_choice(fault)]
-    menu.done(replace(outcome, results=[result for result in outcome.results if not _is_choice(result)]))
+    told = replace(outcome, results=[result for result in outcome.results if not _is_choice(result)])
+    menu.done(told, several=means_many(name))
     _offer_another_name(menu, name, outcome)
     for fault in choices:
         if outcome.interrupted:
@@ -241,7 +250,7 @@ def _remove(menu: Menu) -> None:
     if menu.asker.terminal and not transfers.may_remove(menu.session, names):
         return
     outcome = follow(menu.node, lambda: menu.node.remove(names), menu.screen, "removing", _later)
-    menu.done(outcome, "choose the same again to remove the rest")
+    menu.done(outcome, "choose the same again to remove the rest", several=means_many(name))
 
 
 def _passwd(menu: Menu) -> None:

@@ -25,7 +25,7 @@ class Shape:
 
 
 COMMANDS = {
-    "login": Shape("USER", 1, 1, "log the pserver in; the session outlives this terminal", ("--password-stdin",)),
+    "login": Shape("USER", 1, 1, "log in; the session outlives this terminal", ("--password-stdin",)),
     "logout": Shape("", 0, 0, "leave the network; nothing is served any more"),
     "passwd": Shape("", 0, 0, "change the password", ("--password-stdin",)),
     "upload": Shape("PATH...", 1, None, "share files and push them to other peers", ("--copies",)),
@@ -36,7 +36,7 @@ COMMANDS = {
     "remove": Shape("NAME...", 1, None, "delete this peer's own copies", ("--yes",)),
 }
 
-# What there is to know of a command beside its options; lines of 80 columns at most.
+# What there is to know of a command beside its options; lines of 78 characters at most, as argparse has them.
 _NOTES = {
     "login": (
         "A name that is new makes an account, while the tracker allows it. The password",
@@ -50,14 +50,16 @@ _NOTES = {
     ),
     "download": (
         "NAME/ is all that lies below; * and ? make a pattern (in quotes, or the shell",
-        "takes it for files here). Stopped half-way: the same again resumes. --output: a",
-        "word is another name; a path gets a second copy there, and a folder (or PATH/)",
-        "gets PATH/NAME. Nothing is ever overwritten.",
+        "takes it for files here). Stopped half-way: the same again resumes.",
+        "--output WORD, without a /, is another name in the shared folder, and shared",
+        "with all. --output PATH, with a /, gets a second copy: ./WORD in the current",
+        "folder; PATH/, or a PATH that is a folder, as PATH/NAME. Nothing is ever",
+        "overwritten.",
     ),
     "files": ("PATTERN is a part of the name, or with * and ? the whole of it; in any case.",),
     "remove": (
-        "NAME/ is all that lies below; * and ? make a pattern. The copies of other peers",
-        "stay. Where nobody can be asked, --yes is needed.",
+        "NAME/ is all that lies below; * and ? make a pattern. The copies of other",
+        "peers stay. Where nobody can be asked, --yes is needed.",
     ),
 }
 
@@ -93,7 +95,7 @@ def parser(command: str) -> _Parser:
             type=_output,
             default=argparse.SUPPRESS,
             metavar="PATH",
-            help="another name, or a path for a second copy",
+            help="without a /: another name in the shared folder; with one: where a second copy goes, as ./x or out/",
         )
     if "--yes" in shape.options:
         parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -139,12 +141,13 @@ def help_text(command: str | None) -> str:
                 "commands (none: the menu):",
                 *(f"  {' '.join((name, shape.words)):24} {shape.about}" for name, shape in COMMANDS.items()),
                 "",
-                "`COMMAND --help` tells more. `--` ends options: a name that begins with - comes after it.",
-                "An env file is looked for here, then in bootstrap/. ENV_PSERVER: start that pserver if none answers;",
-                "it ends with this terminal.",
+                "`COMMAND --help` tells more. `--` ends options: a name that begins with -",
+                "comes after it. An env file is looked for here, then in bootstrap/.",
+                "ENV_PSERVER: start that pserver if none answers; it ends with this terminal.",
                 "",
-                "exit codes: 0 done; 1 internal; 2 usage; 66 no such file; 69 nobody answers; 73 other contents there;",
-                "74 disk; 75 run again to resume; 76 not verified; 77 not allowed; 78 env file; 130 Ctrl-C",
+                "exit codes: 0 done; 1 internal; 2 usage; 66 no such file; 69 nobody answers;",
+                "73 other contents there; 74 disk; 75 run again to resume; 76 not verified;",
+                "77 not allowed; 78 env file; 130 Ctrl-C",
             ]
         ),
     )

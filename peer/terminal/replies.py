@@ -18,11 +18,24 @@ _REFUSALS = {
     "no_such_file": "File not found",
     "target_exists": _EXISTS,
 }
+# What the pserver tells whoever types commands to do next, and what that is in the menu: its entries and questions.
+_NEXT = {
+    "`files` lists what there is": "choose 4 to see what there is",
+    "an id has 64 digits: `files --json` tells it whole": (
+        "an id has 64 digits, of which choice 4 shows the first: choose the file by its name"
+    ),
+    "rename or remove it, or download this one with --output and another name (a word without /)": (
+        "rename it, remove it (choice 8), or choose this one by itself (choice 2) and give it another name"
+    ),
+}
 
 
 def refusal(error: TerminalError) -> str:
     """One line about what went wrong."""
-    return f"{_REFUSALS.get(error.code, 'Not done')}: {error.message}"
+    message = error.message
+    for command, entry in _NEXT.items():
+        message = message.replace(command, entry)
+    return f"{_REFUSALS.get(error.code, 'Not done')}: {message}"
 
 
 def reply(result: model.Downloaded | model.Uploaded | model.Removed) -> tuple[str, str]:

@@ -7,13 +7,12 @@ stdout).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from common.printable import printable
-from terminal.errors import TerminalError
+from terminal.errors import TerminalError, named
 from terminal.progress import Nothing, PlainLines, View
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Screen:
                 values["ids"] = list(error.ids)
             self.data({"error": values})
             return
-        self._tell(f"error: {_named(error)}", style="red")
+        self._tell(f"error: {named(error)}", style="red")
         for identity in error.ids:
             if identity not in error.message:
                 self._tell(f"  {identity}")
@@ -174,11 +173,3 @@ def _lost() -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputLost(f"stdout cannot be written: {error.strerror}") from error
-
-
-def _named(error: TerminalError) -> str:
-    """The message, after the name that it is about unless it tells that itself: of several arguments, which?"""
-    name = error.name
-    if not name or re.search(rf"(?:^|[\s/]){re.escape(name)}(?:$|[\s:;,])", error.message):
-        return error.message
-    return f"{name}: {error.message}"

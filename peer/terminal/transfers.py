@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,6 +38,9 @@ def download(session: Session, order: Order) -> int:
     output = _output(order.output)
     if sendable([output])[1]:
         raise TerminalError("bad_name", "--output should be a path in UTF-8", name=output)
+    # cp and the like would put it there.
+    if "/" not in output and os.path.isdir(output) and not session.screen.as_json:
+        session.screen.say(f"{output} is a name in the shared folder; for the folder here write {output}/")
     teller = _Teller(session.screen, of_names(names, output))
     ready = partial(session.node.download, names, output) if names else None
     return _transfer(session, order.words, [*empty, *faults], teller, "downloading", ready)

@@ -55,6 +55,7 @@ def test_two_demos_side_by_side_each_show_a_transfer_and_clean_up(tmp_path: Path
         assert "http://127.0.0.1:" in shown
         assert "http://" not in last
         assert str(tmp_path) not in last
+        assert max(map(len, last.splitlines())) <= 78
     assert processes_in(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -98,6 +99,9 @@ def test_with_a_terminal_the_second_peers_menu_opens() -> None:
             dimensions=(40, 120),
         )
         terminal.expect("dashboard")
+        terminal.expect("This is .*deleted[.]")
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.after)
+        assert max(map(len, plain.splitlines())) <= 78
         terminal.expect("Enter choice: ")
         terminal.sendline("0")
         terminal.expect(pexpect.EOF)

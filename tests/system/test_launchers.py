@@ -169,6 +169,14 @@ def test_a_fault_in_an_env_file_is_78_with_a_line_for_each(tmp_path: Path) -> No
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize("script", ["server/server.py", "peer/pserver.py", "peer/pclient.py"])
+def test_help_that_was_asked_for_goes_to_stdout(script: str, option: str) -> None:
+    done = subprocess.run([sys.executable, TOP / script, option], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+
+
 def test_a_missing_env_file_is_78() -> None:
     for script in ("server/server.py", "peer/pserver.py", "peer/pclient.py"):
         done = subprocess.run(

@@ -175,3 +175,31 @@ def test_a_line_is_edited_with_the_arrow_keys_and_replies_stay_at_the_heads_of_l
     terminal.close()
     assert terminal.exitstatus == 0
     assert (ana.shared / "note.txt").is_file()
+
+
+def test_what_to_do_next_is_a_choice_or_a_question_and_no_command(cluster: Cluster) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    for peer in (ana, ben):
+        (peer.home / "note.txt").write_text(f"of {peer.url}")
+        assert peer.pclient("upload", "note.txt", "--copies", "0").code == 0
+    (ana.home / "proj").mkdir()
+    for name in (".hid", "con.txt"):
+        (ana.home / "proj" / name).touch()
+    typed = "1\nproj\n2\nnowhere.txt\n2\n0123456789ab\n2\nnote.txt\n2\nnote*\n0\n"
+
+    result = ana.pclient(typed=typed, json_output=False)
+
+    nobody = "nobody who is alive has a file of that name"
+    an_id = "an id has 64 digits, of which choice 4 shows the first: choose the file by its name"
+    clash = (
+        "File already exists: note.txt lies in the shared folder with other contents: rename it, remove it (choice "
+        "8), or choose this one by itself (choice 2) and give it another name"
+    )
+    assert [line for line in result.stdout.splitlines() if line.startswith(("File ", "Not done"))] == [
+        "Not done: proj/.hid: a component of the name begins with a dot: rename it",
+        "Not done: proj/con.txt: a component of the name is reserved: Windows calls a device so: rename it",
+        f"File not found: {nobody}: choose 4 to see what there is",
+        f"File not found: {nobody}; {an_id}",
+        clash,
+        clash,
+    ]

@@ -36,6 +36,21 @@ def test_other_contents_under_a_name_are_never_replaced(cluster: Cluster, rng: r
     assert renamed["path"] == str(ben.shared / "theirs.txt")
 
 
+def test_a_copy_outside_of_what_cannot_lie_in_the_shared_folder_says_which_name_helps(cluster: Cluster) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    for peer in (ana, ben):
+        (peer.home / "note.txt").write_text(f"of {peer.url}")
+        assert peer.pclient("upload", "note.txt", "--copies", "0").code == 0
+
+    refused = ben.pclient("download", "note.txt", "--output", "./copy.txt")
+
+    assert (refused.code, refused.error) == (73, "target_exists")
+    assert refused.objects[0]["error"]["message"] == (
+        "note.txt lies in the shared folder with other contents, and a download comes there first: rename or remove "
+        "it, or download this one with --output and another name (a word without /)"
+    )
+
+
 def test_an_upload_never_replaces_other_contents(cluster: Cluster, rng: random.Random) -> None:
     ana = cluster.peer("ana")
     make_file(ana.shared / "note.txt", 1000, rng)
@@ -174,6 +189,29 @@ def test_a_folder_that_begins_with_a_dot_is_one_line_and_not_looked_into(cluster
     ]
     assert all("begins with a dot" in fault["message"] for fault in faults)
     assert (alone.code, alone.error) == (2, "bad_name")
+
+
+def test_what_of_a_folder_is_no_regular_file_is_a_line_and_no_failure(cluster: Cluster) -> None:
+    ana = cluster.peer("ana")
+    folder = ana.home / "lk"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "note.txt").touch()
+    (folder / "file").symlink_to("deep/note.txt")
+    (folder / "folder").symlink_to("deep")
+    os.mkfifo(folder / "deep" / "pipe")
+    (ana.home / "one").mkdir()
+    (ana.home / "one" / "nowhere").symlink_to("missing")
+    (ana.home / "empty" / "deep").mkdir(parents=True)
+
+    sent = ana.pclient("upload", "lk", "one", "empty", "--copies", "0")
+
+    assert sent.code == 0
+    assert [each["name"] for each in sent.objects] == ["lk/deep/note.txt"]
+    assert sent.stderr.splitlines() == [
+        "lk: 3 links or other things that are no regular files were left out",
+        "one: a link, or another thing that is no regular file, was left out",
+        "empty: no regular file in it to share",
+    ]
 
 
 def test_a_state_folder_that_would_be_shared_is_refused(cluster: Cluster) -> None:

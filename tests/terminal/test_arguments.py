@@ -132,6 +132,20 @@ def test_help_of_a_command_tells_what_its_words_may_be_in_lines_of_80_columns(co
     assert max(map(len, notes.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_no_line_of_help_is_broken_by_a_terminal_of_80_columns(
+    command: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert [line for line in help_text(command).splitlines() if len(line) > 78] == []
+
+
+def test_help_of_download_says_that_a_word_is_a_name_in_the_shared_folder() -> None:
+    told = " ".join(help_text("download").split())
+    assert "without a /: another name in the shared folder" in told
+    assert "./WORD in the current folder" in told
+
+
 def test_help_is_a_name_after_the_end_of_options() -> None:
     assert parse(["E", "download", "--", "--help"], "1").words == ["--help"]
 

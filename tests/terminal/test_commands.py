@@ -98,9 +98,9 @@ def test_where_two_dots_of_an_upload_lead_is_left_to_the_system(
 
 
 def test_an_empty_folder_is_told_as_that_and_is_no_failure(node: ScriptedNode, pclient: Pclient) -> None:
-    node.transfers = [[]]
+    node.transfers = [[pb.TransferEvent(notice="empty: no regular file in it to share")]]
     done = pclient("upload", "empty")
-    assert (done.code, done.out, done.err) == (0, "", "nothing to share: there is no regular file in it\n")
+    assert (done.code, done.out, done.err) == (0, "", "empty: no regular file in it to share\n")
 
 
 def test_upload_without_takers_exits_69_and_names_the_argument(
@@ -194,6 +194,31 @@ def test_output_is_a_word_or_an_absolute_path(
     node.transfers = [[downloaded("x")]]
     assert pclient("download", "x", "--output", given).code == 0
     assert node.asked("Download") == [pb.DownloadOrder(names=["x"], output=sent.format(here=tmp_path))]
+
+
+def test_a_folder_of_the_name_that_output_gives_is_told_how_to_be_meant(
+    node: ScriptedNode, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def told(*words: str) -> bool:
+        node.transfers = [[downloaded("x")]]
+        done = pclient("download", "x", *words)
+        assert done.code == 0
+        return "out is a name in the shared folder; for the folder here write out/\n" in done.err
+
+    assert told("--output", "out")
+    for words in (
+        ("--output", "out", "--json"),
+        ("--output", "out", "-q"),
+        ("--output", "out/"),
+        ("--output", "file"),
+        ("--output", "."),
+        (),
+    ):
+        assert not told(*words), words
 
 
 def test_all_arguments_are_tried_and_the_first_ones_failure_is_the_exit_code(

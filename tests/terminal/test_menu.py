@@ -230,6 +230,24 @@ def test_what_cannot_be_removed_is_a_reply(ana: ScriptedNode, pclient: Pclient) 
     assert menu(pclient, "8", "x", "0")[-1] == "File not found: it is no_such_file"
 
 
+def test_of_several_files_each_that_failed_is_named_once(ana: ScriptedNode, pclient: Pclient, tmp_path: Path) -> None:
+    (tmp_path / "proj").mkdir()
+    faults = [
+        failed("bad_name", "proj/.hid", "a component of the name begins with a dot: rename it"),
+        failed("target_exists", "proj/x", "proj/x lies in the way"),
+    ]
+    ana.transfers = [faults, faults, faults, faults]
+    said = menu(pclient, "1", str(tmp_path / "proj"), "2", "proj/", "2", "p*", "8", "proj/", "0")
+    assert (
+        said[-8:]
+        == [
+            "Not done: proj/.hid: a component of the name begins with a dot: rename it",
+            "File already exists: proj/x lies in the way",
+        ]
+        * 4
+    )
+
+
 def test_a_pserver_that_is_gone_is_told_once_a_choice(ana: ScriptedNode, pclient: Pclient) -> None:
     gone = (grpc.StatusCode.UNAVAILABLE, "pserver_unreachable", "no pserver answers")
     ana.refusals = dict.fromkeys(("Status", "ListPeers"), gone)

@@ -50,9 +50,10 @@ class Delivery:
             held = self.library.by_name(name)
             # Found, too, under a name that differs in case only: one name at one peer.
             if held is not None and held.id != id_:
+                first = "" if outside is None else ", and a download comes there first"
                 raise TargetExists(
-                    f"{held.name} lies in the shared folder with other contents: rename or remove it, or "
-                    "download this one with --output NAME",
+                    f"{held.name} lies in the shared folder with other contents{first}: rename or remove it, or "
+                    "download this one with --output and another name (a word without /)",
                     name=name,
                 )
             return not await self.have(order, item)

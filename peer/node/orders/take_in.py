@@ -18,6 +18,7 @@ from node.files.names import check_name
 from node.files.pieces import Manifest
 from node.files.shared_folder import SharedFolder
 from node.files.temporaries import Copy, Temporaries
+from node.ground.events import Notice
 from node.holdings.library import Held, Library
 from node.holdings.scanner import Scanner
 
@@ -40,6 +41,8 @@ class Item(NamedTuple):
     inside: bool
 
 
+# Of what an upload names: a file, the name of one and why it cannot be shared, or a line that is no fault.
+Found = Item | tuple[str, PeerError] | Notice
 Outcome = tuple[str, Held | PeerError]
 
 
@@ -54,15 +57,15 @@ class TakeIn:
     # Session and cookie lie here: never shared, however it is asked for.
     state_dir: Path
 
-    def collect(self, path: str) -> list[Item | tuple[str, PeerError]]:
+    def collect(self, path: str) -> list[Found]:
         """Return the files that a path means: itself, or every regular file in it, named beginning with the folder's
-        own name; and why, where one cannot be shared.
+        own name; why, where one cannot be shared; and what is no fault and yet worth a line.
 
-        The user's own links are followed to what they lead to; links inside a folder are not.
+        The user's own links are followed to what they lead to; links inside a folder are not, and counted in a line.
         """
         return list(self._collect(path))
 
-    def _collect(self, path: str) -> Iterator[Item | tuple[str, PeerError]]:
+    def _collect(self, path: str) -> Iterator[Found]:
         try:
             with storage_faults(f"opening {path}"):
                 status = os.stat(path)
@@ -85,14 +88,15 @@ class TakeIn:
         elif stat.S_ISDIR(status.st_mode) and real.name.startswith(".") and real != self.folder.root.resolve():
             yield path, BadName(_DOT_FOLDER, name=path)
         elif stat.S_ISDIR(status.st_mode):
-            yield from self._walk(real)
+            yield from list(self._walk(real)) or [Notice(f"{real.name}: no regular file in it to share")]
         else:
             yield path, NoSuchFile(f"{path} is neither a file nor a folder", name=path)
 
-    def _walk(self, base: Path) -> Iterator[Item | tuple[str, PeerError]]:
+    def _walk(self, base: Path) -> Iterator[Found]:
         private = self.state_dir.resolve()
         root = self.folder.root.resolve()
         unread: list[OSError] = []
+        left_out = 0
 
         def name_of(path: Path) -> str:
             return f"{base.name}/{path.relative_to(base).as_posix()}"
@@ -110,6 +114,7 @@ class TakeIn:
             # Of those in the shared folder one is ours, and none is news.
             if Path(folder) != root:
                 yield from ((name_of(Path(folder) / name), BadName(_DOT_FOLDER)) for name in dotted)
+            left_out += sum(os.path.islink(os.path.join(folder, name)) for name in folders)
             for leaf in sorted(files):
                 path = Path(folder) / leaf
                 try:
@@ -121,6 +126,10 @@ class TakeIn:
                     continue
                 if regular:
                     yield self._item(path, name_of(path), str(path))
+                else:
+                    left_out += 1
+        if left_out:
+            yield Notice(f"{base.name}: {_left_out(left_out)}")
         for fault in unread:
             path = Path(fault.filename)
             yield name_of(path), StorageFault(f"{fault.strerror} while reading {path}: the rest is shared")
@@ -253,6 +262,12 @@ class TakeIn:
         # Hundreds may wait for their batch: without a descriptor each.
         temporary.handle.close()
         return temporary, manifest
+
+
+def _left_out(count: int) -> str:
+    if count == 1:
+        return "a link, or another thing that is no regular file, was left out"
+    return f"{count:,} links or other things that are no regular files were left out"
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from node.errors import BadUsage, PeerError, TrackerUnreachable
-from node.ground.events import Fault, Phase, Uploaded
+from node.ground.events import Fault, Notice, Phase, Uploaded
 from node.ground.jobs import Transfer
 from node.ground.threads import Threads
 from node.holdings.library import Held
@@ -64,7 +64,9 @@ class Uploads:
         items: dict[str, Item] = {}
         for path in paths:
             for found in await self.threads.run(self.threads.disk, self.take_in.collect, path):
-                if isinstance(found, Item):
+                if isinstance(found, Notice):
+                    transfer.tell(found)
+                elif isinstance(found, Item):
                     if found.name in items and items[found.name].path != found.path:
                         fault = BadUsage("two files of one order would have the same name", name=found.name)
                         transfer.tell(Fault.of(fault))
