@@ -10,7 +10,6 @@ from heapq import nsmallest
 
 from tracker.catalogue import CAREFUL, Catalogue
 from tracker.model import Announced, Holder, Listed, Load, Session, Version
-from tracker.names import fold
 
 # A holder's count of names for some contents: whole ones in the low half of the number, partial ones in the high half.
 _WHOLE = 1
@@ -76,16 +75,15 @@ class Holdings:
         # Pairs of contents and holder.
         self.entries = 0
 
-    def put_all(self, shelf: Shelf, files: Iterable[Announced]) -> None:
-        """Give a shelf files, each in place of what it has under the name.
+    def put_all(self, shelf: Shelf, files: Iterable[Announced], all_folded: Iterable[str]) -> None:
+        """Give a shelf files, each in place of what it has under the name. `all_folded` are their names folded.
 
         One loop with everything at hand: at 200,000 files a second there is no time for a call for each.
         """
         all_contents, files_here, partial = self.contents, shelf.files, shelf.partial
-        for name, file_id, size, complete in files:
+        for (name, file_id, size, complete), folded in zip(files, all_folded, strict=True):
             contents = all_contents.get(file_id)
             label = contents.labels.get(name) if contents is not None else None
-            folded = label.folded if label is not None else fold(name)
             if folded in files_here:
                 self.drop(shelf, folded)
                 # With its last carrier the label went, and perhaps the contents.
