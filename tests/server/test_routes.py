@@ -1,6 +1,7 @@
 """The routes, through the real application. conftest.py holds every answer here against the OpenAPI document."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -209,6 +210,23 @@ def test_many_files_share_the_room_there_is(world: World) -> None:
     bob.ping(free_bytes=25)
     body = {"files": [{"name": n, "id": id_of(n), "size": 10} for n in ("a", "b", "c")], "copies": 1}
     assert len(ana.call("POST", "/upload", body).json["targets"]) == 2  # type: ignore[index]
+
+
+def test_an_answer_names_so_many_peers_and_some_for_each_file(world: World) -> None:
+    """One account with 31 peers had 150,000 tickets made for it by one request, and 54 MB of answer."""
+    ids = [f"{n:064x}" for n in range(5000)]
+    asker, *others = [world.peer("mallory", f"127.0.0.1:{6001 + n}") for n in range(32)]
+    for other in others:
+        other.ping(free_bytes=1 << 60)
+    order = {"files": [{"name": f"f{id_}", "id": id_, "size": 1} for id_ in ids], "copies": 30}
+    targets = asker.call("POST", "/upload", order).json["targets"]  # type: ignore[index]
+    assert Counter(target["id"] for target in targets) == dict.fromkeys(ids, 2)
+    files = [{"name": f"f{id_}", "id": id_, "size": 1, "complete": True} for id_ in ids[:1000]]
+    for other in others:
+        other.call("PUT", "/index", {"version": "1", "files": files})
+    for question in ({"ids": ids[:1000]}, {"names": [f"f{id_}" for id_ in ids[:1000]]}):
+        found = asker.call("POST", "/query", question).json["files"]  # type: ignore[index]
+        assert [len(file["holders"]) for file in found] == [10] * 1000
 
 
 def upload(name: str, copies: int = 1) -> dict[str, Any]:
