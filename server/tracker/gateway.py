@@ -9,15 +9,15 @@ import asyncio
 import io
 import logging
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 from tracker.errors import Busy
 from tracker.places import Places
 from tracker.routes import SMALL, Allowance, Lane
+from tracker.turns import Room, Turns
 
 log = logging.getLogger("tracker.gateway")
 
@@ -52,54 +52,6 @@ class Scope(Protocol):
     query_string: str
     authority: str | None
     headers: Any
-
-
-class Room:
-    """Bytes that may be taken at once, in all and by each taker. For one event loop."""
-
-    def __init__(self, total: int, each: int) -> None:
-        self._total = total
-        self._each = each
-        self._taken: Counter[str] = Counter()
-        self._given = asyncio.Condition()
-
-    @asynccontextmanager
-    async def taken(self, taker: str, amount: int) -> AsyncIterator[None]:
-        """Wait for room and hold it for the length of the block."""
-        async with self._given:
-            await self._given.wait_for(lambda: self._fits(taker, amount))
-            self._taken[taker] += amount
-        try:
-            yield
-        finally:
-            self._taken -= Counter({taker: amount})
-            async with self._given:
-                self._given.notify_all()
-
-    def _fits(self, taker: str, amount: int) -> bool:
-        return self._taken[taker] + amount <= self._each and self._taken.total() + amount <= self._total
-
-
-class Turns:
-    """So many at once of each taker; the others wait, first come first served. For one event loop."""
-
-    def __init__(self, each: int) -> None:
-        self._each = each
-        self._turns: dict[str, asyncio.Semaphore] = {}
-        self._takers: Counter[str] = Counter()
-
-    @asynccontextmanager
-    async def taken(self, taker: str) -> AsyncIterator[None]:
-        """Wait for a turn and hold it for the length of the block."""
-        turns = self._turns.setdefault(taker, asyncio.Semaphore(self._each))
-        self._takers[taker] += 1
-        try:
-            async with turns:
-                yield
-        finally:
-            self._takers[taker] -= 1
-            if not self._takers[taker]:
-                del self._takers[taker], self._turns[taker]
 
 
 class Reply:
