@@ -143,8 +143,7 @@ class MemoryIndex:
                 return set()
             return {s.session.user for s, count in islice(contents.holders.items(), 100) if is_whole(count)}
 
-    def fit(self, peer_id: str, name: str, file_id: bytes) -> bool:
-        folded = fold(name)
+    def fit(self, peer_id: str, folded: str, file_id: bytes) -> bool:
         with self._lock:
             self._purge()
             shelf = self._shelves.get(peer_id)

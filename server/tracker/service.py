@@ -14,7 +14,7 @@ from tracker.events import Events
 from tracker.index import Index
 from tracker.journal import Journal, Placement
 from tracker.model import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
-from tracker.names import check_name, printable
+from tracker.names import check_name, fold, printable
 from tracker.reports import Reports
 
 # Versions told in one answer, of each name or id that was asked for, and of each however many were.
@@ -174,7 +174,7 @@ class Tracker:
                 max(placement.SAMPLE, placement.LOOKS // len(files)),
                 planned,
                 users,
-                partial(self._fit, name, file_id),
+                partial(self._fit, fold(name), file_id),
             )
             for peer in chosen:
                 holder, why = peer.session, placement.why_receiver(peer, users)
@@ -221,8 +221,8 @@ class Tracker:
         """How much there is."""
         return self._index.totals()
 
-    def _fit(self, name: str, file_id: bytes, peer: PeerView) -> bool:
-        return self._index.fit(peer.session.peer_id, name, file_id)
+    def _fit(self, folded: str, file_id: bytes, peer: PeerView) -> bool:
+        return self._index.fit(peer.session.peer_id, folded, file_id)
 
     def _judge(self, files: Collection[Announced]) -> None:
         for name in self._index.new_names(name for name, _, _, _ in files):

@@ -336,8 +336,7 @@ def test_others_are_answered_while_names_are_folded(index: Index) -> None:
     index.replace(ANA, "1", named("a.txt"))
     index.patch(ANA, "1", "2", named("b.txt"), [])
     index.patch(ANA, "1", "2", named("b.txt"), [])
-    index.fit(BOB.peer_id, Name("a.txt"), bytes(32))
-    assert waited and not any(waited)
+    assert len(waited) >= 3 and not any(waited)
 
 
 NAMES = st.sampled_from(["a", "A", "b", "c/d", "stra\u00dfe", "STRASSE"])

@@ -1,6 +1,8 @@
 """The routes, through the real application. conftest.py holds every answer here against the OpenAPI document."""
 
 import json
+import time
+import unicodedata
 from collections import Counter
 from typing import Any
 
@@ -227,6 +229,23 @@ def test_an_answer_names_so_many_peers_and_some_for_each_file(world: World) -> N
     for question in ({"ids": ids[:1000]}, {"names": [f"f{id_}" for id_ in ids[:1000]]}):
         found = asker.call("POST", "/query", question).json["files"]  # type: ignore[index]
         assert [len(file["holders"]) for file in found] == [10] * 1000
+
+
+def test_a_name_is_folded_once_however_many_peers_cannot_take_the_file(world: World) -> None:
+    """5,000 names with marks in an odd order, and 200 peers that have others of the same name, were minutes of work."""
+    marks = sorted(filter(unicodedata.combining, map(chr, range(0x300, 0x370))), key=unicodedata.combining)
+    path = "/".join(["a" + "".join(reversed(marks[-98:]))] * 4)
+    names = [f"{n}b/{path}" for n in range(100)]
+    for number in range(60):
+        other = world.peer("mallory", f"127.0.0.1:{6001 + number}")
+        files = [{"name": name.replace("b", "B"), "id": id_of("x"), "size": 1, "complete": True} for name in names]
+        other.call("PUT", "/index", {"version": "1", "files": files})
+    order = {"files": [{"name": name, "id": id_of(name), "size": 1} for name in names], "copies": 1}
+    asker = world.peer()
+    # Of this thread's own: whoever else uses the machine does not count.
+    began = time.thread_time()
+    assert asker.call("POST", "/upload", order).json["code"] == "no_active_peer"  # type: ignore[index]
+    assert time.thread_time() - began < 0.8
 
 
 def upload(name: str, copies: int = 1) -> dict[str, Any]:
