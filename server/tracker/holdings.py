@@ -5,11 +5,12 @@ dict and one in its contents' dict; names, ids and the pairing of the two are sh
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from heapq import nsmallest
 
 from tracker.catalogue import CAREFUL, Catalogue
 from tracker.model import Announced, Holder, Listed, Load, Session, Version
+from tracker.names import fold
 
 # A holder's count of names for some contents: whole ones in the low half of the number, partial ones in the high half.
 _WHOLE = 1
@@ -75,15 +76,16 @@ class Holdings:
         # Pairs of contents and holder.
         self.entries = 0
 
-    def put_all(self, shelf: Shelf, files: Iterable[Announced], all_folded: Iterable[str]) -> None:
-        """Give a shelf files, each in place of what it has under the name. `all_folded` are their names folded.
+    def put_all(self, shelf: Shelf, files: Iterable[Announced], slow_folds: Mapping[str, str]) -> None:
+        """Give a shelf files, each in place of what it has under the name. `slow_folds`: those not ASCII, folded.
 
         One loop with everything at hand: at 200,000 files a second there is no time for a call for each.
         """
         all_contents, files_here, partial = self.contents, shelf.files, shelf.partial
-        for (name, file_id, size, complete), folded in zip(files, all_folded, strict=True):
+        for name, file_id, size, complete in files:
             contents = all_contents.get(file_id)
             label = contents.labels.get(name) if contents is not None else None
+            folded = label.folded if label is not None else slow_folds.get(name) or fold(name)
             if folded in files_here:
                 self.drop(shelf, folded)
                 # With its last carrier the label went, and perhaps the contents.

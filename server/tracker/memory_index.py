@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 
 from tracker.catalogue import matcher
@@ -64,14 +64,14 @@ class MemoryIndex:
             return shelf.version if shelf else None
 
     def replace(self, session: Session, version: str, files: Collection[Announced]) -> None:
-        folded = _folded(files)
+        slow = _slow_folds(files)
         with self._lock:
             shelf = self._touched(session)
             others = self._files_of[session.user] - len(shelf.files)
             self._check_room(others + len(files))
             for name in list(shelf.files):
                 self._holdings.drop(shelf, name)
-            self._holdings.put_all(shelf, files, folded)
+            self._holdings.put_all(shelf, files, slow)
             self._files_of[session.user] = others + len(shelf.files)
             shelf.version = version
 
@@ -83,12 +83,12 @@ class MemoryIndex:
         add: Collection[Announced],
         remove: Iterable[tuple[str, bytes]],
     ) -> None:
-        folded = _folded(add)
+        slow = _slow_folds(add)
         with self._lock:
             shelf = self._touched(session)
             withdrawn = list(remove)
             if shelf.version is None or shelf.version != base:
-                if shelf.version == version and self._holds_after(shelf, add, folded, withdrawn):
+                if shelf.version == version and self._holds_after(shelf, add, slow, withdrawn):
                     return
                 raise SendIndex(
                     "this change does not follow on the list held here: send the whole list with PUT /index"
@@ -97,12 +97,12 @@ class MemoryIndex:
             going = {label.folded for name, file_id in withdrawn if (label := self._carried(shelf, name, file_id))}
             if others + len(shelf.files) + len(add) > self._files_per_user:
                 # Only who is near the limit waits for every name to be looked up.
-                coming = set(folded)
+                coming = {slow.get(name) or fold(name) for name, _, _, _ in add}
                 replaced = coming & shelf.files.keys()
                 self._check_room(others + len(shelf.files) + len(coming) - len(replaced | going))
             for name in going:
                 self._holdings.drop(shelf, name)
-            self._holdings.put_all(shelf, add, folded)
+            self._holdings.put_all(shelf, add, slow)
             self._files_of[session.user] = others + len(shelf.files)
             shelf.version = version
 
@@ -256,11 +256,11 @@ class MemoryIndex:
             raise TooLarge(f"an account may share at most {self._files_per_user} files: share fewer")
 
     def _holds_after(
-        self, shelf: Shelf, add: Collection[Announced], folded: Iterable[str], withdrawn: list[tuple[str, bytes]]
+        self, shelf: Shelf, add: Collection[Announced], slow: Mapping[str, str], withdrawn: list[tuple[str, bytes]]
     ) -> bool:
         added = set()
-        for (name, file_id, _, complete), at in zip(add, folded, strict=True):
-            label = shelf.files.get(at)
+        for name, file_id, _, complete in add:
+            label = shelf.files.get(slow.get(name) or fold(name))
             if label is None or label.name != name or label.contents.id != file_id:
                 return False
             if complete == (label in shelf.partial):
@@ -277,6 +277,6 @@ class MemoryIndex:
         return label if label is not None and shelf.files.get(label.folded) is label else None
 
 
-def _folded(files: Iterable[Announced]) -> list[str]:
-    """The names folded, in order. Not under the lock: thousands of names with marks in an odd order take a second."""
-    return [fold(name) for name, _, _, _ in files]
+def _slow_folds(files: Iterable[Announced]) -> dict[str, str]:
+    """Names that are not ASCII, folded. Not under the lock: thousands with marks in an odd order take a second."""
+    return {name: fold(name) for name, _, _, _ in files if not name.isascii()}

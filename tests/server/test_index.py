@@ -333,9 +333,9 @@ def test_others_are_answered_while_names_are_folded(index: Index) -> None:
     def named(name: str) -> list[Announced]:
         return [file(Name(name))]
 
-    index.replace(ANA, "1", named("a.txt"))
-    index.patch(ANA, "1", "2", named("b.txt"), [])
-    index.patch(ANA, "1", "2", named("b.txt"), [])
+    index.replace(ANA, "1", named("\u00e4.txt"))
+    index.patch(ANA, "1", "2", named("\u00f6.txt"), [])
+    index.patch(ANA, "1", "2", named("\u00f6.txt"), [])
     assert len(waited) >= 3 and not any(waited)
 
 
