@@ -9,15 +9,15 @@ import asyncio
 import io
 import logging
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 from tracker.errors import Busy
 from tracker.places import Places
 from tracker.routes import SMALL, Allowance, Lane
+from tracker.turns import Room, Turns
 
 log = logging.getLogger("tracker.gateway")
 
@@ -30,6 +30,8 @@ LONG_BODIES, LONG_BODIES_EACH = 256 << 20, 32 << 20
 # Of the connections that the server takes (tracker.serving) each source so fills a part only.
 REQUESTS, REQUESTS_OWN_MACHINE = 256, 2048
 WORKERS = 4
+# Of one account at once, whatever number of peers it has: the others' work waits behind none of it.
+WORKERS_EACH = 2
 SEARCHERS = 2
 # More than the hashes that run and wait, so that the first one too many is told to come back rather than left waiting.
 LOGIN_WORKERS = 32
@@ -50,32 +52,6 @@ class Scope(Protocol):
     query_string: str
     authority: str | None
     headers: Any
-
-
-class Room:
-    """Bytes that may be taken at once, in all and by each taker. For one event loop."""
-
-    def __init__(self, total: int, each: int) -> None:
-        self._total = total
-        self._each = each
-        self._taken: Counter[str] = Counter()
-        self._given = asyncio.Condition()
-
-    @asynccontextmanager
-    async def taken(self, taker: str, amount: int) -> AsyncIterator[None]:
-        """Wait for room and hold it for the length of the block."""
-        async with self._given:
-            await self._given.wait_for(lambda: self._fits(taker, amount))
-            self._taken[taker] += amount
-        try:
-            yield
-        finally:
-            self._taken -= Counter({taker: amount})
-            async with self._given:
-                self._given.notify_all()
-
-    def _fits(self, taker: str, amount: int) -> bool:
-        return self._taken[taker] + amount <= self._each and self._taken.total() + amount <= self._total
 
 
 class Reply:
@@ -118,6 +94,7 @@ class Gateway:
             Lane.SEARCH: ThreadPoolExecutor(SEARCHERS, thread_name_prefix="search"),
             Lane.LOGIN: ThreadPoolExecutor(LOGIN_WORKERS, thread_name_prefix="login"),
         }
+        self._turns = Turns(WORKERS_EACH)
         self._requests = Places(REQUESTS, REQUESTS_OWN_MACHINE)
         self._running = 0
         self._idle = asyncio.Event()
@@ -156,18 +133,20 @@ class Gateway:
         length = environ.get("CONTENT_LENGTH", "")
         size = int(length) if length.isdecimal() else allowed.most
         if not SMALL < size <= allowed.most or scope.method in ("GET", "HEAD"):
-            return await self._answer_when_read(environ, scope, protocol, allowed.most)
+            return await self._answer_when_read(environ, scope, protocol, allowed)
         async with AsyncExitStack() as room:
             try:
                 async with asyncio.timeout(self._body_time):
                     await room.enter_async_context(self._long_bodies.taken(allowed.sender, size))
             except TimeoutError:
                 return _busy("too many long requests: try again soon", 5)
-            return await self._answer_when_read(environ, scope, protocol, allowed.most)
+            return await self._answer_when_read(environ, scope, protocol, allowed)
 
-    async def _answer_when_read(self, environ: dict[str, Any], scope: Scope, protocol: Any, allowed: int) -> Answer:
+    async def _answer_when_read(
+        self, environ: dict[str, Any], scope: Scope, protocol: Any, allowed: Allowance
+    ) -> Answer:
         try:
-            body, declared = await self._body(environ, scope, protocol, allowed)
+            body, declared = await self._body(environ, scope, protocol, allowed.most)
         except TimeoutError:
             close = [("Connection", "close"), ("Content-Type", "application/json")]
             return 408, close, b'{"status":408,"message":"the body did not arrive in time","code":"bad_request"}'
@@ -182,7 +161,10 @@ class Gateway:
         self._running += 1
         self._idle.clear()
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, self._call, environ)
+            async with AsyncExitStack() as turn:
+                if lane is Lane.WORK and allowed.sender:
+                    await turn.enter_async_context(self._turns.taken(allowed.sender))
+                return await asyncio.get_running_loop().run_in_executor(pool, self._call, environ)
         finally:
             self._running -= 1
             if not self._running:

@@ -5,7 +5,7 @@ dict and one in its contents' dict; names, ids and the pairing of the two are sh
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from heapq import nsmallest
 
 from tracker.catalogue import CAREFUL, Catalogue
@@ -76,8 +76,8 @@ class Holdings:
         # Pairs of contents and holder.
         self.entries = 0
 
-    def put_all(self, shelf: Shelf, files: Iterable[Announced]) -> None:
-        """Give a shelf files, each in place of what it has under the name.
+    def put_all(self, shelf: Shelf, files: Iterable[Announced], slow_folds: Mapping[str, str]) -> None:
+        """Give a shelf files, each in place of what it has under the name. `slow_folds`: those not ASCII, folded.
 
         One loop with everything at hand: at 200,000 files a second there is no time for a call for each.
         """
@@ -85,7 +85,7 @@ class Holdings:
         for name, file_id, size, complete in files:
             contents = all_contents.get(file_id)
             label = contents.labels.get(name) if contents is not None else None
-            folded = label.folded if label is not None else fold(name)
+            folded = label.folded if label is not None else slow_folds.get(name) or fold(name)
             if folded in files_here:
                 self.drop(shelf, folded)
                 # With its last carrier the label went, and perhaps the contents.

@@ -68,8 +68,11 @@ class Index(Protocol):
     def whole_users(self, file_id: bytes) -> set[str]:
         """Users whose live peers hold these contents whole; at most a hundred of them."""
 
-    def fit(self, peer_id: str, name: str, file_id: bytes) -> bool:
-        """Whether a copy can go to the peer: alive, does not hold it whole, has no other contents under the name."""
+    def fit(self, peer_id: str, folded: str, file_id: bytes) -> bool:
+        """Whether a copy can go to the peer: alive, does not hold it whole, has no other contents under the name.
+
+        The name comes folded (tracker.names): it is asked of hundreds of peers.
+        """
 
     def peers(self) -> list[PeerView]:
         """Everybody alive, the longest silent first."""

@@ -2,12 +2,12 @@
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 
 from tracker.catalogue import matcher
 from tracker.errors import SendIndex, TooLarge
-from tracker.holdings import Holdings, Shelf, is_whole, listed, scarce_among, view
+from tracker.holdings import Holdings, Label, Shelf, is_whole, listed, scarce_among, view
 from tracker.model import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
 from tracker.names import fold
 
@@ -64,13 +64,14 @@ class MemoryIndex:
             return shelf.version if shelf else None
 
     def replace(self, session: Session, version: str, files: Collection[Announced]) -> None:
+        slow = _slow_folds(files)
         with self._lock:
             shelf = self._touched(session)
             others = self._files_of[session.user] - len(shelf.files)
             self._check_room(others + len(files))
-            for folded in list(shelf.files):
-                self._holdings.drop(shelf, folded)
-            self._holdings.put_all(shelf, files)
+            for name in list(shelf.files):
+                self._holdings.drop(shelf, name)
+            self._holdings.put_all(shelf, files, slow)
             self._files_of[session.user] = others + len(shelf.files)
             shelf.version = version
 
@@ -82,25 +83,26 @@ class MemoryIndex:
         add: Collection[Announced],
         remove: Iterable[tuple[str, bytes]],
     ) -> None:
+        slow = _slow_folds(add)
         with self._lock:
             shelf = self._touched(session)
             withdrawn = list(remove)
             if shelf.version is None or shelf.version != base:
-                if shelf.version == version and self._holds_after(shelf, add, withdrawn):
+                if shelf.version == version and self._holds_after(shelf, add, slow, withdrawn):
                     return
                 raise SendIndex(
                     "this change does not follow on the list held here: send the whole list with PUT /index"
                 )
             others = self._files_of[session.user] - len(shelf.files)
-            going = {fold(name) for name, file_id in withdrawn if _carries(shelf, name, file_id)}
+            going = {label.folded for name, file_id in withdrawn if (label := self._carried(shelf, name, file_id))}
             if others + len(shelf.files) + len(add) > self._files_per_user:
                 # Only who is near the limit waits for every name to be looked up.
-                coming = {fold(name) for name, _, _, _ in add}
+                coming = {slow.get(name) or fold(name) for name, _, _, _ in add}
                 replaced = coming & shelf.files.keys()
                 self._check_room(others + len(shelf.files) + len(coming) - len(replaced | going))
-            for folded in going:
-                self._holdings.drop(shelf, folded)
-            self._holdings.put_all(shelf, add)
+            for name in going:
+                self._holdings.drop(shelf, name)
+            self._holdings.put_all(shelf, add, slow)
             self._files_of[session.user] = others + len(shelf.files)
             shelf.version = version
 
@@ -141,7 +143,7 @@ class MemoryIndex:
                 return set()
             return {s.session.user for s, count in islice(contents.holders.items(), 100) if is_whole(count)}
 
-    def fit(self, peer_id: str, name: str, file_id: bytes) -> bool:
+    def fit(self, peer_id: str, folded: str, file_id: bytes) -> bool:
         with self._lock:
             self._purge()
             shelf = self._shelves.get(peer_id)
@@ -150,7 +152,7 @@ class MemoryIndex:
             contents = self._holdings.contents.get(file_id)
             if contents is not None and is_whole(contents.holders.get(shelf, 0)):
                 return False
-            label = shelf.files.get(fold(name))
+            label = shelf.files.get(folded)
             return label is None or label.contents.id == file_id
 
     def peers(self) -> list[PeerView]:
@@ -253,19 +255,28 @@ class MemoryIndex:
         if files > self._files_per_user:
             raise TooLarge(f"an account may share at most {self._files_per_user} files: share fewer")
 
-    @staticmethod
-    def _holds_after(shelf: Shelf, add: Collection[Announced], withdrawn: list[tuple[str, bytes]]) -> bool:
+    def _holds_after(
+        self, shelf: Shelf, add: Collection[Announced], slow: Mapping[str, str], withdrawn: list[tuple[str, bytes]]
+    ) -> bool:
         added = set()
         for name, file_id, _, complete in add:
-            label = shelf.files.get(fold(name))
+            label = shelf.files.get(slow.get(name) or fold(name))
             if label is None or label.name != name or label.contents.id != file_id:
                 return False
             if complete == (label in shelf.partial):
                 return False
             added.add((name, file_id))
-        return not any(_carries(shelf, name, file_id) for name, file_id in withdrawn if (name, file_id) not in added)
+        return not any(
+            self._carried(shelf, name, file_id) for name, file_id in withdrawn if (name, file_id) not in added
+        )
+
+    def _carried(self, shelf: Shelf, name: str, file_id: bytes) -> Label | None:
+        """What a shelf has under exactly this name. Without folding it: nobody judges names to remove."""
+        contents = self._holdings.contents.get(file_id)
+        label = contents.labels.get(name) if contents is not None else None
+        return label if label is not None and shelf.files.get(label.folded) is label else None
 
 
-def _carries(shelf: Shelf, name: str, file_id: bytes) -> bool:
-    label = shelf.files.get(fold(name))
-    return label is not None and (label.name, label.contents.id) == (name, file_id)
+def _slow_folds(files: Iterable[Announced]) -> dict[str, str]:
+    """Names that are not ASCII, folded. Not under the lock: thousands with marks in an odd order take a second."""
+    return {name: fold(name) for name, _, _, _ in files if not name.isascii()}

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from heapq import nsmallest
 from itertools import islice
 from operator import itemgetter
 from random import Random
@@ -16,21 +15,72 @@ SAMPLE = 200
 LOOKS = 200_000
 
 
-def order_holders(holders: Sequence[Holder], distrusted: Callable[[str], bool], rng: Random) -> list[Holder]:
+def order_holders(
+    holders: Sequence[Holder], distrusted: Callable[[str], bool], rng: Random, most: int = HOLDERS
+) -> list[Holder]:
     """The best holders to ask, best first: trusted before reported, whole before partial, idle before busy.
 
-    Among equals the order is random, so that a crowd of askers does not begin at the same holder.
+    Which of them are named, where there are more than `most`, goes by turns between users, as does the order among
+    holders that are whole and trusted alike: what holders say of themselves cannot be checked, and one account may
+    have a thousand that say the best. Among equals the order is random, so that a crowd of askers does not begin at the
+    same holder.
     """
     if len(holders) > SAMPLE:
-        whole = [holder for holder in holders if holder.complete]
-        holders = rng.sample(whole if len(whole) >= SAMPLE else holders, SAMPLE)
+        holders = _sample_by_turns(holders, rng)
     keyed = [
         ((distrusted(h.session.peer_id), not h.complete, h.load.uploads, h.load.rate, rng.random()), h) for h in holders
     ]
-    if len(keyed) > HOLDERS:
-        return [holder for _, holder in nsmallest(HOLDERS, keyed, key=itemgetter(0))]
     keyed.sort(key=itemgetter(0))
-    return [holder for _, holder in keyed]
+    turns: dict[str, int] = {}
+    in_turn: list[tuple[int, tuple[bool, bool], Holder]] = []
+    for key, holder in keyed:
+        user = holder.session.user
+        turn = turns[user] = turns.get(user, -1) + 1
+        in_turn.append((turn, key[:2], holder))
+    # Each sort leaves in their order those that are equal to it.
+    in_turn.sort(key=itemgetter(0))
+    del in_turn[most:]
+    in_turn.sort(key=itemgetter(1))
+    return [holder for _, _, holder in in_turn]
+
+
+def _sample_by_turns(holders: Sequence[Holder], rng: Random) -> list[Holder]:
+    """SAMPLE of more holders, users taking turns, whole ones first."""
+    if len({holder.session.user for holder in holders}) >= SAMPLE:
+        # One of each is enough: a third of the time of what follows. Of several, chance decides where the walk begins.
+        start = rng.randrange(len(holders))
+        walk = [*holders[start:], *holders[:start]]
+        one_of_each = {holder.session.user: holder for holder in walk if not holder.complete}
+        one_of_each |= {holder.session.user: holder for holder in walk if holder.complete}
+        return _some(list(one_of_each.values()), SAMPLE, rng)
+    of_user: dict[str, list[Holder]] = {}
+    for holder in holders:
+        of_user.setdefault(holder.session.user, []).append(holder)
+    # What everybody gives who has so many, if it is the same for all: those who have fewer leave it to the others.
+    share, left, users = 0, SAMPLE, len(of_user)
+    for count in sorted(map(len, of_user.values())):
+        share = left // users
+        if count > share:
+            break
+        left -= count
+        users -= 1
+    sample: list[Holder] = []
+    last_turn: list[Holder] = []
+    for own in of_user.values():
+        some = _some(own, share + 1, rng)
+        sample += some[:share]
+        last_turn += some[share:]
+    return sample + _some(last_turn, SAMPLE - len(sample), rng)
+
+
+def _some(holders: list[Holder], count: int, rng: Random) -> list[Holder]:
+    """Up to so many by chance, whole ones before the others."""
+    if len(holders) <= count:
+        return holders
+    whole = [holder for holder in holders if holder.complete]
+    if len(whole) >= count:
+        return rng.sample(whole, count)
+    return whole + rng.sample([holder for holder in holders if not holder.complete], count - len(whole))
 
 
 def why_holder(holder: Holder, distrusted: bool) -> str:

@@ -14,11 +14,13 @@ from tracker.events import Events
 from tracker.index import Index
 from tracker.journal import Journal, Placement
 from tracker.model import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
-from tracker.names import check_name, printable
+from tracker.names import check_name, fold, printable
 from tracker.reports import Reports
 
 # Versions told in one answer, of each name or id that was asked for, and of each however many were.
 _TOLD, _EACH, _EACH_AT_LEAST = 5000, 100, 5
+# Tickets in one answer: 3.6 MB of them. All versions, or all files to be placed, have an equal share.
+TICKETS = 10_000
 
 
 class Pong(NamedTuple):
@@ -116,6 +118,8 @@ class Tracker:
     def find_names(self, session: Session, names: Collection[str], near: bool) -> list[tuple[Version, list[Offer]]]:
         """The versions of these names, each with holders, best first; `near`: asked from the tracker's own machine.
 
+        Where TICKETS are not enough for all holders, each version has the same number of them: ten of a thousand.
+
         Raises:
             BadName: one of the names.
             NoSuchFile: none of them is held by anybody.
@@ -139,6 +143,8 @@ class Tracker:
     ) -> list[Target]:
         """Live peers that should take copies of (name, id, size), best first for each id.
 
+        At most TICKETS: of many files with many copies each has fewer targets than `copies`, two of 5,000 at the least.
+
         Raises:
             BadName: one of the names.
             NoActivePeer: there is no target for any of the files.
@@ -152,6 +158,7 @@ class Tracker:
         ]
         ranked = placement.rank_receivers(others, min(size for _, _, size in files), session.user, self._rng)
         signer = tickets.Signer(session.peer_id, session.user, self.server_time())
+        copies = min(copies, TICKETS // len(files))
         planned: Counter[str] = Counter()
         targets: list[Target] = []
         seen: set[bytes] = set()
@@ -167,7 +174,7 @@ class Tracker:
                 max(placement.SAMPLE, placement.LOOKS // len(files)),
                 planned,
                 users,
-                partial(self._fit, name, file_id),
+                partial(self._fit, fold(name), file_id),
             )
             for peer in chosen:
                 holder, why = peer.session, placement.why_receiver(peer, users)
@@ -214,8 +221,8 @@ class Tracker:
         """How much there is."""
         return self._index.totals()
 
-    def _fit(self, name: str, file_id: bytes, peer: PeerView) -> bool:
-        return self._index.fit(peer.session.peer_id, name, file_id)
+    def _fit(self, folded: str, file_id: bytes, peer: PeerView) -> bool:
+        return self._index.fit(peer.session.peer_id, folded, file_id)
 
     def _judge(self, files: Collection[Announced]) -> None:
         for name in self._index.new_names(name for name, _, _, _ in files):
@@ -223,9 +230,10 @@ class Tracker:
 
     def _offers(self, session: Session, found: list[Version], near: bool) -> list[tuple[Version, list[Offer]]]:
         signer = tickets.Signer(session.peer_id, session.user, self.server_time())
-        return [(version, self._offer(session, signer, version, near)) for version in found]
+        most = min(placement.HOLDERS, TICKETS // len(found))
+        return [(version, self._offer(session, signer, version, near, most)) for version in found]
 
-    def _offer(self, session: Session, signer: tickets.Signer, version: Version, near: bool) -> list[Offer]:
+    def _offer(self, session: Session, signer: tickets.Signer, version: Version, near: bool, most: int) -> list[Offer]:
         file_id = version.id
         self._reports.note_asked(session.peer_id, file_id)
         doubted = self._reports.doubted(session.user, file_id)
@@ -237,7 +245,7 @@ class Tracker:
                 signer.sign(holder.session.ticket_key, holder.session.peer_id, file_id, tickets.READ),
                 placement.why_holder(holder, doubted(holder.session.peer_id)),
             )
-            for holder in placement.order_holders(dialled, doubted, self._rng)
+            for holder in placement.order_holders(dialled, doubted, self._rng, most)
         ]
 
 

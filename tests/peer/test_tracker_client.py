@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -107,6 +108,18 @@ def test_the_real_one_is_understood(client: TrackerClient) -> None:
     assert [found.version.name for found in client.query(ids=[ID])] == ["b.txt"]
     assert client.query(names=["no such"]) == []
     assert client.peers()[0].url
+
+
+def test_of_many_files_all_thirty_peers_are_told(client: TrackerClient, tracker: LiveTracker) -> None:
+    files = [Version(f"{n:04}", f"{n:064x}", 1) for n in range(400)]
+    for number in range(30):
+        other = TrackerClient(tracker.url)
+        other.token = other.login("dora", "correct horse", f"127.0.0.1:{1000 + number}").token
+        other.ping("none", "none", Load(free_bytes=1 << 40))
+        other.put_index("1", [IndexEntry(file.name, file.id, 1, False) for file in files])
+    found = client.query(ids=[file.id for file in files])
+    assert [len(held.holders) for held in found] == [30] * 400
+    assert Counter(target.id for target in client.place(files, 30)) == {file.id: 30 for file in files}
 
 
 def test_refusals_have_their_codes(client: TrackerClient, tracker: LiveTracker) -> None:

@@ -1,11 +1,12 @@
 """Requests before the application sees them: what one source may have under way, and for how long."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from tracker.gateway import REQUESTS, Gateway
+from tracker.gateway import REQUESTS, Gateway, Reply
 from tracker_world import World
 
 
@@ -72,3 +73,40 @@ def test_one_source_has_so_many_requests_under_way_and_others_are_answered(world
     assert [r.status for r in slow] == [0] * REQUESTS + [503] * 10
     assert {r.status for r in near} == {0}, "many peers of the tracker's own machine have one address"
     assert other.status == 200
+
+
+def test_one_account_takes_a_part_of_the_workers_however_many_peers_it_has(world: World) -> None:
+    crowd = [world.peer("mallory", f"127.0.0.1:{6000 + n}") for n in range(8)]
+    other = world.peer("ana", "127.0.0.1:5001")
+    over = threading.Event()
+
+    def app(environ: dict[str, Any], reply: Reply) -> Iterable[bytes]:
+        """The tracker's own, which is slow for all but one."""
+        if other.login["token"] not in environ["HTTP_AUTHORIZATION"]:
+            assert over.wait(20)
+        return world.parts.app(environ, reply)
+
+    async def run() -> None:
+        gateway = Gateway(app, world.parts.allowance, world.parts.lane)
+        paths = ("/peers", "/openapi.json", "/metrics")
+        slow, quick = [
+            [
+                Request("GET", path, "203.0.113.9", authorization=f"Bearer {p.login['token']}")
+                for p in who
+                for path in paths
+            ]
+            for who in (crowd, [other])
+        ]
+        tasks = [asyncio.create_task(gateway(r.scope, r)) for r in slow]
+        try:
+            async with asyncio.timeout(10):
+                for request in quick:
+                    await gateway(request.scope, request)
+        finally:
+            over.set()
+        await asyncio.gather(*tasks)
+        await gateway.wait_idle()
+        gateway.close()
+        assert {r.status for r in [*quick, *slow]} == {200}
+
+    asyncio.run(run())

@@ -1,5 +1,8 @@
 """Who is alive and who holds what: claims that hold for every Index."""
 
+import threading
+import time
+import unicodedata
 from collections.abc import Callable
 
 import pytest
@@ -289,6 +292,51 @@ def test_of_a_million_names_for_one_id_a_few_are_told(index: Index) -> None:
     for who in range(2, 12):
         index.replace(session(who), "1", [file("a.txt", who)])
     assert len(index.by_name("a.txt", 3)) == 3
+
+
+# Combining marks in the order in which it takes longest to set them right, as often as makes a name of that length.
+MARKS = sorted(filter(unicodedata.combining, map(chr, range(0x300, 0x370))), key=unicodedata.combining, reverse=True)
+
+
+def marked(length: int) -> str:
+    return "a" + "".join(mark * (length // len(MARKS)) for mark in MARKS)
+
+
+def test_names_to_remove_cost_nothing_however_they_are_made(index: Index) -> None:
+    """Nobody judges them, and 5,000 of 4,000 characters fit into one request: minutes, were they folded."""
+    index.replace(ANA, "1", [file("a.txt")])
+    change = ([file("b.txt", 2)], [(f"{n:03}{marked(3900)}", bytes([1]) * 32) for n in range(150)])
+    # Of this thread's own: whoever else uses the machine does not count.
+    began = time.thread_time()
+    index.patch(ANA, "1", "2", *change)
+    index.patch(ANA, "1", "2", *change)
+    assert time.thread_time() - began < 1
+    assert (holders(index, "a.txt"), holders(index, "b.txt")) == ([ANA.url], [ANA.url])
+
+
+def test_others_are_answered_while_names_are_folded(index: Index) -> None:
+    index.replace(BOB, "1", [])
+    waited = []
+
+    class Name(str):
+        """Has another peer asked after whenever it is folded."""
+
+        __slots__ = ()
+
+        def isascii(self) -> bool:
+            other = threading.Thread(target=index.alive, args=(BOB.peer_id,), daemon=True)
+            other.start()
+            other.join(5)
+            waited.append(other.is_alive())
+            return super().isascii()
+
+    def named(name: str) -> list[Announced]:
+        return [file(Name(name))]
+
+    index.replace(ANA, "1", named("\u00e4.txt"))
+    index.patch(ANA, "1", "2", named("\u00f6.txt"), [])
+    index.patch(ANA, "1", "2", named("\u00f6.txt"), [])
+    assert len(waited) >= 3 and not any(waited)
 
 
 NAMES = st.sampled_from(["a", "A", "b", "c/d", "stra\u00dfe", "STRASSE"])

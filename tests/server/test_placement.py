@@ -52,6 +52,48 @@ def test_of_a_crowd_of_holders_the_whole_ones_come_first(whole: int) -> None:
     assert all(complete) or whole < SAMPLE
 
 
+def held_by(user: str, count: int, first: int, *, complete: bool = True, uploads: int = 0) -> list[Holder]:
+    """Holders of one user, their ids counted from the first."""
+    sessions = [
+        Session(f"{n:032x}", user, f"10.0.0.1:{n + 1}", False, f"{n:064x}", bytes(32), 0.0)
+        for n in range(first, first + count)
+    ]
+    return [Holder(session, Load(uploads), complete) for session in sessions]
+
+
+@pytest.mark.parametrize("fakes", [HOLDERS, SAMPLE, SAMPLE + 1, 1000])
+@pytest.mark.parametrize("most", [2, HOLDERS])
+@pytest.mark.parametrize("whole", [True, False])
+def test_one_account_hides_no_other_however_many_holders_it_has(fakes: int, most: int, whole: bool) -> None:
+    (honest,) = held_by("honest", 1, 5000, complete=whole, uploads=9)
+    for seed in range(20):
+        holders = [*held_by("mallory", fakes, 0), honest]
+        ordered = order_holders(holders, lambda peer_id: False, Random(seed), most)
+        assert len(set(ordered)) == most
+        assert honest in ordered
+        assert ordered.index(honest) == (1 if whole else most - 1), "best first, users in turn"
+
+
+def test_a_reported_holder_is_named_last_and_not_hidden() -> None:
+    (honest,) = held_by("honest", 1, 5000)
+    ordered = order_holders([*held_by("mallory", 300, 0), honest], honest.session.peer_id.__eq__, Random(1))
+    assert ordered.index(honest) == HOLDERS - 1
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[201], [1] * 250, [1] * 199 + [900], [1] * 50 + [500], [3, 90, 5, 400], [40] * 7, [199, 1, 1], [100, 101]],
+)
+def test_of_a_crowd_users_are_named_in_turn(counts: list[int]) -> None:
+    holders = [h for user, count in enumerate(counts) for h in held_by(f"u{user}", count, user * 1000)]
+    ordered = order_holders(holders, lambda peer_id: False, Random(1), SAMPLE)
+    assert len(set(ordered)) == SAMPLE
+    of_user = Counter(holder.session.user for holder in ordered)
+    most = max(of_user.values())
+    for user, count in enumerate(counts):
+        assert of_user[f"u{user}"] in (count, most - 1, most)
+
+
 @pytest.mark.parametrize(
     ("free", "words"),
     [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (5 << 20, "5 MiB"), (7 << 30, "7 GiB"), (3 << 39, "1.5 TiB")],

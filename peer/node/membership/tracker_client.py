@@ -25,7 +25,10 @@ from node.model import HeldVersion, Holder, IndexEntry, ListedFile, ListedPeer, 
 
 # What one request may carry (contract of the tracker).
 FILES_PER_REQUEST = 5000
-QUERIES_PER_REQUEST = 1000
+# Of all files of a query, or of an order for copies, an answer names 10,000 peers at most: with 30 for each nothing is
+# left out. A query may have 1,000.
+_PEERS_PER_ANSWER = 10_000
+QUERIES_PER_REQUEST = _PEERS_PER_ANSWER // 30
 _READ = 15.0
 # A ping asks for little, and another follows soon: a tracker that keeps silent is to be known for it.
 _PONG = 5.0
@@ -144,7 +147,7 @@ class TrackerClient:
     def place(self, files: Sequence[Version], copies: int) -> list[Target]:
         """Return the peers that should take copies, best first for each id; none is no error."""
         targets: list[Target] = []
-        for part in _parts(files, FILES_PER_REQUEST):
+        for part in _parts(files, max(1, min(FILES_PER_REQUEST, _PEERS_PER_ANSWER // copies))):
             order = [{"name": file.name, "id": file.id, "size": file.size} for file in part]
             try:
                 body = self._call("POST", "/upload", {"files": order, "copies": copies})
