@@ -132,6 +132,50 @@ def test_other_contents_under_the_name_are_not_touched(ben: LivePserver, stack: 
     assert (ben.shared / "mine.bin").read_bytes() == b"mine"
 
 
+@pytest.fixture(scope="module")
+def unscanned(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
+    """A peer that does not look through its folder while it is tested: what was written just now is not at rest."""
+    with live_pserver(folder / "eli", tracker, "eli", ping_interval=300) as live:
+        eventually(lambda: not live.pserver.scanner._first)
+        yield live
+
+
+@pytest.mark.parametrize("size", [MIB, 2 * MIB])
+def test_a_push_has_nothing_shared_that_is_not_at_rest(
+    unscanned: LivePserver, stack: contextlib.ExitStack, size: int
+) -> None:
+    name = f"report{size}.bin"
+    (unscanned.shared / name).write_bytes(bytes(size))
+    manifest = Manifest(2 * MIB, MIB, os.urandom(64))
+    push = Push(unscanned, manifest.id, stack)
+    push.say(offer(name, manifest))
+    assert push.end() == (grpc.StatusCode.ALREADY_EXISTS, "target_exists")
+    assert unscanned.pserver.library.by_name(name) is None
+
+
+def test_what_a_push_makes_of_a_file_that_changed_is_nothing(
+    unscanned: LivePserver, stack: contextlib.ExitStack
+) -> None:
+    before = unscanned.share("changed.bin", os.urandom(2 * MIB))
+    (unscanned.shared / "changed.bin").write_bytes(bytes(3 * MIB))
+    push = Push(unscanned, before.id, stack)
+    push.say(offer("another.bin", before))
+    assert push.hear().pieces
+    assert unscanned.pserver.library.by_name("changed.bin") is None
+
+
+def test_what_is_pushed_and_lies_here_unseen_is_not_sent_again(
+    unscanned: LivePserver, stack: contextlib.ExitStack
+) -> None:
+    content = os.urandom(2 * MIB)
+    manifest = manifest_of(content)
+    (unscanned.shared / "killed.bin").write_bytes(content)
+    push = Push(unscanned, manifest.id, stack)
+    push.say(offer("killed.bin", manifest))
+    assert push.hear().published
+    assert [held.name for held in unscanned.pserver.library.by_id(manifest.id)] == ["killed.bin"]
+
+
 def test_a_file_beyond_the_quota_is_refused_before_its_first_byte(
     ben: LivePserver, stack: contextlib.ExitStack
 ) -> None:

@@ -14,8 +14,8 @@ from node.ground.events import Phase
 from node.ground.jobs import Jobs, Transfer
 from node.ground.threads import Threads
 from node.holdings.catalog import Catalog, Kept
+from node.holdings.claims import Claims
 from node.holdings.library import Library
-from node.holdings.scanner import Scanner
 from node.language.streams import AskerEnd
 from node.lines.limits import Locks, end_now
 from node.moving.fetch import Fetcher, Sources
@@ -106,7 +106,7 @@ class Receiver:
     """Takes pushed files."""
 
     library: Library
-    scanner: Scanner
+    claims: Claims
     threads: Threads
     fetcher: Fetcher
     keeping: Keeping
@@ -139,9 +139,10 @@ class Receiver:
         """
         # A pusher is not kept waiting by another that takes its time.
         async with self.locks.of(manifest.id, within=_TURN):
-            # No scan may have seen yet what lies here, as when this peer was killed just now, or what is gone.
-            names = [check_name(name), *(held.name for held in self.library.by_id(manifest.id))]
-            await self.threads.run_stoppable(self.threads.disk, lambda stop: self.scanner.take(names, stop=stop))
+            check_name(name)
+            await self.threads.run_stoppable(
+                self.threads.disk, lambda stop: self.claims.settle(name, manifest, stop=stop)
+            )
             if not self.judge(name, manifest.id):
                 return
             self.keeping.take_up(manifest.id)
