@@ -321,6 +321,29 @@ def test_a_pusher_that_takes_its_time_does_not_keep_our_user_from_the_file(
     assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
 
 
+def test_a_second_pusher_whose_turn_comes_before_our_users_gives_way_at_once(
+    ben: LivePserver, ana: LivePserver, stack: contextlib.ExitStack
+) -> None:
+    content = os.urandom(2 * MIB)
+    manifest = ana.share("wanted2.bin", content)
+    ana.call(ana.pserver.announcer.sync())
+    first = Push(ben, manifest.id, stack)
+    first.say(offer("wanted2.bin", manifest))
+    first.hear()
+    second = Push(ben, manifest.id, stack, asker="b" * 32)
+    second.say(offer("wanted2.bin", manifest))
+    locks = ben.pserver._transfer_service.receiver.locks
+    eventually(lambda: locks._locks[manifest.id][1] == 2)
+    with ben.control() as control:
+        order = pb.DownloadOrder(names=["wanted2.bin"])
+        events = list(control.DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=20))
+    results = list(itertools.chain.from_iterable(event.results.downloaded for event in events))
+    assert [result.name for result in results] == ["wanted2.bin"]
+    for push in (first, second):
+        assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
+    assert not ben.pserver._transfer_service.receiver.waited_for
+
+
 def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
     tmp_path: Path, tracker: LiveTracker, stack: contextlib.ExitStack
 ) -> None:

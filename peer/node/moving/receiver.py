@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from node.moving.fetch import Fetcher, Sources
 
 # Seconds that a pusher waits while another sends the same contents.
 _TURN = 60.0
+# A push of what our own user waits for may go on for so many seconds before it must give way.
+_PATIENCE = 5.0
+_GIVES_WAY = "this peer fetches the file itself now: push it again later"
 # Parts of broken pushes that are left for those who may take them up.
 BEGINNINGS = 64
 # A file takes a block and an inode of the disk, however short it is: as many are kept as have room in the quota if each
@@ -115,6 +119,8 @@ class Receiver:
     announce: Callable[[], Awaitable[None]]
     # What ends the push of an id.
     pushes: dict[str, asyncio.Timeout] = field(default_factory=dict)
+    # How many orders of our own user wait for each id.
+    waited_for: Counter[str] = field(default_factory=Counter)
 
     def judge(self, name: str, id_: str) -> bool:
         """Tell whether this file is wanted; False if its contents lie here already.
@@ -150,6 +156,9 @@ class Receiver:
                 async with self.keeping.judging() as kept:
                     room.enter_context(self.keeping.room_for(manifest.size, kept))
                 await self.make_room()
+                if self.waited_for[manifest.id]:
+                    # Whoever begins to wait from here on, finds the push under way.
+                    raise Interrupted(_GIVES_WAY)
                 transfer = self.jobs.begin("push")
                 try:
                     transfer.counters.files_total = 1
@@ -159,8 +168,23 @@ class Receiver:
                     self.jobs.end(transfer)
         await self.announce()
 
-    def give_way(self, id_: str) -> None:
-        """End the push of an id, if there is one: our own user wants it, and its pusher takes its time."""
+    @contextmanager
+    def awaited(self, id_: str) -> Iterator[None]:
+        """Our own user waits for the lock of an id, for the length of the block.
+
+        A pusher that has it and takes its time is not waited for, nor any that has its turn before our user.
+        """
+        patience = asyncio.get_running_loop().call_later(_PATIENCE, self._give_way, id_)
+        self.waited_for[id_] += 1
+        try:
+            yield
+        finally:
+            patience.cancel()
+            self.waited_for[id_] -= 1
+            if not self.waited_for[id_]:
+                del self.waited_for[id_]
+
+    def _give_way(self, id_: str) -> None:
         push = self.pushes.get(id_)
         if push is not None:
             end_now(push)
@@ -171,7 +195,7 @@ class Receiver:
                 self.pushes[manifest.id] = push
                 await self.fetcher.bring(manifest, name, transfer, sources)
         except TimeoutError:
-            raise Interrupted("this peer fetches the file itself now: push it again later") from None
+            raise Interrupted(_GIVES_WAY) from None
         except BaseException:
             # Broken off while it was published, it is whole.
             if not self.library.by_id(manifest.id):
