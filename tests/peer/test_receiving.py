@@ -22,7 +22,7 @@ from node.files.pieces import Manifest
 from node.ground.threads import Threads
 from node.holdings.catalog import Catalog
 from node.language.frames import Block, encode
-from node.moving.receiver import BEGINNINGS, FILES_AT_LEAST, Keeping
+from node.moving.receiver import BEGINNINGS, FILES_AT_LEAST, Keeping, Receiver
 from node.moving.small_serve import WAITING_MAX
 from swarm_files import manifest_of
 from ticket_office import WRITE
@@ -242,6 +242,53 @@ def test_beginnings_without_end_do_not_fill_the_disk(ben: LivePserver) -> None:
         eventually(lambda: ben.pserver.slots.taken == 0)
     assert sum(path.stat().st_size for path in parts(ben)) <= QUOTA
     assert ben.pserver.keeping.used <= QUOTA
+
+
+def begin_and_break_off(ben: LivePserver, manifest: Manifest, number: int) -> None:
+    """Push a file, and go when the receiver has begun."""
+    with contextlib.ExitStack() as stack:
+        push = Push(ben, manifest.id, stack, asker=f"{number:032x}")
+        push.say(offer(f"broken{number}.bin", manifest))
+        push.hear()
+        push.call.cancel()
+    eventually(lambda: ben.pserver.slots.taken == 0)
+
+
+def test_what_our_users_download_has_left_is_no_pushers_to_have_thrown_away(
+    tmp_path: Path, tracker: LiveTracker
+) -> None:
+    content = os.urandom(3 * MIB)
+    manifest = manifest_of(content)
+    with live_pserver(tmp_path / "fay", tracker, "fay", quota=QUOTA) as fay:
+        with fay.pserver.parts.open(manifest) as part:
+            part.store(1, [content[MIB : 2 * MIB]])
+        begin_and_break_off(fay, manifest, 0)
+        assert fay.pserver.keeping.used == 0
+        for number in range(1, 4):
+            begin_and_break_off(fay, Manifest(3 * MIB, MIB, os.urandom(96)), number)
+        with fay.pserver.parts.open(manifest) as part:
+            assert part.resumed_bytes == MIB
+
+
+def test_what_a_push_has_left_is_our_users_who_goes_on_with_it(tmp_path: Path, tracker: LiveTracker) -> None:
+    manifest = Manifest(3 * MIB, MIB, os.urandom(96))
+
+    async def wait_in_vain(receiver: Receiver) -> None:
+        with contextlib.suppress(ZeroDivisionError), receiver.awaited(manifest.id):
+            raise ZeroDivisionError
+
+    async def have_ones_turn(receiver: Receiver) -> None:
+        with receiver.awaited(manifest.id):
+            pass
+
+    with live_pserver(tmp_path / "gus", tracker, "gus", quota=QUOTA) as gus:
+        begin_and_break_off(gus, manifest, 0)
+        receiver = gus.pserver._transfer_service.receiver
+        gus.call(wait_in_vain(receiver))
+        assert gus.pserver.keeping.used == 3 * MIB
+        gus.call(have_ones_turn(receiver))
+        assert gus.pserver.keeping.used == 0
+        assert [part.name for part in parts(gus)] == [f"{manifest.id}.part"]
 
 
 def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:

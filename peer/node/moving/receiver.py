@@ -37,7 +37,8 @@ FILES_AT_LEAST = 1000
 class Keeping:
     """How many bytes are kept at others' request, and how many may be; and how many files.
 
-    What is being received counts already; what pushers left unfinished counts until its room is needed.
+    What is being received counts already; what pushers left unfinished counts until its room is needed, or our own user
+    goes on with it.
     """
 
     def __init__(self, catalog: Catalog, quota: int, threads: Threads) -> None:
@@ -88,9 +89,9 @@ class Keeping:
         """A push broke: its part may be taken up again."""
         self._left[id_] = size
 
-    def take_up(self, id_: str) -> None:
-        """The part is somebody's again; harmless if there is none."""
-        self._left.pop(id_, None)
+    def take_up(self, id_: str) -> bool:
+        """The part is somebody's again; tell whether a broken push had left one."""
+        return self._left.pop(id_, None) is not None
 
     async def in_the_way(self) -> list[str]:
         """Return the parts to throw away for what is coming, or for being too many."""
@@ -151,19 +152,25 @@ class Receiver:
             )
             if not self.judge(name, manifest.id):
                 return
-            self.keeping.take_up(manifest.id)
+            left = self.keeping.take_up(manifest.id)
+            ours = not left and await self._lies_here(manifest.id)
             with ExitStack() as room:
-                async with self.keeping.judging() as kept:
-                    room.enter_context(self.keeping.room_for(manifest.size, kept))
-                await self.make_room()
-                if self.waited_for[manifest.id]:
-                    # Whoever begins to wait from here on, finds the push under way.
-                    raise Interrupted(_GIVES_WAY)
+                try:
+                    async with self.keeping.judging() as kept:
+                        room.enter_context(self.keeping.room_for(manifest.size, kept))
+                    await self.make_room()
+                    if self.waited_for[manifest.id]:
+                        # Whoever begins to wait from here on, finds the push under way.
+                        raise Interrupted(_GIVES_WAY)
+                except BaseException:
+                    if left:
+                        self.keeping.leave(manifest.id, manifest.size)
+                    raise
                 transfer = self.jobs.begin("push")
                 try:
                     transfer.counters.files_total = 1
                     transfer.enter(Phase.MOVING, name, manifest.size)
-                    await self._bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True))
+                    await self._bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True), ours=ours)
                 finally:
                     self.jobs.end(transfer)
         await self.announce()
@@ -172,12 +179,14 @@ class Receiver:
     def awaited(self, id_: str) -> Iterator[None]:
         """Our own user waits for the lock of an id, for the length of the block.
 
-        A pusher that has it and takes its time is not waited for, nor any that has its turn before our user.
+        A pusher that has it and takes its time is not waited for, nor any that has its turn before our user. What a
+        broken push has left of it is our user's then.
         """
         patience = asyncio.get_running_loop().call_later(_PATIENCE, self._give_way, id_)
         self.waited_for[id_] += 1
         try:
             yield
+            self.keeping.take_up(id_)
         finally:
             patience.cancel()
             self.waited_for[id_] -= 1
@@ -189,7 +198,12 @@ class Receiver:
         if push is not None:
             end_now(push)
 
-    async def _bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources) -> None:
+    async def _lies_here(self, id_: str) -> bool:
+        """Tell whether there is a part of an id."""
+        return id_ in await self.threads.run(self.threads.disk, self.fetcher.parts.unfinished)
+
+    async def _bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources, *, ours: bool) -> None:
+        """Have a file come. `ours`: it goes on with what our own user's download has left, and so leaves that."""
         try:
             async with asyncio.timeout(None) as push:
                 self.pushes[manifest.id] = push
@@ -198,7 +212,7 @@ class Receiver:
             raise Interrupted(_GIVES_WAY) from None
         except BaseException:
             # Broken off while it was published, it is whole.
-            if not self.library.by_id(manifest.id):
+            if not ours and not self.library.by_id(manifest.id):
                 self.keeping.leave(manifest.id, manifest.size)
             raise
         finally:
