@@ -22,7 +22,7 @@ from node.files.pieces import Manifest
 from node.ground.threads import Threads
 from node.holdings.catalog import Catalog
 from node.language.frames import Block, encode
-from node.moving.receiver import BEGINNINGS, FILES_AT_LEAST, Keeping, Receiver
+from node.moving.receiver import BEGINNINGS, ENTRIES_AT_LEAST, Keeping, Receiver
 from node.moving.small_serve import WAITING_MAX
 from swarm_files import manifest_of
 from ticket_office import WRITE
@@ -306,13 +306,25 @@ def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
 
 def test_crumbs_of_files_are_kept_in_a_bounded_number(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.db", 0.0)
-    keeping = Keeping(catalog, FILES_AT_LEAST, Threads())
-    catalog.keep([(f"{number}", f"{number:064x}", 0) for number in range(FILES_AT_LEAST - 1)])
+    keeping = Keeping(catalog, ENTRIES_AT_LEAST, Threads())
+    catalog.keep([(f"{number}", f"{number:064x}", 0) for number in range(ENTRIES_AT_LEAST - 1)])
     kept = catalog.kept()
-    with keeping.room_for(0, kept), pytest.raises(QuotaExceeded, match="files"), keeping.room_for(0, kept):
+    with keeping.room_for("x", 0, kept), pytest.raises(QuotaExceeded, match="files"), keeping.room_for("x", 0, kept):
         pytest.fail("one more than it keeps")
-    with keeping.room_for(0, kept):
+    with keeping.room_for("x", 0, kept):
         assert keeping.used == 0
+    catalog.close()
+
+
+def test_the_folders_of_what_is_kept_count_too(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog.db", 0.0)
+    keeping = Keeping(catalog, ENTRIES_AT_LEAST, Threads())
+    catalog.keep([(f"{number}/a/b", f"{number:064x}", 0) for number in range((ENTRIES_AT_LEAST - 4) // 3)])
+    kept = catalog.kept()
+    with keeping.room_for("one/more", 0, kept), keeping.room_for("and/another", 0, kept):
+        pass
+    with keeping.room_for("one/more/there", 0, kept), pytest.raises(QuotaExceeded), keeping.room_for("a/b", 0, kept):
+        pytest.fail("one more than it keeps")
     catalog.close()
 
 
@@ -323,14 +335,14 @@ def test_what_arrives_while_the_catalog_is_asked_is_counted_still(tmp_path: Path
     async def come() -> None:
         async with keeping.judging() as kept:
             coming = contextlib.ExitStack()
-            coming.enter_context(keeping.room_for(6, kept))
+            coming.enter_context(keeping.room_for("x", 6, kept))
         # It is published and kept while another pusher is judged, by what the catalog said before.
         catalog.kept()
         judging = keeping.judging()
         asked = asyncio.create_task(judging.__aenter__())
         await asyncio.sleep(0)
         coming.close()
-        with pytest.raises(QuotaExceeded), keeping.room_for(6, await asked):
+        with pytest.raises(QuotaExceeded), keeping.room_for("x", 6, await asked):
             pytest.fail("more than it keeps")
 
     asyncio.run(come())

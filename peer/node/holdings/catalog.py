@@ -56,9 +56,9 @@ T = TypeVar("T")
 
 
 class Kept(NamedTuple):
-    """What is kept at others' request."""
+    """What is kept at others' request. `entries`: its files, and of each the folders in its name."""
 
-    files: int
+    entries: int
     bytes: int
 
 
@@ -156,9 +156,9 @@ class Catalog:
             return known
 
         def work(connection: sqlite3.Connection) -> Kept:
-            query = "SELECT count(*), total(size) FROM kept WHERE typeof(size) = 'integer' AND size >= 0"
-            files, total = connection.execute(query).fetchone()
-            self._kept = Kept(files, int(total))
+            entries = "total(1 + length(name) - length(replace(name, '/', '')))"
+            query = f"SELECT {entries}, total(size) FROM kept WHERE typeof(size) = 'integer' AND size >= 0"  # noqa: S608
+            self._kept = Kept(*map(int, connection.execute(query).fetchone()))
             return self._kept
 
         return self._do(work)

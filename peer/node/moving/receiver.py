@@ -28,14 +28,15 @@ _PATIENCE = 5.0
 _GIVES_WAY = "this peer fetches the file itself now: push it again later"
 # Parts of broken pushes that are left for those who may take them up.
 BEGINNINGS = 64
-# A file takes a block and an inode of the disk, however short it is: as many are kept as have room in the quota if each
-# had this size, and so many in any case.
+# A file takes a block and an inode of the disk, however short it is, and so does a folder: as many are kept as have
+# room in the quota if each had this size, and so many in any case. A folder counts anew for each file in it: who shares
+# it need not be known.
 _BLOCK = 4096
-FILES_AT_LEAST = 1000
+ENTRIES_AT_LEAST = 1000
 
 
 class Keeping:
-    """How many bytes are kept at others' request, and how many may be; and how many files.
+    """How many bytes are kept at others' request, and how many may be; and how many files and folders.
 
     What is being received counts already; what pushers left unfinished counts until its room is needed, or our own user
     goes on with it.
@@ -46,9 +47,9 @@ class Keeping:
         self.quota = quota
         self._threads = threads
         self._judging = asyncio.Lock()
-        self._files_max = max(FILES_AT_LEAST, quota // _BLOCK)
+        self._entries_max = max(ENTRIES_AT_LEAST, quota // _BLOCK)
         self._coming = 0
-        self._coming_files = 0
+        self._coming_entries = 0
         # Sizes of the parts that broken pushes left, by id, the oldest first.
         self._left: dict[str, int] = {}
 
@@ -61,13 +62,13 @@ class Keeping:
     async def judging(self) -> AsyncIterator[Kept]:
         """Give what is kept, for `room_for` in the block, which awaits nothing. One at a time judges."""
         async with self._judging:
-            coming, files = self._coming, self._coming_files
+            coming, entries = self._coming, self._coming_entries
             kept = await self._threads.run(self._threads.disk, self._catalog.kept)
             # What arrived meanwhile may be in neither figure: it is counted still.
-            yield Kept(kept.files + files - self._coming_files, kept.bytes + coming - self._coming)
+            yield Kept(kept.entries + entries - self._coming_entries, kept.bytes + coming - self._coming)
 
     @contextmanager
-    def room_for(self, size: int, kept: Kept) -> Iterator[None]:
+    def room_for(self, name: str, size: int, kept: Kept) -> Iterator[None]:
         """Hold room for what is coming. Raises QuotaExceeded if there is none."""
         used = kept.bytes + self._coming
         if used + size > self.quota:
@@ -75,15 +76,18 @@ class Keeping:
             raise QuotaExceeded(
                 f"{size} bytes are more than this peer still takes from others ({free} of {self.quota})"
             )
-        if kept.files + self._coming_files >= self._files_max:
-            raise QuotaExceeded(f"this peer has the {self._files_max} files that it takes from others")
+        entries = 1 + name.count("/")
+        if kept.entries + self._coming_entries + entries > self._entries_max:
+            raise QuotaExceeded(
+                f"this peer takes {self._entries_max} files from others, the folders of each counted, and has as many"
+            )
         self._coming += size
-        self._coming_files += 1
+        self._coming_entries += entries
         try:
             yield
         finally:
             self._coming -= size
-            self._coming_files -= 1
+            self._coming_entries -= entries
 
     def leave(self, id_: str, size: int) -> None:
         """A push broke: its part may be taken up again."""
@@ -157,7 +161,7 @@ class Receiver:
             with ExitStack() as room:
                 try:
                     async with self.keeping.judging() as kept:
-                        room.enter_context(self.keeping.room_for(manifest.size, kept))
+                        room.enter_context(self.keeping.room_for(name, manifest.size, kept))
                     await self.make_room()
                     if self.waited_for[manifest.id]:
                         # Whoever begins to wait from here on, finds the push under way.

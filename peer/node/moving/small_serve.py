@@ -157,7 +157,7 @@ class SmallStream:
                     id_, wanted = self._receiver.judge(self._opener, name, size, ticket)
                     if wanted:
                         with ExitStack() as room:
-                            room.enter_context(self._receiver.keeping.room_for(size, kept))
+                            room.enter_context(self._receiver.keeping.room_for(name, size, kept))
                             self._rooms[number] = room.pop_all()
                         self._wanted[number] = (id_, name, size)
                     verdicts.append((number, "wanted" if wanted else "published", None))
