@@ -274,11 +274,12 @@ def test_what_a_push_has_left_is_our_users_who_goes_on_with_it(tmp_path: Path, t
     manifest = Manifest(3 * MIB, MIB, os.urandom(96))
 
     async def wait_in_vain(receiver: Receiver) -> None:
-        with contextlib.suppress(ZeroDivisionError), receiver.awaited(manifest.id):
-            raise ZeroDivisionError
+        with contextlib.suppress(ZeroDivisionError):
+            async with receiver.awaited(manifest.id):
+                raise ZeroDivisionError
 
     async def have_ones_turn(receiver: Receiver) -> None:
-        with receiver.awaited(manifest.id):
+        async with receiver.awaited(manifest.id):
             pass
 
     with live_pserver(tmp_path / "gus", tracker, "gus", quota=QUOTA) as gus:
@@ -289,6 +290,27 @@ def test_what_a_push_has_left_is_our_users_who_goes_on_with_it(tmp_path: Path, t
         gus.call(have_ones_turn(receiver))
         assert gus.pserver.keeping.used == 0
         assert [part.name for part in parts(gus)] == [f"{manifest.id}.part"]
+
+
+def test_a_restart_forgets_nothing_of_what_pushes_have_left(tmp_path: Path, tracker: LiveTracker) -> None:
+    home = tmp_path / "hal"
+    with live_pserver(home, tracker, "hal", quota=QUOTA) as hal:
+        for number in range(2):
+            begin_and_break_off(hal, Manifest(3 * MIB, MIB, os.urandom(96)), number)
+        lost = Manifest(MIB, MIB, os.urandom(32))
+        begin_and_break_off(hal, lost, 2)
+        hal.pserver.parts.discard(lost.id)
+    users = Manifest(2 * MIB, MIB, os.urandom(64))
+    with live_pserver(home, tracker, "", quota=QUOTA) as hal:
+        eventually(lambda: hal.pserver.account.user)
+        assert hal.pserver.keeping.used == 6 * MIB
+        hal.pserver.parts.open(users).close()
+        begin_and_break_off(hal, Manifest(3 * MIB, MIB, os.urandom(96)), 3)
+        assert sum(part.stat().st_size for part in parts(hal)) == (6 + 2) * MIB
+    with live_pserver(home, tracker, "", quota=QUOTA) as hal:
+        assert hal.pserver.keeping.used == 6 * MIB
+        assert hal.pserver.catalog.begun().keys() == hal.pserver.keeping._left.keys()
+        assert users.id not in hal.pserver.keeping._left
 
 
 def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -52,6 +52,8 @@ class Keeping:
         self._coming_entries = 0
         # Sizes of the parts that broken pushes left, by id, the oldest first.
         self._left: dict[str, int] = {}
+        # Ids that the catalog has as begun by pushes.
+        self._noted: set[str] = set()
 
     @property
     def used(self) -> int:
@@ -88,6 +90,28 @@ class Keeping:
         finally:
             self._coming -= size
             self._coming_entries -= entries
+
+    async def recall(self, parts: Iterable[str]) -> None:
+        """Know again what pushes of earlier processes have left, of the parts that lie here."""
+        begun = await self._threads.run(self._threads.disk, self._catalog.begun)
+        there = begun.keys() & set(parts)
+        self._left = {id_: size for id_, size in begun.items() if id_ in there}
+        self._noted = set(begun)
+        await self.forget(*(begun.keys() - there))
+
+    async def note(self, id_: str, size: int) -> None:
+        """A push begins a part: known again after a restart, however this process ends."""
+        self._noted.add(id_)
+        await self._threads.run_whole(self._threads.disk, self._catalog.begin, id_, size)
+
+    async def forget(self, *ids: str) -> None:
+        """These parts are no push's any more: gone, published, or our own user's."""
+        noted = [id_ for id_ in ids if id_ in self._noted]
+        for id_ in ids:
+            self.take_up(id_)
+        if noted:
+            self._noted.difference_update(noted)
+            await self._threads.run_whole(self._threads.disk, self._catalog.not_begun, noted)
 
     def leave(self, id_: str, size: int) -> None:
         """A push broke: its part may be taken up again."""
@@ -163,6 +187,8 @@ class Receiver:
                     async with self.keeping.judging() as kept:
                         room.enter_context(self.keeping.room_for(name, manifest.size, kept))
                     await self.make_room()
+                    if not ours:
+                        await self.keeping.note(manifest.id, manifest.size)
                     if self.waited_for[manifest.id]:
                         # Whoever begins to wait from here on, finds the push under way.
                         raise Interrupted(_GIVES_WAY)
@@ -177,10 +203,11 @@ class Receiver:
                     await self._bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True), ours=ours)
                 finally:
                     self.jobs.end(transfer)
+            await self.keeping.forget(manifest.id)
         await self.announce()
 
-    @contextmanager
-    def awaited(self, id_: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def awaited(self, id_: str) -> AsyncIterator[None]:
         """Our own user waits for the lock of an id, for the length of the block.
 
         A pusher that has it and takes its time is not waited for, nor any that has its turn before our user. What a
@@ -190,7 +217,7 @@ class Receiver:
         self.waited_for[id_] += 1
         try:
             yield
-            self.keeping.take_up(id_)
+            await self.keeping.forget(id_)
         finally:
             patience.cancel()
             self.waited_for[id_] -= 1
@@ -212,12 +239,12 @@ class Receiver:
             async with asyncio.timeout(None) as push:
                 self.pushes[manifest.id] = push
                 await self.fetcher.bring(manifest, name, transfer, sources)
-        except TimeoutError:
-            raise Interrupted(_GIVES_WAY) from None
-        except BaseException:
+        except BaseException as error:
             # Broken off while it was published, it is whole.
             if not ours and not self.library.by_id(manifest.id):
                 self.keeping.leave(manifest.id, manifest.size)
+            if isinstance(error, TimeoutError):
+                raise Interrupted(_GIVES_WAY) from None
             raise
         finally:
             del self.pushes[manifest.id]
@@ -230,3 +257,4 @@ class Receiver:
                 # Had at once; whoever wants these contents meanwhile waits.
                 async with self.locks.of(id_):
                     await self.threads.run_whole(self.threads.disk, self.fetcher.parts.discard, id_)
+                    await self.keeping.forget(id_)

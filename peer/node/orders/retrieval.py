@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Retrieval:
     small_fetcher: SmallFetcher
     locks: Locks
     # Has pushes of an id give way, for as long as it is waited for.
-    awaited: Callable[[str], AbstractContextManager[None]]
+    awaited: Callable[[str], AbstractAsyncContextManager[None]]
     announce: Callable[[], Coroutine[Any, Any, None]]
     delivery: Delivery
     clock: Callable[[], float]
@@ -163,10 +163,10 @@ class Retrieval:
     @asynccontextmanager
     async def _in_turn(self, id_: str) -> AsyncIterator[None]:
         """Hold the id's lock; pushers that are before us give way."""
-        with ExitStack() as waiting:
-            waiting.enter_context(self.awaited(id_))
+        async with AsyncExitStack() as waiting:
+            await waiting.enter_async_context(self.awaited(id_))
             async with self.locks.of(id_):
-                waiting.close()
+                await waiting.aclose()
                 yield
 
     async def _find(self, id_: str) -> tuple[Holder, ...]:
