@@ -22,7 +22,8 @@ from node.files.pieces import Manifest
 from node.ground.threads import Threads
 from node.holdings.catalog import Catalog
 from node.language.frames import Block, encode
-from node.moving.receiver import BEGINNINGS, ENTRIES_AT_LEAST, Keeping, Receiver
+from node.moving.keeping import BEGINNINGS, ENTRIES_AT_LEAST, Keeping
+from node.moving.receiver import Receiver
 from node.moving.small_serve import WAITING_MAX
 from swarm_files import manifest_of
 from ticket_office import WRITE

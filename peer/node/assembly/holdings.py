@@ -11,7 +11,7 @@ from node.holdings.catalog import Catalog
 from node.holdings.claims import Claims
 from node.holdings.library import Library
 from node.holdings.scanner import Scanner
-from node.moving.receiver import Keeping
+from node.moving.keeping import Keeping
 from node.moving.sharing import Sharing
 
 

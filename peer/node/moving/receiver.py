@@ -1,137 +1,31 @@
-"""Files pushed to this peer: what it takes, and within what quota. The streams themselves are transfer's business."""
+"""Files pushed to this peer: what it takes, and when. The streams are transfer's business, the quota keeping's."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from node.errors import Interrupted, QuotaExceeded, TargetExists
+from node.errors import Interrupted, TargetExists
 from node.files.names import check_name
 from node.files.pieces import Manifest
 from node.ground.events import Phase
 from node.ground.jobs import Jobs, Transfer
 from node.ground.threads import Threads
-from node.holdings.catalog import Catalog, Kept
 from node.holdings.claims import Claims
 from node.holdings.library import Library
 from node.language.streams import AskerEnd
 from node.lines.limits import Locks, end_now
 from node.moving.fetch import Fetcher, Sources
+from node.moving.keeping import Keeping
 
 # Seconds that a pusher waits while another sends the same contents.
 _TURN = 60.0
 # A push of what our own user waits for may go on for so many seconds before it must give way.
 _PATIENCE = 5.0
 _GIVES_WAY = "this peer fetches the file itself now: push it again later"
-# Parts of broken pushes that are left for those who may take them up.
-BEGINNINGS = 64
-# A file takes a block and an inode of the disk, however short it is, and so does a folder: as many are kept as have
-# room in the quota if each had this size, and so many in any case. A folder counts anew for each file in it: who shares
-# it need not be known.
-_BLOCK = 4096
-ENTRIES_AT_LEAST = 1000
-
-
-class Keeping:
-    """How many bytes are kept at others' request, and how many may be; and how many files and folders.
-
-    What is being received counts already; what pushers left unfinished counts until its room is needed, or our own user
-    goes on with it.
-    """
-
-    def __init__(self, catalog: Catalog, quota: int, threads: Threads) -> None:
-        self._catalog = catalog
-        self.quota = quota
-        self._threads = threads
-        self._judging = asyncio.Lock()
-        self._entries_max = max(ENTRIES_AT_LEAST, quota // _BLOCK)
-        self._coming = 0
-        self._coming_entries = 0
-        # Sizes of the parts that broken pushes left, by id, the oldest first.
-        self._left: dict[str, int] = {}
-        # Ids that the catalog has as begun by pushes.
-        self._noted: set[str] = set()
-
-    @property
-    def used(self) -> int:
-        """Bytes kept, coming or left unfinished. Blocking: the catalog may be busy."""
-        return self._catalog.kept().bytes + self._coming + sum(self._left.values())
-
-    @asynccontextmanager
-    async def judging(self) -> AsyncIterator[Kept]:
-        """Give what is kept, for `room_for` in the block, which awaits nothing. One at a time judges."""
-        async with self._judging:
-            coming, entries = self._coming, self._coming_entries
-            kept = await self._threads.run(self._threads.disk, self._catalog.kept)
-            # What arrived meanwhile may be in neither figure: it is counted still.
-            yield Kept(kept.entries + entries - self._coming_entries, kept.bytes + coming - self._coming)
-
-    @contextmanager
-    def room_for(self, name: str, size: int, kept: Kept) -> Iterator[None]:
-        """Hold room for what is coming. Raises QuotaExceeded if there is none."""
-        used = kept.bytes + self._coming
-        if used + size > self.quota:
-            free = max(0, self.quota - used)
-            raise QuotaExceeded(
-                f"{size} bytes are more than this peer still takes from others ({free} of {self.quota})"
-            )
-        entries = 1 + name.count("/")
-        if kept.entries + self._coming_entries + entries > self._entries_max:
-            raise QuotaExceeded(
-                f"this peer takes {self._entries_max} files from others, the folders of each counted, and has as many"
-            )
-        self._coming += size
-        self._coming_entries += entries
-        try:
-            yield
-        finally:
-            self._coming -= size
-            self._coming_entries -= entries
-
-    async def recall(self, parts: Iterable[str]) -> None:
-        """Know again what pushes of earlier processes have left, of the parts that lie here."""
-        begun = await self._threads.run(self._threads.disk, self._catalog.begun)
-        there = begun.keys() & set(parts)
-        self._left = {id_: size for id_, size in begun.items() if id_ in there}
-        self._noted = set(begun)
-        await self.forget(*(begun.keys() - there))
-
-    async def note(self, id_: str, size: int) -> None:
-        """A push begins a part: known again after a restart, however this process ends."""
-        self._noted.add(id_)
-        await self._threads.run_whole(self._threads.disk, self._catalog.begin, id_, size)
-
-    async def forget(self, *ids: str) -> None:
-        """These parts are no push's any more: gone, published, or our own user's."""
-        noted = [id_ for id_ in ids if id_ in self._noted]
-        for id_ in ids:
-            self.take_up(id_)
-        if noted:
-            self._noted.difference_update(noted)
-            await self._threads.run_whole(self._threads.disk, self._catalog.not_begun, noted)
-
-    def leave(self, id_: str, size: int) -> None:
-        """A push broke: its part may be taken up again."""
-        self._left[id_] = size
-
-    def take_up(self, id_: str) -> bool:
-        """The part is somebody's again; tell whether a broken push had left one."""
-        return self._left.pop(id_, None) is not None
-
-    async def in_the_way(self) -> list[str]:
-        """Return the parts to throw away for what is coming, or for being too many."""
-        lacking = await self._threads.run(self._threads.disk, lambda: self.used) - self.quota
-        many = len(self._left) - BEGINNINGS
-        chosen: list[str] = []
-        for id_, left in self._left.items():
-            if lacking <= 0 and len(chosen) >= many:
-                break
-            chosen.append(id_)
-            lacking -= left
-        return chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from node.language.frames import Block
 from node.lines.limits import Bandwidth
 from node.membership.tickets import Grant, Right, allow
 from node.moving import small_store
-from node.moving.receiver import Keeping, Receiver
+from node.moving.keeping import Keeping
+from node.moving.receiver import Receiver
 from node.moving.sharing import Sharing
 from node.moving.small_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore
 
