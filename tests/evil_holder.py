@@ -206,6 +206,14 @@ async def breaking(stream: Stream) -> None:
         return
 
 
+async def hoarding(stream: Stream) -> None:
+    """Send every piece but for its last byte, and say that somebody else gets it, so that the next is asked for."""
+    await stream.say(whole=True)
+    async for piece in stream.asked():
+        await stream.send(piece, stream.holder.piece(piece)[:-1])
+        await stream.say(given=[piece])
+
+
 async def malformed(stream: Stream) -> None:
     """Send what is no message."""
     await stream.context.write(b"\x0a\xff\xff")

@@ -74,6 +74,7 @@ class Pserver:
             ending.callback(self.catalog.close)
             ending.callback(self.threads.shutdown)
             await self.threads.run(self.threads.disk, self.parts.clean, self.calendar())
+            await self.keeping.recall(await self.threads.run(self.threads.disk, self.parts.unfinished))
             secret = ending.enter_context(_lying(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir)))
             health = Health()
             server = listening.make_server(

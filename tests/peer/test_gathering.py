@@ -31,13 +31,23 @@ def test_a_piece_is_whole_with_its_last_block_however_it_was_cut(cuts: list[int]
     gathering = Gathering(lambda piece: LENGTH)
     gathering.owe(3)
     gathering.owe(4)
-    *first, last = blocks(3, cuts)
-    *more, end = blocks(4, others)
-    assert all(gathering.take(block) is None for block in [*first, *more])
-    for block in (last, end):
-        data = gathering.take(block)
+    for piece, cut in ((4, cuts), (3, others)):
+        *first, last = blocks(piece, cut)
+        assert all(gathering.take(block) is None for block in first)
+        data = gathering.take(last)
         assert data is not None
         assert b"".join(data) == PIECE
+
+
+def test_a_piece_that_begins_before_another_is_whole_is_refused(gathering: Gathering) -> None:
+    gathering.owe(3)
+    gathering.owe(4)
+    begun, end = blocks(3, [20_000])
+    gathering.take(begun)
+    with pytest.raises(BadUsage, match="before another was whole"):
+        gathering.take(Block(4, 0, PIECE))
+    assert b"".join(gathering.take(end) or ()) == PIECE
+    assert gathering.take(Block(4, 0, PIECE)) == [PIECE]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from node.files.pieces import Manifest
 from node.ground.threads import Threads
 from node.holdings.catalog import Catalog
 from node.language.frames import Block, encode
-from node.moving.receiver import BEGINNINGS, FILES_AT_LEAST, Keeping
+from node.moving.keeping import BEGINNINGS, ENTRIES_AT_LEAST, Keeping
+from node.moving.receiver import Receiver
 from node.moving.small_serve import WAITING_MAX
 from swarm_files import manifest_of
 from ticket_office import WRITE
@@ -132,6 +133,50 @@ def test_other_contents_under_the_name_are_not_touched(ben: LivePserver, stack: 
     assert (ben.shared / "mine.bin").read_bytes() == b"mine"
 
 
+@pytest.fixture(scope="module")
+def unscanned(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
+    """A peer that does not look through its folder while it is tested: what was written just now is not at rest."""
+    with live_pserver(folder / "eli", tracker, "eli", ping_interval=300) as live:
+        eventually(lambda: not live.pserver.scanner._first)
+        yield live
+
+
+@pytest.mark.parametrize("size", [MIB, 2 * MIB])
+def test_a_push_has_nothing_shared_that_is_not_at_rest(
+    unscanned: LivePserver, stack: contextlib.ExitStack, size: int
+) -> None:
+    name = f"report{size}.bin"
+    (unscanned.shared / name).write_bytes(bytes(size))
+    manifest = Manifest(2 * MIB, MIB, os.urandom(64))
+    push = Push(unscanned, manifest.id, stack)
+    push.say(offer(name, manifest))
+    assert push.end() == (grpc.StatusCode.ALREADY_EXISTS, "target_exists")
+    assert unscanned.pserver.library.by_name(name) is None
+
+
+def test_what_a_push_makes_of_a_file_that_changed_is_nothing(
+    unscanned: LivePserver, stack: contextlib.ExitStack
+) -> None:
+    before = unscanned.share("changed.bin", os.urandom(2 * MIB))
+    (unscanned.shared / "changed.bin").write_bytes(bytes(3 * MIB))
+    push = Push(unscanned, before.id, stack)
+    push.say(offer("another.bin", before))
+    assert push.hear().pieces
+    assert unscanned.pserver.library.by_name("changed.bin") is None
+
+
+def test_what_is_pushed_and_lies_here_unseen_is_not_sent_again(
+    unscanned: LivePserver, stack: contextlib.ExitStack
+) -> None:
+    content = os.urandom(2 * MIB)
+    manifest = manifest_of(content)
+    (unscanned.shared / "killed.bin").write_bytes(content)
+    push = Push(unscanned, manifest.id, stack)
+    push.say(offer("killed.bin", manifest))
+    assert push.hear().published
+    assert [held.name for held in unscanned.pserver.library.by_id(manifest.id)] == ["killed.bin"]
+
+
 def test_a_file_beyond_the_quota_is_refused_before_its_first_byte(
     ben: LivePserver, stack: contextlib.ExitStack
 ) -> None:
@@ -200,6 +245,75 @@ def test_beginnings_without_end_do_not_fill_the_disk(ben: LivePserver) -> None:
     assert ben.pserver.keeping.used <= QUOTA
 
 
+def begin_and_break_off(ben: LivePserver, manifest: Manifest, number: int) -> None:
+    """Push a file, and go when the receiver has begun."""
+    with contextlib.ExitStack() as stack:
+        push = Push(ben, manifest.id, stack, asker=f"{number:032x}")
+        push.say(offer(f"broken{number}.bin", manifest))
+        push.hear()
+        push.call.cancel()
+    eventually(lambda: ben.pserver.slots.taken == 0)
+
+
+def test_what_our_users_download_has_left_is_no_pushers_to_have_thrown_away(
+    tmp_path: Path, tracker: LiveTracker
+) -> None:
+    content = os.urandom(3 * MIB)
+    manifest = manifest_of(content)
+    with live_pserver(tmp_path / "fay", tracker, "fay", quota=QUOTA) as fay:
+        with fay.pserver.parts.open(manifest) as part:
+            part.store(1, [content[MIB : 2 * MIB]])
+        begin_and_break_off(fay, manifest, 0)
+        assert fay.pserver.keeping.used == 0
+        for number in range(1, 4):
+            begin_and_break_off(fay, Manifest(3 * MIB, MIB, os.urandom(96)), number)
+        with fay.pserver.parts.open(manifest) as part:
+            assert part.resumed_bytes == MIB
+
+
+def test_what_a_push_has_left_is_our_users_who_goes_on_with_it(tmp_path: Path, tracker: LiveTracker) -> None:
+    manifest = Manifest(3 * MIB, MIB, os.urandom(96))
+
+    async def wait_in_vain(receiver: Receiver) -> None:
+        with contextlib.suppress(ZeroDivisionError):
+            async with receiver.awaited(manifest.id):
+                raise ZeroDivisionError
+
+    async def have_ones_turn(receiver: Receiver) -> None:
+        async with receiver.awaited(manifest.id):
+            pass
+
+    with live_pserver(tmp_path / "gus", tracker, "gus", quota=QUOTA) as gus:
+        begin_and_break_off(gus, manifest, 0)
+        receiver = gus.pserver._transfer_service.receiver
+        gus.call(wait_in_vain(receiver))
+        assert gus.pserver.keeping.used == 3 * MIB
+        gus.call(have_ones_turn(receiver))
+        assert gus.pserver.keeping.used == 0
+        assert [part.name for part in parts(gus)] == [f"{manifest.id}.part"]
+
+
+def test_a_restart_forgets_nothing_of_what_pushes_have_left(tmp_path: Path, tracker: LiveTracker) -> None:
+    home = tmp_path / "hal"
+    with live_pserver(home, tracker, "hal", quota=QUOTA) as hal:
+        for number in range(2):
+            begin_and_break_off(hal, Manifest(3 * MIB, MIB, os.urandom(96)), number)
+        lost = Manifest(MIB, MIB, os.urandom(32))
+        begin_and_break_off(hal, lost, 2)
+        hal.pserver.parts.discard(lost.id)
+    users = Manifest(2 * MIB, MIB, os.urandom(64))
+    with live_pserver(home, tracker, "", quota=QUOTA) as hal:
+        eventually(lambda: hal.pserver.account.user)
+        assert hal.pserver.keeping.used == 6 * MIB
+        hal.pserver.parts.open(users).close()
+        begin_and_break_off(hal, Manifest(3 * MIB, MIB, os.urandom(96)), 3)
+        assert sum(part.stat().st_size for part in parts(hal)) == (6 + 2) * MIB
+    with live_pserver(home, tracker, "", quota=QUOTA) as hal:
+        assert hal.pserver.keeping.used == 6 * MIB
+        assert hal.pserver.catalog.begun().keys() == hal.pserver.keeping._left.keys()
+        assert users.id not in hal.pserver.keeping._left
+
+
 def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
     for number in range(BEGINNINGS + 5):
         with contextlib.ExitStack() as stack:
@@ -215,13 +329,25 @@ def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
 
 def test_crumbs_of_files_are_kept_in_a_bounded_number(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.db", 0.0)
-    keeping = Keeping(catalog, FILES_AT_LEAST, Threads())
-    catalog.keep([(f"{number}", f"{number:064x}", 0) for number in range(FILES_AT_LEAST - 1)])
+    keeping = Keeping(catalog, ENTRIES_AT_LEAST, Threads())
+    catalog.keep([(f"{number}", f"{number:064x}", 0) for number in range(ENTRIES_AT_LEAST - 1)])
     kept = catalog.kept()
-    with keeping.room_for(0, kept), pytest.raises(QuotaExceeded, match="files"), keeping.room_for(0, kept):
+    with keeping.room_for("x", 0, kept), pytest.raises(QuotaExceeded, match="files"), keeping.room_for("x", 0, kept):
         pytest.fail("one more than it keeps")
-    with keeping.room_for(0, kept):
+    with keeping.room_for("x", 0, kept):
         assert keeping.used == 0
+    catalog.close()
+
+
+def test_the_folders_of_what_is_kept_count_too(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog.db", 0.0)
+    keeping = Keeping(catalog, ENTRIES_AT_LEAST, Threads())
+    catalog.keep([(f"{number}/a/b", f"{number:064x}", 0) for number in range((ENTRIES_AT_LEAST - 4) // 3)])
+    kept = catalog.kept()
+    with keeping.room_for("one/more", 0, kept), keeping.room_for("and/another", 0, kept):
+        pass
+    with keeping.room_for("one/more/there", 0, kept), pytest.raises(QuotaExceeded), keeping.room_for("a/b", 0, kept):
+        pytest.fail("one more than it keeps")
     catalog.close()
 
 
@@ -232,14 +358,14 @@ def test_what_arrives_while_the_catalog_is_asked_is_counted_still(tmp_path: Path
     async def come() -> None:
         async with keeping.judging() as kept:
             coming = contextlib.ExitStack()
-            coming.enter_context(keeping.room_for(6, kept))
+            coming.enter_context(keeping.room_for("x", 6, kept))
         # It is published and kept while another pusher is judged, by what the catalog said before.
         catalog.kept()
         judging = keeping.judging()
         asked = asyncio.create_task(judging.__aenter__())
         await asyncio.sleep(0)
         coming.close()
-        with pytest.raises(QuotaExceeded), keeping.room_for(6, await asked):
+        with pytest.raises(QuotaExceeded), keeping.room_for("x", 6, await asked):
             pytest.fail("more than it keeps")
 
     asyncio.run(come())
@@ -275,6 +401,29 @@ def test_a_pusher_that_takes_its_time_does_not_keep_our_user_from_the_file(
     results = list(itertools.chain.from_iterable(event.results.downloaded for event in events))
     assert [result.name for result in results] == ["wanted.bin"]
     assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
+
+
+def test_a_second_pusher_whose_turn_comes_before_our_users_gives_way_at_once(
+    ben: LivePserver, ana: LivePserver, stack: contextlib.ExitStack
+) -> None:
+    content = os.urandom(2 * MIB)
+    manifest = ana.share("wanted2.bin", content)
+    ana.call(ana.pserver.announcer.sync())
+    first = Push(ben, manifest.id, stack)
+    first.say(offer("wanted2.bin", manifest))
+    first.hear()
+    second = Push(ben, manifest.id, stack, asker="b" * 32)
+    second.say(offer("wanted2.bin", manifest))
+    locks = ben.pserver._transfer_service.receiver.locks
+    eventually(lambda: locks._locks[manifest.id][1] == 2)
+    with ben.control() as control:
+        order = pb.DownloadOrder(names=["wanted2.bin"])
+        events = list(control.DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=20))
+    results = list(itertools.chain.from_iterable(event.results.downloaded for event in events))
+    assert [result.name for result in results] == ["wanted2.bin"]
+    for push in (first, second):
+        assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
+    assert not ben.pserver._transfer_service.receiver.waited_for
 
 
 def test_a_push_that_is_broken_off_while_it_is_published_counts_once(

@@ -220,6 +220,7 @@ def test_1000_flipped_bytes() -> None:
         evil.chattering,
         evil.early,
         evil.breaking,
+        evil.hoarding,
         evil.malformed,
         evil.overlong,
         evil.huge_metadata,
@@ -291,6 +292,11 @@ def test_silence_under_a_limit_of_our_own_is_given_up_on_all_the_same() -> None:
 def test_beginnings_without_end_are_no_sign_of_life() -> None:
     with pytest.raises(NoHolders, match="run it again to resume"):
         run(fetch([evil.breaking], haste=40))
+
+
+def test_a_holder_cannot_have_us_keep_the_beginnings_of_all_pieces() -> None:
+    with pytest.raises(NoHolders, match="it began a piece before another was whole"):
+        run(fetch([evil.hoarding], haste=40))
 
 
 class Pusher:

@@ -8,9 +8,10 @@ from node.files.parts import PartStore
 from node.files.shared_folder import SharedFolder
 from node.files.temporaries import Temporaries
 from node.holdings.catalog import Catalog
+from node.holdings.claims import Claims
 from node.holdings.library import Library
 from node.holdings.scanner import Scanner
-from node.moving.receiver import Keeping
+from node.moving.keeping import Keeping
 from node.moving.sharing import Sharing
 
 
@@ -23,6 +24,7 @@ class Holdings:
         self.catalog = Catalog(settings.state_dir / "catalog.db", ground.calendar())
         self.library = Library(self.catalog)
         self.scanner = Scanner(self.folder, self.catalog, self.library, clock=ground.calendar)
+        self.claims = Claims(folder=self.folder, catalog=self.catalog, library=self.library, scanner=self.scanner)
         self.parts = PartStore(self.folder)
         self.temporaries = Temporaries(self.folder)
         self.sharing = Sharing(self.library, self.folder)

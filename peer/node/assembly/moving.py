@@ -50,7 +50,7 @@ class Moving:
         # As others ask.
         self.receiver = Receiver(
             library=library,
-            scanner=holdings.scanner,
+            claims=holdings.claims,
             threads=threads,
             fetcher=self.fetcher,
             keeping=keeping,

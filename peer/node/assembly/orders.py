@@ -57,7 +57,7 @@ class Orders:
             fetcher=moving.fetcher,
             small_fetcher=moving.small_fetcher,
             locks=bounds.locks,
-            give_way=moving.receiver.give_way,
+            awaited=moving.receiver.awaited,
             announce=announcer.try_sync,
             delivery=delivery,
             clock=ground.clock,

@@ -21,7 +21,7 @@ from node.lines.limits import Slots
 from node.membership.account import Account
 from node.membership.announcer import Announcer
 from node.model import Load
-from node.moving.receiver import Keeping
+from node.moving.keeping import Keeping
 
 _NOT_SHARED_SHOWN = 100
 

@@ -1,4 +1,5 @@
-"""What this peer remembers of its files between two starts: manifests by stamp, and what it keeps at others' request.
+"""What this peer remembers of its files between two starts: manifests by stamp, what it keeps and has begun at others'
+request.
 
 SQLite in STATE_DIR. Never the truth about a file: a damaged catalog is set aside, and files are hashed again.
 Safe to use from many threads.
@@ -31,6 +32,8 @@ CREATE TABLE files (
 CREATE TABLE manifests (id BLOB PRIMARY KEY, manifest BLOB NOT NULL) STRICT;
 CREATE TABLE kept (name TEXT, id BLOB, size INTEGER NOT NULL, PRIMARY KEY (name, id)) STRICT, WITHOUT ROWID;
 """
+# Later than the others: a catalog that has none yet is given it.
+_SCHEMA_BEGUN = "CREATE TABLE IF NOT EXISTS begun (id BLOB NOT NULL UNIQUE, size INTEGER NOT NULL) STRICT"
 _MATCH = "dev = ? AND inode = ? AND size = ? AND mtime_ns = ?"
 _DAY = 24 * 3600
 # A file that was not seen for so many days is forgotten; it may be on a disk that is not always there.
@@ -56,9 +59,9 @@ T = TypeVar("T")
 
 
 class Kept(NamedTuple):
-    """What is kept at others' request."""
+    """What is kept at others' request. `entries`: its files, and of each the folders in its name."""
 
-    files: int
+    entries: int
     bytes: int
 
 
@@ -156,9 +159,9 @@ class Catalog:
             return known
 
         def work(connection: sqlite3.Connection) -> Kept:
-            query = "SELECT count(*), total(size) FROM kept WHERE typeof(size) = 'integer' AND size >= 0"
-            files, total = connection.execute(query).fetchone()
-            self._kept = Kept(files, int(total))
+            entries = "total(1 + length(name) - length(replace(name, '/', '')))"
+            query = f"SELECT {entries}, total(size) FROM kept WHERE typeof(size) = 'integer' AND size >= 0"  # noqa: S608
+            self._kept = Kept(*map(int, connection.execute(query).fetchone()))
             return self._kept
 
         return self._do(work)
@@ -187,6 +190,24 @@ class Catalog:
             connection.executemany("DELETE FROM kept WHERE name = ? AND id = ?", gone)
 
         self._do(work)
+
+    # ---------------------------------------------------------------------------------------------------------- begun
+
+    def begin(self, id_: str, size: int) -> None:
+        """Note that what will lie here unfinished of an id is there at another's request."""
+        row = (bytes.fromhex(id_), size)
+        self._do(lambda connection: connection.execute("INSERT OR REPLACE INTO begun VALUES (?, ?)", row))
+
+    def not_begun(self, ids: Iterable[str]) -> None:
+        """Note that what lies here of these ids is not, or that there is nothing any more."""
+        rows = [(bytes.fromhex(id_),) for id_ in ids]
+        self._do(lambda connection: connection.executemany("DELETE FROM begun WHERE id = ?", rows))
+
+    def begun(self) -> dict[str, int]:
+        """Return the sizes of what was begun at others' request, by id, the oldest first."""
+        query = "SELECT id, size FROM begun WHERE typeof(size) = 'integer' AND size >= 0 ORDER BY rowid"
+        rows = self._do(lambda connection: connection.execute(query).fetchall())
+        return {id_.hex(): size for id_, size in rows if _is_id(id_)}
 
     # ------------------------------------------------------------------------------------------------------- database
 
@@ -228,6 +249,7 @@ class Catalog:
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
             elif version != _VERSION:
                 raise sqlite3.DatabaseError(f"unknown version {version}")
+            connection.execute(_SCHEMA_BEGUN)
         return self._connection
 
     def _disconnect(self) -> None:

@@ -1,104 +1,31 @@
-"""Files pushed to this peer: what it takes, and within what quota. The streams themselves are transfer's business."""
+"""Files pushed to this peer: what it takes, and when. The streams are transfer's business, the quota keeping's."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from node.errors import Interrupted, QuotaExceeded, TargetExists
+from node.errors import Interrupted, TargetExists
 from node.files.names import check_name
 from node.files.pieces import Manifest
 from node.ground.events import Phase
 from node.ground.jobs import Jobs, Transfer
 from node.ground.threads import Threads
-from node.holdings.catalog import Catalog, Kept
+from node.holdings.claims import Claims
 from node.holdings.library import Library
-from node.holdings.scanner import Scanner
 from node.language.streams import AskerEnd
 from node.lines.limits import Locks, end_now
 from node.moving.fetch import Fetcher, Sources
+from node.moving.keeping import Keeping
 
 # Seconds that a pusher waits while another sends the same contents.
 _TURN = 60.0
-# Parts of broken pushes that are left for those who may take them up.
-BEGINNINGS = 64
-# A file takes a block and an inode of the disk, however short it is: as many are kept as have room in the quota if each
-# had this size, and so many in any case.
-_BLOCK = 4096
-FILES_AT_LEAST = 1000
-
-
-class Keeping:
-    """How many bytes are kept at others' request, and how many may be; and how many files.
-
-    What is being received counts already; what pushers left unfinished counts until its room is needed.
-    """
-
-    def __init__(self, catalog: Catalog, quota: int, threads: Threads) -> None:
-        self._catalog = catalog
-        self.quota = quota
-        self._threads = threads
-        self._judging = asyncio.Lock()
-        self._files_max = max(FILES_AT_LEAST, quota // _BLOCK)
-        self._coming = 0
-        self._coming_files = 0
-        # Sizes of the parts that broken pushes left, by id, the oldest first.
-        self._left: dict[str, int] = {}
-
-    @property
-    def used(self) -> int:
-        """Bytes kept, coming or left unfinished. Blocking: the catalog may be busy."""
-        return self._catalog.kept().bytes + self._coming + sum(self._left.values())
-
-    @asynccontextmanager
-    async def judging(self) -> AsyncIterator[Kept]:
-        """Give what is kept, for `room_for` in the block, which awaits nothing. One at a time judges."""
-        async with self._judging:
-            coming, files = self._coming, self._coming_files
-            kept = await self._threads.run(self._threads.disk, self._catalog.kept)
-            # What arrived meanwhile may be in neither figure: it is counted still.
-            yield Kept(kept.files + files - self._coming_files, kept.bytes + coming - self._coming)
-
-    @contextmanager
-    def room_for(self, size: int, kept: Kept) -> Iterator[None]:
-        """Hold room for what is coming. Raises QuotaExceeded if there is none."""
-        used = kept.bytes + self._coming
-        if used + size > self.quota:
-            free = max(0, self.quota - used)
-            raise QuotaExceeded(
-                f"{size} bytes are more than this peer still takes from others ({free} of {self.quota})"
-            )
-        if kept.files + self._coming_files >= self._files_max:
-            raise QuotaExceeded(f"this peer has the {self._files_max} files that it takes from others")
-        self._coming += size
-        self._coming_files += 1
-        try:
-            yield
-        finally:
-            self._coming -= size
-            self._coming_files -= 1
-
-    def leave(self, id_: str, size: int) -> None:
-        """A push broke: its part may be taken up again."""
-        self._left[id_] = size
-
-    def take_up(self, id_: str) -> None:
-        """The part is somebody's again; harmless if there is none."""
-        self._left.pop(id_, None)
-
-    async def in_the_way(self) -> list[str]:
-        """Return the parts to throw away for what is coming, or for being too many."""
-        lacking = await self._threads.run(self._threads.disk, lambda: self.used) - self.quota
-        many = len(self._left) - BEGINNINGS
-        chosen: list[str] = []
-        for id_, left in self._left.items():
-            if lacking <= 0 and len(chosen) >= many:
-                break
-            chosen.append(id_)
-            lacking -= left
-        return chosen
+# A push of what our own user waits for may go on for so many seconds before it must give way.
+_PATIENCE = 5.0
+_GIVES_WAY = "this peer fetches the file itself now: push it again later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +33,7 @@ class Receiver:
     """Takes pushed files."""
 
     library: Library
-    scanner: Scanner
+    claims: Claims
     threads: Threads
     fetcher: Fetcher
     keeping: Keeping
@@ -115,6 +42,8 @@ class Receiver:
     announce: Callable[[], Awaitable[None]]
     # What ends the push of an id.
     pushes: dict[str, asyncio.Timeout] = field(default_factory=dict)
+    # How many orders of our own user wait for each id.
+    waited_for: Counter[str] = field(default_factory=Counter)
 
     def judge(self, name: str, id_: str) -> bool:
         """Tell whether this file is wanted; False if its contents lie here already.
@@ -139,42 +68,77 @@ class Receiver:
         """
         # A pusher is not kept waiting by another that takes its time.
         async with self.locks.of(manifest.id, within=_TURN):
-            # No scan may have seen yet what lies here, as when this peer was killed just now, or what is gone.
-            names = [check_name(name), *(held.name for held in self.library.by_id(manifest.id))]
-            await self.threads.run_stoppable(self.threads.disk, lambda stop: self.scanner.take(names, stop=stop))
+            check_name(name)
+            await self.threads.run_stoppable(
+                self.threads.disk, lambda stop: self.claims.settle(name, manifest, stop=stop)
+            )
             if not self.judge(name, manifest.id):
                 return
-            self.keeping.take_up(manifest.id)
+            left = self.keeping.take_up(manifest.id)
+            ours = not left and await self._lies_here(manifest.id)
             with ExitStack() as room:
-                async with self.keeping.judging() as kept:
-                    room.enter_context(self.keeping.room_for(manifest.size, kept))
-                await self.make_room()
+                try:
+                    async with self.keeping.judging() as kept:
+                        room.enter_context(self.keeping.room_for(name, manifest.size, kept))
+                    await self.make_room()
+                    if not ours:
+                        await self.keeping.note(manifest.id, manifest.size)
+                    if self.waited_for[manifest.id]:
+                        # Whoever begins to wait from here on, finds the push under way.
+                        raise Interrupted(_GIVES_WAY)
+                except BaseException:
+                    if left:
+                        self.keeping.leave(manifest.id, manifest.size)
+                    raise
                 transfer = self.jobs.begin("push")
                 try:
                     transfer.counters.files_total = 1
                     transfer.enter(Phase.MOVING, name, manifest.size)
-                    await self._bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True))
+                    await self._bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True), ours=ours)
                 finally:
                     self.jobs.end(transfer)
+            await self.keeping.forget(manifest.id)
         await self.announce()
 
-    def give_way(self, id_: str) -> None:
-        """End the push of an id, if there is one: our own user wants it, and its pusher takes its time."""
+    @asynccontextmanager
+    async def awaited(self, id_: str) -> AsyncIterator[None]:
+        """Our own user waits for the lock of an id, for the length of the block.
+
+        A pusher that has it and takes its time is not waited for, nor any that has its turn before our user. What a
+        broken push has left of it is our user's then.
+        """
+        patience = asyncio.get_running_loop().call_later(_PATIENCE, self._give_way, id_)
+        self.waited_for[id_] += 1
+        try:
+            yield
+            await self.keeping.forget(id_)
+        finally:
+            patience.cancel()
+            self.waited_for[id_] -= 1
+            if not self.waited_for[id_]:
+                del self.waited_for[id_]
+
+    def _give_way(self, id_: str) -> None:
         push = self.pushes.get(id_)
         if push is not None:
             end_now(push)
 
-    async def _bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources) -> None:
+    async def _lies_here(self, id_: str) -> bool:
+        """Tell whether there is a part of an id."""
+        return id_ in await self.threads.run(self.threads.disk, self.fetcher.parts.unfinished)
+
+    async def _bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources, *, ours: bool) -> None:
+        """Have a file come. `ours`: it goes on with what our own user's download has left, and so leaves that."""
         try:
             async with asyncio.timeout(None) as push:
                 self.pushes[manifest.id] = push
                 await self.fetcher.bring(manifest, name, transfer, sources)
-        except TimeoutError:
-            raise Interrupted("this peer fetches the file itself now: push it again later") from None
-        except BaseException:
+        except BaseException as error:
             # Broken off while it was published, it is whole.
-            if not self.library.by_id(manifest.id):
+            if not ours and not self.library.by_id(manifest.id):
                 self.keeping.leave(manifest.id, manifest.size)
+            if isinstance(error, TimeoutError):
+                raise Interrupted(_GIVES_WAY) from None
             raise
         finally:
             del self.pushes[manifest.id]
@@ -187,3 +151,4 @@ class Receiver:
                 # Had at once; whoever wants these contents meanwhile waits.
                 async with self.locks.of(id_):
                     await self.threads.run_whole(self.threads.disk, self.fetcher.parts.discard, id_)
+                    await self.keeping.forget(id_)

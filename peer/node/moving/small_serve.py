@@ -16,7 +16,8 @@ from node.language.frames import Block
 from node.lines.limits import Bandwidth
 from node.membership.tickets import Grant, Right, allow
 from node.moving import small_store
-from node.moving.receiver import Keeping, Receiver
+from node.moving.keeping import Keeping
+from node.moving.receiver import Receiver
 from node.moving.sharing import Sharing
 from node.moving.small_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore
 
@@ -157,7 +158,7 @@ class SmallStream:
                     id_, wanted = self._receiver.judge(self._opener, name, size, ticket)
                     if wanted:
                         with ExitStack() as room:
-                            room.enter_context(self._receiver.keeping.room_for(size, kept))
+                            room.enter_context(self._receiver.keeping.room_for(name, size, kept))
                             self._rooms[number] = room.pop_all()
                         self._wanted[number] = (id_, name, size)
                     verdicts.append((number, "wanted" if wanted else "published", None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,6 @@ from node.swarm.patience import GIVE_UP, PAUSE_FIRST, longer
 
 # Files of several pieces that one order fetches at once: the next ones' beginnings overlap with this one's end.
 _AT_ONCE = 3
-# A push of the same file may go on for so many seconds before it must give way.
-_PUSH_PATIENCE = 5.0
 # Small files that are looked up, fetched and announced together: so few that two lots come before their tickets expire.
 _LOOK_UP = 4000
 _LOOK_UP_BYTES = 128 << 20
@@ -43,8 +41,8 @@ class Retrieval:
     fetcher: Fetcher
     small_fetcher: SmallFetcher
     locks: Locks
-    # Ends a push of an id that is under way.
-    give_way: Callable[[str], None]
+    # Has pushes of an id give way, for as long as it is waited for.
+    awaited: Callable[[str], AbstractAsyncContextManager[None]]
     announce: Callable[[], Coroutine[Any, Any, None]]
     delivery: Delivery
     clock: Callable[[], float]
@@ -165,14 +163,12 @@ class Retrieval:
 
     @asynccontextmanager
     async def _in_turn(self, id_: str) -> AsyncIterator[None]:
-        """Hold the id's lock; a pusher that has it and takes its time is not waited for."""
-        patience = asyncio.get_running_loop().call_later(_PUSH_PATIENCE, self.give_way, id_)
-        try:
+        """Hold the id's lock; pushers that are before us give way."""
+        async with AsyncExitStack() as waiting:
+            await waiting.enter_async_context(self.awaited(id_))
             async with self.locks.of(id_):
-                patience.cancel()
+                await waiting.aclose()
                 yield
-        finally:
-            patience.cancel()
 
     async def _find(self, id_: str) -> tuple[Holder, ...]:
         return next((found.holders for found in await self._look_up([id_])), ())

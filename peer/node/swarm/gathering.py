@@ -32,6 +32,8 @@ class Gathering:
         self._length = length
         # Pieces asked for and not yet sent, cancelled ones included.
         self._owed: dict[int, _Owed] = {}
+        # The piece that has begun and is not whole.
+        self._begun: int | None = None
 
     def owe(self, piece: int) -> None:
         """The holder was asked for a piece."""
@@ -41,11 +43,15 @@ class Gathering:
         """Take a block; return its piece, as the data of its blocks, when that is whole.
 
         Raises:
-            BadUsage: if it is no part of a piece that is owed, or not the next.
+            BadUsage: if it is no part of a piece that is owed, or not the next, or another piece has begun and is not
+                whole.
         """
         owed = self._owed.get(block.number)
         if owed is None:
             raise BadUsage("it sent a piece that nobody asked for")
+        if self._begun not in (None, block.number):
+            # Or it could leave every piece of the file begun, and in memory: what is cancelled counts in no budget.
+            raise BadUsage("it began a piece before another was whole")
         blocks, length = owed.blocks, self._length(block.number)
         at = blocks[-1].offset + len(blocks[-1].data) if blocks else 0
         if block.offset == 0 and at and owed.times > 1:
@@ -58,8 +64,10 @@ class Gathering:
         if len(blocks) > length // _CRUMB + 16:
             raise BadUsage("it sends its pieces in crumbs")
         blocks.append(block)
+        self._begun = block.number
         if at + len(block.data) < length:
             return None
+        self._begun = None
         owed.times -= 1
         owed.blocks = []
         if not owed.times:

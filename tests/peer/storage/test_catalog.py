@@ -44,6 +44,24 @@ def test_what_was_put_is_found_after_a_restart(tmp_path: Path) -> None:
     catalog.close()
 
 
+def test_what_pushes_have_begun_is_known_after_a_restart_in_its_order(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    Catalog(path, NOW).close()
+    # As a catalog was before it knew of them.
+    with sqlite3.connect(path) as old:
+        old.execute("DROP TABLE begun")
+    old.close()
+    ids = [some(number)[1].id for number in range(3)]
+    catalog = Catalog(path, NOW)
+    for id_ in (*ids, ids[0]):
+        catalog.begin(id_, 7)
+    catalog.not_begun([ids[1], "0" * 64])
+    catalog.close()
+    catalog = Catalog(path, NOW)
+    assert list(catalog.begun().items()) == [(ids[2], 7), (ids[0], 7)]
+    catalog.close()
+
+
 def test_numbers_of_64_bits_are_remembered(catalog: Catalog) -> None:
     stamp = Stamp(2**64 - 1, 2**63, 2**47, 2**63 - 1)
     manifest = Manifest.of_bytes(b"x")

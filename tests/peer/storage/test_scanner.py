@@ -118,7 +118,7 @@ def test_what_is_kept_in_a_folder_that_was_away_takes_quota_again(
     root.rename(elsewhere)
     for _ in range(2):
         scanner.scan()
-        assert (shared(library), catalog.kept().files) == ({}, 2)
+        assert (shared(library), catalog.kept().entries) == ({}, 2)
     (elsewhere / "goes").unlink()
     elsewhere.rename(root)
     scanner.scan()
