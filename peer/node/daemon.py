@@ -73,8 +73,8 @@ class Pserver:
         async with AsyncExitStack() as ending:
             ending.callback(self.catalog.close)
             ending.callback(self.threads.shutdown)
-            await self.threads.run(self.threads.disk, self.parts.clean, self.calendar())
-            await self.keeping.recall(await self.threads.run(self.threads.disk, self.parts.unfinished))
+            unfinished = await self.threads.run(self.threads.disk, self.parts.clean, self.calendar())
+            await self.keeping.recall(unfinished)
             secret = ending.enter_context(_lying(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir)))
             health = Health()
             server = listening.make_server(

@@ -148,8 +148,11 @@ class PartStore:
         with self.folder.dot_folder as dot, storage_faults("reading unfinished files"):
             return [entry.name.removesuffix(_PART) for entry in self.disk.scan(dot) if entry.name.endswith(_PART)]
 
-    def clean(self, now: float) -> None:
-        """Throw away what earlier processes left: temporary files, parts published or unused for long."""
+    def clean(self, now: float) -> list[str]:
+        """Throw away what earlier processes left: temporary files, parts published or unused for long.
+
+        Returns the ids of the parts that stay.
+        """
         with self.folder.dot_folder as dot, storage_faults("cleaning up unfinished files"):
             kept: set[str] = set()
             # Backwards: a part before what lies beside it, which is of no use without it.
@@ -166,6 +169,7 @@ class PartStore:
                         self.disk.unlink(entry.name, dir_fd=dot)
                     else:
                         kept.add(entry.name)
+        return [name.removesuffix(_PART) for name in kept if name.endswith(_PART)]
 
     def discard(self, id_: str) -> None:
         """Throw a part away; harmless if there is none."""
