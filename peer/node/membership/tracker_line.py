@@ -66,17 +66,25 @@ class TrackerLine:
         Raises:
             TrackerUnreachable: if what comes back is no object in JSON, or nothing does.
         """
-        answers = self._answers
-        try:
-            answer = self._ask(method, route, body, query, token, patience)
-        except TrackerUnreachable as error:
-            # What was asked before another was answered, and is given up only now, is no news.
-            if self._answers == answers:
-                self.fault = error.message
-            raise
-        self._answers += 1
-        self.fault = ""
-        return answer
+        with self._noted():
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            try:
+                answer = self._session().request(
+                    method, self.url + route, params=query, json=body, headers=headers, timeout=(_CONNECT, patience)
+                )
+            except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
+                raise self._no_answer(error) from error
+            except (requests.RequestException, ValueError) as error:
+                raise self._no_tracker() from error
+            except OSError as error:
+                # Not of the network: requests looks for the file at each request.
+                raise TrackerUnreachable("the certificates of TLS_CA cannot be read: look at TLS_CA") from error
+            try:
+                return Answer(answer.status_code, answer.reason, {**answer.json()})
+            except (ValueError, TypeError) as error:
+                if answer.status_code in _NOBODY_BEHIND:
+                    raise self._not_there() from error
+                raise self._no_tracker() from error
 
     @contextmanager
     def understanding(self) -> Iterator[None]:
@@ -92,33 +100,19 @@ class TrackerLine:
             self.fault = unreachable.message
             raise unreachable from error
 
-    def _ask(
-        self,
-        method: str,
-        route: str,
-        body: Mapping[str, Any] | None,
-        query: Mapping[str, str] | None,
-        token: str | None,
-        patience: float,
-    ) -> Answer:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Keep what a request says of the line."""
+        answers = self._answers
         try:
-            answer = self._session().request(
-                method, self.url + route, params=query, json=body, headers=headers, timeout=(_CONNECT, patience)
-            )
-        except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
-            raise self._no_answer(error) from error
-        except (requests.RequestException, ValueError) as error:
-            raise self._no_tracker() from error
-        except OSError as error:
-            # Not of the network: requests looks for the file at each request.
-            raise TrackerUnreachable("the certificates of TLS_CA cannot be read: look at TLS_CA") from error
-        try:
-            return Answer(answer.status_code, answer.reason, {**answer.json()})
-        except (ValueError, TypeError) as error:
-            if answer.status_code in _NOBODY_BEHIND:
-                raise self._not_there() from error
-            raise self._no_tracker() from error
+            yield
+        except TrackerUnreachable as error:
+            # What was asked before another was answered, and is given up only now, is no news.
+            if self._answers == answers:
+                self.fault = error.message
+            raise
+        self._answers += 1
+        self.fault = ""
 
     def _no_answer(self, error: requests.RequestException) -> TrackerUnreachable:
         """Say why a request came to nothing: it is not running, or the two do not agree on TLS."""
