@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -386,6 +385,14 @@ def test_the_loop_does_not_wait_for_a_catalog_that_is_busy(ben: LivePserver) -> 
         assert [verdict.verdict for verdict in pushed.result()] == [1, 2]
 
 
+def downloaded(peer: LivePserver, name: str) -> list[str]:
+    """The names of what an order for one brings."""
+    with peer.control() as control:
+        order = pb.DownloadOrder(names=[name])
+        events = list(control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
+    return [result.name for event in events for result in event.results.downloaded]
+
+
 def test_a_pusher_that_takes_its_time_does_not_keep_our_user_from_the_file(
     ben: LivePserver, ana: LivePserver, stack: contextlib.ExitStack
 ) -> None:
@@ -395,11 +402,7 @@ def test_a_pusher_that_takes_its_time_does_not_keep_our_user_from_the_file(
     push = Push(ben, manifest.id, stack)
     push.say(offer("wanted.bin", manifest))
     push.hear()
-    with ben.control() as control:
-        order = pb.DownloadOrder(names=["wanted.bin"])
-        events = list(control.DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=20))
-    results = list(itertools.chain.from_iterable(event.results.downloaded for event in events))
-    assert [result.name for result in results] == ["wanted.bin"]
+    assert downloaded(ben, "wanted.bin") == ["wanted.bin"]
     assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
 
 
@@ -416,11 +419,7 @@ def test_a_second_pusher_whose_turn_comes_before_our_users_gives_way_at_once(
     second.say(offer("wanted2.bin", manifest))
     locks = ben.pserver._transfer_service.receiver.locks
     eventually(lambda: locks._locks[manifest.id][1] == 2)
-    with ben.control() as control:
-        order = pb.DownloadOrder(names=["wanted2.bin"])
-        events = list(control.DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=20))
-    results = list(itertools.chain.from_iterable(event.results.downloaded for event in events))
-    assert [result.name for result in results] == ["wanted2.bin"]
+    assert downloaded(ben, "wanted2.bin") == ["wanted2.bin"]
     for push in (first, second):
         assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
     assert not ben.pserver._transfer_service.receiver.waited_for

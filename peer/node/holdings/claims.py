@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.errors import Interrupted, PeerError, TargetExists
-from node.files.hashing import Stop, hash_file, never
+from node.files.hashing import Stop, never
 from node.files.pieces import Manifest
 from node.files.shared_folder import SharedFolder
-from node.files.walk import Stamp
+from node.files.walk import Found, Stamp
 from node.holdings.catalog import Catalog
 from node.holdings.library import Library
 from node.holdings.scanner import Scanner
@@ -25,7 +25,6 @@ class Claims:
     catalog: Catalog
     library: Library
     scanner: Scanner
-    threads: int = 2
 
     def settle(self, name: str, manifest: Manifest, *, stop: Stop = never) -> None:
         """Have the library true to the folder in what is held of these contents, and under this name.
@@ -57,14 +56,9 @@ class Claims:
         if known is not None:
             return known == manifest.id
         try:
-            with self.folder.open(name) as file, file.handle as fd:
-                if file.stamp != stamp:
-                    return False
-                read = hash_file(self.folder.disk, fd, stamp.size, stop=stop, threads=self.threads)
-                file.check()
+            return self.scanner.read(Found(name, stamp), stop=stop).id == manifest.id
         except Interrupted:
             raise
         except PeerError:
             # It changes, or is gone again.
             return False
-        return read.id == manifest.id

@@ -235,7 +235,7 @@ class Scanner:
         wrong = []
         for held in [held for id_ in ids for held in self._library.by_id(id_)]:
             try:
-                if self._read(Found(held.name, held.stamp), stop, None, self._threads).id == held.id:
+                if self.read(Found(held.name, held.stamp), stop=stop).id == held.id:
                     continue
                 log.warning("%r is not what it was, though its time is: withdrawn", held.name)
                 self._damaged[held.name] = held.stamp
@@ -257,7 +257,9 @@ class Scanner:
         hashed: list[tuple[str, Stamp, Manifest]] = []
         interrupted = None
         with ThreadPoolExecutor(min(self._threads, len(batch)), thread_name_prefix="scan") as pool:
-            reading = [(found, pool.submit(self._read, found, stop, progress, threads)) for found in batch]
+            reading = [
+                (found, pool.submit(self.read, found, stop=stop, progress=progress, threads=threads)) for found in batch
+            ]
             for found, future in reading:
                 try:
                     hashed.append((found.name, found.stamp, future.result()))
@@ -270,7 +272,9 @@ class Scanner:
             raise interrupted
         return held
 
-    def _read(self, found: Found, stop: Stop, progress: Progress | None, threads: int) -> Manifest:
+    def read(
+        self, found: Found, *, stop: Stop = never, progress: Progress | None = None, threads: int | None = None
+    ) -> Manifest:
         """Hash one file; its stamp was the same before and after.
 
         Raises:
@@ -280,7 +284,9 @@ class Scanner:
             if file.stamp != found.stamp:
                 raise FileChanged("it was changed just now: it will be looked at again", name=found.name)
             tell = None if progress is None else lambda count: progress(found.name, count)
-            manifest = hash_file(self._folder.disk, fd, file.stamp.size, progress=tell, stop=stop, threads=threads)
+            manifest = hash_file(
+                self._folder.disk, fd, file.stamp.size, progress=tell, stop=stop, threads=threads or self._threads
+            )
             file.check()
         return manifest
 
