@@ -17,7 +17,7 @@ def leave_quietly() -> None:
 
 if __name__ == "__main__":
     leave_quietly()
-    from node.main import main
+    from daemon.main import main
 
     status = main(sys.argv[1:])
     leave_quietly()

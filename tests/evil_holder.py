@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 
 import pserver_pb2 as pb
-from node.files.pieces import Manifest
-from node.language.frames import Block, encode
+from daemon.files.pieces import Manifest
+from daemon.language.frames import Block, encode
 
 CRUMB = 64 << 10
 

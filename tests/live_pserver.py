@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import grpc
 
 import ticket_office
+from daemon.app import Pserver
+from daemon.files.disk import Disk
+from daemon.files.pieces import Manifest
+from daemon.ground.settings import Settings
 from live_tracker import LiveTracker
-from node.daemon import Pserver
-from node.files.disk import Disk
-from node.files.pieces import Manifest
-from node.ground.settings import Settings
 from pserver_pb2_grpc import ControlStub, TransferStub
 from ticket_office import READ
 

@@ -11,8 +11,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from node.swarm.holder import State
-from node.swarm.picker import Picker
+from daemon.swarm.holder import State
+from daemon.swarm.picker import Picker
 
 PIECE = 1 << 20
 BLOCK = 256 << 10

@@ -5,8 +5,8 @@ import secrets
 import pytest
 
 import ticket_office
-from node.errors import NotAllowed
-from node.membership import tickets as holder
+from daemon.errors import NotAllowed
+from daemon.membership import tickets as holder
 from tracker import tickets as tracker
 
 NOW = 1_900_000_000.75

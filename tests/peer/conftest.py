@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from daemon.files.pieces import Manifest
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from node.files.pieces import Manifest
 
 
 @pytest.fixture(scope="module")

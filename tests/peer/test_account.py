@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import pserver_pb2 as pb
+from daemon.ground.jobs import Transfer
+from daemon.membership.tracker_client import TrackerClient
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from node.ground.jobs import Transfer
-from node.membership.tracker_client import TrackerClient
 from waiting import eventually
 
 

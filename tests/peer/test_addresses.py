@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from node.errors import NoHolders
-from node.lines import addresses
+from daemon.errors import NoHolders
+from daemon.lines import addresses
 
 
 @pytest.mark.parametrize(

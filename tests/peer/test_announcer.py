@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from daemon.membership.tracker_client import TrackerClient
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from node.membership.tracker_client import TrackerClient
 from waiting import eventually
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from node.swarm.endgame import TakeOver, take_over
-from node.swarm.holder import KnownHolder, State
+from daemon.swarm.endgame import TakeOver, take_over
+from daemon.swarm.holder import KnownHolder, State
 
 MIB = 1 << 20
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.errors import BadUsage
-from node.language.frames import Block
-from node.swarm.gathering import Gathering
+from daemon.errors import BadUsage
+from daemon.language.frames import Block
+from daemon.swarm.gathering import Gathering
 
 LENGTH = 40_000
 PIECE = bytes(range(250)) * (LENGTH // 250)

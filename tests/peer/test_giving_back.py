@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 import pserver_pb2 as pb
+from daemon.lines.peer_client import Peers
 from live_pserver import LivePserver
-from node.lines.peer_client import Peers
 from programs import TOP
 from waiting import eventually
 

@@ -12,9 +12,9 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 import pserver_pb2 as pb
+from daemon.files.pieces import Manifest
+from daemon.language.frames import Block, encode
 from live_pserver import LivePserver, code_of
-from node.files.pieces import Manifest
-from node.language.frames import Block, encode
 from ticket_office import READ, WRITE
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED

@@ -8,8 +8,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from daemon.lines.limits import HEALTH_CALLS_OWN
 from live_pserver import OPTIONS, LivePserver
-from node.lines.limits import HEALTH_CALLS_OWN
 from waiting import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from daemon.files.pieces import Manifest
+from daemon.language.frames import Block, encode
 from live_pserver import OPTIONS, LivePserver, code_of
-from node.files.pieces import Manifest
-from node.language.frames import Block, encode
 from ticket_office import READ, WRITE
 
 BAD = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}

@@ -9,13 +9,13 @@ from queue import SimpleQueue
 import pytest
 
 import pserver_pb2 as pb
+from daemon.errors import PeerError
+from daemon.files.names import check_name
+from daemon.files.pieces import Manifest
+from daemon.language.frames import Block, encode
+from daemon.moving.small_serve import ASKS_MAX
 from live_pserver import LivePserver
 from names_cases import BAD, GOOD
-from node.errors import PeerError
-from node.files.names import check_name
-from node.files.pieces import Manifest
-from node.language.frames import Block, encode
-from node.moving.small_serve import ASKS_MAX
 from ticket_office import WRITE
 
 ASKER = "a" * 32

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from daemon.errors import AmbiguousName, DiskFull, NoSuchFile
+from daemon.ground.events import Fault, Notice, Phase, Progress, SourceView, Uploaded
+from daemon.ground.jobs import Jobs, Transfer
+from daemon.ground.rate import Rate
 from manual_clock import UnixClock
-from node.errors import AmbiguousName, DiskFull, NoSuchFile
-from node.ground.events import Fault, Notice, Phase, Progress, SourceView, Uploaded
-from node.ground.jobs import Jobs, Transfer
-from node.ground.rate import Rate
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from node.errors import Busy, Interrupted
-from node.lines.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
-from node.swarm.room import Room
+from daemon.errors import Busy, Interrupted
+from daemon.lines.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
+from daemon.swarm.room import Room
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

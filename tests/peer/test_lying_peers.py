@@ -13,24 +13,24 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from node.errors import NoHolders, NotVerified, PeerError
-from node.files.pieces import Manifest
-from node.files.shared_folder import SharedFolder
-from node.files.temporaries import Temporaries
-from node.ground.jobs import Jobs
-from node.ground.metrics import Metrics
-from node.ground.threads import Threads
-from node.holdings.catalog import Catalog
-from node.holdings.library import Library
-from node.language.frames import Block, encode
-from node.lines.limits import Bandwidth
-from node.lines.peer_client import Peers
-from node.model import HeldVersion, Holder, Version
-from node.moving.push import Pusher
-from node.moving.sharing import Sharing
-from node.moving.small_fetch import SmallFetcher
-from node.moving.small_push import Offer, SmallPusher
-from node.moving.small_store import SmallStore
+from daemon.errors import NoHolders, NotVerified, PeerError
+from daemon.files.pieces import Manifest
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.temporaries import Temporaries
+from daemon.ground.jobs import Jobs
+from daemon.ground.metrics import Metrics
+from daemon.ground.threads import Threads
+from daemon.holdings.catalog import Catalog
+from daemon.holdings.library import Library
+from daemon.language.frames import Block, encode
+from daemon.lines.limits import Bandwidth
+from daemon.lines.peer_client import Peers
+from daemon.models import HeldVersion, Holder, Version
+from daemon.moving.push import Pusher
+from daemon.moving.sharing import Sharing
+from daemon.moving.small_fetch import SmallFetcher
+from daemon.moving.small_push import Offer, SmallPusher
+from daemon.moving.small_store import SmallStore
 from swarm_files import manifest_of
 
 CONTENTS = {f"file{n}.bin": os.urandom(1000 + n) for n in range(20)}

@@ -14,16 +14,16 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from node.errors import NotVerified
-from node.files.parts import PartStore
-from node.files.pieces import Manifest
-from node.files.shared_folder import SharedFolder
-from node.ground.threads import Threads
-from node.lines.peer_client import Peers
-from node.membership.network import Network
-from node.membership.tracker_client import TrackerClient
-from node.model import HeldVersion, Holder, Version
-from node.moving.manifests import Manifests
+from daemon.errors import NotVerified
+from daemon.files.parts import PartStore
+from daemon.files.pieces import Manifest
+from daemon.files.shared_folder import SharedFolder
+from daemon.ground.threads import Threads
+from daemon.lines.peer_client import Peers
+from daemon.membership.network import Network
+from daemon.membership.tracker_client import TrackerClient
+from daemon.models import HeldVersion, Holder, Version
+from daemon.moving.manifests import Manifests
 
 GOOD = Manifest(5, 1 << 20, os.urandom(32))
 Answer = Callable[[], Any]

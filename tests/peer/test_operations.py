@@ -13,13 +13,13 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from node.door.rpc_server import guarded
-from node.door.transfer import _Sender
-from node.files.pieces import Manifest
-from node.language import operations
-from node.language.frames import Frame
-from node.language.streams import Wish
-from node.lines.peer_client import Call, Peers
+from daemon.door.rpc_server import guarded
+from daemon.door.transfer import _Sender
+from daemon.files.pieces import Manifest
+from daemon.language import operations
+from daemon.language.frames import Frame
+from daemon.language.streams import Wish
+from daemon.lines.peer_client import Call, Peers
 
 
 class Mallinfo(ctypes.Structure):

@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from daemon.door.guard import require_own_machine
 from live_pserver import OPTIONS, LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from node.door.guard import require_own_machine
 from pserver_pb2_grpc import ControlStub, TransferStub
 from system.certificates import Certificates
 from tracker.serving import Tls

@@ -2,8 +2,8 @@
 
 import pytest
 
+from daemon.moving.pace import Pace
 from manual_clock import UnixClock
-from node.moving.pace import Pace
 
 KIB, MIB = 1 << 10, 1 << 20
 

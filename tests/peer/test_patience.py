@@ -2,8 +2,8 @@
 
 import pytest
 
-from node.swarm.patience import GIVE_UP, ONLY_LIARS, Patience
-from node.swarm.picker import SILENCE
+from daemon.swarm.patience import GIVE_UP, ONLY_LIARS, Patience
+from daemon.swarm.picker import SILENCE
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from node.files.pieces import PIECES_MAX
-from node.swarm.holder import State
-from node.swarm.picker import PARTIAL_PIECES, SILENCE, WINDOW, Ask, Picker
+from daemon.files.pieces import PIECES_MAX
+from daemon.swarm.holder import State
+from daemon.swarm.picker import PARTIAL_PIECES, SILENCE, WINDOW, Ask, Picker
 
 MIB = 1 << 20
 PIECES = 40

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from daemon.files.pieces import Manifest
+from daemon.language.streams import News, Wish
+from daemon.lines.limits import Bandwidth
+from daemon.moving.piece_server import serve
+from daemon.moving.sharing import WholeFile
 from live_pserver import LivePserver
-from node.files.pieces import Manifest
-from node.language.streams import News, Wish
-from node.lines.limits import Bandwidth
-from node.moving.piece_server import serve
-from node.moving.sharing import WholeFile
 
 MIB = 1 << 20
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.swarm.promises import Promises
+from daemon.swarm.promises import Promises
 
 MIB = 1 << 20
 

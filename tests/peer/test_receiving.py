@@ -13,17 +13,17 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from daemon.errors import QuotaExceeded
+from daemon.files.pieces import Manifest
+from daemon.ground.threads import Threads
+from daemon.holdings.catalog import Catalog
+from daemon.language.frames import Block, encode
+from daemon.moving.keeping import BEGINNINGS, ENTRIES_AT_LEAST, Keeping
+from daemon.moving.receiver import Receiver
+from daemon.moving.small_serve import WAITING_MAX
 from failing_disk import StuckDisk
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
-from node.errors import QuotaExceeded
-from node.files.pieces import Manifest
-from node.ground.threads import Threads
-from node.holdings.catalog import Catalog
-from node.language.frames import Block, encode
-from node.moving.keeping import BEGINNINGS, ENTRIES_AT_LEAST, Keeping
-from node.moving.receiver import Receiver
-from node.moving.small_serve import WAITING_MAX
 from swarm_files import manifest_of
 from ticket_office import WRITE
 from waiting import eventually

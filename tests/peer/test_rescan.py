@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from daemon.files.disk import Disk
 from live_pserver import live_pserver
 from live_tracker import LiveTracker
-from node.files.disk import Disk
 from waiting import eventually
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import grpc
 import pytest
 
-from node import errors
-from node.errors import Busy, NoHolders, PeerError
-from node.language import rpc_errors
+from daemon import errors
+from daemon.errors import Busy, NoHolders, PeerError
+from daemon.language import rpc_errors
 
 
 def subclasses(kind: type[PeerError]) -> list[type[PeerError]]:

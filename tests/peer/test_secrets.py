@@ -12,9 +12,9 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from daemon.ground import logs
+from daemon.models import Holder, Session, Target
 from live_tracker import LiveTracker
-from node.ground import logs
-from node.model import Holder, Session, Target
 from programs import PSERVER, Program, write_env
 from pserver_pb2_grpc import ControlStub
 from waiting import eventually
@@ -27,7 +27,7 @@ def lines(formatter: logging.Formatter, message: str, *arguments: Any) -> list[s
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter)
-    handler.handle(logging.LogRecord("node.x", logging.INFO, "", 0, message, arguments, None))
+    handler.handle(logging.LogRecord("daemon.x", logging.INFO, "", 0, message, arguments, None))
     return out.getvalue().removesuffix("\n").split("\n")
 
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from node.swarm.holder import State
-from node.swarm.picker import SILENCE, Picker
+from daemon.swarm.holder import State
+from daemon.swarm.picker import SILENCE, Picker
 
 MIB = 1 << 20
 PIECES = 16

@@ -6,9 +6,9 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from daemon.errors import StorageFault
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
-from node.errors import StorageFault
 from waiting import eventually
 
 

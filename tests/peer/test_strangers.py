@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from common.channels import CONNECTIONS
+from daemon.door.health import Health
+from daemon.lines.limits import HEALTH_CALLS_OWN
 from live_pserver import OPTIONS, LivePserver
-from node.door.health import Health
-from node.lines.limits import HEALTH_CALLS_OWN
 from waiting import eventually
 
 CALLS = 40

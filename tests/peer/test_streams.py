@@ -16,12 +16,12 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 import pserver_pb2 as pb
+from daemon.files.pieces import PIECES_MAX, Manifest
+from daemon.files.walk import Stamp
+from daemon.holdings.library import Held
+from daemon.lines.limits import MANIFESTS, MANIFESTS_PER_PEER, STREAMS, STREAMS_PER_PEER, STREAMS_PER_TICKET
 from live_pserver import OPTIONS, LivePserver, live_pserver
 from live_tracker import LiveTracker
-from node.files.pieces import PIECES_MAX, Manifest
-from node.files.walk import Stamp
-from node.holdings.library import Held
-from node.lines.limits import MANIFESTS, MANIFESTS_PER_PEER, STREAMS, STREAMS_PER_PEER, STREAMS_PER_TICKET
 from ticket_office import WRITE
 from waiting import eventually
 

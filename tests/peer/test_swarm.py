@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 import evil_holder as evil
+from daemon.errors import NoHolders, NotVerified, PeerError
+from daemon.language.frames import Block
+from daemon.language.streams import Have, News, Wish
+from daemon.lines.limits import Bandwidth, Budget
+from daemon.lines.peer_client import Peers
+from daemon.models import Holder as Found
+from daemon.swarm.holder import State
+from daemon.swarm.picker import HolderView, Picker
+from daemon.swarm.swarm import Swarm
 from evil_holder import Holder, Way
-from node.errors import NoHolders, NotVerified, PeerError
-from node.language.frames import Block
-from node.language.streams import Have, News, Wish
-from node.lines.limits import Bandwidth, Budget
-from node.lines.peer_client import Peers
-from node.model import Holder as Found
-from node.swarm.holder import State
-from node.swarm.picker import HolderView, Picker
-from node.swarm.swarm import Swarm
 from swarm_files import manifest_of
 
 MIB = 1 << 20

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from node.ground.threads import Threads
+from daemon.ground.threads import Threads
 from waiting import eventually
 
 

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from node.errors import NotAllowed
-from node.membership.tickets import LEEWAY, Right, allow, check
+from daemon.errors import NotAllowed
+from daemon.membership.tickets import LEEWAY, Right, allow, check
 from ticket_office import READ, WRITE, payload, seal
 
 KEY = bytes(range(32))

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from daemon.errors import Busy, LoginRefused, NotLoggedIn, PeerError, TrackerUnreachable
+from daemon.membership.tracker_client import SendIndex, TrackerClient
+from daemon.models import IndexEntry, Load, Version
 from live_tracker import LiveTracker, live_tracker
-from node.errors import Busy, LoginRefused, NotLoggedIn, PeerError, TrackerUnreachable
-from node.membership.tracker_client import SendIndex, TrackerClient
-from node.model import IndexEntry, Load, Version
 
 ID = "ab" * 32
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from daemon.errors import NotLoggedIn, TrackerUnreachable
+from daemon.membership.tracker_client import TrackerClient
+from daemon.membership.tracker_line import TrackerLine
 from live_tracker import live_tracker
-from node.errors import NotLoggedIn, TrackerUnreachable
-from node.membership.tracker_client import TrackerClient
-from node.membership.tracker_line import TrackerLine
 from system.certificates import Certificates
 from tracker.serving import Tls
 

@@ -8,9 +8,9 @@ from typing import NoReturn
 import pytest
 
 import pserver_pb2 as pb
+from daemon.errors import LoginRefused, TrackerUnreachable
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from node.errors import LoginRefused, TrackerUnreachable
 from waiting import eventually
 
 

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pserver_pb2 as pb
-from node.errors import BadUsage, NotVerified
-from node.files.pieces import Manifest
-from node.language import wire
-from node.language.frames import BadFrame, Block, Frame
-from node.language.streams import Have, News, Wish
+from daemon.errors import BadUsage, NotVerified
+from daemon.files.pieces import Manifest
+from daemon.language import wire
+from daemon.language.frames import BadFrame, Block, Frame
+from daemon.language.streams import Have, News, Wish
 
 PIECES = 20
 UINT32 = st.integers(0, (1 << 32) - 1)

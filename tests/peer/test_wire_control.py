@@ -8,12 +8,12 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from daemon.door import wire_control
+from daemon.errors import StorageFault
+from daemon.files.walk import Refused
+from daemon.ground.events import Downloaded, Event, Fault, Notice, Uploaded
+from daemon.lines.peer_client import MESSAGE_MAX
 from live_pserver import LivePserver, code_of
-from node.door import wire_control
-from node.errors import StorageFault
-from node.files.walk import Refused
-from node.ground.events import Downloaded, Event, Fault, Notice, Uploaded
-from node.lines.peer_client import MESSAGE_MAX
 
 ODD = os.fsdecode(b"/caf\xe9.txt")
 SHOWN = "/caf\\udce9.txt"

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from node.files.pieces import Manifest
-from node.language.streams import Have, News, Unsent, Wish
-from node.lines.limits import Bandwidth
-from node.moving.piece_server import serve
+from daemon.files.pieces import Manifest
+from daemon.language.streams import Have, News, Unsent, Wish
+from daemon.lines.limits import Bandwidth
+from daemon.moving.piece_server import serve
 from swarm_files import manifest_of
 
 

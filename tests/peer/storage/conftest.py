@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from daemon.files.shared_folder import SharedFolder
+from daemon.holdings.catalog import Catalog
+from daemon.holdings.library import Library
+from daemon.holdings.scanner import Scanner
 from manual_clock import UnixClock
-from node.files.shared_folder import SharedFolder
-from node.holdings.catalog import Catalog
-from node.holdings.library import Library
-from node.holdings.scanner import Scanner
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.files.bitmap import Bitmap, mask_of
+from daemon.files.bitmap import Bitmap, mask_of
 
 
 @st.composite

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import DiskFull
-from node.files.pieces import Manifest
-from node.files.walk import Stamp
-from node.holdings.catalog import Catalog
+from daemon.errors import DiskFull
+from daemon.files.pieces import Manifest
+from daemon.files.walk import Stamp
+from daemon.holdings.catalog import Catalog
 
 DAY = 24 * 3600.0
 NOW = 20_000 * DAY

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from daemon.errors import DiskFull, PeerError, StorageFault
+from daemon.files.hashing import hash_file
+from daemon.files.parts import PartStore
+from daemon.files.pieces import Manifest
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.temporaries import Temporaries
+from daemon.files.walk import Found
 from failing_disk import FailingDisk
-from node.errors import DiskFull, PeerError, StorageFault
-from node.files.hashing import hash_file
-from node.files.parts import PartStore
-from node.files.pieces import Manifest
-from node.files.shared_folder import SharedFolder
-from node.files.temporaries import Temporaries
-from node.files.walk import Found
 
 MIB = 1 << 20
 PIECES = [random.Random(n).randbytes(MIB if n < 2 else 5) for n in range(3)]

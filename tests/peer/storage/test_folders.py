@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import NoSuchFile
-from node.files.disk import Disk
-from node.files.folders import LastFolder, open_folder
+from daemon.errors import NoSuchFile
+from daemon.files.disk import Disk
+from daemon.files.folders import LastFolder, open_folder
 
 
 class Opener:

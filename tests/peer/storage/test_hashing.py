@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from node.errors import FileChanged, Interrupted
-from node.files.disk import Disk
-from node.files.hashing import hash_file, hash_pieces
+from daemon.errors import FileChanged, Interrupted
+from daemon.files.disk import Disk
+from daemon.files.hashing import hash_file, hash_pieces
 
 MIB = 1 << 20
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from node.errors import NoSuchFile
-from node.files.names import fold
-from node.files.pieces import Manifest
-from node.files.walk import Stamp
-from node.holdings.catalog import Catalog
-from node.holdings.library import Held, Library
-from node.model import IndexEntry
+from daemon.errors import NoSuchFile
+from daemon.files.names import fold
+from daemon.files.pieces import Manifest
+from daemon.files.walk import Stamp
+from daemon.holdings.catalog import Catalog
+from daemon.holdings.library import Held, Library
+from daemon.models import IndexEntry
 
 NAMES = ["a", "A", "b", "caf\u00e9", "cafe\u0301", "d/e"]
 IDS = [Manifest.of_bytes(b"%d" % number).id for number in range(3)]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import tracker.errors
 import tracker.names
+from daemon.errors import BadName
+from daemon.files.names import check_name, component_fault, fold
 from names_cases import BAD, DIFFERENT, GOOD, SAME
-from node.errors import BadName
-from node.files.names import check_name, component_fault, fold
 
 # Characters that rules are about, so that what is drawn is near their edges.
 ODD = st.sampled_from(

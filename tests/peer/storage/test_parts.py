@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
-from node.files.hashing import hash_file
-from node.files.parts import UNUSED_MAX, Part, PartStore
-from node.files.pieces import Manifest
-from node.files.shared_folder import SharedFolder
-from node.files.temporaries import Temporaries
+from daemon.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
+from daemon.files.hashing import hash_file
+from daemon.files.parts import UNUSED_MAX, Part, PartStore
+from daemon.files.pieces import Manifest
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.temporaries import Temporaries
 
 MIB = 1 << 20
 DATA = random.Random(7).randbytes(3 * MIB + 17)

@@ -10,8 +10,8 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.errors import NotVerified
-from node.files.pieces import DIGEST_LENGTH, PIECE_LENGTH_MIN, PIECES_MAX, SIZE_MAX, Manifest, piece_length_for
+from daemon.errors import NotVerified
+from daemon.files.pieces import DIGEST_LENGTH, PIECE_LENGTH_MIN, PIECES_MAX, SIZE_MAX, Manifest, piece_length_for
 
 MIB = 1 << 20
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError, StorageFault, TargetExists
+from daemon.files.disk import Disk
+from daemon.files.parts import PartStore
+from daemon.files.pieces import Manifest
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.walk import Stamp
+from daemon.holdings.catalog import Catalog
+from daemon.holdings.library import Held, Library
+from daemon.holdings.scanner import Scanner
 from manual_clock import UnixClock
-from node.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError, StorageFault, TargetExists
-from node.files.disk import Disk
-from node.files.parts import PartStore
-from node.files.pieces import Manifest
-from node.files.shared_folder import SharedFolder
-from node.files.walk import Stamp
-from node.holdings.catalog import Catalog
-from node.holdings.library import Held, Library
-from node.holdings.scanner import Scanner
 
 MIB = 1 << 20
 OLD = 1_900_000_000

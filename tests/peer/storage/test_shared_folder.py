@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from common.state_files import LOCK_FILE
-from node.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
-from node.files.disk import Disk
-from node.files.shared_folder import SharedFolder
-from node.files.temporaries import Temporaries
-from node.files.walk import Found, Refused
+from daemon.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
+from daemon.files.disk import Disk
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.temporaries import Temporaries
+from daemon.files.walk import Found, Refused
 
 
 def put(folder: SharedFolder, name: str, data: bytes) -> None:

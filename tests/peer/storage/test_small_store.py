@@ -4,13 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from node.errors import TargetExists
-from node.files.pieces import Manifest
-from node.files.shared_folder import SharedFolder
-from node.files.temporaries import Temporaries
-from node.holdings.catalog import Catalog
-from node.holdings.library import Library
-from node.moving.small_store import Small, SmallStore
+from daemon.errors import TargetExists
+from daemon.files.pieces import Manifest
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.temporaries import Temporaries
+from daemon.holdings.catalog import Catalog
+from daemon.holdings.library import Library
+from daemon.moving.small_store import Small, SmallStore
 
 
 @pytest.fixture

@@ -1,0 +1,55 @@
+"""What all other groups stand on, and what bounds them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from daemon.ground.jobs import Jobs
+from daemon.ground.metrics import Metrics
+from daemon.ground.rate import Rate
+from daemon.ground.settings import Settings
+from daemon.ground.threads import Threads
+from daemon.lines.limits import (
+    MANIFESTS,
+    MANIFESTS_PER_PEER,
+    MANIFESTS_PER_USER,
+    Bandwidth,
+    Budget,
+    Locks,
+    OpenStreams,
+    Slots,
+)
+
+
+class Ground:
+    """What all others stand on."""
+
+    def __init__(self, settings: Settings, calendar: Callable[[], float]) -> None:
+        self.settings = settings
+        self.clock = time.monotonic
+        self.calendar = calendar
+        self.threads = Threads()
+        self.metrics = Metrics()
+        self.jobs = Jobs(self.clock, self.metrics.ended)
+
+
+class Bounds:
+    """What bounds all that moves, and counts what is sent."""
+
+    def __init__(self, ground: Ground) -> None:
+        clock, settings = ground.clock, ground.settings
+        self.slots = Slots()
+        self.manifest_slots = Slots(MANIFESTS, MANIFESTS_PER_PEER, MANIFESTS_PER_PEER, MANIFESTS_PER_USER)
+        self.streams = OpenStreams()
+        self.locks = Locks()
+        self.budget = Budget()
+        self.upload = Bandwidth(settings.upload_limit, clock)
+        self.download = Bandwidth(settings.download_limit, clock)
+        self.sending = Rate(clock)
+        self._metrics = ground.metrics
+
+    def sent(self, size: int) -> None:
+        """Count payload sent."""
+        self.sending.add(size)
+        self._metrics.bytes_sent.inc(size)

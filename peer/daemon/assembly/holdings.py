@@ -1,0 +1,32 @@
+"""What holds files put together."""
+
+from __future__ import annotations
+
+from daemon.assembly.ground import Ground
+from daemon.files.disk import Disk
+from daemon.files.parts import PartStore
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.temporaries import Temporaries
+from daemon.holdings.catalog import Catalog
+from daemon.holdings.claims import Claims
+from daemon.holdings.library import Library
+from daemon.holdings.scanner import Scanner
+from daemon.moving.keeping import Keeping
+from daemon.moving.sharing import Sharing
+
+
+class Holdings:
+    """What holds files, whole and unfinished."""
+
+    def __init__(self, ground: Ground, disk: Disk | None) -> None:
+        settings = ground.settings
+        self.folder = SharedFolder(settings.shared_dir, disk)
+        self.catalog = Catalog(settings.state_dir / "catalog.db", ground.calendar())
+        self.library = Library(self.catalog)
+        self.scanner = Scanner(self.folder, self.catalog, self.library, clock=ground.calendar)
+        self.claims = Claims(folder=self.folder, catalog=self.catalog, library=self.library, scanner=self.scanner)
+        self.parts = PartStore(self.folder)
+        self.temporaries = Temporaries(self.folder)
+        self.sharing = Sharing(self.library, self.folder)
+        quota = settings.quota if settings.quota is not None else self.folder.free_bytes() // 10
+        self.keeping = Keeping(self.catalog, quota, ground.threads)

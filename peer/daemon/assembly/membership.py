@@ -1,0 +1,75 @@
+"""What makes this peer a member of the network put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from daemon.assembly.ground import Bounds, Ground
+from daemon.assembly.holdings import Holdings
+from daemon.door.status import OwnLoad
+from daemon.holdings.rescan import Rescan
+from daemon.membership.account import Account, TrackerClock
+from daemon.membership.announcer import Announcer
+from daemon.membership.lookout import Lookout
+from daemon.membership.network import Network
+from daemon.membership.session import SessionFile
+from daemon.membership.tracker_client import TrackerClient
+
+
+class Membership:
+    """Who is logged in, and what the tracker is told and asked."""
+
+    def __init__(self, ground: Ground, bounds: Bounds, holdings: Holdings, url: Callable[[], str]) -> None:
+        settings, threads, clock = ground.settings, ground.threads, ground.clock
+        self._jobs = ground.jobs
+        self._streams = bounds.streams
+        verify = True if settings.tls_ca in (None, "system") else str(settings.tls_ca)
+        tracker = TrackerClient(settings.tracker_url, verify=verify)
+        self.network = Network(tracker, threads)
+        self.account = Account(
+            tracker=tracker,
+            file=SessionFile(settings.state_dir),
+            threads=threads,
+            clock=TrackerClock(clock, ground.calendar),
+            url=url,
+            on_logged_out=self._logged_out,
+        )
+        load = OwnLoad(
+            jobs=ground.jobs,
+            folder=holdings.folder,
+            keeping=holdings.keeping,
+            threads=threads,
+            rate=bounds.sending.now,
+        )
+        self.announcer = Announcer(
+            tracker=tracker,
+            library=holdings.library,
+            threads=threads,
+            interval=settings.ping_interval,
+            load=load.now,
+            on_server_time=self.account.learn_time,
+            on_session_lost=self.account.lost,
+            on_recheck=self._recheck,
+        )
+        self.account.announcer = self.announcer
+        self.lookout = Lookout(
+            tracker=tracker,
+            threads=threads,
+            interval=settings.ping_interval,
+            somebody=lambda: self.account.user is not None,
+        )
+        self.rescan = Rescan(
+            scanner=holdings.scanner,
+            threads=threads,
+            interval=settings.ping_interval,
+            clock=clock,
+            announce_soon=self.announcer.soon,
+        )
+
+    def _recheck(self, ids: Sequence[str]) -> None:
+        self.rescan.recheck(ids)
+
+    async def _logged_out(self) -> None:
+        """Nobody is logged in any more: nothing is fetched or served, streams under way end."""
+        await self._streams.end_all()
+        await self._jobs.cancel_all()

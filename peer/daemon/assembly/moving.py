@@ -1,0 +1,88 @@
+"""What moves bytes put together, up to what answers other pservers."""
+
+from __future__ import annotations
+
+from common import channels
+from daemon.assembly.ground import Bounds, Ground
+from daemon.assembly.holdings import Holdings
+from daemon.assembly.membership import Membership
+from daemon.door.transfer import TransferService
+from daemon.lines.peer_client import Peers
+from daemon.moving.fetch import Fetcher
+from daemon.moving.manifests import Manifests
+from daemon.moving.push import Pusher
+from daemon.moving.receiver import Receiver
+from daemon.moving.small_fetch import SmallFetcher
+from daemon.moving.small_push import SmallPusher
+from daemon.moving.small_serve import SmallReceiver, SmallServer
+from daemon.moving.small_store import SmallStore
+
+
+class Moving:
+    """What moves bytes: from others and to others, as they ask or as we do."""
+
+    def __init__(self, ground: Ground, bounds: Bounds, holdings: Holdings, membership: Membership) -> None:
+        threads, clock, metrics = ground.threads, ground.clock, ground.metrics
+        library, sharing, keeping = holdings.library, holdings.sharing, holdings.keeping
+        account, announcer = membership.account, membership.announcer
+        store = SmallStore(holdings.folder, holdings.temporaries, library)
+        # As this peer's own user orders.
+        self.peers = peers = Peers(channels.channel_credentials(ground.settings.tls_ca))
+        self.manifests = Manifests(
+            network=membership.network, parts=holdings.parts, peers=peers, threads=threads, clock=clock
+        )
+        self.fetcher = Fetcher(
+            threads=threads,
+            parts=holdings.parts,
+            library=library,
+            sharing=sharing,
+            budget=bounds.budget,
+            bandwidth=bounds.download,
+            clock=clock,
+            announce_soon=announcer.soon,
+            metrics=metrics,
+        )
+        self.small_fetcher = SmallFetcher(
+            peers=peers, store=store, threads=threads, bandwidth=bounds.download, clock=clock, metrics=metrics
+        )
+        self.pusher = Pusher(peers=peers, threads=threads, bandwidth=bounds.upload)
+        self.small_pusher = SmallPusher(peers=peers, sharing=sharing, threads=threads, bandwidth=bounds.upload)
+        # As others ask.
+        self.receiver = Receiver(
+            library=library,
+            claims=holdings.claims,
+            threads=threads,
+            fetcher=self.fetcher,
+            keeping=keeping,
+            jobs=ground.jobs,
+            locks=bounds.locks,
+            announce=announcer.try_sync,
+        )
+        small_server = SmallServer(
+            sharing=sharing,
+            threads=threads,
+            bandwidth=bounds.upload,
+            check_ticket=account.check_ticket,
+            library=library,
+        )
+        small_receiver = SmallReceiver(
+            receiver=self.receiver,
+            keeping=keeping,
+            store=store,
+            threads=threads,
+            check_ticket=account.check_ticket,
+            announce=announcer.try_sync,
+        )
+        self.transfer_service = TransferService(
+            sharing=sharing,
+            receiver=self.receiver,
+            small_server=small_server,
+            small_receiver=small_receiver,
+            threads=threads,
+            slots=bounds.slots,
+            manifest_slots=bounds.manifest_slots,
+            streams=bounds.streams,
+            bandwidth=bounds.upload,
+            jobs=ground.jobs,
+            on_sent=bounds.sent,
+        )

@@ -1,0 +1,114 @@
+"""What the user orders put together, up to what answers the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from daemon.assembly.ground import Bounds, Ground
+from daemon.assembly.holdings import Holdings
+from daemon.assembly.membership import Membership
+from daemon.assembly.moving import Moving
+from daemon.door.control import ControlService
+from daemon.door.status import Status
+from daemon.orders.delivery import Delivery
+from daemon.orders.downloads import Downloads
+from daemon.orders.local_copy import LocalCopier
+from daemon.orders.removal import Removal
+from daemon.orders.resolve import Resolver
+from daemon.orders.retrieval import Retrieval
+from daemon.orders.spreading import Spreader
+from daemon.orders.take_in import TakeIn
+from daemon.orders.uploads import Uploads
+
+
+class Orders:
+    """What this peer's own user orders."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        bounds: Bounds,
+        holdings: Holdings,
+        membership: Membership,
+        moving: Moving,
+        url: Callable[[], str],
+    ) -> None:
+        settings, threads = ground.settings, ground.threads
+        folder, library, sharing = holdings.folder, holdings.library, holdings.sharing
+        account, announcer, network = membership.account, membership.announcer, membership.network
+        delivery = Delivery(
+            library=library,
+            scanner=holdings.scanner,
+            copier=LocalCopier(
+                sharing=sharing,
+                temporaries=holdings.temporaries,
+                library=library,
+                disk=folder.disk,
+                threads=threads,
+            ),
+            announce=announcer.try_sync,
+            threads=threads,
+            shared_dir=settings.shared_dir,
+        )
+        retrieval = Retrieval(
+            network=network,
+            manifests=moving.manifests,
+            peers=moving.peers,
+            fetcher=moving.fetcher,
+            small_fetcher=moving.small_fetcher,
+            locks=bounds.locks,
+            awaited=moving.receiver.awaited,
+            announce=announcer.try_sync,
+            delivery=delivery,
+            clock=ground.clock,
+        )
+        self.downloads = Downloads(
+            account=account,
+            resolver=Resolver(network, library),
+            delivery=delivery,
+            retrieval=retrieval,
+            clock=ground.clock,
+        )
+        take_in = TakeIn(
+            folder=folder,
+            temporaries=holdings.temporaries,
+            library=library,
+            scanner=holdings.scanner,
+            state_dir=settings.state_dir,
+        )
+        spreader = Spreader(
+            network=network,
+            sharing=sharing,
+            pusher=moving.pusher,
+            small_pusher=moving.small_pusher,
+            threads=threads,
+        )
+        self.uploads = Uploads(
+            account=account, announcer=announcer, take_in=take_in, spreader=spreader, threads=threads
+        )
+        self.removal = Removal(folder=folder, library=library, announcer=announcer, threads=threads)
+        self._account, self._network, self._jobs = account, network, ground.jobs
+        self._status = Status(
+            settings=settings,
+            url=url,
+            account=account,
+            announcer=announcer,
+            library=library,
+            scanner=holdings.scanner,
+            keeping=holdings.keeping,
+            jobs=ground.jobs,
+            threads=threads,
+        )
+
+    def control(self, proof: Callable[[bytes], bytes]) -> ControlService:
+        """Return what answers the terminal. `proof` of a nonce shows that this pserver knows the cookie."""
+        return ControlService(
+            account=self._account,
+            network=self._network,
+            jobs=self._jobs,
+            downloads=self.downloads,
+            uploads=self.uploads,
+            removal=self.removal,
+            own_status=self._status,
+            proof=proof,
+        )

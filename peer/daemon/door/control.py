@@ -1,0 +1,156 @@
+"""gRPC in, from our own terminal.
+
+The guard has seen the cookie; every method asks somebody else and writes the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+
+import pserver_pb2 as pb
+from common import cookie
+from daemon.door import wire_control
+from daemon.door.status import Status
+from daemon.errors import Interrupted, NotAllowed
+from daemon.ground.events import Progress
+from daemon.ground.jobs import Jobs, Transfer
+from daemon.language import operations
+from daemon.membership.account import Account
+from daemon.membership.network import Network
+from daemon.orders.downloads import Downloads
+from daemon.orders.removal import Removal
+from daemon.orders.uploads import Uploads
+
+Context = grpc.aio.ServicerContext
+Order = TypeVar("Order", pb.UploadOrder, pb.DownloadOrder, pb.RemoveOrder)
+_ATTACHED = "the same order is under way already: this follows it as it was given then, and Ctrl-C stops it for all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlService:
+    """The Control service; each method is one of the .proto."""
+
+    account: Account
+    network: Network
+    jobs: Jobs
+    downloads: Downloads
+    uploads: Uploads
+    removal: Removal
+    own_status: Status
+    proof: Callable[[bytes], bytes]
+
+    async def prove(self, request: pb.ProveRequest, context: Context[Any, Any]) -> pb.ProveReply:
+        """Show that we know the cookie."""
+        if len(request.nonce) != cookie.LENGTH:
+            raise NotAllowed(f"a nonce has {cookie.LENGTH} bytes")
+        return pb.ProveReply(proof=self.proof(request.nonce))
+
+    async def login(self, request: pb.LoginRequest, context: Context[Any, Any]) -> pb.LoginReply:
+        """Log in at the tracker."""
+        registered = await self.account.login(request.user, request.password)
+        return pb.LoginReply(user=request.user, registered=registered)
+
+    async def logout(self, request: pb.LogoutRequest, context: Context[Any, Any]) -> pb.LogoutReply:
+        """Leave."""
+        user, told = await self.account.logout()
+        notice = "" if told else "the tracker could not be told: it forgets this peer after its ping timeout"
+        return pb.LogoutReply(user=user or "", notice=notice)
+
+    async def change_password(
+        self, request: pb.ChangePasswordRequest, context: Context[Any, Any]
+    ) -> pb.ChangePasswordReply:
+        """Change the password."""
+        user = await self.account.change_password(request.old_password, request.new_password)
+        return pb.ChangePasswordReply(user=user)
+
+    async def upload_file_request(self, parts: AsyncIterator[pb.UploadOrder], context: Context[Any, Any]) -> None:
+        """Share and push."""
+        request = await _whole(parts, pb.UploadOrder())
+        paths, copies = tuple(request.paths), request.copies
+        # A file that changed since is another order.
+        order = (paths, copies, await self.uploads.stamps(paths))
+        await self._follow("upload", order, lambda transfer: self.uploads.run(paths, copies, transfer), context)
+
+    async def download_file_request(self, parts: AsyncIterator[pb.DownloadOrder], context: Context[Any, Any]) -> None:
+        """Fetch."""
+        request = await _whole(parts, pb.DownloadOrder())
+        names, output = tuple(request.names), request.output
+        order = (names, output)
+        await self._follow("download", order, lambda transfer: self.downloads.run(names, output, transfer), context)
+
+    async def watch_transfer(self, request: pb.WatchTransferRequest, context: Context[Any, Any]) -> None:
+        """Attach to a transfer."""
+        await _show(self.jobs.get(request.transfer), context)
+
+    async def cancel_transfer(
+        self, request: pb.CancelTransferRequest, context: Context[Any, Any]
+    ) -> pb.CancelTransferReply:
+        """Stop a transfer."""
+        self.jobs.cancel(request.transfer)
+        return pb.CancelTransferReply()
+
+    async def list_files(self, request: pb.ListFilesRequest, context: Context[Any, Any]) -> None:
+        """What the network has."""
+        self.account.require()
+        async for page in self.network.files(request.match):
+            await operations.write(context, pb.ListFilesReply(files=map(wire_control.listed_file, page)))
+
+    async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersReply:
+        """Who is alive."""
+        self.account.require()
+        return pb.ListPeersReply(peers=map(wire_control.listed_peer, await self.network.peers()))
+
+    async def status(self, request: pb.StatusRequest, context: Context[Any, Any]) -> pb.StatusReply:
+        """This peer."""
+        return await self.own_status.report()
+
+    async def remove_files(self, parts: AsyncIterator[pb.RemoveOrder], context: Context[Any, Any]) -> None:
+        """Delete and withdraw."""
+        names = tuple((await _whole(parts, pb.RemoveOrder())).names)
+        transfer = self.jobs.start("removal", lambda transfer: self.removal.run(names, transfer))
+        await _show(transfer, context)
+
+    async def _follow(
+        self, kind: str, order: Hashable, work: Callable[[Transfer], Awaitable[None]], context: Context[Any, Any]
+    ) -> None:
+        """Show the transfer of an order: one of the same order that is under way, or a new one.
+
+        So a terminal that died is replaced by giving its order again.
+        """
+        transfer = self.jobs.find(kind, order)
+        notice = _ATTACHED if transfer else ""
+        await _show(transfer or self.jobs.start(kind, work, order), context, notice)
+
+
+async def _whole(parts: AsyncIterator[Order], order: Order) -> Order:
+    """Return an order that comes in parts: however many its names are, each message is within what one may be.
+
+    All of it is in memory then: nobody but our own user gets here.
+
+    Raises:
+        Interrupted: if the terminal ended before all of it was here.
+    """
+    more = False
+    async for part in parts:
+        order.MergeFrom(part)
+        more = part.more
+    if more:
+        raise Interrupted("the terminal ended in the middle of its order: nothing of it was done, give it again")
+    return order
+
+
+async def _show(transfer: Transfer, context: Context[Any, Any], notice: str = "") -> None:
+    """Tell a watcher of a transfer until it ends. A watcher that goes away changes nothing."""
+    await operations.write(context, pb.TransferEvent(started=pb.Started(transfer=transfer.number)))
+    if notice:
+        await operations.write(context, pb.TransferEvent(notice=notice))
+    async for news in transfer.watch():
+        if isinstance(news, Progress):
+            await operations.write(context, pb.TransferEvent(progress=wire_control.progress(news)))
+        else:
+            for event in wire_control.events(news):
+                await operations.write(context, event)

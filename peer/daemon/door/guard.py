@@ -1,0 +1,105 @@
+"""Who may call what: denies by default, before a request's bytes are read.
+
+/grpc.health.v1.Health/*   everybody
+/p2p.v1.Control/Prove      the cookie, or a challenge made with it   } from loopback only,
+/p2p.v1.Control/*          the cookie                               } unless over TLS
+/p2p.v1.Transfer/*         a ticket of the tracker for this login session; UploadFile and UploadSmallFiles one to write,
+                           the others one to read
+anything else              nobody
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+import grpc
+
+from common import cookie
+from daemon.errors import NotAllowed, PeerError
+from daemon.language import rpc_errors
+from daemon.lines.addresses import from_own_machine
+from daemon.membership.tickets import METADATA_KEY, Grant, Right, allow
+
+CONTROL = "/p2p.v1.Control/"
+TRANSFER = "/p2p.v1.Transfer/"
+HEALTH = "/grpc.health.v1.Health/"
+PROVE = CONTROL + "Prove"
+_WRITES = frozenset({TRANSFER + "UploadFile", TRANSFER + "UploadSmallFiles"})
+
+# What the ticket of the call at hand allows; set by the guard, read by the handler.
+GRANT: ContextVar[Grant] = ContextVar("grant")
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Continuation = Callable[[grpc.HandlerCallDetails], "Awaitable[Handler]"]
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """The pserver's only door."""
+
+    def __init__(self, cookie_: bytes, port: Callable[[], int], check_ticket: Callable[[str], Grant]) -> None:
+        """`port` is where this pserver listens; `check_ticket` raises PeerError for a ticket that is not good here."""
+        self._cookie = cookie_
+        self._port = port
+        self._check_ticket = check_ticket
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        """Let the call through, or answer it with a refusal."""
+        method: str = handler_call_details.method
+        metadata = {
+            key: value for key, value in handler_call_details.invocation_metadata or () if isinstance(value, str)
+        }
+        if method.startswith(HEALTH):
+            return await continuation(handler_call_details)
+        if method.startswith(CONTROL):
+            if not self._knows_cookie(method, metadata):
+                return _refusal(
+                    grpc.StatusCode.UNAUTHENTICATED, NotAllowed("the cookie of this pserver is needed (p2p-cookie)")
+                )
+            return await continuation(handler_call_details)
+        if method.startswith(TRANSFER):
+            ticket = metadata.get(METADATA_KEY)
+            if ticket is None:
+                return _refusal(grpc.StatusCode.UNAUTHENTICATED, NotAllowed("a ticket is needed (p2p-ticket)"))
+            try:
+                grant = self._check_ticket(ticket)
+                allow(grant, Right.WRITE if method in _WRITES else Right.READ)
+            except PeerError as error:
+                return _refusal(grpc.StatusCode.PERMISSION_DENIED, error)
+            GRANT.set(grant)
+            return await continuation(handler_call_details)
+        return _refusal(grpc.StatusCode.PERMISSION_DENIED, NotAllowed("there is nothing here for you"))
+
+    def _knows_cookie(self, method: str, metadata: dict[str, str]) -> bool:
+        if cookie.same_cookie(metadata.get(cookie.COOKIE_KEY, ""), self._cookie):
+            return True
+        challenge = metadata.get(cookie.CHALLENGE_KEY)
+        if method != PROVE or challenge is None:
+            return False
+        return cookie.check_challenge(challenge, self._cookie, self._port()) is not None
+
+
+async def require_own_machine(context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """End a call of Control that comes from elsewhere and not over TLS."""
+    if from_own_machine(context.peer()):
+        return
+    if context.auth_context().get("transport_security_type") == [b"ssl"]:
+        return
+    await rpc_errors.abort(
+        context,
+        NotAllowed(
+            "Control answers on loopback only, unless over TLS: set PSERVER_URL in the pclient's file to 127.0.0.1"
+        ),
+    )
+
+
+def _refusal(status: grpc.StatusCode, error: PeerError) -> Handler:
+    """Return a handler that ends any kind of call without reading its request."""
+
+    async def refuse(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await context.abort(status, error.message, rpc_errors.trailers(error))
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

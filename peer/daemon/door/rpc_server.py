@@ -1,0 +1,91 @@
+"""Puts a service on a gRPC server: its methods found by name, its messages read without fail, its errors told
+exactly.
+
+A method `UploadFile` of the .proto is the servicer's coroutine `upload_file(request, context)`; a stream of requests
+comes as an async iterator. One that answers with a single message returns it, or writes it to the context, as one that
+answers with a stream does.
+
+To gRPC every method is one of streams. It would read the only request of the others itself, for as long as that takes,
+and up to 2 MiB of it would wait in memory for the rest: of any stranger, for Health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+
+import pserver_pb2 as pb
+from daemon.errors import BadUsage, Interrupted, PeerError
+from daemon.language import operations, rpc_errors, wire
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext
+Before = Callable[[Any], Awaitable[None]]
+
+# The only request of a call is here, whole, within this many seconds.
+ASKED_WITHIN = 20.0
+
+
+def handler(service: str, servicer: object, before: Before | None = None) -> grpc.GenericRpcHandler:
+    """Return what answers the calls of a service; `before` may end a call first."""
+    codecs = wire.codecs(service)
+    methods = {}
+    for method in pb.DESCRIPTOR.services_by_name[service].methods:
+        behaviour = getattr(servicer, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
+        codec = codecs[method.name]
+        methods[method.name] = grpc.stream_stream_rpc_method_handler(
+            guarded(behaviour, streams=method.client_streaming, before=before), codec.read_request, codec.write_reply
+        )
+    return grpc.method_handlers_generic_handler(f"p2p.v1.{service}", methods)
+
+
+def guarded(
+    behaviour: Callable[..., Awaitable[Any]],
+    *,
+    streams: bool,
+    before: Before | None = None,
+    asked_within: float = ASKED_WITHIN,
+) -> Callable[..., Any]:
+    """Return what gRPC is to call for a method whose requests are a stream, or a single one that is here in time.
+
+    Whatever `behaviour` raises is told as it should be.
+    """
+
+    async def call(messages: AsyncIterator[Any], context: Any) -> None:
+        requests = operations.each(messages)
+        try:
+            if before is not None:
+                await before(context)
+            reply = await behaviour(requests if streams else await _only(requests, asked_within), context)
+            if reply is not None:
+                await operations.write(context, reply)
+        except PeerError as error:
+            await rpc_errors.abort(context, error)
+        except (grpc.aio.AbortError, grpc.aio.UsageError):
+            raise
+        except Exception:
+            if context.done():
+                # The caller went away while it was being answered.
+                raise
+            log.exception("a call failed in a way that nobody foresaw")
+            await rpc_errors.abort(context, PeerError())
+
+    return call
+
+
+async def _only(requests: AsyncIterator[Any], seconds: float) -> Any:
+    """Return the request of a call that has one."""
+    try:
+        async with asyncio.timeout(seconds):
+            request = await anext(requests, None)
+            if request is None or await anext(requests, None) is not None:
+                raise BadUsage("this call has one request")
+    except TimeoutError:
+        raise Interrupted(f"the request did not arrive within {seconds:.0f} s: try again") from None
+    return request

@@ -1,0 +1,106 @@
+"""What this peer says of itself: to its terminal in full, to the tracker in its pings, to its operator as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import nsmallest
+
+import pserver_pb2 as pb
+from daemon.door import wire_control
+from daemon.errors import PeerError
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.walk import Refused
+from daemon.ground.jobs import Jobs
+from daemon.ground.metrics import Metrics
+from daemon.ground.settings import Settings
+from daemon.ground.threads import Threads
+from daemon.holdings.library import Library
+from daemon.holdings.scanner import Scanner
+from daemon.lines.limits import Slots
+from daemon.membership.account import Account
+from daemon.membership.announcer import Announcer
+from daemon.models import Load
+from daemon.moving.keeping import Keeping
+
+_NOT_SHARED_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Gathers it."""
+
+    settings: Settings
+    url: Callable[[], str]
+    account: Account
+    announcer: Announcer
+    library: Library
+    scanner: Scanner
+    keeping: Keeping
+    jobs: Jobs
+    threads: Threads
+
+    async def report(self) -> pb.StatusReply:
+        """Return everything."""
+        refused, used = await self.threads.run(self.threads.disk, lambda: (self._not_shared(), self.keeping.used))
+        return pb.StatusReply(
+            user=self.account.user or "",
+            url=self.url(),
+            tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
+            shared_dir=wire_control.text(str(self.settings.shared_dir)),
+            state_dir=wire_control.text(str(self.settings.state_dir)),
+            files=self.library.files,
+            bytes=self.library.bytes,
+            quota_used=used,
+            quota=self.keeping.quota,
+            tracker_reached=not self.announcer.fault,
+            tracker_fault=wire_control.text(self.announcer.fault),
+            not_shared=map(wire_control.not_shared, nsmallest(_NOT_SHARED_SHOWN, refused)),
+            not_shared_total=len(refused),
+            transfers=map(wire_control.transfer, self.jobs),
+        )
+
+    def _not_shared(self) -> list[Refused]:
+        """Return what is not shared, and what is not shared yet: a hundred thousand files may wait for their hashes."""
+        # A copy: a scan goes on beside. What a command took meanwhile waits no more.
+        waiting = self.scanner.waiting.copy()
+        late = (Refused(name, why) for name, why in waiting.items() if self.library.by_name(name) is None)
+        return [*self.scanner.not_shared, *late]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLoad:
+    """The load that pings report: free space as the quota leaves it, and the rate of serving."""
+
+    jobs: Jobs
+    folder: SharedFolder
+    keeping: Keeping
+    threads: Threads
+    rate: Callable[[], float]
+
+    async def now(self) -> Load:
+        """Return it."""
+        # Not the disk's threads: however busy they are, this peer says that it is alive.
+        free = await self.threads.run(self.threads.tracker, self._free)
+        return Load(
+            uploads=self.jobs.count("serving", "upload"),
+            downloads=self.jobs.count("download", "push"),
+            free_bytes=free,
+            rate=self.rate(),
+        )
+
+    def _free(self) -> int:
+        """Return how many bytes it still takes. Blocking."""
+        try:
+            return min(self.folder.free_bytes(), max(0, self.keeping.quota - self.keeping.used))
+        except PeerError:
+            return 0
+
+
+def show_figures(metrics: Metrics, *, library: Library, slots: Slots, account: Account, announcer: Announcer) -> None:
+    """Have this peer's state shown beside what is counted."""
+    metrics.gauge("p2p_shared_files", "Whole files that this peer shares", lambda: library.files)
+    metrics.gauge("p2p_shared_bytes", "Their bytes", lambda: library.bytes)
+    metrics.gauge("p2p_streams", "Streams served now", lambda: slots.taken)
+    metrics.gauge("p2p_logged_in", "1 while somebody is logged in", lambda: float(account.user is not None))
+    metrics.gauge("p2p_tracker_reached", "1 while the tracker answers", lambda: float(not announcer.fault))

@@ -1,0 +1,126 @@
+"""Whole files in the dot-folder that have no name yet: small ones that arrived, and copies of files from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from typing import Self
+
+from daemon.errors import FileChanged
+from daemon.files.copying import copy_contents
+from daemon.files.disk import storage_faults
+from daemon.files.folders import lost
+from daemon.files.handles import Handle
+from daemon.files.hashing import Progress, Stop, never
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.walk import Stamp
+
+# What ends so belongs to a process that runs; PartStore.clean takes the others' away.
+TEMPORARY = ".tmp"
+
+
+class Temporary:
+    """A whole file in the dot-folder that has no name yet. `with` throws it away unless it was published."""
+
+    def __init__(self, folder: SharedFolder, name: str, size: int) -> None:
+        self._folder = folder
+        self.name = name
+        self.size = size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def publish(self, name: str) -> Stamp:
+        """Make it durable and give it its name; see SharedFolder.publish."""
+        with storage_faults(f"making {name} durable"):
+            try:
+                self.sync()
+            except FileNotFoundError:
+                raise lost(name) from None
+        return self._folder.publish(self.name, name)
+
+    def sync(self) -> None:
+        """Make its bytes durable. Raises OSError."""
+        disk = self._folder.disk
+        with self._folder.dot_folder as dot, Handle(disk.open(self.name, os.O_RDONLY, dir_fd=dot)) as fd:
+            disk.fsync(fd)
+
+    def discard(self) -> None:
+        """Throw it away, if it still is there."""
+        self._folder.forget(self.name)
+
+
+class Copy(Temporary):
+    """A temporary file that is open, for whoever made it to read."""
+
+    def __init__(self, folder: SharedFolder, name: str, size: int, fd: int) -> None:
+        super().__init__(folder, name, size)
+        self.handle = Handle(fd)
+
+    def discard(self) -> None:
+        """Close it, and throw it away if it still is there."""
+        self.handle.close()
+        super().discard()
+
+
+class Temporaries:
+    """Makes them. Safe to use from many threads."""
+
+    def __init__(self, folder: SharedFolder) -> None:
+        self._folder = folder
+        self._disk = folder.disk
+
+    def small(self, data: bytes | memoryview) -> Temporary:
+        """Write a whole small file, not yet durable: `durable`, then SharedFolder.publish_many."""
+        name, fd = self._create()
+        temporary = Temporary(self._folder, name, len(data))
+        try:
+            with storage_faults("writing what arrived"):
+                self._disk.pwrite(fd, [data], 0)
+        except BaseException:
+            temporary.discard()
+            raise
+        finally:
+            # Thousands of them may wait for their batch: without a descriptor each.
+            os.close(fd)
+        return temporary
+
+    def durable(self, temporaries: Sequence[Temporary]) -> None:
+        """Make many temporary files durable together."""
+        with self._folder.dot_folder as dot, storage_faults("making files durable"):
+            if self._disk.sync_all(dot):
+                return
+            for temporary in temporaries:
+                temporary.sync()
+
+    def copy_in(self, source: int, *, progress: Progress | None = None, stop: Stop = never) -> Copy:
+        """Copy a file that is open into the dot-folder: by sharing its blocks, inside the kernel, or byte by byte.
+
+        Raises:
+            FileChanged: if it changed meanwhile.
+            DiskFull: if there is no room; Interrupted: if `stop` answered true.
+        """
+        with storage_faults("copying a file"):
+            before = Stamp.of(self._disk.fstat(source))
+        name, fd = self._create()
+        copy = Copy(self._folder, name, before.size, fd)
+        try:
+            copy_contents(self._disk, source, fd, before.size, progress=progress, stop=stop)
+            with storage_faults("copying a file"):
+                if Stamp.of(self._disk.fstat(source)) != before:
+                    raise FileChanged("the file was changed while it was copied: try again when it is at rest")
+        except BaseException:
+            copy.discard()
+            raise
+        return copy
+
+    def _create(self) -> tuple[str, int]:
+        """Make an empty file; return its name and a descriptor."""
+        name = secrets.token_hex(16) + TEMPORARY
+        with self._folder.dot_folder as dot, storage_faults("writing a file"):
+            fd = self._disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot)
+        return name, fd

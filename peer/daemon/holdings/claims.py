@@ -1,0 +1,64 @@
+"""What another peer says lies here under a name: looked at before it is sent. Blocking.
+
+Never has a file shared because somebody names it, unless it is what they name: what its user still writes would be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from daemon.errors import Interrupted, PeerError, TargetExists
+from daemon.files.hashing import Stop, never
+from daemon.files.pieces import Manifest
+from daemon.files.shared_folder import SharedFolder
+from daemon.files.walk import Found, Stamp
+from daemon.holdings.catalog import Catalog
+from daemon.holdings.library import Library
+from daemon.holdings.scanner import Scanner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """Compares what is offered with what lies here."""
+
+    folder: SharedFolder
+    catalog: Catalog
+    library: Library
+    scanner: Scanner
+
+    def settle(self, name: str, manifest: Manifest, *, stop: Stop = never) -> None:
+        """Have the library true to the folder in what is held of these contents, and under this name.
+
+        No scan may have seen yet what lies here, as when this peer was killed just now, or what is gone.
+
+        Raises:
+            TargetExists: if a file has the name that is not held, and has other contents, or is being written.
+            Interrupted: if `stop` answered true.
+        """
+        held = self.library.by_name(name)
+        self.scanner.withdraw(
+            [
+                *(each.name for each in self.library.by_id(manifest.id)),
+                *([held.name] if held is not None else []),
+            ]
+        )
+        (stamp,) = self.folder.stamps([name])
+        if not isinstance(stamp, Stamp) or self.library.by_name(name) is not None:
+            return
+        if not self._is(name, stamp, manifest, stop):
+            raise TargetExists("this peer has other contents under that name", name=name)
+        self.library.adopt([(name, stamp, manifest)])
+
+    def _is(self, name: str, stamp: Stamp, manifest: Manifest, stop: Stop) -> bool:
+        if stamp.size != manifest.size:
+            return False
+        (known,) = self.catalog.find([stamp])
+        if known is not None:
+            return known == manifest.id
+        try:
+            return self.scanner.read(Found(name, stamp), stop=stop).id == manifest.id
+        except Interrupted:
+            raise
+        except PeerError:
+            # It changes, or is gone again.
+            return False

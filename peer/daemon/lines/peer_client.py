@@ -1,0 +1,225 @@
+"""gRPC out, to other pservers: the asker's end of a download, the holder's end of a push, manifests.
+
+A connection to a peer is shared by all streams to it, and closed a while after the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc
+
+import pserver_pb2 as pb
+from common import channels
+from daemon.errors import NoHolders, NotVerified, PeerError
+from daemon.files.pieces import Manifest
+from daemon.language import operations, rpc_errors, wire
+from daemon.language.streams import News, Unsent, Wish
+from daemon.lines import addresses
+from daemon.lines.limits import UNTAKEN
+from daemon.membership import tickets
+
+# A manifest of 65,536 pieces is 2 MiB; no message is larger.
+MESSAGE_MAX = (2 << 20) + (64 << 10)
+# What gRPC may read ahead of us on one connection. Left alone it takes over 200 MB for a single stream.
+READ_AHEAD = 4 << 20
+# A frame of 1 MiB carries a whole block: in frames of 16 KiB, gRPC's default, it is put together again from 64 slices.
+WINDOWS: channels.Options = [
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", READ_AHEAD),
+    ("grpc.http2.max_frame_size", 1 << 20),
+]
+_LINGER = 10.0
+_ANSWER = 15.0
+
+
+class Peers:
+    """The other pservers, by address."""
+
+    def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
+        self._credentials = credentials
+        self._channels: dict[str, _Shared] = {}
+
+    async def manifest(self, url: str, ticket: str, expected_id: str) -> Manifest:
+        """Return the manifest of the ticket's id, checked. Raises NotVerified if the peer sends another."""
+        codec = wire.TRANSFER["GetManifest"]
+        async with self._channel(url) as channel:
+            ask = channel.unary_unary(codec.path, codec.write_request, codec.read_reply)
+            try:
+                message = await ask(pb.GetManifestRequest(), metadata=_metadata(ticket), timeout=_ANSWER)
+            except grpc.aio.AioRpcError as error:
+                raise rpc_errors.from_rpc(error, url) from error
+            try:
+                return wire.manifest_from_wire(wire.good(message), expected_id)
+            except PeerError as error:
+                raise NotVerified(f"{url}: {error.message}") from error
+
+    def download(self, url: str, ticket: str, pieces: int) -> Download:
+        """Return the asker's end of a download of a file of so many pieces; dials when its news are heard."""
+        return Download(self, url, ticket, pieces)
+
+    @asynccontextmanager
+    async def call(self, method: str, url: str, ticket: str) -> AsyncIterator[Call]:
+        """Open a stream of Transfer; leaving ends it."""
+        codec = wire.TRANSFER[method]
+        async with self._channel(url) as channel:
+            open_call = channel.stream_stream(codec.path, codec.write_request, codec.read_reply)
+            stream = open_call(metadata=_metadata(ticket))
+            try:
+                yield Call(url, stream)
+            finally:
+                stream.cancel()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for shared in list(self._channels.values()):
+            await shared.channel.close()
+        self._channels.clear()
+
+    @asynccontextmanager
+    async def _channel(self, url: str) -> AsyncIterator[grpc.aio.Channel]:
+        target = await addresses.target(url)
+        shared = self._channels.get(target)
+        if shared is None:
+            shared = self._channels[target] = _Shared(self._open(url, target))
+        shared.users += 1
+        try:
+            yield shared.channel
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                asyncio.get_running_loop().call_later(_LINGER, self._close_if_idle, target, shared)
+
+    def _open(self, url: str, target: str) -> grpc.aio.Channel:
+        options: list[tuple[str, Any]] = [*channels.channel_options(MESSAGE_MAX), *WINDOWS]
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(target, options)
+        # We resolved the name ourselves; the certificate is still for the name.
+        options.append(("grpc.ssl_target_name_override", addresses.split(url)[0]))
+        return grpc.aio.secure_channel(target, self._credentials, options)
+
+    def _close_if_idle(self, target: str, shared: _Shared) -> None:
+        if not shared.users and self._channels.get(target) is shared:
+            del self._channels[target]
+            task = asyncio.get_running_loop().create_task(shared.channel.close())
+            shared.closing = task
+
+
+class _Shared:
+    """A connection and how many streams use it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.users = 0
+        self.closing: asyncio.Task[None] | None = None
+
+
+class Call:
+    """An open stream."""
+
+    def __init__(self, url: str, stream: Any) -> None:
+        self.url = url
+        self._stream = stream
+        self._writing = asyncio.Lock()
+
+    async def write(self, message: Any) -> None:
+        """Send, waiting until it is taken. Raises PeerError if the stream is broken, or nothing is taken."""
+        try:
+            async with asyncio.timeout(UNTAKEN), self._writing:
+                # A call that ends before it was connected would leave the write waiting for that.
+                await self._stream.wait_for_connection()
+                await operations.write(self._stream, message)
+        except TimeoutError as error:
+            raise NoHolders(f"{self.url}: took nothing for {UNTAKEN:.0f} s") from error
+        except grpc.aio.AioRpcError as error:
+            raise rpc_errors.from_rpc(error, self.url) from error
+        except asyncio.InvalidStateError as error:
+            raise NoHolders(f"{self.url}: ended the stream") from error
+
+    async def end(self) -> None:
+        """Say that nothing more will be sent."""
+        async with self._writing:
+            await self._stream.done_writing()
+
+    def cancel(self) -> None:
+        """Break the stream off."""
+        self._stream.cancel()
+
+    async def replies(self) -> AsyncIterator[Any]:
+        """Yield what the other side sends until it ends the stream. Raises PeerError if the stream breaks."""
+        try:
+            async for message in operations.each(self._stream):
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise rpc_errors.from_rpc(error, self.url) from error
+        except asyncio.CancelledError:
+            # gRPC says so, too, when it is not we who are cancelled but the call, by `cancel`.
+            if _is_cancelled():
+                raise
+            raise NoHolders(f"{self.url}: was broken off") from None
+
+
+class Download:
+    """AskerEnd over a call that we make."""
+
+    def __init__(self, peers: Peers, url: str, ticket: str, pieces: int) -> None:
+        self._peers = peers
+        self._url = url
+        self._ticket = ticket
+        self._pieces = pieces
+        self._unsent = Unsent()
+        self._asked = asyncio.Event()
+        self._call: Call | None = None
+
+    def ask(self, wish: Wish) -> None:
+        """Send a wish, without waiting."""
+        self._unsent.add(wish)
+        self._asked.set()
+
+    async def news(self) -> AsyncIterator[News]:
+        """Dial, and yield what the holder sends."""
+        reader = wire.NewsReader(self._pieces)
+        async with self._peers.call("DownloadFile", self._url, self._ticket) as call:
+            self._call = call
+            asking = asyncio.create_task(self._send_wishes(call))
+            try:
+                async for frame in call.replies():
+                    yield reader.read(frame)
+            finally:
+                asking.cancel()
+
+    async def close(self) -> None:
+        """End the stream."""
+        if self._call is not None:
+            self._call.cancel()
+
+    async def _send_wishes(self, call: Call) -> None:
+        # A stream that breaks is told to whoever hears the news; one whose holder takes no wishes is broken off.
+        with suppress(PeerError):
+            try:
+                await self._send_on(call)
+            finally:
+                call.cancel()
+
+    async def _send_on(self, call: Call) -> None:
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            while self._unsent:
+                await call.write(wire.wish_to_wire(self._unsent.take()))
+
+
+def _is_cancelled() -> bool:
+    """Tell whether this task is.
+
+    A function of its own: a frame that knew its task would stay with it, and a piece, until Python looks for cycles.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _metadata(ticket: str) -> tuple[tuple[str, str], ...]:
+    return ((tickets.METADATA_KEY, ticket),)

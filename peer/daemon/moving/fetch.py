@@ -1,0 +1,179 @@
+"""One file of several pieces brought here: its part file, its swarm, its publication.
+
+Downloads and pushes both come through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from daemon.files.parts import Part, PartStore
+from daemon.files.pieces import Manifest
+from daemon.ground.events import Phase, SourceView
+from daemon.ground.jobs import Transfer
+from daemon.ground.metrics import Metrics
+from daemon.ground.threads import Threads
+from daemon.holdings.library import Library
+from daemon.language.streams import AskerEnd
+from daemon.lines.limits import Bandwidth, Budget
+from daemon.moving.sharing import GrowingFile, Sharing
+from daemon.swarm.picker import PARTIAL_PIECES, HolderView, Picker
+from daemon.swarm.seeking import Find, Findings
+from daemon.swarm.swarm import Swarm
+
+log = logging.getLogger(__name__)
+
+# A short file is announced in part only when it takes so many seconds.
+PARTIAL_SECONDS = 2.0
+# Bytes after which the system is asked to begin writing, so that the sync at the end is short.
+_FLUSH_EVERY = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """How a file came here."""
+
+    seconds: float
+    holders: tuple[str, ...]
+    # Bytes that were found verified on disk.
+    resumed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the pieces come from: holders that are looked for and dialled, or a stream that is open already."""
+
+    dial: Callable[[Findings], AskerEnd] | None = None
+    find: Find | None = None
+    # Holders found already.
+    known: Sequence[Findings] = ()
+    pushed: tuple[str, AskerEnd] | None = None
+    on_liar: Callable[[str, str], None] = lambda holder, why: None
+    # The file is kept at another's request.
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetcher:
+    """Brings files here. One at a time for each id: the caller holds its lock."""
+
+    threads: Threads
+    parts: PartStore
+    library: Library
+    sharing: Sharing
+    budget: Budget
+    bandwidth: Bandwidth
+    clock: Callable[[], float]
+    announce_soon: Callable[[], None]
+    metrics: Metrics
+
+    async def bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources) -> Brought:
+        """Fetch what is missing, publish it under `name`, put it in the library.
+
+        Raises:
+            NoHolders: if nobody sent anything for too long. What was verified is kept.
+            PeerError: if the disk refuses, or the name is taken.
+        """
+        began = self.clock()
+        part = await self.threads.run_stoppable(self.threads.disk, lambda stop: self.parts.open(manifest, stop=stop))
+        resumed = part.resumed_bytes
+        transfer.resumed(resumed)
+        with self.sharing.growing(part, name) as growing:
+            try:
+                holders = await self._swarm(part, growing, name, transfer, sources, began)
+                transfer.counters.phase = Phase.PUBLISHING
+                await self.threads.run_whole(self.threads.disk, self._publish, part, name, sources.kept)
+            finally:
+                self.library.drop_partial(manifest.id)
+        return Brought(self.clock() - began, holders, resumed)
+
+    def _publish(self, part: Part, name: str, kept: bool) -> None:
+        """Publish and hold a file in one step of a thread: none is published and not counted. Blocking."""
+        stamp = part.publish(name)
+        self.library.adopt([(name, stamp, part.manifest)], kept=kept)
+
+    async def _swarm(
+        self, part: Part, growing: GrowingFile, name: str, transfer: Transfer, sources: Sources, began: float
+    ) -> tuple[str, ...]:
+        manifest = part.manifest
+        picker = Picker(manifest.pieces, part.have.present(), manifest.length, choose=random.randrange)
+        keeper = _Keeper(part, self.threads)
+        announced = False
+
+        def on_piece(piece: int) -> None:
+            nonlocal announced
+            transfer.moved(manifest.length(piece))
+            self.metrics.received(manifest.length(piece))
+            growing.gained(piece)
+            keeper.grew(manifest.length(piece))
+            if not announced and (manifest.pieces > PARTIAL_PIECES or self.clock() - began > PARTIAL_SECONDS):
+                announced = True
+                self.library.add_partial(name, manifest.id, manifest.size)
+                self.announce_soon()
+
+        def on_liar(holder: str, why: str) -> None:
+            self.metrics.refused()
+            sources.on_liar(holder, why)
+
+        swarm = Swarm(
+            manifest,
+            picker,
+            part,
+            disk=self.threads.payload,
+            budget=self.budget,
+            bandwidth=self.bandwidth,
+            clock=self.clock,
+            dial=sources.dial,
+            find=sources.find,
+            known=sources.known,
+            on_piece=on_piece,
+            on_liar=on_liar,
+            on_lost=self.metrics.lost,
+        )
+        if sources.pushed is not None:
+            swarm.join(*sources.pushed)
+        watch = asyncio.create_task(_show_waiting(swarm, transfer))
+        try:
+            with transfer.showing(lambda: map(view, swarm.holders())):
+                await swarm.run()
+        finally:
+            watch.cancel()
+            await keeper.close()
+        return tuple(swarm.sources)
+
+
+class _Keeper:
+    """Has what was written brought to the disk while more comes."""
+
+    def __init__(self, part: Part, threads: Threads) -> None:
+        self._part = part
+        self._threads = threads
+        self._dirty = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def grew(self, size: int) -> None:
+        """Count verified bytes."""
+        self._dirty += size
+        if self._dirty >= _FLUSH_EVERY and (self._task is None or self._task.done()):
+            self._dirty = 0
+            self._task = asyncio.create_task(self._threads.run(self._threads.disk, self._part.flush))
+
+    async def close(self) -> None:
+        """Wait for the last flush; its failure is the final sync's to tell."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def _show_waiting(swarm: Swarm, transfer: Transfer) -> None:
+    while True:
+        transfer.counters.phase = Phase.WAITING if swarm.waiting else Phase.MOVING
+        await asyncio.sleep(0.5)
+
+
+def view(holder: HolderView) -> SourceView:
+    """Return a holder as people see it."""
+    return SourceView(holder.holder, holder.rate, holder.bytes, holder.state.value, holder.why)

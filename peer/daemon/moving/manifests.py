@@ -1,0 +1,105 @@
+"""The manifest of what is to be fetched: the one beside an unfinished file, or any holder's that fits the id."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from daemon.errors import NoHolders, NoSuchFile, NotVerified, PeerError
+from daemon.files.parts import PartStore
+from daemon.files.pieces import Manifest
+from daemon.ground.threads import Threads
+from daemon.lines.peer_client import Peers
+from daemon.membership.network import Network
+from daemon.models import HeldVersion, Holder
+from daemon.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
+
+log = logging.getLogger(__name__)
+
+# The next holder is asked when the one before has not answered for so many seconds: a frozen one costs no more.
+_NEXT_AFTER = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifests:
+    """Finds them."""
+
+    network: Network
+    parts: PartStore
+    peers: Peers
+    threads: Threads
+    clock: Callable[[], float]
+
+    async def find(self, item: HeldVersion, on_wait: Callable[[], None]) -> Manifest:
+        """Return the manifest of a version; `on_wait` is called when no holder had it and it is looked for again.
+
+        Raises:
+            NotVerified: if whoever answers lies, for ONLY_LIARS seconds.
+            NoHolders: if nobody answers for GIVE_UP seconds.
+        """
+        version = item.version
+        kept = await self.threads.run(self.threads.disk, self.parts.manifest, version.id)
+        if kept is not None:
+            return kept
+        began = self.clock()
+        # Since when whoever answers lies.
+        lied: float | None = None
+        holders: Iterable[Holder] = item.holders
+        pause = PAUSE_FIRST
+        while True:
+            answer = await self._ask(version.id, holders or await self._look(version.id))
+            if isinstance(answer, Manifest):
+                return answer
+            now = self.clock()
+            lied = (lied or now) if isinstance(answer, NotVerified) else None
+            over = now - began > GIVE_UP
+            if lied is not None and (over or now - lied > ONLY_LIARS):
+                raise NotVerified(f"{answer.message}: run it again when another peer has it", name=version.name)
+            if over:
+                raise NoHolders(f"{answer.message}: run it again to resume", name=version.name)
+            on_wait()
+            await asyncio.sleep(pause)
+            pause = longer(pause)
+            holders = ()
+
+    async def _ask(self, id_: str, holders: Iterable[Holder]) -> Manifest | PeerError:
+        """Ask holders, the best first, without waiting long for any; return why if none has it: a lie if all lied."""
+        answer: Manifest | PeerError = NoSuchFile("nobody who is alive has it")
+        faults: list[PeerError] = []
+        waiting = deque(holders)
+        asked: set[asyncio.Task[Manifest | PeerError]] = set()
+        try:
+            while waiting or asked:
+                if waiting:
+                    asked.add(asyncio.create_task(self._ask_one(id_, waiting.popleft())))
+                patience = _NEXT_AFTER if waiting else None
+                done, asked = await asyncio.wait(asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    answer = task.result()
+                    if isinstance(answer, Manifest):
+                        return answer
+                    faults.append(answer)
+            return next((fault for fault in faults if not isinstance(fault, NotVerified)), answer)
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _ask_one(self, id_: str, holder: Holder) -> Manifest | PeerError:
+        try:
+            return await self.peers.manifest(holder.url, holder.ticket, id_)
+        except NotVerified as error:
+            self.network.report(id_, holder.url, error.message)
+            return error
+        except PeerError as error:
+            return error
+
+    async def _look(self, id_: str) -> tuple[Holder, ...]:
+        try:
+            return next((found.holders for found in await self.network.query(ids=[id_])), ())
+        except PeerError as error:
+            log.info("holders cannot be looked for now: %s", error)
+            return ()

@@ -1,0 +1,103 @@
+"""One file pushed to one peer: the holder's end over a call that we make."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import pserver_pb2 as pb
+from daemon.errors import BadUsage, NoHolders
+from daemon.files.pieces import Manifest
+from daemon.ground.threads import Threads
+from daemon.language import wire
+from daemon.language.frames import Frame
+from daemon.language.streams import News, Wish
+from daemon.lines.limits import Bandwidth
+from daemon.lines.peer_client import Call, Peers
+from daemon.moving.piece_server import serve
+from daemon.moving.sharing import WholeFile
+
+# A receiver says how far it is every 2 s; one that says nothing for this long is given up.
+SILENCE = 15.0
+# It may wait for its turn, look at what an earlier push left, or make the file durable for so long, and for as long as
+# the file takes to be read at so many bytes per second: then it must ask for a piece, or have published.
+PATIENCE = 600.0
+_READ_AT_LEAST = 32 << 20
+# How often it may ask for one piece.
+_TIMES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pusher:
+    """Pushes files of several pieces."""
+
+    peers: Peers
+    threads: Threads
+    bandwidth: Bandwidth
+    patience: float = PATIENCE
+
+    async def push(self, url: str, ticket: str, name: str, source: WholeFile, on_sent: Callable[[int], None]) -> None:
+        """Return when the peer has published the file, or had it before.
+
+        Raises:
+            PeerError: if it does not take it.
+        """
+        async with self.peers.call("UploadFile", url, ticket) as call:
+            offer = pb.Offer(name=name, manifest=wire.manifest_to_wire(source.manifest))
+            await call.write(Frame((), pb.UploadFileRequest(offer=offer)))
+            end = _End(call, source.manifest, self.patience)
+            await serve(source, end, asker=url, disk=self.threads.payload, bandwidth=self.bandwidth, on_sent=on_sent)
+            if not end.published:
+                raise NoHolders(f"{url}: ended without publishing the file")
+
+
+class _End:
+    """HolderEnd of a push."""
+
+    def __init__(self, call: Call, manifest: Manifest, patience: float) -> None:
+        self._call = call
+        self._patience = patience + manifest.size / _READ_AT_LEAST
+        # How often each piece was asked for.
+        self._asked = bytearray(manifest.pieces)
+        self.published = False
+
+    async def wishes(self) -> AsyncIterator[Wish]:
+        """Yield what the receiver wants, until it has published."""
+        replies = self._call.replies()
+        clock = asyncio.get_running_loop().time
+        useful = clock()
+        while True:
+            left = useful + self._patience - clock()
+            try:
+                async with asyncio.timeout(max(0.0, min(SILENCE, left))):
+                    reply = await anext(replies, None)
+            except TimeoutError:
+                said = f"said nothing for {SILENCE:.0f} s" if left > SILENCE else "asked for nothing new for too long"
+                raise NoHolders(f"{self._call.url}: {said}") from None
+            if reply is None:
+                return
+            if reply.published:
+                self.published = True
+                return
+            wish = wire.wish_from_wire(reply)
+            if self._note(wish):
+                useful = clock()
+            yield wish
+
+    def _note(self, wish: Wish) -> bool:
+        """Count what is asked for; tell whether any of it is new."""
+        new = False
+        for piece in wish.pieces:
+            # Whoever serves refuses what is no piece of the file.
+            if piece < len(self._asked):
+                new = new or not self._asked[piece]
+                self._asked[piece] += 1
+                if self._asked[piece] > _TIMES:
+                    raise BadUsage(f"{self._call.url}: asks for the same piece again and again")
+        return new
+
+    async def send(self, news: News) -> None:
+        """Send blocks; that we have all of it was said in the offer."""
+        if news.blocks:
+            await self._call.write(Frame(news.blocks, pb.UploadFileRequest()))

@@ -1,0 +1,234 @@
+"""What this peer can serve, by id: whole files of the library, and files that are still being fetched.
+
+Also tells askers of one file what is gained, and what is on its way to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
+
+from daemon.errors import BadUsage, NoSuchFile, PeerError
+from daemon.files.parts import Part
+from daemon.files.pieces import PIECE_LENGTH_MIN, Manifest
+from daemon.files.shared_folder import OpenFile, SharedFolder
+from daemon.holdings.library import Library
+from daemon.language.frames import Block
+from daemon.language.streams import Have
+
+Listener = Callable[[Have], None]
+
+
+class Audience:
+    """The askers of one file."""
+
+    def __init__(self) -> None:
+        self.listeners: set[Listener] = set()
+        # Who is being sent a piece.
+        self.under_way: dict[int, set[Listener]] = {}
+
+    def tell(self, have: Have, but: Listener | None = None) -> None:
+        """Tell everybody but one."""
+        for listener in self.listeners:
+            if listener != but:
+                listener(have)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Have a listener told, until the returned function is called."""
+        self.listeners.add(listener)
+        return lambda: self.listeners.discard(listener)
+
+
+class WholeFile:
+    """A file of the library, as piece_server.Source.
+
+    Never serves bytes of a file that changed since it was hashed, or that was removed since it was opened.
+    """
+
+    def __init__(self, manifest: Manifest, file: OpenFile, audience: Audience, held: Callable[[], bool]) -> None:
+        """`held` tells whether the library has the contents still."""
+        self.manifest = manifest
+        self.name = file.name
+        self._file = file
+        self._audience = audience
+        self._held = held
+        self.subscribe = audience.subscribe
+
+    def have(self) -> Have:
+        """All of it."""
+        return Have(whole=True)
+
+    def read(self, piece: int, offset: int, length: int) -> bytes:
+        """Return bytes of a piece.
+
+        Raises:
+            FileChanged: if they may not be the ones that were hashed.
+            NoSuchFile: if the file was removed.
+        """
+        if not self._held():
+            raise NoSuchFile("the file was removed or changed meanwhile", name=self.name)
+        data = self._file.read(self.manifest.offset(piece) + offset, length)
+        self._file.check()
+        return data
+
+    def give(self, piece: int, listener: Listener) -> None:
+        """Tell the others that the piece will soon be elsewhere."""
+        self._audience.under_way.setdefault(piece, set()).add(listener)
+        self._audience.tell(Have(given=(piece,)), but=listener)
+
+    def given(self, piece: int, listener: Listener) -> None:
+        """The piece was sent to this asker, or will not be."""
+        askers = self._audience.under_way.get(piece, set())
+        askers.discard(listener)
+        if not askers:
+            self._audience.under_way.pop(piece, None)
+
+    def on_its_way(self, piece: int, listener: Listener) -> bool:
+        """Tell whether another asker is being sent the piece."""
+        return bool(self._audience.under_way.get(piece, set()) - {listener})
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class GrowingFile:
+    """A file that is being fetched, as piece_server.Source: serves the pieces that verified.
+
+    Those who ask it go on undisturbed when the file is published, or its transfer is broken off and begun anew: what is
+    verified does not change, and the part is let go of by the last of them.
+    """
+
+    def __init__(self, part: Part, name: str) -> None:
+        self.manifest = part.manifest
+        self.name = name
+        self._part = part
+        self._audience = Audience()
+        self._users = 1
+        self.subscribe = self._audience.subscribe
+
+    def have(self) -> Have:
+        """The pieces so far."""
+        return Have(pieces=self._part.have.mask)
+
+    def read(self, piece: int, offset: int, length: int) -> bytes:
+        """Return bytes of a piece that is here."""
+        return self._part.read(piece, offset, length)
+
+    def give(self, piece: int, listener: Listener) -> None:
+        """Nothing: whoever asks a growing file hears of its pieces from those who gain them."""
+
+    def given(self, piece: int, listener: Listener) -> None:
+        """Nothing either."""
+
+    def on_its_way(self, piece: int, listener: Listener) -> bool:
+        """Never: others have what is here, too."""
+        return False
+
+    def gained(self, piece: int) -> None:
+        """A piece has verified: tell the askers."""
+        self._audience.tell(Have(gained=(piece,)))
+
+    def use(self) -> GrowingFile:
+        """Note one more who will `close` it."""
+        self._users += 1
+        return self
+
+    def close(self) -> None:
+        """One less needs it."""
+        self._users -= 1
+        if not self._users:
+            self._part.close()
+
+
+class Sharing:
+    """Finds the source of an id."""
+
+    def __init__(self, library: Library, folder: SharedFolder) -> None:
+        self._library = library
+        self._folder = folder
+        self._audiences: WeakValueDictionary[str, Audience] = WeakValueDictionary()
+        self._growing: dict[str, GrowingFile] = {}
+
+    @contextmanager
+    def growing(self, part: Part, name: str) -> Iterator[GrowingFile]:
+        """Serve the pieces of a file that is being fetched, for as long as that takes; then let go of the part."""
+        file = self._growing[part.manifest.id] = GrowingFile(part, name)
+        try:
+            yield file
+        finally:
+            del self._growing[part.manifest.id]
+            file.close()
+
+    def open_growing(self, id_: str) -> GrowingFile | None:
+        """Return the file of an id that is being fetched; the caller closes it.
+
+        None if it is not. On the event loop only.
+        """
+        growing = self._growing.get(id_)
+        return growing.use() if growing is not None else None
+
+    def open_whole(self, id_: str) -> WholeFile:
+        """Open a whole file that is still what was hashed; the caller closes it. Blocking, as all that follow.
+
+        Raises:
+            NoSuchFile: if there is none.
+        """
+        file = self.open_file(id_)
+        try:
+            manifest = self._library.manifest(id_)
+        except NoSuchFile:
+            file.close()
+            raise
+        return WholeFile(manifest, file, self._audience(id_), lambda: self.has(id_))
+
+    def has(self, id_: str) -> bool:
+        """Tell whether the library has these contents whole."""
+        return bool(self._library.by_id(id_))
+
+    def open_file(self, id_: str) -> OpenFile:
+        """Like open_whole, without manifest and audience: for small files."""
+        for held in self._library.by_id(id_):
+            try:
+                file = self._folder.open(held.name)
+            except NoSuchFile:
+                continue
+            if file.stamp == held.stamp:
+                return file
+            file.close()
+        raise NoSuchFile("this peer does not have it any more")
+
+    def read_small(self, files: Sequence[tuple[int, str]]) -> tuple[list[Block], list[tuple[int, PeerError]]]:
+        """Read whole files of one piece, given as (number, id): those that could be read, and why the others could
+        not.
+        """
+        blocks: list[Block] = []
+        faults: list[tuple[int, PeerError]] = []
+        for number, id_ in files:
+            try:
+                with self.open_file(id_) as file:
+                    if file.stamp.size > PIECE_LENGTH_MIN:
+                        raise BadUsage("the file has more than one piece: ask for its pieces")
+                    data = file.read(0, file.stamp.size)
+                    file.check()
+                blocks.append(Block(number, 0, data))
+            except PeerError as error:
+                faults.append((number, error))
+        return blocks, faults
+
+    def manifest(self, id_: str) -> Manifest:
+        """Return the manifest of an id. Raises NoSuchFile if there is nothing of it here."""
+        growing = self._growing.get(id_)
+        if growing is not None:
+            return growing.manifest
+        if not self.has(id_):
+            raise NoSuchFile("this peer does not have it any more")
+        return self._library.manifest(id_)
+
+    def _audience(self, id_: str) -> Audience:
+        audience = self._audiences.get(id_)
+        if audience is None:
+            # Held by those who are in it; gone with the last.
+            audience = self._audiences[id_] = Audience()
+        return audience

@@ -1,0 +1,308 @@
+"""Many files of one piece brought here: one stream to each holder, hundreds of files on their way at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pserver_pb2 as pb
+from daemon.errors import BadUsage, NoHolders, NotVerified, PeerError
+from daemon.ground.events import Phase
+from daemon.ground.jobs import Transfer
+from daemon.ground.metrics import Metrics
+from daemon.ground.threads import Threads, to_its_end
+from daemon.language import rpc_errors
+from daemon.language.frames import Frame
+from daemon.lines.limits import Bandwidth
+from daemon.lines.peer_client import Call, Peers
+from daemon.models import HeldVersion
+from daemon.moving import small_store
+from daemon.moving.pace import Pace
+from daemon.moving.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
+from daemon.moving.wanted import Wanted
+from daemon.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
+from daemon.swarm.picker import SILENCE, SLOWEST
+
+log = logging.getLogger(__name__)
+
+# Files named in one request: of the 1,024 that a server bears with, so many that the first answers come early.
+_ASKS = 256
+# Holders asked at once; more would not be quicker than one disk.
+_HOLDERS = 8
+
+# A file and whom it came from, or why it did not.
+Outcome = Callable[[HeldVersion, tuple[str, ...], PeerError | None], None]
+Query = Callable[[Sequence[str]], Awaitable[Sequence[HeldVersion]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallFetcher:
+    """Brings small files here."""
+
+    peers: Peers
+    store: SmallStore
+    threads: Threads
+    bandwidth: Bandwidth
+    clock: Callable[[], float]
+    metrics: Metrics
+
+    async def bring(
+        self,
+        files: Sequence[HeldVersion],
+        transfer: Transfer,
+        outcome: Outcome,
+        query: Query,
+        on_liar: Callable[[str, str, str], None],
+    ) -> list[HeldVersion]:
+        """Fetch and publish files; `outcome` hears of each as it is done. Return those that are not small after all.
+
+        `query` looks for holders of ids again; `on_liar` is told (id, holder, why). When no file has come for GIVE_UP
+        seconds, those that are lacking end with NoHolders; one that only liars have ends with NotVerified.
+        """
+        return await _Run(self, transfer, outcome, on_liar).bring([Wanted(file) for file in files], query)
+
+
+class _Run:
+    """One order's small files."""
+
+    def __init__(
+        self, fetcher: SmallFetcher, transfer: Transfer, outcome: Outcome, on_liar: Callable[[str, str, str], None]
+    ) -> None:
+        self._fetcher = fetcher
+        self._transfer = transfer
+        self._outcome = outcome
+        self._on_liar = on_liar
+        # Not here yet, and not asked for now.
+        self._free: dict[Wanted, None] = {}
+        # Of several pieces, as somebody says.
+        self._large: list[HeldVersion] = []
+        self._batch: list[tuple[Wanted, str, Small]] = []
+        self._batch_bytes = 0
+        self._storing = asyncio.Lock()
+        self._publishing: asyncio.Task[None] | None = None
+        self._heard = fetcher.clock()
+        # Why the tracker did not say who has what is lacking, when it was asked last.
+        self._unasked: PeerError | None = None
+
+    async def bring(self, wanted: list[Wanted], query: Query) -> list[HeldVersion]:
+        """Go round among the holders until every file is here, or nobody sends anything any more; return the large."""
+        self._free = dict.fromkeys(wanted)
+        try:
+            await self._go_round(query)
+        finally:
+            # Broken off, too: what was verified is kept.
+            await to_its_end(asyncio.create_task(self._store_all()))
+        for item in self._free:
+            why = item.fault.message if item.fault else "nobody who is alive has it"
+            lost = NoHolders(f"{why}: run it again to resume")
+            self._outcome(item.file, (), lost if item.fault or not self._unasked else self._unasked)
+        return self._large
+
+    async def _go_round(self, query: Query) -> None:
+        pause = PAUSE_FIRST
+        while self._free:
+            before = self._heard
+            await self._round()
+            await self._store()
+            self._set_large_apart()
+            if not self._free or self._fetcher.clock() - self._heard > GIVE_UP:
+                break
+            self._transfer.counters.phase = Phase.WAITING
+            pause = PAUSE_FIRST if self._heard > before else longer(pause)
+            await asyncio.sleep(pause)
+            await self._look_again(query)
+            self._end_lies()
+
+    def _set_large_apart(self) -> None:
+        """Leave alone what nobody sends and somebody calls large: believed only now, for whoever says so may lie."""
+        for item in [item for item in self._free if item.large]:
+            del self._free[item]
+            self._large.append(item.file)
+
+    async def _look_again(self, query: Query) -> None:
+        found: dict[str, HeldVersion] = {}
+        self._unasked = None
+        try:
+            found = {file.version.id: file for file in await query([item.file.version.id for item in self._free])}
+        except PeerError as error:
+            # The holders known so far may do.
+            self._unasked = error
+        for item in self._free:
+            item.look_again(found.get(item.file.version.id, item.file).holders)
+
+    def _end_lies(self) -> None:
+        """Give up what nobody but liars has had for a while."""
+        late = self._fetcher.clock() - ONLY_LIARS
+        for item in [item for item in self._free if item.liars and not item.holders and item.exposed < late]:
+            del self._free[item]
+            lies = f"no holder sent what verifies ({', '.join(sorted(item.liars))} did not)"
+            self._outcome(item.file, (), NotVerified(f"{lies}: run it again when another peer has it"))
+
+    async def _round(self) -> None:
+        """Ask the holders for what they have, until none has anything left to give."""
+        # What one holder had taken and did not send is the others', who may have had nothing more to do.
+        while counts := Counter(url for item in self._free for url in item.holders):
+            async with asyncio.TaskGroup() as group:
+                for url, _ in counts.most_common(_HOLDERS):
+                    group.create_task(self._ask_holder(url))
+
+    async def _ask_holder(self, url: str) -> None:
+        opener = next((item.holders[url].ticket for item in self._free if url in item.holders), None)
+        if opener is None:
+            return
+        asked: dict[int, Wanted] = {}
+        try:
+            async with self._fetcher.peers.call("DownloadSmallFiles", url, opener) as call:
+                await self._converse(url, call, asked)
+        except PeerError as error:
+            log.info("lost a holder of small files: %s", error)
+            for item in asked.values():
+                item.fault = error
+            # What it was asked for, and whatever else it has, is somebody else's this round.
+            self._free.update(dict.fromkeys(asked.values()))
+            for item in self._free:
+                item.pass_over(url)
+
+    async def _converse(self, url: str, call: Call, asked: dict[int, Wanted]) -> None:
+        """Keep the holder busy until it has nothing more that is wanted."""
+        replies = call.replies()
+        numbers = itertools.count()
+        pace = Pace(self._fetcher.clock)
+        useful = self._fetcher.clock()
+        while True:
+            asks = self._choose(url, asked, numbers, pace)
+            if asks:
+                await self._fetcher.bandwidth.take(sum(asked[ask.number].file.version.size for ask in asks))
+                for at in range(0, len(asks), _ASKS):
+                    await call.write(pb.DownloadSmallFilesRequest(asks=asks[at : at + _ASKS]))
+                useful = self._fetcher.clock()
+            if not asked:
+                return
+            # A file comes in one message: on a slow link nothing is heard of it until it is here.
+            patience = SILENCE + max(item.file.version.size for item in asked.values()) / SLOWEST
+            try:
+                # What settles nothing is as good as silence.
+                async with asyncio.timeout(max(0.0, useful + patience - self._fetcher.clock())):
+                    frame = await anext(replies, None)
+            except TimeoutError:
+                raise NoHolders(f"{url}: sent nothing for {patience:.0f} s") from None
+            if frame is None:
+                raise NoHolders(f"{url}: ended the stream")
+            if await self._hear(url, frame, asked, pace):
+                useful = self._fetcher.clock()
+
+    def _choose(self, url: str, asked: dict[int, Wanted], numbers: Iterator[int], pace: Pace) -> list[pb.SmallAsk]:
+        """Take files that this holder has, as many as its pace allows."""
+        if not pace.hungry():
+            return []
+        asks: list[pb.SmallAsk] = []
+        chosen: list[Wanted] = []
+        room = pace.room()
+        for item in self._free:
+            if room <= 0:
+                break
+            holder = item.holders.get(url)
+            if holder is not None:
+                number = next(numbers)
+                asked[number] = item
+                room -= pace.asked(item.file.version.size)
+                asks.append(pb.SmallAsk(number=number, ticket=holder.ticket))
+                chosen.append(item)
+        for item in chosen:
+            del self._free[item]
+        return asks
+
+    async def _hear(
+        self, url: str, frame: Frame[pb.DownloadSmallFilesReply], asked: dict[int, Wanted], pace: Pace
+    ) -> bool:
+        """Take what a holder says; tell whether it settled anything that it was asked for."""
+        before = len(asked)
+        for fault in frame.rest.faults:
+            item = asked.pop(fault.number, None)
+            if item is not None:
+                pace.settled(1, item.file.version.size)
+                item.fault = rpc_errors.from_code(fault.code, f"{url}: {fault.message}")
+                item.large = item.large or isinstance(item.fault, BadUsage)
+                self._give_back(item, url)
+        numbers = {block.number for block in frame.blocks}
+        if len(numbers) < len(frame.blocks) or not numbers <= asked.keys():
+            # All are still asked for: whoever asks another holder now asks for all of them.
+            raise BadUsage(f"{url}: sent a file that nobody asked for")
+        arrived = [(asked.pop(block.number), block.data) for block in frame.blocks]
+        if not arrived:
+            return len(asked) < before
+        pace.settled(len(arrived), sum(item.file.version.size for item, _ in arrived))
+        self._transfer.counters.phase = Phase.MOVING
+        outcomes = await self._fetcher.threads.run(self._fetcher.threads.payload, _verify_all, arrived)
+        good: list[tuple[Wanted, str, Small]] = []
+        for (item, _), outcome in zip(arrived, outcomes, strict=True):
+            if isinstance(outcome, PeerError):
+                item.fault = outcome
+                item.liars.add(url)
+                item.exposed = self._fetcher.clock()
+                self._give_back(item, url)
+                self._fetcher.metrics.refused()
+                self._on_liar(item.file.version.id, url, outcome.message)
+            else:
+                good.append((item, url, outcome))
+        if good:
+            # What does not verify is no sign of life: or liars could keep an order waiting for ever.
+            self._heard = self._fetcher.clock()
+            size = sum(small.manifest.size for _, _, small in good)
+            self._batch += good
+            self._batch_bytes += size
+            self._transfer.moved(size)
+            self._fetcher.metrics.received(size, len(good))
+        if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
+            await self._store()
+        return True
+
+    def _give_back(self, item: Wanted, url: str) -> None:
+        item.pass_over(url)
+        self._free[item] = None
+
+    async def _store(self) -> None:
+        """Begin to publish what has arrived, while more comes.
+
+        One batch at a time: whoever brings the next one waits, and so do the holders. So two are in memory, at most.
+        """
+        async with self._storing:
+            await self._stored()
+            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            if batch:
+                self._publishing = asyncio.create_task(self._publish(batch))
+
+    async def _stored(self) -> None:
+        """Wait for the batch that is being published. Whoever is cancelled meanwhile leaves it alone."""
+        if self._publishing is not None:
+            await asyncio.shield(self._publishing)
+
+    async def _store_all(self) -> None:
+        await self._store()
+        await self._stored()
+
+    async def _publish(self, batch: Sequence[tuple[Wanted, str, Small]]) -> None:
+        threads = self._fetcher.threads
+        outcomes: Sequence[PeerError | None]
+        try:
+            outcomes = await threads.run(threads.disk, self._fetcher.store.publish, [small for _, _, small in batch])
+        except PeerError as error:
+            # The disk's fault, not the holder's: none of them is published.
+            outcomes = [error] * len(batch)
+        for (item, url, _), fault in zip(batch, outcomes, strict=True):
+            self._outcome(item.file, (url,), fault)
+
+
+def _verify_all(files: Sequence[tuple[Wanted, bytes | memoryview]]) -> list[Small | PeerError]:
+    outcomes: list[Small | PeerError] = []
+    for item, data in files:
+        version = item.file.version
+        try:
+            outcomes.append(Small(version.name, small_store.verify(version.id, data), data))
+        except PeerError as error:
+            outcomes.append(error)
+    return outcomes

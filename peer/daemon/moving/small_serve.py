@@ -1,0 +1,222 @@
+"""Many files of one piece over one stream, the called side: served to an asker, or taken from a pusher.
+
+Knows no gRPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from daemon.errors import BadUsage, NotAllowed, PeerError
+from daemon.ground.threads import Threads
+from daemon.holdings.library import Library
+from daemon.language.frames import Block
+from daemon.lines.limits import Bandwidth
+from daemon.membership.tickets import Grant, Right, allow
+from daemon.moving import small_store
+from daemon.moving.keeping import Keeping
+from daemon.moving.receiver import Receiver
+from daemon.moving.sharing import Sharing
+from daemon.moving.small_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore
+
+# Files that one request may name.
+ASKS_MAX = 1024
+_REPLY_BYTES = 1 << 20
+_REPLY_FILES = 256
+# Bytes that wait for their batches on all streams together: a pusher that never sends the last of what it offered would
+# keep a batch in memory on each of its streams.
+WAITING_MAX = 64 << 20
+# What a file takes beside its bytes: its manifest, its name, and the message that its bytes are a view of.
+_BESIDE = 4096
+
+Verdict = tuple[int, str, PeerError | None]
+CheckTicket = Callable[[str], Grant]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallServer:
+    """Serves small files."""
+
+    sharing: Sharing
+    threads: Threads
+    bandwidth: Bandwidth
+    check_ticket: CheckTicket
+    library: Library
+
+    async def read(
+        self, opener: Grant, asks: Sequence[tuple[int, str]]
+    ) -> AsyncIterator[tuple[list[Block], list[tuple[int, PeerError]]]]:
+        """Yield the files that (number, ticket) name, in replies of about 1 MiB; smaller where an upload limit would
+        have the asker wait long for one.
+
+        `opener` is the ticket that opened the stream.
+        """
+        wanted: list[tuple[int, str]] = []
+        refused: list[tuple[int, PeerError]] = []
+        for number, ticket in asks:
+            try:
+                wanted.append((number, same_asker(opener, self.check_ticket(ticket), Right.READ).id))
+            except PeerError as error:
+                refused.append((number, error))
+        if refused:
+            yield [], refused
+        for group in self._groups(wanted):
+            blocks, faults = await self.threads.run(self.threads.payload, self.sharing.read_small, group)
+            await self.bandwidth.take(sum(len(block.data) for block in blocks), opener.asker)
+            yield blocks, faults
+
+    def _groups(self, wanted: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+        group: list[tuple[int, str]] = []
+        size = 0
+        most = self.bandwidth.share(_REPLY_BYTES)
+        for number, id_ in wanted:
+            held = self.library.by_id(id_)
+            length = held[0].size if held else 0
+            if group and (len(group) >= _REPLY_FILES or size + length > most):
+                yield group
+                group, size = [], 0
+            group.append((number, id_))
+            size += length
+        if group:
+            yield group
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What arrived on all streams and waits for its batch, or is being published."""
+
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallReceiver:
+    """Takes small files that are pushed."""
+
+    receiver: Receiver
+    keeping: Keeping
+    store: SmallStore
+    threads: Threads
+    check_ticket: CheckTicket
+    announce: Callable[[], Awaitable[None]]
+    waiting: Waiting = field(default_factory=Waiting)
+
+    @contextmanager
+    def stream(self, opener: Grant) -> Iterator[SmallStream]:
+        """Begin to take what one pusher offers."""
+        stream = SmallStream(self, opener)
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    def judge(self, opener: Grant, name: str, size: int, ticket: str) -> tuple[str, bool]:
+        """Return the id of an offer, and whether it is wanted. Raises PeerError if it is refused."""
+        if size > SMALL:
+            raise BadUsage("the file has more than one piece: push its pieces")
+        id_ = same_asker(opener, self.check_ticket(ticket), Right.WRITE).id
+        return id_, self.receiver.judge(name, id_)
+
+    async def verify(self, id_: str, name: str, data: bytes | memoryview) -> Small:
+        """Return a file that arrived. Raises NotVerified if it is another."""
+        return Small(name, await self.threads.run(self.threads.payload, small_store.verify, id_, data), data)
+
+    async def publish(self, files: Sequence[Small]) -> list[PeerError | None]:
+        """Publish and announce files; one outcome for each."""
+        outcomes = await self.threads.run_whole(self.threads.disk, self.store.publish, files, kept=True)
+        await self.announce()
+        return outcomes
+
+
+class SmallStream:
+    """One pusher's stream: what it offered and was told to send, and what has arrived and waits for its batch."""
+
+    def __init__(self, receiver: SmallReceiver, opener: Grant) -> None:
+        self._receiver = receiver
+        self._opener = opener
+        # Room for what was asked for, by number, until it is published or refused.
+        self._rooms: dict[int, ExitStack] = {}
+        # Number -> (id, name, size) of files that were asked for.
+        self._wanted: dict[int, tuple[str, str, int]] = {}
+        self._arrived: list[tuple[int, Small]] = []
+        self._bytes = 0
+
+    async def offered(self, offers: Sequence[tuple[int, str, int, str]]) -> list[Verdict]:
+        """Judge offers of (number, name, size, ticket)."""
+        if not offers:
+            # A message that brings files only: the catalog need not be asked.
+            return []
+        verdicts: list[Verdict] = []
+        async with self._receiver.keeping.judging() as kept:
+            for number, name, size, ticket in offers:
+                if len(self._rooms) >= 2 * ASKS_MAX:
+                    raise BadUsage(f"more than {2 * ASKS_MAX} files were offered and not sent")
+                if number in self._rooms:
+                    raise BadUsage("two files were offered under one number")
+                try:
+                    id_, wanted = self._receiver.judge(self._opener, name, size, ticket)
+                    if wanted:
+                        with ExitStack() as room:
+                            room.enter_context(self._receiver.keeping.room_for(name, size, kept))
+                            self._rooms[number] = room.pop_all()
+                        self._wanted[number] = (id_, name, size)
+                    verdicts.append((number, "wanted" if wanted else "published", None))
+                except PeerError as error:
+                    verdicts.append((number, "refused", error))
+        await self._receiver.receiver.make_room()
+        return verdicts
+
+    async def sent(self, blocks: Sequence[Block]) -> list[Verdict]:
+        """Take files that were asked for; those of a full batch, or of the last one, are published now, and any while
+        too much waits on all streams.
+        """
+        verdicts: list[Verdict] = []
+        for block in blocks:
+            if block.number not in self._wanted:
+                raise BadUsage("a file was sent that nobody asked for")
+            id_, name, size = self._wanted.pop(block.number)
+            try:
+                if len(block.data) != size:
+                    raise BadUsage("the file has another size than was offered", name=name)
+                self._arrived.append((block.number, await self._receiver.verify(id_, name, block.data)))
+                self._bytes += size + _BESIDE
+                self._receiver.waiting.bytes += size + _BESIDE
+            except PeerError as error:
+                verdicts.append((block.number, "refused", error))
+        full = len(self._arrived) >= BATCH_FILES or self._bytes >= BATCH_BYTES
+        if full or not self._wanted or self._receiver.waiting.bytes > WAITING_MAX:
+            verdicts += await self._publish()
+        for number, _, _ in verdicts:
+            self._rooms.pop(number).close()
+        return verdicts
+
+    def close(self) -> None:
+        """Give back the room of what did not come, and let go of what was not published."""
+        self._receiver.waiting.bytes -= self._bytes
+        self._bytes = 0
+        for room in self._rooms.values():
+            room.close()
+        self._rooms.clear()
+
+    async def _publish(self) -> list[Verdict]:
+        arrived, self._arrived = self._arrived, []
+        if not arrived:
+            return []
+        try:
+            outcomes = await self._receiver.publish([small for _, small in arrived])
+        finally:
+            self._receiver.waiting.bytes -= self._bytes
+            self._bytes = 0
+        return [
+            (number, "published" if fault is None else "refused", fault)
+            for (number, _), fault in zip(arrived, outcomes, strict=True)
+        ]
+
+
+def same_asker(opener: Grant, grant: Grant, right: Right) -> Grant:
+    """Return a ticket of a stream, if it is the opener's and gives this right."""
+    allow(grant, right)
+    if grant.asker != opener.asker:
+        raise NotAllowed("the ticket is another peer's")
+    return grant

@@ -1,0 +1,110 @@
+"""What of a download order lies here: found, copied under another name or to outside, and told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.errors import PeerError, TargetExists
+from daemon.ground.events import Downloaded, Phase
+from daemon.ground.threads import Threads
+from daemon.holdings.library import Library
+from daemon.holdings.scanner import Scanner
+from daemon.models import HeldVersion
+from daemon.moving.fetch import Brought
+from daemon.orders.local_copy import LocalCopier
+from daemon.orders.order import Order
+
+_PRESENT = Brought(0.0, (), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Hands over what is here."""
+
+    library: Library
+    scanner: Scanner
+    copier: LocalCopier
+    announce: Callable[[], Awaitable[None]]
+    threads: Threads
+    shared_dir: Path
+
+    async def look(self, order: Order, items: Sequence[HeldVersion]) -> None:
+        """Make the library true of what is asked for: no scan may have seen yet what lies here, or is gone."""
+        names = {order.name(item) for item in items}
+        names.update(held.name for item in items for held in self.library.by_id(item.version.id))
+        if names:
+            await self.threads.run_stoppable(
+                self.threads.disk, lambda stop: self.scanner.take(sorted(names), stop=stop)
+            )
+
+    async def is_wanted(self, order: Order, item: HeldVersion) -> bool:
+        """Tell whether a version must be fetched; what lies here is done with, what cannot be is told."""
+        name, id_ = order.name(item), item.version.id
+        try:
+            outside = order.outside(name)
+            if outside is not None:
+                await self.threads.run(self.threads.disk, self.copier.check_target, outside)
+            held = self.library.by_name(name)
+            # Found, too, under a name that differs in case only: one name at one peer.
+            if held is not None and held.id != id_:
+                first = "" if outside is None else ", and a download comes there first"
+                raise TargetExists(
+                    f"{held.name} lies in the shared folder with other contents{first}: rename or remove it, or "
+                    "download this one with --output and another name (a word without /)",
+                    name=name,
+                )
+            return not await self.have(order, item)
+        except PeerError as error:
+            order.failed(item, error)
+            return False
+
+    async def have(self, order: Order, item: HeldVersion, *, queued: bool = False) -> bool:
+        """Hand over a version that lies here under its name or another; False if it does not.
+
+        `queued`: the order waited while another brought it, so that it is no file that lay here before.
+
+        Raises:
+            PeerError: if it cannot be copied to where it should.
+        """
+        name, id_ = order.name(item), item.version.id
+        held = self.library.by_name(name)
+        if held is not None and held.id == id_:
+            if queued:
+                await self.finish(order, item, Brought(order.seconds, (), 0))
+            else:
+                await self.finish(order, item, _PRESENT, here=held.name)
+            return True
+        if not self.library.by_id(id_):
+            return False
+        counters = order.transfer.counters
+        counters.phase, counters.name = Phase.COPYING, name
+        await self.copier.copy_own(id_, name)
+        await self.announce()
+        await self.finish(order, item, Brought(order.seconds, (), 0))
+        return True
+
+    async def finish(self, order: Order, item: HeldVersion, brought: Brought, *, here: str = "") -> None:
+        """Make the copy outside, if one was ordered, and tell the result; `here` is the name of what lay here before.
+
+        Raises:
+            PeerError: if the copy cannot be made.
+        """
+        name, version = here or order.name(item), item.version
+        outside = order.outside(name)
+        if outside is not None:
+            await self.copier.copy_out(version.id, outside, make_folders=order.into_folder)
+        order.transfer.tell(
+            Downloaded(
+                name,
+                version.id,
+                version.size,
+                str(outside or os.path.join(self.shared_dir, name)),
+                brought.seconds,
+                brought.holders,
+                brought.resumed_bytes,
+                bool(here) and outside is None,
+            )
+        )

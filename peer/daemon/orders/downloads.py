@@ -1,0 +1,46 @@
+"""Downloads that this peer's own user orders: what is wanted is resolved, found here, or fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from daemon.errors import BadUsage
+from daemon.ground.events import Fault, Phase
+from daemon.ground.jobs import Transfer
+from daemon.membership.account import Account
+from daemon.models import HeldVersion
+from daemon.orders.delivery import Delivery
+from daemon.orders.order import Order
+from daemon.orders.resolve import Resolver
+from daemon.orders.retrieval import Retrieval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloads:
+    """Carries out download orders."""
+
+    account: Account
+    resolver: Resolver
+    delivery: Delivery
+    retrieval: Retrieval
+    clock: Callable[[], float]
+
+    async def run(self, names: Sequence[str], output: str, transfer: Transfer) -> None:
+        """Fetch what the arguments mean; tells the transfer a result for each file."""
+        self.account.require()
+        if not names:
+            raise BadUsage("name at least one file")
+        resolved = await self.resolver.resolve(names)
+        several = len(resolved) > 1 or any(name.endswith("/") for name in names)
+        order = Order.of(output, transfer, self.clock, several=several)
+        transfer.counters.files_total = len(resolved)
+        await self.delivery.look(order, [item for item in resolved if isinstance(item, HeldVersion)])
+        wanted: list[HeldVersion] = []
+        for item in resolved:
+            if not isinstance(item, HeldVersion):
+                transfer.tell(Fault.of(item[1], item[0]))
+            elif await self.delivery.is_wanted(order, item):
+                wanted.append(item)
+        transfer.enter(Phase.MOVING, total=sum(item.version.size for item in wanted))
+        await self.retrieval.fetch(order, wanted)

@@ -1,0 +1,115 @@
+"""Copies of this peer's own files: to another name in the shared folder, or to where the user wants one outside.
+Blocking inside.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.errors import BadUsage, FileChanged, TargetExists
+from daemon.files.copying import copy_contents
+from daemon.files.disk import Disk, storage_faults
+from daemon.files.hashing import Stop, hash_file
+from daemon.files.pieces import Manifest
+from daemon.files.temporaries import Temporaries
+from daemon.ground.threads import Threads
+from daemon.holdings.library import Library
+from daemon.moving.sharing import Sharing
+
+_HASH_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalCopier:
+    """Makes copies. Each is hashed before it gets its name: a stamp that did not change does not prove the bytes."""
+
+    sharing: Sharing
+    temporaries: Temporaries
+    library: Library
+    disk: Disk
+    threads: Threads
+
+    @staticmethod
+    def check_target(path: Path) -> None:
+        """Raise TargetExists if something lies at a path outside, BadUsage if it cannot be. Blocking."""
+        with storage_faults(f"looking at {path}"):
+            if os.path.lexists(path):
+                raise _taken(path)
+
+    async def copy_own(self, id_: str, name: str) -> None:
+        """Publish contents that are held already under one more name.
+
+        Raises:
+            FileChanged: if what is held has other contents by now; NoSuchFile: if it is gone.
+            TargetExists, DiskFull, StorageFault: and nothing is there.
+        """
+        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_own(id_, name, stop))
+
+    async def copy_out(self, id_: str, path: Path, *, make_folders: bool) -> None:
+        """Copy a file of the shared folder to a path outside, in one step and never over anything.
+
+        Raises:
+            BadUsage: if its folder is not there; otherwise as copy_own.
+        """
+        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_out(id_, path, make_folders, stop))
+
+    def _copy_own(self, id_: str, name: str, stop: Stop) -> None:
+        with (
+            self.sharing.open_file(id_) as file,
+            file.handle as fd,
+            self.temporaries.copy_in(fd, stop=stop) as copy,
+            copy.handle as copied,
+        ):
+            manifest = self._check(id_, copied, copy.size, stop)
+            stamp = copy.publish(name)
+            self.library.adopt([(name, stamp, manifest)])
+
+    def _copy_out(self, id_: str, path: Path, make_folders: bool, stop: Stop) -> None:
+        self.check_target(path)
+        with storage_faults(f"writing {path}"):
+            if make_folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            elif not path.parent.is_dir():
+                raise BadUsage(f"there is no folder {path.parent} to write {path.name} to", name=str(path))
+            temporary = path.with_name(f".{secrets.token_hex(8)}.p2p")
+            target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            with self.sharing.open_file(id_) as file, file.handle as fd, storage_faults(f"writing {path}"):
+                copy_contents(self.disk, fd, target, file.stamp.size, stop=stop)
+                file.check()
+                self._check(id_, target, file.stamp.size, stop)
+                os.fsync(target)
+                self._link(temporary, path)
+        finally:
+            os.close(target)
+            with suppress(OSError):
+                temporary.unlink()
+
+    def _check(self, id_: str, copy: int, size: int, stop: Stop) -> Manifest:
+        """Return the manifest of a copy. Raises FileChanged if it is not of the contents that were asked for."""
+        manifest = hash_file(self.disk, copy, size, stop=stop, threads=_HASH_THREADS)
+        if manifest.id != id_:
+            raise FileChanged(
+                "what is shared here under this id changed though its time did not, as on a failing disk: look at it, "
+                "then touch it"
+            )
+        return manifest
+
+    def _link(self, temporary: Path, path: Path) -> None:
+        try:
+            os.link(temporary, path, follow_symlinks=False)
+        except FileExistsError:
+            raise _taken(path) from None
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _taken(path: Path) -> TargetExists:
+    return TargetExists(f"{path} exists already, and was not touched: name another path", name=str(path))

@@ -1,0 +1,195 @@
+"""What of a download order must come from others: small files together, the others a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from daemon.errors import PeerError, TrackerUnreachable
+from daemon.files.pieces import Manifest
+from daemon.ground.events import Phase
+from daemon.lines.limits import Locks
+from daemon.lines.peer_client import Peers
+from daemon.membership.network import Network
+from daemon.models import HeldVersion, Holder, Version
+from daemon.moving.fetch import Brought, Fetcher, Sources
+from daemon.moving.manifests import Manifests
+from daemon.moving.small_fetch import SmallFetcher
+from daemon.moving.small_store import SMALL
+from daemon.orders.delivery import Delivery
+from daemon.orders.order import Order
+from daemon.swarm.patience import GIVE_UP, PAUSE_FIRST, longer
+
+# Files of several pieces that one order fetches at once: the next ones' beginnings overlap with this one's end.
+_AT_ONCE = 3
+# Small files that are looked up, fetched and announced together: so few that two lots come before their tickets expire.
+_LOOK_UP = 4000
+_LOOK_UP_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """Fetches versions for an order, and has them delivered."""
+
+    network: Network
+    manifests: Manifests
+    peers: Peers
+    fetcher: Fetcher
+    small_fetcher: SmallFetcher
+    locks: Locks
+    # Has pushes of an id give way, for as long as it is waited for.
+    awaited: Callable[[str], AbstractAsyncContextManager[None]]
+    announce: Callable[[], Coroutine[Any, Any, None]]
+    delivery: Delivery
+    clock: Callable[[], float]
+
+    async def fetch(self, order: Order, wanted: Sequence[HeldVersion]) -> None:
+        """Fetch versions; the order is told a result for each."""
+        small = [item for item in wanted if item.version.size <= SMALL]
+        large = [item for item in wanted if item.version.size > SMALL]
+        turns = asyncio.Semaphore(_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            if small:
+                group.create_task(self._fetch_small(order, small))
+            for item in large:
+                await turns.acquire()
+                group.create_task(self._fetch_large(order, item)).add_done_callback(lambda _: turns.release())
+
+    # ---------------------------------------------------------------------------------------------------- small files
+
+    async def _fetch_small(self, order: Order, files: Sequence[HeldVersion]) -> None:
+        """Fetch small files in batches: the next one is looked up, and the last one announced, meanwhile."""
+        large: list[HeldVersion] = []
+        batches = list(_batches(files))
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(self._holders(order, batches[0]))
+            for number, batch in enumerate(batches, 1):
+                found = await looking
+                if isinstance(found, PeerError):
+                    for item in itertools.chain(batch, *batches[number:]):
+                        order.failed(item, found)
+                    break
+                if number < len(batches):
+                    looking = group.create_task(self._holders(order, batches[number]))
+                large += await self._fetch_batch(order, batch, found)
+                group.create_task(self.announce())
+        # The index had their size wrong: their manifest has not.
+        for item in large:
+            await self._fetch_large(order, item)
+
+    async def _holders(self, order: Order, batch: Sequence[HeldVersion]) -> dict[str, tuple[Holder, ...]] | PeerError:
+        """Return who has what is in a batch, by id, or why the tracker does not say; one that is away is waited for."""
+        end, pause = self.clock() + GIVE_UP, PAUSE_FIRST
+        while True:
+            try:
+                return {found.version.id: found.holders for found in await self._look_up([i.version.id for i in batch])}
+            except TrackerUnreachable as error:
+                if self.clock() > end:
+                    return error
+            except PeerError as error:
+                return error
+            # Until something arrives, if this batch was looked up ahead of its time.
+            order.transfer.counters.phase = Phase.WAITING
+            await asyncio.sleep(pause)
+            pause = longer(pause)
+
+    async def _fetch_batch(
+        self, order: Order, batch: Sequence[HeldVersion], found: Mapping[str, tuple[Holder, ...]]
+    ) -> list[HeldVersion]:
+        """Fetch small files; return those that are not small after all."""
+        wanted = [
+            HeldVersion(_renamed(item, order.name(item)), found.get(item.version.id, item.holders)) for item in batch
+        ]
+        arrived: list[tuple[HeldVersion, tuple[str, ...]]] = []
+
+        def outcome(item: HeldVersion, holders: tuple[str, ...], fault: PeerError | None) -> None:
+            if fault is not None:
+                order.failed(item, fault)
+            else:
+                arrived.append((item, holders))
+
+        large = await self.small_fetcher.bring(wanted, order.transfer, outcome, self._look_up, self.network.report)
+        seconds = order.seconds
+        for item, holders in arrived:
+            try:
+                await self.delivery.finish(order, item, Brought(seconds, holders, 0))
+            except PeerError as error:
+                order.failed(item, error)
+        return large
+
+    # ---------------------------------------------------------------------------------------------------- large files
+
+    async def _fetch_large(self, order: Order, item: HeldVersion) -> None:
+        try:
+            queued = self.locks.taken(item.version.id)
+            if queued:
+                counters = order.transfer.counters
+                counters.phase, counters.name = Phase.QUEUED, order.name(item)
+            async with self._in_turn(item.version.id):
+                order.transfer.counters.phase = Phase.PREPARING
+                # It may have come under this name or another while this one waited.
+                if await self.delivery.have(order, item, queued=queued):
+                    return
+                manifest = await self._manifest(order, item)
+                brought = await self._bring(order, item, manifest)
+            # The index may have told a wrong size.
+            item = HeldVersion(Version(item.version.name, item.version.id, manifest.size), item.holders)
+            await self.announce()
+            await self.delivery.finish(order, item, brought)
+        except PeerError as error:
+            order.failed(item, error)
+
+    async def _manifest(self, order: Order, item: HeldVersion) -> Manifest:
+        counters = order.transfer.counters
+        counters.name = order.name(item)
+
+        def wait() -> None:
+            counters.phase = Phase.WAITING
+
+        return await self.manifests.find(item, wait)
+
+    async def _bring(self, order: Order, item: HeldVersion, manifest: Manifest) -> Brought:
+        sources = Sources(
+            dial=lambda holder: self.peers.download(holder.url, holder.ticket, manifest.pieces),
+            find=lambda: self._find(manifest.id),
+            known=item.holders,
+            on_liar=lambda holder, why: self.network.report(manifest.id, holder, why),
+        )
+        return await self.fetcher.bring(manifest, order.name(item), order.transfer, sources)
+
+    @asynccontextmanager
+    async def _in_turn(self, id_: str) -> AsyncIterator[None]:
+        """Hold the id's lock; pushers that are before us give way."""
+        async with AsyncExitStack() as waiting:
+            await waiting.enter_async_context(self.awaited(id_))
+            async with self.locks.of(id_):
+                await waiting.aclose()
+                yield
+
+    async def _find(self, id_: str) -> tuple[Holder, ...]:
+        return next((found.holders for found in await self._look_up([id_])), ())
+
+    async def _look_up(self, ids: Sequence[str]) -> list[HeldVersion]:
+        """Return versions of ids with holders and fresh tickets."""
+        return await self.network.query(ids=ids)
+
+
+def _renamed(item: HeldVersion, name: str) -> Version:
+    return Version(name, item.version.id, item.version.size)
+
+
+def _batches(files: Iterable[HeldVersion]) -> Iterator[list[HeldVersion]]:
+    batch: list[HeldVersion] = []
+    size = 0
+    for file in files:
+        if len(batch) == _LOOK_UP or (batch and size + file.version.size > _LOOK_UP_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.version.size
+    if batch:
+        yield batch

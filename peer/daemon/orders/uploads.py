@@ -1,0 +1,122 @@
+"""Uploads that this peer's own user orders: what lies at the paths is shared, then spread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from daemon.errors import BadUsage, PeerError, TrackerUnreachable
+from daemon.ground.events import Fault, Notice, Phase, Uploaded
+from daemon.ground.jobs import Transfer
+from daemon.ground.threads import Threads
+from daemon.holdings.library import Held
+from daemon.membership.account import Account
+from daemon.membership.announcer import Announcer
+from daemon.models import Version
+from daemon.orders.spreading import Spreader
+from daemon.orders.take_in import Item, TakeIn
+
+_SHARED_LATER = "what was uploaded lies in the shared folder, and is announced once the tracker answers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploads:
+    """Carries out upload orders."""
+
+    account: Account
+    announcer: Announcer
+    take_in: TakeIn
+    spreader: Spreader
+    threads: Threads
+
+    async def run(self, paths: Sequence[str], copies: int, transfer: Transfer) -> None:
+        """Share what lies at the paths and push it; tells the transfer a result for each file."""
+        self.account.require()
+        if not paths:
+            raise BadUsage("name at least one file")
+        shared = await self._share(await self._collect(paths, transfer), transfer)
+        if not shared:
+            return
+        transfer.enter(Phase.PREPARING)
+        await self._announce()
+        versions = [Version(held.name, held.id, held.size) for held in shared]
+        if copies == 0:
+            for version in versions:
+                transfer.tell(Uploaded(version.name, version.id, version.size, ()))
+            return
+        transfer.enter(Phase.MOVING, total=sum(version.size for version in versions) * copies)
+        await self.spreader.spread(versions, copies, transfer)
+
+    async def stamps(self, paths: Sequence[str]) -> tuple[tuple[int, int] | None, ...]:
+        """Return size and time of change of what lies at each path, or None: to know an order of the same again."""
+        return await self.threads.run(self.threads.disk, lambda: tuple(map(_stamp, paths)))
+
+    async def _announce(self) -> None:
+        try:
+            await self.announcer.sync()
+        except TrackerUnreachable as error:
+            raise TrackerUnreachable(f"{error.message} ({_SHARED_LATER})") from error
+
+    async def _collect(self, paths: Sequence[str], transfer: Transfer) -> list[Item]:
+        """Return the files that the paths mean, each name once; what cannot be shared is told."""
+        items: dict[str, Item] = {}
+        for path in paths:
+            for found in await self.threads.run(self.threads.disk, self.take_in.collect, path):
+                if isinstance(found, Notice):
+                    transfer.tell(found)
+                elif isinstance(found, Item):
+                    if found.name in items and items[found.name].path != found.path:
+                        fault = BadUsage("two files of one order would have the same name", name=found.name)
+                        transfer.tell(Fault.of(fault))
+                    else:
+                        items[found.name] = found
+                else:
+                    transfer.counters.files_total += 1
+                    transfer.tell(Fault.of(found[1], found[0]))
+        return list(items.values())
+
+    async def _share(self, items: Sequence[Item], transfer: Transfer) -> list[Held]:
+        """Bring files into the shared folder where they are not, and hold them; those that fail are told."""
+        transfer.counters.files_total += len(items)
+        outside = sum(not item.inside for item in items)
+        transfer.enter(
+            Phase.COPYING if outside else Phase.HASHING,
+            total=sum(item.size * (1 + (not item.inside)) for item in items),
+        )
+        loop = asyncio.get_running_loop()
+
+        def tell(phase: Phase) -> Callable[[str, int], None]:
+            def told(name: str, size: int) -> None:
+                loop.call_soon_threadsafe(self._note, transfer, phase, name, size)
+
+            return told
+
+        shared: list[Held] = []
+        outcomes = await self.threads.run_stoppable(
+            self.threads.disk,
+            lambda stop: list(
+                self.take_in.share(items, stop=stop, copied=tell(Phase.COPYING), hashed=tell(Phase.HASHING))
+            ),
+        )
+        for name, outcome in outcomes:
+            if isinstance(outcome, PeerError):
+                transfer.tell(Fault.of(outcome, name))
+            else:
+                shared.append(outcome)
+        return shared
+
+    @staticmethod
+    def _note(transfer: Transfer, phase: Phase, name: str, size: int) -> None:
+        transfer.counters.phase, transfer.counters.name = phase, name
+        transfer.moved(size)
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        # What is wrong with it is told by the order.
+        return None
+    return status.st_size, status.st_mtime_ns

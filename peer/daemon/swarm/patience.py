@@ -1,0 +1,66 @@
+"""How long a download goes on without good news. Pure: it is told the time.
+
+A block is news only if it is further in its piece than that holder ever came: one that begins with the same piece again
+and again keeps nobody waiting.
+"""
+
+from __future__ import annotations
+
+from daemon.swarm.picker import SILENCE
+
+# A download that hears nothing new from anybody gives up after this many seconds; what it has is kept.
+GIVE_UP = 60.0
+# ... and one that knows nobody but liars after so many: an honest holder may come yet.
+ONLY_LIARS = 10.0
+# Where nobody has what is wanted, holders are looked for again after so many seconds, each time later, up to so many.
+PAUSE_FIRST, _PAUSE_MOST = 0.25, 4.0
+
+
+def longer(pause: float) -> float:
+    """Return the pause after this one."""
+    return min(2 * pause, _PAUSE_MOST)
+
+
+class Patience:
+    """One download's."""
+
+    def __init__(self, now: float) -> None:
+        self._heard = now
+        # When a holder was last exposed as a liar.
+        self._exposed = now
+        # How far in a piece that is missing a holder ever came.
+        self._furthest: dict[tuple[str, int], int] = {}
+
+    def begin(self, now: float) -> None:
+        """The download begins now."""
+        self._heard = now
+
+    def pause(self, seconds: float) -> None:
+        """For so long it was this peer's own limit that kept everybody silent: that counts for nothing."""
+        self._heard += seconds
+
+    def came(self, holder: str, piece: int, end: int, now: float) -> None:
+        """A holder sent a piece that is missing, up to the byte `end`."""
+        if end > self._furthest.get((holder, piece), 0):
+            self._furthest[holder, piece] = end
+            self._heard = now
+
+    def verified(self, holder: str, piece: int) -> None:
+        """A holder's piece verified."""
+        self._furthest.pop((holder, piece), None)
+
+    def exposed(self, now: float) -> None:
+        """A holder lied."""
+        self._exposed = now
+
+    def is_waiting(self, now: float) -> bool:
+        """Tell whether so long nothing was heard that people should know."""
+        return now - self._heard > SILENCE
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether to give up."""
+        return now - self._heard > GIVE_UP
+
+    def is_over_with_liars(self, now: float) -> bool:
+        """Tell whether to give up when all who are known have lied."""
+        return now - self._exposed > ONLY_LIARS
