@@ -15,13 +15,14 @@ from daemon.assembly.holdings import Holdings
 from daemon.assembly.membership import Membership
 from daemon.assembly.moving import Moving
 from daemon.assembly.orders import Orders
-from daemon.door import listening, status
-from daemon.door.guard import Guard
-from daemon.door.health import Health
 from daemon.errors import InUse, PeerError
 from daemon.files.disk import Disk, storage_faults
 from daemon.ground.settings import Settings, url_host
 from daemon.lines import sockets
+from daemon.rpc import server as rpc_server
+from daemon.rpc import status
+from daemon.rpc.auth import Guard
+from daemon.rpc.health_service import Health
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +78,17 @@ class Pserver:
             await self.keeping.recall(unfinished)
             secret = ending.enter_context(_lying(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir)))
             health = Health()
-            server = listening.make_server(
+            server = rpc_server.make_server(
                 Guard(secret, lambda: self.port, self.account.check_ticket),
                 health,
                 self._orders.control(lambda nonce: cookie.proof(secret, self.port, nonce)),
                 self._transfer_service,
             )
-            self.port = listening.listen(server, self.settings, self.account.last_port())
+            self.port = rpc_server.listen(server, self.settings, self.account.last_port())
             ending.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
             await self.rescan.first()
             await self.threads.run(self.threads.disk, self.catalog.prune)
-            over = await ending.enter_async_context(listening.answering(server, _GRACE))
+            over = await ending.enter_async_context(rpc_server.answering(server, _GRACE))
             sockets.shorten_queues(self.port)
             ending.enter_context(
                 _lying(state_dir / state_files.PORT_FILE, lambda: state_files.write_port(state_dir, self.port))

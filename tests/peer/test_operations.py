@@ -13,13 +13,13 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.door.rpc_server import guarded
-from daemon.door.transfer import _Sender
 from daemon.files.pieces import Manifest
 from daemon.language import operations
 from daemon.language.frames import Frame
 from daemon.language.streams import Wish
 from daemon.lines.peer_client import Call, Peers
+from daemon.rpc.methods import guarded
+from daemon.rpc.transfer_service import _Sender
 
 
 class Mallinfo(ctypes.Structure):

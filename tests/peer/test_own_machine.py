@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.door.guard import require_own_machine
+from daemon.rpc.auth import require_own_machine
 from live_pserver import OPTIONS, LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from pserver_pb2_grpc import ControlStub, TransferStub

@@ -8,11 +8,11 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.door import wire_control
 from daemon.errors import StorageFault
 from daemon.files.walk import Refused
 from daemon.ground.events import Downloaded, Event, Fault, Notice, Uploaded
 from daemon.lines.peer_client import MESSAGE_MAX
+from daemon.rpc import control_messages
 from live_pserver import LivePserver, code_of
 
 ODD = os.fsdecode(b"/caf\xe9.txt")
@@ -25,12 +25,12 @@ def test_a_name_that_is_not_utf8_is_told_with_its_byte_escaped() -> None:
         Uploaded(ODD, "", 1, ()),
         Fault.of(StorageFault(f"no room while reading {ODD}", name=ODD)),
     ]
-    (told,) = wire_control.events(events)
+    (told,) = control_messages.events(events)
     assert (told.results.downloaded[0].name, told.results.downloaded[0].path) == (SHOWN, SHOWN)
     assert told.results.uploaded[0].name == told.results.faults[0].name == SHOWN
     assert told.results.faults[0].message == f"no room while reading {SHOWN}"
-    assert [event.notice for event in wire_control.events([Notice(ODD)])] == [SHOWN]
-    assert wire_control.not_shared(Refused(ODD, ODD)) == pb.NotShared(name=SHOWN, why=SHOWN)
+    assert [event.notice for event in control_messages.events([Notice(ODD)])] == [SHOWN]
+    assert control_messages.not_shared(Refused(ODD, ODD)) == pb.NotShared(name=SHOWN, why=SHOWN)
 
 
 def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_of_it(ana: LivePserver) -> None:

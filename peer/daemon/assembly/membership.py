@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
-from daemon.door.status import OwnLoad
 from daemon.holdings.rescan import Rescan
 from daemon.membership.account import Account, TrackerClock
 from daemon.membership.announcer import Announcer
@@ -14,6 +13,7 @@ from daemon.membership.lookout import Lookout
 from daemon.membership.network import Network
 from daemon.membership.session import SessionFile
 from daemon.membership.tracker_client import TrackerClient
+from daemon.rpc.status import OwnLoad
 
 
 class Membership:

@@ -6,7 +6,6 @@ from common import channels
 from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
 from daemon.assembly.membership import Membership
-from daemon.door.transfer import TransferService
 from daemon.lines.peer_client import Peers
 from daemon.moving.fetch import Fetcher
 from daemon.moving.manifests import Manifests
@@ -16,6 +15,7 @@ from daemon.moving.small_fetch import SmallFetcher
 from daemon.moving.small_push import SmallPusher
 from daemon.moving.small_serve import SmallReceiver, SmallServer
 from daemon.moving.small_store import SmallStore
+from daemon.rpc.transfer_service import TransferService
 
 
 class Moving:

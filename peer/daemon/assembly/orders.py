@@ -8,8 +8,6 @@ from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
 from daemon.assembly.membership import Membership
 from daemon.assembly.moving import Moving
-from daemon.door.control import ControlService
-from daemon.door.status import Status
 from daemon.orders.delivery import Delivery
 from daemon.orders.downloads import Downloads
 from daemon.orders.local_copy import LocalCopier
@@ -19,6 +17,8 @@ from daemon.orders.retrieval import Retrieval
 from daemon.orders.spreading import Spreader
 from daemon.orders.take_in import TakeIn
 from daemon.orders.uploads import Uploads
+from daemon.rpc.control_service import ControlService
+from daemon.rpc.status import Status
 
 
 class Orders:

@@ -10,9 +10,9 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
-from daemon.door.rpc_server import ASKED_WITHIN, guarded
 from daemon.lines.addresses import from_own_machine
 from daemon.lines.limits import HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_OWN, Slots
+from daemon.rpc.methods import ASKED_WITHIN, guarded
 
 Context = grpc.aio.ServicerContext
 Answer = Callable[[Any, Any], Awaitable[Any]]

@@ -14,7 +14,6 @@ from typing import Any, TypeVar, cast
 import grpc
 
 import pserver_pb2 as pb
-from daemon.door.guard import GRANT
 from daemon.errors import BadUsage, Interrupted, PeerError
 from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase, SourceView
@@ -29,6 +28,7 @@ from daemon.moving.piece_server import serve
 from daemon.moving.receiver import Receiver
 from daemon.moving.sharing import GrowingFile, Sharing, WholeFile
 from daemon.moving.small_serve import ASKS_MAX, SmallReceiver, SmallServer
+from daemon.rpc.auth import GRANT
 
 _VERDICTS = {
     "wanted": pb.SmallVerdict.VERDICT_WANTED,

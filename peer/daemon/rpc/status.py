@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from heapq import nsmallest
 
 import pserver_pb2 as pb
-from daemon.door import wire_control
 from daemon.errors import PeerError
 from daemon.files.shared_folder import SharedFolder
 from daemon.files.walk import Refused
@@ -22,6 +21,7 @@ from daemon.membership.account import Account
 from daemon.membership.announcer import Announcer
 from daemon.models import Load
 from daemon.moving.keeping import Keeping
+from daemon.rpc import control_messages
 
 _NOT_SHARED_SHOWN = 100
 
@@ -47,17 +47,17 @@ class Status:
             user=self.account.user or "",
             url=self.url(),
             tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
-            shared_dir=wire_control.text(str(self.settings.shared_dir)),
-            state_dir=wire_control.text(str(self.settings.state_dir)),
+            shared_dir=control_messages.text(str(self.settings.shared_dir)),
+            state_dir=control_messages.text(str(self.settings.state_dir)),
             files=self.library.files,
             bytes=self.library.bytes,
             quota_used=used,
             quota=self.keeping.quota,
             tracker_reached=not self.announcer.fault,
-            tracker_fault=wire_control.text(self.announcer.fault),
-            not_shared=map(wire_control.not_shared, nsmallest(_NOT_SHARED_SHOWN, refused)),
+            tracker_fault=control_messages.text(self.announcer.fault),
+            not_shared=map(control_messages.not_shared, nsmallest(_NOT_SHARED_SHOWN, refused)),
             not_shared_total=len(refused),
-            transfers=map(wire_control.transfer, self.jobs),
+            transfers=map(control_messages.transfer, self.jobs),
         )
 
     def _not_shared(self) -> list[Refused]:

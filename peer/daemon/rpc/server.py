@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 import grpc
 
 from common import channels
-from daemon.door import rpc_server
-from daemon.door.control import ControlService
-from daemon.door.guard import Guard, require_own_machine
-from daemon.door.health import Health
-from daemon.door.transfer import TransferService
 from daemon.errors import InUse
 from daemon.ground.settings import Settings, url_host
 from daemon.lines.peer_client import MESSAGE_MAX, WINDOWS
+from daemon.rpc import methods
+from daemon.rpc.auth import Guard, require_own_machine
+from daemon.rpc.control_service import ControlService
+from daemon.rpc.health_service import Health
+from daemon.rpc.transfer_service import TransferService
 
 # Streams of one connection; refused beyond, by gRPC itself.
 _STREAMS_PER_CONNECTION = 100
@@ -33,8 +33,8 @@ def make_server(guard: Guard, health: Health, control: ControlService, transfer:
     server.add_generic_rpc_handlers(
         (
             health.handler(),
-            rpc_server.handler("Control", control, require_own_machine),
-            rpc_server.handler("Transfer", transfer),
+            methods.handler("Control", control, require_own_machine),
+            methods.handler("Transfer", transfer),
         )
     )
     return server

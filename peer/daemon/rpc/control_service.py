@@ -13,8 +13,6 @@ import grpc
 
 import pserver_pb2 as pb
 from common import cookie
-from daemon.door import wire_control
-from daemon.door.status import Status
 from daemon.errors import Interrupted, NotAllowed
 from daemon.ground.events import Progress
 from daemon.ground.jobs import Jobs, Transfer
@@ -24,6 +22,8 @@ from daemon.membership.network import Network
 from daemon.orders.downloads import Downloads
 from daemon.orders.removal import Removal
 from daemon.orders.uploads import Uploads
+from daemon.rpc import control_messages
+from daemon.rpc.status import Status
 
 Context = grpc.aio.ServicerContext
 Order = TypeVar("Order", pb.UploadOrder, pb.DownloadOrder, pb.RemoveOrder)
@@ -97,12 +97,12 @@ class ControlService:
         """What the network has."""
         self.account.require()
         async for page in self.network.files(request.match):
-            await operations.write(context, pb.ListFilesReply(files=map(wire_control.listed_file, page)))
+            await operations.write(context, pb.ListFilesReply(files=map(control_messages.listed_file, page)))
 
     async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersReply:
         """Who is alive."""
         self.account.require()
-        return pb.ListPeersReply(peers=map(wire_control.listed_peer, await self.network.peers()))
+        return pb.ListPeersReply(peers=map(control_messages.listed_peer, await self.network.peers()))
 
     async def status(self, request: pb.StatusRequest, context: Context[Any, Any]) -> pb.StatusReply:
         """This peer."""
@@ -150,7 +150,7 @@ async def _show(transfer: Transfer, context: Context[Any, Any], notice: str = ""
         await operations.write(context, pb.TransferEvent(notice=notice))
     async for news in transfer.watch():
         if isinstance(news, Progress):
-            await operations.write(context, pb.TransferEvent(progress=wire_control.progress(news)))
+            await operations.write(context, pb.TransferEvent(progress=control_messages.progress(news)))
         else:
-            for event in wire_control.events(news):
+            for event in control_messages.events(news):
                 await operations.write(context, event)
