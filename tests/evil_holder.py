@@ -10,7 +10,7 @@ import grpc
 
 import pserver_pb2 as pb
 from daemon.files.pieces import Manifest
-from daemon.language.frames import Block, encode
+from daemon.protocol.frames import Block, encode
 
 CRUMB = 64 << 10
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import pserver_pb2 as pb
-from daemon.language.frames import BLOCK_FIELDS_MAX, FIELDS_MAX, BadFrame, Block, Frame, decoder, encode
+from daemon.protocol.frames import BLOCK_FIELDS_MAX, FIELDS_MAX, BadFrame, Block, Frame, decoder, encode
 
 UINT32 = st.integers(0, (1 << 32) - 1)
 UINT64 = st.integers(0, (1 << 64) - 1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.errors import BadUsage
-from daemon.language.frames import Block
+from daemon.protocol.frames import Block
 from daemon.swarm.gathering import Gathering
 
 LENGTH = 40_000

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 
 import pserver_pb2 as pb
 from daemon.files.pieces import Manifest
-from daemon.language.frames import Block, encode
+from daemon.protocol.frames import Block, encode
 from live_pserver import LivePserver, code_of
 from ticket_office import READ, WRITE
 

@@ -14,7 +14,7 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.files.pieces import Manifest
-from daemon.language.frames import Block, encode
+from daemon.protocol.frames import Block, encode
 from live_pserver import OPTIONS, LivePserver, code_of
 from ticket_office import READ, WRITE
 

@@ -22,7 +22,6 @@ from daemon.ground.metrics import Metrics
 from daemon.ground.threads import Threads
 from daemon.holdings.catalog import Catalog
 from daemon.holdings.library import Library
-from daemon.language.frames import Block, encode
 from daemon.lines.limits import Bandwidth
 from daemon.lines.peer_client import Peers
 from daemon.models import HeldVersion, Holder, Version
@@ -31,6 +30,7 @@ from daemon.moving.sharing import Sharing
 from daemon.moving.small_fetch import SmallFetcher
 from daemon.moving.small_push import Offer, SmallPusher
 from daemon.moving.small_store import SmallStore
+from daemon.protocol.frames import Block, encode
 from swarm_files import manifest_of
 
 CONTENTS = {f"file{n}.bin": os.urandom(1000 + n) for n in range(20)}

@@ -14,10 +14,10 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.files.pieces import Manifest
-from daemon.language import operations
-from daemon.language.frames import Frame
-from daemon.language.streams import Wish
 from daemon.lines.peer_client import Call, Peers
+from daemon.protocol import stream_io
+from daemon.protocol.frames import Frame
+from daemon.protocol.piece_streams import Wish
 from daemon.rpc.methods import guarded
 from daemon.rpc.transfer_service import _Sender
 
@@ -108,14 +108,14 @@ def test_what_a_receiver_writes_last_does_not_come_upon_a_wish_that_is_still_bei
 
 async def silent(_requests: Any, context: Any) -> None:
     """A holder that says what it has, and then neither reads nor writes."""
-    await operations.write(context, b"")
+    await stream_io.write(context, b"")
     await asyncio.Event().wait()
 
 
 async def attentive(requests: Any, context: Any) -> None:
     """A holder that hears all wishes."""
-    await operations.write(context, b"")
-    async for _ in operations.each(requests):
+    await stream_io.write(context, b"")
+    async for _ in stream_io.each(requests):
         pass
 
 
@@ -146,7 +146,7 @@ def test_a_write_to_one_who_never_answers_ends_with_its_call() -> None:
         async with peers.call("UploadFile", f"127.0.0.1:{port}", "ticket") as call:
             await give_up(call.write(Frame((), pb.UploadFileRequest())))
         async with asyncio.timeout(10):
-            while operations._abandoned:
+            while stream_io._abandoned:
                 await asyncio.sleep(0.01)
         await peers.close()
         listening.close()
@@ -166,9 +166,9 @@ def test_a_write_that_is_given_up_ends_with_its_call() -> None:
             async with dial() as call:
                 await anext(call.replies())
                 await give_up(write_on(call))
-                assert len(operations._abandoned) == 1
+                assert len(stream_io._abandoned) == 1
             async with asyncio.timeout(10):
-                while operations._abandoned:
+                while stream_io._abandoned:
                     await asyncio.sleep(0.01)
 
     asyncio.run(run())

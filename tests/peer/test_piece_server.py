@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from daemon.files.pieces import Manifest
-from daemon.language.streams import News, Wish
 from daemon.lines.limits import Bandwidth
 from daemon.moving.piece_server import serve
 from daemon.moving.sharing import WholeFile
+from daemon.protocol.piece_streams import News, Wish
 from live_pserver import LivePserver
 
 MIB = 1 << 20

@@ -8,7 +8,7 @@ import pytest
 
 from daemon import errors
 from daemon.errors import Busy, NoHolders, PeerError
-from daemon.language import rpc_errors
+from daemon.protocol import status_codes
 
 
 def subclasses(kind: type[PeerError]) -> list[type[PeerError]]:
@@ -34,8 +34,8 @@ def crossed(error: PeerError) -> PeerError:
     """The error as the other side has it."""
     context: Any = Context()
     with pytest.raises(Aborted):
-        asyncio.run(rpc_errors.abort(context, error))
-    return rpc_errors.from_rpc(context.error, "peer:1")
+        asyncio.run(status_codes.abort(context, error))
+    return status_codes.from_rpc(context.error, "peer:1")
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
@@ -46,17 +46,17 @@ def test_every_error_has_a_status_and_comes_back_with_its_code(kind: type[PeerEr
 
 
 def test_the_table_has_every_error_and_no_other() -> None:
-    assert set(rpc_errors.STATUS) == set(ALL)
+    assert set(status_codes.STATUS) == set(ALL)
 
 
 def test_a_code_names_the_most_general_error_that_has_it() -> None:
     for kind in ALL:
-        assert issubclass(kind, rpc_errors.KINDS[kind.code])
+        assert issubclass(kind, status_codes.KINDS[kind.code])
 
 
 def test_no_room_says_when_to_try_again() -> None:
-    assert (rpc_errors.RETRY_KEY, "1.5") in rpc_errors.trailers(Busy("full", retry_after=1.5))
-    assert rpc_errors.trailers(NoHolders("nobody")) == ((rpc_errors.CODE_KEY, "no_holders"),)
+    assert (status_codes.RETRY_KEY, "1.5") in status_codes.trailers(Busy("full", retry_after=1.5))
+    assert status_codes.trailers(NoHolders("nobody")) == ((status_codes.CODE_KEY, "no_holders"),)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_no_room_says_when_to_try_again() -> None:
 )
 def test_a_peer_without_our_codes_is_understood(status: grpc.StatusCode, kind: type[PeerError]) -> None:
     foreign = grpc.aio.AioRpcError(status, grpc.aio.Metadata(), grpc.aio.Metadata(("p2p-code", "nonsense")), "words")
-    assert type(rpc_errors.from_rpc(foreign, "peer:1")) is kind
+    assert type(status_codes.from_rpc(foreign, "peer:1")) is kind
 
 
 def test_a_strangers_words_are_one_bounded_line() -> None:
     hostile = "a\n" * 10_000 + "\r\x0b\x0c\u2028b"
     assert "\n" not in crossed(errors.NoSuchFile(hostile)).message
-    assert len(rpc_errors.one_line(hostile)) <= 300
-    assert rpc_errors.from_code("quota", hostile).message.count("\n") == 0
-    assert type(rpc_errors.from_code("no such code", "x")) is PeerError
+    assert len(status_codes.one_line(hostile)) <= 300
+    assert status_codes.from_code("quota", hostile).message.count("\n") == 0
+    assert type(status_codes.from_code("no such code", "x")) is PeerError

@@ -15,11 +15,11 @@ import pytest
 
 import evil_holder as evil
 from daemon.errors import NoHolders, NotVerified, PeerError
-from daemon.language.frames import Block
-from daemon.language.streams import Have, News, Wish
 from daemon.lines.limits import Bandwidth, Budget
 from daemon.lines.peer_client import Peers
 from daemon.models import Holder as Found
+from daemon.protocol.frames import Block
+from daemon.protocol.piece_streams import Have, News, Wish
 from daemon.swarm.holder import State
 from daemon.swarm.picker import HolderView, Picker
 from daemon.swarm.swarm import Swarm

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from daemon.files.pieces import Manifest
-from daemon.language.streams import Have, News, Unsent, Wish
 from daemon.lines.limits import Bandwidth
 from daemon.moving.piece_server import serve
+from daemon.protocol.piece_streams import Have, News, Unsent, Wish
 from swarm_files import manifest_of
 
 

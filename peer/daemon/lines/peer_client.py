@@ -16,11 +16,11 @@ import pserver_pb2 as pb
 from common import channels
 from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.files.pieces import Manifest
-from daemon.language import operations, rpc_errors, wire
-from daemon.language.streams import News, Unsent, Wish
 from daemon.lines import addresses
 from daemon.lines.limits import UNTAKEN
 from daemon.membership import tickets
+from daemon.protocol import status_codes, stream_io, transfer_messages
+from daemon.protocol.piece_streams import News, Unsent, Wish
 
 # A manifest of 65,536 pieces is 2 MiB; no message is larger.
 MESSAGE_MAX = (2 << 20) + (64 << 10)
@@ -45,15 +45,15 @@ class Peers:
 
     async def manifest(self, url: str, ticket: str, expected_id: str) -> Manifest:
         """Return the manifest of the ticket's id, checked. Raises NotVerified if the peer sends another."""
-        codec = wire.TRANSFER["GetManifest"]
+        codec = transfer_messages.TRANSFER["GetManifest"]
         async with self._channel(url) as channel:
             ask = channel.unary_unary(codec.path, codec.write_request, codec.read_reply)
             try:
                 message = await ask(pb.GetManifestRequest(), metadata=_metadata(ticket), timeout=_ANSWER)
             except grpc.aio.AioRpcError as error:
-                raise rpc_errors.from_rpc(error, url) from error
+                raise status_codes.from_rpc(error, url) from error
             try:
-                return wire.manifest_from_wire(wire.good(message), expected_id)
+                return transfer_messages.manifest_from_wire(transfer_messages.good(message), expected_id)
             except PeerError as error:
                 raise NotVerified(f"{url}: {error.message}") from error
 
@@ -64,7 +64,7 @@ class Peers:
     @asynccontextmanager
     async def call(self, method: str, url: str, ticket: str) -> AsyncIterator[Call]:
         """Open a stream of Transfer; leaving ends it."""
-        codec = wire.TRANSFER[method]
+        codec = transfer_messages.TRANSFER[method]
         async with self._channel(url) as channel:
             open_call = channel.stream_stream(codec.path, codec.write_request, codec.read_reply)
             stream = open_call(metadata=_metadata(ticket))
@@ -131,11 +131,11 @@ class Call:
             async with asyncio.timeout(UNTAKEN), self._writing:
                 # A call that ends before it was connected would leave the write waiting for that.
                 await self._stream.wait_for_connection()
-                await operations.write(self._stream, message)
+                await stream_io.write(self._stream, message)
         except TimeoutError as error:
             raise NoHolders(f"{self.url}: took nothing for {UNTAKEN:.0f} s") from error
         except grpc.aio.AioRpcError as error:
-            raise rpc_errors.from_rpc(error, self.url) from error
+            raise status_codes.from_rpc(error, self.url) from error
         except asyncio.InvalidStateError as error:
             raise NoHolders(f"{self.url}: ended the stream") from error
 
@@ -151,10 +151,10 @@ class Call:
     async def replies(self) -> AsyncIterator[Any]:
         """Yield what the other side sends until it ends the stream. Raises PeerError if the stream breaks."""
         try:
-            async for message in operations.each(self._stream):
+            async for message in stream_io.each(self._stream):
                 yield message
         except grpc.aio.AioRpcError as error:
-            raise rpc_errors.from_rpc(error, self.url) from error
+            raise status_codes.from_rpc(error, self.url) from error
         except asyncio.CancelledError:
             # gRPC says so, too, when it is not we who are cancelled but the call, by `cancel`.
             if _is_cancelled():
@@ -181,7 +181,7 @@ class Download:
 
     async def news(self) -> AsyncIterator[News]:
         """Dial, and yield what the holder sends."""
-        reader = wire.NewsReader(self._pieces)
+        reader = transfer_messages.NewsReader(self._pieces)
         async with self._peers.call("DownloadFile", self._url, self._ticket) as call:
             self._call = call
             asking = asyncio.create_task(self._send_wishes(call))
@@ -209,7 +209,7 @@ class Download:
             await self._asked.wait()
             self._asked.clear()
             while self._unsent:
-                await call.write(wire.wish_to_wire(self._unsent.take()))
+                await call.write(transfer_messages.wish_to_wire(self._unsent.take()))
 
 
 def _is_cancelled() -> bool:

@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 
 from daemon.errors import BadUsage, Interrupted, PeerError
 from daemon.files.pieces import Manifest
-from daemon.language.frames import Block
-from daemon.language.streams import Have, HolderEnd, News, Wish
 from daemon.lines.limits import UNTAKEN, Bandwidth
+from daemon.protocol.frames import Block
+from daemon.protocol.piece_streams import Have, HolderEnd, News, Wish
 
 FIRST_BLOCK = 64 << 10
 MOST_BLOCK = 1 << 20

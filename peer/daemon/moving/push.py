@@ -10,13 +10,13 @@ import pserver_pb2 as pb
 from daemon.errors import BadUsage, NoHolders
 from daemon.files.pieces import Manifest
 from daemon.ground.threads import Threads
-from daemon.language import wire
-from daemon.language.frames import Frame
-from daemon.language.streams import News, Wish
 from daemon.lines.limits import Bandwidth
 from daemon.lines.peer_client import Call, Peers
 from daemon.moving.piece_server import serve
 from daemon.moving.sharing import WholeFile
+from daemon.protocol import transfer_messages
+from daemon.protocol.frames import Frame
+from daemon.protocol.piece_streams import News, Wish
 
 # A receiver says how far it is every 2 s; one that says nothing for this long is given up.
 SILENCE = 15.0
@@ -44,7 +44,7 @@ class Pusher:
             PeerError: if it does not take it.
         """
         async with self.peers.call("UploadFile", url, ticket) as call:
-            offer = pb.Offer(name=name, manifest=wire.manifest_to_wire(source.manifest))
+            offer = pb.Offer(name=name, manifest=transfer_messages.manifest_to_wire(source.manifest))
             await call.write(Frame((), pb.UploadFileRequest(offer=offer)))
             end = _End(call, source.manifest, self.patience)
             await serve(source, end, asker=url, disk=self.threads.payload, bandwidth=self.bandwidth, on_sent=on_sent)
@@ -80,7 +80,7 @@ class _End:
             if reply.published:
                 self.published = True
                 return
-            wish = wire.wish_from_wire(reply)
+            wish = transfer_messages.wish_from_wire(reply)
             if self._note(wish):
                 useful = clock()
             yield wish

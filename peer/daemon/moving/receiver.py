@@ -16,10 +16,10 @@ from daemon.ground.jobs import Jobs, Transfer
 from daemon.ground.threads import Threads
 from daemon.holdings.claims import Claims
 from daemon.holdings.library import Library
-from daemon.language.streams import AskerEnd
 from daemon.lines.limits import Locks, end_now
 from daemon.moving.fetch import Fetcher, Sources
 from daemon.moving.keeping import Keeping
+from daemon.protocol.piece_streams import AskerEnd
 
 # Seconds that a pusher waits while another sends the same contents.
 _TURN = 60.0

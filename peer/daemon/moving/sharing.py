@@ -14,8 +14,8 @@ from daemon.files.parts import Part
 from daemon.files.pieces import PIECE_LENGTH_MIN, Manifest
 from daemon.files.shared_folder import OpenFile, SharedFolder
 from daemon.holdings.library import Library
-from daemon.language.frames import Block
-from daemon.language.streams import Have
+from daemon.protocol.frames import Block
+from daemon.protocol.piece_streams import Have
 
 Listener = Callable[[Have], None]
 

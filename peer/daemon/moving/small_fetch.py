@@ -15,8 +15,6 @@ from daemon.ground.events import Phase
 from daemon.ground.jobs import Transfer
 from daemon.ground.metrics import Metrics
 from daemon.ground.threads import Threads, to_its_end
-from daemon.language import rpc_errors
-from daemon.language.frames import Frame
 from daemon.lines.limits import Bandwidth
 from daemon.lines.peer_client import Call, Peers
 from daemon.models import HeldVersion
@@ -24,6 +22,8 @@ from daemon.moving import small_store
 from daemon.moving.pace import Pace
 from daemon.moving.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
 from daemon.moving.wanted import Wanted
+from daemon.protocol import status_codes
+from daemon.protocol.frames import Frame
 from daemon.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
 from daemon.swarm.picker import SILENCE, SLOWEST
 
@@ -225,7 +225,7 @@ class _Run:
             item = asked.pop(fault.number, None)
             if item is not None:
                 pace.settled(1, item.file.version.size)
-                item.fault = rpc_errors.from_code(fault.code, f"{url}: {fault.message}")
+                item.fault = status_codes.from_code(fault.code, f"{url}: {fault.message}")
                 item.large = item.large or isinstance(item.fault, BadUsage)
                 self._give_back(item, url)
         numbers = {block.number for block in frame.blocks}

@@ -10,13 +10,13 @@ from itertools import islice
 import pserver_pb2 as pb
 from daemon.errors import NoHolders, PeerError
 from daemon.ground.threads import Threads
-from daemon.language import rpc_errors
-from daemon.language.frames import Frame
 from daemon.lines.limits import Bandwidth
 from daemon.lines.peer_client import Call, Peers
 from daemon.models import Version
 from daemon.moving.push import SILENCE
 from daemon.moving.sharing import Sharing
+from daemon.protocol import status_codes
+from daemon.protocol.frames import Frame
 
 # Offered and not yet settled.
 _WINDOW = 1024
@@ -119,7 +119,7 @@ class SmallPusher:
             del run.open[verdict.number]
             run.wanted.pop(verdict.number, None)
             refused = verdict.verdict != pb.SmallVerdict.VERDICT_PUBLISHED
-            error = rpc_errors.from_code(verdict.code, f"{url}: {verdict.message}") if refused else None
+            error = status_codes.from_code(verdict.code, f"{url}: {verdict.message}") if refused else None
             settled(offer, error)
 
     async def _send(

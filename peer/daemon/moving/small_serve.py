@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from daemon.errors import BadUsage, NotAllowed, PeerError
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
-from daemon.language.frames import Block
 from daemon.lines.limits import Bandwidth
 from daemon.membership.tickets import Grant, Right, allow
 from daemon.moving import small_store
@@ -20,6 +19,7 @@ from daemon.moving.keeping import Keeping
 from daemon.moving.receiver import Receiver
 from daemon.moving.sharing import Sharing
 from daemon.moving.small_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore
+from daemon.protocol.frames import Block
 
 # Files that one request may name.
 ASKS_MAX = 1024

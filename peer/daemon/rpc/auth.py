@@ -18,9 +18,9 @@ import grpc
 
 from common import cookie
 from daemon.errors import NotAllowed, PeerError
-from daemon.language import rpc_errors
 from daemon.lines.addresses import from_own_machine
 from daemon.membership.tickets import METADATA_KEY, Grant, Right, allow
+from daemon.protocol import status_codes
 
 CONTROL = "/p2p.v1.Control/"
 TRANSFER = "/p2p.v1.Transfer/"
@@ -88,7 +88,7 @@ async def require_own_machine(context: grpc.aio.ServicerContext[Any, Any]) -> No
         return
     if context.auth_context().get("transport_security_type") == [b"ssl"]:
         return
-    await rpc_errors.abort(
+    await status_codes.abort(
         context,
         NotAllowed(
             "Control answers on loopback only, unless over TLS: set PSERVER_URL in the pclient's file to 127.0.0.1"
@@ -100,6 +100,6 @@ def _refusal(status: grpc.StatusCode, error: PeerError) -> Handler:
     """Return a handler that ends any kind of call without reading its request."""
 
     async def refuse(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await context.abort(status, error.message, rpc_errors.trailers(error))
+        await context.abort(status, error.message, status_codes.trailers(error))
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -16,12 +16,12 @@ from common import cookie
 from daemon.errors import Interrupted, NotAllowed
 from daemon.ground.events import Progress
 from daemon.ground.jobs import Jobs, Transfer
-from daemon.language import operations
 from daemon.membership.account import Account
 from daemon.membership.network import Network
 from daemon.orders.downloads import Downloads
 from daemon.orders.removal import Removal
 from daemon.orders.uploads import Uploads
+from daemon.protocol import stream_io
 from daemon.rpc import control_messages
 from daemon.rpc.status import Status
 
@@ -97,7 +97,7 @@ class ControlService:
         """What the network has."""
         self.account.require()
         async for page in self.network.files(request.match):
-            await operations.write(context, pb.ListFilesReply(files=map(control_messages.listed_file, page)))
+            await stream_io.write(context, pb.ListFilesReply(files=map(control_messages.listed_file, page)))
 
     async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersReply:
         """Who is alive."""
@@ -145,12 +145,12 @@ async def _whole(parts: AsyncIterator[Order], order: Order) -> Order:
 
 async def _show(transfer: Transfer, context: Context[Any, Any], notice: str = "") -> None:
     """Tell a watcher of a transfer until it ends. A watcher that goes away changes nothing."""
-    await operations.write(context, pb.TransferEvent(started=pb.Started(transfer=transfer.number)))
+    await stream_io.write(context, pb.TransferEvent(started=pb.Started(transfer=transfer.number)))
     if notice:
-        await operations.write(context, pb.TransferEvent(notice=notice))
+        await stream_io.write(context, pb.TransferEvent(notice=notice))
     async for news in transfer.watch():
         if isinstance(news, Progress):
-            await operations.write(context, pb.TransferEvent(progress=control_messages.progress(news)))
+            await stream_io.write(context, pb.TransferEvent(progress=control_messages.progress(news)))
         else:
             for event in control_messages.events(news):
-                await operations.write(context, event)
+                await stream_io.write(context, event)

@@ -21,7 +21,7 @@ import grpc
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, Interrupted, PeerError
-from daemon.language import operations, rpc_errors, wire
+from daemon.protocol import status_codes, stream_io, transfer_messages
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ ASKED_WITHIN = 20.0
 
 def handler(service: str, servicer: object, before: Before | None = None) -> grpc.GenericRpcHandler:
     """Return what answers the calls of a service; `before` may end a call first."""
-    codecs = wire.codecs(service)
+    codecs = transfer_messages.codecs(service)
     methods = {}
     for method in pb.DESCRIPTOR.services_by_name[service].methods:
         behaviour = getattr(servicer, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
@@ -58,15 +58,15 @@ def guarded(
     """
 
     async def call(messages: AsyncIterator[Any], context: Any) -> None:
-        requests = operations.each(messages)
+        requests = stream_io.each(messages)
         try:
             if before is not None:
                 await before(context)
             reply = await behaviour(requests if streams else await _only(requests, asked_within), context)
             if reply is not None:
-                await operations.write(context, reply)
+                await stream_io.write(context, reply)
         except PeerError as error:
-            await rpc_errors.abort(context, error)
+            await status_codes.abort(context, error)
         except (grpc.aio.AbortError, grpc.aio.UsageError):
             raise
         except Exception:
@@ -74,7 +74,7 @@ def guarded(
                 # The caller went away while it was being answered.
                 raise
             log.exception("a call failed in a way that nobody foresaw")
-            await rpc_errors.abort(context, PeerError())
+            await status_codes.abort(context, PeerError())
 
     return call
 

@@ -19,15 +19,15 @@ from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase, SourceView
 from daemon.ground.jobs import Jobs, Transfer
 from daemon.ground.threads import Threads
-from daemon.language import operations, wire
-from daemon.language.frames import Frame
-from daemon.language.streams import Have, News, Wish
 from daemon.lines.limits import UNTAKEN, Bandwidth, OpenStreams, Slots
 from daemon.membership.tickets import Grant
 from daemon.moving.piece_server import serve
 from daemon.moving.receiver import Receiver
 from daemon.moving.sharing import GrowingFile, Sharing, WholeFile
 from daemon.moving.small_serve import ASKS_MAX, SmallReceiver, SmallServer
+from daemon.protocol import stream_io, transfer_messages
+from daemon.protocol.frames import Frame
+from daemon.protocol.piece_streams import Have, News, Wish
 from daemon.rpc.auth import GRANT
 
 _VERDICTS = {
@@ -66,7 +66,7 @@ class TransferService:
         grant = GRANT.get()
         _hold(self.manifest_slots, grant, context)
         manifest = await self.threads.run(self.threads.disk, self.sharing.manifest, grant.id)
-        await _write(context, wire.manifest_to_wire(manifest))
+        await _write(context, transfer_messages.manifest_to_wire(manifest))
 
     async def download_file(self, requests: AsyncIterator[pb.DownloadFileRequest], context: Context[Any, Any]) -> None:
         """Pieces of the ticket's file."""
@@ -105,7 +105,7 @@ class TransferService:
         """A file pushed to us."""
         async with self._stream(context) as grant:
             first = await _first(requests)
-            name, manifest = wire.offer_from_wire(first.rest, grant.id)
+            name, manifest = transfer_messages.offer_from_wire(first.rest, grant.id)
             end = _Sender(requests, context, manifest)
             async with end.asking():
                 await self.receiver.receive(name, manifest, grant.user, end)
@@ -163,11 +163,11 @@ class _Asker:
     async def wishes(self) -> AsyncIterator[Wish]:
         """Yield what it wants."""
         async for message in self._requests:
-            yield wire.wish_from_wire(message)
+            yield transfer_messages.wish_from_wire(message)
 
     async def send(self, news: News) -> None:
         """Send, waiting until it is taken."""
-        await operations.write(self._context, wire.news_to_wire(news, self._pieces))
+        await stream_io.write(self._context, transfer_messages.news_to_wire(news, self._pieces))
 
 
 class _Sender:
@@ -267,7 +267,7 @@ async def _patiently(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 async def _write(context: Context[Any, Any], message: Any) -> None:
     try:
         async with asyncio.timeout(UNTAKEN):
-            await operations.write(context, message)
+            await stream_io.write(context, message)
     except TimeoutError:
         raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s: try again") from None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from daemon.errors import BadUsage
-from daemon.language.frames import Block
+from daemon.protocol.frames import Block
 
 # A piece may come in blocks of this many bytes on average, not smaller: each costs as much to keep as a large one.
 _CRUMB = 1024

@@ -19,9 +19,9 @@ from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.files.pieces import Manifest
 from daemon.ground.rate import Rate
 from daemon.ground.threads import to_its_end
-from daemon.language.frames import Block
-from daemon.language.streams import AskerEnd, Have, News, Wish
 from daemon.lines.limits import Bandwidth, Budget
+from daemon.protocol.frames import Block
+from daemon.protocol.piece_streams import AskerEnd, Have, News, Wish
 from daemon.swarm.gathering import Data, Gathering
 from daemon.swarm.holder import State
 from daemon.swarm.patience import GIVE_UP, Patience

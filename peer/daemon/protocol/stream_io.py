@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine
 from typing import Any, Protocol, cast
 
-from daemon.language import wire
+from daemon.protocol import transfer_messages
 
 
 class Writable(Protocol):
@@ -34,7 +34,7 @@ async def each(call: AsyncIterable[Any]) -> AsyncIterator[Any]:
     reader = _Reader(call)
     try:
         while (message := await _undisturbed(reader.read())) is not None:
-            yield wire.good(message)
+            yield transfer_messages.good(message)
     finally:
         await reader.leave()
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from daemon.language.frames import Block
+from daemon.protocol.frames import Block
 
 
 class Have(NamedTuple):

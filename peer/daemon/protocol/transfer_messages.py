@@ -16,8 +16,8 @@ import pserver_pb2 as pb
 from daemon.errors import BadUsage, NotVerified
 from daemon.files.bitmap import Bitmap
 from daemon.files.pieces import Manifest
-from daemon.language.frames import BadFrame, Frame, decoder, encode_frame
-from daemon.language.streams import Have, News, Wish
+from daemon.protocol.frames import BadFrame, Frame, decoder, encode_frame
+from daemon.protocol.piece_streams import Have, News, Wish
 
 
 class Codec(NamedTuple):
