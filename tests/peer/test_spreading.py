@@ -1,9 +1,9 @@
 """Whom to ask to take copies: as many as lack, nobody twice, and what every peer answered is told."""
 
+from daemon.commands.replicate import Spread
 from daemon.errors import NoHolders, QuotaExceeded
 from daemon.ground.events import Fault, Notice, Uploaded
 from daemon.models import Target, Version
-from daemon.orders.spreading import Spread
 
 FILM = Version("film.bin", "ab" * 32, 5 << 20)
 BEN, CIA, DAN = "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"

@@ -8,15 +8,15 @@ from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
 from daemon.assembly.membership import Membership
 from daemon.assembly.moving import Moving
-from daemon.orders.delivery import Delivery
-from daemon.orders.downloads import Downloads
-from daemon.orders.local_copy import LocalCopier
-from daemon.orders.removal import Removal
-from daemon.orders.resolve import Resolver
-from daemon.orders.retrieval import Retrieval
-from daemon.orders.spreading import Spreader
-from daemon.orders.take_in import TakeIn
-from daemon.orders.uploads import Uploads
+from daemon.commands.download import Downloads
+from daemon.commands.download_job import Retrieval
+from daemon.commands.export import LocalCopier
+from daemon.commands.import_files import TakeIn
+from daemon.commands.local_resolver import Delivery
+from daemon.commands.remove import Removal
+from daemon.commands.replicate import Spreader
+from daemon.commands.resolve import Resolver
+from daemon.commands.upload import Uploads
 from daemon.rpc.control_service import ControlService
 from daemon.rpc.status import Status
 

@@ -13,14 +13,14 @@ import grpc
 
 import pserver_pb2 as pb
 from common import cookie
+from daemon.commands.download import Downloads
+from daemon.commands.remove import Removal
+from daemon.commands.upload import Uploads
 from daemon.errors import Interrupted, NotAllowed
 from daemon.ground.events import Progress
 from daemon.ground.jobs import Jobs, Transfer
 from daemon.membership.account import Account
 from daemon.membership.network import Network
-from daemon.orders.downloads import Downloads
-from daemon.orders.removal import Removal
-from daemon.orders.uploads import Uploads
 from daemon.protocol import stream_io
 from daemon.rpc import control_messages
 from daemon.rpc.status import Status

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.commands.download_target import Order
+from daemon.commands.export import LocalCopier
 from daemon.errors import PeerError, TargetExists
 from daemon.ground.events import Downloaded, Phase
 from daemon.ground.threads import Threads
@@ -14,8 +16,6 @@ from daemon.holdings.library import Library
 from daemon.holdings.scanner import Scanner
 from daemon.models import HeldVersion
 from daemon.moving.fetch import Brought
-from daemon.orders.local_copy import LocalCopier
-from daemon.orders.order import Order
 
 _PRESENT = Brought(0.0, (), 0)
 

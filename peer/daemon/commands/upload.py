@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.commands.import_files import Item, TakeIn
+from daemon.commands.replicate import Spreader
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.ground.events import Fault, Notice, Phase, Uploaded
 from daemon.ground.jobs import Transfer
@@ -15,8 +17,6 @@ from daemon.holdings.library import Held
 from daemon.membership.account import Account
 from daemon.membership.announcer import Announcer
 from daemon.models import Version
-from daemon.orders.spreading import Spreader
-from daemon.orders.take_in import Item, TakeIn
 
 _SHARED_LATER = "what was uploaded lies in the shared folder, and is announced once the tracker answers"
 

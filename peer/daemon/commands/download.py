@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.commands.download_job import Retrieval
+from daemon.commands.download_target import Order
+from daemon.commands.local_resolver import Delivery
+from daemon.commands.resolve import Resolver
 from daemon.errors import BadUsage
 from daemon.ground.events import Fault, Phase
 from daemon.ground.jobs import Transfer
 from daemon.membership.account import Account
 from daemon.models import HeldVersion
-from daemon.orders.delivery import Delivery
-from daemon.orders.order import Order
-from daemon.orders.resolve import Resolver
-from daemon.orders.retrieval import Retrieval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

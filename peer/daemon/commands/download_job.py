@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Any
 
+from daemon.commands.download_target import Order
+from daemon.commands.local_resolver import Delivery
 from daemon.errors import PeerError, TrackerUnreachable
 from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase
@@ -20,8 +22,6 @@ from daemon.moving.fetch import Brought, Fetcher, Sources
 from daemon.moving.manifests import Manifests
 from daemon.moving.small_fetch import SmallFetcher
 from daemon.moving.small_store import SMALL
-from daemon.orders.delivery import Delivery
-from daemon.orders.order import Order
 from daemon.swarm.patience import GIVE_UP, PAUSE_FIRST, longer
 
 # Files of several pieces that one order fetches at once: the next ones' beginnings overlap with this one's end.
