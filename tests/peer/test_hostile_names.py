@@ -12,8 +12,8 @@ import pserver_pb2 as pb
 from daemon.errors import PeerError
 from daemon.files.names import check_name
 from daemon.files.pieces import Manifest
-from daemon.moving.small_serve import ASKS_MAX
 from daemon.protocol.frames import Block, encode
+from daemon.transfer.batch_serve import ASKS_MAX
 from live_pserver import LivePserver
 from names_cases import BAD, GOOD
 from ticket_office import WRITE

@@ -25,12 +25,12 @@ from daemon.holdings.library import Library
 from daemon.lines.limits import Bandwidth
 from daemon.lines.peer_client import Peers
 from daemon.models import HeldVersion, Holder, Version
-from daemon.moving.push import Pusher
-from daemon.moving.sharing import Sharing
-from daemon.moving.small_fetch import SmallFetcher
-from daemon.moving.small_push import Offer, SmallPusher
-from daemon.moving.small_store import SmallStore
 from daemon.protocol.frames import Block, encode
+from daemon.transfer.batch_download import SmallFetcher
+from daemon.transfer.batch_push import Offer, SmallPusher
+from daemon.transfer.batch_store import SmallStore
+from daemon.transfer.push import Pusher
+from daemon.transfer.sources import Sharing
 from swarm_files import manifest_of
 
 CONTENTS = {f"file{n}.bin": os.urandom(1000 + n) for n in range(20)}

@@ -23,7 +23,7 @@ from daemon.lines.peer_client import Peers
 from daemon.membership.network import Network
 from daemon.membership.tracker_client import TrackerClient
 from daemon.models import HeldVersion, Holder, Version
-from daemon.moving.manifests import Manifests
+from daemon.transfer.manifest_fetch import Manifests
 
 GOOD = Manifest(5, 1 << 20, os.urandom(32))
 Answer = Callable[[], Any]

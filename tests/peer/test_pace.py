@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.moving.pace import Pace
+from daemon.transfer.request_window import Pace
 from manual_clock import UnixClock
 
 KIB, MIB = 1 << 10, 1 << 20

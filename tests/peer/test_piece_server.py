@@ -10,9 +10,9 @@ import pytest
 
 from daemon.files.pieces import Manifest
 from daemon.lines.limits import Bandwidth
-from daemon.moving.piece_server import serve
-from daemon.moving.sharing import WholeFile
 from daemon.protocol.piece_streams import News, Wish
+from daemon.transfer.piece_sender import serve
+from daemon.transfer.sources import WholeFile
 from live_pserver import LivePserver
 
 MIB = 1 << 20

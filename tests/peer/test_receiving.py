@@ -17,10 +17,10 @@ from daemon.errors import QuotaExceeded
 from daemon.files.pieces import Manifest
 from daemon.ground.threads import Threads
 from daemon.holdings.catalog import Catalog
-from daemon.moving.keeping import BEGINNINGS, ENTRIES_AT_LEAST, Keeping
-from daemon.moving.receiver import Receiver
-from daemon.moving.small_serve import WAITING_MAX
 from daemon.protocol.frames import Block, encode
+from daemon.transfer.batch_serve import WAITING_MAX
+from daemon.transfer.push_receiver import Receiver
+from daemon.transfer.replica_quota import BEGINNINGS, ENTRIES_AT_LEAST, Keeping
 from failing_disk import StuckDisk
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from daemon.files.pieces import Manifest
 from daemon.lines.limits import Bandwidth
-from daemon.moving.piece_server import serve
 from daemon.protocol.piece_streams import Have, News, Unsent, Wish
+from daemon.transfer.piece_sender import serve
 from swarm_files import manifest_of
 
 

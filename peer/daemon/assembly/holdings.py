@@ -11,8 +11,8 @@ from daemon.holdings.catalog import Catalog
 from daemon.holdings.claims import Claims
 from daemon.holdings.library import Library
 from daemon.holdings.scanner import Scanner
-from daemon.moving.keeping import Keeping
-from daemon.moving.sharing import Sharing
+from daemon.transfer.replica_quota import Keeping
+from daemon.transfer.sources import Sharing
 
 
 class Holdings:

@@ -7,15 +7,15 @@ from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
 from daemon.assembly.membership import Membership
 from daemon.lines.peer_client import Peers
-from daemon.moving.fetch import Fetcher
-from daemon.moving.manifests import Manifests
-from daemon.moving.push import Pusher
-from daemon.moving.receiver import Receiver
-from daemon.moving.small_fetch import SmallFetcher
-from daemon.moving.small_push import SmallPusher
-from daemon.moving.small_serve import SmallReceiver, SmallServer
-from daemon.moving.small_store import SmallStore
 from daemon.rpc.transfer_service import TransferService
+from daemon.transfer.batch_download import SmallFetcher
+from daemon.transfer.batch_push import SmallPusher
+from daemon.transfer.batch_serve import SmallReceiver, SmallServer
+from daemon.transfer.batch_store import SmallStore
+from daemon.transfer.file_download import Fetcher
+from daemon.transfer.manifest_fetch import Manifests
+from daemon.transfer.push import Pusher
+from daemon.transfer.push_receiver import Receiver
 
 
 class Moving:

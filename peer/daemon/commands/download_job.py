@@ -18,11 +18,11 @@ from daemon.lines.limits import Locks
 from daemon.lines.peer_client import Peers
 from daemon.membership.network import Network
 from daemon.models import HeldVersion, Holder, Version
-from daemon.moving.fetch import Brought, Fetcher, Sources
-from daemon.moving.manifests import Manifests
-from daemon.moving.small_fetch import SmallFetcher
-from daemon.moving.small_store import SMALL
 from daemon.swarm.patience import GIVE_UP, PAUSE_FIRST, longer
+from daemon.transfer.batch_download import SmallFetcher
+from daemon.transfer.batch_store import SMALL
+from daemon.transfer.file_download import Brought, Fetcher, Sources
+from daemon.transfer.manifest_fetch import Manifests
 
 # Files of several pieces that one order fetches at once: the next ones' beginnings overlap with this one's end.
 _AT_ONCE = 3

@@ -18,7 +18,7 @@ from daemon.files.pieces import Manifest
 from daemon.files.temporaries import Temporaries
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
-from daemon.moving.sharing import Sharing
+from daemon.transfer.sources import Sharing
 
 _HASH_THREADS = 2
 

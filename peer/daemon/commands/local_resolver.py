@@ -15,7 +15,7 @@ from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
 from daemon.holdings.scanner import Scanner
 from daemon.models import HeldVersion
-from daemon.moving.fetch import Brought
+from daemon.transfer.file_download import Brought
 
 _PRESENT = Brought(0.0, (), 0)
 

@@ -13,10 +13,10 @@ from daemon.ground.jobs import Transfer
 from daemon.ground.threads import Threads
 from daemon.membership.network import Network
 from daemon.models import Target, Version
-from daemon.moving.push import Pusher
-from daemon.moving.sharing import Sharing
-from daemon.moving.small_push import Offer, SmallPusher
-from daemon.moving.small_store import SMALL
+from daemon.transfer.batch_push import Offer, SmallPusher
+from daemon.transfer.batch_store import SMALL
+from daemon.transfer.push import Pusher
+from daemon.transfer.sources import Sharing
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from daemon.lines.limits import Slots
 from daemon.membership.account import Account
 from daemon.membership.announcer import Announcer
 from daemon.models import Load
-from daemon.moving.keeping import Keeping
 from daemon.rpc import control_messages
+from daemon.transfer.replica_quota import Keeping
 
 _NOT_SHARED_SHOWN = 100
 

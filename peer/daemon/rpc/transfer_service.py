@@ -21,14 +21,14 @@ from daemon.ground.jobs import Jobs, Transfer
 from daemon.ground.threads import Threads
 from daemon.lines.limits import UNTAKEN, Bandwidth, OpenStreams, Slots
 from daemon.membership.tickets import Grant
-from daemon.moving.piece_server import serve
-from daemon.moving.receiver import Receiver
-from daemon.moving.sharing import GrowingFile, Sharing, WholeFile
-from daemon.moving.small_serve import ASKS_MAX, SmallReceiver, SmallServer
 from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Have, News, Wish
 from daemon.rpc.auth import GRANT
+from daemon.transfer.batch_serve import ASKS_MAX, SmallReceiver, SmallServer
+from daemon.transfer.piece_sender import serve
+from daemon.transfer.push_receiver import Receiver
+from daemon.transfer.sources import GrowingFile, Sharing, WholeFile
 
 _VERDICTS = {
     "wanted": pb.SmallVerdict.VERDICT_WANTED,

@@ -10,7 +10,7 @@ from daemon.files.shared_folder import SharedFolder
 from daemon.files.temporaries import Temporaries
 from daemon.holdings.catalog import Catalog
 from daemon.holdings.library import Library
-from daemon.moving.small_store import Small, SmallStore
+from daemon.transfer.batch_store import Small, SmallStore
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from daemon.files.pieces import Manifest
 from daemon.ground.threads import Threads
 from daemon.lines.limits import Bandwidth
 from daemon.lines.peer_client import Call, Peers
-from daemon.moving.piece_server import serve
-from daemon.moving.sharing import WholeFile
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import News, Wish
+from daemon.transfer.piece_sender import serve
+from daemon.transfer.sources import WholeFile
 
 # A receiver says how far it is every 2 s; one that says nothing for this long is given up.
 SILENCE = 15.0

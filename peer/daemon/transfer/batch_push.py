@@ -13,10 +13,10 @@ from daemon.ground.threads import Threads
 from daemon.lines.limits import Bandwidth
 from daemon.lines.peer_client import Call, Peers
 from daemon.models import Version
-from daemon.moving.push import SILENCE
-from daemon.moving.sharing import Sharing
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
+from daemon.transfer.push import SILENCE
+from daemon.transfer.sources import Sharing
 
 # Offered and not yet settled.
 _WINDOW = 1024

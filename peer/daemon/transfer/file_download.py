@@ -19,11 +19,11 @@ from daemon.ground.metrics import Metrics
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
 from daemon.lines.limits import Bandwidth, Budget
-from daemon.moving.sharing import GrowingFile, Sharing
 from daemon.protocol.piece_streams import AskerEnd
 from daemon.swarm.picker import PARTIAL_PIECES, HolderView, Picker
 from daemon.swarm.seeking import Find, Findings
 from daemon.swarm.swarm import Swarm
+from daemon.transfer.sources import GrowingFile, Sharing
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
 from daemon.lines.limits import Bandwidth
 from daemon.membership.tickets import Grant, Right, allow
-from daemon.moving import small_store
-from daemon.moving.keeping import Keeping
-from daemon.moving.receiver import Receiver
-from daemon.moving.sharing import Sharing
-from daemon.moving.small_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore
 from daemon.protocol.frames import Block
+from daemon.transfer import batch_store
+from daemon.transfer.batch_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore
+from daemon.transfer.push_receiver import Receiver
+from daemon.transfer.replica_quota import Keeping
+from daemon.transfer.sources import Sharing
 
 # Files that one request may name.
 ASKS_MAX = 1024
@@ -120,7 +120,7 @@ class SmallReceiver:
 
     async def verify(self, id_: str, name: str, data: bytes | memoryview) -> Small:
         """Return a file that arrived. Raises NotVerified if it is another."""
-        return Small(name, await self.threads.run(self.threads.payload, small_store.verify, id_, data), data)
+        return Small(name, await self.threads.run(self.threads.payload, batch_store.verify, id_, data), data)
 
     async def publish(self, files: Sequence[Small]) -> list[PeerError | None]:
         """Publish and announce files; one outcome for each."""

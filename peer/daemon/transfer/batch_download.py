@@ -18,14 +18,14 @@ from daemon.ground.threads import Threads, to_its_end
 from daemon.lines.limits import Bandwidth
 from daemon.lines.peer_client import Call, Peers
 from daemon.models import HeldVersion
-from daemon.moving import small_store
-from daemon.moving.pace import Pace
-from daemon.moving.small_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
-from daemon.moving.wanted import Wanted
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
 from daemon.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
 from daemon.swarm.picker import SILENCE, SLOWEST
+from daemon.transfer import batch_store
+from daemon.transfer.batch_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
+from daemon.transfer.batch_wanted import Wanted
+from daemon.transfer.request_window import Pace
 
 log = logging.getLogger(__name__)
 
@@ -302,7 +302,7 @@ def _verify_all(files: Sequence[tuple[Wanted, bytes | memoryview]]) -> list[Smal
     for item, data in files:
         version = item.file.version
         try:
-            outcomes.append(Small(version.name, small_store.verify(version.id, data), data))
+            outcomes.append(Small(version.name, batch_store.verify(version.id, data), data))
         except PeerError as error:
             outcomes.append(error)
     return outcomes

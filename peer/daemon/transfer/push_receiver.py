@@ -17,9 +17,9 @@ from daemon.ground.threads import Threads
 from daemon.holdings.claims import Claims
 from daemon.holdings.library import Library
 from daemon.lines.limits import Locks, end_now
-from daemon.moving.fetch import Fetcher, Sources
-from daemon.moving.keeping import Keeping
 from daemon.protocol.piece_streams import AskerEnd
+from daemon.transfer.file_download import Fetcher, Sources
+from daemon.transfer.replica_quota import Keeping
 
 # Seconds that a pusher waits while another sends the same contents.
 _TURN = 60.0
