@@ -11,8 +11,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from daemon.swarm.holder import State
-from daemon.swarm.picker import Picker
+from daemon.swarm.piece_picker import Picker
+from daemon.swarm.source import State
 
 PIECE = 1 << 20
 BLOCK = 256 << 10

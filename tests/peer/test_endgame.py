@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from daemon.swarm.endgame import TakeOver, take_over
-from daemon.swarm.holder import KnownHolder, State
+from daemon.swarm.source import KnownHolder, State
 
 MIB = 1 << 20
 

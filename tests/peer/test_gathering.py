@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from daemon.errors import BadUsage
 from daemon.protocol.frames import Block
-from daemon.swarm.gathering import Gathering
+from daemon.swarm.piece_assembler import Gathering
 
 LENGTH = 40_000
 PIECE = bytes(range(250)) * (LENGTH // 250)

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.errors import Busy, Interrupted
 from daemon.lines.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
-from daemon.swarm.room import Room
+from daemon.swarm.in_flight_reservation import Room
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

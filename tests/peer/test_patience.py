@@ -2,8 +2,8 @@
 
 import pytest
 
-from daemon.swarm.patience import GIVE_UP, ONLY_LIARS, Patience
-from daemon.swarm.picker import SILENCE
+from daemon.swarm.piece_picker import SILENCE
+from daemon.swarm.stall import GIVE_UP, ONLY_LIARS, Patience
 
 
 @pytest.fixture

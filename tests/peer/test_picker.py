@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from daemon.files.pieces import PIECES_MAX
-from daemon.swarm.holder import State
-from daemon.swarm.picker import PARTIAL_PIECES, SILENCE, WINDOW, Ask, Picker
+from daemon.swarm.piece_picker import PARTIAL_PIECES, SILENCE, WINDOW, Ask, Picker
+from daemon.swarm.source import State
 
 MIB = 1 << 20
 PIECES = 40

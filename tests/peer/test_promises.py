@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.swarm.promises import Promises
+from daemon.swarm.in_flight_elsewhere import Promises
 
 MIB = 1 << 20
 

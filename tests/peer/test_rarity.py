@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from daemon.swarm.rarity import LEVELS, Levels
+from daemon.swarm.availability import LEVELS, Levels
 
 PIECES = 12
 MASKS = st.integers(0, (1 << PIECES) - 1)

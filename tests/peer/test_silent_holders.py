@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from daemon.swarm.holder import State
-from daemon.swarm.picker import SILENCE, Picker
+from daemon.swarm.piece_picker import SILENCE, Picker
+from daemon.swarm.source import State
 
 MIB = 1 << 20
 PIECES = 16

@@ -20,9 +20,9 @@ from daemon.lines.peer_client import Peers
 from daemon.models import Holder as Found
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have, News, Wish
-from daemon.swarm.holder import State
-from daemon.swarm.picker import HolderView, Picker
-from daemon.swarm.swarm import Swarm
+from daemon.swarm.download import Swarm
+from daemon.swarm.piece_picker import HolderView, Picker
+from daemon.swarm.source import State
 from evil_holder import Holder, Way
 from swarm_files import manifest_of
 

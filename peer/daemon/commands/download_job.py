@@ -18,7 +18,7 @@ from daemon.lines.limits import Locks
 from daemon.lines.peer_client import Peers
 from daemon.membership.network import Network
 from daemon.models import HeldVersion, Holder, Version
-from daemon.swarm.patience import GIVE_UP, PAUSE_FIRST, longer
+from daemon.swarm.stall import GIVE_UP, PAUSE_FIRST, longer
 from daemon.transfer.batch_download import SmallFetcher
 from daemon.transfer.batch_store import SMALL
 from daemon.transfer.file_download import Brought, Fetcher, Sources

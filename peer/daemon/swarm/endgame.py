@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from daemon.swarm.holder import KnownHolder, State, copies
+from daemon.swarm.source import KnownHolder, State, copies
 
 # An idle holder takes over a piece if it would have it in this part of the time that the other still needs: rates are
 # measured, not known, and a piece sent twice for little is a loss.

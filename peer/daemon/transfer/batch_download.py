@@ -20,8 +20,8 @@ from daemon.lines.peer_client import Call, Peers
 from daemon.models import HeldVersion
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
-from daemon.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
-from daemon.swarm.picker import SILENCE, SLOWEST
+from daemon.swarm.piece_picker import SILENCE, SLOWEST
+from daemon.swarm.stall import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
 from daemon.transfer import batch_store
 from daemon.transfer.batch_store import BATCH_BYTES, BATCH_FILES, Small, SmallStore
 from daemon.transfer.batch_wanted import Wanted

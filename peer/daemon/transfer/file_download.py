@@ -20,9 +20,9 @@ from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
 from daemon.lines.limits import Bandwidth, Budget
 from daemon.protocol.piece_streams import AskerEnd
-from daemon.swarm.picker import PARTIAL_PIECES, HolderView, Picker
-from daemon.swarm.seeking import Find, Findings
-from daemon.swarm.swarm import Swarm
+from daemon.swarm.download import Swarm
+from daemon.swarm.peer_discovery import Find, Findings
+from daemon.swarm.piece_picker import PARTIAL_PIECES, HolderView, Picker
 from daemon.transfer.sources import GrowingFile, Sharing
 
 log = logging.getLogger(__name__)

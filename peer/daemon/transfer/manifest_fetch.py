@@ -15,7 +15,7 @@ from daemon.ground.threads import Threads
 from daemon.lines.peer_client import Peers
 from daemon.membership.network import Network
 from daemon.models import HeldVersion, Holder
-from daemon.swarm.patience import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
+from daemon.swarm.stall import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 from daemon.files.bitmap import mask_of
 from daemon.swarm.endgame import take_over
-from daemon.swarm.holder import KnownHolder, State
-from daemon.swarm.ledger import Cancel, Ledger
+from daemon.swarm.piece_ledger import Cancel, Ledger
+from daemon.swarm.source import KnownHolder, State
 
 # Pieces asked for and not yet verified, beside one or two of each holder: what a SIGKILL can cost.
 WINDOW = 8

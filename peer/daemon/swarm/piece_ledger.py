@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from daemon.files.bitmap import mask_of
-from daemon.swarm.holder import KnownHolder, State, copies
-from daemon.swarm.rarity import Levels
+from daemon.swarm.availability import Levels
+from daemon.swarm.source import KnownHolder, State, copies
 
 
 class Cancel(NamedTuple):

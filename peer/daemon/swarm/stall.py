@@ -6,7 +6,7 @@ and again keeps nobody waiting.
 
 from __future__ import annotations
 
-from daemon.swarm.picker import SILENCE
+from daemon.swarm.piece_picker import SILENCE
 
 # A download that hears nothing new from anybody gives up after this many seconds; what it has is kept.
 GIVE_UP = 60.0

@@ -22,13 +22,13 @@ from daemon.ground.threads import to_its_end
 from daemon.lines.limits import Bandwidth, Budget
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import AskerEnd, Have, News, Wish
-from daemon.swarm.gathering import Data, Gathering
-from daemon.swarm.holder import State
-from daemon.swarm.patience import GIVE_UP, Patience
-from daemon.swarm.picker import Ask, HolderView, Picker
-from daemon.swarm.room import Room
-from daemon.swarm.seeking import Find, Findings, Seeking
-from daemon.swarm.settling import Settling, Store
+from daemon.swarm.in_flight_reservation import Room
+from daemon.swarm.peer_discovery import Find, Findings, Seeking
+from daemon.swarm.piece_assembler import Data, Gathering
+from daemon.swarm.piece_picker import Ask, HolderView, Picker
+from daemon.swarm.piece_verifier import Settling, Store
+from daemon.swarm.source import State
+from daemon.swarm.stall import GIVE_UP, Patience
 
 log = logging.getLogger(__name__)
 

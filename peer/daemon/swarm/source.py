@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from daemon.swarm.promises import Promises
+from daemon.swarm.in_flight_elsewhere import Promises
 
 # Rates forget with this time constant, in seconds: twice the work that a holder is given at a time (`picker`).
 _RATE_MEMORY = 2.0
