@@ -18,7 +18,7 @@ from daemon.assembly.orders import Orders
 from daemon.errors import InUse, PeerError
 from daemon.files.disk import Disk, storage_faults
 from daemon.ground.settings import Settings, url_host
-from daemon.lines import sockets
+from daemon.peers import socket_options
 from daemon.rpc import server as rpc_server
 from daemon.rpc import status
 from daemon.rpc.auth import Guard
@@ -89,7 +89,7 @@ class Pserver:
             await self.rescan.first()
             await self.threads.run(self.threads.disk, self.catalog.prune)
             over = await ending.enter_async_context(rpc_server.answering(server, _GRACE))
-            sockets.shorten_queues(self.port)
+            socket_options.shorten_queues(self.port)
             ending.enter_context(
                 _lying(state_dir / state_files.PORT_FILE, lambda: state_files.write_port(state_dir, self.port))
             )

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from daemon.errors import NoHolders
-from daemon.lines import addresses
+from daemon.peers import addresses
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 import pserver_pb2 as pb
-from daemon.lines.peer_client import Peers
+from daemon.peers.client import Peers
 from live_pserver import LivePserver
 from programs import TOP
 from waiting import eventually

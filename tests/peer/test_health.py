@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from daemon.lines.limits import HEALTH_CALLS_OWN
+from daemon.peers.limits import HEALTH_CALLS_OWN
 from live_pserver import OPTIONS, LivePserver
 from waiting import eventually
 

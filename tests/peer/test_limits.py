@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from daemon.errors import Busy, Interrupted
-from daemon.lines.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
+from daemon.peers.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
 from daemon.swarm.in_flight_reservation import Room
 
 

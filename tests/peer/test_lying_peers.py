@@ -22,9 +22,9 @@ from daemon.ground.metrics import Metrics
 from daemon.ground.threads import Threads
 from daemon.holdings.catalog import Catalog
 from daemon.holdings.library import Library
-from daemon.lines.limits import Bandwidth
-from daemon.lines.peer_client import Peers
 from daemon.models import HeldVersion, Holder, Version
+from daemon.peers.client import Peers
+from daemon.peers.limits import Bandwidth
 from daemon.protocol.frames import Block, encode
 from daemon.transfer.batch_download import SmallFetcher
 from daemon.transfer.batch_push import Offer, SmallPusher

@@ -14,7 +14,7 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.files.pieces import Manifest
-from daemon.lines.peer_client import Call, Peers
+from daemon.peers.client import Call, Peers
 from daemon.protocol import stream_io
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Wish

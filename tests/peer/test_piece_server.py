@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from daemon.files.pieces import Manifest
-from daemon.lines.limits import Bandwidth
+from daemon.peers.limits import Bandwidth
 from daemon.protocol.piece_streams import News, Wish
 from daemon.transfer.piece_sender import serve
 from daemon.transfer.sources import WholeFile

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from daemon.lines.sockets import shorten_queues
+from daemon.peers.socket_options import shorten_queues
 
 OPTION = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 

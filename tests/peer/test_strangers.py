@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from common.channels import CONNECTIONS
-from daemon.lines.limits import HEALTH_CALLS_OWN
+from daemon.peers.limits import HEALTH_CALLS_OWN
 from daemon.rpc.health_service import Health
 from live_pserver import OPTIONS, LivePserver
 from waiting import eventually

@@ -15,9 +15,9 @@ import pytest
 
 import evil_holder as evil
 from daemon.errors import NoHolders, NotVerified, PeerError
-from daemon.lines.limits import Bandwidth, Budget
-from daemon.lines.peer_client import Peers
 from daemon.models import Holder as Found
+from daemon.peers.client import Peers
+from daemon.peers.limits import Bandwidth, Budget
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have, News, Wish
 from daemon.swarm.download import Swarm

@@ -11,7 +11,7 @@ import pserver_pb2 as pb
 from daemon.errors import StorageFault
 from daemon.files.walk import Refused
 from daemon.ground.events import Downloaded, Event, Fault, Notice, Uploaded
-from daemon.lines.peer_client import MESSAGE_MAX
+from daemon.peers.client import MESSAGE_MAX
 from daemon.rpc import control_messages
 from live_pserver import LivePserver, code_of
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from daemon.files.pieces import Manifest
-from daemon.lines.limits import Bandwidth
+from daemon.peers.limits import Bandwidth
 from daemon.protocol.piece_streams import Have, News, Unsent, Wish
 from daemon.transfer.piece_sender import serve
 from swarm_files import manifest_of

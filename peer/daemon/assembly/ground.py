@@ -10,7 +10,7 @@ from daemon.ground.metrics import Metrics
 from daemon.ground.rate import Rate
 from daemon.ground.settings import Settings
 from daemon.ground.threads import Threads
-from daemon.lines.limits import (
+from daemon.peers.limits import (
     MANIFESTS,
     MANIFESTS_PER_PEER,
     MANIFESTS_PER_USER,

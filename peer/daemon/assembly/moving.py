@@ -6,7 +6,7 @@ from common import channels
 from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
 from daemon.assembly.membership import Membership
-from daemon.lines.peer_client import Peers
+from daemon.peers.client import Peers
 from daemon.rpc.transfer_service import TransferService
 from daemon.transfer.batch_download import SmallFetcher
 from daemon.transfer.batch_push import SmallPusher

@@ -14,10 +14,10 @@ from daemon.commands.local_resolver import Delivery
 from daemon.errors import PeerError, TrackerUnreachable
 from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase
-from daemon.lines.limits import Locks
-from daemon.lines.peer_client import Peers
 from daemon.membership.network import Network
 from daemon.models import HeldVersion, Holder, Version
+from daemon.peers.client import Peers
+from daemon.peers.limits import Locks
 from daemon.swarm.stall import GIVE_UP, PAUSE_FIRST, longer
 from daemon.transfer.batch_download import SmallFetcher
 from daemon.transfer.batch_store import SMALL

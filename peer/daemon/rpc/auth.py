@@ -18,8 +18,8 @@ import grpc
 
 from common import cookie
 from daemon.errors import NotAllowed, PeerError
-from daemon.lines.addresses import from_own_machine
 from daemon.membership.tickets import METADATA_KEY, Grant, Right, allow
+from daemon.peers.addresses import from_own_machine
 from daemon.protocol import status_codes
 
 CONTROL = "/p2p.v1.Control/"

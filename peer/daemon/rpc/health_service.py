@@ -10,8 +10,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
-from daemon.lines.addresses import from_own_machine
-from daemon.lines.limits import HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_OWN, Slots
+from daemon.peers.addresses import from_own_machine
+from daemon.peers.limits import HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_OWN, Slots
 from daemon.rpc.methods import ASKED_WITHIN, guarded
 
 Context = grpc.aio.ServicerContext

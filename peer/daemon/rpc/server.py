@@ -11,7 +11,7 @@ import grpc
 from common import channels
 from daemon.errors import InUse
 from daemon.ground.settings import Settings, url_host
-from daemon.lines.peer_client import MESSAGE_MAX, WINDOWS
+from daemon.peers.client import MESSAGE_MAX, WINDOWS
 from daemon.rpc import methods
 from daemon.rpc.auth import Guard, require_own_machine
 from daemon.rpc.control_service import ControlService

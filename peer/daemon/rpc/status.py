@@ -16,10 +16,10 @@ from daemon.ground.settings import Settings
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
 from daemon.holdings.scanner import Scanner
-from daemon.lines.limits import Slots
 from daemon.membership.account import Account
 from daemon.membership.announcer import Announcer
 from daemon.models import Load
+from daemon.peers.limits import Slots
 from daemon.rpc import control_messages
 from daemon.transfer.replica_quota import Keeping
 

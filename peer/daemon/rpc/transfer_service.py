@@ -19,8 +19,8 @@ from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase, SourceView
 from daemon.ground.jobs import Jobs, Transfer
 from daemon.ground.threads import Threads
-from daemon.lines.limits import UNTAKEN, Bandwidth, OpenStreams, Slots
 from daemon.membership.tickets import Grant
+from daemon.peers.limits import UNTAKEN, Bandwidth, OpenStreams, Slots
 from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Have, News, Wish

@@ -19,7 +19,7 @@ from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.files.pieces import Manifest
 from daemon.ground.rate import Rate
 from daemon.ground.threads import to_its_end
-from daemon.lines.limits import Bandwidth, Budget
+from daemon.peers.limits import Bandwidth, Budget
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import AskerEnd, Have, News, Wish
 from daemon.swarm.in_flight_reservation import Room

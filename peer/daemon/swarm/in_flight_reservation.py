@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.lines.limits import Bandwidth, Budget
+from daemon.peers.limits import Bandwidth, Budget
 
 
 class Room:

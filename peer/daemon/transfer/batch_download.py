@@ -15,9 +15,9 @@ from daemon.ground.events import Phase
 from daemon.ground.jobs import Transfer
 from daemon.ground.metrics import Metrics
 from daemon.ground.threads import Threads, to_its_end
-from daemon.lines.limits import Bandwidth
-from daemon.lines.peer_client import Call, Peers
 from daemon.models import HeldVersion
+from daemon.peers.client import Call, Peers
+from daemon.peers.limits import Bandwidth
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
 from daemon.swarm.piece_picker import SILENCE, SLOWEST

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from daemon.errors import BadUsage, NotAllowed, PeerError
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
-from daemon.lines.limits import Bandwidth
 from daemon.membership.tickets import Grant, Right, allow
+from daemon.peers.limits import Bandwidth
 from daemon.protocol.frames import Block
 from daemon.transfer import batch_store
 from daemon.transfer.batch_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore

@@ -18,7 +18,7 @@ from daemon.ground.jobs import Transfer
 from daemon.ground.metrics import Metrics
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
-from daemon.lines.limits import Bandwidth, Budget
+from daemon.peers.limits import Bandwidth, Budget
 from daemon.protocol.piece_streams import AskerEnd
 from daemon.swarm.download import Swarm
 from daemon.swarm.peer_discovery import Find, Findings

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from daemon.errors import BadUsage, Interrupted, PeerError
 from daemon.files.pieces import Manifest
-from daemon.lines.limits import UNTAKEN, Bandwidth
+from daemon.peers.limits import UNTAKEN, Bandwidth
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have, HolderEnd, News, Wish
 

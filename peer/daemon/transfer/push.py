@@ -10,8 +10,8 @@ import pserver_pb2 as pb
 from daemon.errors import BadUsage, NoHolders
 from daemon.files.pieces import Manifest
 from daemon.ground.threads import Threads
-from daemon.lines.limits import Bandwidth
-from daemon.lines.peer_client import Call, Peers
+from daemon.peers.client import Call, Peers
+from daemon.peers.limits import Bandwidth
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import News, Wish

@@ -16,7 +16,7 @@ from daemon.ground.jobs import Jobs, Transfer
 from daemon.ground.threads import Threads
 from daemon.holdings.claims import Claims
 from daemon.holdings.library import Library
-from daemon.lines.limits import Locks, end_now
+from daemon.peers.limits import Locks, end_now
 from daemon.protocol.piece_streams import AskerEnd
 from daemon.transfer.file_download import Fetcher, Sources
 from daemon.transfer.replica_quota import Keeping

@@ -16,9 +16,9 @@ import pserver_pb2 as pb
 from common import channels
 from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.files.pieces import Manifest
-from daemon.lines import addresses
-from daemon.lines.limits import UNTAKEN
 from daemon.membership import tickets
+from daemon.peers import addresses
+from daemon.peers.limits import UNTAKEN
 from daemon.protocol import status_codes, stream_io, transfer_messages
 from daemon.protocol.piece_streams import News, Unsent, Wish
 
