@@ -11,7 +11,7 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.ground.jobs import Transfer
-from daemon.membership.tracker_client import TrackerClient
+from daemon.tracker_client.client import TrackerClient
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from waiting import eventually

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.membership.tracker_client import TrackerClient
+from daemon.tracker_client.client import TrackerClient
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from waiting import eventually

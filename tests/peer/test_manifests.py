@@ -19,10 +19,10 @@ from daemon.files.parts import PartStore
 from daemon.files.pieces import Manifest
 from daemon.files.shared_folder import SharedFolder
 from daemon.ground.threads import Threads
-from daemon.membership.network import Network
-from daemon.membership.tracker_client import TrackerClient
 from daemon.models import HeldVersion, Holder, Version
 from daemon.peers.client import Peers
+from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.client import TrackerClient
 from daemon.transfer.manifest_fetch import Manifests
 
 GOOD = Manifest(5, 1 << 20, os.urandom(32))

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from daemon.errors import NotAllowed
-from daemon.membership.tickets import LEEWAY, Right, allow, check
+from daemon.tracker_client.tickets import LEEWAY, Right, allow, check
 from ticket_office import READ, WRITE, payload, seal
 
 KEY = bytes(range(32))

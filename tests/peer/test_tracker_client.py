@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from daemon.errors import Busy, LoginRefused, NotLoggedIn, PeerError, TrackerUnreachable
-from daemon.membership.tracker_client import SendIndex, TrackerClient
 from daemon.models import IndexEntry, Load, Version
+from daemon.tracker_client.client import SendIndex, TrackerClient
 from live_tracker import LiveTracker, live_tracker
 
 ID = "ab" * 32

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import NotLoggedIn, TrackerUnreachable
-from daemon.membership.tracker_client import TrackerClient
-from daemon.membership.tracker_line import TrackerLine
+from daemon.tracker_client.client import TrackerClient
+from daemon.tracker_client.transport import TrackerLine
 from live_tracker import live_tracker
 from system.certificates import Certificates
 from tracker.serving import Tls

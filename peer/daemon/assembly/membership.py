@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
 from daemon.holdings.rescan import Rescan
-from daemon.membership.account import Account, TrackerClock
-from daemon.membership.announcer import Announcer
-from daemon.membership.lookout import Lookout
-from daemon.membership.network import Network
-from daemon.membership.session import SessionFile
-from daemon.membership.tracker_client import TrackerClient
 from daemon.rpc.status import OwnLoad
+from daemon.tracker_client.announcer import Announcer
+from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.client import TrackerClient
+from daemon.tracker_client.health_probe import Lookout
+from daemon.tracker_client.login import Account, TrackerClock
+from daemon.tracker_client.session import SessionFile
 
 
 class Membership:

@@ -12,8 +12,8 @@ from daemon.commands.resolve import Resolver
 from daemon.errors import BadUsage
 from daemon.ground.events import Fault, Phase
 from daemon.ground.jobs import Transfer
-from daemon.membership.account import Account
 from daemon.models import HeldVersion
+from daemon.tracker_client.login import Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

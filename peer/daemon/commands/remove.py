@@ -15,7 +15,7 @@ from daemon.ground.events import Fault, Phase, Removed
 from daemon.ground.jobs import Transfer
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Held, Library
-from daemon.membership.announcer import Announcer
+from daemon.tracker_client.announcer import Announcer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from daemon.errors import NoActivePeer, NoSuchFile, PeerError
 from daemon.ground.events import Event, Fault, Notice, SourceView, Uploaded
 from daemon.ground.jobs import Transfer
 from daemon.ground.threads import Threads
-from daemon.membership.network import Network
 from daemon.models import Target, Version
+from daemon.tracker_client.async_client import Network
 from daemon.transfer.batch_push import Offer, SmallPusher
 from daemon.transfer.batch_store import SMALL
 from daemon.transfer.push import Pusher

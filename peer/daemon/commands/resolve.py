@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.files.names import check_name, is_pattern
 from daemon.holdings.library import Held, Library
-from daemon.membership.network import Network
 from daemon.models import HeldVersion, ListedFile, Version
+from daemon.tracker_client.async_client import Network
 
 _ID = re.compile(r"[0-9a-f]{64}")
 # No name that anybody would give: an id in part, as a table shows it, or in the other case.

@@ -14,9 +14,9 @@ from daemon.ground.events import Fault, Notice, Phase, Uploaded
 from daemon.ground.jobs import Transfer
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Held
-from daemon.membership.account import Account
-from daemon.membership.announcer import Announcer
 from daemon.models import Version
+from daemon.tracker_client.announcer import Announcer
+from daemon.tracker_client.login import Account
 
 _SHARED_LATER = "what was uploaded lies in the shared folder, and is announced once the tracker answers"
 

@@ -16,11 +16,11 @@ import pserver_pb2 as pb
 from common import channels
 from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.files.pieces import Manifest
-from daemon.membership import tickets
 from daemon.peers import addresses
 from daemon.peers.limits import UNTAKEN
 from daemon.protocol import status_codes, stream_io, transfer_messages
 from daemon.protocol.piece_streams import News, Unsent, Wish
+from daemon.tracker_client import tickets
 
 # A manifest of 65,536 pieces is 2 MiB; no message is larger.
 MESSAGE_MAX = (2 << 20) + (64 << 10)

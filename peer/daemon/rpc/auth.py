@@ -18,9 +18,9 @@ import grpc
 
 from common import cookie
 from daemon.errors import NotAllowed, PeerError
-from daemon.membership.tickets import METADATA_KEY, Grant, Right, allow
 from daemon.peers.addresses import from_own_machine
 from daemon.protocol import status_codes
+from daemon.tracker_client.tickets import METADATA_KEY, Grant, Right, allow
 
 CONTROL = "/p2p.v1.Control/"
 TRANSFER = "/p2p.v1.Transfer/"

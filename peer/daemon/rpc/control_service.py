@@ -19,11 +19,11 @@ from daemon.commands.upload import Uploads
 from daemon.errors import Interrupted, NotAllowed
 from daemon.ground.events import Progress
 from daemon.ground.jobs import Jobs, Transfer
-from daemon.membership.account import Account
-from daemon.membership.network import Network
 from daemon.protocol import stream_io
 from daemon.rpc import control_messages
 from daemon.rpc.status import Status
+from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.login import Account
 
 Context = grpc.aio.ServicerContext
 Order = TypeVar("Order", pb.UploadOrder, pb.DownloadOrder, pb.RemoveOrder)

@@ -16,11 +16,11 @@ from daemon.ground.settings import Settings
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
 from daemon.holdings.scanner import Scanner
-from daemon.membership.account import Account
-from daemon.membership.announcer import Announcer
 from daemon.models import Load
 from daemon.peers.limits import Slots
 from daemon.rpc import control_messages
+from daemon.tracker_client.announcer import Announcer
+from daemon.tracker_client.login import Account
 from daemon.transfer.replica_quota import Keeping
 
 _NOT_SHARED_SHOWN = 100

@@ -19,12 +19,12 @@ from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase, SourceView
 from daemon.ground.jobs import Jobs, Transfer
 from daemon.ground.threads import Threads
-from daemon.membership.tickets import Grant
 from daemon.peers.limits import UNTAKEN, Bandwidth, OpenStreams, Slots
 from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Have, News, Wish
 from daemon.rpc.auth import GRANT
+from daemon.tracker_client.tickets import Grant
 from daemon.transfer.batch_serve import ASKS_MAX, SmallReceiver, SmallServer
 from daemon.transfer.piece_sender import serve
 from daemon.transfer.push_receiver import Receiver

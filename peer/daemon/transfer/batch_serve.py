@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from daemon.errors import BadUsage, NotAllowed, PeerError
 from daemon.ground.threads import Threads
 from daemon.holdings.library import Library
-from daemon.membership.tickets import Grant, Right, allow
 from daemon.peers.limits import Bandwidth
 from daemon.protocol.frames import Block
+from daemon.tracker_client.tickets import Grant, Right, allow
 from daemon.transfer import batch_store
 from daemon.transfer.batch_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore
 from daemon.transfer.push_receiver import Receiver

@@ -12,10 +12,10 @@ from daemon.errors import NoHolders, NoSuchFile, NotVerified, PeerError
 from daemon.files.parts import PartStore
 from daemon.files.pieces import Manifest
 from daemon.ground.threads import Threads
-from daemon.membership.network import Network
 from daemon.models import HeldVersion, Holder
 from daemon.peers.client import Peers
 from daemon.swarm.stall import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
+from daemon.tracker_client.async_client import Network
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from daemon.errors import (
     NotLoggedIn,
     PeerError,
 )
-from daemon.membership.tracker_line import Answer, TrackerLine
 from daemon.models import HeldVersion, Holder, IndexEntry, ListedFile, ListedPeer, Load, Pong, Target, Version
+from daemon.tracker_client.transport import Answer, TrackerLine
 
 # What one request may carry (contract of the tracker).
 FILES_PER_REQUEST = 5000

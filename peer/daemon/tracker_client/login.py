@@ -11,12 +11,12 @@ from typing import TypeVar
 
 from daemon.errors import NotAllowed, NotLoggedIn, PeerError
 from daemon.ground.threads import Threads
-from daemon.membership import tickets
-from daemon.membership.announcer import Announcer
-from daemon.membership.session import SessionFile
-from daemon.membership.tickets import Grant
-from daemon.membership.tracker_client import TrackerClient
 from daemon.models import Session
+from daemon.tracker_client import tickets
+from daemon.tracker_client.announcer import Announcer
+from daemon.tracker_client.client import TrackerClient
+from daemon.tracker_client.session import SessionFile
+from daemon.tracker_client.tickets import Grant
 
 log = logging.getLogger(__name__)
 

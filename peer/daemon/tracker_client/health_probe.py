@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from daemon.errors import PeerError
 from daemon.ground.threads import Threads
-from daemon.membership.tracker_client import TrackerClient
+from daemon.tracker_client.client import TrackerClient
 
 
 class Lookout:

@@ -11,8 +11,8 @@ from typing import ParamSpec, TypeVar
 
 from daemon.errors import PeerError
 from daemon.ground.threads import Threads
-from daemon.membership.tracker_client import TrackerClient
 from daemon.models import HeldVersion, ListedFile, ListedPeer, Target, Version
+from daemon.tracker_client.client import TrackerClient
 
 log = logging.getLogger(__name__)
 
