@@ -20,8 +20,8 @@ from daemon.files.temporaries import Temporaries
 from daemon.ground.jobs import Jobs
 from daemon.ground.metrics import Metrics
 from daemon.ground.threads import Threads
-from daemon.holdings.catalog import Catalog
-from daemon.holdings.library import Library
+from daemon.library.library import Library
+from daemon.library.manifest_cache import Catalog
 from daemon.models import HeldVersion, Holder, Version
 from daemon.peers.client import Peers
 from daemon.peers.limits import Bandwidth

@@ -16,7 +16,7 @@ import pserver_pb2 as pb
 from daemon.errors import QuotaExceeded
 from daemon.files.pieces import Manifest
 from daemon.ground.threads import Threads
-from daemon.holdings.catalog import Catalog
+from daemon.library.manifest_cache import Catalog
 from daemon.protocol.frames import Block, encode
 from daemon.transfer.batch_serve import WAITING_MAX
 from daemon.transfer.push_receiver import Receiver

@@ -7,10 +7,10 @@ from daemon.files.disk import Disk
 from daemon.files.parts import PartStore
 from daemon.files.shared_folder import SharedFolder
 from daemon.files.temporaries import Temporaries
-from daemon.holdings.catalog import Catalog
-from daemon.holdings.claims import Claims
-from daemon.holdings.library import Library
-from daemon.holdings.scanner import Scanner
+from daemon.library.library import Library
+from daemon.library.manifest_cache import Catalog
+from daemon.library.offer_checker import Claims
+from daemon.library.scanner import Scanner
 from daemon.transfer.replica_quota import Keeping
 from daemon.transfer.sources import Sharing
 

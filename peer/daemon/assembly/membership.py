@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
-from daemon.holdings.rescan import Rescan
+from daemon.library.scan_loop import Rescan
 from daemon.rpc.status import OwnLoad
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.async_client import Network

@@ -17,7 +17,7 @@ from daemon.files.hashing import Stop, hash_file
 from daemon.files.pieces import Manifest
 from daemon.files.temporaries import Temporaries
 from daemon.ground.threads import Threads
-from daemon.holdings.library import Library
+from daemon.library.library import Library
 from daemon.transfer.sources import Sharing
 
 _HASH_THREADS = 2

@@ -19,8 +19,8 @@ from daemon.files.pieces import Manifest
 from daemon.files.shared_folder import SharedFolder
 from daemon.files.temporaries import Copy, Temporaries
 from daemon.ground.events import Notice
-from daemon.holdings.library import Held, Library
-from daemon.holdings.scanner import Scanner
+from daemon.library.library import Held, Library
+from daemon.library.scanner import Scanner
 
 # Files copied in, made durable and published together.
 _BATCH_FILES = 500

@@ -12,8 +12,8 @@ from daemon.commands.export import LocalCopier
 from daemon.errors import PeerError, TargetExists
 from daemon.ground.events import Downloaded, Phase
 from daemon.ground.threads import Threads
-from daemon.holdings.library import Library
-from daemon.holdings.scanner import Scanner
+from daemon.library.library import Library
+from daemon.library.scanner import Scanner
 from daemon.models import HeldVersion
 from daemon.transfer.file_download import Brought
 

@@ -14,7 +14,7 @@ from daemon.files.shared_folder import SharedFolder
 from daemon.ground.events import Fault, Phase, Removed
 from daemon.ground.jobs import Transfer
 from daemon.ground.threads import Threads
-from daemon.holdings.library import Held, Library
+from daemon.library.library import Held, Library
 from daemon.tracker_client.announcer import Announcer
 
 

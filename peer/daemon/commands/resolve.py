@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.files.names import check_name, is_pattern
-from daemon.holdings.library import Held, Library
+from daemon.library.library import Held, Library
 from daemon.models import HeldVersion, ListedFile, Version
 from daemon.tracker_client.async_client import Network
 

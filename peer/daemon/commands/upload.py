@@ -13,7 +13,7 @@ from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.ground.events import Fault, Notice, Phase, Uploaded
 from daemon.ground.jobs import Transfer
 from daemon.ground.threads import Threads
-from daemon.holdings.library import Held
+from daemon.library.library import Held
 from daemon.models import Version
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account

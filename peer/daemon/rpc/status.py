@@ -14,8 +14,8 @@ from daemon.ground.jobs import Jobs
 from daemon.ground.metrics import Metrics
 from daemon.ground.settings import Settings
 from daemon.ground.threads import Threads
-from daemon.holdings.library import Library
-from daemon.holdings.scanner import Scanner
+from daemon.library.library import Library
+from daemon.library.scanner import Scanner
 from daemon.models import Load
 from daemon.peers.limits import Slots
 from daemon.rpc import control_messages

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from daemon.errors import NotLoggedIn, PeerError, TrackerUnreachable
 from daemon.ground.threads import Threads
-from daemon.holdings.library import Changes, Library
+from daemon.library.library import Changes, Library
 from daemon.models import IndexEntry, Load
 from daemon.tracker_client.client import FILES_PER_REQUEST, SendIndex, TrackerClient
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from daemon.errors import BadUsage, NotAllowed, PeerError
 from daemon.ground.threads import Threads
-from daemon.holdings.library import Library
+from daemon.library.library import Library
 from daemon.peers.limits import Bandwidth
 from daemon.protocol.frames import Block
 from daemon.tracker_client.tickets import Grant, Right, allow

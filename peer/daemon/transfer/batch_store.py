@@ -13,7 +13,7 @@ from daemon.files.pieces import PIECE_LENGTH_MIN, Manifest
 from daemon.files.shared_folder import SharedFolder
 from daemon.files.temporaries import Temporaries, Temporary
 from daemon.files.walk import Stamp
-from daemon.holdings.library import Library
+from daemon.library.library import Library
 
 # What one batch holds, at most.
 BATCH_FILES = 1024

@@ -17,7 +17,7 @@ from daemon.ground.events import Phase, SourceView
 from daemon.ground.jobs import Transfer
 from daemon.ground.metrics import Metrics
 from daemon.ground.threads import Threads
-from daemon.holdings.library import Library
+from daemon.library.library import Library
 from daemon.peers.limits import Bandwidth, Budget
 from daemon.protocol.piece_streams import AskerEnd
 from daemon.swarm.download import Swarm

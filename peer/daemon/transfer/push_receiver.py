@@ -14,8 +14,8 @@ from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase
 from daemon.ground.jobs import Jobs, Transfer
 from daemon.ground.threads import Threads
-from daemon.holdings.claims import Claims
-from daemon.holdings.library import Library
+from daemon.library.library import Library
+from daemon.library.offer_checker import Claims
 from daemon.peers.limits import Locks, end_now
 from daemon.protocol.piece_streams import AskerEnd
 from daemon.transfer.file_download import Fetcher, Sources

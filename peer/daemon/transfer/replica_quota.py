@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from daemon.errors import QuotaExceeded
 from daemon.ground.threads import Threads
-from daemon.holdings.catalog import Catalog, Kept
+from daemon.library.manifest_cache import Catalog, Kept
 
 # Parts of broken pushes that are left for those who may take them up.
 BEGINNINGS = 64

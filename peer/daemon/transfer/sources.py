@@ -13,7 +13,7 @@ from daemon.errors import BadUsage, NoSuchFile, PeerError
 from daemon.files.parts import Part
 from daemon.files.pieces import PIECE_LENGTH_MIN, Manifest
 from daemon.files.shared_folder import OpenFile, SharedFolder
-from daemon.holdings.library import Library
+from daemon.library.library import Library
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have
 

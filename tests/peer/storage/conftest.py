@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from daemon.files.shared_folder import SharedFolder
-from daemon.holdings.catalog import Catalog
-from daemon.holdings.library import Library
-from daemon.holdings.scanner import Scanner
+from daemon.library.library import Library
+from daemon.library.manifest_cache import Catalog
+from daemon.library.scanner import Scanner
 from manual_clock import UnixClock
 
 

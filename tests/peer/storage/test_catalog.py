@@ -14,7 +14,7 @@ import pytest
 from daemon.errors import DiskFull
 from daemon.files.pieces import Manifest
 from daemon.files.walk import Stamp
-from daemon.holdings.catalog import Catalog
+from daemon.library.manifest_cache import Catalog
 
 DAY = 24 * 3600.0
 NOW = 20_000 * DAY

@@ -14,8 +14,8 @@ from daemon.errors import NoSuchFile
 from daemon.files.names import fold
 from daemon.files.pieces import Manifest
 from daemon.files.walk import Stamp
-from daemon.holdings.catalog import Catalog
-from daemon.holdings.library import Held, Library
+from daemon.library.library import Held, Library
+from daemon.library.manifest_cache import Catalog
 from daemon.models import IndexEntry
 
 NAMES = ["a", "A", "b", "caf\u00e9", "cafe\u0301", "d/e"]

@@ -15,9 +15,9 @@ from daemon.files.parts import PartStore
 from daemon.files.pieces import Manifest
 from daemon.files.shared_folder import SharedFolder
 from daemon.files.walk import Stamp
-from daemon.holdings.catalog import Catalog
-from daemon.holdings.library import Held, Library
-from daemon.holdings.scanner import Scanner
+from daemon.library.library import Held, Library
+from daemon.library.manifest_cache import Catalog
+from daemon.library.scanner import Scanner
 from manual_clock import UnixClock
 
 MIB = 1 << 20

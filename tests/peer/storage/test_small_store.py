@@ -8,8 +8,8 @@ from daemon.errors import TargetExists
 from daemon.files.pieces import Manifest
 from daemon.files.shared_folder import SharedFolder
 from daemon.files.temporaries import Temporaries
-from daemon.holdings.catalog import Catalog
-from daemon.holdings.library import Library
+from daemon.library.library import Library
+from daemon.library.manifest_cache import Catalog
 from daemon.transfer.batch_store import Small, SmallStore
 
 

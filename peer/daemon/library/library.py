@@ -15,7 +15,7 @@ from daemon.errors import NoSuchFile
 from daemon.files.names import fold
 from daemon.files.pieces import Manifest, piece_length_for
 from daemon.files.walk import Stamp
-from daemon.holdings.catalog import Catalog
+from daemon.library.manifest_cache import Catalog
 from daemon.models import IndexEntry
 
 # So many changes that nobody has been told of are remembered; whoever missed more takes the whole list.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from daemon.errors import Interrupted, PeerError
 from daemon.ground.threads import Threads
-from daemon.holdings.scanner import Scanner
+from daemon.library.scanner import Scanner
 
 log = logging.getLogger(__name__)
 

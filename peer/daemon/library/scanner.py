@@ -19,8 +19,8 @@ from daemon.files.names import fold
 from daemon.files.pieces import Manifest
 from daemon.files.shared_folder import SharedFolder
 from daemon.files.walk import Found, Refused, Stamp
-from daemon.holdings.catalog import Catalog
-from daemon.holdings.library import Held, Library
+from daemon.library.library import Held, Library
+from daemon.library.manifest_cache import Catalog
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from daemon.files.hashing import Stop, never
 from daemon.files.pieces import Manifest
 from daemon.files.shared_folder import SharedFolder
 from daemon.files.walk import Found, Stamp
-from daemon.holdings.catalog import Catalog
-from daemon.holdings.library import Library
-from daemon.holdings.scanner import Scanner
+from daemon.library.library import Library
+from daemon.library.manifest_cache import Catalog
+from daemon.library.scanner import Scanner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
