@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 
 import pserver_pb2 as pb
-from daemon.files.pieces import Manifest
 from daemon.protocol.frames import Block, encode
+from daemon.storage.manifest import Manifest
 
 CRUMB = 64 << 10
 

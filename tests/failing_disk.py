@@ -8,7 +8,7 @@ import signal
 import threading
 from typing import Any
 
-from daemon.files.disk import Disk
+from daemon.storage.disk import Disk
 
 OPERATIONS = frozenset(name for name, value in vars(Disk).items() if not name.startswith("_") and callable(value))
 

@@ -15,9 +15,9 @@ import grpc
 
 import ticket_office
 from daemon.app import Pserver
-from daemon.files.disk import Disk
-from daemon.files.pieces import Manifest
 from daemon.ground.settings import Settings
+from daemon.storage.disk import Disk
+from daemon.storage.manifest import Manifest
 from live_tracker import LiveTracker
 from pserver_pb2_grpc import ControlStub, TransferStub
 from ticket_office import READ

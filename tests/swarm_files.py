@@ -2,7 +2,7 @@
 
 from blake3 import blake3
 
-from daemon.files.pieces import PIECE_LENGTH_MIN, Manifest
+from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 
 
 def manifest_of(content: bytes) -> Manifest:

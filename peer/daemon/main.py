@@ -12,10 +12,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from common.env_file import EnvFault
 from daemon.errors import InUse, PeerError
-from daemon.files.disk import Disk
 from daemon.ground import logs, memory
 from daemon.ground.settings import Settings
 from daemon.process import alone, serve
+from daemon.storage.disk import Disk
 
 _USAGE = "usage: python peer/pserver.py ENV_PSERVER"
 _EXIT_USAGE, _EXIT_FAILED, _EXIT_ENV = 2, 1, 78

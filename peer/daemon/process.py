@@ -16,9 +16,9 @@ from common.env_file import EnvFault
 from common.state_files import LOCK_FILE
 from daemon.app import Pserver
 from daemon.errors import InUse, StorageFault
-from daemon.files.disk import Disk, storage_faults
 from daemon.ground import memory
 from daemon.ground.settings import Settings
+from daemon.storage.disk import Disk, storage_faults
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.files.pieces import Manifest
+from daemon.storage.manifest import Manifest
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 

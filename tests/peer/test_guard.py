@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 import pserver_pb2 as pb
-from daemon.files.pieces import Manifest
 from daemon.protocol.frames import Block, encode
+from daemon.storage.manifest import Manifest
 from live_pserver import LivePserver, code_of
 from ticket_office import READ, WRITE
 

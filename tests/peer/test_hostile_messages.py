@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.files.pieces import Manifest
 from daemon.protocol.frames import Block, encode
+from daemon.storage.manifest import Manifest
 from live_pserver import OPTIONS, LivePserver, code_of
 from ticket_office import READ, WRITE
 

@@ -10,9 +10,9 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import PeerError
-from daemon.files.names import check_name
-from daemon.files.pieces import Manifest
 from daemon.protocol.frames import Block, encode
+from daemon.storage.manifest import Manifest
+from daemon.storage.names import check_name
 from daemon.transfer.batch_serve import ASKS_MAX
 from live_pserver import LivePserver
 from names_cases import BAD, GOOD

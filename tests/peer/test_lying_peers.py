@@ -14,9 +14,6 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import NoHolders, NotVerified, PeerError
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.temporaries import Temporaries
 from daemon.ground.jobs import Jobs
 from daemon.ground.metrics import Metrics
 from daemon.ground.threads import Threads
@@ -26,6 +23,9 @@ from daemon.models import HeldVersion, Holder, Version
 from daemon.peers.client import Peers
 from daemon.peers.limits import Bandwidth
 from daemon.protocol.frames import Block, encode
+from daemon.storage.manifest import Manifest
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import Temporaries
 from daemon.transfer.batch_download import SmallFetcher
 from daemon.transfer.batch_push import Offer, SmallPusher
 from daemon.transfer.batch_store import SmallStore

@@ -15,12 +15,12 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import NotVerified
-from daemon.files.parts import PartStore
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
 from daemon.ground.threads import Threads
 from daemon.models import HeldVersion, Holder, Version
 from daemon.peers.client import Peers
+from daemon.storage.manifest import Manifest
+from daemon.storage.part_file import PartStore
+from daemon.storage.shared_folder import SharedFolder
 from daemon.tracker_client.async_client import Network
 from daemon.tracker_client.client import TrackerClient
 from daemon.transfer.manifest_fetch import Manifests

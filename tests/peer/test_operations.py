@@ -13,13 +13,13 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.files.pieces import Manifest
 from daemon.peers.client import Call, Peers
 from daemon.protocol import stream_io
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Wish
 from daemon.rpc.methods import guarded
 from daemon.rpc.transfer_service import _Sender
+from daemon.storage.manifest import Manifest
 
 
 class Mallinfo(ctypes.Structure):

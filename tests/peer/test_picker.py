@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from daemon.files.pieces import PIECES_MAX
+from daemon.storage.manifest import PIECES_MAX
 from daemon.swarm.piece_picker import PARTIAL_PIECES, SILENCE, WINDOW, Ask, Picker
 from daemon.swarm.source import State
 

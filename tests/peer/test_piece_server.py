@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from daemon.files.pieces import Manifest
 from daemon.peers.limits import Bandwidth
 from daemon.protocol.piece_streams import News, Wish
+from daemon.storage.manifest import Manifest
 from daemon.transfer.piece_sender import serve
 from daemon.transfer.sources import WholeFile
 from live_pserver import LivePserver

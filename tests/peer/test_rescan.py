@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from daemon.files.disk import Disk
+from daemon.storage.disk import Disk
 from live_pserver import live_pserver
 from live_tracker import LiveTracker
 from waiting import eventually

@@ -16,10 +16,10 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 import pserver_pb2 as pb
-from daemon.files.pieces import PIECES_MAX, Manifest
-from daemon.files.walk import Stamp
 from daemon.library.library import Held
 from daemon.peers.limits import MANIFESTS, MANIFESTS_PER_PEER, STREAMS, STREAMS_PER_PEER, STREAMS_PER_TICKET
+from daemon.storage.manifest import PIECES_MAX, Manifest
+from daemon.storage.walk import Stamp
 from live_pserver import OPTIONS, LivePserver, live_pserver
 from live_tracker import LiveTracker
 from ticket_office import WRITE

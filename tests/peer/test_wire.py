@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, NotVerified
-from daemon.files.pieces import Manifest
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import BadFrame, Block, Frame
 from daemon.protocol.piece_streams import Have, News, Wish
+from daemon.storage.manifest import Manifest
 
 PIECES = 20
 UINT32 = st.integers(0, (1 << 32) - 1)

@@ -9,10 +9,10 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import StorageFault
-from daemon.files.walk import Refused
 from daemon.ground.events import Downloaded, Event, Fault, Notice, Uploaded
 from daemon.peers.client import MESSAGE_MAX
 from daemon.rpc import control_messages
+from daemon.storage.walk import Refused
 from live_pserver import LivePserver, code_of
 
 ODD = os.fsdecode(b"/caf\xe9.txt")

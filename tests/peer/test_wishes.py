@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from daemon.files.pieces import Manifest
 from daemon.peers.limits import Bandwidth
 from daemon.protocol.piece_streams import Have, News, Unsent, Wish
+from daemon.storage.manifest import Manifest
 from daemon.transfer.piece_sender import serve
 from swarm_files import manifest_of
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from daemon.assembly.ground import Ground
-from daemon.files.disk import Disk
-from daemon.files.parts import PartStore
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.temporaries import Temporaries
 from daemon.library.library import Library
 from daemon.library.manifest_cache import Catalog
 from daemon.library.offer_checker import Claims
 from daemon.library.scanner import Scanner
+from daemon.storage.disk import Disk
+from daemon.storage.part_file import PartStore
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import Temporaries
 from daemon.transfer.replica_quota import Keeping
 from daemon.transfer.sources import Sharing
 

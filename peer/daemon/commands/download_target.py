@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import BadUsage, PeerError
-from daemon.files.names import check_name
 from daemon.ground.events import Fault
 from daemon.ground.jobs import Transfer
 from daemon.models import HeldVersion
+from daemon.storage.names import check_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

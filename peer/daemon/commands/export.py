@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import BadUsage, FileChanged, TargetExists
-from daemon.files.copying import copy_contents
-from daemon.files.disk import Disk, storage_faults
-from daemon.files.hashing import Stop, hash_file
-from daemon.files.pieces import Manifest
-from daemon.files.temporaries import Temporaries
 from daemon.ground.threads import Threads
 from daemon.library.library import Library
+from daemon.storage.copying import copy_contents
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.hashing import Stop, hash_file
+from daemon.storage.manifest import Manifest
+from daemon.storage.temp_files import Temporaries
 from daemon.transfer.sources import Sharing
 
 _HASH_THREADS = 2

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from common.state_files import is_state_dir
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, StorageFault, TargetExists
-from daemon.files.disk import storage_faults
-from daemon.files.hashing import Stop, hash_file
-from daemon.files.names import check_name
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.temporaries import Copy, Temporaries
 from daemon.ground.events import Notice
 from daemon.library.library import Held, Library
 from daemon.library.scanner import Scanner
+from daemon.storage.disk import storage_faults
+from daemon.storage.hashing import Stop, hash_file
+from daemon.storage.manifest import Manifest
+from daemon.storage.names import check_name
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import Copy, Temporaries
 
 # Files copied in, made durable and published together.
 _BATCH_FILES = 500

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
-from daemon.files.names import check_name, is_pattern
 from daemon.library.library import Held, Library
 from daemon.models import HeldVersion, ListedFile, Version
+from daemon.storage.names import check_name, is_pattern
 from daemon.tracker_client.async_client import Network
 
 _ID = re.compile(r"[0-9a-f]{64}")

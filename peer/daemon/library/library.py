@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from daemon.errors import NoSuchFile
-from daemon.files.names import fold
-from daemon.files.pieces import Manifest, piece_length_for
-from daemon.files.walk import Stamp
 from daemon.library.manifest_cache import Catalog
 from daemon.models import IndexEntry
+from daemon.storage.manifest import Manifest, piece_length_for
+from daemon.storage.names import fold
+from daemon.storage.walk import Stamp
 
 # So many changes that nobody has been told of are remembered; whoever missed more takes the whole list.
 _CHANGES_KEPT = 20_000

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from daemon.errors import DiskFull, NotVerified, StorageFault
-from daemon.files.disk import storage_faults
-from daemon.files.pieces import DIGEST_LENGTH, Manifest
-from daemon.files.walk import Stamp
+from daemon.storage.disk import storage_faults
+from daemon.storage.manifest import DIGEST_LENGTH, Manifest
+from daemon.storage.walk import Stamp
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from daemon.errors import Interrupted, PeerError, TargetExists
-from daemon.files.hashing import Stop, never
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.walk import Found, Stamp
 from daemon.library.library import Library
 from daemon.library.manifest_cache import Catalog
 from daemon.library.scanner import Scanner
+from daemon.storage.hashing import Stop, never
+from daemon.storage.manifest import Manifest
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.walk import Found, Stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 from daemon.errors import FileChanged, Interrupted, NoSuchFile, PeerError, TargetExists
-from daemon.files.hashing import Stop, hash_file, never
-from daemon.files.names import fold
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.walk import Found, Refused, Stamp
 from daemon.library.library import Held, Library
 from daemon.library.manifest_cache import Catalog
+from daemon.storage.hashing import Stop, hash_file, never
+from daemon.storage.manifest import Manifest
+from daemon.storage.names import fold
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.walk import Found, Refused, Stamp
 
 log = logging.getLogger(__name__)
 

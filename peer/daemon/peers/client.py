@@ -15,11 +15,11 @@ import grpc
 import pserver_pb2 as pb
 from common import channels
 from daemon.errors import NoHolders, NotVerified, PeerError
-from daemon.files.pieces import Manifest
 from daemon.peers import addresses
 from daemon.peers.limits import UNTAKEN
 from daemon.protocol import status_codes, stream_io, transfer_messages
 from daemon.protocol.piece_streams import News, Unsent, Wish
+from daemon.storage.manifest import Manifest
 from daemon.tracker_client import tickets
 
 # A manifest of 65,536 pieces is 2 MiB; no message is larger.

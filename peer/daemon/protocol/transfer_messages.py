@@ -14,10 +14,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, NotVerified
-from daemon.files.bitmap import Bitmap
-from daemon.files.pieces import Manifest
 from daemon.protocol.frames import BadFrame, Frame, decoder, encode_frame
 from daemon.protocol.piece_streams import Have, News, Wish
+from daemon.storage.bitmap import Bitmap
+from daemon.storage.manifest import Manifest
 
 
 class Codec(NamedTuple):

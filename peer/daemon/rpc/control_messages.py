@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pserver_pb2 as pb
-from daemon.files.walk import Refused
 from daemon.ground.events import Downloaded, Event, Fault, Notice, Phase, Progress, Removed, SourceView, Uploaded
 from daemon.ground.jobs import Transfer
 from daemon.models import ListedFile, ListedPeer
+from daemon.storage.walk import Refused
 
 _PHASES = {
     Phase.PREPARING: pb.Progress.PHASE_PREPARING,

@@ -8,8 +8,6 @@ from heapq import nsmallest
 
 import pserver_pb2 as pb
 from daemon.errors import PeerError
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.walk import Refused
 from daemon.ground.jobs import Jobs
 from daemon.ground.metrics import Metrics
 from daemon.ground.settings import Settings
@@ -19,6 +17,8 @@ from daemon.library.scanner import Scanner
 from daemon.models import Load
 from daemon.peers.limits import Slots
 from daemon.rpc import control_messages
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.walk import Refused
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
 from daemon.transfer.replica_quota import Keeping

@@ -15,7 +15,6 @@ import grpc
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, Interrupted, PeerError
-from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase, SourceView
 from daemon.ground.jobs import Jobs, Transfer
 from daemon.ground.threads import Threads
@@ -24,6 +23,7 @@ from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Have, News, Wish
 from daemon.rpc.auth import GRANT
+from daemon.storage.manifest import Manifest
 from daemon.tracker_client.tickets import Grant
 from daemon.transfer.batch_serve import ASKS_MAX, SmallReceiver, SmallServer
 from daemon.transfer.piece_sender import serve

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from daemon.files.bitmap import mask_of
+from daemon.storage.bitmap import mask_of
 from daemon.swarm.availability import Levels
 from daemon.swarm.source import KnownHolder, State, copies
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from daemon.files.bitmap import mask_of
+from daemon.storage.bitmap import mask_of
 from daemon.swarm.endgame import take_over
 from daemon.swarm.piece_ledger import Cancel, Ledger
 from daemon.swarm.source import KnownHolder, State

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from blake3 import blake3
 
-from daemon.files.pieces import Manifest
+from daemon.storage.manifest import Manifest
 from daemon.swarm.piece_assembler import Data
 
 # A third thread gains nothing on two cores, but overlaps with the other two when a write waits for the disk.

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from common import state_files
 from daemon.errors import PeerError
-from daemon.files.disk import storage_faults
 from daemon.models import Session
+from daemon.storage.disk import storage_faults
 
 log = logging.getLogger(__name__)
 

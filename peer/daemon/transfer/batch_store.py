@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from daemon.errors import NotVerified, PeerError, TargetExists
-from daemon.files.pieces import PIECE_LENGTH_MIN, Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.temporaries import Temporaries, Temporary
-from daemon.files.walk import Stamp
 from daemon.library.library import Library
+from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import Temporaries, Temporary
+from daemon.storage.walk import Stamp
 
 # What one batch holds, at most.
 BATCH_FILES = 1024

@@ -11,8 +11,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from daemon.files.parts import Part, PartStore
-from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase, SourceView
 from daemon.ground.jobs import Transfer
 from daemon.ground.metrics import Metrics
@@ -20,6 +18,8 @@ from daemon.ground.threads import Threads
 from daemon.library.library import Library
 from daemon.peers.limits import Bandwidth, Budget
 from daemon.protocol.piece_streams import AskerEnd
+from daemon.storage.manifest import Manifest
+from daemon.storage.part_file import Part, PartStore
 from daemon.swarm.download import Swarm
 from daemon.swarm.peer_discovery import Find, Findings
 from daemon.swarm.piece_picker import PARTIAL_PIECES, HolderView, Picker

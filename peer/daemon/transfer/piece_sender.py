@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from daemon.errors import BadUsage, Interrupted, PeerError
-from daemon.files.pieces import Manifest
 from daemon.peers.limits import UNTAKEN, Bandwidth
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have, HolderEnd, News, Wish
+from daemon.storage.manifest import Manifest
 
 FIRST_BLOCK = 64 << 10
 MOST_BLOCK = 1 << 20

@@ -9,8 +9,6 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from daemon.errors import Interrupted, TargetExists
-from daemon.files.names import check_name
-from daemon.files.pieces import Manifest
 from daemon.ground.events import Phase
 from daemon.ground.jobs import Jobs, Transfer
 from daemon.ground.threads import Threads
@@ -18,6 +16,8 @@ from daemon.library.library import Library
 from daemon.library.offer_checker import Claims
 from daemon.peers.limits import Locks, end_now
 from daemon.protocol.piece_streams import AskerEnd
+from daemon.storage.manifest import Manifest
+from daemon.storage.names import check_name
 from daemon.transfer.file_download import Fetcher, Sources
 from daemon.transfer.replica_quota import Keeping
 

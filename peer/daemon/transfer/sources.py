@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 from daemon.errors import BadUsage, NoSuchFile, PeerError
-from daemon.files.parts import Part
-from daemon.files.pieces import PIECE_LENGTH_MIN, Manifest
-from daemon.files.shared_folder import OpenFile, SharedFolder
 from daemon.library.library import Library
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have
+from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
+from daemon.storage.part_file import Part
+from daemon.storage.shared_folder import OpenFile, SharedFolder
 
 Listener = Callable[[Have], None]
 

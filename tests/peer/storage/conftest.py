@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from daemon.files.shared_folder import SharedFolder
 from daemon.library.library import Library
 from daemon.library.manifest_cache import Catalog
 from daemon.library.scanner import Scanner
+from daemon.storage.shared_folder import SharedFolder
 from manual_clock import UnixClock
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.files.bitmap import Bitmap, mask_of
+from daemon.storage.bitmap import Bitmap, mask_of
 
 
 @st.composite

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import DiskFull
-from daemon.files.pieces import Manifest
-from daemon.files.walk import Stamp
 from daemon.library.manifest_cache import Catalog
+from daemon.storage.manifest import Manifest
+from daemon.storage.walk import Stamp
 
 DAY = 24 * 3600.0
 NOW = 20_000 * DAY

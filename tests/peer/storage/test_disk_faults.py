@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import DiskFull, PeerError, StorageFault
-from daemon.files.hashing import hash_file
-from daemon.files.parts import PartStore
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.temporaries import Temporaries
-from daemon.files.walk import Found
+from daemon.storage.hashing import hash_file
+from daemon.storage.manifest import Manifest
+from daemon.storage.part_file import PartStore
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import Temporaries
+from daemon.storage.walk import Found
 from failing_disk import FailingDisk
 
 MIB = 1 << 20

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import NoSuchFile
-from daemon.files.disk import Disk
-from daemon.files.folders import LastFolder, open_folder
+from daemon.storage.dirfd import LastFolder, open_folder
+from daemon.storage.disk import Disk
 
 
 class Opener:

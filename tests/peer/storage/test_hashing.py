@@ -10,8 +10,8 @@ import pytest
 from blake3 import blake3
 
 from daemon.errors import FileChanged, Interrupted
-from daemon.files.disk import Disk
-from daemon.files.hashing import hash_file, hash_pieces
+from daemon.storage.disk import Disk
+from daemon.storage.hashing import hash_file, hash_pieces
 
 MIB = 1 << 20
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from daemon.errors import NoSuchFile
-from daemon.files.names import fold
-from daemon.files.pieces import Manifest
-from daemon.files.walk import Stamp
 from daemon.library.library import Held, Library
 from daemon.library.manifest_cache import Catalog
 from daemon.models import IndexEntry
+from daemon.storage.manifest import Manifest
+from daemon.storage.names import fold
+from daemon.storage.walk import Stamp
 
 NAMES = ["a", "A", "b", "caf\u00e9", "cafe\u0301", "d/e"]
 IDS = [Manifest.of_bytes(b"%d" % number).id for number in range(3)]

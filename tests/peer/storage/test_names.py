@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import tracker.errors
 import tracker.names
 from daemon.errors import BadName
-from daemon.files.names import check_name, component_fault, fold
+from daemon.storage.names import check_name, component_fault, fold
 from names_cases import BAD, DIFFERENT, GOOD, SAME
 
 # Characters that rules are about, so that what is drawn is near their edges.

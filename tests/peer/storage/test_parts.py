@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
-from daemon.files.hashing import hash_file
-from daemon.files.parts import UNUSED_MAX, Part, PartStore
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.temporaries import Temporaries
+from daemon.storage.hashing import hash_file
+from daemon.storage.manifest import Manifest
+from daemon.storage.part_file import UNUSED_MAX, Part, PartStore
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import Temporaries
 
 MIB = 1 << 20
 DATA = random.Random(7).randbytes(3 * MIB + 17)

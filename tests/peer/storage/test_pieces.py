@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.errors import NotVerified
-from daemon.files.pieces import DIGEST_LENGTH, PIECE_LENGTH_MIN, PIECES_MAX, SIZE_MAX, Manifest, piece_length_for
+from daemon.storage.manifest import DIGEST_LENGTH, PIECE_LENGTH_MIN, PIECES_MAX, SIZE_MAX, Manifest, piece_length_for
 
 MIB = 1 << 20
 

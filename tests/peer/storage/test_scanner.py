@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError, StorageFault, TargetExists
-from daemon.files.disk import Disk
-from daemon.files.parts import PartStore
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.walk import Stamp
 from daemon.library.library import Held, Library
 from daemon.library.manifest_cache import Catalog
 from daemon.library.scanner import Scanner
+from daemon.storage.disk import Disk
+from daemon.storage.manifest import Manifest
+from daemon.storage.part_file import PartStore
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.walk import Stamp
 from manual_clock import UnixClock
 
 MIB = 1 << 20

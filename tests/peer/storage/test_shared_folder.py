@@ -15,10 +15,10 @@ import pytest
 
 from common.state_files import LOCK_FILE
 from daemon.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
-from daemon.files.disk import Disk
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.temporaries import Temporaries
-from daemon.files.walk import Found, Refused
+from daemon.storage.disk import Disk
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import Temporaries
+from daemon.storage.walk import Found, Refused
 
 
 def put(folder: SharedFolder, name: str, data: bytes) -> None:

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from daemon.errors import TargetExists
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.temporaries import Temporaries
 from daemon.library.library import Library
 from daemon.library.manifest_cache import Catalog
+from daemon.storage.manifest import Manifest
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import Temporaries
 from daemon.transfer.batch_store import Small, SmallStore
 
 

@@ -19,8 +19,8 @@ _NEW_MOUNTS = 0x00020000
 
 def main() -> int:
     """Be a pserver."""
-    from daemon.files.disk import Disk  # noqa: PLC0415
     from daemon.main import main as pserver  # noqa: PLC0415
+    from daemon.storage.disk import Disk  # noqa: PLC0415
     from failing_disk import KillingDisk  # noqa: PLC0415  # after the path is set
 
     class DyingAfter(KillingDisk):

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from common.state_files import LOCK_FILE
-from daemon.files.disk import Disk, storage_faults
-from daemon.files.folders import OPEN_FOLDER
-from daemon.files.handles import Folder
-from daemon.files.names import COMPONENTS_MAX, NAME_BYTES_MAX, component_fault, fold
-from daemon.files.pieces import SIZE_MAX
+from daemon.storage.dirfd import OPEN_FOLDER
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.handles import Folder
+from daemon.storage.manifest import SIZE_MAX
+from daemon.storage.names import COMPONENTS_MAX, NAME_BYTES_MAX, component_fault, fold
 
 # Nanoseconds since 1970 as 64 bits hold them: from 1677 to 2262. Some file systems take any time.
 _TIMES = range(-(1 << 63), 1 << 63)

@@ -16,17 +16,17 @@ from contextlib import suppress
 from typing import Self
 
 from daemon.errors import DiskFull, FileChanged, NoSuchFile, NotVerified
-from daemon.files import notes
-from daemon.files.bitmap import Bitmap
-from daemon.files.disk import storage_faults
-from daemon.files.folders import is_absence, take_away
-from daemon.files.handles import Handle
-from daemon.files.hashing import Progress, Stop, hash_pieces, never
-from daemon.files.notes import Notes
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.temporaries import TEMPORARY
-from daemon.files.walk import Stamp
+from daemon.storage import resume_data
+from daemon.storage.bitmap import Bitmap
+from daemon.storage.dirfd import is_absence, take_away
+from daemon.storage.disk import storage_faults
+from daemon.storage.handles import Handle
+from daemon.storage.hashing import Progress, Stop, hash_pieces, never
+from daemon.storage.manifest import Manifest
+from daemon.storage.resume_data import Notes
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import TEMPORARY
+from daemon.storage.walk import Stamp
 
 # A part that nothing was written to for so long is thrown away; seconds.
 UNUSED_MAX = 7 * 24 * 3600.0
@@ -105,7 +105,7 @@ class Part:
         with self._handle as fd, storage_faults(f"making {name} durable"):
             self._disk.fsync(fd)
         stamp = self._store.folder.publish(self.manifest.id + _PART, name)
-        self._store.folder.forget(self.manifest.id + notes.SUFFIX)
+        self._store.folder.forget(self.manifest.id + resume_data.SUFFIX)
         return stamp
 
     def close(self) -> None:
@@ -134,13 +134,13 @@ class PartStore:
             handle, claimed = self._open_part(manifest)
         have = self._verify(manifest, handle, claimed, progress, stop, threads)
         with storage_faults("opening an unfinished file"):
-            beside = notes.begin(self.folder, manifest, claimed, have)
+            beside = resume_data.begin(self.folder, manifest, claimed, have)
         return Part(self, manifest, handle, beside, have)
 
     def manifest(self, id_: str) -> Manifest | None:
         """Return the manifest that an unfinished file has beside it, so that nobody need be asked for it."""
         with storage_faults("reading an unfinished file"):
-            noted = notes.read(self.folder, id_)
+            noted = resume_data.read(self.folder, id_)
         return None if noted is None else noted[0]
 
     def unfinished(self) -> list[str]:
@@ -161,9 +161,10 @@ class PartStore:
                     status = self.disk.stat(entry.name, dir_fd=dot)
                     # A second link is the name that it was published under, just before its process was killed.
                     published = entry.name.endswith(_PART) and status.st_nlink > 1
-                    unused = entry.name.endswith((_PART, notes.SUFFIX)) and now - status.st_mtime > UNUSED_MAX
+                    unused = entry.name.endswith((_PART, resume_data.SUFFIX)) and now - status.st_mtime > UNUSED_MAX
                     alone = (
-                        entry.name.endswith(notes.SUFFIX) and entry.name.removesuffix(notes.SUFFIX) + _PART not in kept
+                        entry.name.endswith(resume_data.SUFFIX)
+                        and entry.name.removesuffix(resume_data.SUFFIX) + _PART not in kept
                     )
                     if published or unused or alone or entry.name.endswith(TEMPORARY):
                         self.disk.unlink(entry.name, dir_fd=dot)
@@ -173,7 +174,7 @@ class PartStore:
 
     def discard(self, id_: str) -> None:
         """Throw a part away; harmless if there is none."""
-        self.folder.forget(id_ + notes.SUFFIX)
+        self.folder.forget(id_ + resume_data.SUFFIX)
         self.folder.forget(id_ + _PART)
 
     # ---------------------------------------------------------------------------------------------------------- parts
@@ -186,7 +187,7 @@ class PartStore:
             if handle is not None:
                 with handle as fd:
                     status = self.disk.fstat(fd)
-                    noted = notes.read(self.folder, manifest.id)
+                    noted = resume_data.read(self.folder, manifest.id)
                     # With a second link it is a published file's: written into, that would change under its readers.
                     if status.st_size == manifest.size and status.st_nlink == 1 and noted is not None:
                         self._make_room(dot, fd, manifest.size - 512 * status.st_blocks, manifest.size)

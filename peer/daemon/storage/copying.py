@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from daemon.errors import DiskFull, FileChanged, Interrupted
-from daemon.files.disk import Disk, storage_faults
-from daemon.files.hashing import Progress, Stop, never
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.hashing import Progress, Stop, never
 
 # Copied between two looks at whether to stop.
 _STEP = 16 << 20

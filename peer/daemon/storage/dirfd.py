@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 from daemon.errors import NoSuchFile, PeerError, StorageFault, TargetExists
-from daemon.files.disk import Disk
-from daemon.files.handles import Folder
+from daemon.storage.disk import Disk
+from daemon.storage.handles import Folder
 
 # Unfinished files live here, in the shared folder; dot names are never shared.
 DOT_FOLDER = ".p2p"

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from blake3 import blake3
 
 from daemon.errors import FileChanged, Interrupted
-from daemon.files.disk import Disk, storage_faults
-from daemon.files.pieces import Manifest, piece_length_for
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.manifest import Manifest, piece_length_for
 
 # Read at once. Larger gains nothing, and the processor's cache holds this.
 _READ = 1 << 20

@@ -11,11 +11,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from daemon.errors import NoSuchFile, PeerError, TargetExists
-from daemon.files.disk import Disk, storage_faults
-from daemon.files.folders import LastFolder, lost, make_folder, open_folder
-from daemon.files.handles import Folder
-from daemon.files.names import check_name, fold
-from daemon.files.walk import Stamp
+from daemon.storage.dirfd import LastFolder, lost, make_folder, open_folder
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.handles import Folder
+from daemon.storage.names import check_name, fold
+from daemon.storage.walk import Stamp
 
 # With more folders than these one flush of the whole file system is cheaper than one of each.
 _FOLDERS_MAX = 4

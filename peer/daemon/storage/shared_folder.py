@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Self
 
 from daemon.errors import BadUsage, FileChanged, NoSuchFile, PeerError, StorageFault
-from daemon.files.disk import Disk, storage_faults
-from daemon.files.folders import DOT_FOLDER, OPEN_FOLDER, LastFolder, is_absence, missing, open_folder
-from daemon.files.handles import Folder, Handle
-from daemon.files.names import check_name
-from daemon.files.publication import Publication
-from daemon.files.walk import Found, Refused, Stamp, walk
+from daemon.storage.dirfd import DOT_FOLDER, OPEN_FOLDER, LastFolder, is_absence, missing, open_folder
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.handles import Folder, Handle
+from daemon.storage.names import check_name
+from daemon.storage.publication import Publication
+from daemon.storage.walk import Found, Refused, Stamp, walk
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Self
 
 from daemon.errors import FileChanged
-from daemon.files.copying import copy_contents
-from daemon.files.disk import storage_faults
-from daemon.files.folders import lost
-from daemon.files.handles import Handle
-from daemon.files.hashing import Progress, Stop, never
-from daemon.files.shared_folder import SharedFolder
-from daemon.files.walk import Stamp
+from daemon.storage.copying import copy_contents
+from daemon.storage.dirfd import lost
+from daemon.storage.disk import storage_faults
+from daemon.storage.handles import Handle
+from daemon.storage.hashing import Progress, Stop, never
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.walk import Stamp
 
 # What ends so belongs to a process that runs; PartStore.clean takes the others' away.
 TEMPORARY = ".tmp"

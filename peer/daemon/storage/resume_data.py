@@ -11,12 +11,12 @@ import struct
 from contextlib import suppress
 
 from daemon.errors import NotVerified
-from daemon.files.bitmap import Bitmap
-from daemon.files.disk import Disk
-from daemon.files.folders import is_absence, take_away
-from daemon.files.handles import Handle
-from daemon.files.pieces import Manifest
-from daemon.files.shared_folder import SharedFolder
+from daemon.storage.bitmap import Bitmap
+from daemon.storage.dirfd import is_absence, take_away
+from daemon.storage.disk import Disk
+from daemon.storage.handles import Handle
+from daemon.storage.manifest import Manifest
+from daemon.storage.shared_folder import SharedFolder
 
 SUFFIX = ".have"
 
