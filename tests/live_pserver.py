@@ -15,7 +15,7 @@ import grpc
 
 import ticket_office
 from daemon.app import Pserver
-from daemon.ground.settings import Settings
+from daemon.runtime.settings import Settings
 from daemon.storage.disk import Disk
 from daemon.storage.manifest import Manifest
 from live_tracker import LiveTracker

@@ -16,12 +16,12 @@ from daemon.assembly.membership import Membership
 from daemon.assembly.moving import Moving
 from daemon.assembly.orders import Orders
 from daemon.errors import InUse, PeerError
-from daemon.ground.settings import Settings, url_host
 from daemon.peers import socket_options
 from daemon.rpc import server as rpc_server
 from daemon.rpc import status
 from daemon.rpc.auth import Guard
 from daemon.rpc.health_service import Health
+from daemon.runtime.settings import Settings, url_host
 from daemon.storage.disk import Disk, storage_faults
 
 log = logging.getLogger(__name__)

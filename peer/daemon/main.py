@@ -12,9 +12,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from common.env_file import EnvFault
 from daemon.errors import InUse, PeerError
-from daemon.ground import logs, memory
-from daemon.ground.settings import Settings
 from daemon.process import alone, serve
+from daemon.runtime import logs, malloc
+from daemon.runtime.settings import Settings
 from daemon.storage.disk import Disk
 
 _USAGE = "usage: python peer/pserver.py ENV_PSERVER"
@@ -30,7 +30,7 @@ def main(argv: Sequence[str], disk: Disk | None = None) -> int:
     try:
         settings = Settings.from_env_file(argv[0])
         logs.set_up(settings.log_format)
-        memory.tune()
+        malloc.tune()
         with alone(settings):
             asyncio.run(serve(settings, disk))
     except EnvFault as fault:

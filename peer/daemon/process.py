@@ -16,8 +16,8 @@ from common.env_file import EnvFault
 from common.state_files import LOCK_FILE
 from daemon.app import Pserver
 from daemon.errors import InUse, StorageFault
-from daemon.ground import memory
-from daemon.ground.settings import Settings
+from daemon.runtime import malloc
+from daemon.runtime.settings import Settings
 from daemon.storage.disk import Disk, storage_faults
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ async def serve(settings: Settings, disk: Disk | None = None) -> None:
                 "listening on %s without TLS: whoever is on the way can read what is transferred (README, Security)",
                 settings.listen_host,
             )
-        giving_back = asyncio.create_task(memory.give_back_at_rest())
+        giving_back = asyncio.create_task(malloc.give_back_at_rest())
         await asked.wait()
         giving_back.cancel()
         # A thread that is stuck would keep the process; whatever is not done by then is not waited for.

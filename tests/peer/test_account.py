@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pserver_pb2 as pb
-from daemon.ground.jobs import Transfer
+from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.client import TrackerClient
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from daemon.errors import AmbiguousName, DiskFull, NoSuchFile
-from daemon.ground.events import Fault, Notice, Phase, Progress, SourceView, Uploaded
-from daemon.ground.jobs import Jobs, Transfer
-from daemon.ground.rate import Rate
+from daemon.runtime.events import Fault, Notice, Phase, Progress, SourceView, Uploaded
+from daemon.runtime.rate import Rate
+from daemon.runtime.transfers import Jobs, Transfer
 from manual_clock import UnixClock
 
 

@@ -14,15 +14,15 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import NoHolders, NotVerified, PeerError
-from daemon.ground.jobs import Jobs
-from daemon.ground.metrics import Metrics
-from daemon.ground.threads import Threads
 from daemon.library.library import Library
 from daemon.library.manifest_cache import Catalog
 from daemon.models import HeldVersion, Holder, Version
 from daemon.peers.client import Peers
 from daemon.peers.limits import Bandwidth
 from daemon.protocol.frames import Block, encode
+from daemon.runtime.executors import Threads
+from daemon.runtime.metrics import Metrics
+from daemon.runtime.transfers import Jobs
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import Temporaries

@@ -15,9 +15,9 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import NotVerified
-from daemon.ground.threads import Threads
 from daemon.models import HeldVersion, Holder, Version
 from daemon.peers.client import Peers
+from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder

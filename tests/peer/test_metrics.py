@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from daemon.ground.metrics import Metrics
+from daemon.runtime.metrics import Metrics
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import QuotaExceeded
-from daemon.ground.threads import Threads
 from daemon.library.manifest_cache import Catalog
 from daemon.protocol.frames import Block, encode
+from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.transfer.batch_serve import WAITING_MAX
 from daemon.transfer.push_receiver import Receiver

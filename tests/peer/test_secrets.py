@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.ground import logs
 from daemon.models import Holder, Session, Target
+from daemon.runtime import logs
 from live_tracker import LiveTracker
 from programs import PSERVER, Program, write_env
 from pserver_pb2_grpc import ControlStub

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.env_file import EnvFault
-from daemon.ground.settings import Settings
+from daemon.runtime.settings import Settings
 from system.certificates import Certificates
 
 GOOD = {

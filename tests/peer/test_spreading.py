@@ -2,8 +2,8 @@
 
 from daemon.commands.replicate import Spread
 from daemon.errors import NoHolders, QuotaExceeded
-from daemon.ground.events import Fault, Notice, Uploaded
 from daemon.models import Target, Version
+from daemon.runtime.events import Fault, Notice, Uploaded
 
 FILM = Version("film.bin", "ab" * 32, 5 << 20)
 BEN, CIA, DAN = "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"

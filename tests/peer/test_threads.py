@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from daemon.ground.threads import Threads
+from daemon.runtime.executors import Threads
 from waiting import eventually
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import StorageFault
-from daemon.ground.events import Downloaded, Event, Fault, Notice, Uploaded
 from daemon.peers.client import MESSAGE_MAX
 from daemon.rpc import control_messages
+from daemon.runtime.events import Downloaded, Event, Fault, Notice, Uploaded
 from daemon.storage.walk import Refused
 from live_pserver import LivePserver, code_of
 

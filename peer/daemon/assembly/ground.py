@@ -5,11 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from daemon.ground.jobs import Jobs
-from daemon.ground.metrics import Metrics
-from daemon.ground.rate import Rate
-from daemon.ground.settings import Settings
-from daemon.ground.threads import Threads
 from daemon.peers.limits import (
     MANIFESTS,
     MANIFESTS_PER_PEER,
@@ -20,6 +15,11 @@ from daemon.peers.limits import (
     OpenStreams,
     Slots,
 )
+from daemon.runtime.executors import Threads
+from daemon.runtime.metrics import Metrics
+from daemon.runtime.rate import Rate
+from daemon.runtime.settings import Settings
+from daemon.runtime.transfers import Jobs
 
 
 class Ground:

@@ -10,9 +10,9 @@ from daemon.commands.download_target import Order
 from daemon.commands.local_resolver import Delivery
 from daemon.commands.resolve import Resolver
 from daemon.errors import BadUsage
-from daemon.ground.events import Fault, Phase
-from daemon.ground.jobs import Transfer
 from daemon.models import HeldVersion
+from daemon.runtime.events import Fault, Phase
+from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.login import Account
 
 

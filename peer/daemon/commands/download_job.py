@@ -12,10 +12,10 @@ from typing import Any
 from daemon.commands.download_target import Order
 from daemon.commands.local_resolver import Delivery
 from daemon.errors import PeerError, TrackerUnreachable
-from daemon.ground.events import Phase
 from daemon.models import HeldVersion, Holder, Version
 from daemon.peers.client import Peers
 from daemon.peers.limits import Locks
+from daemon.runtime.events import Phase
 from daemon.storage.manifest import Manifest
 from daemon.swarm.stall import GIVE_UP, PAUSE_FIRST, longer
 from daemon.tracker_client.async_client import Network

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import BadUsage, PeerError
-from daemon.ground.events import Fault
-from daemon.ground.jobs import Transfer
 from daemon.models import HeldVersion
+from daemon.runtime.events import Fault
+from daemon.runtime.transfers import Transfer
 from daemon.storage.names import check_name
 
 

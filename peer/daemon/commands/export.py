@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import BadUsage, FileChanged, TargetExists
-from daemon.ground.threads import Threads
 from daemon.library.library import Library
+from daemon.runtime.executors import Threads
 from daemon.storage.copying import copy_contents
 from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.hashing import Stop, hash_file

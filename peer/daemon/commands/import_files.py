@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from common.state_files import is_state_dir
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, StorageFault, TargetExists
-from daemon.ground.events import Notice
 from daemon.library.library import Held, Library
 from daemon.library.scanner import Scanner
+from daemon.runtime.events import Notice
 from daemon.storage.disk import storage_faults
 from daemon.storage.hashing import Stop, hash_file
 from daemon.storage.manifest import Manifest

@@ -10,11 +10,11 @@ from pathlib import Path
 from daemon.commands.download_target import Order
 from daemon.commands.export import LocalCopier
 from daemon.errors import PeerError, TargetExists
-from daemon.ground.events import Downloaded, Phase
-from daemon.ground.threads import Threads
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
 from daemon.models import HeldVersion
+from daemon.runtime.events import Downloaded, Phase
+from daemon.runtime.executors import Threads
 from daemon.transfer.file_download import Brought
 
 _PRESENT = Brought(0.0, (), 0)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.errors import NoSuchFile, PeerError
-from daemon.ground.events import Fault, Phase, Removed
-from daemon.ground.jobs import Transfer
-from daemon.ground.threads import Threads
 from daemon.library.library import Held, Library
+from daemon.runtime.events import Fault, Phase, Removed
+from daemon.runtime.executors import Threads
+from daemon.runtime.transfers import Transfer
 from daemon.storage.names import fold, is_pattern
 from daemon.storage.shared_folder import SharedFolder
 from daemon.tracker_client.announcer import Announcer

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from daemon.errors import NoActivePeer, NoSuchFile, PeerError
-from daemon.ground.events import Event, Fault, Notice, SourceView, Uploaded
-from daemon.ground.jobs import Transfer
-from daemon.ground.threads import Threads
 from daemon.models import Target, Version
+from daemon.runtime.events import Event, Fault, Notice, SourceView, Uploaded
+from daemon.runtime.executors import Threads
+from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.async_client import Network
 from daemon.transfer.batch_push import Offer, SmallPusher
 from daemon.transfer.batch_store import SMALL

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from daemon.commands.import_files import Item, TakeIn
 from daemon.commands.replicate import Spreader
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
-from daemon.ground.events import Fault, Notice, Phase, Uploaded
-from daemon.ground.jobs import Transfer
-from daemon.ground.threads import Threads
 from daemon.library.library import Held
 from daemon.models import Version
+from daemon.runtime.events import Fault, Notice, Phase, Uploaded
+from daemon.runtime.executors import Threads
+from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
 

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from daemon.errors import Interrupted, PeerError
-from daemon.ground.threads import Threads
 from daemon.library.scanner import Scanner
+from daemon.runtime.executors import Threads
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pserver_pb2 as pb
-from daemon.ground.events import Downloaded, Event, Fault, Notice, Phase, Progress, Removed, SourceView, Uploaded
-from daemon.ground.jobs import Transfer
 from daemon.models import ListedFile, ListedPeer
+from daemon.runtime.events import Downloaded, Event, Fault, Notice, Phase, Progress, Removed, SourceView, Uploaded
+from daemon.runtime.transfers import Transfer
 from daemon.storage.walk import Refused
 
 _PHASES = {

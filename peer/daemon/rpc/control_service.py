@@ -17,11 +17,11 @@ from daemon.commands.download import Downloads
 from daemon.commands.remove import Removal
 from daemon.commands.upload import Uploads
 from daemon.errors import Interrupted, NotAllowed
-from daemon.ground.events import Progress
-from daemon.ground.jobs import Jobs, Transfer
 from daemon.protocol import stream_io
 from daemon.rpc import control_messages
 from daemon.rpc.status import Status
+from daemon.runtime.events import Progress
+from daemon.runtime.transfers import Jobs, Transfer
 from daemon.tracker_client.async_client import Network
 from daemon.tracker_client.login import Account
 

@@ -10,13 +10,13 @@ import grpc
 
 from common import channels
 from daemon.errors import InUse
-from daemon.ground.settings import Settings, url_host
 from daemon.peers.client import MESSAGE_MAX, WINDOWS
 from daemon.rpc import methods
 from daemon.rpc.auth import Guard, require_own_machine
 from daemon.rpc.control_service import ControlService
 from daemon.rpc.health_service import Health
 from daemon.rpc.transfer_service import TransferService
+from daemon.runtime.settings import Settings, url_host
 
 # Streams of one connection; refused beyond, by gRPC itself.
 _STREAMS_PER_CONNECTION = 100

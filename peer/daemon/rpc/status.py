@@ -8,15 +8,15 @@ from heapq import nsmallest
 
 import pserver_pb2 as pb
 from daemon.errors import PeerError
-from daemon.ground.jobs import Jobs
-from daemon.ground.metrics import Metrics
-from daemon.ground.settings import Settings
-from daemon.ground.threads import Threads
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
 from daemon.models import Load
 from daemon.peers.limits import Slots
 from daemon.rpc import control_messages
+from daemon.runtime.executors import Threads
+from daemon.runtime.metrics import Metrics
+from daemon.runtime.settings import Settings
+from daemon.runtime.transfers import Jobs
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.walk import Refused
 from daemon.tracker_client.announcer import Announcer

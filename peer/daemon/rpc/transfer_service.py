@@ -15,14 +15,14 @@ import grpc
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, Interrupted, PeerError
-from daemon.ground.events import Phase, SourceView
-from daemon.ground.jobs import Jobs, Transfer
-from daemon.ground.threads import Threads
 from daemon.peers.limits import UNTAKEN, Bandwidth, OpenStreams, Slots
 from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Have, News, Wish
 from daemon.rpc.auth import GRANT
+from daemon.runtime.events import Phase, SourceView
+from daemon.runtime.executors import Threads
+from daemon.runtime.transfers import Jobs, Transfer
 from daemon.storage.manifest import Manifest
 from daemon.tracker_client.tickets import Grant
 from daemon.transfer.batch_serve import ASKS_MAX, SmallReceiver, SmallServer

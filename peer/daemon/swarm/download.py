@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemon.errors import NoHolders, NotVerified, PeerError
-from daemon.ground.rate import Rate
-from daemon.ground.threads import to_its_end
 from daemon.peers.limits import Bandwidth, Budget
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import AskerEnd, Have, News, Wish
+from daemon.runtime.executors import to_its_end
+from daemon.runtime.rate import Rate
 from daemon.storage.manifest import Manifest
 from daemon.swarm.in_flight_reservation import Room
 from daemon.swarm.peer_discovery import Find, Findings, Seeking

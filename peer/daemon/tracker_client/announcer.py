@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from daemon.errors import NotLoggedIn, PeerError, TrackerUnreachable
-from daemon.ground.threads import Threads
 from daemon.library.library import Changes, Library
 from daemon.models import IndexEntry, Load
+from daemon.runtime.executors import Threads
 from daemon.tracker_client.client import FILES_PER_REQUEST, SendIndex, TrackerClient
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
 from daemon.errors import PeerError
-from daemon.ground.threads import Threads
 from daemon.models import HeldVersion, ListedFile, ListedPeer, Target, Version
+from daemon.runtime.executors import Threads
 from daemon.tracker_client.client import TrackerClient
 
 log = logging.getLogger(__name__)

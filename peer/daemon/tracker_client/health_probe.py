@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from daemon.errors import PeerError
-from daemon.ground.threads import Threads
+from daemon.runtime.executors import Threads
 from daemon.tracker_client.client import TrackerClient
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from daemon.errors import NotAllowed, NotLoggedIn, PeerError
-from daemon.ground.threads import Threads
 from daemon.models import Session
+from daemon.runtime.executors import Threads
 from daemon.tracker_client import tickets
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.client import TrackerClient

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, NoHolders, NotVerified, PeerError
-from daemon.ground.events import Phase
-from daemon.ground.jobs import Transfer
-from daemon.ground.metrics import Metrics
-from daemon.ground.threads import Threads, to_its_end
 from daemon.models import HeldVersion
 from daemon.peers.client import Call, Peers
 from daemon.peers.limits import Bandwidth
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
+from daemon.runtime.events import Phase
+from daemon.runtime.executors import Threads, to_its_end
+from daemon.runtime.metrics import Metrics
+from daemon.runtime.transfers import Transfer
 from daemon.swarm.piece_picker import SILENCE, SLOWEST
 from daemon.swarm.stall import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
 from daemon.transfer import batch_store

@@ -9,12 +9,12 @@ from itertools import islice
 
 import pserver_pb2 as pb
 from daemon.errors import NoHolders, PeerError
-from daemon.ground.threads import Threads
 from daemon.models import Version
 from daemon.peers.client import Call, Peers
 from daemon.peers.limits import Bandwidth
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
+from daemon.runtime.executors import Threads
 from daemon.transfer.push import SILENCE
 from daemon.transfer.sources import Sharing
 

@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from daemon.errors import BadUsage, NotAllowed, PeerError
-from daemon.ground.threads import Threads
 from daemon.library.library import Library
 from daemon.peers.limits import Bandwidth
 from daemon.protocol.frames import Block
+from daemon.runtime.executors import Threads
 from daemon.tracker_client.tickets import Grant, Right, allow
 from daemon.transfer import batch_store
 from daemon.transfer.batch_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore

@@ -11,13 +11,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from daemon.ground.events import Phase, SourceView
-from daemon.ground.jobs import Transfer
-from daemon.ground.metrics import Metrics
-from daemon.ground.threads import Threads
 from daemon.library.library import Library
 from daemon.peers.limits import Bandwidth, Budget
 from daemon.protocol.piece_streams import AskerEnd
+from daemon.runtime.events import Phase, SourceView
+from daemon.runtime.executors import Threads
+from daemon.runtime.metrics import Metrics
+from daemon.runtime.transfers import Transfer
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import Part, PartStore
 from daemon.swarm.download import Swarm

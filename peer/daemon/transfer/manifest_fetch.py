@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from daemon.errors import NoHolders, NoSuchFile, NotVerified, PeerError
-from daemon.ground.threads import Threads
 from daemon.models import HeldVersion, Holder
 from daemon.peers.client import Peers
+from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.swarm.stall import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, NoHolders
-from daemon.ground.threads import Threads
 from daemon.peers.client import Call, Peers
 from daemon.peers.limits import Bandwidth
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import News, Wish
+from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.transfer.piece_sender import serve
 from daemon.transfer.sources import WholeFile

@@ -9,13 +9,13 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from daemon.errors import Interrupted, TargetExists
-from daemon.ground.events import Phase
-from daemon.ground.jobs import Jobs, Transfer
-from daemon.ground.threads import Threads
 from daemon.library.library import Library
 from daemon.library.offer_checker import Claims
 from daemon.peers.limits import Locks, end_now
 from daemon.protocol.piece_streams import AskerEnd
+from daemon.runtime.events import Phase
+from daemon.runtime.executors import Threads
+from daemon.runtime.transfers import Jobs, Transfer
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
 from daemon.transfer.file_download import Fetcher, Sources

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from daemon.errors import QuotaExceeded
-from daemon.ground.threads import Threads
 from daemon.library.manifest_cache import Catalog, Kept
+from daemon.runtime.executors import Threads
 
 # Parts of broken pushes that are left for those who may take them up.
 BEGINNINGS = 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from daemon.ground.rate import Rate
+from daemon.runtime.rate import Rate
 
 # Asked for and not yet here, in bytes: what a connection reads ahead.
 _MOST = 4 << 20

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from daemon.errors import Interrupted, NoSuchFile, PeerError
-from daemon.ground.events import Event, Fault, Notice, Phase, Progress, SourceView
-from daemon.ground.rate import Rate
+from daemon.runtime.events import Event, Fault, Notice, Phase, Progress, SourceView
+from daemon.runtime.rate import Rate
 
 log = logging.getLogger(__name__)
 
