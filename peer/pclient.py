@@ -24,7 +24,7 @@ def end_undisturbed() -> None:
 
 if __name__ == "__main__":
     leave_quietly()
-    from terminal.main import launch
+    from cli.main import launch
 
     status = 130
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from terminal.main import main
+from cli.main import main
 
 
 @dataclass(frozen=True)

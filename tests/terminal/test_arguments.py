@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.arguments import Order, ShowText, parse
+from cli.errors import TerminalError
+from cli.options import COMMANDS, help_text
 from pclient_runs import Pclient
-from terminal.arguments import Order, ShowText, parse
-from terminal.errors import TerminalError
-from terminal.options import COMMANDS, help_text
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
 

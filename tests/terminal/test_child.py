@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from terminal.child import Child
-from terminal.errors import TerminalError
-from terminal.node_client import NodeClient
-from terminal.settings import read_settings
+from cli.daemon_client import NodeClient
+from cli.daemon_process import Child
+from cli.errors import TerminalError
+from cli.settings import read_settings
 from waiting import eventually
 
 TESTS = Path(__file__).parents[1]

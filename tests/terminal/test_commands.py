@@ -11,10 +11,10 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from cli.errors import EXIT_CODES, TerminalError
+from cli.exit_status import exit_code
 from pclient_runs import Pclient
 from scripted_node import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
-from terminal.errors import EXIT_CODES, TerminalError
-from terminal.exits import exit_code
 
 
 def test_login_takes_the_password_from_a_line_of_stdin(node: ScriptedNode, pclient: Pclient) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.argument_map import by_path, of_names, of_paths
+from cli.errors import TerminalError
+from cli.models import Downloaded, Uploaded
 from scripted_node import ID
-from terminal.errors import TerminalError
-from terminal.meaning import by_path, of_names, of_paths
-from terminal.model import Downloaded, Uploaded
 
 
 def uploaded(name: str) -> Uploaded:

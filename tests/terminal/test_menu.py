@@ -10,9 +10,9 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from cli.main import main
 from pclient_runs import Pclient
 from scripted_node import ID, ScriptedNode, downloaded, failed, removed, uploaded
-from terminal.main import main
 
 OTHER = "cd" * 32
 

@@ -13,12 +13,12 @@ import pytest
 import trustme
 
 import pserver_pb2 as pb
+from cli.daemon_client import NodeClient
+from cli.errors import TerminalError
+from cli.settings import read_settings
 from common import channels, cookie, state_files
 from pclient_runs import run
 from scripted_node import ScriptedNode, downloaded
-from terminal.errors import TerminalError
-from terminal.node_client import NodeClient
-from terminal.settings import read_settings
 from waiting import eventually
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pserver.py"
@@ -68,7 +68,7 @@ def test_a_cookie_that_a_dead_pserver_left_is_no_pserver(node: ScriptedNode, env
 def test_the_files_of_the_network_may_be_read_slowly(
     node: ScriptedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("terminal.node_client._ASKS_TRACKER", 0.2)
+    monkeypatch.setattr("cli.daemon_client._ASKS_TRACKER", 0.2)
     node.pages = [[pb.ListedFile(name=name, id="a" * 64)] for name in ("one", "two")]
     client = NodeClient(read_settings(env_file(tmp_path, node.port), None), lambda why: None)
     pages = client.files("")

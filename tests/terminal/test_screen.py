@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 import pserver_pb2 as pb
+from cli import formatting, models, render, rich_output
+from cli.errors import TerminalError
+from cli.progress import PlainLines, as_line
+from cli.screen import Screen
 from pclient_runs import Pclient
 from scripted_node import ID, ScriptedNode, downloaded, failed, moving, started
-from terminal import model, pictures, reports, shape
-from terminal.errors import TerminalError
-from terminal.progress import PlainLines, as_line
-from terminal.screen import Screen
 
 SEED = 20261122
 
@@ -96,26 +96,26 @@ def test_tables_and_frames_of_hostile_names_write_no_control_byte() -> None:
 def test_bars_of_hostile_names_write_no_control_byte_of_theirs() -> None:
     for name in hostile_names(200):
         out = io.StringIO()
-        bar = pictures.Bar("downloading", Console(file=out, width=200, force_terminal=True))
-        source = model.Source(name, 1.0, 1, "dropped", name)
-        bar.show(model.Progress("moving", name, 1, 2, 1, 2, 3.0, (source,)))
+        bar = rich_output.Bar("downloading", Console(file=out, width=200, force_terminal=True))
+        source = models.Source(name, 1.0, 1, "dropped", name)
+        bar.show(models.Progress("moving", name, 1, 2, 1, 2, 3.0, (source,)))
         bar.console.print(bar._picture())
         assert not HARMFUL.search(OURS.sub("", out.getvalue())), (SEED, name)
 
 
 @pytest.mark.parametrize("width", [20, 30, 40, 60, 70, 80, 120])
 def test_no_cell_loses_its_end_on_any_terminal(width: int) -> None:
-    ana = model.ListedPeer(
+    ana = models.ListedPeer(
         "203.0.113.107:5001", "ana-of-the-house", 12_345, 5.0, uploads=3, downloads=1, free_bytes=7 << 30, rate=1.5e8
     )
-    film = model.ListedFile("songs/日本語/film.mkv", ID, 1 << 30, 12, 3)
+    film = models.ListedFile("songs/日本語/film.mkv", ID, 1 << 30, 12, 3)
     tables = (
-        (reports.PEER_HEADERS, reports.peer_rows([ana, ana]), reports.PEER_NUMBERS),
-        (reports.FILE_HEADERS, reports.file_rows([film, film]), reports.FILE_NUMBERS),
+        (render.PEER_HEADERS, render.peer_rows([ana, ana]), render.PEER_NUMBERS),
+        (render.FILE_HEADERS, render.file_rows([film, film]), render.FILE_NUMBERS),
     )
     for headers, rows, right in tables:
         out = io.StringIO()
-        Console(file=out, width=width).print(pictures.table(headers, rows, right, width))
+        Console(file=out, width=width).print(rich_output.table(headers, rows, right, width))
         shown = out.getvalue()
         # A number is whole; a word may go on in the next line, below its beginning.
         for header, cell in zip(headers, rows[0], strict=True):
@@ -134,7 +134,7 @@ def _goes_on(cell: str, shown: str) -> bool:
 def test_where_numbers_leave_no_room_for_words_each_row_is_a_record() -> None:
     out = io.StringIO()
     rows = [["12,345", "ana of the house"], ["6", "ben"]]
-    Console(file=out, width=20).print(pictures.table(("files", "user"), rows, ("files",), 20))
+    Console(file=out, width=20).print(rich_output.table(("files", "user"), rows, ("files",), 20))
     assert [line.strip() for line in out.getvalue().splitlines()] == [
         "",
         "files  12,345",
@@ -198,10 +198,10 @@ def test_no_colour_and_no_frame_where_there_is_no_terminal(node: ScriptedNode, p
 def test_without_a_terminal_progress_is_a_line_every_ten_seconds() -> None:
     now, said = [0.0], list[str]()
     lines = PlainLines("downloading", said.append, lambda: now[0])
-    source = model.Source("h:1", 1.0, 1, "active", "")
+    source = models.Source("h:1", 1.0, 1, "active", "")
     for second in range(35):
         now[0] = float(second)
-        lines.show(model.Progress("moving", "x", second << 20, 40 << 20, 0, 1, 1 << 20, (source,)))
+        lines.show(models.Progress("moving", "x", second << 20, 40 << 20, 0, 1, 1 << 20, (source,)))
     assert said == [
         "x: downloading, 25 % of 40.0 MiB, 1.00 MiB/s, 0:30 left, 1 holder",
         "x: downloading, 50 % of 40.0 MiB, 1.00 MiB/s, 0:20 left, 1 holder",
@@ -211,13 +211,13 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds() -> None:
 
 def test_progress_of_hashing_says_so() -> None:
     assert (
-        as_line("uploading", model.Progress("hashing", "x", 1, 4, 0, 1, 0.0, ()))
+        as_line("uploading", models.Progress("hashing", "x", 1, 4, 0, 1, 0.0, ()))
         == "x: reading and hashing, 25 % of 4 B"
     )
 
 
 def test_numbers_as_people_read_them() -> None:
-    assert [shape.size(count) for count in (0, 999, 1000, 1536, 10 << 20, 123 << 30, -1)] == [
+    assert [formatting.size(count) for count in (0, 999, 1000, 1536, 10 << 20, 123 << 30, -1)] == [
         "0 B",
         "999 B",
         "0.98 KiB",
@@ -226,11 +226,11 @@ def test_numbers_as_people_read_them() -> None:
         "123 GiB",
         "0 B",
     ]
-    assert [shape.percent(done, 3) for done in (0, 1, 2, 3, 4)] == [0, 33, 66, 100, 100]
-    assert shape.percent(999_999, 1_000_000) == 99
-    assert shape.percent(0, 0) == 0
-    assert [shape.duration(seconds) for seconds in (0, 61, 3661)] == ["0:00", "1:01", "1:01:01"]
-    assert shape.remaining(1, 2, 0) == "-:--"
-    assert [shape.ago(seconds) for seconds in (3.4, 119, 120)] == ["3 s ago", "119 s ago", "2:00 ago"]
-    assert shape.many(1, "file") == "1 file"
-    assert shape.many(2000, "file") == "2,000 files"
+    assert [formatting.percent(done, 3) for done in (0, 1, 2, 3, 4)] == [0, 33, 66, 100, 100]
+    assert formatting.percent(999_999, 1_000_000) == 99
+    assert formatting.percent(0, 0) == 0
+    assert [formatting.duration(seconds) for seconds in (0, 61, 3661)] == ["0:00", "1:01", "1:01:01"]
+    assert formatting.remaining(1, 2, 0) == "-:--"
+    assert [formatting.ago(seconds) for seconds in (3.4, 119, 120)] == ["3 s ago", "119 s ago", "2:00 ago"]
+    assert formatting.many(1, "file") == "1 file"
+    assert formatting.many(2000, "file") == "2,000 files"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.settings import read_settings
 from common.env_file import EnvFault
-from terminal.settings import read_settings
 
 
 def write(folder: Path, name: str, text: str) -> str:

@@ -18,11 +18,11 @@ import pexpect
 import pytest
 
 import pserver_pb2 as pb
+from cli.daemon_client import NodeClient
+from cli.screen import Screen
+from cli.settings import read_settings
+from cli.transfer_follower import follow
 from scripted_node import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
-from terminal.jobs import follow
-from terminal.node_client import NodeClient
-from terminal.screen import Screen
-from terminal.settings import read_settings
 from waiting import eventually
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"

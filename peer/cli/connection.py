@@ -14,10 +14,10 @@ import grpc
 
 import pserver_pb2 as pb
 import pserver_pb2_grpc
+from cli import status_codes
+from cli.errors import PserverUnreachable, TerminalError
+from cli.settings import Settings
 from common import channels, cookie, state_files
-from terminal import rpc_errors
-from terminal.errors import PserverUnreachable, TerminalError
-from terminal.settings import Settings
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -130,9 +130,9 @@ def _have_it_proved(
     try:
         reply = control.Prove(pb.ProveRequest(nonce=nonce), metadata=shown, timeout=_PROVES_WITHIN)
     except grpc.RpcError as error:
-        if rpc_errors.status(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
+        if status_codes.status(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
             raise stranger from error
-        meant = rpc_errors.meaning(error, where)
+        meant = status_codes.meaning(error, where)
         if isinstance(meant, PserverUnreachable) and _listens(settings.host, port):
             raise TerminalError(
                 "pserver_unreachable", f"{where} is no pserver, or {_other_manner(settings)}"

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import NoReturn
 
-from terminal.errors import bad_usage
+from cli.errors import bad_usage
 
 PROGRAM = "pclient.py"
 USAGE = f"{PROGRAM} ENV_PCLIENT [ENV_PSERVER] [COMMAND ...]"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from terminal.errors import EXIT_CODES, TerminalError
+from cli.errors import EXIT_CODES, TerminalError
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "pserver.py"
 MINDER = Path(__file__).with_name("minder.py")

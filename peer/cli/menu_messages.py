@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from terminal import model, reports, shape
-from terminal.errors import TerminalError
+from cli import formatting, models, render
+from cli.errors import TerminalError
 
 _EXISTS = "File already exists"
 _REFUSALS = {
@@ -38,28 +38,28 @@ def refusal(error: TerminalError) -> str:
     return f"{_REFUSALS.get(error.code, 'Not done')}: {message}"
 
 
-def reply(result: model.Downloaded | model.Uploaded | model.Removed) -> tuple[str, str]:
+def reply(result: models.Downloaded | models.Uploaded | models.Removed) -> tuple[str, str]:
     """The reply, and what more there is to tell."""
-    if isinstance(result, model.Uploaded):
-        return f"{_head(result)}: {result.name}", reports.how_uploaded(result)
-    if isinstance(result, model.Removed):
-        return f"{_head(result)}: {result.name}", shape.size(result.size)
-    return f"{_head(result)}: {result.path}", reports.how_downloaded(result)
+    if isinstance(result, models.Uploaded):
+        return f"{_head(result)}: {result.name}", render.how_uploaded(result)
+    if isinstance(result, models.Removed):
+        return f"{_head(result)}: {result.name}", formatting.size(result.size)
+    return f"{_head(result)}: {result.path}", render.how_downloaded(result)
 
 
-def counts(results: Iterable[model.Downloaded | model.Uploaded | model.Removed]) -> Iterator[str]:
+def counts(results: Iterable[models.Downloaded | models.Uploaded | models.Removed]) -> Iterator[str]:
     """The replies when there are many: how many of each kind."""
     sizes: defaultdict[str, list[int]] = defaultdict(list)
     for result in results:
         sizes[_head(result)].append(result.size)
     for head, each in sizes.items():
-        more = "the same contents lay here already" if head == _EXISTS else shape.size(sum(each))
-        yield f"{head}: {shape.many(len(each), 'file')}, {more}"
+        more = "the same contents lay here already" if head == _EXISTS else formatting.size(sum(each))
+        yield f"{head}: {formatting.many(len(each), 'file')}, {more}"
 
 
-def _head(result: model.Downloaded | model.Uploaded | model.Removed) -> str:
-    if isinstance(result, model.Uploaded):
+def _head(result: models.Downloaded | models.Uploaded | models.Removed) -> str:
+    if isinstance(result, models.Uploaded):
         return "File uploaded"
-    if isinstance(result, model.Removed):
+    if isinstance(result, models.Removed):
         return "File removed"
     return _EXISTS if result.present else "File downloaded"

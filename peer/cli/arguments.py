@@ -12,8 +12,8 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from terminal.errors import bad_usage
-from terminal.options import COMMANDS, USAGE, help_text, parser
+from cli.errors import bad_usage
+from cli.options import COMMANDS, USAGE, help_text, parser
 
 _GLOBAL = {"--json": "json", "--quiet": "quiet", "-q": "quiet", "--version": "version", "--help": "help", "-h": "help"}
 

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from terminal import model, reports, shape
-from terminal.arguments import Order
-from terminal.errors import OK, TerminalError, bad_usage
-from terminal.exits import exit_code
-from terminal.jobs import follow
-from terminal.meaning import Meaning, absolute, by_path, means_many, of_names, of_paths
-from terminal.node_client import Send
-from terminal.screen import Screen
-from terminal.session import Session, not_empty, sendable
+from cli import formatting, models, render
+from cli.argument_map import Meaning, absolute, by_path, means_many, of_names, of_paths
+from cli.arguments import Order
+from cli.context import Session, not_empty, sendable
+from cli.daemon_client import Send
+from cli.errors import OK, TerminalError, bad_usage
+from cli.exit_status import exit_code
+from cli.screen import Screen
+from cli.transfer_follower import follow
 
 # So many files are told of one by one; of more than these the sum is told.
 FEW = 10
@@ -105,10 +105,10 @@ class _Teller:
         self._meaning = meaning
         self._clock = clock
         self._began = clock()
-        self._files: list[model.Downloaded | model.Uploaded | model.Removed] = []
+        self._files: list[models.Downloaded | models.Uploaded | models.Removed] = []
         self._failed = 0
 
-    def tell(self, result: model.Result) -> None:
+    def tell(self, result: models.Result) -> None:
         """Tell of one; a fault is given the name that its user knows."""
         names = self._meaning(result)
         if isinstance(result, TerminalError):
@@ -120,20 +120,20 @@ class _Teller:
         self._files.append(result)
         if self._screen.as_json:
             for _ in names:
-                self._screen.data(reports.result_object(result))
-        elif isinstance(result, model.Uploaded):
-            self._screen.line(f"File uploaded: {result.name} ({reports.how_uploaded(result)})")
-        elif isinstance(result, model.Removed):
-            self._screen.line(f"File removed: {result.name} ({shape.size(result.size)})")
+                self._screen.data(render.result_object(result))
+        elif isinstance(result, models.Uploaded):
+            self._screen.line(f"File uploaded: {result.name} ({render.how_uploaded(result)})")
+        elif isinstance(result, models.Removed):
+            self._screen.line(f"File removed: {result.name} ({formatting.size(result.size)})")
         else:
             self._screen.line(result.path)
             if len(self._files) <= FEW:
-                self._screen.say(f"{result.name}: {reports.how_downloaded(result)}")
+                self._screen.say(f"{result.name}: {render.how_downloaded(result)}")
 
     def sum_up(self) -> None:
         """Tell of all together, if they were many."""
         if len(self._files) > FEW and not self._screen.as_json:
-            self._screen.say(reports.sum_of(self._files, self._failed, self._clock() - self._began))
+            self._screen.say(render.sum_of(self._files, self._failed, self._clock() - self._began))
 
 
 def _copies_of(names: Sequence[str]) -> str:

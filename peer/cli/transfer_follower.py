@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from terminal.errors import TerminalError
-from terminal.interrupts import Interrupts
-from terminal.model import Notice, Progress, Result, Started
-from terminal.progress import View
-from terminal.screen import Screen
+from cli.errors import TerminalError
+from cli.models import Notice, Progress, Result, Started
+from cli.progress import View
+from cli.screen import Screen
+from cli.sigint import Interrupts
 
 if TYPE_CHECKING:
-    from terminal.node_client import NodeClient, Send, Watch
+    from cli.daemon_client import NodeClient, Send, Watch
 
 # How long a cancelled transfer may take to say what became of its files, in seconds.
 _LAST_WORDS = 5.0

@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
-from terminal import model
-from terminal.errors import TerminalError, bad_usage
+from cli import models
+from cli.errors import TerminalError, bad_usage
 
-Meaning = Callable[[model.Result], list[str]]
+Meaning = Callable[[models.Result], list[str]]
 
 
 def is_pattern(name: str) -> bool:
@@ -69,7 +69,7 @@ def of_paths(paths: dict[str, list[str]]) -> Meaning:
     for path in paths:
         by_leaf[os.path.basename(path)].append(path)
 
-    def meaning(result: model.Result) -> list[str]:
+    def meaning(result: models.Result) -> list[str]:
         name = result.name or ""
         if name in paths:
             return paths[name]
@@ -85,7 +85,7 @@ def of_names(words: Sequence[str], output: str = "") -> Meaning:
     counts = Counter(words)
     outside = os.path.join(PurePath(output), "") if "/" in output else ""
 
-    def meaning(result: model.Result) -> list[str]:
+    def meaning(result: models.Result) -> list[str]:
         name = (result.name or "").removeprefix(outside)
         if isinstance(result, TerminalError):
             return [name] * max(1, counts[name])

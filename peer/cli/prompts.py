@@ -7,8 +7,8 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
+from cli.screen import Screen
 from common.printable import printable
-from terminal.screen import Screen
 
 
 class EndOfInput(Exception):

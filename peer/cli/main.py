@@ -13,15 +13,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
+from cli import arguments
+from cli.arguments import ShowText
+from cli.errors import CTRL_C, EXIT_CODES, FAILED, OK, PserverUnreachable, TerminalError, bad_usage
+from cli.screen import OutputLost, Screen
 from common.env_file import EnvFault, find_env_file
 from common.version import VERSION
-from terminal import arguments
-from terminal.arguments import ShowText
-from terminal.errors import CTRL_C, EXIT_CODES, FAILED, OK, PserverUnreachable, TerminalError, bad_usage
-from terminal.screen import OutputLost, Screen
 
 if TYPE_CHECKING:
-    from terminal.settings import Settings
+    from cli.settings import Settings
 
 
 def main(
@@ -128,13 +128,13 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[[], None]) -> int:
     order = arguments.parse(argv, VERSION)
     # What follows costs a tenth of a second to import: not for --help and not for a typing error.
-    from terminal.asking import Asker, EndOfInput
-    from terminal.child import Child
-    from terminal.commands import run
-    from terminal.menu import Menu
-    from terminal.node_client import NodeClient
-    from terminal.session import Session
-    from terminal.settings import read_settings
+    from cli.commands import run
+    from cli.context import Session
+    from cli.daemon_client import NodeClient
+    from cli.daemon_process import Child
+    from cli.menu import Menu
+    from cli.prompts import Asker, EndOfInput
+    from cli.settings import read_settings
 
     try:
         settings = read_settings(order.env_pclient, order.env_pserver)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from terminal import shape
-from terminal.model import Progress
+from cli import formatting
+from cli.models import Progress
 
 _EVERY = 10.0
 
@@ -60,14 +60,14 @@ def as_line(verb: str, progress: Progress) -> str:
     """All of it in one line: name, phase, how much, how fast, how long still, from how many."""
     parts = [f"{progress.name}: {doing(verb, progress)}" if progress.name else doing(verb, progress)]
     if progress.total:
-        parts.append(f"{shape.percent(progress.done, progress.total)} % of {shape.size(progress.total)}")
+        parts.append(f"{formatting.percent(progress.done, progress.total)} % of {formatting.size(progress.total)}")
     if progress.files_total > 1:
-        parts.append(f"{progress.files_done:,} of {shape.many(progress.files_total, 'file')}")
+        parts.append(f"{progress.files_done:,} of {formatting.many(progress.files_total, 'file')}")
     if progress.rate > 0:
-        parts.append(shape.rate(progress.rate))
-        parts.append(f"{shape.remaining(progress.done, progress.total, progress.rate)} left")
+        parts.append(formatting.rate(progress.rate))
+        parts.append(f"{formatting.remaining(progress.done, progress.total, progress.rate)} left")
     if progress.sources:
-        parts.append(shape.many(sum(source.state == "active" for source in progress.sources), "holder"))
+        parts.append(formatting.many(sum(source.state == "active" for source in progress.sources), "holder"))
     return ", ".join(parts)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import pserver_pb2 as pb
-from terminal import model
-from terminal.errors import TerminalError
+from cli import models
+from cli.errors import TerminalError
 
 _PHASES = {
     pb.Progress.PHASE_UNSPECIFIED: "preparing",
@@ -40,15 +40,15 @@ def parts(words: Iterable[str]) -> Iterator[tuple[list[str], bool]]:
     yield part, False
 
 
-def events(message: pb.TransferEvent) -> Iterator[model.Event]:
+def events(message: pb.TransferEvent) -> Iterator[models.Event]:
     """What one message tells; results come many in one."""
     match message.WhichOneof("event"):
         case "started":
-            yield model.Started(message.started.transfer)
+            yield models.Started(message.started.transfer)
         case "progress":
             yield progress(message.progress)
         case "notice":
-            yield model.Notice(message.notice)
+            yield models.Notice(message.notice)
         case "results":
             yield from (_downloaded(item) for item in message.results.downloaded)
             yield from (_uploaded(item) for item in message.results.uploaded)
@@ -56,9 +56,9 @@ def events(message: pb.TransferEvent) -> Iterator[model.Event]:
             yield from (_fault(item) for item in message.results.faults)
 
 
-def progress(message: pb.Progress) -> model.Progress:
+def progress(message: pb.Progress) -> models.Progress:
     """Where a transfer stands."""
-    return model.Progress(
+    return models.Progress(
         phase=_PHASES.get(message.phase, "preparing"),
         name=message.name,
         done=message.done,
@@ -67,13 +67,13 @@ def progress(message: pb.Progress) -> model.Progress:
         files_total=message.files_total,
         rate=message.rate,
         sources=tuple(
-            model.Source(source.url, source.rate, source.bytes, source.state, source.why) for source in message.sources
+            models.Source(source.url, source.rate, source.bytes, source.state, source.why) for source in message.sources
         ),
     )
 
 
-def _downloaded(message: pb.Downloaded) -> model.Downloaded:
-    return model.Downloaded(
+def _downloaded(message: pb.Downloaded) -> models.Downloaded:
+    return models.Downloaded(
         name=message.name,
         id=message.id,
         size=message.size,
@@ -85,27 +85,27 @@ def _downloaded(message: pb.Downloaded) -> model.Downloaded:
     )
 
 
-def _uploaded(message: pb.Uploaded) -> model.Uploaded:
-    return model.Uploaded(message.name, message.id, message.size, tuple(message.copies))
+def _uploaded(message: pb.Uploaded) -> models.Uploaded:
+    return models.Uploaded(message.name, message.id, message.size, tuple(message.copies))
 
 
-def _removed(message: pb.Removed) -> model.Removed:
-    return model.Removed(message.name, message.id, message.size)
+def _removed(message: pb.Removed) -> models.Removed:
+    return models.Removed(message.name, message.id, message.size)
 
 
 def _fault(message: pb.Fault) -> TerminalError:
     return TerminalError(message.code or "internal", message.message, name=message.name or None, ids=tuple(message.ids))
 
 
-def listed_file(message: pb.ListedFile) -> model.ListedFile:
+def listed_file(message: pb.ListedFile) -> models.ListedFile:
     """One version of a name."""
-    return model.ListedFile(message.name, message.id, message.size, message.holders, message.partial)
+    return models.ListedFile(message.name, message.id, message.size, message.holders, message.partial)
 
 
-def listed_peer(message: pb.ListedPeer) -> model.ListedPeer:
+def listed_peer(message: pb.ListedPeer) -> models.ListedPeer:
     """A live peer."""
     load = message.load
-    return model.ListedPeer(
+    return models.ListedPeer(
         url=message.url,
         user=message.user,
         files=message.files,
@@ -117,9 +117,9 @@ def listed_peer(message: pb.ListedPeer) -> model.ListedPeer:
     )
 
 
-def status(message: pb.StatusReply) -> model.Status:
+def status(message: pb.StatusReply) -> models.Status:
     """This peer."""
-    return model.Status(
+    return models.Status(
         user=message.user,
         url=message.url,
         tracker=message.tracker,
@@ -134,6 +134,6 @@ def status(message: pb.StatusReply) -> model.Status:
         not_shared=tuple((item.name, item.why) for item in message.not_shared),
         not_shared_total=message.not_shared_total,
         transfers=tuple(
-            model.Transfer(item.transfer, item.kind, progress(item.progress)) for item in message.transfers
+            models.Transfer(item.transfer, item.kind, progress(item.progress)) for item in message.transfers
         ),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from terminal.asking import Asker
-from terminal.errors import TerminalError
-from terminal.node_client import NodeClient
-from terminal.screen import Screen
+from cli.daemon_client import NodeClient
+from cli.errors import TerminalError
+from cli.prompts import Asker
+from cli.screen import Screen
 
 
 @dataclass(frozen=True)

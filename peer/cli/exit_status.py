@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 
-from terminal.errors import CTRL_C, OK, TerminalError
-from terminal.meaning import is_pattern
+from cli.argument_map import is_pattern
+from cli.errors import CTRL_C, OK, TerminalError
 
 _ID = re.compile(r"[0-9a-f]{64}")
 

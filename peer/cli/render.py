@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from terminal import model, shape
-from terminal.progress import as_line
+from cli import formatting, models
+from cli.progress import as_line
 
 JSONObject = dict[str, object]
 
@@ -13,18 +13,18 @@ JSONObject = dict[str, object]
 _MEASURABLE = 0.5
 
 
-def result_object(file: model.Downloaded | model.Uploaded | model.Removed) -> JSONObject:
+def result_object(file: models.Downloaded | models.Uploaded | models.Removed) -> JSONObject:
     """--json of download, upload or remove."""
     match file:
-        case model.Downloaded():
+        case models.Downloaded():
             return _downloaded_object(file)
-        case model.Uploaded():
+        case models.Uploaded():
             return _uploaded_object(file)
-        case model.Removed():
+        case models.Removed():
             return {"name": file.name, "id": file.id, "size": file.size, "removed": True}
 
 
-def _downloaded_object(file: model.Downloaded) -> JSONObject:
+def _downloaded_object(file: models.Downloaded) -> JSONObject:
     return {
         "name": file.name,
         "id": file.id,
@@ -37,16 +37,16 @@ def _downloaded_object(file: model.Downloaded) -> JSONObject:
     }
 
 
-def _uploaded_object(file: model.Uploaded) -> JSONObject:
+def _uploaded_object(file: models.Uploaded) -> JSONObject:
     return {"name": file.name, "id": file.id, "size": file.size, "copies": list(file.copies)}
 
 
-def listed_object(file: model.ListedFile) -> JSONObject:
+def listed_object(file: models.ListedFile) -> JSONObject:
     """--json of files."""
     return {"name": file.name, "id": file.id, "size": file.size, "holders": file.holders, "partial": file.partial}
 
 
-def peer_object(peer: model.ListedPeer) -> JSONObject:
+def peer_object(peer: models.ListedPeer) -> JSONObject:
     """--json of peers."""
     return {
         "url": peer.url,
@@ -62,7 +62,7 @@ def peer_object(peer: model.ListedPeer) -> JSONObject:
     }
 
 
-def status_object(status: model.Status) -> JSONObject:
+def status_object(status: models.Status) -> JSONObject:
     """--json of status."""
     return {
         "user": status.user or None,
@@ -83,7 +83,7 @@ def status_object(status: model.Status) -> JSONObject:
     }
 
 
-def _transfer_object(transfer: model.Transfer) -> JSONObject:
+def _transfer_object(transfer: models.Transfer) -> JSONObject:
     progress = transfer.progress
     return {
         "transfer": transfer.transfer,
@@ -108,35 +108,35 @@ def _transfer_object(transfer: model.Transfer) -> JSONObject:
     }
 
 
-def how_downloaded(file: model.Downloaded) -> str:
+def how_downloaded(file: models.Downloaded) -> str:
     """What is worth telling of a download, beside where it lies."""
     if file.present:
-        return f"{shape.size(file.size)}, the same contents lay here already"
-    parts = [f"{shape.size(file.size)} verified in {file.seconds:.1f} s"]
+        return f"{formatting.size(file.size)}, the same contents lay here already"
+    parts = [f"{formatting.size(file.size)} verified in {file.seconds:.1f} s"]
     # What took less tells nothing of the line.
     if file.seconds >= _MEASURABLE and file.size > file.resumed_bytes:
-        parts.append(shape.rate((file.size - file.resumed_bytes) / file.seconds))
+        parts.append(formatting.rate((file.size - file.resumed_bytes) / file.seconds))
     if file.resumed_bytes:
-        parts.append(f"{shape.size(file.resumed_bytes)} of it from an earlier try")
+        parts.append(f"{formatting.size(file.resumed_bytes)} of it from an earlier try")
     if file.holders:
         parts.append("from " + ", ".join(file.holders))
     return ", ".join(parts)
 
 
-def how_uploaded(file: model.Uploaded) -> str:
+def how_uploaded(file: models.Uploaded) -> str:
     """What is worth telling of an upload."""
     where = "also at " + ", ".join(file.copies) if file.copies else "shared here"
-    return f"{shape.size(file.size)}, id {shape.short(file.id)}, {where}"
+    return f"{formatting.size(file.size)}, id {formatting.short(file.id)}, {where}"
 
 
-def sum_of(files: Sequence[model.Downloaded | model.Uploaded | model.Removed], failed: int, seconds: float) -> str:
+def sum_of(files: Sequence[models.Downloaded | models.Uploaded | models.Removed], failed: int, seconds: float) -> str:
     """What is worth telling of many files that came or went in these seconds, beside those that did not."""
-    new = [file for file in files if not (isinstance(file, model.Downloaded) and file.present)]
+    new = [file for file in files if not (isinstance(file, models.Downloaded) and file.present)]
     parts = []
     if new:
-        done = {model.Downloaded: "verified", model.Uploaded: "shared", model.Removed: "removed"}[type(new[0])]
-        size = shape.size(sum(file.size for file in new))
-        parts.append(f"{shape.many(len(new), 'file')}, {size} {done} in {seconds:.1f} s")
+        done = {models.Downloaded: "verified", models.Uploaded: "shared", models.Removed: "removed"}[type(new[0])]
+        size = formatting.size(sum(file.size for file in new))
+        parts.append(f"{formatting.many(len(new), 'file')}, {size} {done} in {seconds:.1f} s")
     if len(new) < len(files):
         parts.append(f"{len(files) - len(new):,} lay here already")
     if failed:
@@ -144,10 +144,10 @@ def sum_of(files: Sequence[model.Downloaded | model.Uploaded | model.Removed], f
     return "; ".join(parts)
 
 
-def file_rows(files: Iterable[model.ListedFile]) -> list[list[str]]:
+def file_rows(files: Iterable[models.ListedFile]) -> list[list[str]]:
     """Rows under FILE_HEADERS."""
     return [
-        [shape.size(file.size), f"{file.holders:,}", f"{file.partial:,}", shape.short(file.id), file.name]
+        [formatting.size(file.size), f"{file.holders:,}", f"{file.partial:,}", formatting.short(file.id), file.name]
         for file in files
     ]
 
@@ -156,7 +156,7 @@ FILE_HEADERS = ("size", "holders", "partial", "id", "name")
 FILE_NUMBERS = ("size", "holders", "partial")
 
 
-def peer_rows(peers: Iterable[model.ListedPeer]) -> list[list[str]]:
+def peer_rows(peers: Iterable[models.ListedPeer]) -> list[list[str]]:
     """Rows under PEER_HEADERS."""
     return [
         [
@@ -165,9 +165,9 @@ def peer_rows(peers: Iterable[model.ListedPeer]) -> list[list[str]]:
             f"{peer.files:,}",
             f"{peer.uploads:,}",
             f"{peer.downloads:,}",
-            shape.rate(peer.rate),
-            shape.size(peer.free_bytes),
-            shape.ago(peer.last_seen),
+            formatting.rate(peer.rate),
+            formatting.size(peer.free_bytes),
+            formatting.ago(peer.last_seen),
         ]
         for peer in peers
     ]
@@ -177,9 +177,9 @@ PEER_HEADERS = ("address", "user", "files", "up", "down", "rate", "free", "seen"
 PEER_NUMBERS = ("files", "up", "down", "rate", "free", "seen")
 
 
-def header(status: model.Status) -> list[tuple[str, str]]:
+def header(status: models.Status) -> list[tuple[str, str]]:
     """Who I am, which tracker, what I share."""
-    shared = f"{shape.many(status.files, 'file')}, {shape.size(status.bytes)}, in {status.shared_dir}"
+    shared = f"{formatting.many(status.files, 'file')}, {formatting.size(status.bytes)}, in {status.shared_dir}"
     return [
         ("user", status.user or "nobody is logged in"),
         ("address", status.url),
@@ -188,12 +188,15 @@ def header(status: model.Status) -> list[tuple[str, str]]:
     ]
 
 
-def status_rows(status: model.Status) -> list[tuple[str, str]]:
+def status_rows(status: models.Status) -> list[tuple[str, str]]:
     """All of it."""
     rows = [
         *header(status),
         ("state", status.state_dir),
-        ("for others", f"{shape.size(status.quota_used)} of {shape.size(status.quota)} kept at others' request"),
+        (
+            "for others",
+            f"{formatting.size(status.quota_used)} of {formatting.size(status.quota)} kept at others' request",
+        ),
     ]
     for place, (name, why) in enumerate(status.not_shared):
         rows.append(("not shared" if place == 0 else "", f"{name}: {why}"))
@@ -204,7 +207,7 @@ def status_rows(status: model.Status) -> list[tuple[str, str]]:
         rows.extend(
             (
                 "",
-                f"  {source.url} {source.state}, {shape.rate(source.rate)}"
+                f"  {source.url} {source.state}, {formatting.rate(source.rate)}"
                 + (f" ({source.why})" if source.why else ""),
             )
             for source in transfer.progress.sources

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
+from cli.errors import TerminalError, named
+from cli.progress import Nothing, PlainLines, View
 from common.printable import printable
-from terminal.errors import TerminalError, named
-from terminal.progress import Nothing, PlainLines, View
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -77,9 +77,9 @@ class Screen:
         """Rows under headers on stdout; the columns named in `right` are numbers."""
         safe = [[printable(cell) for cell in row] for row in rows]
         if self._out.isatty():
-            from terminal import pictures
+            from cli import rich_output
 
-            self._show(pictures.table(headers, safe, right, pictures.console(self._out).width))
+            self._show(rich_output.table(headers, safe, right, rich_output.console(self._out).width))
             return
         widths = [max(len(header), *(len(row[place]) for row in safe), 0) for place, header in enumerate(headers)]
         for row in [list(headers), *safe]:
@@ -94,9 +94,9 @@ class Screen:
         """Words and their values on stdout, framed on a terminal; a row without a word goes on from the one before."""
         safe = [(key, printable(value)) for key, value in rows]
         if self._out.isatty():
-            from terminal import pictures
+            from cli import rich_output
 
-            self._show(pictures.facts(title, safe))
+            self._show(rich_output.facts(title, safe))
             return
         width = max(len(key) for key, _ in safe)
         for key, value in safe:
@@ -108,11 +108,11 @@ class Screen:
         if self.quiet:
             return
         if self._err.isatty():
-            from terminal import pictures
+            from cli import rich_output
 
-            console = pictures.console(self._err)
+            console = rich_output.console(self._err)
             with suppress(OSError):
-                console.print(pictures.choices(rows, console.width))
+                console.print(rich_output.choices(rows, console.width))
             return
         self._aside("".join(f"  {key}  {about}\n" for key, about in rows))
 
@@ -124,9 +124,9 @@ class Screen:
         elif not self._err.isatty():
             yield PlainLines(verb, self._tell)
         else:
-            from terminal import pictures
+            from cli import rich_output
 
-            with pictures.Bar(verb, pictures.console(self._err)) as bar:
+            with rich_output.Bar(verb, rich_output.console(self._err)) as bar:
                 self._live = bar.console
                 try:
                     yield bar
@@ -140,10 +140,10 @@ class Screen:
                 self._out.flush()
 
     def _show(self, picture: RenderableType) -> None:
-        from terminal import pictures
+        from cli import rich_output
 
         with _lost():
-            pictures.console(self._out).print(picture)
+            rich_output.console(self._out).print(picture)
 
     def _tell(self, text: str, style: str = "") -> None:
         if self._err.isatty():
@@ -159,9 +159,9 @@ class Screen:
             self._err.flush()
 
     def _above_bar(self, text: str, style: str = "") -> None:
-        from terminal import pictures
+        from cli import rich_output
 
-        pictures.line(self._live or pictures.console(self._err), printable(text), style)
+        rich_output.line(self._live or rich_output.console(self._err), printable(text), style)
 
 
 @contextmanager

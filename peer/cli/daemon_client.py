@@ -15,10 +15,10 @@ import grpc
 
 import pserver_pb2 as pb
 import pserver_pb2_grpc
-from terminal import model, rpc_errors, wire
-from terminal.connection import Connection, Metadata, address, connect
-from terminal.errors import PserverUnreachable, TerminalError
-from terminal.settings import Settings
+from cli import messages, models, status_codes
+from cli.connection import Connection, Metadata, address, connect
+from cli.errors import PserverUnreachable, TerminalError
+from cli.settings import Settings
 
 # Seconds that the pserver may take: to stop a transfer, while a person waits; for what it knows itself; for what it
 # asks the tracker (which may delay a failed login by a minute, and is asked again when it does not answer).
@@ -47,13 +47,13 @@ class Watch:
     def __init__(self, call: Iterator[pb.TransferEvent], meaning: Callable[[grpc.RpcError], TerminalError]) -> None:
         self._call = call
         self._meaning = meaning
-        self._events: queue.SimpleQueue[model.Event | grpc.RpcError | _Mark] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[models.Event | grpc.RpcError | _Mark] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         try:
             for message in self._call:
-                for event in wire.events(message):
+                for event in messages.events(message):
                     self._events.put(event)
         except grpc.RpcError as error:
             self._events.put(error)
@@ -64,7 +64,7 @@ class Watch:
         """Have whoever waits for an event look up. For a signal's handler, too: a SimpleQueue allows it."""
         self._events.put(_Mark.WAKE)
 
-    def next_within(self, seconds: float | None) -> model.Event | None:
+    def next_within(self, seconds: float | None) -> models.Event | None:
         """The next event, None after a `wake`; StopIteration at the end, queue.Empty if none comes within `seconds`."""
         event = self._events.get(timeout=seconds)
         if event is _Mark.END:
@@ -130,13 +130,13 @@ class NodeClient:
             self._connection.channel.close()
             self._connection = None
 
-    def login(self, user: str, password: str) -> model.Login:
+    def login(self, user: str, password: str) -> models.Login:
         """Log the pserver in, registering an unknown user while the tracker allows it."""
         with self._calling() as (control, metadata):
             reply = control.Login(
                 pb.LoginRequest(user=user, password=password), metadata=metadata, timeout=_ASKS_TRACKER
             )
-        return model.Login(reply.user, reply.registered)
+        return models.Login(reply.user, reply.registered)
 
     def logout(self) -> tuple[str, str]:
         """Leave the network; answers who was logged in, and what of it could not be done, or nothing of either."""
@@ -152,17 +152,17 @@ class NodeClient:
 
     def upload(self, paths: Sequence[str], copies: int) -> Send:
         """Share and push; the events of the transfer until its end."""
-        order = (pb.UploadOrder(paths=part, copies=copies, more=more) for part, more in wire.parts(paths))
+        order = (pb.UploadOrder(paths=part, copies=copies, more=more) for part, more in messages.parts(paths))
         return self._ready(lambda control, metadata: control.UploadFileRequest(order, metadata=metadata), _LOST)
 
     def download(self, names: Sequence[str], output: str) -> Send:
         """Fetch and publish; the events of the transfer until its end."""
-        order = (pb.DownloadOrder(names=part, output=output, more=more) for part, more in wire.parts(names))
+        order = (pb.DownloadOrder(names=part, output=output, more=more) for part, more in messages.parts(names))
         return self._ready(lambda control, metadata: control.DownloadFileRequest(order, metadata=metadata), _LOST)
 
     def remove(self, names: Sequence[str]) -> Send:
         """Delete own copies; the events of the transfer, as which that is told, until its end."""
-        order = (pb.RemoveOrder(names=part, more=more) for part, more in wire.parts(names))
+        order = (pb.RemoveOrder(names=part, more=more) for part, more in messages.parts(names))
         return self._ready(lambda control, metadata: control.RemoveFiles(order, metadata=metadata), _LEFT)
 
     def cancel(self, transfer: int) -> None:
@@ -170,24 +170,24 @@ class NodeClient:
         with self._calling() as (control, metadata):
             control.CancelTransfer(pb.CancelTransferRequest(transfer=transfer), metadata=metadata, timeout=_CANCELS)
 
-    def files(self, match: str) -> Iterator[list[model.ListedFile]]:
+    def files(self, match: str) -> Iterator[list[models.ListedFile]]:
         """What the network has, page by page; no deadline, for whoever reads the pages may take time."""
         with self._calling() as (control, metadata):
             for page in control.ListFiles(pb.ListFilesRequest(match=match), metadata=metadata):
-                yield [wire.listed_file(item) for item in page.files]
+                yield [messages.listed_file(item) for item in page.files]
 
-    def peers(self) -> list[model.ListedPeer]:
+    def peers(self) -> list[models.ListedPeer]:
         """Who is alive."""
         with self._calling() as (control, metadata):
             return [
-                wire.listed_peer(item)
+                messages.listed_peer(item)
                 for item in control.ListPeers(pb.ListPeersRequest(), metadata=metadata, timeout=_ASKS_TRACKER).peers
             ]
 
-    def status(self) -> model.Status:
+    def status(self) -> models.Status:
         """This peer."""
         with self._calling() as (control, metadata):
-            return wire.status(control.Status(pb.StatusRequest(), metadata=metadata, timeout=_OWN))
+            return messages.status(control.Status(pb.StatusRequest(), metadata=metadata, timeout=_OWN))
 
     def _ready(
         self, order: Callable[[pserver_pb2_grpc.ControlStub, Metadata], Iterator[pb.TransferEvent]], lost: str
@@ -217,9 +217,9 @@ class NodeClient:
 
     def _meaning(self, error: grpc.RpcError) -> TerminalError:
         # A restarted pserver has another cookie, and with port 0 another port: look again next time.
-        if rpc_errors.status(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
+        if status_codes.status(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
             self.close()
-        return rpc_errors.meaning(error, address(self._settings, self._settings.port))
+        return status_codes.meaning(error, address(self._settings, self._settings.port))
 
     def _lost(self, message: str, error: grpc.RpcError) -> TerminalError:
         """What a transfer's broken stream means: the pserver that ends takes its transfers along."""

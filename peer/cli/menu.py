@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from terminal import commands, model, replies, reports, shape, transfers
-from terminal.arguments import Order
-from terminal.asking import EndOfInput
-from terminal.errors import OK, TerminalError, named
-from terminal.jobs import Outcome, follow
-from terminal.meaning import absolute, means_many
-from terminal.session import Session, sendable, utf8
+from cli import commands, formatting, menu_messages, models, render, transfer_commands
+from cli.argument_map import absolute, means_many
+from cli.arguments import Order
+from cli.context import Session, sendable, utf8
+from cli.errors import OK, TerminalError, named
+from cli.prompts import EndOfInput
+from cli.transfer_follower import Outcome, follow
 
 _PASSWORD_BYTES = 1024
 
@@ -95,13 +95,13 @@ class Menu:
             return True
         self.screen.line(f"Logged in as {found.user}" + (" (a new account)" if found.registered else ""))
         self._greeted = found.user
-        self.screen.facts("this peer", reports.header(self.node.status()))
+        self.screen.facts("this peer", render.header(self.node.status()))
         return True
 
-    def _greet(self, status: model.Status) -> None:
+    def _greet(self, status: models.Status) -> None:
         self.screen.line(f"Logged in as {status.user}")
         self._greeted = status.user
-        self.screen.facts("this peer", reports.header(status))
+        self.screen.facts("this peer", render.header(status))
 
     def ask_name(self) -> str | None:
         """A file's name; None, and a line about it, if it is empty."""
@@ -120,7 +120,7 @@ class Menu:
     def refuse(self, error: TerminalError) -> None:
         """One line about what went wrong."""
         self._refused = error.message
-        self.screen.line(replies.refusal(error))
+        self.screen.line(menu_messages.refusal(error))
 
     def done(
         self,
@@ -137,18 +137,18 @@ class Menu:
         good = [
             result for result in outcome.results if not isinstance(result, TerminalError) and result.name not in refused
         ]
-        if len(good) > transfers.FEW:
-            for reply in replies.counts(good):
+        if len(good) > transfer_commands.FEW:
+            for reply in menu_messages.counts(good):
                 self.screen.line(reply)
         else:
             for result in good:
-                reply, more = replies.reply(result)
+                reply, more = menu_messages.reply(result)
                 self.screen.line(reply)
                 self.screen.line(f"  {more}")
-        for fault in outcome.faults[: transfers.FEW]:
+        for fault in outcome.faults[: transfer_commands.FEW]:
             self.refuse(TerminalError(fault.code, named(fault)) if several else fault)
-        if len(outcome.faults) > transfers.FEW:
-            self.screen.line(f"Not done: {len(outcome.faults) - transfers.FEW:,} more")
+        if len(outcome.faults) > transfer_commands.FEW:
+            self.screen.line(f"Not done: {len(outcome.faults) - transfer_commands.FEW:,} more")
         if outcome.goes_on:
             self.screen.line(f"Not stopped: {outcome.not_stopped}")
         elif outcome.interrupted:
@@ -181,7 +181,7 @@ def _download(menu: Menu) -> None:
         outcome = _fetch_version(menu, fault.name or name, fault.ids)
 
 
-def _is_choice(result: model.Result) -> bool:
+def _is_choice(result: models.Result) -> bool:
     return isinstance(result, TerminalError) and result.code == "ambiguous_name" and bool(result.ids)
 
 
@@ -221,8 +221,8 @@ def _choose(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
     numbered = {str(place): identity for place, identity in enumerate(ids, 1)}
     for place, identity in numbered.items():
         file = known.get(identity)
-        about = f"{shape.size(file.size)}, {shape.many(file.holders, 'holder')}, " if file else ""
-        rows.append((place, f"{about}id {shape.short(identity)}"))
+        about = f"{formatting.size(file.size)}, {formatting.many(file.holders, 'holder')}, " if file else ""
+        rows.append((place, f"{about}id {formatting.short(identity)}"))
     menu.screen.choices(rows)
     chosen = numbered.get(menu.asker.line("Enter version: "))
     if chosen is None:
@@ -247,7 +247,7 @@ def _remove(menu: Menu) -> None:
     if name is None:
         return
     names = [utf8(name)]
-    if menu.asker.terminal and not transfers.may_remove(menu.session, names):
+    if menu.asker.terminal and not transfer_commands.may_remove(menu.session, names):
         return
     outcome = follow(menu.node, lambda: menu.node.remove(names), menu.screen, "removing", _later)
     menu.done(outcome, "choose the same again to remove the rest", several=means_many(name))
@@ -271,7 +271,7 @@ def _command(command: str) -> Callable[[Menu], None]:
     return act
 
 
-def _later(result: model.Result) -> None:
+def _later(result: models.Result) -> None:
     """The menu replies when all is over."""
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from terminal import model, reports, transfers
-from terminal.arguments import Order
-from terminal.asking import EndOfInput
-from terminal.errors import OK, bad_usage
-from terminal.screen import Screen
-from terminal.session import Session, sendable, utf8
+from cli import models, render, transfer_commands
+from cli.arguments import Order
+from cli.context import Session, sendable, utf8
+from cli.errors import OK, bad_usage
+from cli.prompts import EndOfInput
+from cli.screen import Screen
 
 _LACKS_ONE = "no password: give it as a line on stdin (--password-stdin)"
 _LACKS_TWO = "two passwords are wanted: first the old one, then the new, a line each on stdin (--password-stdin)"
@@ -65,17 +65,17 @@ def files(session: Session, order: Order) -> int:
     if session.screen.as_json:
         for page in session.node.files(match):
             for file in page:
-                session.screen.data(reports.listed_object(file))
+                session.screen.data(render.listed_object(file))
         return OK
     found = [file for page in session.node.files(match) for file in page]
     show_files(session.screen, found)
     return OK
 
 
-def show_files(screen: Screen, found: Sequence[model.ListedFile]) -> None:
+def show_files(screen: Screen, found: Sequence[models.ListedFile]) -> None:
     """A table, or a word that there is nothing to show."""
     if found:
-        screen.table(reports.FILE_HEADERS, reports.file_rows(found), reports.FILE_NUMBERS)
+        screen.table(render.FILE_HEADERS, render.file_rows(found), render.FILE_NUMBERS)
     else:
         screen.say("no such files in the network")
 
@@ -85,9 +85,9 @@ def peers(session: Session, _order: Order) -> int:
     found = session.node.peers()
     if session.screen.as_json:
         for peer in found:
-            session.screen.data(reports.peer_object(peer))
+            session.screen.data(render.peer_object(peer))
     elif found:
-        session.screen.table(reports.PEER_HEADERS, reports.peer_rows(found), reports.PEER_NUMBERS)
+        session.screen.table(render.PEER_HEADERS, render.peer_rows(found), render.PEER_NUMBERS)
     else:
         session.screen.say("no peer is alive")
     return OK
@@ -97,9 +97,9 @@ def status(session: Session, _order: Order) -> int:
     """This peer."""
     found = session.node.status()
     if session.screen.as_json:
-        session.screen.data(reports.status_object(found))
+        session.screen.data(render.status_object(found))
     else:
-        session.screen.facts("this peer", reports.status_rows(found))
+        session.screen.facts("this peer", render.status_rows(found))
     return OK
 
 
@@ -121,10 +121,10 @@ _COMMANDS: dict[str, Callable[[Session, Order], int]] = {
     "login": login,
     "logout": logout,
     "passwd": passwd,
-    "upload": transfers.upload,
-    "download": transfers.download,
+    "upload": transfer_commands.upload,
+    "download": transfer_commands.download,
     "files": files,
     "peers": peers,
     "status": status,
-    "remove": transfers.remove,
+    "remove": transfer_commands.remove,
 }

@@ -20,10 +20,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cli import formatting
+from cli.models import Progress
+from cli.progress import doing, why_not
 from common.printable import printable
-from terminal import shape
-from terminal.model import Progress
-from terminal.progress import doing, why_not
 
 _MOST_SOURCES = 4
 _MOST_COLUMNS = 3
@@ -136,7 +136,9 @@ class Bar:
         grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         grid.add_column(justify="right", no_wrap=True)
         files = (
-            f"{progress.files_done:,} of {shape.many(progress.files_total, 'file')}" if progress.files_total > 1 else ""
+            f"{progress.files_done:,} of {formatting.many(progress.files_total, 'file')}"
+            if progress.files_total > 1
+            else ""
         )
         grid.add_row(Text(doing(self._verb, progress), "bold"), Text(printable(progress.name)), Text(files, "dim"))
         return grid
@@ -149,10 +151,10 @@ def _numbers(progress: Progress) -> RenderableType:
         grid.add_column(justify="right", no_wrap=True)
     grid.add_row(
         ProgressBar(total=progress.total, completed=min(progress.done, progress.total)),
-        Text(f"{shape.percent(progress.done, progress.total):3} %", "cyan"),
-        Text(f"{shape.size(progress.done)} of {shape.size(progress.total)}"),
-        Text(shape.rate(progress.rate), "cyan"),
-        Text(f"{shape.remaining(progress.done, progress.total, progress.rate)} left", "dim"),
+        Text(f"{formatting.percent(progress.done, progress.total):3} %", "cyan"),
+        Text(f"{formatting.size(progress.done)} of {formatting.size(progress.total)}"),
+        Text(formatting.rate(progress.rate), "cyan"),
+        Text(f"{formatting.remaining(progress.done, progress.total, progress.rate)} left", "dim"),
     )
     return grid
 
@@ -163,9 +165,9 @@ def _sources(progress: Progress) -> list[RenderableType]:
     )
     rows: list[RenderableType] = []
     if active:
-        shown = [f"{source.url} {shape.rate(source.rate)}" for source in active[:_MOST_SOURCES]]
+        shown = [f"{source.url} {formatting.rate(source.rate)}" for source in active[:_MOST_SOURCES]]
         more = [f"{len(active) - _MOST_SOURCES} more"] if len(active) > _MOST_SOURCES else []
-        text = f"{shape.many(len(active), 'peer')}: " + ", ".join([*shown, *more])
+        text = f"{formatting.many(len(active), 'peer')}: " + ", ".join([*shown, *more])
         rows.append(Text(printable(text), "dim", no_wrap=True, overflow="ellipsis"))
     rows.extend(
         Text(printable(phrase), "yellow", no_wrap=True, overflow="ellipsis")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from terminal.errors import TerminalError
+from cli.errors import TerminalError
 
 
 @dataclass(frozen=True)

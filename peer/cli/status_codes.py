@@ -6,7 +6,7 @@ from typing import cast
 
 import grpc
 
-from terminal.errors import PserverUnreachable, TerminalError
+from cli.errors import PserverUnreachable, TerminalError
 
 _INTERNAL = "internal error; the pserver's log has more"
 
