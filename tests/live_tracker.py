@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.attempts import Limits
-from tracker.build import Parts, build
-from tracker.gateway import Gateway
+from tracker.app_factory import Parts, build
+from tracker.http_server import Tls, listen, serve
+from tracker.login_throttle import Limits
 from tracker.passwords import Cost
-from tracker.serving import Tls, listen, serve
+from tracker.wsgi_bridge import Gateway
 
 # A hash in a fraction of a millisecond, and no patience lost on wrong passwords.
 CHEAP = Cost(n=16, r=1, p=1)

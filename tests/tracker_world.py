@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from werkzeug.test import TestResponse
 
-from tracker.build import Parts
+from tracker.app_factory import Parts
 from tracker.openapi import document
 
 

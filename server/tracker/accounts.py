@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tracker.errors import NotLoggedIn, SendIndex
-from tracker.model import Session
-from tracker.state import StateError
+from tracker.models import Session
+from tracker.state_dir import StateError
 from tracker.tickets import derive_key
 
 # A session that nobody used for so long has ended.

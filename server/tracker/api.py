@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Response, g, request
 
-from tracker import bodies as b
+from tracker import schemas as b
 from tracker.addresses import Addresses
-from tracker.entrance import Entrance
+from tracker.auth import Entrance
 from tracker.errors import BadRequest
 from tracker.metrics import Metrics
-from tracker.model import Announced, Load, Session, Version
+from tracker.models import Announced, Load, Session, Version
 from tracker.service import Offer, Tracker
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from werkzeug.routing import MapAdapter, Rule
 
 from tracker.addresses import Addresses
 from tracker.api import Json, Views
-from tracker.bodies import IN_WORDS
-from tracker.entrance import Entrance
+from tracker.auth import Entrance
 from tracker.errors import (
     BadMediaType,
     BadRequest,
@@ -30,6 +29,7 @@ from tracker.events import Events
 from tracker.metrics import Metrics
 from tracker.names import printable
 from tracker.routes import BY_NAME, ROUTES, SMALL, Access, Route
+from tracker.schemas import IN_WORDS
 
 log = logging.getLogger("tracker.app")
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from tracker.model import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
+from tracker.models import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
 
 
 class Index(Protocol):

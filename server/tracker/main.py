@@ -9,12 +9,12 @@ import os
 import sys
 from pathlib import Path
 
-from tracker.build import Parts, build
-from tracker.gateway import Gateway
+from tracker.app_factory import Parts, build
+from tracker.http_server import ListenError, listen, serve, stop_on_signals
 from tracker.logs import set_up
-from tracker.serving import ListenError, listen, serve, stop_on_signals
 from tracker.settings import Settings, SettingsError
-from tracker.state import StateDir, StateError
+from tracker.state_dir import StateDir, StateError
+from tracker.wsgi_bridge import Gateway
 
 log = logging.getLogger("tracker")
 

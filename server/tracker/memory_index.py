@@ -5,10 +5,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 
-from tracker.catalogue import matcher
 from tracker.errors import SendIndex, TooLarge
-from tracker.holdings import Holdings, Label, Shelf, is_whole, listed, scarce_among, view
-from tracker.model import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
+from tracker.file_index import Holdings, Label, Shelf, is_whole, listed, scarce_among, view
+from tracker.models import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
+from tracker.name_index import matcher
 from tracker.names import fold
 
 # Seconds that one search may take: a pattern can be made to cost milliseconds a name, and there may be a million.

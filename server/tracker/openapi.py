@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from tracker import VERSION
-from tracker import bodies as b
+from tracker import schemas as b
 from tracker.errors import TrackerError, every_error
 from tracker.routes import ROUTES, Access, Route
 

@@ -6,7 +6,7 @@ from itertools import islice
 from operator import itemgetter
 from random import Random
 
-from tracker.model import Holder, Load, PeerView
+from tracker.models import Holder, Load, PeerView
 
 HOLDERS = 30
 # Beyond this many, a random sample is as good as the whole crowd, and its cost does not grow.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from tracker import bodies as b
+from tracker import schemas as b
 from tracker.errors import (
     AddressTaken,
     BadMediaType,

@@ -7,15 +7,15 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from tracker import arrivals, placement, tickets
+from tracker import fetch_detection, placement, tickets
+from tracker.activity_log import Journal, Placement
 from tracker.clock import SteadyClock
+from tracker.corruption_reports import Reports
 from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed, SendIndex
 from tracker.events import Events
 from tracker.index import Index
-from tracker.journal import Journal, Placement
-from tracker.model import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
+from tracker.models import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
 from tracker.names import check_name, fold, printable
-from tracker.reports import Reports
 
 # Versions told in one answer, of each name or id that was asked for, and of each however many were.
 _TOLD, _EACH, _EACH_AT_LEAST = 5000, 100, 5
@@ -88,7 +88,7 @@ class Tracker:
             NotLoggedIn, SendIndex: the session ended, or the peer stopped, since the request came; likewise.
         """
         self._judge(files)
-        fetched = arrivals.fetched(self._index, self._reports, session, files, self.server_time())
+        fetched = fetch_detection.fetched(self._index, self._reports, session, files, self.server_time())
         self._index.replace(session, version, files)
         self.journal.fetched(fetched)
         self._reports.announced(session.peer_id, {file_id for _, file_id, _, _ in files})
@@ -109,7 +109,7 @@ class Tracker:
             NotLoggedIn: the session ended since the request came; likewise.
         """
         self._judge(add)
-        fetched = arrivals.fetched(self._index, self._reports, session, add, self.server_time())
+        fetched = fetch_detection.fetched(self._index, self._reports, session, add, self.server_time())
         self._index.patch(session, base, version, add, remove)
         self.journal.fetched(fetched)
         if add:

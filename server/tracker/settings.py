@@ -13,7 +13,7 @@ from typing import Any
 
 from dotenv.parser import parse_stream
 
-from tracker.serving import Tls
+from tracker.http_server import Tls
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tracker.accounts import Accounts
-from tracker.entrance import SESSIONS_PER_USER
+from tracker.auth import SESSIONS_PER_USER
 from tracker.passwords import Passwords
-from tracker.state import StateDir, secret
+from tracker.state_dir import StateDir, secret
 
 # Connections, kept, that the peers' pings share. Each is one ping at a time, so a slow tracker is felt at once.
 CONNECTIONS = 64

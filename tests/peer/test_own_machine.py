@@ -16,7 +16,7 @@ from live_pserver import OPTIONS, LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from pserver_pb2_grpc import ControlStub, TransferStub
 from system.certificates import Certificates
-from tracker.serving import Tls
+from tracker.http_server import Tls
 
 
 @pytest.mark.netns

@@ -14,7 +14,7 @@ from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.transport import TrackerLine
 from live_tracker import live_tracker
 from system.certificates import Certificates
-from tracker.serving import Tls
+from tracker.http_server import Tls
 
 RUNNING = "does not answer: is it running?"
 NOT_TRUSTED = "not from TLS_CA, or it speaks no TLS: look at SERVER_URL and TLS_CA"

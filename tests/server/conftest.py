@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from live_tracker import CHEAP
-from tracker.build import Parts, build
+from tracker.app_factory import Parts, build
 from tracker.clock import SteadyClock
 from tracker_world import MakeWorld, ManualClock, World
 

@@ -16,14 +16,14 @@ import requests
 
 from live_tracker import CHEAP, live_tracker
 from tracker.addresses import Addresses, site, split_url
-from tracker.attempts import Attempts, Limits
+from tracker.concurrency_limits import Places
+from tracker.dns import Lookups
 from tracker.errors import BadRequest, Busy, LoginRefused, NotLoggedIn, SendIndex, TooMany
-from tracker.lookups import Lookups
-from tracker.model import Session
+from tracker.login_throttle import Attempts, Limits
+from tracker.models import Session
 from tracker.passwords import Cost, Passwords
-from tracker.places import Places
 from tracker.service import Tracker
-from tracker.state import StateError
+from tracker.state_dir import StateError
 from tracker_world import MakeWorld, World
 from waiting import eventually
 

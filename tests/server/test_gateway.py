@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from tracker.gateway import REQUESTS, Gateway, Reply
+from tracker.wsgi_bridge import REQUESTS, Gateway, Reply
 from tracker_world import World
 
 

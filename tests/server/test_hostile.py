@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from werkzeug.test import Client
 
 from live_tracker import CHEAP, PATIENT
-from tracker.build import build
+from tracker.app_factory import build
 from tracker.openapi import document
 from tracker.routes import ROUTES
 from tracker_world import World, hold_against_document

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from tracker.errors import SendIndex, TooLarge
 from tracker.index import Index
 from tracker.memory_index import MemoryIndex
-from tracker.model import Announced, Load, Session
+from tracker.models import Announced, Load, Session
 from tracker.names import fold
 
 TIMEOUT = 25.0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from tracker.attempts import Limits
+from tracker.login_throttle import Limits
 from tracker_world import MakeWorld, World, id_of
 
 HOSTILE = "<img src=x onerror=alert(1)> \"'&amp;.txt"

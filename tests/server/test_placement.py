@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from tracker.model import Holder, Load, PeerView, Session
+from tracker.models import Holder, Load, PeerView, Session
 from tracker.placement import HOLDERS, LOOKS, SAMPLE, choose_receivers, order_holders, rank_receivers, why_receiver
 
 

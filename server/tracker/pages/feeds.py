@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from tracker.journal import Journal
+from tracker.activity_log import Journal
 from tracker.pages.ring import Feed
 
 FRESH, RECENT, LATELY = 60.0, 600.0, 3600.0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tracker.journal import Happening, Journal
+from tracker.activity_log import Happening, Journal
 
 FAILURES = ("failed", "reported", "expired", "login_refused", "login_delayed", "password_refused")
 _TOLD = ("registered", "login", "logout", "left", "password_changed")

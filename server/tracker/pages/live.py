@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tracker.model import Scarce
+from tracker.models import Scarce
 from tracker.pages import figures
 from tracker.pages.overview import Files, World, gather_files, gather_world
 from tracker.service import Tracker

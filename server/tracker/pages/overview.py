@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from heapq import nlargest, nsmallest
 from typing import NamedTuple
 
-from tracker.model import Listed, Load, PeerView, Scarce, Totals
+from tracker.models import Listed, Load, PeerView, Scarce, Totals
 from tracker.pages import ring
 from tracker.pages.feeds import feeds
 from tracker.pages.figures import shortened

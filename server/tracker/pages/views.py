@@ -9,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from tracker.entrance import Entrance
+from tracker.auth import Entrance
 from tracker.errors import BadRequest, LoginRefused, NotAllowed, NotLoggedIn, TooMany, TrackerError
 from tracker.pages.live import Live
 from tracker.pages.origin import is_ours

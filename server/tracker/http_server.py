@@ -15,7 +15,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from tracker.gateway import Gateway
+from tracker.wsgi_bridge import Gateway
 
 log = logging.getLogger("tracker")
 

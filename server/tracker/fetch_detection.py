@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
+from tracker.activity_log import Fetch
+from tracker.corruption_reports import Reports
 from tracker.index import Index
-from tracker.journal import Fetch
-from tracker.model import Announced, Session
-from tracker.reports import Reports
+from tracker.models import Announced, Session
 
 # Of one announcement so many are told, each with so many of the holders that it may have come from.
 TOLD = 20

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from heapq import nsmallest
 
-from tracker.catalogue import CAREFUL, Catalogue
-from tracker.model import Announced, Holder, Listed, Load, Session, Version
+from tracker.models import Announced, Holder, Listed, Load, Session, Version
+from tracker.name_index import CAREFUL, Catalogue
 from tracker.names import fold
 
 # A holder's count of names for some contents: whole ones in the low half of the number, partial ones in the high half.

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from tracker.accounts import Accounts
 from tracker.addresses import Addresses
-from tracker.attempts import Attempts
 from tracker.clock import SteadyClock
+from tracker.concurrency_limits import Places
+from tracker.corruption_reports import Reports
 from tracker.errors import AddressTaken, LoginRefused, NotLoggedIn, TooMany
 from tracker.events import Events
 from tracker.index import Index
-from tracker.model import Session
+from tracker.login_throttle import Attempts
+from tracker.models import Session
 from tracker.passwords import Passwords
-from tracker.places import Places
-from tracker.reports import Reports
 
 # One account's sessions; the oldest that is not alive makes room.
 SESSIONS_PER_USER = 1000

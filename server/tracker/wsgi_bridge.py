@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
+from tracker.account_limits import Room, Turns
+from tracker.concurrency_limits import Places
 from tracker.errors import Busy
-from tracker.places import Places
 from tracker.routes import SMALL, Allowance, Lane
-from tracker.turns import Room, Turns
 
-log = logging.getLogger("tracker.gateway")
+log = logging.getLogger("tracker.wsgi_bridge")
 
 BODY_TIME = 60.0
 # A body that fits SMALL is sent in one go: whoever takes longer only holds a connection.

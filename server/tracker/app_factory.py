@@ -11,15 +11,16 @@ from flask import Flask
 
 from tracker import VERSION
 from tracker.accounts import Accounts
+from tracker.activity_log import Journal
 from tracker.addresses import Addresses
 from tracker.api import Views
 from tracker.app import bearer, create_app
-from tracker.attempts import Attempts, Limits
+from tracker.auth import Entrance
 from tracker.clock import SteadyClock
-from tracker.entrance import Entrance
+from tracker.corruption_reports import Reports
+from tracker.dns import Lookups, Resolver, resolve
 from tracker.events import Events
-from tracker.journal import Journal
-from tracker.lookups import Lookups, Resolver, resolve
+from tracker.login_throttle import Attempts, Limits
 from tracker.memory_index import MemoryIndex
 from tracker.metrics import Metrics
 from tracker.openapi import document
@@ -27,10 +28,9 @@ from tracker.pages.live import Live
 from tracker.pages.sessions import BrowserSessions
 from tracker.pages.views import LOGIN_PATH, SNAPSHOT_PATH, Pages
 from tracker.passwords import Cost, Passwords
-from tracker.reports import Reports
 from tracker.routes import ROUTES, SMALL, Access, Allowance, Lane
 from tracker.service import Tracker
-from tracker.state import secret
+from tracker.state_dir import secret
 
 FILES_PER_USER = 1_000_000
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tracker.addresses import normal
-from tracker.places import Places
+from tracker.concurrency_limits import Places
 
 Resolver = Callable[[str], set[str]]
 
