@@ -18,15 +18,15 @@ from tracker.app import bearer, create_app
 from tracker.auth import Entrance
 from tracker.clock import SteadyClock
 from tracker.corruption_reports import Reports
+from tracker.dashboard.render_cache import Live
+from tracker.dashboard.sessions import BrowserSessions
+from tracker.dashboard.views import LOGIN_PATH, SNAPSHOT_PATH, Pages
 from tracker.dns import Lookups, Resolver, resolve
 from tracker.events import Events
 from tracker.login_throttle import Attempts, Limits
 from tracker.memory_index import MemoryIndex
 from tracker.metrics import Metrics
 from tracker.openapi import document
-from tracker.pages.live import Live
-from tracker.pages.sessions import BrowserSessions
-from tracker.pages.views import LOGIN_PATH, SNAPSHOT_PATH, Pages
 from tracker.passwords import Cost, Passwords
 from tracker.routes import ROUTES, SMALL, Access, Allowance, Lane
 from tracker.service import Tracker

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.pages import figures, ring
-from tracker.pages.feeds import ARROWS
-from tracker.pages.live import Kept, Live
-from tracker.pages.overview import PICTURED, ROWS, TABLED, Files, World, gather_files, gather_world
-from tracker.pages.ring import Dot, Feed
+from tracker.dashboard import formatting, graph_svg
+from tracker.dashboard.graph_svg import Dot, Feed
+from tracker.dashboard.render_cache import Kept, Live
+from tracker.dashboard.snapshot import PICTURED, ROWS, TABLED, Files, World, gather_files, gather_world
+from tracker.dashboard.transfer_edges import ARROWS
 from tracker_world import ManualClock, Peer, id_of
 from tracker_world import World as Tracker
 
@@ -209,10 +209,10 @@ def test_what_takes_long_is_made_seldom() -> None:
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=PICTURED), st.data())
 def test_the_picture_holds_all_dots_apart_and_arrows_end_at_them(files: list[int], data: st.DataObject) -> None:
     peers = [(f"10.0.0.1:{at}", "w" * 30, count) for at, count in enumerate(files)]
-    dots = {dot.url: dot for dot in ring.dots(peers, figures.shortened)}
+    dots = {dot.url: dot for dot in graph_svg.dots(peers, formatting.shortened)}
     for dot in dots.values():
-        assert dot.r <= dot.x <= ring.SIZE - dot.r
-        assert dot.r <= dot.y <= ring.SIZE - dot.r
+        assert dot.r <= dot.x <= graph_svg.SIZE - dot.r
+        assert dot.r <= dot.y <= graph_svg.SIZE - dot.r
     placed = list(dots.values())
     for one, other in zip(placed, placed[1:] + placed[:1], strict=True):
         assert one is other or math.dist((one.x, one.y), (other.x, other.y)) >= (one.r + other.r) * 0.99
@@ -220,15 +220,15 @@ def test_the_picture_holds_all_dots_apart_and_arrows_end_at_them(files: list[int
     feeds = data.draw(
         st.lists(st.builds(Feed, ends, ends, st.just(1), st.just(0.5), st.just("fresh")), max_size=ARROWS)
     )
-    for arrow in ring.arrows(feeds, dots):
+    for arrow in graph_svg.arrows(feeds, dots):
         tip = [float(number) for number in arrow.head.split()[0].split(",")]
         target = dots[arrow.target]
         assert math.dist(tip, (target.x, target.y)) == pytest.approx(target.r + 3, abs=0.2)
 
 
 def test_an_arrow_to_nobody_in_the_picture_is_not_drawn() -> None:
-    dots: Mapping[str, Dot] = {dot.url: dot for dot in ring.dots([("a", "a", 1)], figures.shortened)}
-    assert ring.arrows([Feed("a", "gone", 1, 1.0, "old"), Feed("a", "a", 1, 1.0, "old")], dots) == []
+    dots: Mapping[str, Dot] = {dot.url: dot for dot in graph_svg.dots([("a", "a", 1)], formatting.shortened)}
+    assert graph_svg.arrows([Feed("a", "gone", 1, 1.0, "old"), Feed("a", "a", 1, 1.0, "old")], dots) == []
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_an_arrow_to_nobody_in_the_picture_is_not_drawn() -> None:
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (1024, "1.0 KiB"), (150 << 10, "150 KiB"), (5 << 60, "5.0 EiB")],
 )
 def test_sizes_read_well(count: int, text: str) -> None:
-    assert figures.size(count) == text
+    assert formatting.size(count) == text
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_sizes_read_well(count: int, text: str) -> None:
     [(-5, "now"), (1.9, "now"), (2, "2 s ago"), (61, "1 min ago"), (7200, "2 h ago"), (9e5, "10 d ago")],
 )
 def test_ages_read_well(seconds: float, text: str) -> None:
-    assert figures.ago(seconds) == text
+    assert formatting.ago(seconds) == text
 
 
 def test_counting_what_is_scarce_bears_announcements_meanwhile(world: Tracker) -> None:

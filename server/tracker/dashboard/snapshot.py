@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from heapq import nlargest, nsmallest
 from typing import NamedTuple
 
+from tracker.dashboard import graph_svg
+from tracker.dashboard.activity import FAILURES, Line, failures_of, lines_of, placed_of
+from tracker.dashboard.formatting import shortened
+from tracker.dashboard.graph_svg import Arrow, Dot
+from tracker.dashboard.transfer_edges import feeds
 from tracker.models import Listed, Load, PeerView, Scarce, Totals
-from tracker.pages import ring
-from tracker.pages.feeds import feeds
-from tracker.pages.figures import shortened
-from tracker.pages.lately import FAILURES, Line, failures_of, lines_of, placed_of
-from tracker.pages.ring import Arrow, Dot
 from tracker.service import Tracker
 
 ROWS = 200
@@ -97,7 +97,7 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
     shown = {view.session.peer_id: _peer(view, of_user, now, ping_interval) for view in (*tabled, *pictured)}
     labels = {peer.url: peer.label for peer in shown.values()}
     in_picture = [shown[view.session.peer_id] for view in pictured]
-    dots = ring.dots([(peer.url, peer.label, peer.files) for peer in in_picture], shortened)
+    dots = graph_svg.dots([(peer.url, peer.label, peer.files) for peer in in_picture], shortened)
     placed = {dot.url: dot for dot in dots}
     journal = tracker.journal
     today = journal.today()
@@ -118,7 +118,7 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
         placed=placed_of(journal, labels)[:PLACED_LINES],
         lines=lines_of(journal, labels)[:LINES],
         dots=dots,
-        arrows=ring.arrows(feeds(tracker.journal, now, placed), placed),
+        arrows=graph_svg.arrows(feeds(tracker.journal, now, placed), placed),
     )
 
 

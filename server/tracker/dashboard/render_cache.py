@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tracker.dashboard import formatting
+from tracker.dashboard.snapshot import Files, World, gather_files, gather_world
 from tracker.models import Scarce
-from tracker.pages import figures
-from tracker.pages.overview import Files, World, gather_files, gather_world
 from tracker.service import Tracker
 
 PARTS = ("summary", "network", "peers", "files", "failures", "placed", "lately")
@@ -120,8 +120,8 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     for word in (
-        figures.size, figures.rate, figures.number, figures.span, figures.ago, figures.counted, figures.shortened,
-        figures.query,
+        formatting.size, formatting.rate, formatting.number, formatting.span, formatting.ago, formatting.counted, formatting.shortened,
+        formatting.query,
     ):  # fmt: skip
         environment.filters[word.__name__] = word
     environment.filters["utc"] = lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

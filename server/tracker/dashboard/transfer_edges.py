@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from tracker.activity_log import Journal
-from tracker.pages.ring import Feed
+from tracker.dashboard.graph_svg import Feed
 
 FRESH, RECENT, LATELY = 60.0, 600.0, 3600.0
 # The picture of more feeds than these is a ball of wool.

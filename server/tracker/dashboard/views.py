@@ -10,10 +10,10 @@ from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from tracker.auth import Entrance
+from tracker.dashboard.csrf import is_ours
+from tracker.dashboard.render_cache import Live
+from tracker.dashboard.sessions import BrowserSessions
 from tracker.errors import BadRequest, LoginRefused, NotAllowed, NotLoggedIn, TooMany, TrackerError
-from tracker.pages.live import Live
-from tracker.pages.origin import is_ours
-from tracker.pages.sessions import BrowserSessions
 
 NAME = "pages"
 LOGIN_PATH = "/page/login"
