@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 
 import grpc
 
-import ticket_office
+import ticket_signer
 from daemon.app import Pserver
 from daemon.runtime.settings import Settings
 from daemon.storage.disk import Disk
 from daemon.storage.manifest import Manifest
 from live_tracker import LiveTracker
 from pserver_pb2_grpc import ControlStub, TransferStub
-from ticket_office import READ
+from ticket_signer import READ
 
 T = TypeVar("T")
 OPTIONS = [

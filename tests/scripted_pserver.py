@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from common.env_file import EnvReader
-from scripted_node import ScriptedNode
+from scripted_daemon import ScriptedNode
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from benchmarks import ours
 from benchmarks.bench import MIB, Bench, quick_file
 from benchmarks.processes import memory as resident
 from benchmarks.report import Report
-from waiting import eventually
+from eventually import eventually
 
 # A peer serves another 8 streams at most, and 64 in all.
 _PEERS = 8

@@ -9,7 +9,7 @@ from benchmarks import ours
 from benchmarks.bench import Bench
 from benchmarks.report import Report
 from benchmarks.small_files import make_small_files
-from waiting import eventually
+from eventually import eventually
 
 
 def start(bench: Bench) -> Report:

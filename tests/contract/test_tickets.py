@@ -4,7 +4,7 @@ import secrets
 
 import pytest
 
-import ticket_office
+import ticket_signer
 from daemon.errors import NotAllowed
 from daemon.tracker_client import tickets as holder
 from tracker import tickets as tracker

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from daemon.tracker_client.client import TrackerClient
+from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from waiting import eventually
 
 
 def names_at(tracker: LiveTracker, user: str = "watcher") -> list[str]:

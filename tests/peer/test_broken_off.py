@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import pserver_pb2 as pb
+from eventually import eventually
 from failing_disk import StuckDisk
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker
-from waiting import eventually
 
 MIB = 1 << 20
 # So long something is looked at that must not happen.

@@ -10,10 +10,10 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from eventually import eventually
 from failing_disk import StuckDisk
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
-from waiting import eventually
 
 
 @pytest.fixture

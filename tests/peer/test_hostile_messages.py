@@ -16,7 +16,7 @@ import pserver_pb2 as pb
 from daemon.protocol.frames import Block, encode
 from daemon.storage.manifest import Manifest
 from live_pserver import OPTIONS, LivePserver, code_of
-from ticket_office import READ, WRITE
+from ticket_signer import READ, WRITE
 
 BAD = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 WRITING = {"UploadFile", "UploadSmallFiles"}

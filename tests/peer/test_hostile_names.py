@@ -16,7 +16,7 @@ from daemon.storage.names import check_name
 from daemon.transfer.batch_serve import ASKS_MAX
 from live_pserver import LivePserver
 from names_cases import BAD, GOOD
-from ticket_office import WRITE
+from ticket_signer import WRITE
 
 ASKER = "a" * 32
 PIECES = (

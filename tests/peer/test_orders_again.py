@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import pserver_pb2 as pb
+from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker
-from waiting import eventually
 
 MIB = 1 << 20
 CONTENT = os.urandom(5 * MIB)

@@ -14,10 +14,10 @@ import pytest
 import pserver_pb2 as pb
 from daemon.models import Holder, Session, Target
 from daemon.runtime import logs
+from eventually import eventually
 from live_tracker import LiveTracker
 from programs import PSERVER, Program, write_env
 from pserver_pb2_grpc import ControlStub
-from waiting import eventually
 
 PASSWORD = "canary-" + secrets.token_hex(16)
 

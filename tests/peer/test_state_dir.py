@@ -7,9 +7,9 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import StorageFault
+from eventually import eventually
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
-from waiting import eventually
 
 
 def spoil(path: Path) -> None:

@@ -15,8 +15,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from common.channels import CONNECTIONS
 from daemon.peers.limits import HEALTH_CALLS_OWN
 from daemon.rpc.health_service import Health
+from eventually import eventually
 from live_pserver import OPTIONS, LivePserver
-from waiting import eventually
 
 CALLS = 40
 

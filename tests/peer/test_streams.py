@@ -20,10 +20,10 @@ from daemon.library.library import Held
 from daemon.peers.limits import MANIFESTS, MANIFESTS_PER_PEER, STREAMS, STREAMS_PER_PEER, STREAMS_PER_TICKET
 from daemon.storage.manifest import PIECES_MAX, Manifest
 from daemon.storage.walk import Stamp
+from eventually import eventually
 from live_pserver import OPTIONS, LivePserver, live_pserver
 from live_tracker import LiveTracker
-from ticket_office import WRITE
-from waiting import eventually
+from ticket_signer import WRITE
 
 
 def who(number: int) -> dict[str, Any]:

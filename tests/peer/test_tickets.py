@@ -7,7 +7,7 @@ import pytest
 
 from daemon.errors import NotAllowed
 from daemon.tracker_client.tickets import LEEWAY, Right, allow, check
-from ticket_office import READ, WRITE, payload, seal
+from ticket_signer import READ, WRITE, payload, seal
 
 KEY = bytes(range(32))
 HOLDER, ASKER, ID = "0" * 31 + "1", "0" * 31 + "2", "ab" * 32

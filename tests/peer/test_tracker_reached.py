@@ -9,9 +9,9 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import LoginRefused, TrackerUnreachable
+from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from waiting import eventually
 
 
 def status(live: LivePserver) -> pb.StatusReply:

@@ -10,7 +10,7 @@ import pytest
 from live_tracker import CHEAP
 from tracker.app_factory import Parts, build
 from tracker.clock import SteadyClock
-from tracker_world import MakeWorld, ManualClock, World
+from tracker_fixture import MakeWorld, ManualClock, World
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from live_tracker import CHEAP, PATIENT
 from tracker.app_factory import build
 from tracker.openapi import document
 from tracker.routes import ROUTES
-from tracker_world import World, hold_against_document
+from tracker_fixture import World, hold_against_document
 
 # Of each operation: about 1,000 and 50,000 in all.
 CASES = [60, pytest.param(3_500, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]

@@ -12,7 +12,7 @@ from werkzeug.routing import Rule
 from tracker import memory_index
 from tracker.errors import every_error
 from tracker.routes import ROUTES, Access
-from tracker_world import MakeWorld, World, id_of
+from tracker_fixture import MakeWorld, World, id_of
 
 STRANGER = "203.0.113.9"
 

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import struct
 
-from tracker_world import Peer, World, id_of
+from tracker_fixture import Peer, World, id_of
 
 
 def read(ticket: str, key: bytes) -> tuple[int, int, str, str, str, int, int, str]:

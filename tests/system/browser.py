@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from eventually import eventually
 from programs import dying_with_parent
-from waiting import eventually
 
 _FLAGS = (
     "--headless=new",

@@ -20,10 +20,10 @@ import grpc
 import pexpect
 
 import pserver_pb2 as pb
+from eventually import eventually
 from programs import PCLIENT, PSERVER, SERVER, Program, write_env
 from pserver_pb2_grpc import ControlStub
 from system.certificates import Certificates
-from waiting import eventually
 
 LOOPBACK = "127.0.0.1"
 PING_INTERVAL = 0.5

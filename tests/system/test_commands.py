@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from eventually import eventually
 from programs import PCLIENT
 from system.cluster import Cluster, Peer
 from system.payload import digest, make_file
-from waiting import eventually
 
 MIB = 1 << 20
 # Bytes that a pserver takes and sends in one message.

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from eventually import eventually
 from programs import TOP
 from system.launching import free_ports
-from waiting import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from eventually import eventually
 from system.cluster import Cluster, Peer
 from system.payload import digest, make_file
-from waiting import eventually
 
 MIB = 1 << 20
 SIZE = 48 * MIB

@@ -14,10 +14,10 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from eventually import eventually
 from programs import PSERVER, SERVER, TOP
 from system.cluster import Cluster
 from system.launching import free_ports
-from waiting import eventually
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 
 import pexpect
 
+from eventually import eventually
 from system.cluster import Cluster
 from system.payload import digest, make_file
-from waiting import eventually
 
 MIB = 1 << 20
 

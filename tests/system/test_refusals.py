@@ -6,10 +6,10 @@ import random
 
 import pytest
 
+from eventually import eventually
 from programs import NotReady
 from system.cluster import Cluster, Peer
 from system.payload import digest, make_file
-from waiting import eventually
 
 MIB = 1 << 20
 

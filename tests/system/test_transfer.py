@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from eventually import eventually
 from system.cluster import Cluster
 from system.payload import digest, make_file, tree
-from waiting import eventually
 
 MIB = 1 << 20
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from eventually import eventually
 from system.cluster import PING_INTERVAL, Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import download, listed, reach, remove, upload
+from system.faults.requests import download, listed, reach, remove, upload
 from system.payload import digest, make_file
-from waiting import eventually
 
 MIB = 1 << 20
 SIZE = 8 * MIB

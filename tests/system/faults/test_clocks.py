@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import pserver_pb2 as pb
+from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import live_tracker
 from manual_clock import UnixClock
 from tracker.clock import SteadyClock
-from waiting import eventually
 
 MIB = 1 << 20
 HOUR = 3600.0

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
+from eventually import eventually
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import Order, download, remove, timed, upload
+from system.faults.requests import Order, download, remove, timed, upload
 from system.payload import make_file, tree
-from waiting import eventually
 
 MIB = 1 << 20
 # Eight peers, each with as many streams as one peer may have: 64 each way.

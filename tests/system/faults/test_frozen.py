@@ -7,11 +7,11 @@ import time
 import pytest
 
 import pserver_pb2 as pb
+from eventually import eventually
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import download, reach, remove, upload
+from system.faults.requests import download, reach, remove, upload
 from system.payload import make_file, tree
-from waiting import eventually
 
 MIB = 1 << 20
 SIZE = 16 * MIB

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import pserver_pb2 as pb
+from eventually import eventually
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import Figures, download, moved, reach, remove, timed, upload
+from system.faults.requests import Figures, download, moved, reach, remove, timed, upload
 from system.payload import digest, make_file
-from waiting import eventually
 
 MIB = 1 << 20
 SIZE = 16 * MIB

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from eventually import eventually
 from programs import PCLIENT, PSERVER, SERVER, Program, write_env
 from system.chaosproxy import ChaosProxy, Fault
 from system.cluster import LOOPBACK, Cluster
 from system.faults.counts import quick_and_long
 from system.faults.namespaces import Machine, inside, two_machines
-from system.faults.orders import download, remove, upload
+from system.faults.requests import download, remove, upload
 from system.payload import digest, make_file
-from waiting import eventually
 
 MIB = 1 << 20
 SIZE = 16 * MIB

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from eventually import eventually
 from system.cluster import Cluster, Peer
-from system.faults.orders import Order, download, remove, upload
+from system.faults.requests import Order, download, remove, upload
 from system.payload import digest, make_file
-from waiting import eventually
 
 MIB = 1 << 20
 SECONDS = float(os.environ.get("P2P_SOAK_SECONDS") or 3600)

@@ -6,12 +6,12 @@ import time
 import pytest
 
 import pserver_pb2 as pb
+from eventually import eventually
 from system.chaosproxy import ChaosProxy, Fault
 from system.cluster import LOOPBACK, PING_INTERVAL, Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.orders import Order, download, listed, reach, remove, timed, upload
+from system.faults.requests import Order, download, listed, reach, remove, timed, upload
 from system.payload import make_file, tree
-from waiting import eventually
 
 MIB = 1 << 20
 SIZE = 2 * MIB

@@ -15,8 +15,8 @@ from tracker.dashboard.graph_svg import Dot, Feed
 from tracker.dashboard.render_cache import Kept, Live
 from tracker.dashboard.snapshot import PICTURED, ROWS, TABLED, Files, World, gather_files, gather_world
 from tracker.dashboard.transfer_edges import ARROWS
-from tracker_world import ManualClock, Peer, id_of
-from tracker_world import World as Tracker
+from tracker_fixture import ManualClock, Peer, id_of
+from tracker_fixture import World as Tracker
 
 
 def look(world: Tracker) -> World:

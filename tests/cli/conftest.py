@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pclient_runs import Pclient, Run, run
-from scripted_node import ScriptedNode
+from scripted_daemon import ScriptedNode
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from eventually import eventually
 from live_tracker import CHEAP, live_tracker
 from tracker.addresses import Addresses, site, split_url
 from tracker.concurrency_limits import Places
@@ -24,8 +25,7 @@ from tracker.models import Session
 from tracker.passwords import Cost, Passwords
 from tracker.service import Tracker
 from tracker.state_dir import StateError
-from tracker_world import MakeWorld, World
-from waiting import eventually
+from tracker_fixture import MakeWorld, World
 
 STRANGER = "203.0.113.9"
 

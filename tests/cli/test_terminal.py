@@ -22,8 +22,8 @@ from cli.daemon_client import NodeClient
 from cli.screen import Screen
 from cli.settings import read_settings
 from cli.transfer_follower import follow
-from scripted_node import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
-from waiting import eventually
+from eventually import eventually
+from scripted_daemon import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")

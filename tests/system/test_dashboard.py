@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from eventually import eventually
 from system.browser import Browser
 from system.cluster import Cluster
 from system.payload import make_file
-from waiting import eventually
 
 pytestmark = pytest.mark.chromium
 

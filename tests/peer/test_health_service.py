@@ -9,8 +9,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from daemon.peers.limits import HEALTH_CALLS_OWN
+from eventually import eventually
 from live_pserver import OPTIONS, LivePserver
-from waiting import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 

@@ -16,7 +16,7 @@ from cli.errors import TerminalError
 from cli.progress import PlainLines, as_line
 from cli.screen import Screen
 from pclient_runs import Pclient
-from scripted_node import ID, ScriptedNode, downloaded, failed, moving, started
+from scripted_daemon import ID, ScriptedNode, downloaded, failed, moving, started
 
 SEED = 20261122
 

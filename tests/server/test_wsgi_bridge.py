@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tracker.wsgi_bridge import REQUESTS, Gateway, Reply
-from tracker_world import World
+from tracker_fixture import World
 
 
 class Request:

@@ -12,7 +12,7 @@ import pytest
 import pserver_pb2 as pb
 from cli.main import main
 from pclient_runs import Pclient
-from scripted_node import ID, ScriptedNode, downloaded, failed, removed, uploaded
+from scripted_daemon import ID, ScriptedNode, downloaded, failed, removed, uploaded
 
 OTHER = "cd" * 32
 

@@ -14,7 +14,7 @@ import pserver_pb2 as pb
 from cli.errors import EXIT_CODES, TerminalError
 from cli.exit_status import exit_code
 from pclient_runs import Pclient
-from scripted_node import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
+from scripted_daemon import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
 
 
 def test_login_takes_the_password_from_a_line_of_stdin(node: ScriptedNode, pclient: Pclient) -> None:

@@ -17,9 +17,9 @@ from cli.daemon_client import NodeClient
 from cli.errors import TerminalError
 from cli.settings import read_settings
 from common import channels, cookie, state_files
+from eventually import eventually
 from pclient_runs import run
-from scripted_node import ScriptedNode, downloaded
-from waiting import eventually
+from scripted_daemon import ScriptedNode, downloaded
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pserver.py"
 

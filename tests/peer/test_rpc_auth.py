@@ -15,7 +15,7 @@ import pserver_pb2 as pb
 from daemon.protocol.frames import Block, encode
 from daemon.storage.manifest import Manifest
 from live_pserver import LivePserver, code_of
-from ticket_office import READ, WRITE
+from ticket_signer import READ, WRITE
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 Metadata = Iterable[tuple[str, str]]

@@ -12,9 +12,9 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.peers.client import Peers
+from eventually import eventually
 from live_pserver import LivePserver
 from programs import TOP
-from waiting import eventually
 
 # Buffers of 38 MiB in all come and go; between them lie small ones that stay, so malloc keeps all by itself.
 CHILD = """

@@ -21,12 +21,12 @@ from daemon.storage.manifest import Manifest
 from daemon.transfer.batch_serve import WAITING_MAX
 from daemon.transfer.push_receiver import Receiver
 from daemon.transfer.replica_quota import BEGINNINGS, ENTRIES_AT_LEAST, Keeping
+from eventually import eventually
 from failing_disk import StuckDisk
 from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker
 from swarm_files import manifest_of
-from ticket_office import WRITE
-from waiting import eventually
+from ticket_signer import WRITE
 
 MIB = 1 << 20
 QUOTA = 8 * MIB

@@ -16,7 +16,7 @@ from cli.daemon_client import NodeClient
 from cli.daemon_process import Child
 from cli.errors import TerminalError
 from cli.settings import read_settings
-from waiting import eventually
+from eventually import eventually
 
 TESTS = Path(__file__).parents[1]
 LAUNCHER = TESTS / "scripted_pserver.py"

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from daemon.runtime.executors import Threads
-from waiting import eventually
+from eventually import eventually
 
 
 def test_whoever_is_cancelled_however_often_waits_for_what_is_begun() -> None:

@@ -9,7 +9,7 @@ import pytest
 from cli.argument_map import by_path, of_names, of_paths
 from cli.errors import TerminalError
 from cli.models import Downloaded, Uploaded
-from scripted_node import ID
+from scripted_daemon import ID
 
 
 def uploaded(name: str) -> Uploaded:

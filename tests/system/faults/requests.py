@@ -13,10 +13,10 @@ from typing import Any, cast
 import grpc
 
 import pserver_pb2 as pb
+from eventually import eventually
 from pserver_pb2_grpc import ControlStub
 from system.cluster import Metadata, Peer
 from system.launching import free_ports
-from waiting import eventually
 
 ORDER_SECONDS = 90.0
 

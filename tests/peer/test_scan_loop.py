@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from daemon.storage.disk import Disk
+from eventually import eventually
 from live_pserver import live_pserver
 from live_tracker import LiveTracker
-from waiting import eventually
 
 
 class Baffling(Disk):

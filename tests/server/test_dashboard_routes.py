@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from tracker.login_throttle import Limits
-from tracker_world import MakeWorld, World, id_of
+from tracker_fixture import MakeWorld, World, id_of
 
 HOSTILE = "<img src=x onerror=alert(1)> \"'&amp;.txt"
 

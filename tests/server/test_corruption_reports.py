@@ -1,6 +1,6 @@
 """Lying holders, and lies about holders."""
 
-from tracker_world import Peer, World, id_of
+from tracker_fixture import Peer, World, id_of
 
 A = id_of("a.txt")
 

@@ -12,9 +12,9 @@ import pytest
 import pserver_pb2 as pb
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.client import TrackerClient
+from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
-from waiting import eventually
 
 
 @pytest.fixture
