@@ -1,4 +1,4 @@
-"""Twins of node.disk.Disk: its n-th operation fails, or kills its process; or one operation is stuck."""
+"""Twins of daemon.storage.disk.Disk: its n-th operation fails, or kills its process; or one operation is stuck."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ class LivePserver:
         session = self.session()
         now = self.pserver.account._clock.now()
         words = {"holder": session["peer_id"], "issued": now, "expires": now + 300, **changes}
-        content = ticket_office.payload(id_=id_, right=right, **words)
-        return (("p2p-ticket", ticket_office.seal(bytes.fromhex(session["ticket_key"]), content)),)
+        content = ticket_signer.payload(id_=id_, right=right, **words)
+        return (("p2p-ticket", ticket_signer.seal(bytes.fromhex(session["ticket_key"]), content)),)
 
     def share(self, name: str, content: bytes) -> Manifest:
         """Put a file into the shared folder and hash it."""

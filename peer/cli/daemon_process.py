@@ -17,7 +17,7 @@ from pathlib import Path
 from cli.errors import EXIT_CODES, TerminalError
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "pserver.py"
-MINDER = Path(__file__).with_name("minder.py")
+MINDER = Path(__file__).with_name("child_guard.py")
 LOG = "pserver.log"
 _STARTS_WITHIN = 60.0
 # The minder gives the pserver five.

@@ -75,7 +75,7 @@ def test_a_fault_in_its_env_file_is_bad_env(tmp_path: Path) -> None:
 TERMINAL = """
 import sys, threading, time
 from pathlib import Path
-from terminal.child import Child
+from cli.daemon_process import Child
 
 # A terminal has threads, and the kernel may tell of the end of each.
 for _ in range(8):

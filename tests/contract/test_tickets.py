@@ -20,10 +20,10 @@ def test_the_tracker_signs_what_the_pserver_takes(user: str, right: int, meaning
     text = tracker.Signer(asker_id, user, NOW).sign(key, holder_id, bytes.fromhex(id_), right)
 
     assert holder.check(text, key=key, holder=holder_id, now=NOW) == (id_, meaning, asker_id, user)
-    by_hand = ticket_office.payload(
+    by_hand = ticket_signer.payload(
         holder=holder_id, id_=id_, right=right, asker=asker_id, user=user, issued=NOW, expires=NOW + tracker.LIFETIME
     )
-    assert text == ticket_office.seal(key, by_hand)
+    assert text == ticket_signer.seal(key, by_hand)
 
 
 def test_it_lives_for_five_minutes_and_the_leeway() -> None:

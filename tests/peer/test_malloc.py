@@ -19,15 +19,15 @@ from programs import TOP
 # Buffers of 38 MiB in all come and go; between them lie small ones that stay, so malloc keeps all by itself.
 CHILD = """
 import asyncio, os
-from node.ground import memory
+from daemon.runtime import malloc
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
 
 async def main():
-    memory.tune()
-    giving_back = asyncio.create_task(memory.give_back_at_rest(0.2))
+    malloc.tune()
+    giving_back = asyncio.create_task(malloc.give_back_at_rest(0.2))
     before = resident()
     buffers, stay = [], []
     for _ in range(300):

@@ -154,7 +154,7 @@ def test_a_download_leaves_nothing_to_the_search_for_cycles(ways: list[Way]) -> 
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-    ours = [frame.f_code for frame in left if frame.f_globals["__name__"].startswith("node.")]
+    ours = [frame.f_code for frame in left if frame.f_globals["__name__"].startswith("daemon.")]
     assert [code.co_qualname for code in ours] == []
 
 

@@ -14,7 +14,7 @@ from common.printable import printable
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-23T10:00:00Z WARNING node.swarm.swarm: ...`, one line whatever a peer sent."""
+    """`2026-11-23T10:00:00Z WARNING daemon.swarm.download: ...`, one line whatever a peer sent."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

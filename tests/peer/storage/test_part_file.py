@@ -203,9 +203,9 @@ KILLED = """
 import random, sys
 from pathlib import Path
 from failing_disk import KillingDisk
-from node.files.parts import PartStore
-from node.files.pieces import Manifest
-from node.files.shared_folder import SharedFolder
+from daemon.storage.part_file import PartStore
+from daemon.storage.manifest import Manifest
+from daemon.storage.shared_folder import SharedFolder
 
 data = random.Random(7).randbytes(3 * (1 << 20) + 17)
 pieces = [data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20)]
