@@ -13,21 +13,23 @@ class ProveRequest(_message.Message):
     nonce: bytes
     def __init__(self, nonce: _Optional[bytes] = ...) -> None: ...
 
-class ProveReply(_message.Message):
+class ProveResponse(_message.Message):
     __slots__ = ("proof",)
     PROOF_FIELD_NUMBER: _ClassVar[int]
     proof: bytes
     def __init__(self, proof: _Optional[bytes] = ...) -> None: ...
 
 class LoginRequest(_message.Message):
-    __slots__ = ("user", "password")
+    __slots__ = ("user", "password", "register")
     USER_FIELD_NUMBER: _ClassVar[int]
     PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_FIELD_NUMBER: _ClassVar[int]
     user: str
     password: str
-    def __init__(self, user: _Optional[str] = ..., password: _Optional[str] = ...) -> None: ...
+    register: bool
+    def __init__(self, user: _Optional[str] = ..., password: _Optional[str] = ..., register: _Optional[bool] = ...) -> None: ...
 
-class LoginReply(_message.Message):
+class LoginResponse(_message.Message):
     __slots__ = ("user", "registered")
     USER_FIELD_NUMBER: _ClassVar[int]
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
@@ -39,7 +41,7 @@ class LogoutRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class LogoutReply(_message.Message):
+class LogoutResponse(_message.Message):
     __slots__ = ("user", "notice")
     USER_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
@@ -55,13 +57,13 @@ class ChangePasswordRequest(_message.Message):
     new_password: str
     def __init__(self, old_password: _Optional[str] = ..., new_password: _Optional[str] = ...) -> None: ...
 
-class ChangePasswordReply(_message.Message):
+class ChangePasswordResponse(_message.Message):
     __slots__ = ("user",)
     USER_FIELD_NUMBER: _ClassVar[int]
     user: str
     def __init__(self, user: _Optional[str] = ...) -> None: ...
 
-class UploadOrder(_message.Message):
+class UploadCommand(_message.Message):
     __slots__ = ("paths", "copies", "more")
     PATHS_FIELD_NUMBER: _ClassVar[int]
     COPIES_FIELD_NUMBER: _ClassVar[int]
@@ -71,7 +73,7 @@ class UploadOrder(_message.Message):
     more: bool
     def __init__(self, paths: _Optional[_Iterable[str]] = ..., copies: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
 
-class DownloadOrder(_message.Message):
+class DownloadCommand(_message.Message):
     __slots__ = ("names", "output", "more")
     NAMES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
@@ -81,7 +83,7 @@ class DownloadOrder(_message.Message):
     more: bool
     def __init__(self, names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...
 
-class RemoveOrder(_message.Message):
+class RemoveCommand(_message.Message):
     __slots__ = ("names", "more")
     NAMES_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
@@ -101,7 +103,7 @@ class CancelTransferRequest(_message.Message):
     transfer: int
     def __init__(self, transfer: _Optional[int] = ...) -> None: ...
 
-class CancelTransferReply(_message.Message):
+class CancelTransferResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
@@ -162,18 +164,18 @@ class Progress(_message.Message):
     def __init__(self, phase: _Optional[_Union[Progress.Phase, str]] = ..., name: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., files_done: _Optional[int] = ..., files_total: _Optional[int] = ..., rate: _Optional[float] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ...) -> None: ...
 
 class Source(_message.Message):
-    __slots__ = ("url", "rate", "bytes", "state", "why")
-    URL_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("address", "rate", "bytes", "state", "reason")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     RATE_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
-    WHY_FIELD_NUMBER: _ClassVar[int]
-    url: str
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    address: str
     rate: float
     bytes: int
     state: str
-    why: str
-    def __init__(self, url: _Optional[str] = ..., rate: _Optional[float] = ..., bytes: _Optional[int] = ..., state: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, address: _Optional[str] = ..., rate: _Optional[float] = ..., bytes: _Optional[int] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Results(_message.Message):
     __slots__ = ("downloaded", "uploaded", "faults", "removed")
@@ -188,7 +190,7 @@ class Results(_message.Message):
     def __init__(self, downloaded: _Optional[_Iterable[_Union[Downloaded, _Mapping]]] = ..., uploaded: _Optional[_Iterable[_Union[Uploaded, _Mapping]]] = ..., faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[Removed, _Mapping]]] = ...) -> None: ...
 
 class Downloaded(_message.Message):
-    __slots__ = ("name", "id", "size", "path", "seconds", "holders", "resumed_bytes", "present")
+    __slots__ = ("name", "id", "size", "path", "seconds", "holders", "resumed_bytes", "already_present", "arguments")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -196,7 +198,8 @@ class Downloaded(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     HOLDERS_FIELD_NUMBER: _ClassVar[int]
     RESUMED_BYTES_FIELD_NUMBER: _ClassVar[int]
-    PRESENT_FIELD_NUMBER: _ClassVar[int]
+    ALREADY_PRESENT_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     id: str
     size: int
@@ -204,42 +207,49 @@ class Downloaded(_message.Message):
     seconds: float
     holders: _containers.RepeatedScalarFieldContainer[str]
     resumed_bytes: int
-    present: bool
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ..., path: _Optional[str] = ..., seconds: _Optional[float] = ..., holders: _Optional[_Iterable[str]] = ..., resumed_bytes: _Optional[int] = ..., present: _Optional[bool] = ...) -> None: ...
+    already_present: bool
+    arguments: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ..., path: _Optional[str] = ..., seconds: _Optional[float] = ..., holders: _Optional[_Iterable[str]] = ..., resumed_bytes: _Optional[int] = ..., already_present: _Optional[bool] = ..., arguments: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Uploaded(_message.Message):
-    __slots__ = ("name", "id", "size", "copies")
+    __slots__ = ("name", "id", "size", "copies", "arguments")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     COPIES_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     id: str
     size: int
     copies: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ..., copies: _Optional[_Iterable[str]] = ...) -> None: ...
+    arguments: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ..., copies: _Optional[_Iterable[str]] = ..., arguments: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Removed(_message.Message):
-    __slots__ = ("name", "id", "size")
+    __slots__ = ("name", "id", "size", "arguments")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     id: str
     size: int
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
+    arguments: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ..., arguments: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Fault(_message.Message):
-    __slots__ = ("code", "message", "name", "ids")
+    __slots__ = ("code", "message", "name", "ids", "arguments")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     code: str
     message: str
     name: str
     ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., name: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    arguments: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., name: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., arguments: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ListFilesRequest(_message.Message):
     __slots__ = ("match",)
@@ -247,7 +257,7 @@ class ListFilesRequest(_message.Message):
     match: str
     def __init__(self, match: _Optional[str] = ...) -> None: ...
 
-class ListFilesReply(_message.Message):
+class ListFilesResponse(_message.Message):
     __slots__ = ("files",)
     FILES_FIELD_NUMBER: _ClassVar[int]
     files: _containers.RepeatedCompositeFieldContainer[ListedFile]
@@ -271,25 +281,25 @@ class ListPeersRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class ListPeersReply(_message.Message):
+class ListPeersResponse(_message.Message):
     __slots__ = ("peers",)
     PEERS_FIELD_NUMBER: _ClassVar[int]
     peers: _containers.RepeatedCompositeFieldContainer[ListedPeer]
     def __init__(self, peers: _Optional[_Iterable[_Union[ListedPeer, _Mapping]]] = ...) -> None: ...
 
 class ListedPeer(_message.Message):
-    __slots__ = ("url", "user", "files", "last_seen", "load")
-    URL_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("address", "user", "files", "last_seen", "load")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     LAST_SEEN_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
-    url: str
+    address: str
     user: str
     files: int
     last_seen: float
     load: Load
-    def __init__(self, url: _Optional[str] = ..., user: _Optional[str] = ..., files: _Optional[int] = ..., last_seen: _Optional[float] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
+    def __init__(self, address: _Optional[str] = ..., user: _Optional[str] = ..., files: _Optional[int] = ..., last_seen: _Optional[float] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
 
 class Load(_message.Message):
     __slots__ = ("uploads", "downloads", "free_bytes", "rate")
@@ -307,10 +317,10 @@ class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class StatusReply(_message.Message):
-    __slots__ = ("user", "url", "tracker", "shared_dir", "state_dir", "files", "bytes", "quota_used", "quota", "tracker_reached", "tracker_fault", "not_shared", "not_shared_total", "transfers")
+class StatusResponse(_message.Message):
+    __slots__ = ("user", "address", "tracker", "shared_dir", "state_dir", "files", "bytes", "quota_used", "quota", "tracker_reached", "tracker_fault", "not_shared", "not_shared_total", "transfers")
     USER_FIELD_NUMBER: _ClassVar[int]
-    URL_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     TRACKER_FIELD_NUMBER: _ClassVar[int]
     SHARED_DIR_FIELD_NUMBER: _ClassVar[int]
     STATE_DIR_FIELD_NUMBER: _ClassVar[int]
@@ -324,7 +334,7 @@ class StatusReply(_message.Message):
     NOT_SHARED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
     user: str
-    url: str
+    address: str
     tracker: str
     shared_dir: str
     state_dir: str
@@ -337,15 +347,15 @@ class StatusReply(_message.Message):
     not_shared: _containers.RepeatedCompositeFieldContainer[NotShared]
     not_shared_total: int
     transfers: _containers.RepeatedCompositeFieldContainer[TransferStatus]
-    def __init__(self, user: _Optional[str] = ..., url: _Optional[str] = ..., tracker: _Optional[str] = ..., shared_dir: _Optional[str] = ..., state_dir: _Optional[str] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., quota_used: _Optional[int] = ..., quota: _Optional[int] = ..., tracker_reached: _Optional[bool] = ..., tracker_fault: _Optional[str] = ..., not_shared: _Optional[_Iterable[_Union[NotShared, _Mapping]]] = ..., not_shared_total: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[TransferStatus, _Mapping]]] = ...) -> None: ...
+    def __init__(self, user: _Optional[str] = ..., address: _Optional[str] = ..., tracker: _Optional[str] = ..., shared_dir: _Optional[str] = ..., state_dir: _Optional[str] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., quota_used: _Optional[int] = ..., quota: _Optional[int] = ..., tracker_reached: _Optional[bool] = ..., tracker_fault: _Optional[str] = ..., not_shared: _Optional[_Iterable[_Union[NotShared, _Mapping]]] = ..., not_shared_total: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[TransferStatus, _Mapping]]] = ...) -> None: ...
 
 class NotShared(_message.Message):
-    __slots__ = ("name", "why")
+    __slots__ = ("name", "reason")
     NAME_FIELD_NUMBER: _ClassVar[int]
-    WHY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
-    why: str
-    def __init__(self, name: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class TransferStatus(_message.Message):
     __slots__ = ("transfer", "kind", "progress")
@@ -381,7 +391,7 @@ class Manifest(_message.Message):
     digests: bytes
     def __init__(self, size: _Optional[int] = ..., piece_length: _Optional[int] = ..., digests: _Optional[bytes] = ...) -> None: ...
 
-class DownloadFileRequest(_message.Message):
+class PieceRequest(_message.Message):
     __slots__ = ("pieces", "block_length", "cancel")
     PIECES_FIELD_NUMBER: _ClassVar[int]
     BLOCK_LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -391,7 +401,7 @@ class DownloadFileRequest(_message.Message):
     cancel: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, pieces: _Optional[_Iterable[int]] = ..., block_length: _Optional[int] = ..., cancel: _Optional[_Iterable[int]] = ...) -> None: ...
 
-class DownloadFileReply(_message.Message):
+class PieceResponse(_message.Message):
     __slots__ = ("blocks", "have")
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     HAVE_FIELD_NUMBER: _ClassVar[int]
@@ -400,24 +410,24 @@ class DownloadFileReply(_message.Message):
     def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., have: _Optional[_Union[Have, _Mapping]] = ...) -> None: ...
 
 class Have(_message.Message):
-    __slots__ = ("whole", "bitmap", "gained", "given")
-    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("complete", "bitmap", "gained", "in_flight")
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
     BITMAP_FIELD_NUMBER: _ClassVar[int]
     GAINED_FIELD_NUMBER: _ClassVar[int]
-    GIVEN_FIELD_NUMBER: _ClassVar[int]
-    whole: bool
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    complete: bool
     bitmap: bytes
     gained: _containers.RepeatedScalarFieldContainer[int]
-    given: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, whole: _Optional[bool] = ..., bitmap: _Optional[bytes] = ..., gained: _Optional[_Iterable[int]] = ..., given: _Optional[_Iterable[int]] = ...) -> None: ...
+    in_flight: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, complete: _Optional[bool] = ..., bitmap: _Optional[bytes] = ..., gained: _Optional[_Iterable[int]] = ..., in_flight: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DownloadSmallFilesRequest(_message.Message):
-    __slots__ = ("asks",)
-    ASKS_FIELD_NUMBER: _ClassVar[int]
-    asks: _containers.RepeatedCompositeFieldContainer[SmallAsk]
-    def __init__(self, asks: _Optional[_Iterable[_Union[SmallAsk, _Mapping]]] = ...) -> None: ...
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[SmallFileRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[SmallFileRequest, _Mapping]]] = ...) -> None: ...
 
-class SmallAsk(_message.Message):
+class SmallFileRequest(_message.Message):
     __slots__ = ("number", "ticket")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
@@ -425,15 +435,15 @@ class SmallAsk(_message.Message):
     ticket: str
     def __init__(self, number: _Optional[int] = ..., ticket: _Optional[str] = ...) -> None: ...
 
-class DownloadSmallFilesReply(_message.Message):
+class DownloadSmallFilesResponse(_message.Message):
     __slots__ = ("blocks", "faults")
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     FAULTS_FIELD_NUMBER: _ClassVar[int]
     blocks: _containers.RepeatedCompositeFieldContainer[Block]
-    faults: _containers.RepeatedCompositeFieldContainer[SmallFault]
-    def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., faults: _Optional[_Iterable[_Union[SmallFault, _Mapping]]] = ...) -> None: ...
+    faults: _containers.RepeatedCompositeFieldContainer[SmallFileFault]
+    def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., faults: _Optional[_Iterable[_Union[SmallFileFault, _Mapping]]] = ...) -> None: ...
 
-class SmallFault(_message.Message):
+class SmallFileFault(_message.Message):
     __slots__ = ("number", "code", "message")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -443,7 +453,7 @@ class SmallFault(_message.Message):
     message: str
     def __init__(self, number: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
-class UploadFileRequest(_message.Message):
+class PushRequest(_message.Message):
     __slots__ = ("blocks", "offer")
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     OFFER_FIELD_NUMBER: _ClassVar[int]
@@ -459,7 +469,7 @@ class Offer(_message.Message):
     manifest: Manifest
     def __init__(self, name: _Optional[str] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ...) -> None: ...
 
-class UploadFileReply(_message.Message):
+class PushResponse(_message.Message):
     __slots__ = ("pieces", "block_length", "verified", "published")
     PIECES_FIELD_NUMBER: _ClassVar[int]
     BLOCK_LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -476,10 +486,10 @@ class UploadSmallFilesRequest(_message.Message):
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     OFFERS_FIELD_NUMBER: _ClassVar[int]
     blocks: _containers.RepeatedCompositeFieldContainer[Block]
-    offers: _containers.RepeatedCompositeFieldContainer[SmallOffer]
-    def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., offers: _Optional[_Iterable[_Union[SmallOffer, _Mapping]]] = ...) -> None: ...
+    offers: _containers.RepeatedCompositeFieldContainer[SmallFileOffer]
+    def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., offers: _Optional[_Iterable[_Union[SmallFileOffer, _Mapping]]] = ...) -> None: ...
 
-class SmallOffer(_message.Message):
+class SmallFileOffer(_message.Message):
     __slots__ = ("number", "name", "size", "ticket")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -491,30 +501,30 @@ class SmallOffer(_message.Message):
     ticket: str
     def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., size: _Optional[int] = ..., ticket: _Optional[str] = ...) -> None: ...
 
-class UploadSmallFilesReply(_message.Message):
+class UploadSmallFilesResponse(_message.Message):
     __slots__ = ("verdicts",)
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
-    verdicts: _containers.RepeatedCompositeFieldContainer[SmallVerdict]
-    def __init__(self, verdicts: _Optional[_Iterable[_Union[SmallVerdict, _Mapping]]] = ...) -> None: ...
+    verdicts: _containers.RepeatedCompositeFieldContainer[SmallFileVerdict]
+    def __init__(self, verdicts: _Optional[_Iterable[_Union[SmallFileVerdict, _Mapping]]] = ...) -> None: ...
 
-class SmallVerdict(_message.Message):
+class SmallFileVerdict(_message.Message):
     __slots__ = ("number", "verdict", "code", "message")
     class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
-        VERDICT_UNSPECIFIED: _ClassVar[SmallVerdict.Verdict]
-        VERDICT_WANTED: _ClassVar[SmallVerdict.Verdict]
-        VERDICT_PUBLISHED: _ClassVar[SmallVerdict.Verdict]
-        VERDICT_REFUSED: _ClassVar[SmallVerdict.Verdict]
-    VERDICT_UNSPECIFIED: SmallVerdict.Verdict
-    VERDICT_WANTED: SmallVerdict.Verdict
-    VERDICT_PUBLISHED: SmallVerdict.Verdict
-    VERDICT_REFUSED: SmallVerdict.Verdict
+        VERDICT_UNSPECIFIED: _ClassVar[SmallFileVerdict.Verdict]
+        VERDICT_WANTED: _ClassVar[SmallFileVerdict.Verdict]
+        VERDICT_PUBLISHED: _ClassVar[SmallFileVerdict.Verdict]
+        VERDICT_REFUSED: _ClassVar[SmallFileVerdict.Verdict]
+    VERDICT_UNSPECIFIED: SmallFileVerdict.Verdict
+    VERDICT_WANTED: SmallFileVerdict.Verdict
+    VERDICT_PUBLISHED: SmallFileVerdict.Verdict
+    VERDICT_REFUSED: SmallFileVerdict.Verdict
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     number: int
-    verdict: SmallVerdict.Verdict
+    verdict: SmallFileVerdict.Verdict
     code: str
     message: str
-    def __init__(self, number: _Optional[int] = ..., verdict: _Optional[_Union[SmallVerdict.Verdict, str]] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., verdict: _Optional[_Union[SmallFileVerdict.Verdict, str]] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...

@@ -43,31 +43,31 @@ class ControlStub:
         self.Prove = channel.unary_unary(
                 '/p2p.v1.Control/Prove',
                 request_serializer=pserver__pb2.ProveRequest.SerializeToString,
-                response_deserializer=pserver__pb2.ProveReply.FromString,
+                response_deserializer=pserver__pb2.ProveResponse.FromString,
                 _registered_method=True)
         self.Login = channel.unary_unary(
                 '/p2p.v1.Control/Login',
                 request_serializer=pserver__pb2.LoginRequest.SerializeToString,
-                response_deserializer=pserver__pb2.LoginReply.FromString,
+                response_deserializer=pserver__pb2.LoginResponse.FromString,
                 _registered_method=True)
         self.Logout = channel.unary_unary(
                 '/p2p.v1.Control/Logout',
                 request_serializer=pserver__pb2.LogoutRequest.SerializeToString,
-                response_deserializer=pserver__pb2.LogoutReply.FromString,
+                response_deserializer=pserver__pb2.LogoutResponse.FromString,
                 _registered_method=True)
         self.ChangePassword = channel.unary_unary(
                 '/p2p.v1.Control/ChangePassword',
                 request_serializer=pserver__pb2.ChangePasswordRequest.SerializeToString,
-                response_deserializer=pserver__pb2.ChangePasswordReply.FromString,
+                response_deserializer=pserver__pb2.ChangePasswordResponse.FromString,
                 _registered_method=True)
         self.UploadFileRequest = channel.stream_stream(
                 '/p2p.v1.Control/UploadFileRequest',
-                request_serializer=pserver__pb2.UploadOrder.SerializeToString,
+                request_serializer=pserver__pb2.UploadCommand.SerializeToString,
                 response_deserializer=pserver__pb2.TransferEvent.FromString,
                 _registered_method=True)
         self.DownloadFileRequest = channel.stream_stream(
                 '/p2p.v1.Control/DownloadFileRequest',
-                request_serializer=pserver__pb2.DownloadOrder.SerializeToString,
+                request_serializer=pserver__pb2.DownloadCommand.SerializeToString,
                 response_deserializer=pserver__pb2.TransferEvent.FromString,
                 _registered_method=True)
         self.WatchTransfer = channel.unary_stream(
@@ -78,26 +78,26 @@ class ControlStub:
         self.CancelTransfer = channel.unary_unary(
                 '/p2p.v1.Control/CancelTransfer',
                 request_serializer=pserver__pb2.CancelTransferRequest.SerializeToString,
-                response_deserializer=pserver__pb2.CancelTransferReply.FromString,
+                response_deserializer=pserver__pb2.CancelTransferResponse.FromString,
                 _registered_method=True)
         self.ListFiles = channel.unary_stream(
                 '/p2p.v1.Control/ListFiles',
                 request_serializer=pserver__pb2.ListFilesRequest.SerializeToString,
-                response_deserializer=pserver__pb2.ListFilesReply.FromString,
+                response_deserializer=pserver__pb2.ListFilesResponse.FromString,
                 _registered_method=True)
         self.ListPeers = channel.unary_unary(
                 '/p2p.v1.Control/ListPeers',
                 request_serializer=pserver__pb2.ListPeersRequest.SerializeToString,
-                response_deserializer=pserver__pb2.ListPeersReply.FromString,
+                response_deserializer=pserver__pb2.ListPeersResponse.FromString,
                 _registered_method=True)
         self.Status = channel.unary_unary(
                 '/p2p.v1.Control/Status',
                 request_serializer=pserver__pb2.StatusRequest.SerializeToString,
-                response_deserializer=pserver__pb2.StatusReply.FromString,
+                response_deserializer=pserver__pb2.StatusResponse.FromString,
                 _registered_method=True)
         self.RemoveFiles = channel.stream_stream(
                 '/p2p.v1.Control/RemoveFiles',
-                request_serializer=pserver__pb2.RemoveOrder.SerializeToString,
+                request_serializer=pserver__pb2.RemoveCommand.SerializeToString,
                 response_deserializer=pserver__pb2.TransferEvent.FromString,
                 _registered_method=True)
 
@@ -202,31 +202,31 @@ def add_ControlServicer_to_server(servicer, server):
             'Prove': grpc.unary_unary_rpc_method_handler(
                     servicer.Prove,
                     request_deserializer=pserver__pb2.ProveRequest.FromString,
-                    response_serializer=pserver__pb2.ProveReply.SerializeToString,
+                    response_serializer=pserver__pb2.ProveResponse.SerializeToString,
             ),
             'Login': grpc.unary_unary_rpc_method_handler(
                     servicer.Login,
                     request_deserializer=pserver__pb2.LoginRequest.FromString,
-                    response_serializer=pserver__pb2.LoginReply.SerializeToString,
+                    response_serializer=pserver__pb2.LoginResponse.SerializeToString,
             ),
             'Logout': grpc.unary_unary_rpc_method_handler(
                     servicer.Logout,
                     request_deserializer=pserver__pb2.LogoutRequest.FromString,
-                    response_serializer=pserver__pb2.LogoutReply.SerializeToString,
+                    response_serializer=pserver__pb2.LogoutResponse.SerializeToString,
             ),
             'ChangePassword': grpc.unary_unary_rpc_method_handler(
                     servicer.ChangePassword,
                     request_deserializer=pserver__pb2.ChangePasswordRequest.FromString,
-                    response_serializer=pserver__pb2.ChangePasswordReply.SerializeToString,
+                    response_serializer=pserver__pb2.ChangePasswordResponse.SerializeToString,
             ),
             'UploadFileRequest': grpc.stream_stream_rpc_method_handler(
                     servicer.UploadFileRequest,
-                    request_deserializer=pserver__pb2.UploadOrder.FromString,
+                    request_deserializer=pserver__pb2.UploadCommand.FromString,
                     response_serializer=pserver__pb2.TransferEvent.SerializeToString,
             ),
             'DownloadFileRequest': grpc.stream_stream_rpc_method_handler(
                     servicer.DownloadFileRequest,
-                    request_deserializer=pserver__pb2.DownloadOrder.FromString,
+                    request_deserializer=pserver__pb2.DownloadCommand.FromString,
                     response_serializer=pserver__pb2.TransferEvent.SerializeToString,
             ),
             'WatchTransfer': grpc.unary_stream_rpc_method_handler(
@@ -237,26 +237,26 @@ def add_ControlServicer_to_server(servicer, server):
             'CancelTransfer': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelTransfer,
                     request_deserializer=pserver__pb2.CancelTransferRequest.FromString,
-                    response_serializer=pserver__pb2.CancelTransferReply.SerializeToString,
+                    response_serializer=pserver__pb2.CancelTransferResponse.SerializeToString,
             ),
             'ListFiles': grpc.unary_stream_rpc_method_handler(
                     servicer.ListFiles,
                     request_deserializer=pserver__pb2.ListFilesRequest.FromString,
-                    response_serializer=pserver__pb2.ListFilesReply.SerializeToString,
+                    response_serializer=pserver__pb2.ListFilesResponse.SerializeToString,
             ),
             'ListPeers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPeers,
                     request_deserializer=pserver__pb2.ListPeersRequest.FromString,
-                    response_serializer=pserver__pb2.ListPeersReply.SerializeToString,
+                    response_serializer=pserver__pb2.ListPeersResponse.SerializeToString,
             ),
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
                     request_deserializer=pserver__pb2.StatusRequest.FromString,
-                    response_serializer=pserver__pb2.StatusReply.SerializeToString,
+                    response_serializer=pserver__pb2.StatusResponse.SerializeToString,
             ),
             'RemoveFiles': grpc.stream_stream_rpc_method_handler(
                     servicer.RemoveFiles,
-                    request_deserializer=pserver__pb2.RemoveOrder.FromString,
+                    request_deserializer=pserver__pb2.RemoveCommand.FromString,
                     response_serializer=pserver__pb2.TransferEvent.SerializeToString,
             ),
     }
@@ -292,7 +292,7 @@ class Control:
             target,
             '/p2p.v1.Control/Prove',
             pserver__pb2.ProveRequest.SerializeToString,
-            pserver__pb2.ProveReply.FromString,
+            pserver__pb2.ProveResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -319,7 +319,7 @@ class Control:
             target,
             '/p2p.v1.Control/Login',
             pserver__pb2.LoginRequest.SerializeToString,
-            pserver__pb2.LoginReply.FromString,
+            pserver__pb2.LoginResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -346,7 +346,7 @@ class Control:
             target,
             '/p2p.v1.Control/Logout',
             pserver__pb2.LogoutRequest.SerializeToString,
-            pserver__pb2.LogoutReply.FromString,
+            pserver__pb2.LogoutResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -373,7 +373,7 @@ class Control:
             target,
             '/p2p.v1.Control/ChangePassword',
             pserver__pb2.ChangePasswordRequest.SerializeToString,
-            pserver__pb2.ChangePasswordReply.FromString,
+            pserver__pb2.ChangePasswordResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -399,7 +399,7 @@ class Control:
             request_iterator,
             target,
             '/p2p.v1.Control/UploadFileRequest',
-            pserver__pb2.UploadOrder.SerializeToString,
+            pserver__pb2.UploadCommand.SerializeToString,
             pserver__pb2.TransferEvent.FromString,
             options,
             channel_credentials,
@@ -426,7 +426,7 @@ class Control:
             request_iterator,
             target,
             '/p2p.v1.Control/DownloadFileRequest',
-            pserver__pb2.DownloadOrder.SerializeToString,
+            pserver__pb2.DownloadCommand.SerializeToString,
             pserver__pb2.TransferEvent.FromString,
             options,
             channel_credentials,
@@ -481,7 +481,7 @@ class Control:
             target,
             '/p2p.v1.Control/CancelTransfer',
             pserver__pb2.CancelTransferRequest.SerializeToString,
-            pserver__pb2.CancelTransferReply.FromString,
+            pserver__pb2.CancelTransferResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -508,7 +508,7 @@ class Control:
             target,
             '/p2p.v1.Control/ListFiles',
             pserver__pb2.ListFilesRequest.SerializeToString,
-            pserver__pb2.ListFilesReply.FromString,
+            pserver__pb2.ListFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -535,7 +535,7 @@ class Control:
             target,
             '/p2p.v1.Control/ListPeers',
             pserver__pb2.ListPeersRequest.SerializeToString,
-            pserver__pb2.ListPeersReply.FromString,
+            pserver__pb2.ListPeersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -562,7 +562,7 @@ class Control:
             target,
             '/p2p.v1.Control/Status',
             pserver__pb2.StatusRequest.SerializeToString,
-            pserver__pb2.StatusReply.FromString,
+            pserver__pb2.StatusResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -588,7 +588,7 @@ class Control:
             request_iterator,
             target,
             '/p2p.v1.Control/RemoveFiles',
-            pserver__pb2.RemoveOrder.SerializeToString,
+            pserver__pb2.RemoveCommand.SerializeToString,
             pserver__pb2.TransferEvent.FromString,
             options,
             channel_credentials,
@@ -623,23 +623,23 @@ class TransferStub:
                 _registered_method=True)
         self.DownloadFile = channel.stream_stream(
                 '/p2p.v1.Transfer/DownloadFile',
-                request_serializer=pserver__pb2.DownloadFileRequest.SerializeToString,
-                response_deserializer=pserver__pb2.DownloadFileReply.FromString,
+                request_serializer=pserver__pb2.PieceRequest.SerializeToString,
+                response_deserializer=pserver__pb2.PieceResponse.FromString,
                 _registered_method=True)
         self.DownloadSmallFiles = channel.stream_stream(
                 '/p2p.v1.Transfer/DownloadSmallFiles',
                 request_serializer=pserver__pb2.DownloadSmallFilesRequest.SerializeToString,
-                response_deserializer=pserver__pb2.DownloadSmallFilesReply.FromString,
+                response_deserializer=pserver__pb2.DownloadSmallFilesResponse.FromString,
                 _registered_method=True)
         self.UploadFile = channel.stream_stream(
                 '/p2p.v1.Transfer/UploadFile',
-                request_serializer=pserver__pb2.UploadFileRequest.SerializeToString,
-                response_deserializer=pserver__pb2.UploadFileReply.FromString,
+                request_serializer=pserver__pb2.PushRequest.SerializeToString,
+                response_deserializer=pserver__pb2.PushResponse.FromString,
                 _registered_method=True)
         self.UploadSmallFiles = channel.stream_stream(
                 '/p2p.v1.Transfer/UploadSmallFiles',
                 request_serializer=pserver__pb2.UploadSmallFilesRequest.SerializeToString,
-                response_deserializer=pserver__pb2.UploadSmallFilesReply.FromString,
+                response_deserializer=pserver__pb2.UploadSmallFilesResponse.FromString,
                 _registered_method=True)
 
 
@@ -697,23 +697,23 @@ def add_TransferServicer_to_server(servicer, server):
             ),
             'DownloadFile': grpc.stream_stream_rpc_method_handler(
                     servicer.DownloadFile,
-                    request_deserializer=pserver__pb2.DownloadFileRequest.FromString,
-                    response_serializer=pserver__pb2.DownloadFileReply.SerializeToString,
+                    request_deserializer=pserver__pb2.PieceRequest.FromString,
+                    response_serializer=pserver__pb2.PieceResponse.SerializeToString,
             ),
             'DownloadSmallFiles': grpc.stream_stream_rpc_method_handler(
                     servicer.DownloadSmallFiles,
                     request_deserializer=pserver__pb2.DownloadSmallFilesRequest.FromString,
-                    response_serializer=pserver__pb2.DownloadSmallFilesReply.SerializeToString,
+                    response_serializer=pserver__pb2.DownloadSmallFilesResponse.SerializeToString,
             ),
             'UploadFile': grpc.stream_stream_rpc_method_handler(
                     servicer.UploadFile,
-                    request_deserializer=pserver__pb2.UploadFileRequest.FromString,
-                    response_serializer=pserver__pb2.UploadFileReply.SerializeToString,
+                    request_deserializer=pserver__pb2.PushRequest.FromString,
+                    response_serializer=pserver__pb2.PushResponse.SerializeToString,
             ),
             'UploadSmallFiles': grpc.stream_stream_rpc_method_handler(
                     servicer.UploadSmallFiles,
                     request_deserializer=pserver__pb2.UploadSmallFilesRequest.FromString,
-                    response_serializer=pserver__pb2.UploadSmallFilesReply.SerializeToString,
+                    response_serializer=pserver__pb2.UploadSmallFilesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -774,8 +774,8 @@ class Transfer:
             request_iterator,
             target,
             '/p2p.v1.Transfer/DownloadFile',
-            pserver__pb2.DownloadFileRequest.SerializeToString,
-            pserver__pb2.DownloadFileReply.FromString,
+            pserver__pb2.PieceRequest.SerializeToString,
+            pserver__pb2.PieceResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -802,7 +802,7 @@ class Transfer:
             target,
             '/p2p.v1.Transfer/DownloadSmallFiles',
             pserver__pb2.DownloadSmallFilesRequest.SerializeToString,
-            pserver__pb2.DownloadSmallFilesReply.FromString,
+            pserver__pb2.DownloadSmallFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -828,8 +828,8 @@ class Transfer:
             request_iterator,
             target,
             '/p2p.v1.Transfer/UploadFile',
-            pserver__pb2.UploadFileRequest.SerializeToString,
-            pserver__pb2.UploadFileReply.FromString,
+            pserver__pb2.PushRequest.SerializeToString,
+            pserver__pb2.PushResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -856,7 +856,7 @@ class Transfer:
             target,
             '/p2p.v1.Transfer/UploadSmallFiles',
             pserver__pb2.UploadSmallFilesRequest.SerializeToString,
-            pserver__pb2.UploadSmallFilesReply.FromString,
+            pserver__pb2.UploadSmallFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,31 +53,31 @@ class ControlStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
-    Prove: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.ProveRequest, _pserver_pb2.ProveReply]
+    Prove: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.ProveRequest, _pserver_pb2.ProveResponse]
     """Shows that this pserver knows the cookie, before the caller sends cookie or password."""
-    Login: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.LoginRequest, _pserver_pb2.LoginReply]
+    Login: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.LoginRequest, _pserver_pb2.LoginResponse]
     """Logs the pserver in at the tracker. An unknown user is registered while the tracker allows it."""
-    Logout: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.LogoutRequest, _pserver_pb2.LogoutReply]
+    Logout: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.LogoutRequest, _pserver_pb2.LogoutResponse]
     """Leaves the index and stops serving. Harmless when logged out already."""
-    ChangePassword: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.ChangePasswordRequest, _pserver_pb2.ChangePasswordReply]
+    ChangePassword: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.ChangePasswordRequest, _pserver_pb2.ChangePasswordResponse]
     """Changes the password of the user who is logged in."""
-    UploadFileRequest: _grpc.StreamStreamMultiCallable[_pserver_pb2.UploadOrder, _pserver_pb2.TransferEvent]
+    UploadFileRequest: _grpc.StreamStreamMultiCallable[_pserver_pb2.UploadCommand, _pserver_pb2.TransferEvent]
     """Shares files and pushes them to other peers. The transfer goes on when the caller goes away. The same order, given
     again meanwhile, attaches to it; so with the next.
     """
-    DownloadFileRequest: _grpc.StreamStreamMultiCallable[_pserver_pb2.DownloadOrder, _pserver_pb2.TransferEvent]
+    DownloadFileRequest: _grpc.StreamStreamMultiCallable[_pserver_pb2.DownloadCommand, _pserver_pb2.TransferEvent]
     """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away."""
     WatchTransfer: _grpc.UnaryStreamMultiCallable[_pserver_pb2.WatchTransferRequest, _pserver_pb2.TransferEvent]
     """Attaches to a transfer that is under way; the results that it has told already come first."""
-    CancelTransfer: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.CancelTransferRequest, _pserver_pb2.CancelTransferReply]
+    CancelTransfer: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.CancelTransferRequest, _pserver_pb2.CancelTransferResponse]
     """Stops a transfer; what was verified is kept for the next try."""
-    ListFiles: _grpc.UnaryStreamMultiCallable[_pserver_pb2.ListFilesRequest, _pserver_pb2.ListFilesReply]
+    ListFiles: _grpc.UnaryStreamMultiCallable[_pserver_pb2.ListFilesRequest, _pserver_pb2.ListFilesResponse]
     """What the network has, in pages as the tracker gives them."""
-    ListPeers: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.ListPeersRequest, _pserver_pb2.ListPeersReply]
+    ListPeers: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.ListPeersRequest, _pserver_pb2.ListPeersResponse]
     """Who is alive."""
-    Status: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.StatusRequest, _pserver_pb2.StatusReply]
+    Status: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.StatusRequest, _pserver_pb2.StatusResponse]
     """This peer: user, addresses, folders, what it shares and what not, transfers."""
-    RemoveFiles: _grpc.StreamStreamMultiCallable[_pserver_pb2.RemoveOrder, _pserver_pb2.TransferEvent]
+    RemoveFiles: _grpc.StreamStreamMultiCallable[_pserver_pb2.RemoveCommand, _pserver_pb2.TransferEvent]
     """Deletes this peer's own copies and withdraws them. The transfer, as which it is told, goes on when the caller goes away."""
 
 @_typing.type_check_only
@@ -91,31 +91,31 @@ class ControlAsyncStub(ControlStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Prove: _aio.UnaryUnaryMultiCallable[_pserver_pb2.ProveRequest, _pserver_pb2.ProveReply]  # type: ignore[assignment]
+    Prove: _aio.UnaryUnaryMultiCallable[_pserver_pb2.ProveRequest, _pserver_pb2.ProveResponse]  # type: ignore[assignment]
     """Shows that this pserver knows the cookie, before the caller sends cookie or password."""
-    Login: _aio.UnaryUnaryMultiCallable[_pserver_pb2.LoginRequest, _pserver_pb2.LoginReply]  # type: ignore[assignment]
+    Login: _aio.UnaryUnaryMultiCallable[_pserver_pb2.LoginRequest, _pserver_pb2.LoginResponse]  # type: ignore[assignment]
     """Logs the pserver in at the tracker. An unknown user is registered while the tracker allows it."""
-    Logout: _aio.UnaryUnaryMultiCallable[_pserver_pb2.LogoutRequest, _pserver_pb2.LogoutReply]  # type: ignore[assignment]
+    Logout: _aio.UnaryUnaryMultiCallable[_pserver_pb2.LogoutRequest, _pserver_pb2.LogoutResponse]  # type: ignore[assignment]
     """Leaves the index and stops serving. Harmless when logged out already."""
-    ChangePassword: _aio.UnaryUnaryMultiCallable[_pserver_pb2.ChangePasswordRequest, _pserver_pb2.ChangePasswordReply]  # type: ignore[assignment]
+    ChangePassword: _aio.UnaryUnaryMultiCallable[_pserver_pb2.ChangePasswordRequest, _pserver_pb2.ChangePasswordResponse]  # type: ignore[assignment]
     """Changes the password of the user who is logged in."""
-    UploadFileRequest: _aio.StreamStreamMultiCallable[_pserver_pb2.UploadOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
+    UploadFileRequest: _aio.StreamStreamMultiCallable[_pserver_pb2.UploadCommand, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
     """Shares files and pushes them to other peers. The transfer goes on when the caller goes away. The same order, given
     again meanwhile, attaches to it; so with the next.
     """
-    DownloadFileRequest: _aio.StreamStreamMultiCallable[_pserver_pb2.DownloadOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
+    DownloadFileRequest: _aio.StreamStreamMultiCallable[_pserver_pb2.DownloadCommand, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
     """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away."""
     WatchTransfer: _aio.UnaryStreamMultiCallable[_pserver_pb2.WatchTransferRequest, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
     """Attaches to a transfer that is under way; the results that it has told already come first."""
-    CancelTransfer: _aio.UnaryUnaryMultiCallable[_pserver_pb2.CancelTransferRequest, _pserver_pb2.CancelTransferReply]  # type: ignore[assignment]
+    CancelTransfer: _aio.UnaryUnaryMultiCallable[_pserver_pb2.CancelTransferRequest, _pserver_pb2.CancelTransferResponse]  # type: ignore[assignment]
     """Stops a transfer; what was verified is kept for the next try."""
-    ListFiles: _aio.UnaryStreamMultiCallable[_pserver_pb2.ListFilesRequest, _pserver_pb2.ListFilesReply]  # type: ignore[assignment]
+    ListFiles: _aio.UnaryStreamMultiCallable[_pserver_pb2.ListFilesRequest, _pserver_pb2.ListFilesResponse]  # type: ignore[assignment]
     """What the network has, in pages as the tracker gives them."""
-    ListPeers: _aio.UnaryUnaryMultiCallable[_pserver_pb2.ListPeersRequest, _pserver_pb2.ListPeersReply]  # type: ignore[assignment]
+    ListPeers: _aio.UnaryUnaryMultiCallable[_pserver_pb2.ListPeersRequest, _pserver_pb2.ListPeersResponse]  # type: ignore[assignment]
     """Who is alive."""
-    Status: _aio.UnaryUnaryMultiCallable[_pserver_pb2.StatusRequest, _pserver_pb2.StatusReply]  # type: ignore[assignment]
+    Status: _aio.UnaryUnaryMultiCallable[_pserver_pb2.StatusRequest, _pserver_pb2.StatusResponse]  # type: ignore[assignment]
     """This peer: user, addresses, folders, what it shares and what not, transfers."""
-    RemoveFiles: _aio.StreamStreamMultiCallable[_pserver_pb2.RemoveOrder, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
+    RemoveFiles: _aio.StreamStreamMultiCallable[_pserver_pb2.RemoveCommand, _pserver_pb2.TransferEvent]  # type: ignore[assignment]
     """Deletes this peer's own copies and withdraws them. The transfer, as which it is told, goes on when the caller goes away."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
@@ -132,7 +132,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _pserver_pb2.ProveRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pserver_pb2.ProveReply, _abc.Awaitable[_pserver_pb2.ProveReply]]:
+    ) -> _typing.Union[_pserver_pb2.ProveResponse, _abc.Awaitable[_pserver_pb2.ProveResponse]]:
         """Shows that this pserver knows the cookie, before the caller sends cookie or password."""
 
     @_abc_1.abstractmethod
@@ -140,7 +140,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _pserver_pb2.LoginRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pserver_pb2.LoginReply, _abc.Awaitable[_pserver_pb2.LoginReply]]:
+    ) -> _typing.Union[_pserver_pb2.LoginResponse, _abc.Awaitable[_pserver_pb2.LoginResponse]]:
         """Logs the pserver in at the tracker. An unknown user is registered while the tracker allows it."""
 
     @_abc_1.abstractmethod
@@ -148,7 +148,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _pserver_pb2.LogoutRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pserver_pb2.LogoutReply, _abc.Awaitable[_pserver_pb2.LogoutReply]]:
+    ) -> _typing.Union[_pserver_pb2.LogoutResponse, _abc.Awaitable[_pserver_pb2.LogoutResponse]]:
         """Leaves the index and stops serving. Harmless when logged out already."""
 
     @_abc_1.abstractmethod
@@ -156,13 +156,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _pserver_pb2.ChangePasswordRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pserver_pb2.ChangePasswordReply, _abc.Awaitable[_pserver_pb2.ChangePasswordReply]]:
+    ) -> _typing.Union[_pserver_pb2.ChangePasswordResponse, _abc.Awaitable[_pserver_pb2.ChangePasswordResponse]]:
         """Changes the password of the user who is logged in."""
 
     @_abc_1.abstractmethod
     def UploadFileRequest(
         self,
-        request_iterator: _MaybeAsyncIterator[_pserver_pb2.UploadOrder],
+        request_iterator: _MaybeAsyncIterator[_pserver_pb2.UploadCommand],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pserver_pb2.TransferEvent], _abc.AsyncIterator[_pserver_pb2.TransferEvent]]:
         """Shares files and pushes them to other peers. The transfer goes on when the caller goes away. The same order, given
@@ -172,7 +172,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def DownloadFileRequest(
         self,
-        request_iterator: _MaybeAsyncIterator[_pserver_pb2.DownloadOrder],
+        request_iterator: _MaybeAsyncIterator[_pserver_pb2.DownloadCommand],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pserver_pb2.TransferEvent], _abc.AsyncIterator[_pserver_pb2.TransferEvent]]:
         """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away."""
@@ -190,7 +190,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _pserver_pb2.CancelTransferRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pserver_pb2.CancelTransferReply, _abc.Awaitable[_pserver_pb2.CancelTransferReply]]:
+    ) -> _typing.Union[_pserver_pb2.CancelTransferResponse, _abc.Awaitable[_pserver_pb2.CancelTransferResponse]]:
         """Stops a transfer; what was verified is kept for the next try."""
 
     @_abc_1.abstractmethod
@@ -198,7 +198,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _pserver_pb2.ListFilesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.ListFilesReply], _abc.AsyncIterator[_pserver_pb2.ListFilesReply]]:
+    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.ListFilesResponse], _abc.AsyncIterator[_pserver_pb2.ListFilesResponse]]:
         """What the network has, in pages as the tracker gives them."""
 
     @_abc_1.abstractmethod
@@ -206,7 +206,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _pserver_pb2.ListPeersRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pserver_pb2.ListPeersReply, _abc.Awaitable[_pserver_pb2.ListPeersReply]]:
+    ) -> _typing.Union[_pserver_pb2.ListPeersResponse, _abc.Awaitable[_pserver_pb2.ListPeersResponse]]:
         """Who is alive."""
 
     @_abc_1.abstractmethod
@@ -214,13 +214,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _pserver_pb2.StatusRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pserver_pb2.StatusReply, _abc.Awaitable[_pserver_pb2.StatusReply]]:
+    ) -> _typing.Union[_pserver_pb2.StatusResponse, _abc.Awaitable[_pserver_pb2.StatusResponse]]:
         """This peer: user, addresses, folders, what it shares and what not, transfers."""
 
     @_abc_1.abstractmethod
     def RemoveFiles(
         self,
-        request_iterator: _MaybeAsyncIterator[_pserver_pb2.RemoveOrder],
+        request_iterator: _MaybeAsyncIterator[_pserver_pb2.RemoveCommand],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pserver_pb2.TransferEvent], _abc.AsyncIterator[_pserver_pb2.TransferEvent]]:
         """Deletes this peer's own copies and withdraws them. The transfer, as which it is told, goes on when the caller goes away."""
@@ -242,13 +242,13 @@ class TransferStub:
     def __new__(cls, channel: _aio.Channel) -> TransferAsyncStub: ...
     GetManifest: _grpc.UnaryUnaryMultiCallable[_pserver_pb2.GetManifestRequest, _pserver_pb2.Manifest]
     """The manifest of the ticket's id. The asker checks it against the id before it believes a word of it."""
-    DownloadFile: _grpc.StreamStreamMultiCallable[_pserver_pb2.DownloadFileRequest, _pserver_pb2.DownloadFileReply]
+    DownloadFile: _grpc.StreamStreamMultiCallable[_pserver_pb2.PieceRequest, _pserver_pb2.PieceResponse]
     """Pieces of the ticket's file, whole or still in part here. The holder says first which pieces it has, and again as it gains some."""
-    DownloadSmallFiles: _grpc.StreamStreamMultiCallable[_pserver_pb2.DownloadSmallFilesRequest, _pserver_pb2.DownloadSmallFilesReply]
+    DownloadSmallFiles: _grpc.StreamStreamMultiCallable[_pserver_pb2.DownloadSmallFilesRequest, _pserver_pb2.DownloadSmallFilesResponse]
     """Many files of one piece each: every request carries its own tickets, the one in metadata opens the stream."""
-    UploadFile: _grpc.StreamStreamMultiCallable[_pserver_pb2.UploadFileRequest, _pserver_pb2.UploadFileReply]
+    UploadFile: _grpc.StreamStreamMultiCallable[_pserver_pb2.PushRequest, _pserver_pb2.PushResponse]
     """A file pushed: the caller offers, the receiver asks for the pieces that it lacks, verifies and publishes."""
-    UploadSmallFiles: _grpc.StreamStreamMultiCallable[_pserver_pb2.UploadSmallFilesRequest, _pserver_pb2.UploadSmallFilesReply]
+    UploadSmallFiles: _grpc.StreamStreamMultiCallable[_pserver_pb2.UploadSmallFilesRequest, _pserver_pb2.UploadSmallFilesResponse]
     """Many files of one piece each, pushed: offered, asked for, sent, published."""
 
 @_typing.type_check_only
@@ -264,13 +264,13 @@ class TransferAsyncStub(TransferStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetManifest: _aio.UnaryUnaryMultiCallable[_pserver_pb2.GetManifestRequest, _pserver_pb2.Manifest]  # type: ignore[assignment]
     """The manifest of the ticket's id. The asker checks it against the id before it believes a word of it."""
-    DownloadFile: _aio.StreamStreamMultiCallable[_pserver_pb2.DownloadFileRequest, _pserver_pb2.DownloadFileReply]  # type: ignore[assignment]
+    DownloadFile: _aio.StreamStreamMultiCallable[_pserver_pb2.PieceRequest, _pserver_pb2.PieceResponse]  # type: ignore[assignment]
     """Pieces of the ticket's file, whole or still in part here. The holder says first which pieces it has, and again as it gains some."""
-    DownloadSmallFiles: _aio.StreamStreamMultiCallable[_pserver_pb2.DownloadSmallFilesRequest, _pserver_pb2.DownloadSmallFilesReply]  # type: ignore[assignment]
+    DownloadSmallFiles: _aio.StreamStreamMultiCallable[_pserver_pb2.DownloadSmallFilesRequest, _pserver_pb2.DownloadSmallFilesResponse]  # type: ignore[assignment]
     """Many files of one piece each: every request carries its own tickets, the one in metadata opens the stream."""
-    UploadFile: _aio.StreamStreamMultiCallable[_pserver_pb2.UploadFileRequest, _pserver_pb2.UploadFileReply]  # type: ignore[assignment]
+    UploadFile: _aio.StreamStreamMultiCallable[_pserver_pb2.PushRequest, _pserver_pb2.PushResponse]  # type: ignore[assignment]
     """A file pushed: the caller offers, the receiver asks for the pieces that it lacks, verifies and publishes."""
-    UploadSmallFiles: _aio.StreamStreamMultiCallable[_pserver_pb2.UploadSmallFilesRequest, _pserver_pb2.UploadSmallFilesReply]  # type: ignore[assignment]
+    UploadSmallFiles: _aio.StreamStreamMultiCallable[_pserver_pb2.UploadSmallFilesRequest, _pserver_pb2.UploadSmallFilesResponse]  # type: ignore[assignment]
     """Many files of one piece each, pushed: offered, asked for, sent, published."""
 
 class TransferServicer(metaclass=_abc_1.ABCMeta):
@@ -293,9 +293,9 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def DownloadFile(
         self,
-        request_iterator: _MaybeAsyncIterator[_pserver_pb2.DownloadFileRequest],
+        request_iterator: _MaybeAsyncIterator[_pserver_pb2.PieceRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.DownloadFileReply], _abc.AsyncIterator[_pserver_pb2.DownloadFileReply]]:
+    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.PieceResponse], _abc.AsyncIterator[_pserver_pb2.PieceResponse]]:
         """Pieces of the ticket's file, whole or still in part here. The holder says first which pieces it has, and again as it gains some."""
 
     @_abc_1.abstractmethod
@@ -303,15 +303,15 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_pserver_pb2.DownloadSmallFilesRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.DownloadSmallFilesReply], _abc.AsyncIterator[_pserver_pb2.DownloadSmallFilesReply]]:
+    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.DownloadSmallFilesResponse], _abc.AsyncIterator[_pserver_pb2.DownloadSmallFilesResponse]]:
         """Many files of one piece each: every request carries its own tickets, the one in metadata opens the stream."""
 
     @_abc_1.abstractmethod
     def UploadFile(
         self,
-        request_iterator: _MaybeAsyncIterator[_pserver_pb2.UploadFileRequest],
+        request_iterator: _MaybeAsyncIterator[_pserver_pb2.PushRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.UploadFileReply], _abc.AsyncIterator[_pserver_pb2.UploadFileReply]]:
+    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.PushResponse], _abc.AsyncIterator[_pserver_pb2.PushResponse]]:
         """A file pushed: the caller offers, the receiver asks for the pieces that it lacks, verifies and publishes."""
 
     @_abc_1.abstractmethod
@@ -319,7 +319,7 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_pserver_pb2.UploadSmallFilesRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.UploadSmallFilesReply], _abc.AsyncIterator[_pserver_pb2.UploadSmallFilesReply]]:
+    ) -> _typing.Union[_abc.Iterator[_pserver_pb2.UploadSmallFilesResponse], _abc.AsyncIterator[_pserver_pb2.UploadSmallFilesResponse]]:
         """Many files of one piece each, pushed: offered, asked for, sent, published."""
 
 def add_TransferServicer_to_server(servicer: TransferServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,13 +26,13 @@ class Stream:
     async def asked(self) -> AsyncIterator[int]:
         """The pieces that are asked for."""
         async for request in self.requests:
-            for piece in pb.DownloadFileRequest.FromString(request).pieces:
+            for piece in pb.PieceRequest.FromString(request).pieces:
                 self.holder.asked.append(piece)
                 yield piece
 
     async def say(self, **have: Any) -> None:
         """Say what is here."""
-        await self.context.write(encode((), pb.DownloadFileReply(have=pb.Have(**have))))
+        await self.context.write(encode((), pb.PieceResponse(have=pb.Have(**have))))
 
     async def send(self, piece: int, data: bytes, offset: int = 0) -> None:
         """Send one block."""

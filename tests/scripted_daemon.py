@@ -15,7 +15,7 @@ import pserver_pb2_grpc
 from common import channels, cookie, state_files
 
 ID = "ab" * 32
-Order = TypeVar("Order", pb.UploadOrder, pb.DownloadOrder, pb.RemoveOrder)
+Order = TypeVar("Order", pb.UploadCommand, pb.DownloadCommand, pb.RemoveCommand)
 
 
 def started(transfer: int = 7) -> pb.TransferEvent:
@@ -66,8 +66,8 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
         self.calls: list[tuple[str, Any]] = []
         self.refusals: dict[str, tuple[grpc.StatusCode, str, str]] = {}
         self.passwords = {"ana": "secret"}
-        self.status = pb.StatusReply(
-            url="127.0.0.1:5001",
+        self.status = pb.StatusResponse(
+            address="127.0.0.1:5001",
             tracker="127.0.0.1:5000",
             tracker_reached=True,
             shared_dir="/shared",
@@ -118,47 +118,47 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
         context.abort(status, message)
         raise AssertionError("abort raises")
 
-    def Prove(self, request: pb.ProveRequest, context: grpc.ServicerContext) -> pb.ProveReply:
+    def Prove(self, request: pb.ProveRequest, context: grpc.ServicerContext) -> pb.ProveResponse:
         metadata = dict(context.invocation_metadata())
         self.calls.append(("Prove", metadata))
         if self.proofs is not None and len(self.asked("Prove")) > self.proofs:
             self.cancelled.wait(30)
         if self.lies:
-            return pb.ProveReply(proof=bytes(32))
+            return pb.ProveResponse(proof=bytes(32))
         if cookie.check_challenge(str(metadata.get(cookie.CHALLENGE_KEY)), self.cookie, self.port) != request.nonce:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong challenge")
-        return pb.ProveReply(proof=cookie.proof(self.cookie, self.port, request.nonce))
+        return pb.ProveResponse(proof=cookie.proof(self.cookie, self.port, request.nonce))
 
-    def Login(self, request: pb.LoginRequest, context: grpc.ServicerContext) -> pb.LoginReply:
+    def Login(self, request: pb.LoginRequest, context: grpc.ServicerContext) -> pb.LoginResponse:
         self._enter("Login", request, context)
         known = request.user in self.passwords
         if self.passwords.setdefault(request.user, request.password) != request.password:
             self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "login_refused", "wrong user or password")
         self.status.user = request.user
-        return pb.LoginReply(user=request.user, registered=not known)
+        return pb.LoginResponse(user=request.user, registered=not known)
 
-    def Logout(self, request: pb.LogoutRequest, context: grpc.ServicerContext) -> pb.LogoutReply:
+    def Logout(self, request: pb.LogoutRequest, context: grpc.ServicerContext) -> pb.LogoutResponse:
         self._enter("Logout", request, context)
         user, self.status.user = self.status.user, ""
-        return pb.LogoutReply(user=user, notice=self.logout_notice)
+        return pb.LogoutResponse(user=user, notice=self.logout_notice)
 
     def ChangePassword(
         self, request: pb.ChangePasswordRequest, context: grpc.ServicerContext
-    ) -> pb.ChangePasswordReply:
+    ) -> pb.ChangePasswordResponse:
         self._enter("ChangePassword", request, context)
         self.passwords[self.status.user] = request.new_password
-        return pb.ChangePasswordReply(user=self.status.user)
+        return pb.ChangePasswordResponse(user=self.status.user)
 
     def UploadFileRequest(
-        self, parts: Iterator[pb.UploadOrder], context: grpc.ServicerContext
+        self, parts: Iterator[pb.UploadCommand], context: grpc.ServicerContext
     ) -> Iterator[pb.TransferEvent]:
-        self._enter("Upload", whole(parts, pb.UploadOrder()), context)
+        self._enter("Upload", whole(parts, pb.UploadCommand()), context)
         yield from self._transfer()
 
     def DownloadFileRequest(
-        self, parts: Iterator[pb.DownloadOrder], context: grpc.ServicerContext
+        self, parts: Iterator[pb.DownloadCommand], context: grpc.ServicerContext
     ) -> Iterator[pb.TransferEvent]:
-        self._enter("Download", whole(parts, pb.DownloadOrder()), context)
+        self._enter("Download", whole(parts, pb.DownloadCommand()), context)
         yield from self._transfer()
 
     def _transfer(self) -> Iterator[pb.TransferEvent]:
@@ -176,24 +176,26 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
 
     def CancelTransfer(
         self, request: pb.CancelTransferRequest, context: grpc.ServicerContext
-    ) -> pb.CancelTransferReply:
+    ) -> pb.CancelTransferResponse:
         self._enter("Cancel", request, context)
         self.cancelled.set()
-        return pb.CancelTransferReply()
+        return pb.CancelTransferResponse()
 
-    def ListFiles(self, request: pb.ListFilesRequest, context: grpc.ServicerContext) -> Iterator[pb.ListFilesReply]:
+    def ListFiles(self, request: pb.ListFilesRequest, context: grpc.ServicerContext) -> Iterator[pb.ListFilesResponse]:
         self._enter("ListFiles", request, context)
         for page in self.pages:
-            yield pb.ListFilesReply(files=page)
+            yield pb.ListFilesResponse(files=page)
 
-    def ListPeers(self, request: pb.ListPeersRequest, context: grpc.ServicerContext) -> pb.ListPeersReply:
+    def ListPeers(self, request: pb.ListPeersRequest, context: grpc.ServicerContext) -> pb.ListPeersResponse:
         self._enter("ListPeers", request, context)
-        return pb.ListPeersReply(peers=self.peers)
+        return pb.ListPeersResponse(peers=self.peers)
 
-    def Status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusReply:
+    def Status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusResponse:
         self._enter("Status", request, context)
         return self.status
 
-    def RemoveFiles(self, parts: Iterator[pb.RemoveOrder], context: grpc.ServicerContext) -> Iterator[pb.TransferEvent]:
-        self._enter("Remove", whole(parts, pb.RemoveOrder()), context)
+    def RemoveFiles(
+        self, parts: Iterator[pb.RemoveCommand], context: grpc.ServicerContext
+    ) -> Iterator[pb.TransferEvent]:
+        self._enter("Remove", whole(parts, pb.RemoveCommand()), context)
         yield from self._transfer()

@@ -152,17 +152,17 @@ class NodeClient:
 
     def upload(self, paths: Sequence[str], copies: int) -> Send:
         """Share and push; the events of the transfer until its end."""
-        order = (pb.UploadOrder(paths=part, copies=copies, more=more) for part, more in messages.parts(paths))
+        order = (pb.UploadCommand(paths=part, copies=copies, more=more) for part, more in messages.parts(paths))
         return self._ready(lambda control, metadata: control.UploadFileRequest(order, metadata=metadata), _LOST)
 
     def download(self, names: Sequence[str], output: str) -> Send:
         """Fetch and publish; the events of the transfer until its end."""
-        order = (pb.DownloadOrder(names=part, output=output, more=more) for part, more in messages.parts(names))
+        order = (pb.DownloadCommand(names=part, output=output, more=more) for part, more in messages.parts(names))
         return self._ready(lambda control, metadata: control.DownloadFileRequest(order, metadata=metadata), _LOST)
 
     def remove(self, names: Sequence[str]) -> Send:
         """Delete own copies; the events of the transfer, as which that is told, until its end."""
-        order = (pb.RemoveOrder(names=part, more=more) for part, more in messages.parts(names))
+        order = (pb.RemoveCommand(names=part, more=more) for part, more in messages.parts(names))
         return self._ready(lambda control, metadata: control.RemoveFiles(order, metadata=metadata), _LEFT)
 
     def cancel(self, transfer: int) -> None:

@@ -67,7 +67,8 @@ def progress(message: pb.Progress) -> models.Progress:
         files_total=message.files_total,
         rate=message.rate,
         sources=tuple(
-            models.Source(source.url, source.rate, source.bytes, source.state, source.why) for source in message.sources
+            models.Source(source.address, source.rate, source.bytes, source.state, source.reason)
+            for source in message.sources
         ),
     )
 
@@ -81,7 +82,7 @@ def _downloaded(message: pb.Downloaded) -> models.Downloaded:
         seconds=message.seconds,
         holders=tuple(message.holders),
         resumed_bytes=message.resumed_bytes,
-        present=message.present,
+        present=message.already_present,
     )
 
 
@@ -106,7 +107,7 @@ def listed_peer(message: pb.ListedPeer) -> models.ListedPeer:
     """A live peer."""
     load = message.load
     return models.ListedPeer(
-        url=message.url,
+        url=message.address,
         user=message.user,
         files=message.files,
         last_seen=message.last_seen,
@@ -117,11 +118,11 @@ def listed_peer(message: pb.ListedPeer) -> models.ListedPeer:
     )
 
 
-def status(message: pb.StatusReply) -> models.Status:
+def status(message: pb.StatusResponse) -> models.Status:
     """This peer."""
     return models.Status(
         user=message.user,
-        url=message.url,
+        url=message.address,
         tracker=message.tracker,
         tracker_reached=message.tracker_reached,
         tracker_fault=message.tracker_fault,
@@ -131,7 +132,7 @@ def status(message: pb.StatusReply) -> models.Status:
         bytes=message.bytes,
         quota_used=message.quota_used,
         quota=message.quota,
-        not_shared=tuple((item.name, item.why) for item in message.not_shared),
+        not_shared=tuple((item.name, item.reason) for item in message.not_shared),
         not_shared_total=message.not_shared_total,
         transfers=tuple(
             models.Transfer(item.transfer, item.kind, progress(item.progress)) for item in message.transfers

@@ -60,7 +60,7 @@ class Line:
         self._metadata = (("p2p-cookie", (state / "cookie").read_text().strip()),)
         self.status()
 
-    def status(self) -> pb.StatusReply:
+    def status(self) -> pb.StatusResponse:
         """What `status` shows."""
         return self._control.Status(pb.StatusRequest(), metadata=self._metadata, timeout=10)
 
@@ -70,20 +70,20 @@ class Line:
 
     def share(self, *paths: Path) -> None:
         """Have files and folders shared, and announced."""
-        order = pb.UploadOrder(paths=[str(path) for path in paths], copies=0)
+        order = pb.UploadCommand(paths=[str(path) for path in paths], copies=0)
         self._run(self._control.UploadFileRequest(iter([order]), metadata=self._metadata, timeout=_ORDER_SECONDS))
 
     def download(self, *names: str) -> float:
         """Fetch; return the seconds it took."""
         began = time.monotonic()
-        order = pb.DownloadOrder(names=names)
+        order = pb.DownloadCommand(names=names)
         self._run(self._control.DownloadFileRequest(iter([order]), metadata=self._metadata, timeout=_ORDER_SECONDS))
         return time.monotonic() - began
 
     def begin(self, *names: str) -> pb.TransferEvent:
         """Order a download and leave it to itself."""
         events = self._control.DownloadFileRequest(
-            iter([pb.DownloadOrder(names=names)]), metadata=self._metadata, timeout=_ORDER_SECONDS
+            iter([pb.DownloadCommand(names=names)]), metadata=self._metadata, timeout=_ORDER_SECONDS
         )
         return next(iter(events))
 
@@ -94,7 +94,7 @@ class Line:
 
     def remove(self, *names: str) -> None:
         """Delete own copies."""
-        parts = (pb.RemoveOrder(names=names[at : at + 1000]) for at in range(0, len(names), 1000))
+        parts = (pb.RemoveCommand(names=names[at : at + 1000]) for at in range(0, len(names), 1000))
         self._run(self._control.RemoveFiles(parts, metadata=self._metadata, timeout=_ORDER_SECONDS))
 
     def close(self) -> None:

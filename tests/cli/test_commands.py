@@ -77,7 +77,7 @@ def test_upload_sends_absolute_paths_of_its_own_folder(
     node.transfers = [[uploaded("a b.txt", "10.0.0.2:5001"), uploaded("-x", "10.0.0.3:5001")]]
     done = pclient("upload", "--copies", "2", "--json", "--", "a b.txt", "-x")
     assert done.code == 0
-    assert node.asked("Upload") == [pb.UploadOrder(paths=[str(tmp_path / "a b.txt"), str(tmp_path / "-x")], copies=2)]
+    assert node.asked("Upload") == [pb.UploadCommand(paths=[str(tmp_path / "a b.txt"), str(tmp_path / "-x")], copies=2)]
     assert done.objects == [
         {"name": "a b.txt", "id": ID, "size": 3, "copies": ["10.0.0.2:5001"]},
         {"name": "-x", "id": ID, "size": 3, "copies": ["10.0.0.3:5001"]},
@@ -193,7 +193,7 @@ def test_output_is_a_word_or_an_absolute_path(
     monkeypatch.chdir(tmp_path)
     node.transfers = [[downloaded("x")]]
     assert pclient("download", "x", "--output", given).code == 0
-    assert node.asked("Download") == [pb.DownloadOrder(names=["x"], output=sent.format(here=tmp_path))]
+    assert node.asked("Download") == [pb.DownloadCommand(names=["x"], output=sent.format(here=tmp_path))]
 
 
 def test_a_folder_of_the_name_that_output_gives_is_told_how_to_be_meant(
@@ -299,7 +299,7 @@ def test_an_empty_network_is_no_failure(pclient: Pclient) -> None:
 
 def test_peers(node: ScriptedNode, pclient: Pclient) -> None:
     load = pb.Load(uploads=1, downloads=2, free_bytes=3, rate=4.5)
-    node.peers = [pb.ListedPeer(url="h:1", user="ana", files=5, last_seen=0.5, load=load)]
+    node.peers = [pb.ListedPeer(address="h:1", user="ana", files=5, last_seen=0.5, load=load)]
     assert pclient("peers", "--json").objects == [
         {
             "url": "h:1",
@@ -318,7 +318,7 @@ def test_status_says_who_and_what_and_why_not(node: ScriptedNode, pclient: Pclie
     node.status.user = "ana"
     node.status.files = 2
     node.status.not_shared.add(name=".hidden", why="begins with a dot")
-    source = pb.Source(url="h:2", rate=2.5, bytes=10, state="dropped", why="sent a wrong piece")
+    source = pb.Source(address="h:2", rate=2.5, bytes=10, state="dropped", reason="sent a wrong piece")
     progress = moving("big", 10, 100, sources=[source]).progress
     node.status.transfers.add(transfer=3, kind="download", progress=progress)
     found = pclient("status", "--json").objects[0]

@@ -180,7 +180,7 @@ def test_a_name_with_several_versions_is_asked_about(ana: ScriptedNode, pclient:
     ]
     done = pclient(typed="2\nx\n2\n0\n")
     assert "2  7 B, 2 holders, id cdcdcdcdcdcd" in done.err
-    assert ana.asked("Download")[1] == pb.DownloadOrder(names=[OTHER], output="x")
+    assert ana.asked("Download")[1] == pb.DownloadCommand(names=[OTHER], output="x")
     assert "File downloaded: /shared/x" in done.out
 
 
@@ -197,9 +197,9 @@ def test_each_name_of_a_pattern_that_has_several_versions_is_asked_about_and_the
         "dup3.txt has 2 versions:",
     ]
     assert ana.asked("Download")[1:] == [
-        pb.DownloadOrder(names=[ID], output="dup.txt"),
-        pb.DownloadOrder(names=[OTHER], output=""),
-        pb.DownloadOrder(names=[ID], output="dup3.txt"),
+        pb.DownloadCommand(names=[ID], output="dup.txt"),
+        pb.DownloadCommand(names=[OTHER], output=""),
+        pb.DownloadCommand(names=[ID], output="dup3.txt"),
     ]
     assert "File downloaded: /shared/dup2.txt" in done.out
     assert "File downloaded: /shared/dup3.txt" in done.out
@@ -216,7 +216,7 @@ def test_a_name_may_begin_with_a_space(ana: ScriptedNode, pclient: Pclient) -> N
     ana.transfers = [[downloaded(" lead.txt", "/shared/ lead.txt")]]
     # A choice may not, nor does a name end in one.
     assert "File downloaded: /shared/ lead.txt" in menu(pclient, " 2 ", " lead.txt ", "0")
-    assert ana.asked("Download") == [pb.DownloadOrder(names=[" lead.txt"])]
+    assert ana.asked("Download") == [pb.DownloadCommand(names=[" lead.txt"])]
 
 
 def test_lines_of_a_pipe_are_asked_for_no_other_name(ana: ScriptedNode, pclient: Pclient) -> None:
@@ -300,7 +300,7 @@ def test_a_pserver_that_goes_again_at_the_login_is_told_again(node: ScriptedNode
 
 def test_the_other_entries(ana: ScriptedNode, pclient: Pclient) -> None:
     ana.pages = [[pb.ListedFile(name="x.iso", id=ID, size=5, holders=1)]]
-    ana.peers = [pb.ListedPeer(url="10.0.0.9:1", user="ben")]
+    ana.peers = [pb.ListedPeer(address="10.0.0.9:1", user="ben")]
     ana.transfers = [[removed("x.iso")]]
     said = "\n".join(menu(pclient, "4", "5", "iso", "6", "7", "8", "x.iso", "9", "old", "new", "0"))
     assert said.count("x.iso") == 3

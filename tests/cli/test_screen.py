@@ -166,9 +166,9 @@ def test_json_of_hostile_names_is_ascii_and_reads_back() -> None:
 def test_hostile_names_through_commands_and_menu(node: ScriptedNode, pclient: Pclient) -> None:
     names = [name for name in hostile_names(60) if "\x00" not in name]
     node.status.user = "\x1b[31mana"
-    node.status.not_shared.extend(pb.NotShared(name=name, why=name) for name in names)
+    node.status.not_shared.extend(pb.NotShared(name=name, reason=name) for name in names)
     node.pages = [[pb.ListedFile(name=name, id=ID, size=1, holders=1) for name in names]]
-    node.peers = [pb.ListedPeer(url=name, user=name) for name in names]
+    node.peers = [pb.ListedPeer(address=name, user=name) for name in names]
     node.transfers = [
         [
             event

@@ -332,8 +332,8 @@ def test_nohup_keeps_a_terminal_that_dies_from_ending_it(node: ScriptedNode, env
 
 
 def test_the_bar_shows_bytes_speed_time_and_peers(node: ScriptedNode, env: str) -> None:
-    good = pb.Source(url="10.0.0.2:5001", rate=5e6, bytes=1, state="active")
-    bad = pb.Source(url="10.0.0.3:5001", state="dropped", why="sent a wrong piece")
+    good = pb.Source(address="10.0.0.2:5001", rate=5e6, bytes=1, state="active")
+    bad = pb.Source(address="10.0.0.3:5001", state="dropped", reason="sent a wrong piece")
     node.transfers = [
         [moving("big.iso", 25 << 20, 100 << 20, 25 << 20, sources=[good, bad], files_done=1, files_total=3)]
     ]

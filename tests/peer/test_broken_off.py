@@ -26,7 +26,7 @@ def order(ben: LivePserver, *names: str) -> tuple[list[Any], list[Any]]:
     """What an order brought, and what it did not."""
     with ben.control() as control:
         events = list(
-            control.DownloadFileRequest(iter([pb.DownloadOrder(names=names)]), metadata=ben.cookie, timeout=30)
+            control.DownloadFileRequest(iter([pb.DownloadCommand(names=names)]), metadata=ben.cookie, timeout=30)
         )
     results = [event.results for event in events]
     return (
@@ -38,7 +38,7 @@ def order(ben: LivePserver, *names: str) -> tuple[list[Any], list[Any]]:
 def begin(ben: LivePserver, *names: str) -> None:
     """Order without waiting for what comes of it."""
     with ben.control() as control:
-        next(control.DownloadFileRequest(iter([pb.DownloadOrder(names=names)]), metadata=ben.cookie, timeout=30))
+        next(control.DownloadFileRequest(iter([pb.DownloadCommand(names=names)]), metadata=ben.cookie, timeout=30))
 
 
 def break_off(ben: LivePserver) -> Future[None]:
@@ -92,12 +92,12 @@ def test_what_others_still_ask_for_can_be_resumed(tmp_path: Path, tracker: LiveT
         eventually(lambda: any(file.have().pieces for file in list(ben.pserver.sharing._growing.values())))
         asking = threading.Event()
 
-        def wishes() -> Iterator[pb.DownloadFileRequest]:
-            yield pb.DownloadFileRequest()
+        def wishes() -> Iterator[pb.PieceRequest]:
+            yield pb.PieceRequest()
             asking.wait(30)
 
         asker = transfer.DownloadFile(wishes(), metadata=ben.ticket(manifest.id, asker="c" * 32), timeout=30)
-        assert not next(asker).have.whole
+        assert not next(asker).have.complete
         break_off(ben).result(10)
         [downloaded], faults = order(ben, "asked.bin")
         assert faults == []

@@ -30,13 +30,13 @@ def test_a_name_that_is_not_utf8_is_told_with_its_byte_escaped() -> None:
     assert told.results.uploaded[0].name == told.results.faults[0].name == SHOWN
     assert told.results.faults[0].message == f"no room while reading {SHOWN}"
     assert [event.notice for event in control_messages.events([Notice(ODD)])] == [SHOWN]
-    assert control_messages.not_shared(Refused(ODD, ODD)) == pb.NotShared(name=SHOWN, why=SHOWN)
+    assert control_messages.not_shared(Refused(ODD, ODD)) == pb.NotShared(name=SHOWN, reason=SHOWN)
 
 
 def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_of_it(ana: LivePserver) -> None:
     names = [f"{number}" + 100_000 * "x" for number in range(30)]
     with ana.control() as control:
-        parts = (pb.RemoveOrder(names=names[at : at + 10]) for at in range(0, 30, 10))
+        parts = (pb.RemoveCommand(names=names[at : at + 10]) for at in range(0, 30, 10))
         events = list(control.RemoveFiles(parts, metadata=ana.cookie, timeout=20))
     assert max(event.ByteSize() for event in events) < MESSAGE_MAX
     faults = list(itertools.chain.from_iterable(event.results.faults for event in events))
@@ -46,7 +46,7 @@ def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_
 def test_of_an_order_whose_terminal_ends_in_its_middle_nothing_is_done(ana: LivePserver) -> None:
     ana.share("kept.txt", b"kept")
     with ana.control() as control:
-        parts = iter([pb.RemoveOrder(names=["kept.txt"], more=True)])
+        parts = iter([pb.RemoveCommand(names=["kept.txt"], more=True)])
         with pytest.raises(grpc.RpcError) as error:
             list(control.RemoveFiles(parts, metadata=ana.cookie, timeout=20))
     assert code_of(error.value)[1] == "interrupted"
@@ -59,7 +59,7 @@ def test_what_is_well_is_told_though_a_name_beside_it_is_not_utf8(ana: LivePserv
     (top / "good.txt").write_bytes(b"good")
     Path(f"{top}{ODD}").write_bytes(b"odd")
     with ana.control() as control:
-        order = pb.UploadOrder(paths=[str(top)])
+        order = pb.UploadCommand(paths=[str(top)])
         events = list(control.UploadFileRequest(iter([order]), metadata=ana.cookie, timeout=20))
     shared = list(itertools.chain.from_iterable(event.results.uploaded for event in events))
     faults = list(itertools.chain.from_iterable(event.results.faults for event in events))

@@ -14,7 +14,7 @@ MIB = 1 << 20
 def copy(ana: LivePserver, name: str, output: str) -> list[str]:
     """The codes of what failed."""
     with ana.control() as control:
-        order = pb.DownloadOrder(names=[name], output=output)
+        order = pb.DownloadCommand(names=[name], output=output)
         events = list(control.DownloadFileRequest(iter([order]), metadata=ana.cookie, timeout=20))
     return [fault.code for event in events for fault in event.results.faults]
 

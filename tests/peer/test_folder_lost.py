@@ -26,14 +26,14 @@ def peer(tmp_path: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
 def upload(peer: LivePserver, path: Path) -> list[tuple[str, str]]:
     """Order it; return what came of it as (name or code, message)."""
     with peer.control() as control:
-        order = pb.UploadOrder(paths=[str(path)])
+        order = pb.UploadCommand(paths=[str(path)])
         return outcome(control.UploadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
 
 
 def download(peer: LivePserver, name: str) -> list[tuple[str, str]]:
     """As upload."""
     with peer.control() as control:
-        order = pb.DownloadOrder(names=[name])
+        order = pb.DownloadCommand(names=[name])
         return outcome(control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
 
 

@@ -17,24 +17,24 @@ BLOCKS = st.lists(st.builds(Block, UINT32, UINT32, st.binary(max_size=300)), max
 TEXT = st.text(max_size=20)
 MANIFESTS = st.builds(pb.Manifest, size=UINT64, piece_length=UINT32, digests=st.binary(max_size=100))
 RESTS: dict[type[Message], st.SearchStrategy[Message]] = {
-    pb.DownloadFileReply: st.builds(
-        lambda have: pb.DownloadFileReply(have=have),
+    pb.PieceResponse: st.builds(
+        lambda have: pb.PieceResponse(have=have),
         st.none()
         | st.builds(
             pb.Have, whole=st.booleans(), bitmap=st.binary(max_size=9), gained=st.lists(UINT32), given=st.lists(UINT32)
         ),
     ),
-    pb.DownloadSmallFilesReply: st.builds(
-        lambda faults: pb.DownloadSmallFilesReply(faults=faults),
-        st.lists(st.builds(pb.SmallFault, number=UINT32, code=TEXT, message=TEXT), max_size=4),
+    pb.DownloadSmallFilesResponse: st.builds(
+        lambda faults: pb.DownloadSmallFilesResponse(faults=faults),
+        st.lists(st.builds(pb.SmallFileFault, number=UINT32, code=TEXT, message=TEXT), max_size=4),
     ),
-    pb.UploadFileRequest: st.builds(
-        lambda offer: pb.UploadFileRequest(offer=offer),
+    pb.PushRequest: st.builds(
+        lambda offer: pb.PushRequest(offer=offer),
         st.none() | st.builds(pb.Offer, name=TEXT, manifest=MANIFESTS),
     ),
     pb.UploadSmallFilesRequest: st.builds(
         lambda offers: pb.UploadSmallFilesRequest(offers=offers),
-        st.lists(st.builds(pb.SmallOffer, number=UINT32, name=TEXT, size=UINT64, ticket=TEXT), max_size=4),
+        st.lists(st.builds(pb.SmallFileOffer, number=UINT32, name=TEXT, size=UINT64, ticket=TEXT), max_size=4),
     ),
 }
 Kind: TypeAlias = Any
@@ -140,6 +140,6 @@ def test_a_crumb_does_not_keep_a_large_message_in_memory(kind: Kind) -> None:
 def test_generated_code_and_ours_agree_about_what_is_malformed() -> None:
     for wire in (b"\x0a\x02\x1a\x05", b"\x0a\x05abc", b"\x80"):
         with pytest.raises(DecodeError):
-            pb.UploadFileRequest.FromString(wire)
+            pb.PushRequest.FromString(wire)
         with pytest.raises(BadFrame):
-            decoder(pb.UploadFileRequest)(wire)
+            decoder(pb.PushRequest)(wire)

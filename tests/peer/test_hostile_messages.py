@@ -36,15 +36,17 @@ def samples(film: Manifest, tickets: dict[int, str]) -> list[bytes]:
     """Messages that make sense somewhere, to be spoilt."""
     manifest = pb.Manifest(size=film.size, piece_length=film.piece_length, digests=film.digests)
     messages: list[Any] = [
-        pb.DownloadFileRequest(pieces=[0, 1, 2**32 - 1], block_length=2**32 - 1, cancel=[7]),
-        pb.DownloadSmallFilesRequest(asks=[pb.SmallAsk(number=n, ticket=tickets[READ]) for n in range(5)]),
-        pb.UploadFileRequest(offer=pb.Offer(name="../../etc/passwd", manifest=manifest)),
-        pb.UploadFileRequest(offer=pb.Offer(name="a\u202eb", manifest=pb.Manifest(size=2**64 - 1, piece_length=1))),
-        pb.UploadSmallFilesRequest(offers=[pb.SmallOffer(number=1, name="x", size=2**64 - 1, ticket=tickets[WRITE])]),
-        pb.UploadSmallFilesRequest(offers=[pb.SmallOffer(number=1, name="\0", size=5, ticket=tickets[WRITE])] * 3),
-        pb.DownloadOrder(names=["no such", "", "../x", "?" * 300], output="/nowhere/at/all"),
+        pb.PieceRequest(pieces=[0, 1, 2**32 - 1], block_length=2**32 - 1, cancel=[7]),
+        pb.DownloadSmallFilesRequest(requests=[pb.SmallFileRequest(number=n, ticket=tickets[READ]) for n in range(5)]),
+        pb.PushRequest(offer=pb.Offer(name="../../etc/passwd", manifest=manifest)),
+        pb.PushRequest(offer=pb.Offer(name="a\u202eb", manifest=pb.Manifest(size=2**64 - 1, piece_length=1))),
+        pb.UploadSmallFilesRequest(
+            offers=[pb.SmallFileOffer(number=1, name="x", size=2**64 - 1, ticket=tickets[WRITE])]
+        ),
+        pb.UploadSmallFilesRequest(offers=[pb.SmallFileOffer(number=1, name="\0", size=5, ticket=tickets[WRITE])] * 3),
+        pb.DownloadCommand(names=["no such", "", "../x", "?" * 300], output="/nowhere/at/all"),
         pb.WatchTransferRequest(transfer=2**64 - 1),
-        pb.RemoveOrder(names=["../x", "no such", "\x1b[2J"]),
+        pb.RemoveCommand(names=["../x", "no such", "\x1b[2J"]),
         pb.ListFilesRequest(match="?*" * 2500),
         pb.ProveRequest(nonce=b"x"),
     ]

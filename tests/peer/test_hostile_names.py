@@ -94,10 +94,10 @@ def below(folder: Path) -> set[str]:
     return {path.as_posix() for path in paths if not any(part in own for part in path.parts[:2])}
 
 
-def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.SmallVerdict]:
+def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.SmallFileVerdict]:
     """Offer files, send all of them whatever is said, and return the last verdict on each."""
     offers = [
-        pb.SmallOffer(
+        pb.SmallFileOffer(
             number=number,
             name=name,
             size=len(content),
@@ -105,16 +105,16 @@ def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.S
         )
         for number, (name, content) in enumerate(files)
     ]
-    verdicts: dict[int, pb.SmallVerdict] = {}
+    verdicts: dict[int, pb.SmallFileVerdict] = {}
     said = SimpleQueue[bytes | None]()
     said.put(pb.UploadSmallFilesRequest(offers=offers).SerializeToString())
     with ana.channel() as channel:
         call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")
         replies = call(iter(said.get, None), metadata=ana.ticket("ab" * 32, WRITE, asker=ASKER), timeout=60)
         for reply in replies:
-            heard = pb.UploadSmallFilesReply.FromString(reply).verdicts
+            heard = pb.UploadSmallFilesResponse.FromString(reply).verdicts
             verdicts.update({verdict.number: verdict for verdict in heard})
-            wanted = [verdict.number for verdict in heard if verdict.verdict == pb.SmallVerdict.VERDICT_WANTED]
+            wanted = [verdict.number for verdict in heard if verdict.verdict == pb.SmallFileVerdict.VERDICT_WANTED]
             said.put(encode([Block(number, 0, files[number][1]) for number in wanted]) if wanted else None)
     return verdicts
 
@@ -127,7 +127,9 @@ def test_names_that_are_pushed_stay_in_the_shared_folder(ana: LivePserver, count
         batch = files[at : at + ASKS_MAX]
         for number, verdict in push(ana, batch).items():
             if not is_good(batch[number][0]):
-                assert (verdict.verdict, verdict.code) == (pb.SmallVerdict.VERDICT_REFUSED, "bad_name"), batch[number]
+                assert (verdict.verdict, verdict.code) == (pb.SmallFileVerdict.VERDICT_REFUSED, "bad_name"), batch[
+                    number
+                ]
             assert not HARMFUL.search(verdict.message), verdict
     shared = f"{ana.home.name}/{ana.shared.name}/"
     for path in below(ana.home.parent) - before:
@@ -141,13 +143,13 @@ def test_names_that_are_typed_are_refused_in_a_line(ana: LivePserver, count: int
     with ana.control() as control:
         typed = names(count)
         for at in range(0, len(typed), 500):
-            order = pb.DownloadOrder(names=typed[at : at + 500])
+            order = pb.DownloadCommand(names=typed[at : at + 500])
             for event in control.DownloadFileRequest(iter([order]), metadata=ana.cookie, timeout=60):
                 for fault in event.results.faults:
                     assert fault.code in {"bad_name", "bad_usage", "no_such_file"}, fault
                     assert not HARMFUL.search(fault.message), fault
         for name in typed[::5]:
-            order = pb.DownloadOrder(names=["nothing"], output=name)
+            order = pb.DownloadCommand(names=["nothing"], output=name)
             for event in control.DownloadFileRequest(iter([order]), metadata=ana.cookie, timeout=60):
                 assert all(fault.code != "internal" for fault in event.results.faults), name
     assert below(ana.home.parent) == before

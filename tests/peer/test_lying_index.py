@@ -34,7 +34,7 @@ def announce(tracker: LiveTracker, user: str, port: int, *files: dict[str, Any])
 def download(ben: LivePserver, *names: str) -> tuple[list[Any], list[Any]]:
     """What an order brought, and what it did not."""
     with ben.control() as control:
-        order = pb.DownloadOrder(names=names)
+        order = pb.DownloadCommand(names=names)
         events = list(control.DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=60))
     results = [event.results for event in events]
     return (
@@ -61,7 +61,9 @@ def test_sizes_beyond_all_numbers_are_shown_as_the_largest(tracker: LiveTracker,
     files = [{"name": f"vast/{n}", "id": f"{n:064x}", "size": 2**63 - 1} for n in range(3)]
     announce(tracker, "liar", 3, *files)
     with ben.control() as control:
-        events = control.DownloadFileRequest(iter([pb.DownloadOrder(names=["vast/"])]), metadata=ben.cookie, timeout=60)
+        events = control.DownloadFileRequest(
+            iter([pb.DownloadCommand(names=["vast/"])]), metadata=ben.cookie, timeout=60
+        )
         totals = (event.progress.total for event in events if event.HasField("progress"))
         assert next(total for total in totals if total) == 2**64 - 1
         assert len(control.Status(pb.StatusRequest(), metadata=ben.cookie, timeout=10).transfers) == 1

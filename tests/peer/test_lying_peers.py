@@ -36,7 +36,7 @@ from swarm_files import manifest_of
 CONTENTS = {f"file{n}.bin": os.urandom(1000 + n) for n in range(20)}
 IDS = {Manifest.of_bytes(data).id: name for name, data in CONTENTS.items()}
 MIB = 1 << 20
-WANTED, PUBLISHED = pb.SmallVerdict.VERDICT_WANTED, pb.SmallVerdict.VERDICT_PUBLISHED
+WANTED, PUBLISHED = pb.SmallFileVerdict.VERDICT_WANTED, pb.SmallFileVerdict.VERDICT_PUBLISHED
 
 Way = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
 
@@ -61,7 +61,7 @@ async def answering(**ways: Way) -> AsyncIterator[str]:
 async def asked(requests: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, str]]:
     """The numbers asked for; the tickets of these tests are the ids."""
     async for request in requests:
-        for ask in pb.DownloadSmallFilesRequest.FromString(request).asks:
+        for ask in pb.DownloadSmallFilesRequest.FromString(request).requests:
             yield ask.number, ask.ticket
 
 
@@ -77,8 +77,8 @@ async def wrong_bytes(requests: AsyncIterator[bytes], context: Any) -> None:
 
 async def refusing(requests: AsyncIterator[bytes], context: Any) -> None:
     async for number, _ in asked(requests):
-        fault = pb.SmallFault(number=number, code="no_such_file", message="not here")
-        await context.write(encode((), pb.DownloadSmallFilesReply(faults=[fault])))
+        fault = pb.SmallFileFault(number=number, code="no_such_file", message="not here")
+        await context.write(encode((), pb.DownloadSmallFilesResponse(faults=[fault])))
 
 
 async def babbling(requests: AsyncIterator[bytes], context: Any) -> None:
@@ -86,8 +86,8 @@ async def babbling(requests: AsyncIterator[bytes], context: Any) -> None:
     async for _ in asked(requests):
         break
     while True:
-        fault = pb.SmallFault(number=10**6, code="no_such_file", message="not here")
-        await context.write(encode((), pb.DownloadSmallFilesReply(faults=[fault])))
+        fault = pb.SmallFileFault(number=10**6, code="no_such_file", message="not here")
+        await context.write(encode((), pb.DownloadSmallFilesResponse(faults=[fault])))
         await asyncio.sleep(0.01)
 
 
@@ -173,8 +173,8 @@ def test_every_file_comes_whatever_one_of_two_holders_does(tmp_path: Path, way: 
 
 
 def verdicts(*told: tuple[int, Any]) -> bytes:
-    return pb.UploadSmallFilesReply(
-        verdicts=[pb.SmallVerdict(number=number, verdict=verdict) for number, verdict in told]
+    return pb.UploadSmallFilesResponse(
+        verdicts=[pb.SmallFileVerdict(number=number, verdict=verdict) for number, verdict in told]
     ).SerializeToString()
 
 
@@ -252,7 +252,7 @@ async def asking_again(requests: AsyncIterator[bytes], context: Any) -> None:
     """Ask for the first piece again and again."""
     await anext(requests)
     for _ in itertools.repeat(None):
-        await context.write(pb.UploadFileReply(pieces=[0]).SerializeToString())
+        await context.write(pb.PushResponse(pieces=[0]).SerializeToString())
         await anext(requests)
 
 

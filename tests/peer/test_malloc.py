@@ -78,7 +78,7 @@ def test_a_stream_that_is_left_early_takes_its_last_message_with_it(ana: LivePse
         peers = Peers(None)
         async with peers.call("DownloadSmallFiles", ana.url, ticket) as call:
             left.append(weakref.ref(call._stream))
-            await call.write(pb.DownloadSmallFilesRequest(asks=[pb.SmallAsk(number=1, ticket=ticket)]))
+            await call.write(pb.DownloadSmallFilesRequest(requests=[pb.SmallFileRequest(number=1, ticket=ticket)]))
             assert [block.data for block in (await anext(call.replies())).blocks] == [b"small"]
         await peers.close()
 

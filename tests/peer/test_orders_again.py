@@ -56,11 +56,11 @@ class Terminal:
 
 
 def download(peer: LivePserver, *names: str, output: str = "") -> Terminal:
-    return Terminal(peer, "DownloadFileRequest", pb.DownloadOrder(names=names, output=output))
+    return Terminal(peer, "DownloadFileRequest", pb.DownloadCommand(names=names, output=output))
 
 
 def upload(peer: LivePserver, path: Path) -> Terminal:
-    return Terminal(peer, "UploadFileRequest", pb.UploadOrder(paths=[str(path)], copies=1))
+    return Terminal(peer, "UploadFileRequest", pb.UploadCommand(paths=[str(path)], copies=1))
 
 
 def cancel(peer: LivePserver, number: int) -> None:
@@ -70,7 +70,7 @@ def cancel(peer: LivePserver, number: int) -> None:
 
 def remove(peer: LivePserver, name: str) -> None:
     with peer.control() as control:
-        order = iter([pb.RemoveOrder(names=[name])])
+        order = iter([pb.RemoveCommand(names=[name])])
         events = list(control.RemoveFiles(order, metadata=peer.cookie, timeout=30))
     assert [file.name for event in events for file in event.results.removed] == [name]
 

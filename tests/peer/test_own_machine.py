@@ -112,7 +112,7 @@ def test_a_file_goes_over_tls_and_a_plain_caller_gets_nothing(
     manifest = ana.share("film.bin", bytes(range(256)) * 16384)
     ana.call(ana.pserver.announcer.sync())
     with grpc.secure_channel(ben.url, certificates.channel_credentials(), OPTIONS) as channel:
-        order = pb.DownloadOrder(names=["film.bin"])
+        order = pb.DownloadCommand(names=["film.bin"])
         events = list(ControlStub(channel).DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=30))
     assert [fault for event in events for fault in event.results.faults] == []
     assert (ben.shared / "film.bin").read_bytes() == (ana.shared / "film.bin").read_bytes()

@@ -48,7 +48,7 @@ def nothing_half_done(ben: LivePserver) -> Iterator[None]:
 
 def offer(name: str, manifest: Manifest) -> bytes:
     wire = pb.Manifest(size=manifest.size, piece_length=manifest.piece_length, digests=manifest.digests)
-    return pb.UploadFileRequest(offer=pb.Offer(name=name, manifest=wire)).SerializeToString()
+    return pb.PushRequest(offer=pb.Offer(name=name, manifest=wire)).SerializeToString()
 
 
 class Push:
@@ -75,7 +75,7 @@ class Push:
     def hear(self) -> Any:
         """The next reply that asks for something or ends it."""
         for reply in self.call:
-            read = pb.UploadFileReply.FromString(reply)
+            read = pb.PushResponse.FromString(reply)
             if read.pieces or read.published:
                 return read
         raise AssertionError("ended")
@@ -204,7 +204,7 @@ def test_a_manifest_that_is_not_the_tickets_is_refused(
     manifest = Manifest(2 * MIB, MIB, os.urandom(64))
     words = {"size": manifest.size, "piece_length": MIB, "digests": manifest.digests, **change}
     push = Push(ben, manifest.id, stack)
-    push.say(pb.UploadFileRequest(offer=pb.Offer(name="x.bin", manifest=pb.Manifest(**words))).SerializeToString())
+    push.say(pb.PushRequest(offer=pb.Offer(name="x.bin", manifest=pb.Manifest(**words))).SerializeToString())
     assert push.end() == (status, code)
     assert parts(ben) == []
 
@@ -388,7 +388,7 @@ def test_the_loop_does_not_wait_for_a_catalog_that_is_busy(ben: LivePserver) -> 
 def downloaded(peer: LivePserver, name: str) -> list[str]:
     """The names of what an order for one brings."""
     with peer.control() as control:
-        order = pb.DownloadOrder(names=[name])
+        order = pb.DownloadCommand(names=[name])
         events = list(control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
     return [result.name for event in events for result in event.results.downloaded]
 
@@ -483,13 +483,13 @@ def small(ben: LivePserver, *messages: bytes, asker: str = "a" * 32) -> list[Any
         call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")(
             iter(messages), metadata=ben.ticket("ab" * 32, WRITE, asker=asker), timeout=20
         )
-        return [verdict for reply in call for verdict in pb.UploadSmallFilesReply.FromString(reply).verdicts]
+        return [verdict for reply in call for verdict in pb.UploadSmallFilesResponse.FromString(reply).verdicts]
 
 
 def offers(ben: LivePserver, *files: tuple[int, str, bytes], asker: str = "a" * 32) -> bytes:
     return pb.UploadSmallFilesRequest(
         offers=[
-            pb.SmallOffer(
+            pb.SmallFileOffer(
                 number=number,
                 name=name,
                 size=len(content),
@@ -506,7 +506,7 @@ def test_small_files_are_taken_one_by_one(ben: LivePserver) -> None:
         offers(ben, (1, "small/a.txt", b"a"), (2, "../b.txt", b"b"), (3, "small/c.txt", b"c")),
         encode([Block(1, 0, b"a"), Block(3, 0, b"not c")]),
     )
-    wanted, published, refused = (pb.SmallVerdict.VERDICT_WANTED, pb.SmallVerdict.VERDICT_PUBLISHED, 3)
+    wanted, published, refused = (pb.SmallFileVerdict.VERDICT_WANTED, pb.SmallFileVerdict.VERDICT_PUBLISHED, 3)
     told = [(v.number, v.verdict, v.code) for v in verdicts]
     assert told[:3] == [(1, wanted, ""), (2, refused, "bad_name"), (3, wanted, "")]
     assert sorted(told[3:]) == [(1, published, ""), (3, refused, "bad_usage")]

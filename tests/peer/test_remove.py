@@ -17,7 +17,7 @@ def remove(peer: LivePserver, *names: str) -> tuple[list[str], list[tuple[str, s
     with peer.control() as control:
         results = [
             event.results
-            for event in control.RemoveFiles(iter([pb.RemoveOrder(names=names)]), metadata=peer.cookie, timeout=30)
+            for event in control.RemoveFiles(iter([pb.RemoveCommand(names=names)]), metadata=peer.cookie, timeout=30)
         ]
     removed = sorted(file.name for each in results for file in each.removed)
     return removed, [(fault.code, fault.name) for each in results for fault in each.faults]
@@ -57,7 +57,7 @@ def test_a_removal_that_is_cancelled_stops_between_two_files_and_tells_of_those_
         for name in ("lots/1", "lots/2", "lots/3"):
             peer.share(name, name.encode())
         disk.arm()
-        events = control.RemoveFiles(iter([pb.RemoveOrder(names=["lots/"])]), metadata=peer.cookie, timeout=30)
+        events = control.RemoveFiles(iter([pb.RemoveCommand(names=["lots/"])]), metadata=peer.cookie, timeout=30)
         number = next(events).started.transfer
         assert disk.reached.wait(10)
         [status] = control.Status(pb.StatusRequest(), metadata=peer.cookie, timeout=10).transfers

@@ -38,7 +38,7 @@ def download(rita: LivePserver, *names: str, output: str = "") -> tuple[list[str
 def ordered(rita: LivePserver, *names: str, output: str = "") -> list[pb.Results]:
     """All that a download order tells of its files."""
     with rita.control() as control:
-        order = pb.DownloadOrder(names=names, output=output)
+        order = pb.DownloadCommand(names=names, output=output)
         return [event.results for event in control.DownloadFileRequest(iter([order]), metadata=rita.cookie, timeout=30)]
 
 

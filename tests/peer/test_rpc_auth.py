@@ -141,9 +141,9 @@ def test_one_files_ticket_does_not_open_another(ana: LivePserver, film: Manifest
     with ana.transfer() as transfer:
         got = transfer.GetManifest(pb.GetManifestRequest(), metadata=ana.ticket(other.id), timeout=10)
         assert got.size == 5
-        asks = [pb.SmallAsk(number=1, ticket=ana.ticket(other.id, asker="b" * 32)[0][1])]
+        asks = [pb.SmallFileRequest(number=1, ticket=ana.ticket(other.id, asker="b" * 32)[0][1])]
         [reply] = transfer.DownloadSmallFiles(
-            iter([pb.DownloadSmallFilesRequest(asks=asks)]), metadata=ana.ticket(film.id), timeout=10
+            iter([pb.DownloadSmallFilesRequest(requests=asks)]), metadata=ana.ticket(film.id), timeout=10
         )
         assert [fault.code for fault in reply.faults] == ["not_allowed"] and not reply.blocks
 
@@ -153,26 +153,26 @@ def test_among_small_files_each_needs_a_ticket_to_write_of_its_own(
     ana: LivePserver, film: Manifest, right: int, asker: str
 ) -> None:
     ticket = ana.ticket(Manifest.of_bytes(b"x").id, right, asker=asker)[0][1]
-    offers = [pb.SmallOffer(number=1, name="x.bin", size=1, ticket=ticket)]
+    offers = [pb.SmallFileOffer(number=1, name="x.bin", size=1, ticket=ticket)]
     with ana.channel() as channel:
         said = iter([pb.UploadSmallFilesRequest(offers=offers).SerializeToString(), encode([Block(1, 0, b"x")])])
         call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")
         replies = call(said, metadata=ana.ticket(film.id, WRITE, asker="a" * 32), timeout=10)
-        verdicts = pb.UploadSmallFilesReply.FromString(next(replies)).verdicts
+        verdicts = pb.UploadSmallFilesResponse.FromString(next(replies)).verdicts
         # It sent what was refused: that ends the stream, or nothing comes of it.
         with suppress(grpc.RpcError):
             list(replies)
-    assert [(each.verdict, each.code) for each in verdicts] == [(pb.SmallVerdict.VERDICT_REFUSED, "not_allowed")]
+    assert [(each.verdict, each.code) for each in verdicts] == [(pb.SmallFileVerdict.VERDICT_REFUSED, "not_allowed")]
     assert not (ana.shared / "x.bin").exists()
 
 
 @pytest.mark.parametrize("right", [READ, WRITE])
 def test_a_right_to_write_a_small_file_reads_none(ana: LivePserver, film: Manifest, right: int) -> None:
     small = ana.share("small.bin", b"small")
-    asks = [pb.SmallAsk(number=1, ticket=ana.ticket(small.id, right)[0][1])]
+    asks = [pb.SmallFileRequest(number=1, ticket=ana.ticket(small.id, right)[0][1])]
     with ana.transfer() as transfer:
         [reply] = transfer.DownloadSmallFiles(
-            iter([pb.DownloadSmallFilesRequest(asks=asks)]), metadata=ana.ticket(film.id), timeout=10
+            iter([pb.DownloadSmallFilesRequest(requests=asks)]), metadata=ana.ticket(film.id), timeout=10
         )
     assert [fault.code for fault in reply.faults] == ([] if right == READ else ["not_allowed"])
     assert [block.data for block in reply.blocks] == ([b"small"] if right == READ else [])

@@ -93,11 +93,11 @@ def test_what_a_receiver_writes_last_does_not_come_upon_a_wish_that_is_still_bei
             end.ask(Wish(pieces=(7,)))
             for _ in range(next(moments)):
                 await asyncio.sleep(0)
-        await context.write(pb.UploadFileReply(published=True))
+        await context.write(pb.PushResponse(published=True))
 
     async def run() -> None:
         served = guarded(answer, streams=True)
-        async with holder(served, pb.UploadFileReply.SerializeToString, "UploadFile") as dial:
+        async with holder(served, pb.PushResponse.SerializeToString, "UploadFile") as dial:
             for _ in range(50):
                 async with dial() as call:
                     replies = [(list(reply.pieces), reply.published) async for reply in call.replies()]
@@ -144,7 +144,7 @@ def test_a_write_to_one_who_never_answers_ends_with_its_call() -> None:
         port = listening.sockets[0].getsockname()[1]
         peers = Peers(None)
         async with peers.call("UploadFile", f"127.0.0.1:{port}", "ticket") as call:
-            await give_up(call.write(Frame((), pb.UploadFileRequest())))
+            await give_up(call.write(Frame((), pb.PushRequest())))
         async with asyncio.timeout(10):
             while stream_io._abandoned:
                 await asyncio.sleep(0.01)
@@ -155,7 +155,7 @@ def test_a_write_to_one_who_never_answers_ends_with_its_call() -> None:
 
 
 def test_a_write_that_is_given_up_ends_with_its_call() -> None:
-    long = pb.DownloadFileRequest(pieces=range(300_000))
+    long = pb.PieceRequest(pieces=range(300_000))
 
     async def write_on(call: Call) -> None:
         while True:

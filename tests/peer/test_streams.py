@@ -193,7 +193,7 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
     ana: LivePserver, film: Manifest, streams: ExitStack
 ) -> None:
     # Who never reads: 50 streams of 7 peers that ask for all pieces, several times over.
-    ask = pb.DownloadFileRequest(pieces=[*range(20)] * 40, block_length=1 << 20).SerializeToString()
+    ask = pb.PieceRequest(pieces=[*range(20)] * 40, block_length=1 << 20).SerializeToString()
     hogs = [
         open_idle(ana, streams, ana.ticket(film.id, **who(number // STREAMS_PER_TICKET)), first=ask)
         for number in range(50)
@@ -265,7 +265,7 @@ def test_a_stream_of_which_nothing_is_taken_keeps_its_slot_until_it_is_gone(
 ) -> None:
     with live_pserver(folder / "patient", tracker, "patient") as peer:
         film = peer.share("film.bin", bytes(range(256)) * (80 << 10))
-        everything = pb.DownloadFileRequest(pieces=range(20), block_length=1 << 20).SerializeToString()
+        everything = pb.PieceRequest(pieces=range(20), block_length=1 << 20).SerializeToString()
         hog = open_idle(peer, streams, peer.ticket(film.id), first=everything)
         sent = peer.pserver.metrics.bytes_sent
         eventually(lambda: sent._value.get() > 2 << 20)
@@ -279,10 +279,10 @@ def test_a_stream_of_which_nothing_is_taken_keeps_its_slot_until_it_is_gone(
 
 def test_an_asker_that_asks_nonsense_is_told_so(ana: LivePserver, film: Manifest, streams: ExitStack) -> None:
     for wish in (
-        pb.DownloadFileRequest(pieces=[20]),
-        pb.DownloadFileRequest(pieces=[2**32 - 1]),
-        pb.DownloadFileRequest(pieces=[0] * 5000),
-        pb.DownloadFileRequest(cancel=[0] * 5000),
+        pb.PieceRequest(pieces=[20]),
+        pb.PieceRequest(pieces=[2**32 - 1]),
+        pb.PieceRequest(pieces=[0] * 5000),
+        pb.PieceRequest(cancel=[0] * 5000),
     ):
         idle = open_idle(ana, streams, ana.ticket(film.id), first=wish.SerializeToString())
         status, trailing = refused(idle.call)
@@ -293,7 +293,7 @@ def test_many_come_and_go_and_nothing_is_left(ana: LivePserver, film: Manifest) 
     def visit(number: int) -> int:
         with ana.channel() as channel:
             call = channel.stream_stream("/p2p.v1.Transfer/DownloadFile")(
-                iter([pb.DownloadFileRequest(pieces=[number % 20]).SerializeToString()]),
+                iter([pb.PieceRequest(pieces=[number % 20]).SerializeToString()]),
                 metadata=ana.ticket(film.id, **who(number)),
                 timeout=20,
             )

@@ -14,7 +14,7 @@ from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 
 
-def status(live: LivePserver) -> pb.StatusReply:
+def status(live: LivePserver) -> pb.StatusResponse:
     with live.control() as control:
         return control.Status(pb.StatusRequest(), metadata=live.cookie, timeout=10)
 

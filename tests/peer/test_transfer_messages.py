@@ -56,13 +56,13 @@ def test_a_wish_crosses(pieces: tuple[int, ...], length: int, cancel: tuple[int,
         pb.Have(bitmap=b"\xff" * 2),
         pb.Have(bitmap=b"\xff" * 4),
         pb.Have(bitmap=b"\xff" * 3),
-        pb.Have(whole=True, given=[0] * 5000),
-        pb.Have(whole=True, gained=[0] * 5000),
+        pb.Have(complete=True, in_flight=[0] * 5000),
+        pb.Have(complete=True, gained=[0] * 5000),
     ],
 )
 def test_a_holder_that_says_what_cannot_be_is_refused(have: pb.Have) -> None:
     with pytest.raises(BadUsage, match="malformed"):
-        transfer_messages.NewsReader(PIECES).read(Frame((), pb.DownloadFileReply(have=have)))
+        transfer_messages.NewsReader(PIECES).read(Frame((), pb.PieceResponse(have=have)))
 
 
 def test_a_manifest_is_believed_only_if_it_is_the_ids() -> None:
@@ -73,7 +73,7 @@ def test_a_manifest_is_believed_only_if_it_is_the_ids() -> None:
 
 
 def test_an_offer_that_offers_nothing_is_refused() -> None:
-    for message in (pb.UploadFileRequest(), pb.UploadFileRequest(offer=pb.Offer(name="x"))):
+    for message in (pb.PushRequest(), pb.PushRequest(offer=pb.Offer(name="x"))):
         with pytest.raises(BadUsage):
             transfer_messages.offer_from_wire(message, "ab" * 32)
 

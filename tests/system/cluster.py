@@ -201,7 +201,7 @@ class Peer(Node):
         ) as channel:
             yield ControlStub(channel), (("p2p-cookie", cookie),)
 
-    def status(self) -> pb.StatusReply:
+    def status(self) -> pb.StatusResponse:
         """What `status` shows, asked without a terminal."""
         with self.control() as (control, metadata):
             return control.Status(pb.StatusRequest(), metadata=metadata, timeout=10)

@@ -95,13 +95,13 @@ def manifest_from_wire(message: pb.Manifest, expected_id: str) -> Manifest:
 def have_to_wire(have: Have, count: int) -> pb.Have:
     """Return news of what a holder has; `count` is the number of pieces of the file."""
     bitmap = b"" if have.pieces is None or have.whole else Bitmap(count, have.pieces).to_bytes()
-    return pb.Have(whole=have.whole, bitmap=bitmap, gained=have.gained, given=have.given)
+    return pb.Have(complete=have.whole, bitmap=bitmap, gained=have.gained, in_flight=have.given)
 
 
-def news_to_wire(news: News, count: int) -> Frame[pb.DownloadFileReply]:
+def news_to_wire(news: News, count: int) -> Frame[pb.PieceResponse]:
     """Return what a holder sends in a download."""
     have = have_to_wire(news.have, count) if news.have is not None else None
-    return Frame(news.blocks, pb.DownloadFileReply(have=have))
+    return Frame(news.blocks, pb.PieceResponse(have=have))
 
 
 class NewsReader:
@@ -111,35 +111,35 @@ class NewsReader:
         self._count = count
         self._first = True
 
-    def read(self, frame: Frame[pb.DownloadFileReply]) -> News:
+    def read(self, frame: Frame[pb.PieceResponse]) -> News:
         """Return the next of its news."""
         if not frame.rest.HasField("have"):
             return News(frame.blocks)
         have = frame.rest.have
-        if len(have.gained) + len(have.given) > _NEWS_MOST + 2 * self._count:
+        if len(have.gained) + len(have.in_flight) > _NEWS_MOST + 2 * self._count:
             raise BadUsage("malformed message: more pieces are named than there are")
         pieces = None
-        if self._first and not have.whole:
+        if self._first and not have.complete:
             try:
                 pieces = Bitmap.from_bytes(self._count, have.bitmap).mask
             except ValueError as error:
                 raise BadUsage(f"malformed message: {error}") from error
         self._first = False
-        return News(frame.blocks, Have(have.whole, pieces, tuple(have.gained), tuple(have.given)))
+        return News(frame.blocks, Have(have.complete, pieces, tuple(have.gained), tuple(have.in_flight)))
 
 
-def wish_to_wire(wish: Wish) -> pb.DownloadFileRequest:
+def wish_to_wire(wish: Wish) -> pb.PieceRequest:
     """Return what an asker wants in a download."""
-    return pb.DownloadFileRequest(pieces=wish.pieces, block_length=wish.block_length, cancel=wish.cancel)
+    return pb.PieceRequest(pieces=wish.pieces, block_length=wish.block_length, cancel=wish.cancel)
 
 
-def wish_from_wire(message: pb.DownloadFileRequest | pb.UploadFileReply) -> Wish:
+def wish_from_wire(message: pb.PieceRequest | pb.PushResponse) -> Wish:
     """Return what an asker wants, in a download or in a push."""
-    cancel = tuple(message.cancel) if isinstance(message, pb.DownloadFileRequest) else ()
+    cancel = tuple(message.cancel) if isinstance(message, pb.PieceRequest) else ()
     return Wish(tuple(message.pieces), message.block_length, cancel)
 
 
-def offer_from_wire(message: pb.UploadFileRequest, expected_id: str) -> tuple[str, Manifest]:
+def offer_from_wire(message: pb.PushRequest, expected_id: str) -> tuple[str, Manifest]:
     """Return name and manifest of a push.
 
     Raises BadUsage if it is no offer, NotVerified if the manifest is another's.

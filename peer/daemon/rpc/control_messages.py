@@ -80,7 +80,7 @@ def listed_peer(value: ListedPeer) -> pb.ListedPeer:
     """A peer in the network's list."""
     load = value.load
     return pb.ListedPeer(
-        url=text(value.url),
+        address=text(value.url),
         user=text(value.user),
         files=value.files,
         last_seen=value.last_seen,
@@ -95,11 +95,13 @@ def transfer(value: Transfer) -> pb.TransferStatus:
 
 def not_shared(value: Refused) -> pb.NotShared:
     """A file that lies in the shared folder and is not shared."""
-    return pb.NotShared(name=text(value.name), why=text(value.why))
+    return pb.NotShared(name=text(value.name), reason=text(value.why))
 
 
 def _source(value: SourceView) -> pb.Source:
-    return pb.Source(url=text(value.url), rate=value.rate, bytes=value.bytes, state=value.state, why=text(value.why))
+    return pb.Source(
+        address=text(value.url), rate=value.rate, bytes=value.bytes, state=value.state, reason=text(value.why)
+    )
 
 
 def _fault(value: Fault) -> pb.Fault:
@@ -119,5 +121,5 @@ def _downloaded(value: Downloaded) -> pb.Downloaded:
         seconds=value.seconds,
         holders=value.holders,
         resumed_bytes=value.resumed_bytes,
-        present=value.present,
+        already_present=value.present,
     )

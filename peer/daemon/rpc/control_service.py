@@ -26,7 +26,7 @@ from daemon.tracker_client.async_client import Network
 from daemon.tracker_client.login import Account
 
 Context = grpc.aio.ServicerContext
-Order = TypeVar("Order", pb.UploadOrder, pb.DownloadOrder, pb.RemoveOrder)
+Order = TypeVar("Order", pb.UploadCommand, pb.DownloadCommand, pb.RemoveCommand)
 _ATTACHED = "the same order is under way already: this follows it as it was given then, and Ctrl-C stops it for all"
 
 
@@ -43,41 +43,41 @@ class ControlService:
     own_status: Status
     proof: Callable[[bytes], bytes]
 
-    async def prove(self, request: pb.ProveRequest, context: Context[Any, Any]) -> pb.ProveReply:
+    async def prove(self, request: pb.ProveRequest, context: Context[Any, Any]) -> pb.ProveResponse:
         """Show that we know the cookie."""
         if len(request.nonce) != cookie.LENGTH:
             raise NotAllowed(f"a nonce has {cookie.LENGTH} bytes")
-        return pb.ProveReply(proof=self.proof(request.nonce))
+        return pb.ProveResponse(proof=self.proof(request.nonce))
 
-    async def login(self, request: pb.LoginRequest, context: Context[Any, Any]) -> pb.LoginReply:
+    async def login(self, request: pb.LoginRequest, context: Context[Any, Any]) -> pb.LoginResponse:
         """Log in at the tracker."""
         registered = await self.account.login(request.user, request.password)
-        return pb.LoginReply(user=request.user, registered=registered)
+        return pb.LoginResponse(user=request.user, registered=registered)
 
-    async def logout(self, request: pb.LogoutRequest, context: Context[Any, Any]) -> pb.LogoutReply:
+    async def logout(self, request: pb.LogoutRequest, context: Context[Any, Any]) -> pb.LogoutResponse:
         """Leave."""
         user, told = await self.account.logout()
         notice = "" if told else "the tracker could not be told: it forgets this peer after its ping timeout"
-        return pb.LogoutReply(user=user or "", notice=notice)
+        return pb.LogoutResponse(user=user or "", notice=notice)
 
     async def change_password(
         self, request: pb.ChangePasswordRequest, context: Context[Any, Any]
-    ) -> pb.ChangePasswordReply:
+    ) -> pb.ChangePasswordResponse:
         """Change the password."""
         user = await self.account.change_password(request.old_password, request.new_password)
-        return pb.ChangePasswordReply(user=user)
+        return pb.ChangePasswordResponse(user=user)
 
-    async def upload_file_request(self, parts: AsyncIterator[pb.UploadOrder], context: Context[Any, Any]) -> None:
+    async def upload_file_request(self, parts: AsyncIterator[pb.UploadCommand], context: Context[Any, Any]) -> None:
         """Share and push."""
-        request = await _whole(parts, pb.UploadOrder())
+        request = await _whole(parts, pb.UploadCommand())
         paths, copies = tuple(request.paths), request.copies
         # A file that changed since is another order.
         order = (paths, copies, await self.uploads.stamps(paths))
         await self._follow("upload", order, lambda transfer: self.uploads.run(paths, copies, transfer), context)
 
-    async def download_file_request(self, parts: AsyncIterator[pb.DownloadOrder], context: Context[Any, Any]) -> None:
+    async def download_file_request(self, parts: AsyncIterator[pb.DownloadCommand], context: Context[Any, Any]) -> None:
         """Fetch."""
-        request = await _whole(parts, pb.DownloadOrder())
+        request = await _whole(parts, pb.DownloadCommand())
         names, output = tuple(request.names), request.output
         order = (names, output)
         await self._follow("download", order, lambda transfer: self.downloads.run(names, output, transfer), context)
@@ -88,29 +88,29 @@ class ControlService:
 
     async def cancel_transfer(
         self, request: pb.CancelTransferRequest, context: Context[Any, Any]
-    ) -> pb.CancelTransferReply:
+    ) -> pb.CancelTransferResponse:
         """Stop a transfer."""
         self.jobs.cancel(request.transfer)
-        return pb.CancelTransferReply()
+        return pb.CancelTransferResponse()
 
     async def list_files(self, request: pb.ListFilesRequest, context: Context[Any, Any]) -> None:
         """What the network has."""
         self.account.require()
         async for page in self.network.files(request.match):
-            await stream_io.write(context, pb.ListFilesReply(files=map(control_messages.listed_file, page)))
+            await stream_io.write(context, pb.ListFilesResponse(files=map(control_messages.listed_file, page)))
 
-    async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersReply:
+    async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersResponse:
         """Who is alive."""
         self.account.require()
-        return pb.ListPeersReply(peers=map(control_messages.listed_peer, await self.network.peers()))
+        return pb.ListPeersResponse(peers=map(control_messages.listed_peer, await self.network.peers()))
 
-    async def status(self, request: pb.StatusRequest, context: Context[Any, Any]) -> pb.StatusReply:
+    async def status(self, request: pb.StatusRequest, context: Context[Any, Any]) -> pb.StatusResponse:
         """This peer."""
         return await self.own_status.report()
 
-    async def remove_files(self, parts: AsyncIterator[pb.RemoveOrder], context: Context[Any, Any]) -> None:
+    async def remove_files(self, parts: AsyncIterator[pb.RemoveCommand], context: Context[Any, Any]) -> None:
         """Delete and withdraw."""
-        names = tuple((await _whole(parts, pb.RemoveOrder())).names)
+        names = tuple((await _whole(parts, pb.RemoveCommand())).names)
         transfer = self.jobs.start("removal", lambda transfer: self.removal.run(names, transfer))
         await _show(transfer, context)
 

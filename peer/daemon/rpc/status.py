@@ -40,12 +40,12 @@ class Status:
     jobs: Jobs
     threads: Threads
 
-    async def report(self) -> pb.StatusReply:
+    async def report(self) -> pb.StatusResponse:
         """Return everything."""
         refused, used = await self.threads.run(self.threads.disk, lambda: (self._not_shared(), self.keeping.used))
-        return pb.StatusReply(
+        return pb.StatusResponse(
             user=self.account.user or "",
-            url=self.url(),
+            address=self.url(),
             tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
             shared_dir=control_messages.text(str(self.settings.shared_dir)),
             state_dir=control_messages.text(str(self.settings.state_dir)),

@@ -31,9 +31,9 @@ from daemon.transfer.push_receiver import Receiver
 from daemon.transfer.sources import GrowingFile, Sharing, WholeFile
 
 _VERDICTS = {
-    "wanted": pb.SmallVerdict.VERDICT_WANTED,
-    "published": pb.SmallVerdict.VERDICT_PUBLISHED,
-    "refused": pb.SmallVerdict.VERDICT_REFUSED,
+    "wanted": pb.SmallFileVerdict.VERDICT_WANTED,
+    "published": pb.SmallFileVerdict.VERDICT_PUBLISHED,
+    "refused": pb.SmallFileVerdict.VERDICT_REFUSED,
 }
 Context = grpc.aio.ServicerContext
 File = TypeVar("File")
@@ -68,7 +68,7 @@ class TransferService:
         manifest = await self.threads.run(self.threads.disk, self.sharing.manifest, grant.id)
         await _write(context, transfer_messages.manifest_to_wire(manifest))
 
-    async def download_file(self, requests: AsyncIterator[pb.DownloadFileRequest], context: Context[Any, Any]) -> None:
+    async def download_file(self, requests: AsyncIterator[pb.PieceRequest], context: Context[Any, Any]) -> None:
         """Pieces of the ticket's file."""
         async with self._stream(context) as grant:
             source: WholeFile | GrowingFile | None = self.sharing.open_growing(grant.id)
@@ -96,12 +96,12 @@ class TransferService:
             async for request in _patiently(requests):
                 asks = [(ask.number, ask.ticket) for ask in _named(request.asks)]
                 async for blocks, faults in self.small_server.read(grant, asks):
-                    await _write(context, Frame(blocks, pb.DownloadSmallFilesReply(faults=map(_small_fault, faults))))
+                    await _write(
+                        context, Frame(blocks, pb.DownloadSmallFilesResponse(faults=map(_small_fault, faults)))
+                    )
                     self.on_sent(sum(len(block.data) for block in blocks))
 
-    async def upload_file(
-        self, requests: AsyncIterator[Frame[pb.UploadFileRequest]], context: Context[Any, Any]
-    ) -> None:
+    async def upload_file(self, requests: AsyncIterator[Frame[pb.PushRequest]], context: Context[Any, Any]) -> None:
         """A file pushed to us."""
         async with self._stream(context) as grant:
             first = await _first(requests)
@@ -109,7 +109,7 @@ class TransferService:
             end = _Sender(requests, context, manifest)
             async with end.asking():
                 await self.receiver.receive(name, manifest, grant.user, end)
-            await _write(context, pb.UploadFileReply(published=True))
+            await _write(context, pb.PushResponse(published=True))
 
     async def upload_small_files(
         self, requests: AsyncIterator[Frame[pb.UploadSmallFilesRequest]], context: Context[Any, Any]
@@ -122,7 +122,7 @@ class TransferService:
                     verdicts = await stream.offered(offers)
                     if frame.blocks:
                         verdicts += await stream.sent(frame.blocks)
-                    await _write(context, pb.UploadSmallFilesReply(verdicts=map(_verdict, verdicts)))
+                    await _write(context, pb.UploadSmallFilesResponse(verdicts=map(_verdict, verdicts)))
 
     @contextmanager
     def _noted(self, kind: str, user: str) -> Iterator[Transfer]:
@@ -152,7 +152,7 @@ class _Asker:
 
     def __init__(
         self,
-        requests: AsyncIterator[pb.DownloadFileRequest],
+        requests: AsyncIterator[pb.PieceRequest],
         context: Context[Any, Any],
         source: WholeFile | GrowingFile,
     ) -> None:
@@ -174,7 +174,7 @@ class _Sender:
     """AskerEnd of a push: asks the peer that called us."""
 
     def __init__(
-        self, requests: AsyncIterator[Frame[pb.UploadFileRequest]], context: Context[Any, Any], manifest: Manifest
+        self, requests: AsyncIterator[Frame[pb.PushRequest]], context: Context[Any, Any], manifest: Manifest
     ) -> None:
         self._requests = requests
         self._context = context
@@ -219,7 +219,7 @@ class _Sender:
                 pass
             if wish is None:
                 return
-            await _write(self._context, pb.UploadFileReply(pieces=wish.pieces, block_length=wish.block_length))
+            await _write(self._context, pb.PushResponse(pieces=wish.pieces, block_length=wish.block_length))
 
 
 def _hold(slots: Slots, grant: Grant, context: Context[Any, Any]) -> None:
@@ -272,14 +272,14 @@ async def _write(context: Context[Any, Any], message: Any) -> None:
         raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s: try again") from None
 
 
-def _small_fault(fault: tuple[int, PeerError]) -> pb.SmallFault:
+def _small_fault(fault: tuple[int, PeerError]) -> pb.SmallFileFault:
     number, error = fault
-    return pb.SmallFault(number=number, code=error.code, message=error.message)
+    return pb.SmallFileFault(number=number, code=error.code, message=error.message)
 
 
-def _verdict(verdict: tuple[int, str, PeerError | None]) -> pb.SmallVerdict:
+def _verdict(verdict: tuple[int, str, PeerError | None]) -> pb.SmallFileVerdict:
     number, word, error = verdict
     kind = _VERDICTS[word]
     if error is None:
-        return pb.SmallVerdict(number=number, verdict=kind)
-    return pb.SmallVerdict(number=number, verdict=kind, code=error.code, message=error.message)
+        return pb.SmallFileVerdict(number=number, verdict=kind)
+    return pb.SmallFileVerdict(number=number, verdict=kind, code=error.code, message=error.message)

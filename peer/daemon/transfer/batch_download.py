@@ -178,7 +178,7 @@ class _Run:
             if asks:
                 await self._fetcher.bandwidth.take(sum(asked[ask.number].file.version.size for ask in asks))
                 for at in range(0, len(asks), _ASKS):
-                    await call.write(pb.DownloadSmallFilesRequest(asks=asks[at : at + _ASKS]))
+                    await call.write(pb.DownloadSmallFilesRequest(requests=asks[at : at + _ASKS]))
                 useful = self._fetcher.clock()
             if not asked:
                 return
@@ -195,11 +195,13 @@ class _Run:
             if await self._hear(url, frame, asked, pace):
                 useful = self._fetcher.clock()
 
-    def _choose(self, url: str, asked: dict[int, Wanted], numbers: Iterator[int], pace: Pace) -> list[pb.SmallAsk]:
+    def _choose(
+        self, url: str, asked: dict[int, Wanted], numbers: Iterator[int], pace: Pace
+    ) -> list[pb.SmallFileRequest]:
         """Take files that this holder has, as many as its pace allows."""
         if not pace.hungry():
             return []
-        asks: list[pb.SmallAsk] = []
+        asks: list[pb.SmallFileRequest] = []
         chosen: list[Wanted] = []
         room = pace.room()
         for item in self._free:
@@ -210,14 +212,14 @@ class _Run:
                 number = next(numbers)
                 asked[number] = item
                 room -= pace.asked(item.file.version.size)
-                asks.append(pb.SmallAsk(number=number, ticket=holder.ticket))
+                asks.append(pb.SmallFileRequest(number=number, ticket=holder.ticket))
                 chosen.append(item)
         for item in chosen:
             del self._free[item]
         return asks
 
     async def _hear(
-        self, url: str, frame: Frame[pb.DownloadSmallFilesReply], asked: dict[int, Wanted], pace: Pace
+        self, url: str, frame: Frame[pb.DownloadSmallFilesResponse], asked: dict[int, Wanted], pace: Pace
     ) -> bool:
         """Take what a holder says; tell whether it settled anything that it was asked for."""
         before = len(asked)

@@ -95,7 +95,9 @@ class SmallPusher:
             for number, offer in numbered:
                 run.open[number] = offer
                 version = offer.version
-                offers.append(pb.SmallOffer(number=number, name=version.name, size=version.size, ticket=offer.ticket))
+                offers.append(
+                    pb.SmallFileOffer(number=number, name=version.name, size=version.size, ticket=offer.ticket)
+                )
                 if len(offers) == _OFFERS:
                     break
             if not offers:
@@ -104,13 +106,13 @@ class SmallPusher:
 
     @staticmethod
     def _hear(
-        url: str, reply: pb.UploadSmallFilesReply, run: _Run, settled: Callable[[Offer, PeerError | None], None]
+        url: str, reply: pb.UploadSmallFilesResponse, run: _Run, settled: Callable[[Offer, PeerError | None], None]
     ) -> None:
         for verdict in reply.verdicts:
             offer = run.open.get(verdict.number)
             if offer is None:
                 continue
-            if verdict.verdict == pb.SmallVerdict.VERDICT_WANTED:
+            if verdict.verdict == pb.SmallFileVerdict.VERDICT_WANTED:
                 # Once: or it would be sent as often as the receiver says so.
                 if verdict.number not in run.asked:
                     run.asked.add(verdict.number)
@@ -118,7 +120,7 @@ class SmallPusher:
                 continue
             del run.open[verdict.number]
             run.wanted.pop(verdict.number, None)
-            refused = verdict.verdict != pb.SmallVerdict.VERDICT_PUBLISHED
+            refused = verdict.verdict != pb.SmallFileVerdict.VERDICT_PUBLISHED
             error = status_codes.from_code(verdict.code, f"{url}: {verdict.message}") if refused else None
             settled(offer, error)
 

@@ -45,7 +45,7 @@ class Pusher:
         """
         async with self.peers.call("UploadFile", url, ticket) as call:
             offer = pb.Offer(name=name, manifest=transfer_messages.manifest_to_wire(source.manifest))
-            await call.write(Frame((), pb.UploadFileRequest(offer=offer)))
+            await call.write(Frame((), pb.PushRequest(offer=offer)))
             end = _End(call, source.manifest, self.patience)
             await serve(source, end, asker=url, disk=self.threads.payload, bandwidth=self.bandwidth, on_sent=on_sent)
             if not end.published:
@@ -100,4 +100,4 @@ class _End:
     async def send(self, news: News) -> None:
         """Send blocks; that we have all of it was said in the offer."""
         if news.blocks:
-            await self._call.write(Frame(news.blocks, pb.UploadFileRequest()))
+            await self._call.write(Frame(news.blocks, pb.PushRequest()))

@@ -87,20 +87,20 @@ class Order:
 
 def download(peer: Peer, *names: str, output: str = "") -> Order:
     """Order a download."""
-    order = pb.DownloadOrder(names=names, output=output)
+    order = pb.DownloadCommand(names=names, output=output)
     return Order(peer, lambda control, metadata: control.DownloadFileRequest(iter([order]), metadata=metadata))
 
 
 def upload(peer: Peer, *names: str, copies: int = 1) -> Order:
     """Order an upload of files in the peer's home folder."""
-    order = pb.UploadOrder(paths=[str(peer.home / name) for name in names], copies=copies)
+    order = pb.UploadCommand(paths=[str(peer.home / name) for name in names], copies=copies)
     return Order(peer, lambda control, metadata: control.UploadFileRequest(iter([order]), metadata=metadata))
 
 
 def remove(peer: Peer, *names: str) -> None:
     """Delete the peer's copies."""
     with peer.control() as (control, metadata):
-        for event in control.RemoveFiles(iter([pb.RemoveOrder(names=names)]), metadata=metadata, timeout=20):
+        for event in control.RemoveFiles(iter([pb.RemoveCommand(names=names)]), metadata=metadata, timeout=20):
             assert not event.results.faults, event
 
 

@@ -116,7 +116,7 @@ def test_what_was_removed_just_now_is_fetched_pushed_and_shared_anew(cluster: Cl
     truth = digest(ana.home / "film.bin")
     assert upload(ana, "film.bin").wait().sent.copies == [ben.url]
     (ben.shared / "film.bin").unlink()
-    assert not download(ben, "film.bin").wait().got.present
+    assert not download(ben, "film.bin").wait().got.already_present
     assert digest(ben.shared / "film.bin") == truth
     (ana.shared / "film.bin").unlink()
     assert upload(ana, "film.bin", copies=0).wait().sent.name == "film.bin"

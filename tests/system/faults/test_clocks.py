@@ -26,14 +26,14 @@ def calendar(ahead: float) -> Callable[[], float]:
 def fetch(peer: LivePserver, name: str) -> list[str]:
     """Download; return the codes of what failed."""
     with peer.control() as control:
-        order = pb.DownloadOrder(names=[name])
+        order = pb.DownloadCommand(names=[name])
         events = control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=60)
         return [fault.code for event in events for fault in event.results.faults]
 
 
 def push(peer: LivePserver, path: Path) -> list[str]:
     """Upload; return the codes of what failed."""
-    upload_order = pb.UploadOrder(paths=[str(path)], copies=1)
+    upload_order = pb.UploadCommand(paths=[str(path)], copies=1)
     with peer.control() as control:
         events = control.UploadFileRequest(iter([upload_order]), metadata=peer.cookie, timeout=60)
         return [fault.code for event in events for fault in event.results.faults]

@@ -27,7 +27,7 @@ def tracker(tmp_path: Path) -> Iterator[LiveTracker]:
 def fetch(peer: LivePserver, name: str) -> list[str]:
     """Download; return what failed."""
     with peer.control() as control:
-        order = pb.DownloadOrder(names=[name])
+        order = pb.DownloadCommand(names=[name])
         events = control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=60)
         return [f"{fault.code}: {fault.message}" for event in events for fault in event.results.faults]
 
@@ -91,7 +91,7 @@ def test_a_damaged_part_is_fetched_again(tmp_path: Path, tracker: LiveTracker, r
             assert fetch(ben, "film.bin") == [], f"round {number}"
             assert (ben.shared / "film.bin").read_bytes() == truth, f"round {number}"
             with ben.control() as control:
-                list(control.RemoveFiles(iter([pb.RemoveOrder(names=["film.bin"])]), metadata=ben.cookie, timeout=20))
+                list(control.RemoveFiles(iter([pb.RemoveCommand(names=["film.bin"])]), metadata=ben.cookie, timeout=20))
             for path in dot.iterdir():
                 restore(path)
             assert elsewhere.read_bytes() == b"not to be touched"

@@ -32,7 +32,7 @@ def order(peer: LivePserver, name: str) -> tuple[list[str], int]:
     resumed = 0
     with peer.control() as control:
         for event in control.DownloadFileRequest(
-            iter([pb.DownloadOrder(names=[name])]), metadata=peer.cookie, timeout=60
+            iter([pb.DownloadCommand(names=[name])]), metadata=peer.cookie, timeout=60
         ):
             codes += [fault.code for fault in event.results.faults]
             resumed += sum(each.resumed_bytes for each in event.results.downloaded)
@@ -41,7 +41,7 @@ def order(peer: LivePserver, name: str) -> tuple[list[str], int]:
 
 def push(peer: LivePserver, path: Path) -> list[str]:
     """Upload; return the codes of what failed."""
-    upload_order = pb.UploadOrder(paths=[str(path)], copies=1)
+    upload_order = pb.UploadCommand(paths=[str(path)], copies=1)
     with peer.control() as control:
         events = control.UploadFileRequest(iter([upload_order]), metadata=peer.cookie, timeout=60)
         return [fault.code for event in events for fault in event.results.faults]

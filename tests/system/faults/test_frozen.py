@@ -110,4 +110,4 @@ def transfers(peer: Peer) -> list[pb.TransferStatus]:
 def stalled(peer: Peer, holder: Peer) -> int:
     """How many of its streams a holder has lost."""
     sources = [source for each in transfers(peer) for source in each.progress.sources]
-    return sum(source.url == holder.url and source.state != "active" for source in sources)
+    return sum(source.address == holder.url and source.state != "active" for source in sources)

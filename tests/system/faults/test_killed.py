@@ -59,7 +59,7 @@ def test_a_downloader_killed_loses_what_was_in_flight(
         nothing_wrong(ben, truth)
         ben.start()
         got = download(ben, "film.bin").wait().got
-        assert got.present or got.resumed_bytes >= verified
+        assert got.already_present or got.resumed_bytes >= verified
         assert digest(ben.shared / "film.bin") == truth
         remove(ben, "film.bin")
     assert figures["p2p_sent_bytes_total"] <= kills * (SIZE + IN_FLIGHT)
@@ -80,7 +80,7 @@ def test_a_downloader_killed_between_fsync_and_name(cluster: Cluster, ana: Peer,
     nothing_wrong(ben, truth)
     ben.start()
     got = download(ben, "film.bin").wait().got
-    assert got.present or got.resumed_bytes == SIZE
+    assert got.already_present or got.resumed_bytes == SIZE
     assert digest(ben.shared / "film.bin") == truth
     assert not list((ben.shared / ".p2p").glob("*"))
 
@@ -129,7 +129,7 @@ def test_a_killed_holders_pieces_are_asked_of_others_within_a_second(
 def busy(peer: Peer, holder: Peer) -> bool:
     """Whether a download still counts on a holder."""
     sources = [source for each in peer.status().transfers for source in each.progress.sources]
-    return any(source.url == holder.url and source.state == "active" for source in sources)
+    return any(source.address == holder.url and source.state == "active" for source in sources)
 
 
 def test_the_same_contents_ordered_twice_at_once_are_fetched_once(
