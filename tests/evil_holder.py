@@ -83,14 +83,14 @@ class Holder:
 
 async def honest(stream: Stream) -> None:
     """Send what is asked for."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await stream.send_piece(piece, stream.holder.piece(piece))
 
 
 async def unhurried(stream: Stream) -> None:
     """Send what is asked for, so slowly that there is time to ask others, too."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await asyncio.sleep(0.05)
         await stream.send_piece(piece, stream.holder.piece(piece))
@@ -100,7 +100,7 @@ def flipping(at: int) -> Way:
     """Send one byte of the file wrong, each time."""
 
     async def way(stream: Stream) -> None:
-        await stream.say(whole=True)
+        await stream.say(complete=True)
         async for piece in stream.asked():
             data = bytearray(stream.holder.piece(piece))
             begins = stream.holder.manifest.offset(piece)
@@ -113,7 +113,7 @@ def flipping(at: int) -> Way:
 
 async def wrong_bytes(stream: Stream) -> None:
     """Send zeros."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await stream.send_piece(piece, bytes(len(stream.holder.piece(piece))))
 
@@ -125,7 +125,7 @@ async def silent(stream: Stream) -> None:
 
 async def hanging(stream: Stream) -> None:
     """Begin with a piece, and then send no more."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await stream.send(piece, stream.holder.piece(piece)[:CRUMB])
         await asyncio.Event().wait()
@@ -133,7 +133,7 @@ async def hanging(stream: Stream) -> None:
 
 async def trickling(stream: Stream) -> None:
     """Send a byte now and then."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         for at, byte in enumerate(stream.holder.piece(piece)):
             await stream.send(piece, bytes([byte]), at)
@@ -142,7 +142,7 @@ async def trickling(stream: Stream) -> None:
 
 async def crumbling(stream: Stream) -> None:
     """Send a piece byte by byte, as fast as it goes."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         for at, byte in enumerate(stream.holder.piece(piece)):
             await stream.send(piece, bytes([byte]), at)
@@ -150,7 +150,7 @@ async def crumbling(stream: Stream) -> None:
 
 async def endless(stream: Stream) -> None:
     """Send the same block for ever."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         while True:
             await stream.send(piece, stream.holder.piece(piece)[:CRUMB])
@@ -158,14 +158,14 @@ async def endless(stream: Stream) -> None:
 
 async def unasked(stream: Stream) -> None:
     """Send a piece that nobody asked for."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await stream.send_piece((piece + 1) % stream.holder.manifest.pieces + 10**6, b"x" * CRUMB)
 
 
 async def oversized(stream: Stream) -> None:
     """Send more than a piece has."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await stream.send(piece, stream.holder.piece(piece)[:-1])
         await stream.send(piece, b"xx", len(stream.holder.piece(piece)) - 1)
@@ -187,12 +187,12 @@ async def chattering(stream: Stream) -> None:
     """Tell of gains and gifts without end, and send nothing."""
     await stream.say(bitmap=b"\x00" * ((stream.holder.manifest.pieces + 7) // 8))
     while True:
-        await stream.say(gained=[10**9, *range(5)] * 100, given=[*range(1000)] * 10)
+        await stream.say(gained=[10**9, *range(5)] * 100, in_flight=[*range(1000)] * 10)
 
 
 async def early(stream: Stream) -> None:
     """End the stream after a piece."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await stream.send_piece(piece, stream.holder.piece(piece))
         return
@@ -200,7 +200,7 @@ async def early(stream: Stream) -> None:
 
 async def breaking(stream: Stream) -> None:
     """Begin with a piece, and end the stream, again and again."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await stream.send(piece, stream.holder.piece(piece)[:CRUMB])
         return
@@ -208,10 +208,10 @@ async def breaking(stream: Stream) -> None:
 
 async def hoarding(stream: Stream) -> None:
     """Send every piece but for its last byte, and say that somebody else gets it, so that the next is asked for."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await stream.send(piece, stream.holder.piece(piece)[:-1])
-        await stream.say(given=[piece])
+        await stream.say(in_flight=[piece])
 
 
 async def malformed(stream: Stream) -> None:
@@ -221,7 +221,7 @@ async def malformed(stream: Stream) -> None:
 
 async def overlong(stream: Stream) -> None:
     """Send a message of 8 MiB."""
-    await stream.say(whole=True)
+    await stream.say(complete=True)
     async for piece in stream.asked():
         await stream.send(piece, bytes(8 << 20))
 

@@ -148,7 +148,9 @@ def test_download_for_people_prints_just_the_path_on_stdout(node: ScriptedNode, 
 
 
 def test_of_many_files_the_others_are_a_path_and_all_of_them_a_line(node: ScriptedNode, pclient: Pclient) -> None:
-    came = [downloaded(f"tree/{number}", f"/shared/tree/{number}", present=number < 12) for number in range(312)]
+    came = [
+        downloaded(f"tree/{number}", f"/shared/tree/{number}", already_present=number < 12) for number in range(312)
+    ]
     node.transfers = [[*came, failed("io", "tree/x")], came[:10], came, came[:12]]
     done = pclient("download", "tree/")
     assert done.out.splitlines() == [f"/shared/tree/{number}" for number in range(312)]
@@ -317,7 +319,7 @@ def test_status_says_who_and_what_and_why_not(node: ScriptedNode, pclient: Pclie
     assert (logged_out["user"], logged_out["logged_in"]) == (None, False)
     node.status.user = "ana"
     node.status.files = 2
-    node.status.not_shared.add(name=".hidden", why="begins with a dot")
+    node.status.not_shared.add(name=".hidden", reason="begins with a dot")
     source = pb.Source(address="h:2", rate=2.5, bytes=10, state="dropped", reason="sent a wrong piece")
     progress = moving("big", 10, 100, sources=[source]).progress
     node.status.transfers.add(transfer=3, kind="download", progress=progress)

@@ -130,7 +130,7 @@ def test_refusals_in_the_originals_words(
 
 
 def test_the_same_contents_here_already(ana: ScriptedNode, pclient: Pclient) -> None:
-    ana.transfers = [[downloaded("x", "/shared/x", present=True)]]
+    ana.transfers = [[downloaded("x", "/shared/x", already_present=True)]]
     assert any(line.startswith("File already exists: /shared/x") for line in menu(pclient, "2", "x", "0"))
 
 
@@ -141,8 +141,8 @@ def test_many_files_are_one_reply(ana: ScriptedNode, pclient: Pclient) -> None:
 
 
 def test_of_many_files_those_that_lay_here_already_are_counted_apart(ana: ScriptedNode, pclient: Pclient) -> None:
-    came = [downloaded(f"folder/{number}", present=number % 3 == 0) for number in range(12)]
-    ana.transfers = [came, [downloaded(f"folder/{number}", present=True) for number in range(11)]]
+    came = [downloaded(f"folder/{number}", already_present=number % 3 == 0) for number in range(12)]
+    ana.transfers = [came, [downloaded(f"folder/{number}", already_present=True) for number in range(11)]]
     said = menu(pclient, "2", "folder/", "2", "folder/", "0")
     assert [line for line in said if line.startswith("File ")] == [
         "File already exists: 4 files, the same contents lay here already",

@@ -63,7 +63,7 @@ def test_an_order_is_not_over_while_its_file_is_being_published(
         over.result(10)
         assert [held.name for held in ben.pserver.library.by_id(manifest.id)] == ["published.bin"]
         [downloaded], faults = order(ben, "published.bin")
-        assert (downloaded.present, faults) == (True, [])
+        assert (downloaded.already_present, faults) == (True, [])
 
 
 def test_what_is_cancelled_while_its_part_is_opened_can_be_ordered_again(

@@ -21,7 +21,11 @@ RESTS: dict[type[Message], st.SearchStrategy[Message]] = {
         lambda have: pb.PieceResponse(have=have),
         st.none()
         | st.builds(
-            pb.Have, whole=st.booleans(), bitmap=st.binary(max_size=9), gained=st.lists(UINT32), given=st.lists(UINT32)
+            pb.Have,
+            complete=st.booleans(),
+            bitmap=st.binary(max_size=9),
+            gained=st.lists(UINT32),
+            in_flight=st.lists(UINT32),
         ),
     ),
     pb.DownloadSmallFilesResponse: st.builds(

@@ -97,7 +97,7 @@ def test_the_same_download_attaches_and_has_its_result(slow: LivePserver, ben: L
     assert second.number == first.number
     [one], [other] = first.results(), second.results()
     assert one == other
-    assert not one.present and one.seconds > 0 and list(one.holders) == [slow.url]
+    assert not one.already_present and one.seconds > 0 and list(one.holders) == [slow.url]
     assert "under way already" in second.notices[0] and not first.notices
 
 
@@ -121,7 +121,7 @@ def test_another_order_of_the_same_file_waits_and_says_so(slow: LivePserver, ben
     eventually(lambda: queued in [(event.progress.phase, event.progress.name) for event in second.events])
     first.results()
     [result] = second.results()
-    assert (result.path, result.present, result.seconds > 0) == (str(tmp_path / "copy.bin"), False, True)
+    assert (result.path, result.already_present, result.seconds > 0) == (str(tmp_path / "copy.bin"), False, True)
 
 
 def test_the_same_upload_attaches_unless_the_file_changed(slow: LivePserver, ben: LivePserver, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ class TransferService:
         """Many files of one piece each."""
         async with self._stream(context) as grant:
             async for request in _patiently(requests):
-                asks = [(ask.number, ask.ticket) for ask in _named(request.asks)]
+                asks = [(ask.number, ask.ticket) for ask in _named(request.requests)]
                 async for blocks, faults in self.small_server.read(grant, asks):
                     await _write(
                         context, Frame(blocks, pb.DownloadSmallFilesResponse(faults=map(_small_fault, faults)))

@@ -120,8 +120,8 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     for word in (
-        formatting.size, formatting.rate, formatting.number, formatting.span, formatting.ago, formatting.counted, formatting.shortened,
-        formatting.query,
+        formatting.size, formatting.rate, formatting.number, formatting.span, formatting.ago, formatting.counted,
+        formatting.shortened, formatting.query,
     ):  # fmt: skip
         environment.filters[word.__name__] = word
     environment.filters["utc"] = lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -10,7 +10,7 @@ import pytest
 from eventually import eventually
 from system.cluster import PING_INTERVAL, Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.requests import download, listed, reach, remove, upload
+from system.faults.transfer_calls import download, listed, reach, remove, upload
 from system.payload import digest, make_file
 
 MIB = 1 << 20

@@ -9,7 +9,7 @@ import pytest
 from eventually import eventually
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.requests import Order, download, remove, timed, upload
+from system.faults.transfer_calls import Order, download, remove, timed, upload
 from system.payload import make_file, tree
 
 MIB = 1 << 20

@@ -13,7 +13,7 @@ from failing_disk import FailingDisk
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from system.cluster import Cluster
-from system.faults.requests import Figures, download, reach, upload
+from system.faults.transfer_calls import Figures, download, reach, upload
 from system.payload import digest, make_file, tree
 
 MIB = 1 << 20

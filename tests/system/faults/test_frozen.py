@@ -10,7 +10,7 @@ import pserver_pb2 as pb
 from eventually import eventually
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.requests import download, reach, remove, upload
+from system.faults.transfer_calls import download, reach, remove, upload
 from system.payload import make_file, tree
 
 MIB = 1 << 20

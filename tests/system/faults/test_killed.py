@@ -9,7 +9,7 @@ import pserver_pb2 as pb
 from eventually import eventually
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.requests import Figures, download, moved, reach, remove, timed, upload
+from system.faults.transfer_calls import Figures, download, moved, reach, remove, timed, upload
 from system.payload import digest, make_file
 
 MIB = 1 << 20

@@ -17,7 +17,7 @@ from system.chaosproxy import ChaosProxy, Fault
 from system.cluster import LOOPBACK, Cluster
 from system.faults.counts import quick_and_long
 from system.faults.namespaces import Machine, inside, two_machines
-from system.faults.requests import download, remove, upload
+from system.faults.transfer_calls import download, remove, upload
 from system.payload import digest, make_file
 
 MIB = 1 << 20

@@ -12,7 +12,7 @@ import pytest
 
 from eventually import eventually
 from system.cluster import Cluster, Peer
-from system.faults.requests import Order, download, remove, upload
+from system.faults.transfer_calls import Order, download, remove, upload
 from system.payload import digest, make_file
 
 MIB = 1 << 20

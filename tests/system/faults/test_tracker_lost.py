@@ -10,7 +10,7 @@ from eventually import eventually
 from system.chaosproxy import ChaosProxy, Fault
 from system.cluster import LOOPBACK, PING_INTERVAL, Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.requests import Order, download, listed, reach, remove, timed, upload
+from system.faults.transfer_calls import Order, download, listed, reach, remove, timed, upload
 from system.payload import make_file, tree
 
 MIB = 1 << 20
