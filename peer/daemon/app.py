@@ -84,7 +84,7 @@ class Pserver:
                 self._orders.control(lambda nonce: cookie.proof(secret, self.port, nonce)),
                 self._transfer_service,
             )
-            self.port = rpc_server.listen(server, self.settings, self.account.last_port())
+            self.port = rpc_server.listen(server, self.settings, self.account.saved_port())
             ending.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
             await self.rescan.first()
             await self.threads.run(self.threads.disk, self.catalog.prune)
@@ -95,7 +95,7 @@ class Pserver:
             )
             ending.push_async_callback(self.peers.close)
             ending.push_async_callback(self.jobs.cancel_all)
-            ending.push_async_callback(self.account.leave)
+            ending.push_async_callback(self.account.deregister)
             ending.push_async_callback(self.rescan.stop)
             self.rescan.start()
             self.account.resume()

@@ -21,7 +21,7 @@ from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
-from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.tracker_client.client import TrackerClient
 from daemon.transfer.manifest_fetch import Manifests
 
@@ -72,7 +72,7 @@ async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float
         stack.callback(folder.close)
         manifests = Manifests(
             # A tracker that never answers: what is known already must do.
-            network=Network(TrackerClient("http://127.0.0.1:1"), threads),
+            network=AsyncTrackerClient(TrackerClient("http://127.0.0.1:1"), threads),
             parts=PartStore(folder),
             peers=peers,
             threads=threads,

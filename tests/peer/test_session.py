@@ -23,8 +23,8 @@ def test_it_comes_back_as_it_was_and_nobody_else_can_read_it(tmp_path: Path) -> 
     file.save(newer)
     assert file.load() == newer
     assert [path.name for path in tmp_path.iterdir()] == ["session"]
-    file.forget()
-    file.forget()
+    file.delete()
+    file.delete()
     assert file.load() is None
 
 

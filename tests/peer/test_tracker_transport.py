@@ -11,7 +11,7 @@ import pytest
 
 from daemon.errors import NotLoggedIn, TrackerUnreachable
 from daemon.tracker_client.client import TrackerClient
-from daemon.tracker_client.transport import TrackerLine
+from daemon.tracker_client.transport import TrackerTransport
 from live_tracker import live_tracker
 from system.certificates import Certificates
 from tracker.http_server import Tls
@@ -92,9 +92,9 @@ def test_certificates_that_are_gone_come_again(tmp_path: Path, tls: Tls, ours: C
     with live_tracker(tmp_path / "tracker", tls=tls) as tracker:
         client = TrackerClient(tracker.url, verify=str(authority))
         with pytest.raises(TrackerUnreachable, match="look at TLS_CA"):
-            client.look()
+            client.probe()
         authority.write_bytes(ours.authority.read_bytes())
-        client.look()
+        client.probe()
         assert not client.fault
 
 
@@ -139,10 +139,10 @@ def test_an_old_question_that_is_given_up_is_no_news() -> None:
     held, go = threading.Event(), threading.Event()
     answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
     with server(answer, held=held, go=go) as port, ThreadPoolExecutor(1) as pool:
-        line = TrackerLine(f"http://127.0.0.1:{port}", verify=True)
+        line = TrackerTransport(f"http://127.0.0.1:{port}", verify=True)
 
         def ask(route: str) -> object:
-            return line.ask("GET", route, None, query=None, token=None, patience=20)
+            return line.request("GET", route, None, query=None, token=None, timeout=20)
 
         old = pool.submit(ask, "/held")
         assert held.wait(20)

@@ -9,9 +9,9 @@ from daemon.assembly.holdings import Holdings
 from daemon.library.scan_loop import Rescan
 from daemon.rpc.status import OwnLoad
 from daemon.tracker_client.announcer import Announcer
-from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.tracker_client.client import TrackerClient
-from daemon.tracker_client.health_probe import Lookout
+from daemon.tracker_client.health_probe import TrackerHealthProbe
 from daemon.tracker_client.login import Account, TrackerClock
 from daemon.tracker_client.session import SessionFile
 
@@ -25,13 +25,13 @@ class Membership:
         self._streams = bounds.streams
         verify = True if settings.tls_ca in (None, "system") else str(settings.tls_ca)
         tracker = TrackerClient(settings.tracker_url, verify=verify)
-        self.network = Network(tracker, threads)
+        self.network = AsyncTrackerClient(tracker, threads)
         self.account = Account(
             tracker=tracker,
             file=SessionFile(settings.state_dir),
             threads=threads,
             clock=TrackerClock(clock, ground.calendar),
-            url=url,
+            address=url,
             on_logged_out=self._logged_out,
         )
         load = OwnLoad(
@@ -47,23 +47,23 @@ class Membership:
             threads=threads,
             interval=settings.ping_interval,
             load=load.now,
-            on_server_time=self.account.learn_time,
-            on_session_lost=self.account.lost,
+            on_server_time=self.account.on_server_time,
+            on_session_expired=self.account.on_session_expired,
             on_recheck=self._recheck,
         )
         self.account.announcer = self.announcer
-        self.lookout = Lookout(
+        self.lookout = TrackerHealthProbe(
             tracker=tracker,
             threads=threads,
             interval=settings.ping_interval,
-            somebody=lambda: self.account.user is not None,
+            logged_in=lambda: self.account.user is not None,
         )
         self.rescan = Rescan(
             scanner=holdings.scanner,
             threads=threads,
             interval=settings.ping_interval,
             clock=clock,
-            announce_soon=self.announcer.soon,
+            announce_soon=self.announcer.request_sync,
         )
 
     def _recheck(self, ids: Sequence[str]) -> None:

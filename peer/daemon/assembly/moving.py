@@ -39,7 +39,7 @@ class Moving:
             budget=bounds.budget,
             bandwidth=bounds.download,
             clock=clock,
-            announce_soon=announcer.soon,
+            announce_soon=announcer.request_sync,
             metrics=metrics,
         )
         self.small_fetcher = SmallFetcher(

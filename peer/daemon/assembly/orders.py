@@ -8,15 +8,15 @@ from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
 from daemon.assembly.membership import Membership
 from daemon.assembly.moving import Moving
-from daemon.commands.download import Downloads
-from daemon.commands.download_job import Retrieval
+from daemon.commands.download import DownloadHandler
+from daemon.commands.download_job import DownloadJob
 from daemon.commands.export import LocalCopier
-from daemon.commands.import_files import TakeIn
-from daemon.commands.local_resolver import Delivery
-from daemon.commands.remove import Removal
-from daemon.commands.replicate import Spreader
+from daemon.commands.import_files import Importer
+from daemon.commands.local_resolver import LocalResolver
+from daemon.commands.remove import RemoveHandler
+from daemon.commands.replicate import Replicator
 from daemon.commands.resolve import Resolver
-from daemon.commands.upload import Uploads
+from daemon.commands.upload import UploadHandler
 from daemon.rpc.control_service import ControlService
 from daemon.rpc.status import Status
 
@@ -36,7 +36,7 @@ class Orders:
         settings, threads = ground.settings, ground.threads
         folder, library, sharing = holdings.folder, holdings.library, holdings.sharing
         account, announcer, network = membership.account, membership.announcer, membership.network
-        delivery = Delivery(
+        delivery = LocalResolver(
             library=library,
             scanner=holdings.scanner,
             copier=LocalCopier(
@@ -50,43 +50,43 @@ class Orders:
             threads=threads,
             shared_dir=settings.shared_dir,
         )
-        retrieval = Retrieval(
-            network=network,
+        retrieval = DownloadJob(
+            tracker=network,
             manifests=moving.manifests,
             peers=moving.peers,
             fetcher=moving.fetcher,
             small_fetcher=moving.small_fetcher,
             locks=bounds.locks,
-            awaited=moving.receiver.awaited,
+            prioritise_local=moving.receiver.awaited,
             announce=announcer.try_sync,
-            delivery=delivery,
+            local=delivery,
             clock=ground.clock,
         )
-        self.downloads = Downloads(
+        self.downloads = DownloadHandler(
             account=account,
             resolver=Resolver(network, library),
-            delivery=delivery,
-            retrieval=retrieval,
+            local=delivery,
+            job=retrieval,
             clock=ground.clock,
         )
-        take_in = TakeIn(
+        take_in = Importer(
             folder=folder,
             temporaries=holdings.temporaries,
             library=library,
             scanner=holdings.scanner,
             state_dir=settings.state_dir,
         )
-        spreader = Spreader(
-            network=network,
+        spreader = Replicator(
+            tracker=network,
             sharing=sharing,
             pusher=moving.pusher,
             small_pusher=moving.small_pusher,
             threads=threads,
         )
-        self.uploads = Uploads(
-            account=account, announcer=announcer, take_in=take_in, spreader=spreader, threads=threads
+        self.uploads = UploadHandler(
+            account=account, announcer=announcer, importer=take_in, replicator=spreader, threads=threads
         )
-        self.removal = Removal(folder=folder, library=library, announcer=announcer, threads=threads)
+        self.removal = RemoveHandler(folder=folder, library=library, announcer=announcer, threads=threads)
         self._account, self._network, self._jobs = account, network, ground.jobs
         self._status = Status(
             settings=settings,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from daemon.commands.download_job import Retrieval
-from daemon.commands.download_target import Order
-from daemon.commands.local_resolver import Delivery
+from daemon.commands.download_job import DownloadJob
+from daemon.commands.download_target import DownloadTarget
+from daemon.commands.local_resolver import LocalResolver
 from daemon.commands.resolve import Resolver
 from daemon.errors import BadUsage
 from daemon.models import HeldVersion
@@ -17,30 +17,30 @@ from daemon.tracker_client.login import Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Downloads:
+class DownloadHandler:
     """Carries out download orders."""
 
     account: Account
     resolver: Resolver
-    delivery: Delivery
-    retrieval: Retrieval
+    local: LocalResolver
+    job: DownloadJob
     clock: Callable[[], float]
 
     async def run(self, names: Sequence[str], output: str, transfer: Transfer) -> None:
         """Fetch what the arguments mean; tells the transfer a result for each file."""
-        self.account.require()
+        self.account.require_login()
         if not names:
             raise BadUsage("name at least one file")
         resolved = await self.resolver.resolve(names)
         several = len(resolved) > 1 or any(name.endswith("/") for name in names)
-        order = Order.of(output, transfer, self.clock, several=several)
+        order = DownloadTarget.parse(output, transfer, self.clock, multiple=several)
         transfer.counters.files_total = len(resolved)
-        await self.delivery.look(order, [item for item in resolved if isinstance(item, HeldVersion)])
+        await self.local.refresh(order, [item for item in resolved if isinstance(item, HeldVersion)])
         wanted: list[HeldVersion] = []
         for item in resolved:
             if not isinstance(item, HeldVersion):
                 transfer.tell(Fault.of(item[1], item[0]))
-            elif await self.delivery.is_wanted(order, item):
+            elif await self.local.is_wanted(order, item):
                 wanted.append(item)
         transfer.enter(Phase.MOVING, total=sum(item.version.size for item in wanted))
-        await self.retrieval.fetch(order, wanted)
+        await self.job.fetch(order, wanted)

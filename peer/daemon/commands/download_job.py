@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Any
 
-from daemon.commands.download_target import Order
-from daemon.commands.local_resolver import Delivery
+from daemon.commands.download_target import DownloadTarget
+from daemon.commands.local_resolver import LocalResolver
 from daemon.errors import PeerError, TrackerUnreachable
 from daemon.models import HeldVersion, Holder, Version
 from daemon.peers.client import Peers
@@ -18,7 +18,7 @@ from daemon.peers.limits import Locks
 from daemon.runtime.events import Phase
 from daemon.storage.manifest import Manifest
 from daemon.swarm.stall import GIVE_UP, PAUSE_FIRST, longer
-from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.transfer.batch_download import SmallFetcher
 from daemon.transfer.batch_store import SMALL
 from daemon.transfer.file_download import Brought, Fetcher, Sources
@@ -32,36 +32,36 @@ _LOOK_UP_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retrieval:
+class DownloadJob:
     """Fetches versions for an order, and has them delivered."""
 
-    network: Network
+    tracker: AsyncTrackerClient
     manifests: Manifests
     peers: Peers
     fetcher: Fetcher
     small_fetcher: SmallFetcher
     locks: Locks
     # Has pushes of an id give way, for as long as it is waited for.
-    awaited: Callable[[str], AbstractAsyncContextManager[None]]
+    prioritise_local: Callable[[str], AbstractAsyncContextManager[None]]
     announce: Callable[[], Coroutine[Any, Any, None]]
-    delivery: Delivery
+    local: LocalResolver
     clock: Callable[[], float]
 
-    async def fetch(self, order: Order, wanted: Sequence[HeldVersion]) -> None:
+    async def fetch(self, target: DownloadTarget, wanted: Sequence[HeldVersion]) -> None:
         """Fetch versions; the order is told a result for each."""
         small = [item for item in wanted if item.version.size <= SMALL]
         large = [item for item in wanted if item.version.size > SMALL]
         turns = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             if small:
-                group.create_task(self._fetch_small(order, small))
+                group.create_task(self._fetch_small(target, small))
             for item in large:
                 await turns.acquire()
-                group.create_task(self._fetch_large(order, item)).add_done_callback(lambda _: turns.release())
+                group.create_task(self._fetch_large(target, item)).add_done_callback(lambda _: turns.release())
 
     # ---------------------------------------------------------------------------------------------------- small files
 
-    async def _fetch_small(self, order: Order, files: Sequence[HeldVersion]) -> None:
+    async def _fetch_small(self, order: DownloadTarget, files: Sequence[HeldVersion]) -> None:
         """Fetch small files in batches: the next one is looked up, and the last one announced, meanwhile."""
         large: list[HeldVersion] = []
         batches = list(_batches(files))
@@ -71,7 +71,7 @@ class Retrieval:
                 found = await looking
                 if isinstance(found, PeerError):
                     for item in itertools.chain(batch, *batches[number:]):
-                        order.failed(item, found)
+                        order.report_fault(item, found)
                     break
                 if number < len(batches):
                     looking = group.create_task(self._holders(order, batches[number]))
@@ -81,7 +81,9 @@ class Retrieval:
         for item in large:
             await self._fetch_large(order, item)
 
-    async def _holders(self, order: Order, batch: Sequence[HeldVersion]) -> dict[str, tuple[Holder, ...]] | PeerError:
+    async def _holders(
+        self, order: DownloadTarget, batch: Sequence[HeldVersion]
+    ) -> dict[str, tuple[Holder, ...]] | PeerError:
         """Return who has what is in a batch, by id, or why the tracker does not say; one that is away is waited for."""
         end, pause = self.clock() + GIVE_UP, PAUSE_FIRST
         while True:
@@ -98,74 +100,77 @@ class Retrieval:
             pause = longer(pause)
 
     async def _fetch_batch(
-        self, order: Order, batch: Sequence[HeldVersion], found: Mapping[str, tuple[Holder, ...]]
+        self, order: DownloadTarget, batch: Sequence[HeldVersion], found: Mapping[str, tuple[Holder, ...]]
     ) -> list[HeldVersion]:
         """Fetch small files; return those that are not small after all."""
         wanted = [
-            HeldVersion(_renamed(item, order.name(item)), found.get(item.version.id, item.holders)) for item in batch
+            HeldVersion(_renamed(item, order.local_name(item)), found.get(item.version.id, item.holders))
+            for item in batch
         ]
         arrived: list[tuple[HeldVersion, tuple[str, ...]]] = []
 
         def outcome(item: HeldVersion, holders: tuple[str, ...], fault: PeerError | None) -> None:
             if fault is not None:
-                order.failed(item, fault)
+                order.report_fault(item, fault)
             else:
                 arrived.append((item, holders))
 
-        large = await self.small_fetcher.bring(wanted, order.transfer, outcome, self._look_up, self.network.report)
-        seconds = order.seconds
+        large = await self.small_fetcher.bring(
+            wanted, order.transfer, outcome, self._look_up, self.tracker.report_corrupt
+        )
+        seconds = order.elapsed
         for item, holders in arrived:
             try:
-                await self.delivery.finish(order, item, Brought(seconds, holders, 0))
+                await self.local.report_done(order, item, Brought(seconds, holders, 0))
             except PeerError as error:
-                order.failed(item, error)
+                order.report_fault(item, error)
         return large
 
     # ---------------------------------------------------------------------------------------------------- large files
 
-    async def _fetch_large(self, order: Order, item: HeldVersion) -> None:
+    async def _fetch_large(self, order: DownloadTarget, item: HeldVersion) -> None:
         try:
             queued = self.locks.taken(item.version.id)
             if queued:
                 counters = order.transfer.counters
-                counters.phase, counters.name = Phase.QUEUED, order.name(item)
+                counters.phase, counters.name = Phase.QUEUED, order.local_name(item)
             async with self._in_turn(item.version.id):
                 order.transfer.counters.phase = Phase.PREPARING
                 # It may have come under this name or another while this one waited.
-                if await self.delivery.have(order, item, queued=queued):
+                if await self.local.use_local_copy(order, item, queued=queued):
                     return
                 manifest = await self._manifest(order, item)
                 brought = await self._bring(order, item, manifest)
             # The index may have told a wrong size.
             item = HeldVersion(Version(item.version.name, item.version.id, manifest.size), item.holders)
             await self.announce()
-            await self.delivery.finish(order, item, brought)
+            await self.local.report_done(order, item, brought)
         except PeerError as error:
-            order.failed(item, error)
+            order.report_fault(item, error)
 
-    async def _manifest(self, order: Order, item: HeldVersion) -> Manifest:
+    async def _manifest(self, order: DownloadTarget, item: HeldVersion) -> Manifest:
         counters = order.transfer.counters
-        counters.name = order.name(item)
+        counters.name = order.local_name(item)
 
         def wait() -> None:
             counters.phase = Phase.WAITING
 
         return await self.manifests.find(item, wait)
 
-    async def _bring(self, order: Order, item: HeldVersion, manifest: Manifest) -> Brought:
+    async def _bring(self, order: DownloadTarget, item: HeldVersion, manifest: Manifest) -> Brought:
         sources = Sources(
             dial=lambda holder: self.peers.download(holder.url, holder.ticket, manifest.pieces),
             find=lambda: self._find(manifest.id),
             known=item.holders,
-            on_liar=lambda holder, why: self.network.report(manifest.id, holder, why),
+            on_liar=lambda holder, why: self.tracker.report_corrupt(manifest.id, holder, why),
         )
-        return await self.fetcher.bring(manifest, order.name(item), order.transfer, sources)
+        return await self.fetcher.bring(manifest, order.local_name(item), order.transfer, sources)
 
     @asynccontextmanager
     async def _in_turn(self, id_: str) -> AsyncIterator[None]:
         """Hold the id's lock; pushers that are before us give way."""
         async with AsyncExitStack() as waiting:
-            await waiting.enter_async_context(self.awaited(id_))
+            await waiting.enter_async_context(self.prioritise_local(id_))
             async with self.locks.of(id_):
                 await waiting.aclose()
                 yield
@@ -175,7 +180,7 @@ class Retrieval:
 
     async def _look_up(self, ids: Sequence[str]) -> list[HeldVersion]:
         """Return versions of ids with holders and fresh tickets."""
-        return await self.network.query(ids=ids)
+        return await self.tracker.query(ids=ids)
 
 
 def _renamed(item: HeldVersion, name: str) -> Version:

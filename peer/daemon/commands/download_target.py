@@ -15,51 +15,58 @@ from daemon.storage.names import check_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class DownloadTarget:
     """An order. Made by `of`."""
 
     transfer: Transfer
     # Another name in the shared folder; "" leaves each file its own.
-    rename: str
+    new_name: str
     # Where copies outside go, a folder or the copy itself; None: no copies.
-    path: Path | None
-    into_folder: bool
+    copy_path: Path | None
+    copy_into_folder: bool
     clock: Callable[[], float]
-    began: float
+    started: float
 
     @classmethod
-    def of(cls, output: str, transfer: Transfer, clock: Callable[[], float], *, several: bool) -> Order:
+    def parse(cls, output: str, transfer: Transfer, clock: Callable[[], float], *, multiple: bool) -> DownloadTarget:
         """Read what the user gave as output: nothing, another name, or a path outside. Looks at what lies there.
 
         Raises:
             BadUsage, BadName: if it cannot be so.
         """
-        rename = output if "/" not in output else ""
+        new_name = output if "/" not in output else ""
         path = Path(output) if "/" in output else None
         if path is not None and not path.is_absolute():
             raise BadUsage("a path for a copy outside the shared folder is an absolute one")
-        if several and rename:
+        if multiple and new_name:
             raise BadUsage(f"another name is for one file: write {output}/ to copy several into it")
-        if rename:
-            check_name(rename)
-        into_folder = path is not None and (several or output.endswith("/") or os.path.isdir(output))
-        return cls(transfer=transfer, rename=rename, path=path, into_folder=into_folder, clock=clock, began=clock())
+        if new_name:
+            check_name(new_name)
+        into_folder = path is not None and (multiple or output.endswith("/") or os.path.isdir(output))
+        return cls(
+            transfer=transfer,
+            new_name=new_name,
+            copy_path=path,
+            copy_into_folder=into_folder,
+            clock=clock,
+            started=clock(),
+        )
 
-    def name(self, item: HeldVersion) -> str:
+    def local_name(self, item: HeldVersion) -> str:
         """Return the name that a version gets here."""
-        return self.rename or item.version.name
+        return self.new_name or item.version.name
 
-    def outside(self, name: str) -> Path | None:
+    def copy_path_of(self, local_name: str) -> Path | None:
         """Return where the copy outside goes of what has this name here; None if there is to be none."""
-        if self.path is None or not self.into_folder:
-            return self.path
-        return self.path / name
+        if self.copy_path is None or not self.copy_into_folder:
+            return self.copy_path
+        return self.copy_path / local_name
 
     @property
-    def seconds(self) -> float:
+    def elapsed(self) -> float:
         """How long it has taken so far."""
-        return self.clock() - self.began
+        return self.clock() - self.started
 
-    def failed(self, item: HeldVersion, error: PeerError) -> None:
+    def report_fault(self, item: HeldVersion, error: PeerError) -> None:
         """Tell that a version cannot be had."""
         self.transfer.tell(Fault.of(error, item.version.name))

@@ -34,30 +34,30 @@ class LocalCopier:
     threads: Threads
 
     @staticmethod
-    def check_target(path: Path) -> None:
+    def check_free(path: Path) -> None:
         """Raise TargetExists if something lies at a path outside, BadUsage if it cannot be. Blocking."""
         with storage_faults(f"looking at {path}"):
             if os.path.lexists(path):
-                raise _taken(path)
+                raise _target_exists(path)
 
-    async def copy_own(self, id_: str, name: str) -> None:
+    async def copy_within(self, id_: str, name: str) -> None:
         """Publish contents that are held already under one more name.
 
         Raises:
             FileChanged: if what is held has other contents by now; NoSuchFile: if it is gone.
             TargetExists, DiskFull, StorageFault: and nothing is there.
         """
-        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_own(id_, name, stop))
+        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_within(id_, name, stop))
 
-    async def copy_out(self, id_: str, path: Path, *, make_folders: bool) -> None:
+    async def export(self, id_: str, path: Path, *, make_folders: bool) -> None:
         """Copy a file of the shared folder to a path outside, in one step and never over anything.
 
         Raises:
             BadUsage: if its folder is not there; otherwise as copy_own.
         """
-        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_out(id_, path, make_folders, stop))
+        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._export(id_, path, make_folders, stop))
 
-    def _copy_own(self, id_: str, name: str, stop: Stop) -> None:
+    def _copy_within(self, id_: str, name: str, stop: Stop) -> None:
         with (
             self.sharing.open_file(id_) as file,
             file.handle as fd,
@@ -68,8 +68,8 @@ class LocalCopier:
             stamp = copy.publish(name)
             self.library.adopt([(name, stamp, manifest)])
 
-    def _copy_out(self, id_: str, path: Path, make_folders: bool, stop: Stop) -> None:
-        self.check_target(path)
+    def _export(self, id_: str, path: Path, make_folders: bool, stop: Stop) -> None:
+        self.check_free(path)
         with storage_faults(f"writing {path}"):
             if make_folders:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class LocalCopier:
         try:
             os.link(temporary, path, follow_symlinks=False)
         except FileExistsError:
-            raise _taken(path) from None
+            raise _target_exists(path) from None
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
@@ -111,5 +111,5 @@ class LocalCopier:
             os.close(folder)
 
 
-def _taken(path: Path) -> TargetExists:
+def _target_exists(path: Path) -> TargetExists:
     return TargetExists(f"{path} exists already, and was not touched: name another path", name=str(path))

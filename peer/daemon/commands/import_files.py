@@ -31,7 +31,7 @@ _ANOTHER = "a tracker or another pserver"
 _DOT_FOLDER = "begins with a dot: its files are not shared"
 
 
-class Item(NamedTuple):
+class ImportItem(NamedTuple):
     """A file to share: where it lies, and the name it gets."""
 
     path: Path
@@ -42,12 +42,12 @@ class Item(NamedTuple):
 
 
 # Of what an upload names: a file, the name of one and why it cannot be shared, or a line that is no fault.
-Found = Item | tuple[str, PeerError] | Notice
+Collected = ImportItem | tuple[str, PeerError] | Notice
 Outcome = tuple[str, Held | PeerError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakeIn:
+class Importer:
     """Shares files of the user's."""
 
     folder: SharedFolder
@@ -57,7 +57,7 @@ class TakeIn:
     # Session and cookie lie here: never shared, however it is asked for.
     state_dir: Path
 
-    def collect(self, path: str) -> list[Found]:
+    def collect(self, path: str) -> list[Collected]:
         """Return the files that a path means: itself, or every regular file in it, named beginning with the folder's
         own name; why, where one cannot be shared; and what is no fault and yet worth a line.
 
@@ -65,7 +65,7 @@ class TakeIn:
         """
         return list(self._collect(path))
 
-    def _collect(self, path: str) -> Iterator[Found]:
+    def _collect(self, path: str) -> Iterator[Collected]:
         try:
             with storage_faults(f"opening {path}"):
                 status = os.stat(path)
@@ -92,7 +92,7 @@ class TakeIn:
         else:
             yield path, NoSuchFile(f"{path} is neither a file nor a folder", name=path)
 
-    def _walk(self, base: Path) -> Iterator[Found]:
+    def _walk(self, base: Path) -> Iterator[Collected]:
         private = self.state_dir.resolve()
         root = self.folder.root.resolve()
         unread: list[OSError] = []
@@ -134,13 +134,13 @@ class TakeIn:
             path = Path(fault.filename)
             yield name_of(path), StorageFault(f"{fault.strerror} while reading {path}: the rest is shared")
 
-    def _item(self, path: Path, name: str, shown: str) -> Item | tuple[str, PeerError]:
+    def _item(self, path: Path, name: str, shown: str) -> ImportItem | tuple[str, PeerError]:
         try:
             inside = self.folder.name_of(path)
             size = path.stat().st_size
             if inside is not None:
-                return Item(path, inside, size, inside=True)
-            return Item(path, check_name(name), size, inside=False)
+                return ImportItem(path, inside, size, inside=True)
+            return ImportItem(path, check_name(name), size, inside=False)
         except BadName as error:
             return shown, BadName(f"{error.message}: rename it", name=error.name)
         except PeerError as error:
@@ -150,11 +150,11 @@ class TakeIn:
 
     def share(
         self,
-        items: Sequence[Item],
+        items: Sequence[ImportItem],
         *,
         stop: Stop,
-        copied: Callable[[str, int], None],
-        hashed: Callable[[str, int], None],
+        on_copied: Callable[[str, int], None],
+        on_hashed: Callable[[str, int], None],
     ) -> Iterator[Outcome]:
         """Share files, in batches; yields what became of each. `copied` and `hashed` are told of names and bytes.
 
@@ -165,26 +165,26 @@ class TakeIn:
             if stop():
                 raise Interrupted("stopped while sharing files: run it again")
             inside = [item.name for item in batch if item.inside]
-            yield from zip(inside, self.scanner.take(inside, stop=stop, progress=hashed), strict=True)
-            yield from self._bring([item for item in batch if not item.inside], stop, copied, hashed)
+            yield from zip(inside, self.scanner.take(inside, stop=stop, progress=on_hashed), strict=True)
+            yield from self._copy_batch([item for item in batch if not item.inside], stop, on_copied, on_hashed)
 
-    def _bring(
+    def _copy_batch(
         self,
-        items: Sequence[Item],
+        items: Sequence[ImportItem],
         stop: Stop,
-        copied: Callable[[str, int], None],
-        hashed: Callable[[str, int], None],
+        on_copied: Callable[[str, int], None],
+        on_hashed: Callable[[str, int], None],
     ) -> Iterator[Outcome]:
         """Copy files in and publish them together."""
         with ExitStack() as unpublished:
-            ready: list[tuple[Item, Copy, Manifest]] = []
+            ready: list[tuple[ImportItem, Copy, Manifest]] = []
             for item in items:
                 try:
-                    there = self._already(item, stop, hashed)
+                    there = self._existing_copy(item, stop, on_hashed)
                     if there is not None:
                         yield item.name, there
                         continue
-                    ready.append((item, *self._copy(item, unpublished, stop, copied, hashed)))
+                    ready.append((item, *self._copy(item, unpublished, stop, on_copied, on_hashed)))
                 except Interrupted:
                     raise
                 except PeerError as error:
@@ -204,7 +204,7 @@ class TakeIn:
             if isinstance(stamp, PeerError):
                 yield item.name, stamp
 
-    def _already(self, item: Item, stop: Stop, hashed: Callable[[str, int], None]) -> Held | None:
+    def _existing_copy(self, item: ImportItem, stop: Stop, on_hashed: Callable[[str, int], None]) -> Held | None:
         """Return what is shared under the name, if it has the same contents.
 
         Raises:
@@ -214,19 +214,19 @@ class TakeIn:
         self.scanner.withdraw([item.name])
         held = self.library.by_name(item.name)
         if held is None and self.folder.stamp(item.name) is not None:
-            (taken,) = self.scanner.take([item.name], stop=stop, progress=hashed)
+            (taken,) = self.scanner.take([item.name], stop=stop, progress=on_hashed)
             if isinstance(taken, PeerError):
                 raise taken
             held = taken
         if held is None:
             return None
-        if held.size != item.size or self._hash(item, stop, hashed).id != held.id:
+        if held.size != item.size or self._hash(item, stop, on_hashed).id != held.id:
             raise TargetExists(
                 f"{held.name} is shared already with other contents: rename one of the two", name=item.name
             )
         return held
 
-    def _hash(self, item: Item, stop: Stop, hashed: Callable[[str, int], None]) -> Manifest:
+    def _hash(self, item: ImportItem, stop: Stop, on_hashed: Callable[[str, int], None]) -> Manifest:
         with storage_faults(f"reading {item.path}"), item.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             return hash_file(
@@ -234,21 +234,21 @@ class TakeIn:
                 file.fileno(),
                 size,
                 stop=stop,
-                progress=lambda count: hashed(item.name, count),
+                progress=lambda count: on_hashed(item.name, count),
                 threads=_HASH_THREADS,
             )
 
     def _copy(
         self,
-        item: Item,
+        item: ImportItem,
         unpublished: ExitStack,
         stop: Stop,
-        copied: Callable[[str, int], None],
-        hashed: Callable[[str, int], None],
+        on_copied: Callable[[str, int], None],
+        on_hashed: Callable[[str, int], None],
     ) -> tuple[Copy, Manifest]:
         with storage_faults(f"reading {item.path}"), item.path.open("rb", buffering=0) as source:
             temporary = unpublished.enter_context(
-                self.temporaries.copy_in(source.fileno(), stop=stop, progress=lambda count: copied(item.name, count))
+                self.temporaries.copy_in(source.fileno(), stop=stop, progress=lambda count: on_copied(item.name, count))
             )
         with temporary.handle as fd:
             manifest = hash_file(
@@ -256,7 +256,7 @@ class TakeIn:
                 fd,
                 temporary.size,
                 stop=stop,
-                progress=lambda count: hashed(item.name, count),
+                progress=lambda count: on_hashed(item.name, count),
                 threads=_HASH_THREADS,
             )
         # Hundreds may wait for their batch: without a descriptor each.
@@ -270,8 +270,8 @@ def _left_out(count: int) -> str:
     return f"{count:,} links or other things that are no regular files were left out"
 
 
-def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
-    batch: list[Item] = []
+def _batches(items: Sequence[ImportItem]) -> Iterator[list[ImportItem]]:
+    batch: list[ImportItem] = []
     size = 0
     for item in items:
         if batch and (len(batch) == _BATCH_FILES or size + item.size > _BATCH_BYTES):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.commands.download_target import Order
+from daemon.commands.download_target import DownloadTarget
 from daemon.commands.export import LocalCopier
 from daemon.errors import PeerError, TargetExists
 from daemon.library.library import Library
@@ -21,7 +21,7 @@ _PRESENT = Brought(0.0, (), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class LocalResolver:
     """Hands over what is here."""
 
     library: Library
@@ -31,22 +31,22 @@ class Delivery:
     threads: Threads
     shared_dir: Path
 
-    async def look(self, order: Order, items: Sequence[HeldVersion]) -> None:
+    async def refresh(self, order: DownloadTarget, items: Sequence[HeldVersion]) -> None:
         """Make the library true of what is asked for: no scan may have seen yet what lies here, or is gone."""
-        names = {order.name(item) for item in items}
+        names = {order.local_name(item) for item in items}
         names.update(held.name for item in items for held in self.library.by_id(item.version.id))
         if names:
             await self.threads.run_stoppable(
                 self.threads.disk, lambda stop: self.scanner.take(sorted(names), stop=stop)
             )
 
-    async def is_wanted(self, order: Order, item: HeldVersion) -> bool:
+    async def is_wanted(self, order: DownloadTarget, item: HeldVersion) -> bool:
         """Tell whether a version must be fetched; what lies here is done with, what cannot be is told."""
-        name, id_ = order.name(item), item.version.id
+        name, id_ = order.local_name(item), item.version.id
         try:
-            outside = order.outside(name)
+            outside = order.copy_path_of(name)
             if outside is not None:
-                await self.threads.run(self.threads.disk, self.copier.check_target, outside)
+                await self.threads.run(self.threads.disk, self.copier.check_free, outside)
             held = self.library.by_name(name)
             # Found, too, under a name that differs in case only: one name at one peer.
             if held is not None and held.id != id_:
@@ -56,12 +56,12 @@ class Delivery:
                     "download this one with --output and another name (a word without /)",
                     name=name,
                 )
-            return not await self.have(order, item)
+            return not await self.use_local_copy(order, item)
         except PeerError as error:
-            order.failed(item, error)
+            order.report_fault(item, error)
             return False
 
-    async def have(self, order: Order, item: HeldVersion, *, queued: bool = False) -> bool:
+    async def use_local_copy(self, order: DownloadTarget, item: HeldVersion, *, queued: bool = False) -> bool:
         """Hand over a version that lies here under its name or another; False if it does not.
 
         `queued`: the order waited while another brought it, so that it is no file that lay here before.
@@ -69,33 +69,33 @@ class Delivery:
         Raises:
             PeerError: if it cannot be copied to where it should.
         """
-        name, id_ = order.name(item), item.version.id
+        name, id_ = order.local_name(item), item.version.id
         held = self.library.by_name(name)
         if held is not None and held.id == id_:
             if queued:
-                await self.finish(order, item, Brought(order.seconds, (), 0))
+                await self.report_done(order, item, Brought(order.elapsed, (), 0))
             else:
-                await self.finish(order, item, _PRESENT, here=held.name)
+                await self.report_done(order, item, _PRESENT, here=held.name)
             return True
         if not self.library.by_id(id_):
             return False
         counters = order.transfer.counters
         counters.phase, counters.name = Phase.COPYING, name
-        await self.copier.copy_own(id_, name)
+        await self.copier.copy_within(id_, name)
         await self.announce()
-        await self.finish(order, item, Brought(order.seconds, (), 0))
+        await self.report_done(order, item, Brought(order.elapsed, (), 0))
         return True
 
-    async def finish(self, order: Order, item: HeldVersion, brought: Brought, *, here: str = "") -> None:
+    async def report_done(self, order: DownloadTarget, item: HeldVersion, brought: Brought, *, here: str = "") -> None:
         """Make the copy outside, if one was ordered, and tell the result; `here` is the name of what lay here before.
 
         Raises:
             PeerError: if the copy cannot be made.
         """
-        name, version = here or order.name(item), item.version
-        outside = order.outside(name)
+        name, version = here or order.local_name(item), item.version
+        outside = order.copy_path_of(name)
         if outside is not None:
-            await self.copier.copy_out(version.id, outside, make_folders=order.into_folder)
+            await self.copier.export(version.id, outside, make_folders=order.copy_into_folder)
         order.transfer.tell(
             Downloaded(
                 name,

@@ -19,7 +19,7 @@ from daemon.tracker_client.announcer import Announcer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removal:
+class RemoveHandler:
     """Deletes shared files."""
 
     folder: SharedFolder
@@ -50,7 +50,7 @@ class Removal:
         found: Callable[[int], None],
         told: Callable[[Removed | Fault], None],
     ) -> None:
-        meant = {name: self._meant(name) for name in names}
+        meant = {name: self._match_names(name) for name in names}
         missing = [name for name, files in meant.items() if not files]
         # One that several arguments mean is deleted once.
         wanted = {file.name: file for files in meant.values() for file in files}
@@ -68,7 +68,7 @@ class Removal:
         for name in missing:
             told(Fault.of(_missing(name)))
 
-    def _meant(self, name: str) -> list[Held]:
+    def _match_names(self, name: str) -> list[Held]:
         """Return what a download of `name` would mean, but never a file whose name differs in case only."""
         held = self.library.by_name(name)
         if held is not None and held.name == name:

@@ -12,7 +12,7 @@ from daemon.models import Target, Version
 from daemon.runtime.events import Event, Fault, Notice, SourceView, Uploaded
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
-from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.transfer.batch_push import Offer, SmallPusher
 from daemon.transfer.batch_store import SMALL
 from daemon.transfer.push import Pusher
@@ -31,16 +31,16 @@ _GONE = "removed or changed meanwhile: it is pushed no further; run it again to 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spreader:
+class Replicator:
     """Spreads files that lie in the shared folder and are announced."""
 
-    network: Network
+    tracker: AsyncTrackerClient
     sharing: Sharing
     pusher: Pusher
     small_pusher: SmallPusher
     threads: Threads
 
-    async def spread(self, versions: Sequence[Version], copies: int, transfer: Transfer) -> None:
+    async def replicate(self, versions: Sequence[Version], copies: int, transfer: Transfer) -> None:
         """Have so many other peers hold each file; tells the transfer a result for each."""
         small = [version for version in versions if version.size <= SMALL]
         turns = asyncio.Semaphore(_AT_ONCE)
@@ -58,9 +58,9 @@ class Spreader:
 
     async def _spread(self, versions: Sequence[Version], copies: int, transfer: Transfer) -> None:
         try:
-            spread = Spread(versions, copies, await self._holders(versions))
-            while lacking := spread.lacking(self.sharing.has):
-                targets = spread.choose(await self.network.place(lacking, min(spread.most(), _TARGETS_AT_ONCE)))
+            spread = ReplicationPlan(versions, copies, await self._holders(versions))
+            while lacking := spread.under_replicated(self.sharing.has):
+                targets = spread.assign(await self.tracker.place(lacking, min(spread.peers_needed(), _TARGETS_AT_ONCE)))
                 if not targets:
                     break
                 async with asyncio.TaskGroup() as group:
@@ -75,12 +75,12 @@ class Spreader:
 
     async def _holders(self, versions: Sequence[Version]) -> dict[str, list[str]]:
         """Return who else holds these ids whole already."""
-        found = await self.network.query(ids=list(dict.fromkeys(version.id for version in versions)))
+        found = await self.tracker.query(ids=list(dict.fromkeys(version.id for version in versions)))
         return {held.version.id: [holder.url for holder in held.holders if holder.complete] for held in found}
 
-    async def _push(self, url: str, targets: Sequence[Target], spread: Spread, transfer: Transfer) -> None:
+    async def _push(self, url: str, targets: Sequence[Target], spread: ReplicationPlan, transfer: Transfer) -> None:
         """Push some files to one peer; a refusal is noted, and the next peer is asked in the next round."""
-        view = _View(url)
+        view = _ReceiverView(url)
 
         def on_sent(size: int) -> None:
             view.bytes += size
@@ -92,16 +92,16 @@ class Spreader:
                 small = [Offer(version, target.ticket) for target, version in files if version.size <= SMALL]
                 if small:
                     await self.small_pusher.push(
-                        url, small, lambda offer, error: spread.settle(offer.version.id, url, error), on_sent
+                        url, small, lambda offer, error: spread.record(offer.version.id, url, error), on_sent
                     )
                 for target, version in files:
                     if version.size > SMALL:
                         await self._push_large(target, version, transfer, on_sent)
-                        spread.settle(version.id, url, None)
+                        spread.record(version.id, url, None)
             except PeerError as error:
                 for target in targets:
-                    if not spread.has(target.id, url):
-                        spread.settle(target.id, url, error)
+                    if not spread.is_holder(target.id, url):
+                        spread.record(target.id, url, error)
 
     async def _push_large(
         self, target: Target, version: Version, transfer: Transfer, on_sent: Callable[[int], None]
@@ -126,7 +126,7 @@ class _Copies:
     removed: bool = False
 
 
-class Spread:
+class ReplicationPlan:
     """What has been reached for some files, and whom to ask next. Asks nobody itself."""
 
     def __init__(self, versions: Sequence[Version], copies: int, holders: Mapping[str, list[str]]) -> None:
@@ -139,36 +139,36 @@ class Spread:
         """Return one of the files."""
         return self._files[id_].version
 
-    def has(self, id_: str, url: str) -> bool:
+    def is_holder(self, id_: str, url: str) -> bool:
         """Tell whether a peer holds a file."""
         return url in self._files[id_].holders
 
-    def lacking(self, held: Callable[[str], bool]) -> list[Version]:
+    def under_replicated(self, is_shared: Callable[[str], bool]) -> list[Version]:
         """Return the files that have too few holders; those whose id is not `held` here any more are given up."""
         for copies in self._files.values():
-            if self._lacks(copies) and not held(copies.version.id):
+            if self._missing(copies) and not is_shared(copies.version.id):
                 copies.removed = True
-        return [copies.version for copies in self._files.values() if self._lacks(copies)]
+        return [copies.version for copies in self._files.values() if self._missing(copies)]
 
-    def most(self) -> int:
+    def peers_needed(self) -> int:
         """Return how many peers to look for, so that each copy that is lacking has one who was not asked yet."""
-        lacking = [copies for copies in self._files.values() if self._lacks(copies)]
-        return max(self._lacks(copies) + len(copies.tried) for copies in lacking) + _SPARE
+        lacking = [copies for copies in self._files.values() if self._missing(copies)]
+        return max(self._missing(copies) + len(copies.tried) for copies in lacking) + _SPARE
 
-    def choose(self, placed: Sequence[Target]) -> dict[str, list[Target]]:
+    def assign(self, placed: Sequence[Target]) -> dict[str, list[Target]]:
         """Return whom to push to now, and what, of those who might take copies. Nobody is asked twice."""
         targets: dict[str, list[Target]] = {}
         chosen: dict[str, int] = {}
         for target in placed:
             copies = self._files[target.id]
-            wanted = self._lacks(copies) - chosen.get(target.id, 0)
+            wanted = self._missing(copies) - chosen.get(target.id, 0)
             if wanted > 0 and target.url not in copies.tried and target.url not in copies.holders:
                 chosen[target.id] = chosen.get(target.id, 0) + 1
                 copies.tried.add(target.url)
                 targets.setdefault(target.url, []).append(target)
         return targets
 
-    def settle(self, id_: str, url: str, error: PeerError | None) -> None:
+    def record(self, id_: str, url: str, error: PeerError | None) -> None:
         """Note that a peer took a file, or why not."""
         copies = self._files[id_]
         if error is None:
@@ -190,20 +190,20 @@ class Spread:
                 message = f"nobody took a copy{why}: the file is shared from here; run it again when a peer is there"
                 yield Fault.of(NoActivePeer(message, name=version.name))
                 continue
-            if self._lacks(copies):
+            if self._missing(copies):
                 yield Notice(
                     f"{version.name}: {len(copies.holders)} of {self._copies} copies{why}; no other peer has room or "
                     "lacks it: run it again when more are there"
                 )
             yield Uploaded(version.name, version.id, version.size, tuple(copies.holders))
 
-    def _lacks(self, copies: _Copies) -> int:
+    def _missing(self, copies: _Copies) -> int:
         # Of what is not here any more nobody is to get a copy.
         return 0 if copies.removed else max(0, self._copies - len(copies.holders))
 
 
 @dataclass(slots=True)
-class _View:
+class _ReceiverView:
     """The receiver of a push, as people see it."""
 
     url: str

@@ -15,7 +15,7 @@ from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.library.library import Held, Library
 from daemon.models import HeldVersion, ListedFile, Version
 from daemon.storage.names import check_name, is_pattern
-from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.async_client import AsyncTrackerClient
 
 _ID = re.compile(r"[0-9a-f]{64}")
 # No name that anybody would give: an id in part, as a table shows it, or in the other case.
@@ -34,13 +34,13 @@ class _Answers:
 
     by_name: defaultdict[str, list[HeldVersion]] = field(default_factory=lambda: defaultdict(list))
     by_id: defaultdict[str, list[HeldVersion]] = field(default_factory=lambda: defaultdict(list))
-    folders_asked: int = 0
+    folder_queries: int = 0
 
 
 class Resolver:
     """Turns arguments into versions."""
 
-    def __init__(self, network: Network, library: Library) -> None:
+    def __init__(self, network: AsyncTrackerClient, library: Library) -> None:
         self._network = network
         self._library = library
 
@@ -94,8 +94,8 @@ class Resolver:
 
     async def _is_folder(self, name: str, answers: _Answers) -> bool:
         """Tell whether the network lists anything below a name; False, too, if that was asked too often."""
-        answers.folders_asked += 1
-        if answers.folders_asked > _FOLDERS_ASKED:
+        answers.folder_queries += 1
+        if answers.folder_queries > _FOLDERS_ASKED:
             return False
         # It is for the sake of a better sentence: a tracker that does not answer now changes nothing.
         with suppress(PeerError):

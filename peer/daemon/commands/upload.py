@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from daemon.commands.import_files import Item, TakeIn
-from daemon.commands.replicate import Spreader
+from daemon.commands.import_files import Importer, ImportItem
+from daemon.commands.replicate import Replicator
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.library.library import Held
 from daemon.models import Version
@@ -22,18 +22,18 @@ _SHARED_LATER = "what was uploaded lies in the shared folder, and is announced o
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uploads:
+class UploadHandler:
     """Carries out upload orders."""
 
     account: Account
     announcer: Announcer
-    take_in: TakeIn
-    spreader: Spreader
+    importer: Importer
+    replicator: Replicator
     threads: Threads
 
     async def run(self, paths: Sequence[str], copies: int, transfer: Transfer) -> None:
         """Share what lies at the paths and push it; tells the transfer a result for each file."""
-        self.account.require()
+        self.account.require_login()
         if not paths:
             raise BadUsage("name at least one file")
         shared = await self._share(await self._collect(paths, transfer), transfer)
@@ -47,9 +47,9 @@ class Uploads:
                 transfer.tell(Uploaded(version.name, version.id, version.size, ()))
             return
         transfer.enter(Phase.MOVING, total=sum(version.size for version in versions) * copies)
-        await self.spreader.spread(versions, copies, transfer)
+        await self.replicator.replicate(versions, copies, transfer)
 
-    async def stamps(self, paths: Sequence[str]) -> tuple[tuple[int, int] | None, ...]:
+    async def fingerprints(self, paths: Sequence[str]) -> tuple[tuple[int, int] | None, ...]:
         """Return size and time of change of what lies at each path, or None: to know an order of the same again."""
         return await self.threads.run(self.threads.disk, lambda: tuple(map(_stamp, paths)))
 
@@ -59,14 +59,14 @@ class Uploads:
         except TrackerUnreachable as error:
             raise TrackerUnreachable(f"{error.message} ({_SHARED_LATER})") from error
 
-    async def _collect(self, paths: Sequence[str], transfer: Transfer) -> list[Item]:
+    async def _collect(self, paths: Sequence[str], transfer: Transfer) -> list[ImportItem]:
         """Return the files that the paths mean, each name once; what cannot be shared is told."""
-        items: dict[str, Item] = {}
+        items: dict[str, ImportItem] = {}
         for path in paths:
-            for found in await self.threads.run(self.threads.disk, self.take_in.collect, path):
+            for found in await self.threads.run(self.threads.disk, self.importer.collect, path):
                 if isinstance(found, Notice):
                     transfer.tell(found)
-                elif isinstance(found, Item):
+                elif isinstance(found, ImportItem):
                     if found.name in items and items[found.name].path != found.path:
                         fault = BadUsage("two files of one order would have the same name", name=found.name)
                         transfer.tell(Fault.of(fault))
@@ -77,7 +77,7 @@ class Uploads:
                     transfer.tell(Fault.of(found[1], found[0]))
         return list(items.values())
 
-    async def _share(self, items: Sequence[Item], transfer: Transfer) -> list[Held]:
+    async def _share(self, items: Sequence[ImportItem], transfer: Transfer) -> list[Held]:
         """Bring files into the shared folder where they are not, and hold them; those that fail are told."""
         transfer.counters.files_total += len(items)
         outside = sum(not item.inside for item in items)
@@ -97,7 +97,7 @@ class Uploads:
         outcomes = await self.threads.run_stoppable(
             self.threads.disk,
             lambda stop: list(
-                self.take_in.share(items, stop=stop, copied=tell(Phase.COPYING), hashed=tell(Phase.HASHING))
+                self.importer.share(items, stop=stop, on_copied=tell(Phase.COPYING), on_hashed=tell(Phase.HASHING))
             ),
         )
         for name, outcome in outcomes:

@@ -20,7 +20,7 @@ from common import cookie
 from daemon.errors import NotAllowed, PeerError
 from daemon.peers.addresses import from_own_machine
 from daemon.protocol import status_codes
-from daemon.tracker_client.tickets import METADATA_KEY, Grant, Right, allow
+from daemon.tracker_client.tickets import METADATA_KEY, Grant, Right, require_right
 
 CONTROL = "/p2p.v1.Control/"
 TRANSFER = "/p2p.v1.Transfer/"
@@ -66,7 +66,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 return _refusal(grpc.StatusCode.UNAUTHENTICATED, NotAllowed("a ticket is needed (p2p-ticket)"))
             try:
                 grant = self._check_ticket(ticket)
-                allow(grant, Right.WRITE if method in _WRITES else Right.READ)
+                require_right(grant, Right.WRITE if method in _WRITES else Right.READ)
             except PeerError as error:
                 return _refusal(grpc.StatusCode.PERMISSION_DENIED, error)
             GRANT.set(grant)

@@ -13,16 +13,16 @@ import grpc
 
 import pserver_pb2 as pb
 from common import cookie
-from daemon.commands.download import Downloads
-from daemon.commands.remove import Removal
-from daemon.commands.upload import Uploads
+from daemon.commands.download import DownloadHandler
+from daemon.commands.remove import RemoveHandler
+from daemon.commands.upload import UploadHandler
 from daemon.errors import Interrupted, NotAllowed
 from daemon.protocol import stream_io
 from daemon.rpc import control_messages
 from daemon.rpc.status import Status
 from daemon.runtime.events import Progress
 from daemon.runtime.transfers import Jobs, Transfer
-from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.tracker_client.login import Account
 
 Context = grpc.aio.ServicerContext
@@ -35,11 +35,11 @@ class ControlService:
     """The Control service; each method is one of the .proto."""
 
     account: Account
-    network: Network
+    network: AsyncTrackerClient
     jobs: Jobs
-    downloads: Downloads
-    uploads: Uploads
-    removal: Removal
+    downloads: DownloadHandler
+    uploads: UploadHandler
+    removal: RemoveHandler
     own_status: Status
     proof: Callable[[bytes], bytes]
 
@@ -72,7 +72,7 @@ class ControlService:
         request = await _whole(parts, pb.UploadCommand())
         paths, copies = tuple(request.paths), request.copies
         # A file that changed since is another order.
-        order = (paths, copies, await self.uploads.stamps(paths))
+        order = (paths, copies, await self.uploads.fingerprints(paths))
         await self._follow("upload", order, lambda transfer: self.uploads.run(paths, copies, transfer), context)
 
     async def download_file_request(self, parts: AsyncIterator[pb.DownloadCommand], context: Context[Any, Any]) -> None:
@@ -95,13 +95,13 @@ class ControlService:
 
     async def list_files(self, request: pb.ListFilesRequest, context: Context[Any, Any]) -> None:
         """What the network has."""
-        self.account.require()
+        self.account.require_login()
         async for page in self.network.files(request.match):
             await stream_io.write(context, pb.ListFilesResponse(files=map(control_messages.listed_file, page)))
 
     async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersResponse:
         """Who is alive."""
-        self.account.require()
+        self.account.require_login()
         return pb.ListPeersResponse(peers=map(control_messages.listed_peer, await self.network.peers()))
 
     async def status(self, request: pb.StatusRequest, context: Context[Any, Any]) -> pb.StatusResponse:

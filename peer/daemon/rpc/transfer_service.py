@@ -80,7 +80,7 @@ class TransferService:
                     await serve(
                         source,
                         _Asker(requests, context, source),
-                        asker=grant.asker,
+                        asker=grant.requester,
                         disk=self.threads.payload,
                         bandwidth=self.bandwidth,
                         on_sent=lambda size: self._sent(transfer, size),
@@ -232,7 +232,7 @@ def _hold(slots: Slots, grant: Grant, context: Context[Any, Any]) -> None:
         Busy: if there is none.
     """
     slot = ExitStack()
-    slot.enter_context(slots.one(grant.asker, grant.id, grant.user))
+    slot.enter_context(slots.one(grant.requester, grant.id, grant.user))
     context.add_done_callback(cast("Any", lambda _: slot.close()))
 
 

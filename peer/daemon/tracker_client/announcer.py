@@ -34,7 +34,7 @@ class Announcer:
         interval: float,
         load: Callable[[], Awaitable[Load]],
         on_server_time: Callable[[float], None],
-        on_session_lost: Callable[[], None],
+        on_session_expired: Callable[[], None],
         on_recheck: Callable[[Sequence[str]], None],
     ) -> None:
         self._tracker = tracker
@@ -43,15 +43,15 @@ class Announcer:
         self._interval = interval
         self._load = load
         self._on_server_time = on_server_time
-        self._on_session_lost = on_session_lost
+        self._on_session_expired = on_session_expired
         self._on_recheck = on_recheck
         # Versions of this process are told apart from those of an earlier one.
         self._process = secrets.token_hex(8)
         # The library's version that the tracker has; None: unknown, or another's.
-        self._sent: int | None = None
+        self._synced_version: int | None = None
         self._epoch = ""
         self._syncing = asyncio.Lock()
-        self._soon = asyncio.Event()
+        self._sync_requested = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # What it did not take of what it was told last; empty if it was not reached, which the client knows.
         self._refusal = ""
@@ -63,9 +63,9 @@ class Announcer:
 
     def start(self, epoch: str = "") -> None:
         """Begin to announce: somebody has logged in."""
-        self._sent = None
+        self._synced_version = None
         self._epoch = epoch
-        self._soon.set()
+        self._sync_requested.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -77,9 +77,9 @@ class Announcer:
             self._task = None
         self._refusal = ""
 
-    def soon(self) -> None:
+    def request_sync(self) -> None:
         """Have changes announced without waiting for the next ping."""
-        self._soon.set()
+        self._sync_requested.set()
 
     async def sync(self) -> None:
         """Return when the tracker has the library as it is now.
@@ -88,15 +88,15 @@ class Announcer:
             TrackerUnreachable, NotLoggedIn: if it cannot.
         """
         async with self._syncing:
-            while self._sent != self._library.version:
-                changes = None if self._sent is None else self._library.changes_since(self._sent)
+            while self._synced_version != self._library.version:
+                changes = None if self._synced_version is None else self._library.changes_since(self._synced_version)
                 try:
-                    if self._sent is None or changes is None:
+                    if self._synced_version is None or changes is None:
                         await self._send_all()
                     else:
-                        await self._send_changes(self._name(self._sent), changes)
+                        await self._send_changes(self._version_label(self._synced_version), changes)
                 except SendIndex:
-                    self._sent = None
+                    self._synced_version = None
 
     async def try_sync(self) -> None:
         """Like sync, but a tracker that cannot be reached now is told at the next ping."""
@@ -110,15 +110,15 @@ class Announcer:
             TrackerUnreachable, NotLoggedIn: if it does not take it.
         """
         load = await self._load()
-        version = self._name(self._sent) if self._sent is not None else "none"
+        version = self._version_label(self._synced_version) if self._synced_version is not None else "none"
         pong = await self._threads.run(self._threads.tracker, self._tracker.ping, self._epoch, version, load)
         self._on_server_time(pong.server_time)
         if pong.epoch != self._epoch:
             log.info("the tracker has started anew: sending the index again")
             self._epoch = pong.epoch
-            self._sent = None
+            self._synced_version = None
         if pong.send_index:
-            self._sent = None
+            self._synced_version = None
         if pong.recheck:
             self._on_recheck(pong.recheck)
 
@@ -129,7 +129,7 @@ class Announcer:
         next_ping = loop.time()
         failing = False
         while True:
-            self._soon.clear()
+            self._sync_requested.clear()
             try:
                 if loop.time() >= next_ping:
                     next_ping = loop.time() + self._interval
@@ -139,7 +139,7 @@ class Announcer:
             except NotLoggedIn:
                 self._refusal = ""
                 log.warning("the tracker does not know this login any more: log in again")
-                self._on_session_lost()
+                self._on_session_expired()
                 return
             except PeerError as error:
                 if not failing:
@@ -148,7 +148,7 @@ class Announcer:
                 self._refusal = "" if isinstance(error, TrackerUnreachable) else error.message
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.05, next_ping - loop.time())):
-                    await self._soon.wait()
+                    await self._sync_requested.wait()
 
     # ---------------------------------------------------------------------------------------------------------- index
 
@@ -156,11 +156,14 @@ class Announcer:
         """Send the whole list: the first part replaces what the tracker has, the others are changes of it."""
         version, entries = self._library.snapshot()
         parts = [entries[at : at + FILES_PER_REQUEST] for at in range(0, len(entries), FILES_PER_REQUEST)] or [[]]
-        steps = [*(f"{self._name(version)}.{step}" for step in range(1, len(parts))), self._name(version)]
+        steps = [
+            *(f"{self._version_label(version)}.{step}" for step in range(1, len(parts))),
+            self._version_label(version),
+        ]
         await self._call(self._tracker.put_index, steps[0], parts[0])
         for base, step, part in zip(steps, steps[1:], parts[1:], strict=False):
             await self._call(self._tracker.patch_index, base, step, part, [])
-        self._has_been_told(version)
+        self._mark_synced(version)
 
     async def _send_changes(self, base: str, changes: Changes) -> None:
         """Send what changed, removals first, in as many steps as it takes."""
@@ -173,17 +176,17 @@ class Announcer:
             parts = [(added, removed)]
         for step, (add, remove) in enumerate(parts, 1):
             last = step == len(parts)
-            name = self._name(version) if last else f"{self._name(version)}.c{step}"
+            name = self._version_label(version) if last else f"{self._version_label(version)}.c{step}"
             await self._call(self._tracker.patch_index, base, name, add, remove)
             base = name
-        self._has_been_told(version)
+        self._mark_synced(version)
 
-    def _has_been_told(self, version: int) -> None:
-        self._sent = version
+    def _mark_synced(self, version: int) -> None:
+        self._synced_version = version
         self._library.forget_changes(version)
 
     async def _call(self, request: Callable[..., None], *args: object) -> None:
         await self._threads.run(self._threads.tracker, request, *args)
 
-    def _name(self, version: int) -> str:
+    def _version_label(self, version: int) -> str:
         return f"{self._process}.{version}"

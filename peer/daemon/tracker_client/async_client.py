@@ -20,7 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Network:
+class AsyncTrackerClient:
     """The tracker's answers."""
 
     def __init__(self, tracker: TrackerClient, threads: Threads) -> None:
@@ -46,12 +46,12 @@ class Network:
         while (page := await self._ask(next, pages, None)) is not None:
             yield page
 
-    def report(self, id_: str, holder: str, why: str) -> None:
+    def report_corrupt(self, id_: str, holder: str, why: str) -> None:
         """Tell the tracker of a holder that served what did not verify, when there is time for it."""
 
         async def tell() -> None:
             try:
-                await self._ask(self._tracker.report, id_, holder, why)
+                await self._ask(self._tracker.report_corrupt, id_, holder, why)
             except PeerError as error:
                 log.info("the tracker could not be told of %s: %s", holder, error)
 

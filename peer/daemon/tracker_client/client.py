@@ -21,7 +21,7 @@ from daemon.errors import (
     PeerError,
 )
 from daemon.models import HeldVersion, Holder, IndexEntry, ListedFile, ListedPeer, Load, Pong, Target, Version
-from daemon.tracker_client.transport import Answer, TrackerLine
+from daemon.tracker_client.transport import Response, TrackerTransport
 
 # What one request may carry (contract of the tracker).
 FILES_PER_REQUEST = 5000
@@ -41,7 +41,7 @@ class SendIndex(Exception):
     """The tracker does not have the version that a change builds on."""
 
 
-class LoginAnswer:
+class LoginResponse:
     """What the tracker answers to a login."""
 
     def __init__(self, body: Mapping[str, Any]) -> None:
@@ -58,20 +58,20 @@ class TrackerClient:
 
     def __init__(self, url: str, *, verify: bool | str = True) -> None:
         self.token: str | None = None
-        self._line = TrackerLine(url, verify)
+        self._transport = TrackerTransport(url, verify)
 
     @property
     def fault(self) -> str:
         """Why the tracker was not reached, for people; empty since it has answered to whatever it was asked."""
-        return self._line.fault
+        return self._transport.fault
 
     # -------------------------------------------------------------------------------------------------------- session
 
-    def login(self, user: str, password: str, url: str) -> LoginAnswer:
+    def login(self, user: str, password: str, address: str) -> LoginResponse:
         """Log in; does not keep the token. A session that there is shows that the address may change hands."""
-        body = self._call("POST", "/login", {"username": user, "password": password, "url": url})
-        with self._line.understanding():
-            return LoginAnswer(body)
+        body = self._call("POST", "/login", {"username": user, "password": password, "url": address})
+        with self._transport.parse_errors():
+            return LoginResponse(body)
 
     def logout(self) -> None:
         """End the session; the tracker forgets this peer's files now."""
@@ -100,7 +100,7 @@ class TrackerClient:
             },
             patience=_PONG,
         )
-        with self._line.understanding():
+        with self._transport.parse_errors():
             recheck = tuple(map(str, body["recheck"]))
             return Pong(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
 
@@ -123,7 +123,7 @@ class TrackerClient:
             },
         )
 
-    def leave(self) -> None:
+    def delete_index(self) -> None:
         """Leave index and liveness now; the session stays."""
         self._call("DELETE", "/index")
 
@@ -138,7 +138,7 @@ class TrackerClient:
                 body = self._call("POST", "/query", {key: list(part)})
             except NoSuchFile:
                 continue
-            with self._line.understanding():
+            with self._transport.parse_errors():
                 for file in body["files"]:
                     holders = tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"])
                     found.append(HeldVersion(Version(file["name"], file["id"], file["size"]), holders))
@@ -153,13 +153,13 @@ class TrackerClient:
                 body = self._call("POST", "/upload", {"files": order, "copies": copies})
             except NoActivePeer:
                 continue
-            with self._line.understanding():
+            with self._transport.parse_errors():
                 targets += [Target(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
         return targets
 
-    def report(self, id_: str, url: str, reason: str) -> None:
+    def report_corrupt(self, id_: str, address: str, reason: str) -> None:
         """Say that a holder served what did not verify."""
-        self._call("POST", "/report", {"id": id_, "url": url, "reason": reason[:200]})
+        self._call("POST", "/report", {"id": id_, "url": address, "reason": reason[:200]})
 
     def files(self, match: str) -> Iterator[list[ListedFile]]:
         """Yield what the network has, page by page."""
@@ -167,7 +167,7 @@ class TrackerClient:
         while True:
             query = {"match": match, "limit": "1000"} | ({"after": after} if after else {})
             body = self._call("GET", "/files", query=query)
-            with self._line.understanding():
+            with self._transport.parse_errors():
                 page = [ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"]) for f in body["files"]]
                 after = body["next"]
             yield page
@@ -177,15 +177,15 @@ class TrackerClient:
     def peers(self) -> list[ListedPeer]:
         """Return who is alive."""
         body = self._call("GET", "/peers")
-        with self._line.understanding():
+        with self._transport.parse_errors():
             return [
                 ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], Load(**p["load"])) for p in body["peers"]
             ]
 
-    def look(self) -> None:
+    def probe(self) -> None:
         """See whether the tracker answers; needs no session."""
         body = self._call("GET", "/healthz", patience=_PONG)
-        with self._line.understanding():
+        with self._transport.parse_errors():
             int(body["status"])
 
     # ------------------------------------------------------------------------------------------------------- the wire
@@ -200,12 +200,12 @@ class TrackerClient:
         patience: float = _READ,
     ) -> dict[str, Any]:
         """Make one call, with the session's token if there is one."""
-        answer = self._line.ask(method, route, body, query=query, token=self.token, patience=patience)
+        answer = self._transport.request(method, route, body, query=query, token=self.token, timeout=patience)
         if answer.status >= 400:
             self._refuse(answer)
         return answer.body
 
-    def _refuse(self, answer: Answer) -> NoReturn:
+    def _refuse(self, answer: Response) -> NoReturn:
         code, message = str(answer.body.get("code", "")), str(answer.body.get("message", answer.reason))
         if code == "send_index":
             raise SendIndex

@@ -11,16 +11,16 @@ from daemon.runtime.executors import Threads
 from daemon.tracker_client.client import TrackerClient
 
 
-class Lookout:
+class TrackerHealthProbe:
     """Looks once a ping interval, from `start` to `stop`; the tracker client keeps what it sees."""
 
     def __init__(
-        self, *, tracker: TrackerClient, threads: Threads, interval: float, somebody: Callable[[], bool]
+        self, *, tracker: TrackerClient, threads: Threads, interval: float, logged_in: Callable[[], bool]
     ) -> None:
         self._tracker = tracker
         self._threads = threads
         self._interval = interval
-        self._somebody = somebody
+        self._somebody = logged_in
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -37,5 +37,5 @@ class Lookout:
         while True:
             if not self._somebody():
                 with suppress(PeerError):
-                    await self._threads.run(self._threads.tracker, self._tracker.look)
+                    await self._threads.run(self._threads.tracker, self._tracker.probe)
             await asyncio.sleep(self._interval)

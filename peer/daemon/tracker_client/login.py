@@ -42,18 +42,18 @@ class TrackerClock:
         """Seconds of the tracker's clock."""
         return self._steady() + self._offset
 
-    def learn(self, server_time: float) -> None:
+    def set_time(self, server_time: float) -> None:
         """Take the tracker's word."""
         self._offset = server_time - self._steady()
 
     @property
-    def ahead(self) -> float:
+    def offset(self) -> float:
         """By how much the tracker's clock is ahead of this machine's calendar."""
         return self.now() - self._wall()
 
-    def restore(self, ahead: float) -> None:
+    def restore(self, offset: float) -> None:
         """Take up what an earlier process had learnt."""
-        self.learn(self._wall() + ahead)
+        self.set_time(self._wall() + offset)
 
 
 class Account:
@@ -66,14 +66,14 @@ class Account:
         file: SessionFile,
         threads: Threads,
         clock: TrackerClock,
-        url: Callable[[], str],
+        address: Callable[[], str],
         on_logged_out: Callable[[], Awaitable[None]],
     ) -> None:
         self._tracker = tracker
         self._file = file
         self._threads = threads
         self._clock = clock
-        self._url = url
+        self._address = address
         self._on_logged_out = on_logged_out
         self._changing = asyncio.Lock()
         self._session: Session | None = None
@@ -89,7 +89,7 @@ class Account:
         """Who is logged in."""
         return self._session.user if self._session is not None else None
 
-    def require(self) -> None:
+    def require_login(self) -> None:
         """Raise NotLoggedIn if nobody is."""
         if self._session is None:
             raise NotLoggedIn("nobody is logged in here: log in first")
@@ -100,11 +100,11 @@ class Account:
             raise NotAllowed("nobody is logged in at this peer")
         return tickets.check(ticket, key=self._session.ticket_key, holder=self._session.peer_id, now=self._clock.now())
 
-    def learn_time(self, server_time: float) -> None:
+    def on_server_time(self, server_time: float) -> None:
         """Take the tracker's time from one of its answers."""
-        self._clock.learn(server_time)
+        self._clock.set_time(server_time)
 
-    def last_port(self) -> int:
+    def saved_port(self) -> int:
         """Return the port of the session that an earlier process left; 0 if there is none."""
         session = self._file.load()
         port = session.url.rpartition(":")[2] if session is not None else ""
@@ -113,10 +113,12 @@ class Account:
     def resume(self) -> None:
         """Take up the session that an earlier process left."""
         session = self._file.load()
-        if session is not None and session.url != self._url():
+        if session is not None and session.url != self._address():
             # The tracker would send others to where nobody is.
-            log.warning("logged in as %s at %s, but now at %s: log in again", session.user, session.url, self._url())
-            self._file.forget()
+            log.warning(
+                "logged in as %s at %s, but now at %s: log in again", session.user, session.url, self._address()
+            )
+            self._file.delete()
         elif session is not None:
             self._clock.restore(session.clock_offset)
             self._begin(session, "")
@@ -130,26 +132,26 @@ class Account:
             DiskFull, StorageFault: if the session cannot be kept for the next start. Nobody is logged in then: it is
                 ended at the tracker, too.
         """
-        return await self._to_its_end(lambda: self._login(user, password))
+        return await self._serialized(lambda: self._login(user, password))
 
     async def logout(self) -> tuple[str | None, bool]:
         """Log out; return who was logged in, and whether the tracker knows. It forgets a silent peer by itself."""
-        return await self._to_its_end(self._logout)
+        return await self._serialized(self._logout)
 
     async def change_password(self, old: str, new: str) -> str:
         """Change the password of the user who is logged in; return who that is."""
-        self.require()
+        self.require_login()
         await self._threads.run(self._threads.tracker, self._tracker.change_password, old, new)
         return self.user or ""
 
-    def lost(self) -> None:
+    def on_session_expired(self) -> None:
         """The tracker does not know the session any more."""
         self._session = None
         self._tracker.token = None
-        self._file.forget()
+        self._file.delete()
         self._ending = asyncio.get_running_loop().create_task(_await(self._on_logged_out()))
 
-    async def leave(self) -> None:
+    async def deregister(self) -> None:
         """Leave the index at a clean end of the process; the session stays for the next."""
         with suppress(TimeoutError):
             # A login or logout that is under way comes to its end first.
@@ -163,7 +165,7 @@ class Account:
 
     async def _keep_clock(self, session: Session) -> None:
         """Keep what was learnt of the tracker's clock since the login."""
-        session = replace(session, clock_offset=self._clock.ahead)
+        session = replace(session, clock_offset=self._clock.offset)
         try:
             await self._threads.run(self._threads.disk, self._file.save, session)
         except PeerError as error:
@@ -171,16 +173,16 @@ class Account:
 
     async def _tell_leave(self) -> None:
         with suppress(PeerError):
-            await self._threads.run(self._threads.tracker, self._tracker.leave)
+            await self._threads.run(self._threads.tracker, self._tracker.delete_index)
 
     async def _end(self) -> None:
         """Be nobody here: nothing is announced, fetched or served."""
         await self.announcer.stop()
         self._session = None
-        self._file.forget()
+        self._file.delete()
         await self._on_logged_out()
 
-    async def _to_its_end(self, change: Callable[[], Awaitable[T]]) -> T:
+    async def _serialized(self, change: Callable[[], Awaitable[T]]) -> T:
         """Change who is logged in, when no other change is under way.
 
         Whoever asked for it may be gone by then: what was begun here is told to the tracker, and the other way round.
@@ -198,7 +200,7 @@ class Account:
     async def _login(self, user: str, password: str) -> bool:
         if self.user == user and await self._still_good():
             return False
-        url = self._url()
+        url = self._address()
         answer = await self._threads.run(self._threads.tracker, self._tracker.login, user, password, url)
         if self._session is not None:
             # The tracker has ended that session, as it does with all others at this address.
@@ -206,8 +208,8 @@ class Account:
         elif self._ending is not None:
             # Else it would end the new user's transfers, too.
             await asyncio.wait([self._ending])
-        self._clock.learn(answer.server_time)
-        session = Session(user, answer.token, answer.peer_id, answer.ticket_key, self._clock.ahead, url)
+        self._clock.set_time(answer.server_time)
+        session = Session(user, answer.token, answer.peer_id, answer.ticket_key, self._clock.offset, url)
         try:
             await self._threads.run(self._threads.disk, self._file.save, session)
         except PeerError:

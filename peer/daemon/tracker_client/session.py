@@ -54,7 +54,7 @@ class SessionFile:
         with storage_faults(f"writing {self._path}"):
             state_files.write_private(self._path, json.dumps(fields).encode("utf-8"))
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         """Drop the session. A disk that keeps it all the same is logged: the tracker knows it no more."""
         try:
             with storage_faults(f"removing {self._path}"):

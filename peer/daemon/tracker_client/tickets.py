@@ -29,7 +29,7 @@ _TEXT_MAX = (_PAYLOAD.size + _USER_MAX + _MAC_LENGTH) * 4 // 3 + 2
 METADATA_KEY = "p2p-ticket"
 
 # Seconds by which this peer's idea of the tracker's clock may be off: it learns it at each ping.
-LEEWAY = 30.0
+CLOCK_TOLERANCE = 30.0
 
 
 class Right(enum.IntEnum):
@@ -45,7 +45,7 @@ class Grant(NamedTuple):
     id: str
     right: Right
     # peer_id of the session that asks, and its user.
-    asker: str
+    requester: str
     user: str
 
 
@@ -66,12 +66,12 @@ def check(ticket: str, *, key: bytes, holder: str, now: float) -> Grant:
     version, right, ticket_holder, asker, id_, _issued, expires = _PAYLOAD.unpack_from(payload)
     if version != 1 or right not in (Right.READ, Right.WRITE) or ticket_holder.hex() != holder:
         raise NotAllowed("the ticket is not for this peer: ask the tracker for a new one")
-    if now > expires + LEEWAY:
+    if now > expires + CLOCK_TOLERANCE:
         raise NotAllowed("the ticket has expired: ask the tracker for a new one")
     return Grant(id_.hex(), Right(right), asker.hex(), payload[_PAYLOAD.size :].decode("ascii", "replace"))
 
 
-def allow(grant: Grant, right: Right) -> None:
+def require_right(grant: Grant, right: Right) -> None:
     """Raise NotAllowed unless the ticket gives this right."""
     if grant.right is not right:
         raise NotAllowed(f"the ticket does not allow to {right.name.lower()}")

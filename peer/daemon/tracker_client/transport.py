@@ -30,7 +30,7 @@ _BUSY_RETRIES, _BUSY_PAUSE = 4, 2.0
 _NOBODY_BEHIND = frozenset({502, 503, 504})
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What came back: the HTTP status, its phrase, and the JSON object."""
 
     status: int
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
     body: dict[str, Any]
 
 
-class TrackerLine:
+class TrackerTransport:
     """Makes requests of one tracker. Safe from many threads.
 
     `fault` is why the tracker was not reached, for people; empty since it has answered, whatever it answered.
@@ -51,7 +51,7 @@ class TrackerLine:
         self._answers = 0
         self._threads = threading.local()
 
-    def ask(
+    def request(
         self,
         method: str,
         route: str,
@@ -59,8 +59,8 @@ class TrackerLine:
         *,
         query: Mapping[str, str] | None,
         token: str | None,
-        patience: float,
-    ) -> Answer:
+        timeout: float,
+    ) -> Response:
         """Make one request; `patience` is how many seconds the tracker may be silent.
 
         Raises:
@@ -70,7 +70,7 @@ class TrackerLine:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             try:
                 answer = self._session().request(
-                    method, self.url + route, params=query, json=body, headers=headers, timeout=(_CONNECT, patience)
+                    method, self.url + route, params=query, json=body, headers=headers, timeout=(_CONNECT, timeout)
                 )
             except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
                 raise self._no_answer(error) from error
@@ -80,14 +80,14 @@ class TrackerLine:
                 # Not of the network: requests looks for the file at each request.
                 raise TrackerUnreachable("the certificates of TLS_CA cannot be read: look at TLS_CA") from error
             try:
-                return Answer(answer.status_code, answer.reason, {**answer.json()})
+                return Response(answer.status_code, answer.reason, {**answer.json()})
             except (ValueError, TypeError) as error:
                 if answer.status_code in _NOBODY_BEHIND:
                     raise self._not_there() from error
                 raise self._no_tracker() from error
 
     @contextmanager
-    def understanding(self) -> Iterator[None]:
+    def parse_errors(self) -> Iterator[None]:
         """Take an answer apart; whatever it lacks, it is not the tracker's.
 
         Raises:
@@ -147,7 +147,7 @@ class TrackerLine:
             session.trust_env = False
             session.verify = self._verify
             # A kept connection that the tracker has closed meanwhile is tried once more; every route bears it.
-            retry = _Again(
+            retry = _BusyRetry(
                 total=1 + _BUSY_RETRIES,
                 connect=0,
                 read=1,
@@ -161,7 +161,7 @@ class TrackerLine:
         return session
 
 
-class _Again(Retry):
+class _BusyRetry(Retry):
     """Tries again what was cut off, and what the tracker is too busy for; not what took too long."""
 
     # Who has failed too often (429) is told so, and does not wait unasked.

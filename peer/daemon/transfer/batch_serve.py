@@ -14,7 +14,7 @@ from daemon.library.library import Library
 from daemon.peers.limits import Bandwidth
 from daemon.protocol.frames import Block
 from daemon.runtime.executors import Threads
-from daemon.tracker_client.tickets import Grant, Right, allow
+from daemon.tracker_client.tickets import Grant, Right, require_right
 from daemon.transfer import batch_store
 from daemon.transfer.batch_store import BATCH_BYTES, BATCH_FILES, SMALL, Small, SmallStore
 from daemon.transfer.push_receiver import Receiver
@@ -64,7 +64,7 @@ class SmallServer:
             yield [], refused
         for group in self._groups(wanted):
             blocks, faults = await self.threads.run(self.threads.payload, self.sharing.read_small, group)
-            await self.bandwidth.take(sum(len(block.data) for block in blocks), opener.asker)
+            await self.bandwidth.take(sum(len(block.data) for block in blocks), opener.requester)
             yield blocks, faults
 
     def _groups(self, wanted: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
@@ -216,7 +216,7 @@ class SmallStream:
 
 def same_asker(opener: Grant, grant: Grant, right: Right) -> Grant:
     """Return a ticket of a stream, if it is the opener's and gives this right."""
-    allow(grant, right)
-    if grant.asker != opener.asker:
+    require_right(grant, right)
+    if grant.requester != opener.requester:
         raise NotAllowed("the ticket is another peer's")
     return grant

@@ -15,7 +15,7 @@ from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.swarm.stall import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
-from daemon.tracker_client.async_client import Network
+from daemon.tracker_client.async_client import AsyncTrackerClient
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _NEXT_AFTER = 1.0
 class Manifests:
     """Finds them."""
 
-    network: Network
+    network: AsyncTrackerClient
     parts: PartStore
     peers: Peers
     threads: Threads
@@ -92,7 +92,7 @@ class Manifests:
         try:
             return await self.peers.manifest(holder.url, holder.ticket, id_)
         except NotVerified as error:
-            self.network.report(id_, holder.url, error.message)
+            self.network.report_corrupt(id_, holder.url, error.message)
             return error
         except PeerError as error:
             return error
