@@ -1,38 +1,34 @@
 """Real certificates for the loopback addresses, made in the test that needs them."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
-import trustme
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+
+from certificates import Authority, make_machine
+
+HOSTS = ("127.0.0.1", "127.0.0.2")
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """Paths of an authority and of a certificate with its key (PKCS#8, as `openssl req` writes it)."""
+    """Paths of an authority's certificate, and of a certificate with its key: what `bootstrap/certificates` makes."""
 
     authority: Path
     certificate: Path
     key: Path
 
     @classmethod
+    def of_machine(cls, folder: Path) -> "Certificates":
+        """The three files in the folder of one machine."""
+        return cls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+
+    @classmethod
     def make(cls, folder: Path) -> "Certificates":
-        """Write them into `folder`."""
-        authority = trustme.CA()
-        issued = authority.issue_cert("127.0.0.1", "127.0.0.2", "localhost")
-        made = cls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
-        authority.cert_pem.write_to_path(str(made.authority))
-        made.certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
-        key = load_pem_private_key(issued.private_key_pem.bytes(), None)
-        made.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        made.key.chmod(0o600)
-        return made
+        """Make them inside `folder`."""
+        now = datetime.now(UTC)
+        return cls.of_machine(make_machine(Authority.create(now), folder, HOSTS, now))
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """What a gRPC client needs to trust them."""
