@@ -144,7 +144,7 @@ def live_pserver(
 
     async def run() -> None:
         stop.append(asyncio.Event())
-        pserver = Pserver(settings, disk=disk, calendar=calendar)
+        pserver = Pserver(settings, disk=disk, wall_clock=calendar)
         async with pserver.running():
             started.set_result(LivePserver(pserver, asyncio.get_running_loop(), home))
             await stop[0].wait()

@@ -106,7 +106,7 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
 
     def _enter(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
         shown = dict(context.invocation_metadata()).get(cookie.COOKIE_KEY, "")
-        if not cookie.same_cookie(str(shown), self.cookie):
+        if not cookie.cookie_matches(str(shown), self.cookie):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "no cookie")
         self.calls.append((method, request))
         if method in self.refusals:
@@ -127,7 +127,7 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
             return pb.ProveResponse(proof=bytes(32))
         if cookie.check_challenge(str(metadata.get(cookie.CHALLENGE_KEY)), self.cookie, self.port) != request.nonce:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong challenge")
-        return pb.ProveResponse(proof=cookie.proof(self.cookie, self.port, request.nonce))
+        return pb.ProveResponse(proof=cookie.make_proof(self.cookie, self.port, request.nonce))
 
     def Login(self, request: pb.LoginRequest, context: grpc.ServicerContext) -> pb.LoginResponse:
         self._enter("Login", request, context)

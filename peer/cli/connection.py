@@ -121,7 +121,7 @@ def _have_it_proved(
     control: pserver_pb2_grpc.ControlStub, settings: Settings, secret: bytes, port: int, nonce: bytes
 ) -> None:
     where = address(settings, port)
-    shown = ((cookie.CHALLENGE_KEY, cookie.challenge(secret, port, nonce)),)
+    shown = ((cookie.CHALLENGE_KEY, cookie.make_challenge(secret, port, nonce)),)
     stranger = TerminalError(
         "not_allowed",
         f"whoever answers at {where} does not know the cookie in {settings.state_dir}: it is not the pserver of that"

@@ -15,7 +15,7 @@ import grpc
 Options = list[tuple[str, int]]
 
 # What a server accepts at once; the next ones are closed.
-CONNECTIONS = 512
+MAX_CONNECTIONS = 512
 
 # A holder that is frozen, or a cable that is cut, is noticed in 10 s at the latest. keepalive_timeout alone does not do
 # it: gRPC waits for any pending ping ping_timeout long, and that is a minute unless told otherwise.
@@ -57,7 +57,7 @@ def server_options(max_message: int = 4 << 20) -> Options:
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
         # Strangers may connect: they must not use up the descriptors, of which a process has often no more than 1,024.
-        ("grpc.max_allowed_incoming_connections", CONNECTIONS),
+        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_idle_ms", 60_000),
     ]

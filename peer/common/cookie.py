@@ -47,12 +47,12 @@ def read_cookie(state_dir: Path) -> bytes:
     return bytes.fromhex(text)
 
 
-def same_cookie(shown: str, cookie: bytes) -> bool:
+def cookie_matches(shown: str, cookie: bytes) -> bool:
     """Whether the metadata p2p-cookie holds the cookie; takes as long for every wrong one."""
     return hmac.compare_digest(shown.encode("utf-8", "replace"), cookie.hex().encode("ascii"))
 
 
-def challenge(cookie: bytes, port: int, nonce: bytes) -> str:
+def make_challenge(cookie: bytes, port: int, nonce: bytes) -> str:
     """The metadata p2p-challenge: `nonce` (32 bytes), and the proof that the terminal knows the cookie."""
     return f"{nonce.hex()}.{_mac(cookie, b'p2p-prove-pclient', port, nonce).hex()}"
 
@@ -67,14 +67,14 @@ def check_challenge(shown: str, cookie: bytes, port: int) -> bytes | None:
     return nonce if good else None
 
 
-def proof(cookie: bytes, port: int, nonce: bytes) -> bytes:
+def make_proof(cookie: bytes, port: int, nonce: bytes) -> bytes:
     """What a pserver answers to `nonce`: that it knows the cookie and listens on `port`."""
     return _mac(cookie, b"p2p-prove-pserver", port, nonce)
 
 
 def check_proof(shown: bytes, cookie: bytes, port: int, nonce: bytes) -> bool:
     """Whether `shown` proves that the pserver dialled at `port` knows the cookie."""
-    return hmac.compare_digest(shown, proof(cookie, port, nonce))
+    return hmac.compare_digest(shown, make_proof(cookie, port, nonce))
 
 
 def _mac(cookie: bytes, purpose: bytes, port: int, nonce: bytes) -> bytes:

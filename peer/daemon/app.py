@@ -19,15 +19,15 @@ from daemon.errors import InUse, PeerError
 from daemon.peers import socket_options
 from daemon.rpc import server as rpc_server
 from daemon.rpc import status
-from daemon.rpc.auth import Guard
-from daemon.rpc.health_service import Health
-from daemon.runtime.settings import Settings, url_host
+from daemon.rpc.auth import AuthInterceptor
+from daemon.rpc.health_service import HealthService
+from daemon.runtime.settings import Settings, bracketed_host
 from daemon.storage.disk import Disk, storage_faults
 
 log = logging.getLogger(__name__)
 
 # At a clean end calls under way have this many seconds.
-_GRACE = 1.0
+_SHUTDOWN_GRACE = 1.0
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Pserver:
     """The daemon. Its attributes are what it runs, and what a test looks at."""
 
     def __init__(
-        self, settings: Settings, *, disk: Disk | None = None, calendar: Callable[[], float] = time.time
+        self, settings: Settings, *, disk: Disk | None = None, wall_clock: Callable[[], float] = time.time
     ) -> None:
         """Put everything together; touches the disk, starts nothing.
 
@@ -47,19 +47,24 @@ class Pserver:
         """
         self.settings = settings
         self.port = settings.port
-        ground = Ground(settings, calendar)
-        self.calendar, self.threads, self.metrics, self.jobs = calendar, ground.threads, ground.metrics, ground.jobs
+        ground = Ground(settings, wall_clock)
+        self.wall_clock, self.threads, self.metrics, self.transfers = (
+            wall_clock,
+            ground.threads,
+            ground.metrics,
+            ground.jobs,
+        )
         bounds = Bounds(ground)
-        self.slots, self.manifest_slots = bounds.slots, bounds.manifest_slots
+        self.stream_slots, self.manifest_slots = bounds.slots, bounds.manifest_slots
         holdings = Holdings(ground, disk)
-        self.catalog, self.library, self.scanner = holdings.catalog, holdings.library, holdings.scanner
-        self.parts, self.keeping, self.sharing = holdings.parts, holdings.keeping, holdings.sharing
-        membership = Membership(ground, bounds, holdings, self._url)
-        self.account, self.announcer, self.network = membership.account, membership.announcer, membership.network
-        self.rescan, self.lookout = membership.rescan, membership.lookout
+        self.manifest_cache, self.library, self.scanner = holdings.catalog, holdings.library, holdings.scanner
+        self.part_store, self.replica_quota, self.sources = holdings.parts, holdings.keeping, holdings.sharing
+        membership = Membership(ground, bounds, holdings, self.address)
+        self.account, self.announcer, self.tracker = membership.account, membership.announcer, membership.network
+        self.scan_loop, self.health_probe = membership.rescan, membership.lookout
         moving = Moving(ground, bounds, holdings, membership)
-        self.peers, self._transfer_service = moving.peers, moving.transfer_service
-        self._orders = Orders(ground, bounds, holdings, membership, moving, self._url)
+        self.peer_client, self.transfer_service = moving.peers, moving.transfer_service
+        self._orders = Orders(ground, bounds, holdings, membership, moving, self.address)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -72,38 +77,42 @@ class Pserver:
         state_dir = self.settings.state_dir
         # What was begun is ended in the opposite order, each step whatever becomes of the others.
         async with AsyncExitStack() as ending:
-            ending.callback(self.catalog.close)
+            ending.callback(self.manifest_cache.close)
             ending.callback(self.threads.shutdown)
-            unfinished = await self.threads.run(self.threads.disk, self.parts.clean, self.calendar())
-            await self.keeping.recall(unfinished)
-            secret = ending.enter_context(_lying(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir)))
-            health = Health()
-            server = rpc_server.make_server(
-                Guard(secret, lambda: self.port, self.account.check_ticket),
+            unfinished = await self.threads.run(self.threads.disk, self.part_store.clean, self.wall_clock())
+            await self.replica_quota.recall(unfinished)
+            secret = ending.enter_context(
+                private_file_present(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir))
+            )
+            health = HealthService()
+            server = rpc_server.build_server(
+                AuthInterceptor(secret, lambda: self.port, self.account.check_ticket),
                 health,
-                self._orders.control(lambda nonce: cookie.proof(secret, self.port, nonce)),
-                self._transfer_service,
+                self._orders.control(lambda nonce: cookie.make_proof(secret, self.port, nonce)),
+                self.transfer_service,
             )
             self.port = rpc_server.listen(server, self.settings, self.account.saved_port())
             ending.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
-            await self.rescan.first()
-            await self.threads.run(self.threads.disk, self.catalog.prune)
-            over = await ending.enter_async_context(rpc_server.answering(server, _GRACE))
-            socket_options.shorten_queues(self.port)
+            await self.scan_loop.first()
+            await self.threads.run(self.threads.disk, self.manifest_cache.prune)
+            over = await ending.enter_async_context(rpc_server.serving(server, _SHUTDOWN_GRACE))
+            socket_options.set_notsent_lowat(self.port)
             ending.enter_context(
-                _lying(state_dir / state_files.PORT_FILE, lambda: state_files.write_port(state_dir, self.port))
+                private_file_present(
+                    state_dir / state_files.PORT_FILE, lambda: state_files.write_port(state_dir, self.port)
+                )
             )
-            ending.push_async_callback(self.peers.close)
-            ending.push_async_callback(self.jobs.cancel_all)
+            ending.push_async_callback(self.peer_client.close)
+            ending.push_async_callback(self.transfers.cancel_all)
             ending.push_async_callback(self.account.deregister)
-            ending.push_async_callback(self.rescan.stop)
-            self.rescan.start()
+            ending.push_async_callback(self.scan_loop.stop)
+            self.scan_loop.start()
             self.account.resume()
-            ending.push_async_callback(self.lookout.stop)
-            self.lookout.start()
+            ending.push_async_callback(self.health_probe.stop)
+            self.health_probe.start()
             # Calls under way have their grace while all that is ended.
             ending.callback(over.set)
-            ending.push_async_callback(health.end)
+            ending.push_async_callback(health.stop_serving)
             yield
 
     def _serve_metrics(self) -> Callable[[], None]:
@@ -111,8 +120,8 @@ class Pserver:
         port = self.settings.metrics_port
         if port is None:
             return lambda: None
-        status.show_figures(
-            self.metrics, library=self.library, slots=self.slots, account=self.account, announcer=self.announcer
+        status.register_gauges(
+            self.metrics, library=self.library, slots=self.stream_slots, account=self.account, announcer=self.announcer
         )
         try:
             listening_at, stop = self.metrics.serve(port)
@@ -121,12 +130,12 @@ class Pserver:
         log.info("metrics at http://127.0.0.1:%d/metrics", listening_at)
         return stop
 
-    def _url(self) -> str:
-        return f"{url_host(self.settings.announced_host)}:{self.port}"
+    def address(self) -> str:
+        return f"{bracketed_host(self.settings.announced_host)}:{self.port}"
 
 
 @contextmanager
-def _lying(path: Path, write: Callable[[], T]) -> Iterator[T]:
+def private_file_present(path: Path, write: Callable[[], T]) -> Iterator[T]:
     """Have what `write` writes lie at `path` for the length of the block; give what it returns.
 
     What cannot be removed is logged: the next start replaces it.

@@ -12,7 +12,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from common.env_file import EnvFault
 from daemon.errors import InUse, PeerError
-from daemon.process import alone, serve
+from daemon.process import exclusive_lock, serve
 from daemon.runtime import logs, malloc
 from daemon.runtime.settings import Settings
 from daemon.storage.disk import Disk
@@ -29,9 +29,9 @@ def main(argv: Sequence[str], disk: Disk | None = None) -> int:
         return 0 if asked else _EXIT_USAGE
     try:
         settings = Settings.from_env_file(argv[0])
-        logs.set_up(settings.log_format)
+        logs.configure(settings.log_format)
         malloc.tune()
-        with alone(settings):
+        with exclusive_lock(settings):
             asyncio.run(serve(settings, disk))
     except EnvFault as fault:
         for line in fault.lines:

@@ -22,7 +22,7 @@ class Session:
     # The tracker's clock minus this machine's, in seconds, when last heard.
     clock_offset: float
     # host:port under which the tracker knows this peer.
-    url: str
+    address: str
 
 
 class Version(NamedTuple):
@@ -36,20 +36,20 @@ class Version(NamedTuple):
 class Holder(NamedTuple):
     """A peer that has an id, with the permission to ask it."""
 
-    url: str
+    address: str
     ticket: str
     # Has all of it.
     complete: bool
     # Why it stands where it stands among the holders.
-    why: str
+    reason: str
 
     def __repr__(self) -> str:
         """Show all but the ticket."""
-        return f"Holder(url={self.url!r}, complete={self.complete}, why={self.why!r})"
+        return f"Holder(url={self.address!r}, complete={self.complete}, why={self.reason!r})"
 
 
 @dataclass(frozen=True, slots=True)
-class HeldVersion:
+class RemoteFile:
     """A version and who holds it, best first."""
 
     version: Version
@@ -57,13 +57,13 @@ class HeldVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PushTarget:
     """A peer that should take a copy."""
 
     id: str
-    url: str
+    address: str
     ticket: str = field(repr=False)
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Pong:
+class PingResponse:
     """The tracker's answer to a ping."""
 
     epoch: str
@@ -111,7 +111,7 @@ class ListedFile(NamedTuple):
 class ListedPeer:
     """A peer in the network's list."""
 
-    url: str
+    address: str
     user: str
     files: int
     # Seconds since its last ping.

@@ -23,7 +23,7 @@ from daemon.storage.disk import Disk, storage_faults
 log = logging.getLogger(__name__)
 
 # After a signal the process ends within so many seconds, whatever its threads do.
-_END = 3.0
+SHUTDOWN_TIMEOUT = 3.0
 
 
 @asynccontextmanager
@@ -53,23 +53,23 @@ async def serve(settings: Settings, disk: Disk | None = None) -> None:
         asked = await stack.enter_async_context(_signals())
         pserver = Pserver(settings, disk=disk)
         await stack.enter_async_context(pserver.running())
-        _say_ready({"host": settings.listen_host, "port": pserver.port, "pid": os.getpid()})
+        _print_ready({"host": settings.listen_host, "port": pserver.port, "pid": os.getpid()})
         if settings.tls_cert is None and not _is_loopback(settings.listen_host):
             log.warning(
                 "listening on %s without TLS: whoever is on the way can read what is transferred (README, Security)",
                 settings.listen_host,
             )
-        giving_back = asyncio.create_task(malloc.give_back_at_rest())
+        giving_back = asyncio.create_task(malloc.trim_memory_when_idle())
         await asked.wait()
         giving_back.cancel()
         # A thread that is stuck would keep the process; whatever is not done by then is not waited for.
         loop = asyncio.get_running_loop()
-        loop.call_later(_END, os._exit, 0)
+        loop.call_later(SHUTDOWN_TIMEOUT, os._exit, 0)
     logging.shutdown()
     os._exit(0)
 
 
-def _say_ready(ready: dict[str, object]) -> None:
+def _print_ready(ready: dict[str, object]) -> None:
     """The contract with whoever started us; without a stdout at all there is nobody to tell."""
     try:
         print(f"READY {json.dumps(ready)}", flush=True)  # noqa: T201
@@ -80,7 +80,7 @@ def _say_ready(ready: dict[str, object]) -> None:
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
+def exclusive_lock(settings: Settings) -> Iterator[None]:
     """Make STATE_DIR, with mode 0700, and SHARED_DIR; have both for this process for the length of the block.
 
     Two pservers on one shared folder would take each other's unfinished files away.

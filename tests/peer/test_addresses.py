@@ -22,7 +22,7 @@ from daemon.peers import addresses
     ],
 )
 def test_an_address_of_a_peer(url: str, host: str) -> None:
-    assert addresses.split(url) == (host, 5001)
+    assert addresses.split_address(url) == (host, 5001)
 
 
 @pytest.mark.parametrize(
@@ -67,24 +67,24 @@ def test_an_address_of_a_peer(url: str, host: str) -> None:
 )
 def test_nothing_else_is_dialled(url: str) -> None:
     with pytest.raises(NoHolders):
-        asyncio.run(addresses.target(url))
+        asyncio.run(addresses.resolve_target(url))
 
 
 def test_no_host_takes_long_to_judge() -> None:
     began = time.monotonic()
     for hostile in ("a" * 252 + "!", "a-" * 126 + "!", "a." * 126 + "!", "1" * 100_000):
         with pytest.raises(NoHolders):
-            addresses.split(hostile + ":1")
+            addresses.split_address(hostile + ":1")
     assert time.monotonic() - began < 1
 
 
 def test_a_name_is_resolved_by_us() -> None:
-    assert asyncio.run(addresses.target("localhost:5001")) in {"ipv4:127.0.0.1:5001", "ipv6:[::1]:5001"}
-    assert asyncio.run(addresses.target("[::1]:5001")) == "ipv6:[::1]:5001"
+    assert asyncio.run(addresses.resolve_target("localhost:5001")) in {"ipv4:127.0.0.1:5001", "ipv6:[::1]:5001"}
+    assert asyncio.run(addresses.resolve_target("[::1]:5001")) == "ipv6:[::1]:5001"
 
 
 def test_a_refusal_is_one_short_line() -> None:
     with pytest.raises(NoHolders) as refusal:
-        addresses.split("x\n\x1b[2J" * 1000)
+        addresses.split_address("x\n\x1b[2J" * 1000)
     assert len(refusal.value.message) < 600
     assert refusal.value.message.isprintable()

@@ -43,7 +43,7 @@ def begin(ben: LivePserver, *names: str) -> None:
 
 def break_off(ben: LivePserver) -> Future[None]:
     """Cancel all orders; the future is done when they are over."""
-    return asyncio.run_coroutine_threadsafe(ben.pserver.jobs.cancel_all(), ben.loop)
+    return asyncio.run_coroutine_threadsafe(ben.pserver.transfers.cancel_all(), ben.loop)
 
 
 def test_an_order_is_not_over_while_its_file_is_being_published(
@@ -89,7 +89,7 @@ def test_what_others_still_ask_for_can_be_resumed(tmp_path: Path, tracker: LiveT
     ana.call(ana.pserver.announcer.sync())
     with live_pserver(tmp_path / "ben", tracker, "ben", download_limit=4 * MIB) as ben, ben.transfer() as transfer:
         begin(ben, "asked.bin")
-        eventually(lambda: any(file.have().pieces for file in list(ben.pserver.sharing._growing.values())))
+        eventually(lambda: any(file.have().pieces for file in list(ben.pserver.sources._growing.values())))
         asking = threading.Event()
 
         def wishes() -> Iterator[pb.PieceRequest]:
@@ -116,7 +116,7 @@ def test_small_files_that_were_verified_are_kept(tmp_path: Path, tracker: LiveTr
             slow.share(f"small/{number}", os.urandom(3000))
         slow.call(slow.pserver.announcer.sync())
         begin(ben, "small/")
-        [transfer] = ben.pserver.jobs
+        [transfer] = ben.pserver.transfers
         eventually(lambda: transfer.counters.done)
         break_off(ben).result(10)
         kept = ben.pserver.library.names()

@@ -9,7 +9,7 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import StorageFault
-from daemon.peers.client import MESSAGE_MAX
+from daemon.peers.client import MAX_MESSAGE_BYTES
 from daemon.rpc import control_messages
 from daemon.runtime.events import Downloaded, Event, Fault, Notice, Uploaded
 from daemon.storage.walk import Refused
@@ -38,7 +38,7 @@ def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_
     with ana.control() as control:
         parts = (pb.RemoveCommand(names=names[at : at + 10]) for at in range(0, 30, 10))
         events = list(control.RemoveFiles(parts, metadata=ana.cookie, timeout=20))
-    assert max(event.ByteSize() for event in events) < MESSAGE_MAX
+    assert max(event.ByteSize() for event in events) < MAX_MESSAGE_BYTES
     faults = list(itertools.chain.from_iterable(event.results.faults for event in events))
     assert [(fault.code, fault.name) for fault in faults] == [("no_such_file", name) for name in names]
 

@@ -18,7 +18,7 @@ def test_whoever_is_cancelled_however_often_waits_for_what_is_begun() -> None:
 
     async def main() -> None:
         threads = Threads()
-        task = asyncio.create_task(threads.run_whole(threads.disk, work))
+        task = asyncio.create_task(threads.run_uncancellable(threads.disk, work))
         await asyncio.to_thread(begun.wait, 10)
         for _ in range(3):
             task.cancel()
@@ -45,7 +45,7 @@ def test_what_can_be_stopped_is_stopped_and_its_failure_is_no_news() -> None:
 
     async def main() -> None:
         threads = Threads()
-        task = asyncio.create_task(threads.run_stoppable(threads.disk, work))
+        task = asyncio.create_task(threads.run_cancellable(threads.disk, work))
         await asyncio.to_thread(begun.wait, 10)
         task.cancel()
         await asyncio.wait([task])

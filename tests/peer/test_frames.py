@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import pserver_pb2 as pb
-from daemon.protocol.frames import BLOCK_FIELDS_MAX, FIELDS_MAX, BadFrame, Block, Frame, decoder, encode
+from daemon.protocol.frames import MAX_BLOCK_FIELDS, MAX_FIELDS, BadFrame, Block, Frame, decoder, encode
 
 UINT32 = st.integers(0, (1 << 32) - 1)
 UINT64 = st.integers(0, (1 << 64) - 1)
@@ -124,10 +124,10 @@ def test_a_broken_message_is_a_bad_frame_and_nothing_else(kind: Kind, data: st.D
 
 @kinds
 def test_a_message_of_a_million_tiny_fields_is_refused_at_once(kind: Kind) -> None:
-    for hostile in (b"\x0a\x00" * (FIELDS_MAX + 1), b"\xf8\x07\x00" * (FIELDS_MAX + 1)):
+    for hostile in (b"\x0a\x00" * (MAX_FIELDS + 1), b"\xf8\x07\x00" * (MAX_FIELDS + 1)):
         with pytest.raises(BadFrame, match="fields"):
             decoder(kind)(hostile)
-    inner = b"\x08\x01" * (BLOCK_FIELDS_MAX + 1)
+    inner = b"\x08\x01" * (MAX_BLOCK_FIELDS + 1)
     with pytest.raises(BadFrame, match="fields"):
         decoder(kind)(b"\x0a" + bytes([len(inner)]) + inner)
 

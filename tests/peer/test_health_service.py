@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from daemon.peers.limits import HEALTH_CALLS_OWN
+from daemon.peers.limits import MAX_LOCAL_HEALTH_CALLS
 from eventually import eventually
 from live_pserver import OPTIONS, LivePserver
 
@@ -35,7 +35,7 @@ def watch(ana: LivePserver, stack: ExitStack, service: str = "") -> Any:
 
 def test_strangers_watch_it_in_a_bounded_number(ana: LivePserver, stack: ExitStack) -> None:
     # Under many names: what is asked for is the stranger's choice.
-    watches = [watch(ana, stack, f"service{number}" if number else "") for number in range(HEALTH_CALLS_OWN)]
+    watches = [watch(ana, stack, f"service{number}" if number else "") for number in range(MAX_LOCAL_HEALTH_CALLS)]
     assert next(watches[0]).status == SERVING
     for other in watches[1:]:
         assert next(other).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN

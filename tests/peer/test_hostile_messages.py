@@ -125,7 +125,7 @@ def test_of_100000_hostile_messages_none_hurts(ana: LivePserver, film: Manifest,
 def assert_alive(ana: LivePserver) -> None:
     with ana.control() as control:
         assert control.Status(pb.StatusRequest(), metadata=ana.cookie, timeout=10).user == "ana"
-    assert ana.pserver.slots.taken == 0
+    assert ana.pserver.stream_slots.in_use == 0
 
 
 def ended(ana: LivePserver, method: str, messages: list[bytes], metadata: Any, **options: Any) -> grpc.StatusCode:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from daemon.errors import Busy, Interrupted
-from daemon.peers.limits import Bandwidth, Budget, Locks, OpenStreams, Slots
+from daemon.peers.limits import ActiveStreams, KeyedLocks, MemoryBudget, RateLimiter, StreamSlots
 from daemon.swarm.in_flight_reservation import Room
 
 
@@ -32,13 +32,13 @@ async def settle() -> None:
 
 def test_whoever_does_not_fit_waits_in_line() -> None:
     async def work() -> None:
-        budget = Budget(10)
-        await budget.take(8)
-        large, small = asyncio.create_task(budget.take(5)), asyncio.create_task(budget.take(1))
+        budget = MemoryBudget(10)
+        await budget.acquire(8)
+        large, small = asyncio.create_task(budget.acquire(5)), asyncio.create_task(budget.acquire(1))
         await settle()
         assert not large.done() and not small.done()
-        assert not budget.try_take(1)
-        budget.give(8)
+        assert not budget.try_acquire(1)
+        budget.release(8)
         await asyncio.gather(large, small)
         assert budget.used == 6
 
@@ -47,8 +47,8 @@ def test_whoever_does_not_fit_waits_in_line() -> None:
 
 def test_a_downloads_pieces_take_room_but_for_the_first_and_give_it_all_back() -> None:
     async def work() -> None:
-        budget = Budget(20)
-        room = Room(budget, Bandwidth(None, asyncio.get_running_loop().time), 10)
+        budget = MemoryBudget(20)
+        room = Room(budget, RateLimiter(None, asyncio.get_running_loop().time), 10)
         used = []
         for in_flight in range(3):
             await room.make(in_flight)
@@ -72,9 +72,9 @@ def test_a_downloads_pieces_take_room_but_for_the_first_and_give_it_all_back() -
 
 def test_the_first_piece_of_a_download_waits_for_no_memory() -> None:
     async def work() -> None:
-        budget = Budget(10)
-        await budget.take(10)
-        room = Room(budget, Bandwidth(None, asyncio.get_running_loop().time), 10)
+        budget = MemoryBudget(10)
+        await budget.acquire(10)
+        room = Room(budget, RateLimiter(None, asyncio.get_running_loop().time), 10)
         await room.make(0)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
@@ -86,12 +86,12 @@ def test_the_first_piece_of_a_download_waits_for_no_memory() -> None:
 
 def test_more_than_the_budget_goes_alone() -> None:
     async def work() -> None:
-        budget = Budget(10)
-        await budget.take(100)
-        later = asyncio.create_task(budget.take(1))
+        budget = MemoryBudget(10)
+        await budget.acquire(100)
+        later = asyncio.create_task(budget.acquire(1))
         await settle()
         assert not later.done()
-        budget.give(100)
+        budget.release(100)
         await later
 
     run(work())
@@ -100,17 +100,17 @@ def test_more_than_the_budget_goes_alone() -> None:
 @pytest.mark.parametrize("already_served", [False, True])
 def test_who_stops_waiting_takes_nothing(already_served: bool) -> None:
     async def work() -> None:
-        budget = Budget(10)
-        await budget.take(10)
-        first, second = asyncio.create_task(budget.take(10)), asyncio.create_task(budget.take(4))
+        budget = MemoryBudget(10)
+        await budget.acquire(10)
+        first, second = asyncio.create_task(budget.acquire(10)), asyncio.create_task(budget.acquire(4))
         await settle()
         if already_served:
-            budget.give(10)
+            budget.release(10)
         first.cancel()
         await settle()
         assert first.cancelled()
         if not already_served:
-            budget.give(10)
+            budget.release(10)
         await second
         assert budget.used == 4
 
@@ -120,10 +120,10 @@ def test_who_stops_waiting_takes_nothing(already_served: bool) -> None:
 def test_a_rate_is_kept() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        bandwidth = Bandwidth(1_000_000, loop.time)
+        bandwidth = RateLimiter(1_000_000, loop.time)
         began = loop.time()
         for _ in range(10):
-            await bandwidth.take(75_000)
+            await bandwidth.acquire(75_000)
         # 750,000 bytes, of which a quarter second's worth went at once.
         assert 0.45 <= loop.time() - began < 2
 
@@ -132,9 +132,9 @@ def test_a_rate_is_kept() -> None:
 
 def test_no_rate_is_no_wait() -> None:
     async def work() -> None:
-        bandwidth = Bandwidth(None, lambda: 0.0)
-        await bandwidth.take(1 << 40)
-        assert bandwidth.share(1 << 20) == 1 << 20
+        bandwidth = RateLimiter(None, lambda: 0.0)
+        await bandwidth.acquire(1 << 40)
+        assert bandwidth.max_block(1 << 20) == 1 << 20
 
     run(work())
 
@@ -142,12 +142,12 @@ def test_no_rate_is_no_wait() -> None:
 def test_one_with_many_streams_gets_no_more_than_another_with_one() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        bandwidth = Bandwidth(4_000_000, loop.time)
+        bandwidth = RateLimiter(4_000_000, loop.time)
         got: Counter[str] = Counter()
 
         async def stream(asker: str) -> None:
             while True:
-                await bandwidth.take(10_000, asker)
+                await bandwidth.acquire(10_000, asker)
                 got[asker] += 10_000
 
         streams = [asyncio.create_task(stream("greedy")) for _ in range(8)]
@@ -164,12 +164,12 @@ def test_one_with_many_streams_gets_no_more_than_another_with_one() -> None:
 
 def test_askers_share_so_that_none_waits_long() -> None:
     async def work() -> None:
-        bandwidth = Bandwidth(1_000_000, lambda: 0.0)
-        assert bandwidth.share(1 << 20) == 500_000
-        waiting = [asyncio.create_task(bandwidth.take(1 << 30, asker)) for asker in "abcde"]
+        bandwidth = RateLimiter(1_000_000, lambda: 0.0)
+        assert bandwidth.max_block(1 << 20) == 500_000
+        waiting = [asyncio.create_task(bandwidth.acquire(1 << 30, asker)) for asker in "abcde"]
         await settle()
-        assert bandwidth.share(1 << 20) <= 125_000
-        assert bandwidth.share(1) == 1 or bandwidth.share(1) == 4096
+        assert bandwidth.max_block(1 << 20) <= 125_000
+        assert bandwidth.max_block(1) == 1 or bandwidth.max_block(1) == 4096
         for each in waiting:
             each.cancel()
 
@@ -179,7 +179,7 @@ def test_askers_share_so_that_none_waits_long() -> None:
 def test_who_waits_for_room_and_asks_for_nothing_takes_nothing() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        bandwidth, budget = Bandwidth(4_000_000, loop.time), Budget()
+        bandwidth, budget = RateLimiter(4_000_000, loop.time), MemoryBudget()
         rooms = [Room(budget, bandwidth, 1_000_000) for _ in range(4)]
 
         async def idle(room: Room) -> None:
@@ -203,14 +203,14 @@ def test_who_waits_for_room_and_asks_for_nothing_takes_nothing() -> None:
 def test_who_gives_up_its_turn_leaves_it_to_the_others() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        bandwidth = Bandwidth(100_000, loop.time)
-        await bandwidth.take(25_000)
+        bandwidth = RateLimiter(100_000, loop.time)
+        await bandwidth.acquire(25_000)
         began = loop.time()
-        hasty = asyncio.create_task(bandwidth.take(1_000_000, "hasty"))
+        hasty = asyncio.create_task(bandwidth.acquire(1_000_000, "hasty"))
         await settle()
         hasty.cancel()
         await settle()
-        patient = asyncio.create_task(bandwidth.take(10_000, "patient"))
+        patient = asyncio.create_task(bandwidth.acquire(10_000, "patient"))
         # Ten seconds' worth was asked for and not used.
         await asyncio.wait_for(patient, 5)
         assert loop.time() - began < 5
@@ -222,58 +222,58 @@ def test_who_gives_up_its_turn_leaves_it_to_the_others() -> None:
 
 
 def test_slots_are_bounded_in_all_per_peer_and_per_ticket() -> None:
-    slots = Slots(total=4, per_peer=3, per_ticket=2)
-    with slots.one("ana", "x", "ana"), slots.one("ana", "x", "ana"):
-        with pytest.raises(Busy) as busy, slots.one("ana", "x", "ana"):
+    slots = StreamSlots(total=4, per_peer=3, per_ticket=2)
+    with slots.acquire("ana", "x", "ana"), slots.acquire("ana", "x", "ana"):
+        with pytest.raises(Busy) as busy, slots.acquire("ana", "x", "ana"):
             pass
         assert busy.value.retry_after > 0
-        with slots.one("ana", "y", "ana"):
-            with pytest.raises(Busy), slots.one("ana", "z", "ana"):
+        with slots.acquire("ana", "y", "ana"):
+            with pytest.raises(Busy), slots.acquire("ana", "z", "ana"):
                 pass
-            with slots.one("ben", "x", "ben"):
-                with pytest.raises(Busy), slots.one("cia", "x", "cia"):
+            with slots.acquire("ben", "x", "ben"):
+                with pytest.raises(Busy), slots.acquire("cia", "x", "cia"):
                     pass
-                assert slots.taken == 4
-    assert slots.taken == 0
-    with slots.one("ana", "x", "ana"):
+                assert slots.in_use == 4
+    assert slots.in_use == 0
+    with slots.acquire("ana", "x", "ana"):
         pass
 
 
 def test_a_stream_that_fails_gives_its_slot_back() -> None:
-    slots = Slots(total=1)
+    slots = StreamSlots(total=1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), slots.one("ana", "x", "ana"):
+        with pytest.raises(ZeroDivisionError), slots.acquire("ana", "x", "ana"):
             raise ZeroDivisionError
-    assert slots.taken == 0
+    assert slots.in_use == 0
 
 
 def test_a_logout_ends_the_streams_under_way_and_not_later_ones() -> None:
     async def work() -> None:
-        streams = OpenStreams()
+        streams = ActiveStreams()
 
         async def stream() -> None:
-            async with streams.one():
+            async with streams.register():
                 await asyncio.Event().wait()
 
         under_way = [asyncio.create_task(stream()) for _ in range(3)]
         await settle()
-        await streams.end_all()
+        await streams.close_all()
         for ended in await asyncio.gather(*under_way, return_exceptions=True):
             assert isinstance(ended, Interrupted)
-        async with streams.one():
+        async with streams.register():
             await settle()
-        await streams.end_all()
+        await streams.close_all()
 
     run(work())
 
 
 def test_a_stream_that_takes_its_time_to_end_is_in_no_logouts_way() -> None:
     async def work() -> None:
-        streams = OpenStreams()
+        streams = ActiveStreams()
         done = asyncio.Event()
 
         async def stream() -> None:
-            async with streams.one():
+            async with streams.register():
                 try:
                     await asyncio.Event().wait()
                 finally:
@@ -281,8 +281,8 @@ def test_a_stream_that_takes_its_time_to_end_is_in_no_logouts_way() -> None:
 
         slow = asyncio.create_task(stream())
         await settle()
-        await streams.end_all()
-        await streams.end_all()
+        await streams.close_all()
+        await streams.close_all()
         assert not slow.done()
         done.set()
         with pytest.raises(Interrupted):
@@ -296,11 +296,11 @@ def test_a_stream_that_takes_its_time_to_end_is_in_no_logouts_way() -> None:
 
 def test_one_transfer_at_a_time_for_each_id() -> None:
     async def work() -> None:
-        locks = Locks()
+        locks = KeyedLocks()
         log: list[str] = []
 
         async def transfer(key: str, name: str) -> None:
-            async with locks.of(key):
+            async with locks.acquire(key):
                 log.append(f"{name} begins")
                 await settle()
                 log.append(f"{name} ends")
@@ -308,47 +308,47 @@ def test_one_transfer_at_a_time_for_each_id() -> None:
         await asyncio.gather(transfer("x", "a"), transfer("x", "b"), transfer("y", "c"))
         assert log.index("a ends") < log.index("b begins")
         assert log.index("c begins") < log.index("a ends")
-        assert not locks.taken("x")
+        assert not locks.in_use("x")
 
     run(work())
 
 
 def test_who_stops_waiting_for_a_lock_leaves_nothing_behind() -> None:
     async def work() -> None:
-        locks = Locks()
-        async with locks.of("x"):
-            waiting = asyncio.create_task(locks.of("x").__aenter__())
+        locks = KeyedLocks()
+        async with locks.acquire("x"):
+            waiting = asyncio.create_task(locks.acquire("x").__aenter__())
             await settle()
             waiting.cancel()
             await settle()
-            assert locks.taken("x")
-        assert not locks.taken("x")
+            assert locks.in_use("x")
+        assert not locks.in_use("x")
 
     run(work())
 
 
 def test_whoever_waits_only_so_long_for_a_lock_is_told_when_it_was_not_to_be_had() -> None:
     async def story() -> None:
-        locks = Locks()
-        async with locks.of("id"):
+        locks = KeyedLocks()
+        async with locks.acquire("id"):
             with pytest.raises(Busy):
-                async with locks.of("id", within=0.05):
+                async with locks.acquire("id", within=0.05):
                     pytest.fail("somebody else has it")
-        async with locks.of("id", within=0.05):
-            assert locks.taken("id")
-        assert not locks.taken("id")
+        async with locks.acquire("id", within=0.05):
+            assert locks.in_use("id")
+        assert not locks.in_use("id")
 
     asyncio.run(story())
 
 
 def test_the_peers_of_one_account_leave_slots_to_others() -> None:
-    slots = Slots(total=4, per_user=3)
+    slots = StreamSlots(total=4, per_user=3)
     with ExitStack() as stack:
         for number in range(3):
-            stack.enter_context(slots.one(f"peer{number}", "x", "ana"))
-        with pytest.raises(Busy, match="your account"), slots.one("peer3", "x", "ana"):
+            stack.enter_context(slots.acquire(f"peer{number}", "x", "ana"))
+        with pytest.raises(Busy, match="your account"), slots.acquire("peer3", "x", "ana"):
             pass
-        with slots.one("peer4", "x", "ben"):
-            assert slots.taken == 4
-    with slots.one("peer3", "x", "ana"):
+        with slots.acquire("peer4", "x", "ben"):
+            assert slots.in_use == 4
+    with slots.acquire("peer3", "x", "ana"):
         pass

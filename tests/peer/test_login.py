@@ -25,7 +25,7 @@ def ben(tmp_path: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
 
 def alive(ana: LivePserver) -> set[str]:
     """Who is alive, as another peer sees it."""
-    return {peer.user for peer in ana.call(ana.pserver.network.peers())}
+    return {peer.user for peer in ana.call(ana.pserver.tracker.peers())}
 
 
 async def break_off(call: Coroutine[Any, Any, object], ben: LivePserver, at_user: str | None) -> None:
@@ -65,7 +65,7 @@ def test_a_login_as_who_one_is_keeps_what_the_tracker_tells_once(
 ) -> None:
     with live_pserver(tmp_path / "rare", tracker, "rare", ping_interval=60) as rare:
         manifest = rare.share("spoilt.txt", b"good")
-        eventually(lambda: [p for p in ana.call(ana.pserver.network.peers()) if p.user == "rare" and p.load.free_bytes])
+        eventually(lambda: [p for p in ana.call(ana.pserver.tracker.peers()) if p.user == "rare" and p.load.free_bytes])
         path = rare.shared / "spoilt.txt"
         before = path.stat()
         path.write_bytes(b"evil")
@@ -77,13 +77,13 @@ def test_a_login_as_who_one_is_keeps_what_the_tracker_tells_once(
 
 
 def test_the_end_of_a_lost_session_is_not_that_of_the_next(ben: LivePserver, tracker: LiveTracker) -> None:
-    account, jobs = ben.pserver.account, ben.pserver.jobs
+    account, jobs = ben.pserver.account, ben.pserver.transfers
     client = TrackerClient(tracker.url)
     client.token = ben.session()["token"]
     wound_down = asyncio.Event()
 
     async def stream() -> None:
-        async with ben.pserver._transfer_service.streams.one():
+        async with ben.pserver.transfer_service.active_streams.register():
             try:
                 await wound_down.wait()
             finally:
@@ -101,7 +101,7 @@ def test_the_end_of_a_lost_session_is_not_that_of_the_next(ben: LivePserver, tra
         transfer = jobs.start("download", work)
         assert account._ending is not None
         await account._ending
-        assert not transfer.ended
+        assert not transfer.finished
         wound_down.set()
         await asyncio.wait([slow])
 

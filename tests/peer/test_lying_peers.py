@@ -16,13 +16,13 @@ import pserver_pb2 as pb
 from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.library.library import Library
 from daemon.library.manifest_cache import Catalog
-from daemon.models import HeldVersion, Holder, Version
-from daemon.peers.client import Peers
-from daemon.peers.limits import Bandwidth
+from daemon.models import Holder, RemoteFile, Version
+from daemon.peers.client import PeerClient
+from daemon.peers.limits import RateLimiter
 from daemon.protocol.frames import Block, encode
 from daemon.runtime.executors import Threads
 from daemon.runtime.metrics import Metrics
-from daemon.runtime.transfers import Jobs
+from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import Temporaries
@@ -110,11 +110,11 @@ class Fetch:
         async with AsyncExitStack() as stack:
             urls = [await stack.enter_async_context(answering(DownloadSmallFiles=way)) for way in ways]
             files = [
-                HeldVersion(Version(name, id_, len(CONTENTS[name])), tuple(Holder(url, id_, True, "") for url in urls))
+                RemoteFile(Version(name, id_, len(CONTENTS[name])), tuple(Holder(url, id_, True, "") for url in urls))
                 for id_, name in IDS.items()
             ]
 
-            async def query(ids: Sequence[str]) -> list[HeldVersion]:
+            async def query(ids: Sequence[str]) -> list[RemoteFile]:
                 return [file for file in files if file.version.id in ids]
 
             folder = SharedFolder(self._tmp_path / "shared")
@@ -123,21 +123,21 @@ class Fetch:
             stack.callback(catalog.close)
             threads = Threads()
             stack.callback(threads.shutdown)
-            peers = Peers(None)
+            peers = PeerClient(None)
             stack.push_async_callback(peers.close)
             loop = asyncio.get_running_loop()
             fetcher = SmallFetcher(
                 peers=peers,
                 store=SmallStore(folder, Temporaries(folder), Library(catalog)),
                 threads=threads,
-                bandwidth=Bandwidth(None, loop.time),
+                bandwidth=RateLimiter(None, loop.time),
                 clock=lambda: self._haste * loop.time(),
                 metrics=Metrics(),
             )
             async with asyncio.timeout(30):
                 await fetcher.bring(
                     files,
-                    Jobs(loop.time).begin("download"),
+                    TransferRegistry(loop.time).register("download"),
                     lambda file, holders, fault: self.outcomes.append((file.version.name, fault)),
                     query,
                     lambda id_, url, why: self.liars.append(url),
@@ -224,8 +224,8 @@ LARGE = os.urandom(3 * MIB)
 async def push_small(sharing: Sharing, way: Way, patience: float = 20.0) -> list[tuple[str, PeerError | None]]:
     settled: list[tuple[str, PeerError | None]] = []
     async with answering(UploadSmallFiles=way) as url, asyncio.timeout(20):
-        peers, threads = Peers(None), Threads()
-        bandwidth = Bandwidth(None, asyncio.get_running_loop().time)
+        peers, threads = PeerClient(None), Threads()
+        bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
         pusher = SmallPusher(peers=peers, sharing=sharing, threads=threads, bandwidth=bandwidth, patience=patience)
         offers = [Offer(Version(name, id_, len(CONTENTS[name])), "ticket") for id_, name in IDS.items()]
         try:
@@ -258,8 +258,8 @@ async def asking_again(requests: AsyncIterator[bytes], context: Any) -> None:
 
 async def push_large(sharing: Sharing, way: Way) -> None:
     async with answering(UploadFile=way) as url, asyncio.timeout(20):
-        peers, threads = Peers(None), Threads()
-        bandwidth = Bandwidth(None, asyncio.get_running_loop().time)
+        peers, threads = PeerClient(None), Threads()
+        bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
         pusher = Pusher(peers=peers, threads=threads, bandwidth=bandwidth, patience=1.0)
         try:
             source = sharing.open_whole(manifest_of(LARGE).id)

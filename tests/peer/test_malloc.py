@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 import pserver_pb2 as pb
-from daemon.peers.client import Peers
+from daemon.peers.client import PeerClient
 from eventually import eventually
 from live_pserver import LivePserver
 from programs import TOP
@@ -75,11 +75,11 @@ def test_a_stream_that_is_left_early_takes_its_last_message_with_it(ana: LivePse
     left: list[weakref.ref[object]] = []
 
     async def ask() -> None:
-        peers = Peers(None)
-        async with peers.call("DownloadSmallFiles", ana.url, ticket) as call:
+        peers = PeerClient(None)
+        async with peers.open_call("DownloadSmallFiles", ana.url, ticket) as call:
             left.append(weakref.ref(call._stream))
             await call.write(pb.DownloadSmallFilesRequest(requests=[pb.SmallFileRequest(number=1, ticket=ticket)]))
-            assert [block.data for block in (await anext(call.replies())).blocks] == [b"small"]
+            assert [block.data for block in (await anext(call.responses())).blocks] == [b"small"]
         await peers.close()
 
     with no_search_for_cycles():

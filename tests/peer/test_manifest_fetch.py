@@ -15,8 +15,8 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import NotVerified
-from daemon.models import HeldVersion, Holder, Version
-from daemon.peers.client import Peers
+from daemon.models import Holder, RemoteFile, Version
+from daemon.peers.client import PeerClient
 from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
@@ -57,7 +57,7 @@ async def holder(answer: Answer) -> AsyncIterator[Holder]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        yield Holder(f"127.0.0.1:{port}", "a-ticket", complete=True, why="")
+        yield Holder(f"127.0.0.1:{port}", "a-ticket", complete=True, reason="")
     finally:
         await server.stop(0)
 
@@ -66,7 +66,7 @@ async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float
     threads = Threads()
     async with AsyncExitStack() as stack:
         holders = tuple([await stack.enter_async_context(holder(answer)) for answer in answers])
-        peers = Peers(None)
+        peers = PeerClient(None)
         stack.push_async_callback(peers.close)
         folder = SharedFolder(tmp_path)
         stack.callback(folder.close)
@@ -78,7 +78,7 @@ async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float
             threads=threads,
             clock=clock,
         )
-        item = HeldVersion(Version("a.txt", GOOD.id, GOOD.size), holders)
+        item = RemoteFile(Version("a.txt", GOOD.id, GOOD.size), holders)
         async with asyncio.timeout(20):
             return await manifests.find(item, lambda: None)
 

@@ -30,12 +30,12 @@ def scraped(url: str) -> dict[str, float]:
 
 
 def test_what_was_counted_is_shown(metrics: Metrics, url: str) -> None:
-    metrics.received(1000)
-    metrics.received(500)
+    metrics.count_received(1000)
+    metrics.count_received(500)
     metrics.bytes_sent.inc(70)
-    metrics.refused()
-    metrics.lost("silent")
-    metrics.ended("download", "done")
+    metrics.count_corrupt_piece()
+    metrics.count_dropped_holder("silent")
+    metrics.count_transfer("download", "done")
 
     shown = scraped(url)
 
@@ -50,7 +50,7 @@ def test_what_was_counted_is_shown(metrics: Metrics, url: str) -> None:
 
 def test_a_gauge_is_read_when_it_is_asked_for(metrics: Metrics, url: str) -> None:
     files = [3.0]
-    metrics.gauge("p2p_shared_files", "Whole files", lambda: files[0])
+    metrics.add_gauge("p2p_shared_files", "Whole files", lambda: files[0])
     assert scraped(url)["p2p_shared_files"] == 3
     files[0] = 4
     assert scraped(url)["p2p_shared_files"] == 4
@@ -64,5 +64,5 @@ def test_a_taken_port_is_an_error(metrics: Metrics, url: str) -> None:
 
 def test_two_pservers_in_one_process_count_apart(url: str) -> None:
     other = Metrics()
-    other.received(1)
+    other.count_received(1)
     assert scraped(url)["p2p_received_bytes_total"] == 0

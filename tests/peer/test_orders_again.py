@@ -146,7 +146,7 @@ def test_what_is_removed_while_it_is_pushed_arrives_nowhere(slow: LivePserver, b
     [fault] = pushing.results()
     assert (fault.code, fault.name) == ("no_such_file", "big.bin")
     assert "removed or changed meanwhile" in fault.message
-    eventually(lambda: not list(ben.pserver.jobs))
+    eventually(lambda: not list(ben.pserver.transfers))
     assert not (ben.shared / "big.bin").exists()
 
 
@@ -154,7 +154,7 @@ def test_what_is_removed_while_others_fetch_it_is_served_no_further(slow: LivePs
     fetching = download(ben, "big.bin")
     eventually(fetching.moves)
     remove(slow, "big.bin")
-    eventually(lambda: not list(slow.pserver.jobs))
+    eventually(lambda: not list(slow.pserver.transfers))
     eventually(lambda: any(event.progress.phase == pb.Progress.PHASE_WAITING for event in fetching.events))
     cancel(ben, fetching.number)
     assert [fault.code for fault in fetching.results()] == ["interrupted"]

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.rpc.auth import require_own_machine
+from daemon.rpc.auth import require_loopback_or_tls
 from live_pserver import OPTIONS, LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from pserver_pb2_grpc import ControlStub, TransferStub
@@ -77,10 +77,10 @@ class Call:
 def test_which_address_is_our_own(peer: str, own: bool, tls: bool) -> None:
     call: Any = Call(peer, tls)
     if own or tls:
-        asyncio.run(require_own_machine(call))
+        asyncio.run(require_loopback_or_tls(call))
     else:
         with pytest.raises(PermissionError):
-            asyncio.run(require_own_machine(call))
+            asyncio.run(require_loopback_or_tls(call))
     assert call.refused is not (own or tls)
 
 

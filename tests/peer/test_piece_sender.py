@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from daemon.peers.limits import Bandwidth
-from daemon.protocol.piece_streams import News, Wish
+from daemon.peers.limits import RateLimiter
+from daemon.protocol.piece_streams import PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
 from daemon.transfer.piece_sender import serve
 from daemon.transfer.sources import WholeFile
@@ -22,21 +22,21 @@ MIB = 1 << 20
 class Asker:
     """The other end of a stream: says what it wants, and takes what is sent as long as its gate is open."""
 
-    wishes_left: "asyncio.Queue[Wish | None]" = field(default_factory=asyncio.Queue)
+    wishes_left: "asyncio.Queue[PieceRequest | None]" = field(default_factory=asyncio.Queue)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     begun: "asyncio.Queue[int]" = field(default_factory=asyncio.Queue)
     given: list[int] = field(default_factory=list)
 
     def ask(self, *pieces: int) -> None:
-        self.wishes_left.put_nowait(Wish(pieces=pieces, block_length=MIB))
+        self.wishes_left.put_nowait(PieceRequest(pieces=pieces, block_length=MIB))
 
-    async def wishes(self) -> AsyncIterator[Wish]:
+    async def requests(self) -> AsyncIterator[PieceRequest]:
         while (wish := await self.wishes_left.get()) is not None:
             yield wish
 
-    async def send(self, news: News) -> None:
+    async def send(self, news: PieceResponse) -> None:
         if news.have is not None:
-            self.given.extend(news.have.given)
+            self.given.extend(news.have.in_flight)
         for block in news.blocks:
             self.begun.put_nowait(block.number)
         if news.blocks:
@@ -45,7 +45,7 @@ class Asker:
 
 @pytest.fixture
 def source(ana: LivePserver, film: Manifest) -> Iterator[WholeFile]:
-    file = ana.pserver.sharing.open_whole(film.id)
+    file = ana.pserver.sources.open_whole(film.id)
     yield file
     file.close()
 
@@ -55,7 +55,7 @@ async def two_askers(source: WholeFile) -> AsyncIterator[tuple[Asker, Asker]]:
     """Serve one that is being sent piece 3 and takes its time, and one that takes all at once."""
     slow, quick = Asker(), Asker()
     quick.gate.set()
-    bandwidth = Bandwidth(None, asyncio.get_running_loop().time)
+    bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
     with ThreadPoolExecutor(2) as disk:
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             for name, asker in (("slow", slow), ("quick", quick)):
@@ -85,7 +85,7 @@ def test_a_wish_for_what_another_is_being_sent_can_be_taken_back(source: WholeFi
         async with two_askers(source) as (_, quick):
             quick.ask(3, 7)
             assert await quick.begun.get() == 7
-            quick.wishes_left.put_nowait(Wish(cancel=(3,), pieces=(9,)))
+            quick.wishes_left.put_nowait(PieceRequest(cancel=(3,), pieces=(9,)))
             assert await quick.begun.get() == 9
             assert quick.begun.empty()
 

@@ -42,8 +42,8 @@ def ben(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
 @pytest.fixture(autouse=True)
 def nothing_half_done(ben: LivePserver) -> Iterator[None]:
     yield
-    eventually(lambda: ben.pserver.slots.taken == 0)
-    assert ben.pserver.keeping._coming == 0
+    eventually(lambda: ben.pserver.stream_slots.in_use == 0)
+    assert ben.pserver.replica_quota._coming == 0
 
 
 def offer(name: str, manifest: Manifest) -> bytes:
@@ -239,9 +239,9 @@ def test_beginnings_without_end_do_not_fill_the_disk(ben: LivePserver) -> None:
             push.say(offer(f"begun{number}.bin", manifest))
             push.hear()
             push.call.cancel()
-        eventually(lambda: ben.pserver.slots.taken == 0)
+        eventually(lambda: ben.pserver.stream_slots.in_use == 0)
     assert sum(path.stat().st_size for path in parts(ben)) <= QUOTA
-    assert ben.pserver.keeping.used <= QUOTA
+    assert ben.pserver.replica_quota.used <= QUOTA
 
 
 def begin_and_break_off(ben: LivePserver, manifest: Manifest, number: int) -> None:
@@ -251,7 +251,7 @@ def begin_and_break_off(ben: LivePserver, manifest: Manifest, number: int) -> No
         push.say(offer(f"broken{number}.bin", manifest))
         push.hear()
         push.call.cancel()
-    eventually(lambda: ben.pserver.slots.taken == 0)
+    eventually(lambda: ben.pserver.stream_slots.in_use == 0)
 
 
 def test_what_our_users_download_has_left_is_no_pushers_to_have_thrown_away(
@@ -260,13 +260,13 @@ def test_what_our_users_download_has_left_is_no_pushers_to_have_thrown_away(
     content = os.urandom(3 * MIB)
     manifest = manifest_of(content)
     with live_pserver(tmp_path / "fay", tracker, "fay", quota=QUOTA) as fay:
-        with fay.pserver.parts.open(manifest) as part:
+        with fay.pserver.part_store.open(manifest) as part:
             part.store(1, [content[MIB : 2 * MIB]])
         begin_and_break_off(fay, manifest, 0)
-        assert fay.pserver.keeping.used == 0
+        assert fay.pserver.replica_quota.used == 0
         for number in range(1, 4):
             begin_and_break_off(fay, Manifest(3 * MIB, MIB, os.urandom(96)), number)
-        with fay.pserver.parts.open(manifest) as part:
+        with fay.pserver.part_store.open(manifest) as part:
             assert part.resumed_bytes == MIB
 
 
@@ -284,11 +284,11 @@ def test_what_a_push_has_left_is_our_users_who_goes_on_with_it(tmp_path: Path, t
 
     with live_pserver(tmp_path / "gus", tracker, "gus", quota=QUOTA) as gus:
         begin_and_break_off(gus, manifest, 0)
-        receiver = gus.pserver._transfer_service.receiver
+        receiver = gus.pserver.transfer_service.push_receiver
         gus.call(wait_in_vain(receiver))
-        assert gus.pserver.keeping.used == 3 * MIB
+        assert gus.pserver.replica_quota.used == 3 * MIB
         gus.call(have_ones_turn(receiver))
-        assert gus.pserver.keeping.used == 0
+        assert gus.pserver.replica_quota.used == 0
         assert [part.name for part in parts(gus)] == [f"{manifest.id}.part"]
 
 
@@ -299,18 +299,18 @@ def test_a_restart_forgets_nothing_of_what_pushes_have_left(tmp_path: Path, trac
             begin_and_break_off(hal, Manifest(3 * MIB, MIB, os.urandom(96)), number)
         lost = Manifest(MIB, MIB, os.urandom(32))
         begin_and_break_off(hal, lost, 2)
-        hal.pserver.parts.discard(lost.id)
+        hal.pserver.part_store.discard(lost.id)
     users = Manifest(2 * MIB, MIB, os.urandom(64))
     with live_pserver(home, tracker, "", quota=QUOTA) as hal:
         eventually(lambda: hal.pserver.account.user)
-        assert hal.pserver.keeping.used == 6 * MIB
-        hal.pserver.parts.open(users).close()
+        assert hal.pserver.replica_quota.used == 6 * MIB
+        hal.pserver.part_store.open(users).close()
         begin_and_break_off(hal, Manifest(3 * MIB, MIB, os.urandom(96)), 3)
         assert sum(part.stat().st_size for part in parts(hal)) == (6 + 2) * MIB
     with live_pserver(home, tracker, "", quota=QUOTA) as hal:
-        assert hal.pserver.keeping.used == 6 * MIB
-        assert hal.pserver.catalog.begun().keys() == hal.pserver.keeping._left.keys()
-        assert users.id not in hal.pserver.keeping._left
+        assert hal.pserver.replica_quota.used == 6 * MIB
+        assert hal.pserver.manifest_cache.begun().keys() == hal.pserver.replica_quota._left.keys()
+        assert users.id not in hal.pserver.replica_quota._left
 
 
 def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
@@ -321,7 +321,7 @@ def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
             push.say(offer(f"tiny{number}.bin", manifest))
             push.hear()
             push.call.cancel()
-        eventually(lambda: ben.pserver.slots.taken == 0)
+        eventually(lambda: ben.pserver.stream_slots.in_use == 0)
     # The last one began when there were as many as may be, and was left after.
     assert len(parts(ben)) <= BEGINNINGS + 1
 
@@ -372,7 +372,7 @@ def test_what_arrives_while_the_catalog_is_asked_is_counted_still(tmp_path: Path
 
 
 def test_the_loop_does_not_wait_for_a_catalog_that_is_busy(ben: LivePserver) -> None:
-    catalog = ben.pserver.catalog
+    catalog = ben.pserver.manifest_cache
     offered = offers(ben, (1, "patient.txt", b"patient"))
     with ThreadPoolExecutor(1) as pool:
         with catalog._lock:
@@ -417,12 +417,12 @@ def test_a_second_pusher_whose_turn_comes_before_our_users_gives_way_at_once(
     first.hear()
     second = Push(ben, manifest.id, stack, asker="b" * 32)
     second.say(offer("wanted2.bin", manifest))
-    locks = ben.pserver._transfer_service.receiver.locks
+    locks = ben.pserver.transfer_service.push_receiver.locks
     eventually(lambda: locks._locks[manifest.id][1] == 2)
     assert downloaded(ben, "wanted2.bin") == ["wanted2.bin"]
     for push in (first, second):
         assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
-    assert not ben.pserver._transfer_service.receiver.waited_for
+    assert not ben.pserver.transfer_service.push_receiver.waited_for
 
 
 def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
@@ -445,8 +445,8 @@ def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
         cem.call(cem.pserver.account.logout())
         disk.let_go.set()
         eventually(lambda: cem.pserver.library.by_name("late.bin"))
-        eventually(lambda: cem.pserver.keeping._coming == 0)
-        assert cem.pserver.catalog.kept().bytes == cem.pserver.keeping.used == 2 * MIB
+        eventually(lambda: cem.pserver.replica_quota._coming == 0)
+        assert cem.pserver.manifest_cache.kept().bytes == cem.pserver.replica_quota.used == 2 * MIB
 
 
 def test_what_is_being_thrown_away_is_not_taken_up_meanwhile(
@@ -460,14 +460,14 @@ def test_what_is_being_thrown_away_is_not_taken_up_meanwhile(
             push = Push(dee, manifest.id, broken)
             push.say(offer("again.bin", manifest))
             push.hear()
-        eventually(lambda: dee.pserver.slots.taken == 0)
+        eventually(lambda: dee.pserver.stream_slots.in_use == 0)
         disk.arm()
         # Its room is needed.
         Push(dee, other.id, stack, asker="b" * 32).say(offer("other.bin", other))
         assert disk.reached.wait(10)
         again = Push(dee, manifest.id, stack)
         again.say(offer("again.bin", manifest))
-        locks = dee.pserver._transfer_service.receiver.locks
+        locks = dee.pserver.transfer_service.push_receiver.locks
         eventually(lambda: locks._locks[manifest.id][1] == 2)
         disk.let_go.set()
         assert again.end() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "quota")
@@ -515,7 +515,7 @@ def test_small_files_are_taken_one_by_one(ben: LivePserver) -> None:
 
 
 def test_room_is_held_for_what_is_coming_and_not_twice_for_what_came(ben: LivePserver) -> None:
-    free = QUOTA - ben.pserver.catalog.kept().bytes
+    free = QUOTA - ben.pserver.manifest_cache.kept().bytes
     size = min(700_000, (free - 1) // 8)
     for number in range(6):
         content = os.urandom(size)
@@ -548,11 +548,11 @@ def test_files_whose_batch_is_never_full_do_not_pile_up_in_memory(
                 without_the_last(cid, stream), metadata=cid.ticket(f"{stream:064x}", WRITE), timeout=30
             )
             stack.callback(call.cancel)
-        waiting = cid.pserver._transfer_service.small_receiver.waiting
+        waiting = cid.pserver.transfer_service.batch_receiver.waiting
         least = streams * each * MIB - WAITING_MAX
         eventually(lambda: cid.pserver.library.bytes >= least and 0 < waiting.bytes <= WAITING_MAX)
         stack.close()
-        eventually(lambda: cid.pserver.slots.taken == 0)
+        eventually(lambda: cid.pserver.stream_slots.in_use == 0)
         assert waiting.bytes == 0
 
 

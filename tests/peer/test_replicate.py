@@ -2,7 +2,7 @@
 
 from daemon.commands.replicate import ReplicationPlan
 from daemon.errors import NoHolders, QuotaExceeded
-from daemon.models import Target, Version
+from daemon.models import PushTarget, Version
 from daemon.runtime.events import Fault, Notice, Uploaded
 
 FILM = Version("film.bin", "ab" * 32, 5 << 20)
@@ -13,8 +13,8 @@ def held(id_: str) -> bool:
     return True
 
 
-def targets(*urls: str) -> list[Target]:
-    return [Target(FILM.id, url, "ticket", "") for url in urls]
+def targets(*urls: str) -> list[PushTarget]:
+    return [PushTarget(FILM.id, url, "ticket", "") for url in urls]
 
 
 def test_no_more_are_asked_than_copies_lack() -> None:

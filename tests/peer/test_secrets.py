@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.models import Holder, Session, Target
+from daemon.models import Holder, PushTarget, Session
 from daemon.runtime import logs
 from eventually import eventually
 from live_tracker import LiveTracker
@@ -47,9 +47,11 @@ def test_an_event_is_one_line_whatever_a_peer_sent(formatter: logging.Formatter,
 def test_values_that_hold_secrets_do_not_show_them() -> None:
     canary = "canary" * 4
     shown = repr(
-        Session(user="ana", url="a:1", token=canary, peer_id="ab" * 16, ticket_key=canary.encode(), clock_offset=0.0)
+        Session(
+            user="ana", address="a:1", token=canary, peer_id="ab" * 16, ticket_key=canary.encode(), clock_offset=0.0
+        )
     )
-    shown += repr(Holder("127.0.0.1:1", canary, True, "")) + repr(Target("ab" * 32, "127.0.0.1:1", canary, ""))
+    shown += repr(Holder("127.0.0.1:1", canary, True, "")) + repr(PushTarget("ab" * 32, "127.0.0.1:1", canary, ""))
     assert "canary" not in shown
 
 

@@ -9,7 +9,7 @@ from daemon.models import Session
 from daemon.tracker_client.session import SessionFile
 
 SESSION = Session(
-    user="ana", url="127.0.0.1:5001", token="t" * 43, peer_id="ab" * 16, ticket_key=b"k" * 32, clock_offset=-1.5
+    user="ana", address="127.0.0.1:5001", token="t" * 43, peer_id="ab" * 16, ticket_key=b"k" * 32, clock_offset=-1.5
 )
 
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from daemon.peers.socket_options import shorten_queues
+from daemon.peers.socket_options import set_notsent_lowat
 
 OPTION = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
@@ -18,7 +18,7 @@ def test_an_accepted_socket_keeps_little_unsent(family: socket.AddressFamily, ho
             each.bind((host, 0))
             each.listen()
         before = len(os.listdir("/proc/self/fd"))
-        shorten_queues(listening.getsockname()[1])
+        set_notsent_lowat(listening.getsockname()[1])
         assert len(os.listdir("/proc/self/fd")) == before
         asker.connect(listening.getsockname())
         accepted, _ = listening.accept()

@@ -21,7 +21,7 @@ def spoil(path: Path) -> None:
 
 def alive(ana: LivePserver) -> set[str]:
     """Who is alive, as another peer sees it."""
-    return {peer.user for peer in ana.call(ana.pserver.network.peers())}
+    return {peer.user for peer in ana.call(ana.pserver.tracker.peers())}
 
 
 @pytest.mark.parametrize("file", ["cookie", "port"])
@@ -43,7 +43,7 @@ def test_a_clean_end_takes_every_step_whatever_the_disk_says(
         for file in ("session", "cookie", "port"):
             spoil(tmp_path / "leaver/state" / file)
     assert "leaver" not in alive(ana)
-    assert peer.pserver.catalog._connection is None
+    assert peer.pserver.manifest_cache._connection is None
     assert [file for file in ("session", "cookie", "port") if f"state/{file}" in caplog.text] == [
         "session",
         "cookie",

@@ -35,7 +35,7 @@ def crossed(error: PeerError) -> PeerError:
     context: Any = Context()
     with pytest.raises(Aborted):
         asyncio.run(status_codes.abort(context, error))
-    return status_codes.from_rpc(context.error, "peer:1")
+    return status_codes.error_from_rpc(context.error, "peer:1")
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
@@ -46,17 +46,17 @@ def test_every_error_has_a_status_and_comes_back_with_its_code(kind: type[PeerEr
 
 
 def test_the_table_has_every_error_and_no_other() -> None:
-    assert set(status_codes.STATUS) == set(ALL)
+    assert set(status_codes.STATUS_OF) == set(ALL)
 
 
 def test_a_code_names_the_most_general_error_that_has_it() -> None:
     for kind in ALL:
-        assert issubclass(kind, status_codes.KINDS[kind.code])
+        assert issubclass(kind, status_codes.ERROR_OF_CODE[kind.code])
 
 
 def test_no_room_says_when_to_try_again() -> None:
-    assert (status_codes.RETRY_KEY, "1.5") in status_codes.trailers(Busy("full", retry_after=1.5))
-    assert status_codes.trailers(NoHolders("nobody")) == ((status_codes.CODE_KEY, "no_holders"),)
+    assert (status_codes.RETRY_AFTER_KEY, "1.5") in status_codes.trailing_metadata(Busy("full", retry_after=1.5))
+    assert status_codes.trailing_metadata(NoHolders("nobody")) == ((status_codes.CODE_KEY, "no_holders"),)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_no_room_says_when_to_try_again() -> None:
 )
 def test_a_peer_without_our_codes_is_understood(status: grpc.StatusCode, kind: type[PeerError]) -> None:
     foreign = grpc.aio.AioRpcError(status, grpc.aio.Metadata(), grpc.aio.Metadata(("p2p-code", "nonsense")), "words")
-    assert type(status_codes.from_rpc(foreign, "peer:1")) is kind
+    assert type(status_codes.error_from_rpc(foreign, "peer:1")) is kind
 
 
 def test_a_strangers_words_are_one_bounded_line() -> None:
     hostile = "a\n" * 10_000 + "\r\x0b\x0c\u2028b"
     assert "\n" not in crossed(errors.NoSuchFile(hostile)).message
     assert len(status_codes.one_line(hostile)) <= 300
-    assert status_codes.from_code("quota", hostile).message.count("\n") == 0
-    assert type(status_codes.from_code("no such code", "x")) is PeerError
+    assert status_codes.error_from_code("quota", hostile).message.count("\n") == 0
+    assert type(status_codes.error_from_code("no such code", "x")) is PeerError

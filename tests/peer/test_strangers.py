@@ -12,9 +12,9 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from common.channels import CONNECTIONS
-from daemon.peers.limits import HEALTH_CALLS_OWN
-from daemon.rpc.health_service import Health
+from common.channels import MAX_CONNECTIONS
+from daemon.peers.limits import MAX_LOCAL_HEALTH_CALLS
+from daemon.rpc.health_service import HealthService
 from eventually import eventually
 from live_pserver import OPTIONS, LivePserver
 
@@ -25,7 +25,7 @@ CALLS = 40
 async def impatient() -> AsyncIterator[Any]:
     """A channel to a server of Health alone, which waits a second for a request."""
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Health(asked_within=1.0).handler(),))
+    server.add_generic_rpc_handlers((HealthService(request_timeout=1.0).handler(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -42,8 +42,8 @@ def test_of_calls_whose_request_never_comes_few_are_kept_and_not_for_long(method
             calls = [channel.stream_stream(f"/grpc.health.v1.Health/{method}")() for _ in range(CALLS)]
             codes = Counter([await call.code() for call in calls])
             assert codes == {
-                grpc.StatusCode.RESOURCE_EXHAUSTED: CALLS - HEALTH_CALLS_OWN,
-                grpc.StatusCode.ABORTED: HEALTH_CALLS_OWN,
+                grpc.StatusCode.RESOURCE_EXHAUSTED: CALLS - MAX_LOCAL_HEALTH_CALLS,
+                grpc.StatusCode.ABORTED: MAX_LOCAL_HEALTH_CALLS,
             }
             reply = await HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
@@ -55,7 +55,7 @@ def test_connections_do_not_use_up_the_descriptors(ana: LivePserver) -> None:
     with ExitStack() as stack:
         strangers = [
             stack.enter_context(socket.create_connection(("127.0.0.1", ana.pserver.port)))
-            for _ in range(CONNECTIONS + 100)
+            for _ in range(MAX_CONNECTIONS + 100)
         ]
         for stranger in strangers:
             stranger.setblocking(False)

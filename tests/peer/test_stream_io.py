@@ -13,12 +13,12 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.peers.client import Call, Peers
+from daemon.peers.client import Call, PeerClient
 from daemon.protocol import stream_io
 from daemon.protocol.frames import Frame
-from daemon.protocol.piece_streams import Wish
-from daemon.rpc.methods import guarded
-from daemon.rpc.transfer_service import _Sender
+from daemon.protocol.piece_streams import PieceRequest
+from daemon.rpc.methods import wrap_method
+from daemon.rpc.transfer_service import _PushEndpoint
 from daemon.storage.manifest import Manifest
 
 
@@ -68,9 +68,9 @@ async def holder(
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("p2p.v1.Transfer", {name: method}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    peers = Peers(None)
+    peers = PeerClient(None)
     try:
-        yield lambda: peers.call(name, f"127.0.0.1:{port}", "ticket")
+        yield lambda: peers.open_call(name, f"127.0.0.1:{port}", "ticket")
     finally:
         await peers.close()
         await server.stop(0)
@@ -88,15 +88,15 @@ def test_what_a_receiver_writes_last_does_not_come_upon_a_wish_that_is_still_bei
     moments = iter([*range(1, 6)] * 10)
 
     async def answer(requests: Any, context: Any) -> None:
-        end = _Sender(requests, context, Manifest.of_bytes(b"x"))
-        async with end.asking():
-            end.ask(Wish(pieces=(7,)))
+        end = _PushEndpoint(requests, context, Manifest.of_bytes(b"x"))
+        async with end.sending_requests():
+            end.request(PieceRequest(pieces=(7,)))
             for _ in range(next(moments)):
                 await asyncio.sleep(0)
         await context.write(pb.PushResponse(published=True))
 
     async def run() -> None:
-        served = guarded(answer, streams=True)
+        served = wrap_method(answer, streams=True)
         async with holder(served, pb.PushResponse.SerializeToString, "UploadFile") as dial:
             for _ in range(50):
                 async with dial() as call:
@@ -115,7 +115,7 @@ async def silent(_requests: Any, context: Any) -> None:
 async def attentive(requests: Any, context: Any) -> None:
     """A holder that hears all wishes."""
     await stream_io.write(context, b"")
-    async for _ in stream_io.each(requests):
+    async for _ in stream_io.messages(requests):
         pass
 
 
@@ -142,8 +142,8 @@ def test_a_write_to_one_who_never_answers_ends_with_its_call() -> None:
     async def run() -> None:
         listening = await asyncio.start_server(never, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
-        peers = Peers(None)
-        async with peers.call("UploadFile", f"127.0.0.1:{port}", "ticket") as call:
+        peers = PeerClient(None)
+        async with peers.open_call("UploadFile", f"127.0.0.1:{port}", "ticket") as call:
             await give_up(call.write(Frame((), pb.PushRequest())))
         async with asyncio.timeout(10):
             while stream_io._abandoned:

@@ -17,7 +17,13 @@ from grpc_health.v1 import health_pb2
 
 import pserver_pb2 as pb
 from daemon.library.library import Held
-from daemon.peers.limits import MANIFESTS, MANIFESTS_PER_PEER, STREAMS, STREAMS_PER_PEER, STREAMS_PER_TICKET
+from daemon.peers.limits import (
+    MAX_MANIFESTS,
+    MAX_MANIFESTS_PER_PEER,
+    MAX_STREAMS,
+    MAX_STREAMS_PER_PEER,
+    MAX_STREAMS_PER_TICKET,
+)
 from daemon.storage.manifest import PIECES_MAX, Manifest
 from daemon.storage.walk import Stamp
 from eventually import eventually
@@ -65,8 +71,8 @@ def streams() -> Iterator[ExitStack]:
 @pytest.fixture(autouse=True)
 def all_given_back(ana: LivePserver) -> Iterator[None]:
     yield
-    eventually(lambda: ana.pserver.slots.taken == 0)
-    eventually(lambda: ana.pserver.manifest_slots.taken == 0)
+    eventually(lambda: ana.pserver.stream_slots.in_use == 0)
+    eventually(lambda: ana.pserver.manifest_slots.in_use == 0)
 
 
 def open_idle(ana: LivePserver, stack: ExitStack, metadata: Any, **rest: Any) -> Idle:
@@ -79,10 +85,10 @@ def open_idle(ana: LivePserver, stack: ExitStack, metadata: Any, **rest: Any) ->
 def test_the_stream_beyond_the_last_is_refused_at_once_and_told_when_to_come_back(
     ana: LivePserver, film: Manifest, streams: ExitStack
 ) -> None:
-    for number in range(STREAMS):
-        idle = open_idle(ana, streams, ana.ticket(film.id, **who(number // STREAMS_PER_TICKET)))
+    for number in range(MAX_STREAMS):
+        idle = open_idle(ana, streams, ana.ticket(film.id, **who(number // MAX_STREAMS_PER_TICKET)))
         next(iter(idle.call))
-    assert ana.pserver.slots.taken == STREAMS
+    assert ana.pserver.stream_slots.in_use == MAX_STREAMS
     began = time.monotonic()
     status, trailing = refused(open_idle(ana, streams, ana.ticket(film.id, **who(999))).call)
     seconds = time.monotonic() - began
@@ -96,10 +102,10 @@ def test_the_stream_beyond_the_last_is_refused_at_once_and_told_when_to_come_bac
 def test_no_peer_and_no_ticket_takes_more_than_its_share(ana: LivePserver, film: Manifest, streams: ExitStack) -> None:
     other = ana.share("second.bin", b"second" * 300_000)
     third = ana.share("third.bin", b"third" * 300_000)
-    for _ in range(STREAMS_PER_TICKET):
+    for _ in range(MAX_STREAMS_PER_TICKET):
         next(iter(open_idle(ana, streams, ana.ticket(film.id, **who(1))).call))
     assert refused(open_idle(ana, streams, ana.ticket(film.id, **who(1))).call)[0].name == "RESOURCE_EXHAUSTED"
-    for _ in range(STREAMS_PER_PEER - STREAMS_PER_TICKET):
+    for _ in range(MAX_STREAMS_PER_PEER - MAX_STREAMS_PER_TICKET):
         next(iter(open_idle(ana, streams, ana.ticket(other.id, **who(1))).call))
     assert refused(open_idle(ana, streams, ana.ticket(third.id, **who(1))).call)[0].name == "RESOURCE_EXHAUSTED"
     next(iter(open_idle(ana, streams, ana.ticket(third.id, **who(2))).call))
@@ -116,7 +122,7 @@ def huge(ana: LivePserver) -> Iterator[Manifest]:
     hole, path = ana.home / "hole", ana.shared / "huge.bin"
     with hole.open("wb") as file:
         file.truncate(HUGE.size)
-    ana.pserver.catalog.put([(Stamp.of(hole.stat()), HUGE)])
+    ana.pserver.manifest_cache.put([(Stamp.of(hole.stat()), HUGE)])
     hole.rename(path)
     (held,) = ana.pserver.scanner.take(["huge.bin"])
     assert isinstance(held, Held) and held.id == HUGE.id
@@ -147,20 +153,20 @@ def manifest_or_none(ana: LivePserver, metadata: Any) -> pb.Manifest | None:
 def test_manifests_that_nobody_takes_are_bounded_and_cost_no_stream(
     ana: LivePserver, huge: Manifest, film: Manifest, streams: ExitStack
 ) -> None:
-    unread = [unread_manifest(ana, streams, ana.ticket(huge.id, **who(1))) for _ in range(MANIFESTS_PER_PEER)]
+    unread = [unread_manifest(ana, streams, ana.ticket(huge.id, **who(1))) for _ in range(MAX_MANIFESTS_PER_PEER)]
 
     # This peer has its share of manifests now, of whatever file, and of nothing else.
     status, trailing = refused(unread_manifest(ana, streams, ana.ticket(film.id, **who(1))))
     assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert float(trailing["p2p-retry-after"]) > 0
-    assert ana.pserver.slots.taken == 0
-    for _ in range(STREAMS_PER_TICKET):
+    assert ana.pserver.stream_slots.in_use == 0
+    for _ in range(MAX_STREAMS_PER_TICKET):
         next(iter(open_idle(ana, streams, ana.ticket(film.id, **who(1))).call))
     assert manifest(ana, ana.ticket(huge.id, **who(2))).digests == huge.digests
-    eventually(lambda: ana.pserver.manifest_slots.taken == MANIFESTS_PER_PEER)
+    eventually(lambda: ana.pserver.manifest_slots.in_use == MAX_MANIFESTS_PER_PEER)
 
-    for number in range(MANIFESTS_PER_PEER, MANIFESTS):
-        metadata = ana.ticket(huge.id, **who(2 + number // MANIFESTS_PER_PEER))
+    for number in range(MAX_MANIFESTS_PER_PEER, MAX_MANIFESTS):
+        metadata = ana.ticket(huge.id, **who(2 + number // MAX_MANIFESTS_PER_PEER))
         unread.append(unread_manifest(ana, streams, metadata))
     last = ana.ticket(film.id, **who(999))
     assert refused(unread_manifest(ana, streams, last))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -186,7 +192,7 @@ def test_callers_for_manifests_who_go_away_at_any_moment_leave_all_slots(ana: Li
 
     with ThreadPoolExecutor(8) as pool:
         assert any(pool.map(visit, range(200)))
-    eventually(lambda: ana.pserver.manifest_slots.taken == 0)
+    eventually(lambda: ana.pserver.manifest_slots.in_use == 0)
 
 
 def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
@@ -195,14 +201,14 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
     # Who never reads: 50 streams of 7 peers that ask for all pieces, several times over.
     ask = pb.PieceRequest(pieces=[*range(20)] * 40, block_length=1 << 20).SerializeToString()
     hogs = [
-        open_idle(ana, streams, ana.ticket(film.id, **who(number // STREAMS_PER_TICKET)), first=ask)
+        open_idle(ana, streams, ana.ticket(film.id, **who(number // MAX_STREAMS_PER_TICKET)), first=ask)
         for number in range(50)
     ]
     # Who says nothing: as many as get a slot, and strangers, for whom there is only Health, and most of them refused.
     for channel_number in range(10):
         channel: Any = streams.enter_context(grpc.insecure_channel(ana.url, OPTIONS))
         for number in range(50):
-            if channel_number == 0 and number < STREAMS - 50:
+            if channel_number == 0 and number < MAX_STREAMS - 50:
                 idle = Idle(channel, ana.ticket(film.id, **who(100 + number)))
                 streams.callback(idle.close)
             else:
@@ -210,7 +216,7 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
                     "/grpc.health.v1.Health/Watch", request_serializer=health_pb2.HealthCheckRequest.SerializeToString
                 )(health_pb2.HealthCheckRequest())
                 streams.callback(watch.cancel)
-    eventually(lambda: ana.pserver.slots.taken >= 50, 20)
+    eventually(lambda: ana.pserver.stream_slots.in_use >= 50, 20)
     with ana.control() as control:
         cookie = ana.cookie
         control.Status(pb.StatusRequest(), metadata=cookie, timeout=10)
@@ -242,7 +248,7 @@ def test_a_logout_ends_streams_under_way_and_opens_no_more(
             open_idle(peer, streams, write, method="UploadSmallFiles"),
         ]
         next(iter(under_way[0].call))
-        eventually(lambda: peer.pserver.slots.taken == 3)
+        eventually(lambda: peer.pserver.stream_slots.in_use == 3)
         began = time.monotonic()
         with peer.control() as control:
             control.Logout(pb.LogoutRequest(), metadata=peer.cookie, timeout=10)
@@ -272,9 +278,9 @@ def test_a_stream_of_which_nothing_is_taken_keeps_its_slot_until_it_is_gone(
         # Ends what the pserver does for it. What is in gRPC it cannot take back, nor its last word.
         with peer.control() as control:
             control.Logout(pb.LogoutRequest(), metadata=peer.cookie, timeout=10)
-        assert peer.pserver.slots.taken == 1
+        assert peer.pserver.stream_slots.in_use == 1
         hog.close()
-        eventually(lambda: peer.pserver.slots.taken == 0)
+        eventually(lambda: peer.pserver.stream_slots.in_use == 0)
 
 
 def test_an_asker_that_asks_nonsense_is_told_so(ana: LivePserver, film: Manifest, streams: ExitStack) -> None:
@@ -307,9 +313,9 @@ def test_many_come_and_go_and_nothing_is_left(ana: LivePserver, film: Manifest) 
     tasks = ana.call(count_tasks())
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(visit, range(200))) > 100
-    eventually(lambda: ana.pserver.slots.taken == 0)
+    eventually(lambda: ana.pserver.stream_slots.in_use == 0)
     eventually(lambda: ana.call(count_tasks()) <= tasks + 2)
-    assert not [transfer for transfer in ana.pserver.jobs if transfer.kind == "serving"]
+    assert not [transfer for transfer in ana.pserver.transfers if transfer.kind == "serving"]
 
 
 async def count_tasks() -> int:

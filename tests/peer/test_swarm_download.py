@@ -16,10 +16,10 @@ import pytest
 import evil_holder as evil
 from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.models import Holder as Found
-from daemon.peers.client import Peers
-from daemon.peers.limits import Bandwidth, Budget
+from daemon.peers.client import PeerClient
+from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.frames import Block
-from daemon.protocol.piece_streams import Have, News, Wish
+from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
 from daemon.swarm.download import Swarm
 from daemon.swarm.piece_picker import HolderView, Picker
 from daemon.swarm.source import State
@@ -94,7 +94,7 @@ async def fetch(
     async with AsyncExitStack() as stack:
         stack.enter_context(pool := ThreadPoolExecutor(3))
         holders = [await stack.enter_async_context(Holder(CONTENT, MANIFEST, way).serving()) for way in ways]
-        peers = Peers(None)
+        peers = PeerClient(None)
         stack.push_async_callback(peers.close)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -109,10 +109,10 @@ async def fetch(
             picker,
             memory,
             disk=pool,
-            budget=Budget(),
-            bandwidth=Bandwidth(rate, loop.time),
+            budget=MemoryBudget(),
+            bandwidth=RateLimiter(rate, loop.time),
             clock=lambda: haste * loop.time(),
-            dial=lambda found: peers.download(found.url, found.ticket, MANIFEST.pieces),
+            dial=lambda found: peers.open_download(found.address, found.ticket, MANIFEST.pieces),
             find=find,
             on_liar=lambda holder, why: liars.append((holder, why)),
         )
@@ -305,10 +305,10 @@ class Pusher:
     def __init__(self, *news: Any) -> None:
         self._news = news
 
-    def ask(self, wish: Any) -> None:
+    def request(self, wish: Any) -> None:
         """Nothing is done about it."""
 
-    async def news(self) -> Any:
+    async def responses(self) -> Any:
         for each in self._news:
             if isinstance(each, Exception):
                 raise each
@@ -325,15 +325,15 @@ class Sender(Pusher):
         super().__init__()
         self._asked = asyncio.Queue[int]()
 
-    def ask(self, wish: Wish) -> None:
+    def request(self, wish: PieceRequest) -> None:
         for piece in wish.pieces:
             self._asked.put_nowait(piece)
 
-    async def news(self) -> Any:
-        yield News(have=Have(whole=True))
+    async def responses(self) -> Any:
+        yield PieceResponse(have=Have(complete=True))
         while True:
             piece = await self._asked.get()
-            yield News(blocks=(Block(piece, 0, CONTENT[piece * MIB : (piece + 1) * MIB]),))
+            yield PieceResponse(blocks=(Block(piece, 0, CONTENT[piece * MIB : (piece + 1) * MIB]),))
 
 
 def pushed(memory: Memory, end: Pusher, pool: ThreadPoolExecutor) -> Swarm:
@@ -344,8 +344,8 @@ def pushed(memory: Memory, end: Pusher, pool: ThreadPoolExecutor) -> Swarm:
         Picker(MANIFEST.pieces, (), MANIFEST.length, choose=lambda n: 0),
         memory,
         disk=pool,
-        budget=Budget(),
-        bandwidth=Bandwidth(None, loop.time),
+        budget=MemoryBudget(),
+        bandwidth=RateLimiter(None, loop.time),
         clock=loop.time,
     )
     swarm.join("ben", end)

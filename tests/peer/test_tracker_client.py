@@ -107,7 +107,7 @@ def test_the_real_one_is_understood(client: TrackerClient) -> None:
     assert [page[0].name for page in client.files("b.t")] == ["b.txt"]
     assert [found.version.name for found in client.query(ids=[ID])] == ["b.txt"]
     assert client.query(names=["no such"]) == []
-    assert client.peers()[0].url
+    assert client.peers()[0].address
 
 
 def test_of_many_files_all_thirty_peers_are_told(client: TrackerClient, tracker: LiveTracker) -> None:

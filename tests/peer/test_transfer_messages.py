@@ -8,7 +8,7 @@ import pserver_pb2 as pb
 from daemon.errors import BadUsage, NotVerified
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import BadFrame, Block, Frame
-from daemon.protocol.piece_streams import Have, News, Wish
+from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
 
 PIECES = 20
@@ -17,34 +17,40 @@ SOME = st.lists(st.integers(0, PIECES - 1), max_size=5).map(tuple)
 MASKS = st.integers(0, (1 << PIECES) - 1)
 
 
-def crossed(news: News, reader: transfer_messages.NewsReader) -> News:
-    codec = transfer_messages.TRANSFER["DownloadFile"]
-    return reader.read(
-        transfer_messages.good(codec.read_reply(codec.write_reply(transfer_messages.news_to_wire(news, PIECES))))
+def crossed(news: PieceResponse, reader: transfer_messages.ResponseDecoder) -> PieceResponse:
+    codec = transfer_messages.TRANSFER_CODECS["DownloadFile"]
+    return reader.decode(
+        transfer_messages.ensure_decoded(
+            codec.decode_response(codec.encode_response(transfer_messages.response_to_pb(news, PIECES)))
+        )
     )
 
 
 @given(pieces=MASKS, gained=SOME, given_=SOME)
 def test_what_a_holder_has_crosses(pieces: int, gained: tuple[int, ...], given_: tuple[int, ...]) -> None:
-    reader = transfer_messages.NewsReader(PIECES)
-    assert crossed(News(have=Have(pieces=pieces)), reader).have == Have(False, pieces)
-    later = Have(gained=gained, given=given_)
-    assert crossed(News(have=later), reader).have == later
-    assert crossed(News(have=Have(whole=True)), transfer_messages.NewsReader(PIECES)).have == Have(whole=True)
+    reader = transfer_messages.ResponseDecoder(PIECES)
+    assert crossed(PieceResponse(have=Have(pieces=pieces)), reader).have == Have(False, pieces)
+    later = Have(gained=gained, in_flight=given_)
+    assert crossed(PieceResponse(have=later), reader).have == later
+    assert crossed(PieceResponse(have=Have(complete=True)), transfer_messages.ResponseDecoder(PIECES)).have == Have(
+        complete=True
+    )
 
 
 @given(number=UINT32, offset=UINT32, data=st.binary(max_size=50))
 def test_blocks_cross(number: int, offset: int, data: bytes) -> None:
-    [block] = crossed(News((Block(number, offset, data),)), transfer_messages.NewsReader(PIECES)).blocks
+    [block] = crossed(PieceResponse((Block(number, offset, data),)), transfer_messages.ResponseDecoder(PIECES)).blocks
     assert (block.number, block.offset, bytes(block.data)) == (number, offset, data)
 
 
 @given(pieces=st.lists(UINT32).map(tuple), length=UINT32, cancel=st.lists(UINT32).map(tuple))
 def test_a_wish_crosses(pieces: tuple[int, ...], length: int, cancel: tuple[int, ...]) -> None:
-    codec = transfer_messages.TRANSFER["DownloadFile"]
-    wish = Wish(pieces, length, cancel)
+    codec = transfer_messages.TRANSFER_CODECS["DownloadFile"]
+    wish = PieceRequest(pieces, length, cancel)
     assert (
-        transfer_messages.wish_from_wire(codec.read_request(codec.write_request(transfer_messages.wish_to_wire(wish))))
+        transfer_messages.request_from_pb(
+            codec.decode_request(codec.encode_request(transfer_messages.request_to_pb(wish)))
+        )
         == wish
     )
 
@@ -62,31 +68,31 @@ def test_a_wish_crosses(pieces: tuple[int, ...], length: int, cancel: tuple[int,
 )
 def test_a_holder_that_says_what_cannot_be_is_refused(have: pb.Have) -> None:
     with pytest.raises(BadUsage, match="malformed"):
-        transfer_messages.NewsReader(PIECES).read(Frame((), pb.PieceResponse(have=have)))
+        transfer_messages.ResponseDecoder(PIECES).decode(Frame((), pb.PieceResponse(have=have)))
 
 
 def test_a_manifest_is_believed_only_if_it_is_the_ids() -> None:
     manifest = Manifest(3 << 20, 1 << 20, b"d" * 96)
-    assert transfer_messages.manifest_from_wire(transfer_messages.manifest_to_wire(manifest), manifest.id) == manifest
+    assert transfer_messages.manifest_from_pb(transfer_messages.manifest_to_pb(manifest), manifest.id) == manifest
     with pytest.raises(NotVerified):
-        transfer_messages.manifest_from_wire(transfer_messages.manifest_to_wire(manifest), "ab" * 32)
+        transfer_messages.manifest_from_pb(transfer_messages.manifest_to_pb(manifest), "ab" * 32)
 
 
 def test_an_offer_that_offers_nothing_is_refused() -> None:
     for message in (pb.PushRequest(), pb.PushRequest(offer=pb.Offer(name="x"))):
         with pytest.raises(BadUsage):
-            transfer_messages.offer_from_wire(message, "ab" * 32)
+            transfer_messages.offer_from_pb(message, "ab" * 32)
 
 
 @pytest.mark.parametrize(
     "codec",
-    [*transfer_messages.codecs("Control").values(), *transfer_messages.TRANSFER.values()],
+    [*transfer_messages.codecs("Control").values(), *transfer_messages.TRANSFER_CODECS.values()],
     ids=lambda codec: codec.path,
 )
 def test_a_reader_never_raises(codec: transfer_messages.Codec) -> None:
-    for read in (codec.read_request, codec.read_reply):
+    for read in (codec.decode_request, codec.decode_response):
         malformed = read(b"\xff\xff\xff")
         assert isinstance(malformed, BadFrame)
         with pytest.raises(BadUsage):
-            transfer_messages.good(malformed)
+            transfer_messages.ensure_decoded(malformed)
         assert not isinstance(read(b""), BadFrame)

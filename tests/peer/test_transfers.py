@@ -9,7 +9,7 @@ import pytest
 from daemon.errors import AmbiguousName, DiskFull, NoSuchFile
 from daemon.runtime.events import Fault, Notice, Phase, Progress, SourceView, Uploaded
 from daemon.runtime.rate import Rate
-from daemon.runtime.transfers import Jobs, Transfer
+from daemon.runtime.transfers import Transfer, TransferRegistry
 from manual_clock import UnixClock
 
 
@@ -32,10 +32,10 @@ def uploaded(number: int) -> Uploaded:
 
 def test_what_was_told_before_anybody_listened_is_heard_by_whoever_comes() -> None:
     async def work() -> None:
-        jobs = Jobs(UnixClock())
+        jobs = TransferRegistry(UnixClock())
 
         async def quick(transfer: Transfer) -> None:
-            transfer.tell(uploaded(1))
+            transfer.emit(uploaded(1))
             raise DiskFull("the disk is full", name="x")
 
         transfer = jobs.start("upload", quick)
@@ -50,13 +50,13 @@ def test_what_was_told_before_anybody_listened_is_heard_by_whoever_comes() -> No
 
 def test_every_watcher_hears_all_and_a_watcher_that_leaves_changes_nothing() -> None:
     async def work() -> None:
-        jobs = Jobs(UnixClock())
+        jobs = TransferRegistry(UnixClock())
         go_on = asyncio.Event()
 
         async def slow(transfer: Transfer) -> None:
             await go_on.wait()
             for number in range(1200):
-                transfer.tell(uploaded(number))
+                transfer.emit(uploaded(number))
 
         transfer = jobs.start("upload", slow)
         stays, leaves = asyncio.create_task(told(transfer)), asyncio.create_task(told(transfer))
@@ -72,13 +72,13 @@ def test_every_watcher_hears_all_and_a_watcher_that_leaves_changes_nothing() -> 
 
 def test_a_watcher_that_comes_late_hears_all_from_the_beginning() -> None:
     async def work() -> None:
-        jobs = Jobs(UnixClock())
+        jobs = TransferRegistry(UnixClock())
         go_on = asyncio.Event()
 
         async def in_two(transfer: Transfer) -> None:
-            transfer.tell(uploaded(1))
+            transfer.emit(uploaded(1))
             await go_on.wait()
-            transfer.tell(uploaded(2))
+            transfer.emit(uploaded(2))
 
         transfer = jobs.start("upload", in_two)
         early = asyncio.create_task(told(transfer))
@@ -94,7 +94,7 @@ def test_a_watcher_that_comes_late_hears_all_from_the_beginning() -> None:
 
 def test_an_order_is_found_while_it_is_under_way_and_not_once_it_was_stopped() -> None:
     async def work() -> None:
-        jobs = Jobs(UnixClock())
+        jobs = TransferRegistry(UnixClock())
 
         async def endless(transfer: Transfer) -> None:
             await asyncio.Event().wait()
@@ -112,7 +112,7 @@ def test_an_order_is_found_while_it_is_under_way_and_not_once_it_was_stopped() -
 
 def test_cancelling_tells_how_to_resume() -> None:
     async def work() -> None:
-        jobs = Jobs(UnixClock())
+        jobs = TransferRegistry(UnixClock())
 
         async def endless(transfer: Transfer) -> None:
             await asyncio.Event().wait()
@@ -132,7 +132,7 @@ def test_cancelling_tells_how_to_resume() -> None:
 
 def test_a_removal_that_is_stopped_tells_what_it_leaves() -> None:
     async def work() -> None:
-        jobs = Jobs(UnixClock())
+        jobs = TransferRegistry(UnixClock())
         transfer = jobs.start("removal", lambda transfer: asyncio.sleep(60))
         await jobs.cancel_all()
         [fault] = await told(transfer)
@@ -146,7 +146,7 @@ def test_a_removal_that_is_stopped_tells_what_it_leaves() -> None:
 def test_a_transfer_that_is_cancelled_before_it_began_ends_once_and_is_told() -> None:
     async def work() -> None:
         ends: list[tuple[str, str]] = []
-        jobs = Jobs(UnixClock(), lambda kind, outcome: ends.append((kind, outcome)))
+        jobs = TransferRegistry(UnixClock(), lambda kind, outcome: ends.append((kind, outcome)))
 
         async def never_begun(transfer: Transfer) -> None:
             raise AssertionError("it began")
@@ -163,7 +163,7 @@ def test_a_transfer_that_is_cancelled_before_it_began_ends_once_and_is_told() ->
 
 def test_what_nobody_foresaw_is_an_internal_fault_without_details(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
-        jobs = Jobs(UnixClock())
+        jobs = TransferRegistry(UnixClock())
 
         async def broken(transfer: Transfer) -> None:
             raise RuntimeError("secret of the inside")
@@ -178,7 +178,7 @@ def test_what_nobody_foresaw_is_an_internal_fault_without_details(caplog: pytest
 
 def test_all_end_when_nobody_is_logged_in_any_more() -> None:
     async def work() -> None:
-        jobs = Jobs(UnixClock())
+        jobs = TransferRegistry(UnixClock())
 
         async def endless(transfer: Transfer) -> None:
             await asyncio.Event().wait()
@@ -187,7 +187,7 @@ def test_all_end_when_nobody_is_logged_in_any_more() -> None:
         await asyncio.sleep(0)
         assert jobs.count("download") == 2
         await jobs.cancel_all()
-        assert all(transfer.ended for transfer in transfers)
+        assert all(transfer.finished for transfer in transfers)
         assert list(jobs) == []
 
     run(work())
@@ -196,18 +196,18 @@ def test_all_end_when_nobody_is_logged_in_any_more() -> None:
 def test_progress_shows_the_phase_the_bytes_and_the_peers() -> None:
     async def work() -> None:
         clock = UnixClock()
-        transfer = Jobs(clock).begin("download")
-        transfer.enter(Phase.MOVING, "film.bin", 100)
+        transfer = TransferRegistry(clock).register("download")
+        transfer.start_phase(Phase.MOVING, "film.bin", 100)
         source = SourceView("127.0.0.1:5001", 5.0, 40, "active", "")
-        with transfer.showing(lambda: [source]):
+        with transfer.show_sources(lambda: [source]):
             clock.now += 1
-            transfer.moved(40)
+            transfer.add_bytes(40)
             shown = transfer.progress()
         assert (shown.phase, shown.name, shown.done, shown.total) == (Phase.MOVING, "film.bin", 40, 100)
         assert shown.sources == (source,)
         assert transfer.progress().sources == ()
-        transfer.tell(Notice("only a word"))
-        transfer.tell(uploaded(1))
+        transfer.emit(Notice("only a word"))
+        transfer.emit(uploaded(1))
         assert transfer.progress().files_done == 1
         first = await anext(transfer.watch())
         assert isinstance(first, Progress)

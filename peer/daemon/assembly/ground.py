@@ -6,20 +6,20 @@ import time
 from collections.abc import Callable
 
 from daemon.peers.limits import (
-    MANIFESTS,
-    MANIFESTS_PER_PEER,
-    MANIFESTS_PER_USER,
-    Bandwidth,
-    Budget,
-    Locks,
-    OpenStreams,
-    Slots,
+    MAX_MANIFESTS,
+    MAX_MANIFESTS_PER_PEER,
+    MAX_MANIFESTS_PER_USER,
+    ActiveStreams,
+    KeyedLocks,
+    MemoryBudget,
+    RateLimiter,
+    StreamSlots,
 )
 from daemon.runtime.executors import Threads
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.rate import Rate
 from daemon.runtime.settings import Settings
-from daemon.runtime.transfers import Jobs
+from daemon.runtime.transfers import TransferRegistry
 
 
 class Ground:
@@ -31,7 +31,7 @@ class Ground:
         self.calendar = calendar
         self.threads = Threads()
         self.metrics = Metrics()
-        self.jobs = Jobs(self.clock, self.metrics.ended)
+        self.jobs = TransferRegistry(self.clock, self.metrics.count_transfer)
 
 
 class Bounds:
@@ -39,13 +39,15 @@ class Bounds:
 
     def __init__(self, ground: Ground) -> None:
         clock, settings = ground.clock, ground.settings
-        self.slots = Slots()
-        self.manifest_slots = Slots(MANIFESTS, MANIFESTS_PER_PEER, MANIFESTS_PER_PEER, MANIFESTS_PER_USER)
-        self.streams = OpenStreams()
-        self.locks = Locks()
-        self.budget = Budget()
-        self.upload = Bandwidth(settings.upload_limit, clock)
-        self.download = Bandwidth(settings.download_limit, clock)
+        self.slots = StreamSlots()
+        self.manifest_slots = StreamSlots(
+            MAX_MANIFESTS, MAX_MANIFESTS_PER_PEER, MAX_MANIFESTS_PER_PEER, MAX_MANIFESTS_PER_USER
+        )
+        self.streams = ActiveStreams()
+        self.locks = KeyedLocks()
+        self.budget = MemoryBudget()
+        self.upload = RateLimiter(settings.upload_limit, clock)
+        self.download = RateLimiter(settings.download_limit, clock)
         self.sending = Rate(clock)
         self._metrics = ground.metrics
 

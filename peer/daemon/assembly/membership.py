@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
 from daemon.library.scan_loop import Rescan
-from daemon.rpc.status import OwnLoad
+from daemon.rpc.status import LoadReporter
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.tracker_client.client import TrackerClient
@@ -34,10 +34,10 @@ class Membership:
             address=url,
             on_logged_out=self._logged_out,
         )
-        load = OwnLoad(
-            jobs=ground.jobs,
+        load = LoadReporter(
+            transfers=ground.jobs,
             folder=holdings.folder,
-            keeping=holdings.keeping,
+            replica_quota=holdings.keeping,
             threads=threads,
             rate=bounds.sending.now,
         )
@@ -46,7 +46,7 @@ class Membership:
             library=holdings.library,
             threads=threads,
             interval=settings.ping_interval,
-            load=load.now,
+            load=load.current,
             on_server_time=self.account.on_server_time,
             on_session_expired=self.account.on_session_expired,
             on_recheck=self._recheck,
@@ -71,5 +71,5 @@ class Membership:
 
     async def _logged_out(self) -> None:
         """Nobody is logged in any more: nothing is fetched or served, streams under way end."""
-        await self._streams.end_all()
+        await self._streams.close_all()
         await self._jobs.cancel_all()

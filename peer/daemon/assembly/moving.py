@@ -6,7 +6,7 @@ from common import channels
 from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
 from daemon.assembly.membership import Membership
-from daemon.peers.client import Peers
+from daemon.peers.client import PeerClient
 from daemon.rpc.transfer_service import TransferService
 from daemon.transfer.batch_download import SmallFetcher
 from daemon.transfer.batch_push import SmallPusher
@@ -27,7 +27,7 @@ class Moving:
         account, announcer = membership.account, membership.announcer
         store = SmallStore(holdings.folder, holdings.temporaries, library)
         # As this peer's own user orders.
-        self.peers = peers = Peers(channels.channel_credentials(ground.settings.tls_ca))
+        self.peers = peers = PeerClient(channels.channel_credentials(ground.settings.tls_ca))
         self.manifests = Manifests(
             network=membership.network, parts=holdings.parts, peers=peers, threads=threads, clock=clock
         )
@@ -74,15 +74,15 @@ class Moving:
             announce=announcer.try_sync,
         )
         self.transfer_service = TransferService(
-            sharing=sharing,
-            receiver=self.receiver,
-            small_server=small_server,
-            small_receiver=small_receiver,
+            sources=sharing,
+            push_receiver=self.receiver,
+            batch_server=small_server,
+            batch_receiver=small_receiver,
             threads=threads,
-            slots=bounds.slots,
+            stream_slots=bounds.slots,
             manifest_slots=bounds.manifest_slots,
-            streams=bounds.streams,
-            bandwidth=bounds.upload,
-            jobs=ground.jobs,
+            active_streams=bounds.streams,
+            upload_limiter=bounds.upload,
+            transfers=ground.jobs,
             on_sent=bounds.sent,
         )

@@ -18,7 +18,7 @@ from daemon.commands.replicate import Replicator
 from daemon.commands.resolve import Resolver
 from daemon.commands.upload import UploadHandler
 from daemon.rpc.control_service import ControlService
-from daemon.rpc.status import Status
+from daemon.rpc.status import StatusReporter
 
 
 class Orders:
@@ -88,15 +88,15 @@ class Orders:
         )
         self.removal = RemoveHandler(folder=folder, library=library, announcer=announcer, threads=threads)
         self._account, self._network, self._jobs = account, network, ground.jobs
-        self._status = Status(
+        self._status = StatusReporter(
             settings=settings,
-            url=url,
+            address=url,
             account=account,
             announcer=announcer,
             library=library,
             scanner=holdings.scanner,
-            keeping=holdings.keeping,
-            jobs=ground.jobs,
+            replica_quota=holdings.keeping,
+            transfers=ground.jobs,
             threads=threads,
         )
 

@@ -10,7 +10,7 @@ from daemon.commands.download_target import DownloadTarget
 from daemon.commands.local_resolver import LocalResolver
 from daemon.commands.resolve import Resolver
 from daemon.errors import BadUsage
-from daemon.models import HeldVersion
+from daemon.models import RemoteFile
 from daemon.runtime.events import Fault, Phase
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.login import Account
@@ -35,12 +35,12 @@ class DownloadHandler:
         several = len(resolved) > 1 or any(name.endswith("/") for name in names)
         order = DownloadTarget.parse(output, transfer, self.clock, multiple=several)
         transfer.counters.files_total = len(resolved)
-        await self.local.refresh(order, [item for item in resolved if isinstance(item, HeldVersion)])
-        wanted: list[HeldVersion] = []
+        await self.local.refresh(order, [item for item in resolved if isinstance(item, RemoteFile)])
+        wanted: list[RemoteFile] = []
         for item in resolved:
-            if not isinstance(item, HeldVersion):
-                transfer.tell(Fault.of(item[1], item[0]))
+            if not isinstance(item, RemoteFile):
+                transfer.emit(Fault.of(item[1], item[0]))
             elif await self.local.is_wanted(order, item):
                 wanted.append(item)
-        transfer.enter(Phase.MOVING, total=sum(item.version.size for item in wanted))
+        transfer.start_phase(Phase.MOVING, total=sum(item.version.size for item in wanted))
         await self.job.fetch(order, wanted)

@@ -12,9 +12,9 @@ from typing import Any
 from daemon.commands.download_target import DownloadTarget
 from daemon.commands.local_resolver import LocalResolver
 from daemon.errors import PeerError, TrackerUnreachable
-from daemon.models import HeldVersion, Holder, Version
-from daemon.peers.client import Peers
-from daemon.peers.limits import Locks
+from daemon.models import Holder, RemoteFile, Version
+from daemon.peers.client import PeerClient
+from daemon.peers.limits import KeyedLocks
 from daemon.runtime.events import Phase
 from daemon.storage.manifest import Manifest
 from daemon.swarm.stall import GIVE_UP, PAUSE_FIRST, longer
@@ -37,17 +37,17 @@ class DownloadJob:
 
     tracker: AsyncTrackerClient
     manifests: Manifests
-    peers: Peers
+    peers: PeerClient
     fetcher: Fetcher
     small_fetcher: SmallFetcher
-    locks: Locks
+    locks: KeyedLocks
     # Has pushes of an id give way, for as long as it is waited for.
     prioritise_local: Callable[[str], AbstractAsyncContextManager[None]]
     announce: Callable[[], Coroutine[Any, Any, None]]
     local: LocalResolver
     clock: Callable[[], float]
 
-    async def fetch(self, target: DownloadTarget, wanted: Sequence[HeldVersion]) -> None:
+    async def fetch(self, target: DownloadTarget, wanted: Sequence[RemoteFile]) -> None:
         """Fetch versions; the order is told a result for each."""
         small = [item for item in wanted if item.version.size <= SMALL]
         large = [item for item in wanted if item.version.size > SMALL]
@@ -61,9 +61,9 @@ class DownloadJob:
 
     # ---------------------------------------------------------------------------------------------------- small files
 
-    async def _fetch_small(self, order: DownloadTarget, files: Sequence[HeldVersion]) -> None:
+    async def _fetch_small(self, order: DownloadTarget, files: Sequence[RemoteFile]) -> None:
         """Fetch small files in batches: the next one is looked up, and the last one announced, meanwhile."""
-        large: list[HeldVersion] = []
+        large: list[RemoteFile] = []
         batches = list(_batches(files))
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(self._holders(order, batches[0]))
@@ -82,7 +82,7 @@ class DownloadJob:
             await self._fetch_large(order, item)
 
     async def _holders(
-        self, order: DownloadTarget, batch: Sequence[HeldVersion]
+        self, order: DownloadTarget, batch: Sequence[RemoteFile]
     ) -> dict[str, tuple[Holder, ...]] | PeerError:
         """Return who has what is in a batch, by id, or why the tracker does not say; one that is away is waited for."""
         end, pause = self.clock() + GIVE_UP, PAUSE_FIRST
@@ -100,16 +100,16 @@ class DownloadJob:
             pause = longer(pause)
 
     async def _fetch_batch(
-        self, order: DownloadTarget, batch: Sequence[HeldVersion], found: Mapping[str, tuple[Holder, ...]]
-    ) -> list[HeldVersion]:
+        self, order: DownloadTarget, batch: Sequence[RemoteFile], found: Mapping[str, tuple[Holder, ...]]
+    ) -> list[RemoteFile]:
         """Fetch small files; return those that are not small after all."""
         wanted = [
-            HeldVersion(_renamed(item, order.local_name(item)), found.get(item.version.id, item.holders))
+            RemoteFile(_renamed(item, order.local_name(item)), found.get(item.version.id, item.holders))
             for item in batch
         ]
-        arrived: list[tuple[HeldVersion, tuple[str, ...]]] = []
+        arrived: list[tuple[RemoteFile, tuple[str, ...]]] = []
 
-        def outcome(item: HeldVersion, holders: tuple[str, ...], fault: PeerError | None) -> None:
+        def outcome(item: RemoteFile, holders: tuple[str, ...], fault: PeerError | None) -> None:
             if fault is not None:
                 order.report_fault(item, fault)
             else:
@@ -128,9 +128,9 @@ class DownloadJob:
 
     # ---------------------------------------------------------------------------------------------------- large files
 
-    async def _fetch_large(self, order: DownloadTarget, item: HeldVersion) -> None:
+    async def _fetch_large(self, order: DownloadTarget, item: RemoteFile) -> None:
         try:
-            queued = self.locks.taken(item.version.id)
+            queued = self.locks.in_use(item.version.id)
             if queued:
                 counters = order.transfer.counters
                 counters.phase, counters.name = Phase.QUEUED, order.local_name(item)
@@ -142,13 +142,13 @@ class DownloadJob:
                 manifest = await self._manifest(order, item)
                 brought = await self._bring(order, item, manifest)
             # The index may have told a wrong size.
-            item = HeldVersion(Version(item.version.name, item.version.id, manifest.size), item.holders)
+            item = RemoteFile(Version(item.version.name, item.version.id, manifest.size), item.holders)
             await self.announce()
             await self.local.report_done(order, item, brought)
         except PeerError as error:
             order.report_fault(item, error)
 
-    async def _manifest(self, order: DownloadTarget, item: HeldVersion) -> Manifest:
+    async def _manifest(self, order: DownloadTarget, item: RemoteFile) -> Manifest:
         counters = order.transfer.counters
         counters.name = order.local_name(item)
 
@@ -157,9 +157,9 @@ class DownloadJob:
 
         return await self.manifests.find(item, wait)
 
-    async def _bring(self, order: DownloadTarget, item: HeldVersion, manifest: Manifest) -> Brought:
+    async def _bring(self, order: DownloadTarget, item: RemoteFile, manifest: Manifest) -> Brought:
         sources = Sources(
-            dial=lambda holder: self.peers.download(holder.url, holder.ticket, manifest.pieces),
+            dial=lambda holder: self.peers.open_download(holder.address, holder.ticket, manifest.pieces),
             find=lambda: self._find(manifest.id),
             known=item.holders,
             on_liar=lambda holder, why: self.tracker.report_corrupt(manifest.id, holder, why),
@@ -171,24 +171,24 @@ class DownloadJob:
         """Hold the id's lock; pushers that are before us give way."""
         async with AsyncExitStack() as waiting:
             await waiting.enter_async_context(self.prioritise_local(id_))
-            async with self.locks.of(id_):
+            async with self.locks.acquire(id_):
                 await waiting.aclose()
                 yield
 
     async def _find(self, id_: str) -> tuple[Holder, ...]:
         return next((found.holders for found in await self._look_up([id_])), ())
 
-    async def _look_up(self, ids: Sequence[str]) -> list[HeldVersion]:
+    async def _look_up(self, ids: Sequence[str]) -> list[RemoteFile]:
         """Return versions of ids with holders and fresh tickets."""
         return await self.tracker.query(ids=ids)
 
 
-def _renamed(item: HeldVersion, name: str) -> Version:
+def _renamed(item: RemoteFile, name: str) -> Version:
     return Version(name, item.version.id, item.version.size)
 
 
-def _batches(files: Iterable[HeldVersion]) -> Iterator[list[HeldVersion]]:
-    batch: list[HeldVersion] = []
+def _batches(files: Iterable[RemoteFile]) -> Iterator[list[RemoteFile]]:
+    batch: list[RemoteFile] = []
     size = 0
     for file in files:
         if len(batch) == _LOOK_UP or (batch and size + file.version.size > _LOOK_UP_BYTES):

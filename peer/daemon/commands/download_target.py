@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import BadUsage, PeerError
-from daemon.models import HeldVersion
+from daemon.models import RemoteFile
 from daemon.runtime.events import Fault
 from daemon.runtime.transfers import Transfer
 from daemon.storage.names import check_name
@@ -52,7 +52,7 @@ class DownloadTarget:
             started=clock(),
         )
 
-    def local_name(self, item: HeldVersion) -> str:
+    def local_name(self, item: RemoteFile) -> str:
         """Return the name that a version gets here."""
         return self.new_name or item.version.name
 
@@ -67,6 +67,6 @@ class DownloadTarget:
         """How long it has taken so far."""
         return self.clock() - self.started
 
-    def report_fault(self, item: HeldVersion, error: PeerError) -> None:
+    def report_fault(self, item: RemoteFile, error: PeerError) -> None:
         """Tell that a version cannot be had."""
-        self.transfer.tell(Fault.of(error, item.version.name))
+        self.transfer.emit(Fault.of(error, item.version.name))

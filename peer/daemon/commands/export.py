@@ -47,7 +47,7 @@ class LocalCopier:
             FileChanged: if what is held has other contents by now; NoSuchFile: if it is gone.
             TargetExists, DiskFull, StorageFault: and nothing is there.
         """
-        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._copy_within(id_, name, stop))
+        await self.threads.run_cancellable(self.threads.disk, lambda stop: self._copy_within(id_, name, stop))
 
     async def export(self, id_: str, path: Path, *, make_folders: bool) -> None:
         """Copy a file of the shared folder to a path outside, in one step and never over anything.
@@ -55,7 +55,7 @@ class LocalCopier:
         Raises:
             BadUsage: if its folder is not there; otherwise as copy_own.
         """
-        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._export(id_, path, make_folders, stop))
+        await self.threads.run_cancellable(self.threads.disk, lambda stop: self._export(id_, path, make_folders, stop))
 
     def _copy_within(self, id_: str, name: str, stop: Stop) -> None:
         with (

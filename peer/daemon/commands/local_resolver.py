@@ -12,7 +12,7 @@ from daemon.commands.export import LocalCopier
 from daemon.errors import PeerError, TargetExists
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
-from daemon.models import HeldVersion
+from daemon.models import RemoteFile
 from daemon.runtime.events import Downloaded, Phase
 from daemon.runtime.executors import Threads
 from daemon.transfer.file_download import Brought
@@ -31,16 +31,16 @@ class LocalResolver:
     threads: Threads
     shared_dir: Path
 
-    async def refresh(self, order: DownloadTarget, items: Sequence[HeldVersion]) -> None:
+    async def refresh(self, order: DownloadTarget, items: Sequence[RemoteFile]) -> None:
         """Make the library true of what is asked for: no scan may have seen yet what lies here, or is gone."""
         names = {order.local_name(item) for item in items}
         names.update(held.name for item in items for held in self.library.by_id(item.version.id))
         if names:
-            await self.threads.run_stoppable(
+            await self.threads.run_cancellable(
                 self.threads.disk, lambda stop: self.scanner.take(sorted(names), stop=stop)
             )
 
-    async def is_wanted(self, order: DownloadTarget, item: HeldVersion) -> bool:
+    async def is_wanted(self, order: DownloadTarget, item: RemoteFile) -> bool:
         """Tell whether a version must be fetched; what lies here is done with, what cannot be is told."""
         name, id_ = order.local_name(item), item.version.id
         try:
@@ -61,7 +61,7 @@ class LocalResolver:
             order.report_fault(item, error)
             return False
 
-    async def use_local_copy(self, order: DownloadTarget, item: HeldVersion, *, queued: bool = False) -> bool:
+    async def use_local_copy(self, order: DownloadTarget, item: RemoteFile, *, queued: bool = False) -> bool:
         """Hand over a version that lies here under its name or another; False if it does not.
 
         `queued`: the order waited while another brought it, so that it is no file that lay here before.
@@ -86,7 +86,7 @@ class LocalResolver:
         await self.report_done(order, item, Brought(order.elapsed, (), 0))
         return True
 
-    async def report_done(self, order: DownloadTarget, item: HeldVersion, brought: Brought, *, here: str = "") -> None:
+    async def report_done(self, order: DownloadTarget, item: RemoteFile, brought: Brought, *, here: str = "") -> None:
         """Make the copy outside, if one was ordered, and tell the result; `here` is the name of what lay here before.
 
         Raises:
@@ -96,7 +96,7 @@ class LocalResolver:
         outside = order.copy_path_of(name)
         if outside is not None:
             await self.copier.export(version.id, outside, make_folders=order.copy_into_folder)
-        order.transfer.tell(
+        order.transfer.emit(
             Downloaded(
                 name,
                 version.id,

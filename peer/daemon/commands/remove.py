@@ -31,16 +31,16 @@ class RemoveHandler:
         """Delete files by name, all below `folder/`, or all that match a pattern; tells the transfer of each that is
         gone, and why others are not. Cancelling stops between two files.
         """
-        transfer.enter(Phase.MOVING)
+        transfer.start_phase(Phase.MOVING)
         loop = asyncio.get_running_loop()
 
         def told(result: Removed | Fault) -> None:
-            loop.call_soon_threadsafe(transfer.tell, result)
+            loop.call_soon_threadsafe(transfer.emit, result)
 
         def found(count: int) -> None:
             transfer.counters.files_total = count
 
-        await self.threads.run_stoppable(self.threads.disk, lambda stop: self._remove(names, stop, found, told))
+        await self.threads.run_cancellable(self.threads.disk, lambda stop: self._remove(names, stop, found, told))
         await self.announcer.try_sync()
 
     def _remove(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from daemon.errors import NoActivePeer, NoSuchFile, PeerError
-from daemon.models import Target, Version
+from daemon.models import PushTarget, Version
 from daemon.runtime.events import Event, Fault, Notice, SourceView, Uploaded
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
@@ -68,25 +68,25 @@ class Replicator:
                         group.create_task(self._push(url, batch, spread, transfer))
         except PeerError as error:
             for version in versions:
-                transfer.tell(Fault.of(error, version.name))
+                transfer.emit(Fault.of(error, version.name))
             return
         for event in spread.results():
-            transfer.tell(event)
+            transfer.emit(event)
 
     async def _holders(self, versions: Sequence[Version]) -> dict[str, list[str]]:
         """Return who else holds these ids whole already."""
         found = await self.tracker.query(ids=list(dict.fromkeys(version.id for version in versions)))
-        return {held.version.id: [holder.url for holder in held.holders if holder.complete] for held in found}
+        return {held.version.id: [holder.address for holder in held.holders if holder.complete] for held in found}
 
-    async def _push(self, url: str, targets: Sequence[Target], spread: ReplicationPlan, transfer: Transfer) -> None:
+    async def _push(self, url: str, targets: Sequence[PushTarget], spread: ReplicationPlan, transfer: Transfer) -> None:
         """Push some files to one peer; a refusal is noted, and the next peer is asked in the next round."""
         view = _ReceiverView(url)
 
         def on_sent(size: int) -> None:
             view.bytes += size
-            transfer.moved(size)
+            transfer.add_bytes(size)
 
-        with transfer.showing(lambda: (view.show(transfer.rate),)):
+        with transfer.show_sources(lambda: (view.show(transfer.rate),)):
             try:
                 files = [(target, spread.version(target.id)) for target in targets]
                 small = [Offer(version, target.ticket) for target, version in files if version.size <= SMALL]
@@ -104,12 +104,12 @@ class Replicator:
                         spread.record(target.id, url, error)
 
     async def _push_large(
-        self, target: Target, version: Version, transfer: Transfer, on_sent: Callable[[int], None]
+        self, target: PushTarget, version: Version, transfer: Transfer, on_sent: Callable[[int], None]
     ) -> None:
         source = await self.threads.run(self.threads.disk, self.sharing.open_whole, version.id)
         try:
             transfer.counters.name = version.name
-            await self.pusher.push(target.url, target.ticket, version.name, source, on_sent)
+            await self.pusher.push(target.address, target.ticket, version.name, source, on_sent)
         finally:
             source.close()
 
@@ -155,17 +155,17 @@ class ReplicationPlan:
         lacking = [copies for copies in self._files.values() if self._missing(copies)]
         return max(self._missing(copies) + len(copies.tried) for copies in lacking) + _SPARE
 
-    def assign(self, placed: Sequence[Target]) -> dict[str, list[Target]]:
+    def assign(self, placed: Sequence[PushTarget]) -> dict[str, list[PushTarget]]:
         """Return whom to push to now, and what, of those who might take copies. Nobody is asked twice."""
-        targets: dict[str, list[Target]] = {}
+        targets: dict[str, list[PushTarget]] = {}
         chosen: dict[str, int] = {}
         for target in placed:
             copies = self._files[target.id]
             wanted = self._missing(copies) - chosen.get(target.id, 0)
-            if wanted > 0 and target.url not in copies.tried and target.url not in copies.holders:
+            if wanted > 0 and target.address not in copies.tried and target.address not in copies.holders:
                 chosen[target.id] = chosen.get(target.id, 0) + 1
-                copies.tried.add(target.url)
-                targets.setdefault(target.url, []).append(target)
+                copies.tried.add(target.address)
+                targets.setdefault(target.address, []).append(target)
         return targets
 
     def record(self, id_: str, url: str, error: PeerError | None) -> None:

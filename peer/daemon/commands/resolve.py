@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.library.library import Held, Library
-from daemon.models import HeldVersion, ListedFile, Version
+from daemon.models import ListedFile, RemoteFile, Version
 from daemon.storage.names import check_name, is_pattern
 from daemon.tracker_client.async_client import AsyncTrackerClient
 
@@ -22,7 +22,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 _LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{12,}")
 
 # A version to fetch, or why an argument gives none.
-Resolved = HeldVersion | tuple[str, PeerError]
+Resolved = RemoteFile | tuple[str, PeerError]
 
 # Names of an order that nobody has and that the tracker is asked about once more.
 _FOLDERS_ASKED = 10
@@ -32,8 +32,8 @@ _FOLDERS_ASKED = 10
 class _Answers:
     """What the tracker has answered about one order's arguments, and how often it was asked for folders."""
 
-    by_name: defaultdict[str, list[HeldVersion]] = field(default_factory=lambda: defaultdict(list))
-    by_id: defaultdict[str, list[HeldVersion]] = field(default_factory=lambda: defaultdict(list))
+    by_name: defaultdict[str, list[RemoteFile]] = field(default_factory=lambda: defaultdict(list))
+    by_id: defaultdict[str, list[RemoteFile]] = field(default_factory=lambda: defaultdict(list))
     folder_queries: int = 0
 
 
@@ -61,7 +61,7 @@ class Resolver:
         for argument in dict.fromkeys(arguments):
             try:
                 for version in await self._one(argument, answers):
-                    key = (version.version.name, version.version.id) if isinstance(version, HeldVersion) else version
+                    key = (version.version.name, version.version.id) if isinstance(version, RemoteFile) else version
                     resolved[(str(key[0]), str(key[1]))] = version
             except PeerError as error:
                 resolved[argument, ""] = (argument, error)
@@ -119,17 +119,17 @@ class Resolver:
             own = held.id if held is not None else ""
             others = [file for file in files if file.id != own or file.holders + file.partial > 1] or files
             try:
-                resolved.append(_only(name, [HeldVersion(Version(f.name, f.id, f.size), ()) for f in others]))
+                resolved.append(_only(name, [RemoteFile(Version(f.name, f.id, f.size), ()) for f in others]))
             except AmbiguousName as error:
                 resolved.append((name, error))
         return resolved
 
     @staticmethod
-    def _held(files: Iterable[Held]) -> list[HeldVersion]:
-        return [HeldVersion(Version(held.name, held.id, held.size), ()) for held in files]
+    def _held(files: Iterable[Held]) -> list[RemoteFile]:
+        return [RemoteFile(Version(held.name, held.id, held.size), ()) for held in files]
 
 
-def _only(name: str, versions: Sequence[HeldVersion]) -> HeldVersion:
+def _only(name: str, versions: Sequence[RemoteFile]) -> RemoteFile:
     ids = tuple(dict.fromkeys(found.version.id for found in versions))
     if len(ids) > 1:
         raise AmbiguousName(

@@ -39,14 +39,14 @@ class UploadHandler:
         shared = await self._share(await self._collect(paths, transfer), transfer)
         if not shared:
             return
-        transfer.enter(Phase.PREPARING)
+        transfer.start_phase(Phase.PREPARING)
         await self._announce()
         versions = [Version(held.name, held.id, held.size) for held in shared]
         if copies == 0:
             for version in versions:
-                transfer.tell(Uploaded(version.name, version.id, version.size, ()))
+                transfer.emit(Uploaded(version.name, version.id, version.size, ()))
             return
-        transfer.enter(Phase.MOVING, total=sum(version.size for version in versions) * copies)
+        transfer.start_phase(Phase.MOVING, total=sum(version.size for version in versions) * copies)
         await self.replicator.replicate(versions, copies, transfer)
 
     async def fingerprints(self, paths: Sequence[str]) -> tuple[tuple[int, int] | None, ...]:
@@ -65,23 +65,23 @@ class UploadHandler:
         for path in paths:
             for found in await self.threads.run(self.threads.disk, self.importer.collect, path):
                 if isinstance(found, Notice):
-                    transfer.tell(found)
+                    transfer.emit(found)
                 elif isinstance(found, ImportItem):
                     if found.name in items and items[found.name].path != found.path:
                         fault = BadUsage("two files of one order would have the same name", name=found.name)
-                        transfer.tell(Fault.of(fault))
+                        transfer.emit(Fault.of(fault))
                     else:
                         items[found.name] = found
                 else:
                     transfer.counters.files_total += 1
-                    transfer.tell(Fault.of(found[1], found[0]))
+                    transfer.emit(Fault.of(found[1], found[0]))
         return list(items.values())
 
     async def _share(self, items: Sequence[ImportItem], transfer: Transfer) -> list[Held]:
         """Bring files into the shared folder where they are not, and hold them; those that fail are told."""
         transfer.counters.files_total += len(items)
         outside = sum(not item.inside for item in items)
-        transfer.enter(
+        transfer.start_phase(
             Phase.COPYING if outside else Phase.HASHING,
             total=sum(item.size * (1 + (not item.inside)) for item in items),
         )
@@ -94,7 +94,7 @@ class UploadHandler:
             return told
 
         shared: list[Held] = []
-        outcomes = await self.threads.run_stoppable(
+        outcomes = await self.threads.run_cancellable(
             self.threads.disk,
             lambda stop: list(
                 self.importer.share(items, stop=stop, on_copied=tell(Phase.COPYING), on_hashed=tell(Phase.HASHING))
@@ -102,7 +102,7 @@ class UploadHandler:
         )
         for name, outcome in outcomes:
             if isinstance(outcome, PeerError):
-                transfer.tell(Fault.of(outcome, name))
+                transfer.emit(Fault.of(outcome, name))
             else:
                 shared.append(outcome)
         return shared
@@ -110,7 +110,7 @@ class UploadHandler:
     @staticmethod
     def _note(transfer: Transfer, phase: Phase, name: str, size: int) -> None:
         transfer.counters.phase, transfer.counters.name = phase, name
-        transfer.moved(size)
+        transfer.add_bytes(size)
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

@@ -13,31 +13,31 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from daemon.errors import Busy, Interrupted
 
 # Payload asked for and not yet written, over all downloads of files of several pieces.
-BYTES_IN_FLIGHT = 96 << 20
-STREAMS = 64
-STREAMS_PER_PEER = 8
-STREAMS_PER_TICKET = 4
+MAX_BYTES_IN_FLIGHT = 96 << 20
+MAX_STREAMS = 64
+MAX_STREAMS_PER_PEER = 8
+MAX_STREAMS_PER_TICKET = 4
 # An account may have many peers, or say so: some slots are left to the others whatever it does.
-STREAMS_PER_USER = 48
+MAX_STREAMS_PER_USER = 48
 # Manifests, of up to 2 MiB, that are read, or sent and not yet taken.
-MANIFESTS = 16
-MANIFESTS_PER_PEER = 4
-MANIFESTS_PER_USER = 12
+MAX_MANIFESTS = 16
+MAX_MANIFESTS_PER_PEER = 4
+MAX_MANIFESTS_PER_USER = 12
 # Calls of one method of Health, open to strangers: from other machines, from each of them, and from this one.
-HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_OWN = 64, 8, 16
+MAX_HEALTH_CALLS, MAX_HEALTH_CALLS_PER_ADDRESS, MAX_LOCAL_HEALTH_CALLS = 64, 8, 16
 RETRY_AFTER = 1.0
 # Whoever is sent something takes it within this many seconds.
-UNTAKEN = 20.0
+SEND_TIMEOUT = 20.0
 # Streams that are to end have this many seconds for it.
-_LAST_WORDS = 1.0
+STREAM_CLOSE_TIMEOUT = 1.0
 # A bucket holds this many seconds of its rate, so that short pauses are made up for.
-_BURST = 0.25
+BURST_SECONDS = 0.25
 
 
-class Budget:
+class MemoryBudget:
     """Bytes that may be in flight at once. First come, first served; an amount larger than the budget goes alone."""
 
-    def __init__(self, total: int = BYTES_IN_FLIGHT) -> None:
+    def __init__(self, total: int = MAX_BYTES_IN_FLIGHT) -> None:
         self._total = total
         self._used = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -47,16 +47,16 @@ class Budget:
         """Bytes in flight now."""
         return self._used
 
-    def try_take(self, amount: int) -> bool:
+    def try_acquire(self, amount: int) -> bool:
         """Take without waiting; False if it does not fit or others wait."""
         if self._waiting or not self._fits(amount):
             return False
         self._used += amount
         return True
 
-    async def take(self, amount: int) -> None:
+    async def acquire(self, amount: int) -> None:
         """Wait for room and take it."""
-        if self.try_take(amount):
+        if self.try_acquire(amount):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((amount, turn))
@@ -64,13 +64,13 @@ class Budget:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give(amount)
+                self.release(amount)
             else:
                 self._waiting.remove((amount, turn))
                 self._wake()
             raise
 
-    def give(self, amount: int) -> None:
+    def release(self, amount: int) -> None:
         """Give back what was taken."""
         self._used -= amount
         self._wake()
@@ -91,7 +91,7 @@ class Budget:
                 return
 
 
-class Bandwidth:
+class RateLimiter:
     """A token bucket that is fair between askers: one with many streams gets no more than another with one.
 
     `rate` is in bytes per second; None is no limit. Who is next is told by start-time fair queueing (Goyal, Vin, Cheng
@@ -102,7 +102,7 @@ class Bandwidth:
     def __init__(self, rate: int | None, clock: Callable[[], float]) -> None:
         self.rate = rate
         self._clock = clock
-        self._tokens = (rate or 0) * _BURST
+        self._tokens = (rate or 0) * BURST_SECONDS
         self._then = clock()
         self._queues: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
         self._tags: dict[str, int] = {}
@@ -110,7 +110,7 @@ class Bandwidth:
         self._now = 0
         self._server: asyncio.Task[None] | None = None
 
-    def share(self, most: int) -> int:
+    def max_block(self, most: int) -> int:
         """Return how many bytes a single asker should take at once so that it waits about half a second, at most
         `most`.
         """
@@ -118,7 +118,7 @@ class Bandwidth:
             return most
         return max(4096, min(most, int(self.rate / 2 / max(1, len(self._queues)))))
 
-    async def take(self, amount: int, asker: str = "") -> None:
+    async def acquire(self, amount: int, asker: str = "") -> None:
         """Wait until `amount` bytes may pass."""
         if self.rate is None:
             return
@@ -131,11 +131,11 @@ class Bandwidth:
             self._server = asyncio.create_task(self._serve(self.rate))
         await turn
 
-    async def turn(self) -> None:
+    async def wait(self) -> None:
         """Wait until something may pass. How much is said when it is known: `spend` it then."""
-        await self.take(0)
+        await self.acquire(0)
 
-    def spend(self, amount: int) -> None:
+    def charge(self, amount: int) -> None:
         """Count bytes that will pass; the next ones wait for as long as these take."""
         self._tokens -= amount
 
@@ -151,7 +151,7 @@ class Bandwidth:
             self._now = self._tags[asker]
             self._tags[asker] += amount
             now = self._clock()
-            self._tokens = min(self._tokens + (now - self._then) * rate, rate * _BURST)
+            self._tokens = min(self._tokens + (now - self._then) * rate, rate * BURST_SECONDS)
             self._then = now
             self._tokens -= amount
             if self._tokens < 0:
@@ -168,7 +168,7 @@ class Bandwidth:
         self._now = 0
 
 
-class Slots:
+class StreamSlots:
     """Streams, or answers, served at once: in all, per account, per peer, per ticket.
 
     Whoever comes when all are taken is told when to try again.
@@ -176,10 +176,10 @@ class Slots:
 
     def __init__(
         self,
-        total: int = STREAMS,
-        per_peer: int = STREAMS_PER_PEER,
-        per_ticket: int = STREAMS_PER_TICKET,
-        per_user: int = STREAMS_PER_USER,
+        total: int = MAX_STREAMS,
+        per_peer: int = MAX_STREAMS_PER_PEER,
+        per_ticket: int = MAX_STREAMS_PER_TICKET,
+        per_user: int = MAX_STREAMS_PER_USER,
     ) -> None:
         self._total = total
         self._per_peer = per_peer
@@ -190,19 +190,19 @@ class Slots:
         self._tickets: Counter[tuple[str, str]] = Counter()
 
     @property
-    def taken(self) -> int:
+    def in_use(self) -> int:
         """Streams under way."""
         return self._peers.total()
 
     @contextmanager
-    def one(self, asker: str, id_: str, user: str) -> Iterator[None]:
+    def acquire(self, asker: str, id_: str, user: str) -> Iterator[None]:
         """Hold a slot for a stream of `asker`, a peer of `user`, for one id.
 
         Raises:
             Busy: if there is none.
         """
         ticket = (asker, id_)
-        if self.taken >= self._total:
+        if self.in_use >= self._total:
             raise Busy("this peer answers as many calls as it can: try again soon", retry_after=RETRY_AFTER)
         if self._users[user] >= self._per_user:
             raise Busy("your account has as many calls here as one may: try again soon", retry_after=RETRY_AFTER)
@@ -219,14 +219,14 @@ class Slots:
             self._tickets -= Counter((ticket,))
 
 
-class OpenStreams:
+class ActiveStreams:
     """Streams that are served now; a logout ends them all."""
 
     def __init__(self) -> None:
         self._open: dict[object, tuple[asyncio.Timeout, asyncio.Future[None]]] = {}
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
+    async def register(self) -> AsyncIterator[None]:
         """Be one of them for the length of the block.
 
         Raises:
@@ -243,28 +243,28 @@ class OpenStreams:
             del self._open[key]
             over.set_result(None)
 
-    async def end_all(self) -> None:
+    async def close_all(self) -> None:
         """End every stream under way, and give each a moment to say why."""
         for end, _ in self._open.values():
-            end_now(end)
+            expire_now(end)
         if self._open:
-            await asyncio.wait([over for _, over in self._open.values()], timeout=_LAST_WORDS)
+            await asyncio.wait([over for _, over in self._open.values()], timeout=STREAM_CLOSE_TIMEOUT)
 
 
-def end_now(block: asyncio.Timeout) -> None:
+def expire_now(block: asyncio.Timeout) -> None:
     """Let the time of a block be over; one that is ending already, and takes its time, is left to it."""
     if not block.expired():
         block.reschedule(asyncio.get_running_loop().time())
 
 
-class Locks:
+class KeyedLocks:
     """A lock for each key, for as long as somebody wants it: one transfer at a time for each id."""
 
     def __init__(self) -> None:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
-    async def of(self, key: str, within: float | None = None) -> AsyncIterator[None]:
+    async def acquire(self, key: str, within: float | None = None) -> AsyncIterator[None]:
         """Hold the lock of `key`, waiting for it `within` so many seconds, or as long as it takes.
 
         Raises:
@@ -286,6 +286,6 @@ class Locks:
             if users > 1:
                 self._locks[key] = (lock, users - 1)
 
-    def taken(self, key: str) -> bool:
+    def in_use(self, key: str) -> bool:
         """Tell whether somebody has it or waits for it."""
         return key in self._locks

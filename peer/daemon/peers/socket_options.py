@@ -16,7 +16,7 @@ from pathlib import Path
 _UNSENT_MOST = 256 << 10
 
 
-def shorten_queues(port: int) -> None:
+def set_notsent_lowat(port: int) -> None:
     """Set it for what is accepted at a port that this process listens on."""
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     descriptors = Path("/proc/self/fd")

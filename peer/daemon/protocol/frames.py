@@ -22,8 +22,8 @@ _OFFSET_TAG = 2 << 3 | _VARINT
 _DATA_TAG = 3 << 3 | _LENGTH
 _UINT32_MAX = (1 << 32) - 1
 # Fields of one message, and of one block: a message of 2 MiB could have a million, and reading them would take seconds.
-FIELDS_MAX = 8192
-BLOCK_FIELDS_MAX = 16
+MAX_FIELDS = 8192
+MAX_BLOCK_FIELDS = 16
 # A view keeps its whole message in memory: data that are a small part of theirs are copied out of it.
 _SLACK = 4096
 
@@ -85,8 +85,8 @@ def decoder(kind: type[M]) -> Callable[[bytes], Frame[M]]:
         fields = 0
         while at < end:
             fields += 1
-            if fields > FIELDS_MAX:
-                raise BadFrame(f"a message has more than {FIELDS_MAX} fields")
+            if fields > MAX_FIELDS:
+                raise BadFrame(f"a message has more than {MAX_FIELDS} fields")
             start = at
             tag, at = _varint(view, at, end)
             if tag == _BLOCKS_TAG:
@@ -119,8 +119,8 @@ def _block(view: memoryview, at: int, end: int) -> Block:
     data = view[at:at]
     while at < end:
         fields += 1
-        if fields > BLOCK_FIELDS_MAX:
-            raise BadFrame(f"a block has more than {BLOCK_FIELDS_MAX} fields")
+        if fields > MAX_BLOCK_FIELDS:
+            raise BadFrame(f"a block has more than {MAX_BLOCK_FIELDS} fields")
         tag, at = _varint(view, at, end)
         if tag == _DATA_TAG:
             length, at = _varint(view, at, end)

@@ -16,15 +16,15 @@ from daemon.protocol.frames import Block
 class Have(NamedTuple):
     """News of what a holder has. Sets of pieces are integers, bit i for piece i."""
 
-    whole: bool = False
+    complete: bool = False
     # All that it has, in its first news; None in later ones.
     pieces: int | None = None
     gained: Sequence[int] = ()
     # Being sent to somebody else.
-    given: Sequence[int] = ()
+    in_flight: Sequence[int] = ()
 
 
-class Wish(NamedTuple):
+class PieceRequest(NamedTuple):
     """What an asker wants sent, and what no longer."""
 
     pieces: Sequence[int] = ()
@@ -33,11 +33,11 @@ class Wish(NamedTuple):
     cancel: Sequence[int] = ()
 
 
-class Unsent:
+class PendingRequests:
     """Wishes that wait to be sent, as one: each piece in it once, however often it was asked for and cancelled."""
 
     # Pieces in one message, at most: no holder bears with many more.
-    MOST = 512
+    MAX_PIECES = 512
 
     def __init__(self) -> None:
         self._pieces: dict[int, None] = {}
@@ -47,7 +47,7 @@ class Unsent:
     def __len__(self) -> int:
         return len(self._pieces) + len(self._cancel)
 
-    def add(self, wish: Wish) -> None:
+    def add(self, wish: PieceRequest) -> None:
         """Put one more behind the others."""
         for piece in wish.cancel:
             self._pieces.pop(piece, None)
@@ -55,42 +55,42 @@ class Unsent:
         self._pieces.update(dict.fromkeys(wish.pieces))
         self._block_length = wish.block_length or self._block_length
 
-    def take(self) -> Wish:
+    def pop(self) -> PieceRequest:
         """Return what to send next."""
-        cancel = tuple(islice(self._cancel, self.MOST))
+        cancel = tuple(islice(self._cancel, self.MAX_PIECES))
         # What was cancelled and asked for again is asked for after its cancellation.
-        pieces = () if len(self._cancel) > self.MOST else tuple(islice(self._pieces, self.MOST))
+        pieces = () if len(self._cancel) > self.MAX_PIECES else tuple(islice(self._pieces, self.MAX_PIECES))
         for waiting, taken in ((self._pieces, pieces), (self._cancel, cancel)):
             for piece in taken:
                 del waiting[piece]
-        return Wish(pieces, self._block_length, cancel)
+        return PieceRequest(pieces, self._block_length, cancel)
 
 
-class News(NamedTuple):
+class PieceResponse(NamedTuple):
     """What a holder sends at once."""
 
     blocks: Sequence[Block] = ()
     have: Have | None = None
 
 
-class AskerEnd(Protocol):
+class RequesterStream(Protocol):
     """Where a swarm asks one holder."""
 
-    def ask(self, wish: Wish) -> None:
+    def request(self, wish: PieceRequest) -> None:
         """Send a wish, without waiting."""
 
-    def news(self) -> AsyncIterator[News]:
+    def responses(self) -> AsyncIterator[PieceResponse]:
         """Yield what the holder sends, until it ends the stream. Raises PeerError if the stream breaks."""
 
     async def close(self) -> None:
         """End the stream."""
 
 
-class HolderEnd(Protocol):
+class HolderStream(Protocol):
     """Where a piece server hears one asker."""
 
-    def wishes(self) -> AsyncIterator[Wish]:
+    def requests(self) -> AsyncIterator[PieceRequest]:
         """Yield what the asker wants, until it ends the stream."""
 
-    async def send(self, news: News) -> None:
+    async def send(self, news: PieceResponse) -> None:
         """Send, waiting until the asker takes it."""

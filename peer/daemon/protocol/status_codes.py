@@ -15,9 +15,9 @@ from daemon import errors
 from daemon.errors import Busy, NoHolders, PeerError
 
 CODE_KEY = "p2p-code"
-RETRY_KEY = "p2p-retry-after"
+RETRY_AFTER_KEY = "p2p-retry-after"
 
-STATUS: dict[type[PeerError], StatusCode] = {
+STATUS_OF: dict[type[PeerError], StatusCode] = {
     PeerError: StatusCode.INTERNAL,
     errors.BadUsage: StatusCode.INVALID_ARGUMENT,
     errors.BadName: StatusCode.INVALID_ARGUMENT,
@@ -39,8 +39,8 @@ STATUS: dict[type[PeerError], StatusCode] = {
     errors.NotAllowed: StatusCode.PERMISSION_DENIED,
 }
 # Several classes may share a code: the first of them stands for it.
-KINDS: dict[str, type[PeerError]] = {kind.code: kind for kind in reversed(STATUS)}
-_BY_STATUS: dict[StatusCode, type[PeerError]] = {
+ERROR_OF_CODE: dict[str, type[PeerError]] = {kind.code: kind for kind in reversed(STATUS_OF)}
+_ERROR_OF_STATUS: dict[StatusCode, type[PeerError]] = {
     StatusCode.UNAUTHENTICATED: errors.NotAllowed,
     StatusCode.PERMISSION_DENIED: errors.NotAllowed,
     StatusCode.NOT_FOUND: errors.NoSuchFile,
@@ -48,22 +48,22 @@ _BY_STATUS: dict[StatusCode, type[PeerError]] = {
 }
 
 
-def trailers(error: PeerError) -> tuple[tuple[str, str], ...]:
+def trailing_metadata(error: PeerError) -> tuple[tuple[str, str], ...]:
     """Return the trailing metadata that says exactly what happened."""
-    retry = ((RETRY_KEY, f"{error.retry_after:g}"),) if isinstance(error, Busy) else ()
+    retry = ((RETRY_AFTER_KEY, f"{error.retry_after:g}"),) if isinstance(error, Busy) else ()
     return ((CODE_KEY, error.code), *retry)
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: PeerError) -> NoReturn:
     """End a call with an error."""
-    await context.abort(STATUS[type(error)], one_line(error.message), trailers(error))
+    await context.abort(STATUS_OF[type(error)], one_line(error.message), trailing_metadata(error))
     raise AssertionError("abort raises")
 
 
-def from_rpc(error: grpc.aio.AioRpcError, address: str) -> PeerError:
+def error_from_rpc(error: grpc.aio.AioRpcError, address: str) -> PeerError:
     """Return the error that another peer meant, or what its silence means."""
     metadata = dict(_pairs(error.trailing_metadata()))
-    kind = KINDS.get(metadata.get(CODE_KEY, "")) or _BY_STATUS.get(error.code(), NoHolders)
+    kind = ERROR_OF_CODE.get(metadata.get(CODE_KEY, "")) or _ERROR_OF_STATUS.get(error.code(), NoHolders)
     if error.code() is StatusCode.RESOURCE_EXHAUSTED and kind is NoHolders:
         kind = Busy
     details = one_line(error.details() or "") or error.code().name
@@ -72,9 +72,9 @@ def from_rpc(error: grpc.aio.AioRpcError, address: str) -> PeerError:
     return kind(f"{address}: {details}")
 
 
-def from_code(code: str, message: str) -> PeerError:
+def error_from_code(code: str, message: str) -> PeerError:
     """Return the error of a code that travelled inside a message."""
-    return KINDS.get(code, PeerError)(one_line(message))
+    return ERROR_OF_CODE.get(code, PeerError)(one_line(message))
 
 
 def one_line(text: str) -> str:

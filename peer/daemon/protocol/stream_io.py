@@ -26,17 +26,17 @@ async def write(call: Writable, message: Any) -> None:
 
     Whoever is cancelled meanwhile writes nothing more to this call: the message may still be on its way.
     """
-    await _undisturbed(call.write(message))
+    await _detached(call.write(message))
 
 
-async def each(call: AsyncIterable[Any]) -> AsyncIterator[Any]:
+async def messages(call: AsyncIterable[Any]) -> AsyncIterator[Any]:
     """Yield the messages of a call. Raises BadUsage for one that a reader could not read."""
     reader = _Reader(call)
     try:
-        while (message := await _undisturbed(reader.read())) is not None:
-            yield transfer_messages.good(message)
+        while (message := await _detached(reader.read())) is not None:
+            yield transfer_messages.ensure_decoded(message)
     finally:
-        await reader.leave()
+        await reader.close()
 
 
 class _Reader:
@@ -61,14 +61,14 @@ class _Reader:
             if self._left:
                 await self._messages.aclose()
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         """Read no more, once what is being read is here."""
         self._left = True
         if not self._reading:
             await self._messages.aclose()
 
 
-async def _undisturbed(operation: Coroutine[Any, Any, Any]) -> Any:
+async def _detached(operation: Coroutine[Any, Any, Any]) -> Any:
     """Return what an operation returns, and let it go on if this task is cancelled."""
     loop = asyncio.get_running_loop()
     task = loop.create_task(operation)

@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, NotVerified
 from daemon.protocol.frames import BadFrame, Frame, decoder, encode_frame
-from daemon.protocol.piece_streams import Have, News, Wish
+from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
 from daemon.storage.bitmap import Bitmap
 from daemon.storage.manifest import Manifest
 
@@ -27,13 +27,13 @@ class Codec(NamedTuple):
     """
 
     path: str
-    write_request: Callable[[Any], bytes]
-    read_request: Callable[[bytes], Any]
-    write_reply: Callable[[Any], bytes]
-    read_reply: Callable[[bytes], Any]
+    encode_request: Callable[[Any], bytes]
+    decode_request: Callable[[bytes], Any]
+    encode_response: Callable[[Any], bytes]
+    decode_response: Callable[[bytes], Any]
 
 
-def good(message: Any) -> Any:
+def ensure_decoded(message: Any) -> Any:
     """Return a message that a reader has read. Raises BadUsage if it could not."""
     if isinstance(message, BadFrame):
         raise BadUsage(f"malformed message: {message}")
@@ -71,20 +71,20 @@ def _reader(kind: type[Message]) -> Callable[[bytes], Any]:
 
 
 # Beside what there is to tell of each piece.
-_NEWS_MOST = 1024
+_EXTRA_PIECES = 1024
 
-TRANSFER = codecs("Transfer")
+TRANSFER_CODECS = codecs("Transfer")
 
 
 # ---------------------------------------------------------------------------------------------------------- manifests
 
 
-def manifest_to_wire(manifest: Manifest) -> pb.Manifest:
+def manifest_to_pb(manifest: Manifest) -> pb.Manifest:
     """Return a manifest as it is sent."""
     return pb.Manifest(size=manifest.size, piece_length=manifest.piece_length, digests=manifest.digests)
 
 
-def manifest_from_wire(message: pb.Manifest, expected_id: str) -> Manifest:
+def manifest_from_pb(message: pb.Manifest, expected_id: str) -> Manifest:
     """Return a manifest that somebody sent. Raises NotVerified if it is not the one of this id."""
     return Manifest.checked(message.size, message.piece_length, message.digests, expected_id)
 
@@ -92,31 +92,31 @@ def manifest_from_wire(message: pb.Manifest, expected_id: str) -> Manifest:
 # ------------------------------------------------------------------------------------------------------------ streams
 
 
-def have_to_wire(have: Have, count: int) -> pb.Have:
+def have_to_pb(have: Have, count: int) -> pb.Have:
     """Return news of what a holder has; `count` is the number of pieces of the file."""
-    bitmap = b"" if have.pieces is None or have.whole else Bitmap(count, have.pieces).to_bytes()
-    return pb.Have(complete=have.whole, bitmap=bitmap, gained=have.gained, in_flight=have.given)
+    bitmap = b"" if have.pieces is None or have.complete else Bitmap(count, have.pieces).to_bytes()
+    return pb.Have(complete=have.complete, bitmap=bitmap, gained=have.gained, in_flight=have.in_flight)
 
 
-def news_to_wire(news: News, count: int) -> Frame[pb.PieceResponse]:
+def response_to_pb(news: PieceResponse, count: int) -> Frame[pb.PieceResponse]:
     """Return what a holder sends in a download."""
-    have = have_to_wire(news.have, count) if news.have is not None else None
+    have = have_to_pb(news.have, count) if news.have is not None else None
     return Frame(news.blocks, pb.PieceResponse(have=have))
 
 
-class NewsReader:
+class ResponseDecoder:
     """Reads what a holder sends in a download: only the first word of what it has is a bitmap."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._first = True
 
-    def read(self, frame: Frame[pb.PieceResponse]) -> News:
+    def decode(self, frame: Frame[pb.PieceResponse]) -> PieceResponse:
         """Return the next of its news."""
         if not frame.rest.HasField("have"):
-            return News(frame.blocks)
+            return PieceResponse(frame.blocks)
         have = frame.rest.have
-        if len(have.gained) + len(have.in_flight) > _NEWS_MOST + 2 * self._count:
+        if len(have.gained) + len(have.in_flight) > _EXTRA_PIECES + 2 * self._count:
             raise BadUsage("malformed message: more pieces are named than there are")
         pieces = None
         if self._first and not have.complete:
@@ -125,21 +125,21 @@ class NewsReader:
             except ValueError as error:
                 raise BadUsage(f"malformed message: {error}") from error
         self._first = False
-        return News(frame.blocks, Have(have.complete, pieces, tuple(have.gained), tuple(have.in_flight)))
+        return PieceResponse(frame.blocks, Have(have.complete, pieces, tuple(have.gained), tuple(have.in_flight)))
 
 
-def wish_to_wire(wish: Wish) -> pb.PieceRequest:
+def request_to_pb(wish: PieceRequest) -> pb.PieceRequest:
     """Return what an asker wants in a download."""
     return pb.PieceRequest(pieces=wish.pieces, block_length=wish.block_length, cancel=wish.cancel)
 
 
-def wish_from_wire(message: pb.PieceRequest | pb.PushResponse) -> Wish:
+def request_from_pb(message: pb.PieceRequest | pb.PushResponse) -> PieceRequest:
     """Return what an asker wants, in a download or in a push."""
     cancel = tuple(message.cancel) if isinstance(message, pb.PieceRequest) else ()
-    return Wish(tuple(message.pieces), message.block_length, cancel)
+    return PieceRequest(tuple(message.pieces), message.block_length, cancel)
 
 
-def offer_from_wire(message: pb.PushRequest, expected_id: str) -> tuple[str, Manifest]:
+def offer_from_pb(message: pb.PushRequest, expected_id: str) -> tuple[str, Manifest]:
     """Return name and manifest of a push.
 
     Raises BadUsage if it is no offer, NotVerified if the manifest is another's.
@@ -147,7 +147,7 @@ def offer_from_wire(message: pb.PushRequest, expected_id: str) -> tuple[str, Man
     if not message.HasField("offer") or not message.offer.HasField("manifest"):
         raise BadUsage("a push begins with an offer")
     try:
-        return message.offer.name, manifest_from_wire(message.offer.manifest, expected_id)
+        return message.offer.name, manifest_from_pb(message.offer.manifest, expected_id)
     except NotVerified as error:
         error.name = message.offer.name
         raise

@@ -18,7 +18,7 @@ import grpc
 
 from common import cookie
 from daemon.errors import NotAllowed, PeerError
-from daemon.peers.addresses import from_own_machine
+from daemon.peers.addresses import is_loopback_caller
 from daemon.protocol import status_codes
 from daemon.tracker_client.tickets import METADATA_KEY, Grant, Right, require_right
 
@@ -29,13 +29,13 @@ PROVE = CONTROL + "Prove"
 _WRITES = frozenset({TRANSFER + "UploadFile", TRANSFER + "UploadSmallFiles"})
 
 # What the ticket of the call at hand allows; set by the guard, read by the handler.
-GRANT: ContextVar[Grant] = ContextVar("grant")
+CURRENT_GRANT: ContextVar[Grant] = ContextVar("grant")
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Continuation = Callable[[grpc.HandlerCallDetails], "Awaitable[Handler]"]
 
 
-class Guard(grpc.aio.ServerInterceptor):
+class AuthInterceptor(grpc.aio.ServerInterceptor):
     """The pserver's only door."""
 
     def __init__(self, cookie_: bytes, port: Callable[[], int], check_ticket: Callable[[str], Grant]) -> None:
@@ -69,12 +69,12 @@ class Guard(grpc.aio.ServerInterceptor):
                 require_right(grant, Right.WRITE if method in _WRITES else Right.READ)
             except PeerError as error:
                 return _refusal(grpc.StatusCode.PERMISSION_DENIED, error)
-            GRANT.set(grant)
+            CURRENT_GRANT.set(grant)
             return await continuation(handler_call_details)
         return _refusal(grpc.StatusCode.PERMISSION_DENIED, NotAllowed("there is nothing here for you"))
 
     def _knows_cookie(self, method: str, metadata: dict[str, str]) -> bool:
-        if cookie.same_cookie(metadata.get(cookie.COOKIE_KEY, ""), self._cookie):
+        if cookie.cookie_matches(metadata.get(cookie.COOKIE_KEY, ""), self._cookie):
             return True
         challenge = metadata.get(cookie.CHALLENGE_KEY)
         if method != PROVE or challenge is None:
@@ -82,9 +82,9 @@ class Guard(grpc.aio.ServerInterceptor):
         return cookie.check_challenge(challenge, self._cookie, self._port()) is not None
 
 
-async def require_own_machine(context: grpc.aio.ServicerContext[Any, Any]) -> None:
+async def require_loopback_or_tls(context: grpc.aio.ServicerContext[Any, Any]) -> None:
     """End a call of Control that comes from elsewhere and not over TLS."""
-    if from_own_machine(context.peer()):
+    if is_loopback_caller(context.peer()):
         return
     if context.auth_context().get("transport_security_type") == [b"ssl"]:
         return
@@ -100,6 +100,6 @@ def _refusal(status: grpc.StatusCode, error: PeerError) -> Handler:
     """Return a handler that ends any kind of call without reading its request."""
 
     async def refuse(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await context.abort(status, error.message, status_codes.trailers(error))
+        await context.abort(status, error.message, status_codes.trailing_metadata(error))
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -80,7 +80,7 @@ def listed_peer(value: ListedPeer) -> pb.ListedPeer:
     """A peer in the network's list."""
     load = value.load
     return pb.ListedPeer(
-        address=text(value.url),
+        address=text(value.address),
         user=text(value.user),
         files=value.files,
         last_seen=value.last_seen,

@@ -19,9 +19,9 @@ from daemon.commands.upload import UploadHandler
 from daemon.errors import Interrupted, NotAllowed
 from daemon.protocol import stream_io
 from daemon.rpc import control_messages
-from daemon.rpc.status import Status
+from daemon.rpc.status import StatusReporter
 from daemon.runtime.events import Progress
-from daemon.runtime.transfers import Jobs, Transfer
+from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.tracker_client.login import Account
 
@@ -36,11 +36,11 @@ class ControlService:
 
     account: Account
     network: AsyncTrackerClient
-    jobs: Jobs
+    jobs: TransferRegistry
     downloads: DownloadHandler
     uploads: UploadHandler
     removal: RemoveHandler
-    own_status: Status
+    own_status: StatusReporter
     proof: Callable[[bytes], bytes]
 
     async def prove(self, request: pb.ProveRequest, context: Context[Any, Any]) -> pb.ProveResponse:

@@ -10,21 +10,21 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
-from daemon.peers.addresses import from_own_machine
-from daemon.peers.limits import HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_OWN, Slots
-from daemon.rpc.methods import ASKED_WITHIN, guarded
+from daemon.peers.addresses import is_loopback_caller
+from daemon.peers.limits import MAX_HEALTH_CALLS, MAX_HEALTH_CALLS_PER_ADDRESS, MAX_LOCAL_HEALTH_CALLS, StreamSlots
+from daemon.rpc.methods import REQUEST_TIMEOUT, wrap_method
 
 Context = grpc.aio.ServicerContext
 Answer = Callable[[Any, Any], Awaitable[Any]]
 
 
-class Health:
+class HealthService:
     """Says that this pserver serves, until `end`."""
 
-    def __init__(self, asked_within: float = ASKED_WITHIN) -> None:
+    def __init__(self, request_timeout: float = REQUEST_TIMEOUT) -> None:
         """A request is here within so many seconds, or its call ends."""
         self._service = health.aio.HealthServicer()
-        self._asked_within = asked_within
+        self._asked_within = request_timeout
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what answers the calls."""
@@ -33,33 +33,33 @@ class Health:
             {"Check": self._bounded(self._service.Check), "Watch": self._bounded(self._service.Watch)},
         )
 
-    async def end(self) -> None:
+    async def stop_serving(self) -> None:
         """Say from now on that it does not serve."""
         await self._service.enter_graceful_shutdown()
 
     def _bounded(self, answer: Answer) -> grpc.RpcMethodHandler[Any, Any]:
-        places = _Places()
-        asked = guarded(answer, streams=False, asked_within=self._asked_within)
+        places = _CallSlots()
+        asked = wrap_method(answer, streams=False, request_timeout=self._asked_within)
 
         async def call(requests: Any, context: Context[Any, Any]) -> None:
-            with places.one(context.peer()):
+            with places.acquire(context.peer()):
                 await asked(requests, context)
 
-        return grpc.stream_stream_rpc_method_handler(guarded(call, streams=True), _read, _write)
+        return grpc.stream_stream_rpc_method_handler(wrap_method(call, streams=True), _read, _write)
 
 
-class _Places:
+class _CallSlots:
     """Calls of one method at once. Strangers have no name to be counted by, but where they come from."""
 
     def __init__(self) -> None:
-        self._others = Slots(HEALTH_CALLS, HEALTH_CALLS_EACH, HEALTH_CALLS_EACH)
+        self._others = StreamSlots(MAX_HEALTH_CALLS, MAX_HEALTH_CALLS_PER_ADDRESS, MAX_HEALTH_CALLS_PER_ADDRESS)
         # Whatever strangers do, who watches over this machine's processes is answered.
-        self._own = Slots(HEALTH_CALLS_OWN, HEALTH_CALLS_OWN, HEALTH_CALLS_OWN)
+        self._own = StreamSlots(MAX_LOCAL_HEALTH_CALLS, MAX_LOCAL_HEALTH_CALLS, MAX_LOCAL_HEALTH_CALLS)
 
-    def one(self, caller: str) -> AbstractContextManager[None]:
+    def acquire(self, caller: str) -> AbstractContextManager[None]:
         """Hold a place for the length of the block. Raises Busy if there is none."""
         address = caller.rpartition(":")[0]
-        return (self._own if from_own_machine(caller) else self._others).one(address, "", address)
+        return (self._own if is_loopback_caller(caller) else self._others).acquire(address, "", address)
 
 
 def _read(message: bytes) -> health_pb2.HealthCheckRequest:

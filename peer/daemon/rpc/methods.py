@@ -29,10 +29,10 @@ Context = grpc.aio.ServicerContext
 Before = Callable[[Any], Awaitable[None]]
 
 # The only request of a call is here, whole, within this many seconds.
-ASKED_WITHIN = 20.0
+REQUEST_TIMEOUT = 20.0
 
 
-def handler(service: str, servicer: object, before: Before | None = None) -> grpc.GenericRpcHandler:
+def service_handler(service: str, servicer: object, before: Before | None = None) -> grpc.GenericRpcHandler:
     """Return what answers the calls of a service; `before` may end a call first."""
     codecs = transfer_messages.codecs(service)
     methods = {}
@@ -40,17 +40,19 @@ def handler(service: str, servicer: object, before: Before | None = None) -> grp
         behaviour = getattr(servicer, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
         codec = codecs[method.name]
         methods[method.name] = grpc.stream_stream_rpc_method_handler(
-            guarded(behaviour, streams=method.client_streaming, before=before), codec.read_request, codec.write_reply
+            wrap_method(behaviour, streams=method.client_streaming, before=before),
+            codec.decode_request,
+            codec.encode_response,
         )
     return grpc.method_handlers_generic_handler(f"p2p.v1.{service}", methods)
 
 
-def guarded(
+def wrap_method(
     behaviour: Callable[..., Awaitable[Any]],
     *,
     streams: bool,
     before: Before | None = None,
-    asked_within: float = ASKED_WITHIN,
+    request_timeout: float = REQUEST_TIMEOUT,
 ) -> Callable[..., Any]:
     """Return what gRPC is to call for a method whose requests are a stream, or a single one that is here in time.
 
@@ -58,11 +60,13 @@ def guarded(
     """
 
     async def call(messages: AsyncIterator[Any], context: Any) -> None:
-        requests = stream_io.each(messages)
+        requests = stream_io.messages(messages)
         try:
             if before is not None:
                 await before(context)
-            reply = await behaviour(requests if streams else await _only(requests, asked_within), context)
+            reply = await behaviour(
+                requests if streams else await read_single_request(requests, request_timeout), context
+            )
             if reply is not None:
                 await stream_io.write(context, reply)
         except PeerError as error:
@@ -79,7 +83,7 @@ def guarded(
     return call
 
 
-async def _only(requests: AsyncIterator[Any], seconds: float) -> Any:
+async def read_single_request(requests: AsyncIterator[Any], seconds: float) -> Any:
     """Return the request of a call that has one."""
     try:
         async with asyncio.timeout(seconds):

@@ -11,12 +11,12 @@ from daemon.errors import PeerError
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
 from daemon.models import Load
-from daemon.peers.limits import Slots
+from daemon.peers.limits import StreamSlots
 from daemon.rpc import control_messages
 from daemon.runtime.executors import Threads
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.settings import Settings
-from daemon.runtime.transfers import Jobs
+from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.walk import Refused
 from daemon.tracker_client.announcer import Announcer
@@ -27,37 +27,37 @@ _NOT_SHARED_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class StatusReporter:
     """Gathers it."""
 
     settings: Settings
-    url: Callable[[], str]
+    address: Callable[[], str]
     account: Account
     announcer: Announcer
     library: Library
     scanner: Scanner
-    keeping: Keeping
-    jobs: Jobs
+    replica_quota: Keeping
+    transfers: TransferRegistry
     threads: Threads
 
     async def report(self) -> pb.StatusResponse:
         """Return everything."""
-        refused, used = await self.threads.run(self.threads.disk, lambda: (self._not_shared(), self.keeping.used))
+        refused, used = await self.threads.run(self.threads.disk, lambda: (self._not_shared(), self.replica_quota.used))
         return pb.StatusResponse(
             user=self.account.user or "",
-            address=self.url(),
+            address=self.address(),
             tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
             shared_dir=control_messages.text(str(self.settings.shared_dir)),
             state_dir=control_messages.text(str(self.settings.state_dir)),
             files=self.library.files,
             bytes=self.library.bytes,
             quota_used=used,
-            quota=self.keeping.quota,
+            quota=self.replica_quota.quota,
             tracker_reached=not self.announcer.fault,
             tracker_fault=control_messages.text(self.announcer.fault),
             not_shared=map(control_messages.not_shared, nsmallest(_NOT_SHARED_SHOWN, refused)),
             not_shared_total=len(refused),
-            transfers=map(control_messages.transfer, self.jobs),
+            transfers=map(control_messages.transfer, self.transfers),
         )
 
     def _not_shared(self) -> list[Refused]:
@@ -69,22 +69,22 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnLoad:
+class LoadReporter:
     """The load that pings report: free space as the quota leaves it, and the rate of serving."""
 
-    jobs: Jobs
+    transfers: TransferRegistry
     folder: SharedFolder
-    keeping: Keeping
+    replica_quota: Keeping
     threads: Threads
     rate: Callable[[], float]
 
-    async def now(self) -> Load:
+    async def current(self) -> Load:
         """Return it."""
         # Not the disk's threads: however busy they are, this peer says that it is alive.
         free = await self.threads.run(self.threads.tracker, self._free)
         return Load(
-            uploads=self.jobs.count("serving", "upload"),
-            downloads=self.jobs.count("download", "push"),
+            uploads=self.transfers.count("serving", "upload"),
+            downloads=self.transfers.count("download", "push"),
             free_bytes=free,
             rate=self.rate(),
         )
@@ -92,15 +92,17 @@ class OwnLoad:
     def _free(self) -> int:
         """Return how many bytes it still takes. Blocking."""
         try:
-            return min(self.folder.free_bytes(), max(0, self.keeping.quota - self.keeping.used))
+            return min(self.folder.free_bytes(), max(0, self.replica_quota.quota - self.replica_quota.used))
         except PeerError:
             return 0
 
 
-def show_figures(metrics: Metrics, *, library: Library, slots: Slots, account: Account, announcer: Announcer) -> None:
+def register_gauges(
+    metrics: Metrics, *, library: Library, slots: StreamSlots, account: Account, announcer: Announcer
+) -> None:
     """Have this peer's state shown beside what is counted."""
-    metrics.gauge("p2p_shared_files", "Whole files that this peer shares", lambda: library.files)
-    metrics.gauge("p2p_shared_bytes", "Their bytes", lambda: library.bytes)
-    metrics.gauge("p2p_streams", "Streams served now", lambda: slots.taken)
-    metrics.gauge("p2p_logged_in", "1 while somebody is logged in", lambda: float(account.user is not None))
-    metrics.gauge("p2p_tracker_reached", "1 while the tracker answers", lambda: float(not announcer.fault))
+    metrics.add_gauge("p2p_shared_files", "Whole files that this peer shares", lambda: library.files)
+    metrics.add_gauge("p2p_shared_bytes", "Their bytes", lambda: library.bytes)
+    metrics.add_gauge("p2p_streams", "Streams served now", lambda: slots.in_use)
+    metrics.add_gauge("p2p_logged_in", "1 while somebody is logged in", lambda: float(account.user is not None))
+    metrics.add_gauge("p2p_tracker_reached", "1 while the tracker answers", lambda: float(not announcer.fault))

@@ -15,14 +15,14 @@ import grpc
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, Interrupted, PeerError
-from daemon.peers.limits import UNTAKEN, Bandwidth, OpenStreams, Slots
+from daemon.peers.limits import SEND_TIMEOUT, ActiveStreams, RateLimiter, StreamSlots
 from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
-from daemon.protocol.piece_streams import Have, News, Wish
-from daemon.rpc.auth import GRANT
+from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
+from daemon.rpc.auth import CURRENT_GRANT
 from daemon.runtime.events import Phase, SourceView
 from daemon.runtime.executors import Threads
-from daemon.runtime.transfers import Jobs, Transfer
+from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.tracker_client.tickets import Grant
 from daemon.transfer.batch_serve import ASKS_MAX, SmallReceiver, SmallServer
@@ -38,51 +38,51 @@ _VERDICTS = {
 Context = grpc.aio.ServicerContext
 File = TypeVar("File")
 # Who pushes a file offers it within this many seconds; who moves small files says something this often.
-_FIRST_WORD = 20.0
-_NEXT_WORD = 60.0
+_OFFER_TIMEOUT = 20.0
+_IDLE_TIMEOUT = 60.0
 # A receiver says how far it is this often.
-_STILL_HERE = 2.0
+_KEEPALIVE_INTERVAL = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferService:
     """The Transfer service; each method is one of the .proto."""
 
-    sharing: Sharing
-    receiver: Receiver
-    small_server: SmallServer
-    small_receiver: SmallReceiver
+    sources: Sharing
+    push_receiver: Receiver
+    batch_server: SmallServer
+    batch_receiver: SmallReceiver
     threads: Threads
-    slots: Slots
+    stream_slots: StreamSlots
     # Apart from the streams': whoever goes by the rules asks for a manifest, then opens a stream.
-    manifest_slots: Slots
-    streams: OpenStreams
-    bandwidth: Bandwidth
-    jobs: Jobs
+    manifest_slots: StreamSlots
+    active_streams: ActiveStreams
+    upload_limiter: RateLimiter
+    transfers: TransferRegistry
     on_sent: Callable[[int], None]
 
     async def get_manifest(self, request: pb.GetManifestRequest, context: Context[Any, Any]) -> None:
         """The manifest of the ticket's id."""
-        grant = GRANT.get()
-        _hold(self.manifest_slots, grant, context)
-        manifest = await self.threads.run(self.threads.disk, self.sharing.manifest, grant.id)
-        await _write(context, transfer_messages.manifest_to_wire(manifest))
+        grant = CURRENT_GRANT.get()
+        _acquire_slot_until_call_ends(self.manifest_slots, grant, context)
+        manifest = await self.threads.run(self.threads.disk, self.sources.manifest, grant.id)
+        await _write_with_timeout(context, transfer_messages.manifest_to_pb(manifest))
 
     async def download_file(self, requests: AsyncIterator[pb.PieceRequest], context: Context[Any, Any]) -> None:
         """Pieces of the ticket's file."""
         async with self._stream(context) as grant:
-            source: WholeFile | GrowingFile | None = self.sharing.open_growing(grant.id)
+            source: WholeFile | GrowingFile | None = self.sources.open_growing(grant.id)
             if source is None:
-                source = await self.threads.run(self.threads.disk, self.sharing.open_whole, grant.id)
+                source = await self.threads.run(self.threads.disk, self.sources.open_whole, grant.id)
             try:
                 with self._noted("serving", grant.user) as transfer:
-                    transfer.enter(Phase.MOVING, source.name, source.manifest.size)
+                    transfer.start_phase(Phase.MOVING, source.name, source.manifest.size)
                     await serve(
                         source,
-                        _Asker(requests, context, source),
+                        _DownloadEndpoint(requests, context, source),
                         asker=grant.requester,
                         disk=self.threads.payload,
-                        bandwidth=self.bandwidth,
+                        bandwidth=self.upload_limiter,
                         on_sent=lambda size: self._sent(transfer, size),
                     )
             finally:
@@ -93,10 +93,10 @@ class TransferService:
     ) -> None:
         """Many files of one piece each."""
         async with self._stream(context) as grant:
-            async for request in _patiently(requests):
-                asks = [(ask.number, ask.ticket) for ask in _named(request.requests)]
-                async for blocks, faults in self.small_server.read(grant, asks):
-                    await _write(
+            async for request in _with_idle_timeout(requests):
+                asks = [(ask.number, ask.ticket) for ask in _check_batch_size(request.requests)]
+                async for blocks, faults in self.batch_server.read(grant, asks):
+                    await _write_with_timeout(
                         context, Frame(blocks, pb.DownloadSmallFilesResponse(faults=map(_small_fault, faults)))
                     )
                     self.on_sent(sum(len(block.data) for block in blocks))
@@ -104,50 +104,52 @@ class TransferService:
     async def upload_file(self, requests: AsyncIterator[Frame[pb.PushRequest]], context: Context[Any, Any]) -> None:
         """A file pushed to us."""
         async with self._stream(context) as grant:
-            first = await _first(requests)
-            name, manifest = transfer_messages.offer_from_wire(first.rest, grant.id)
-            end = _Sender(requests, context, manifest)
-            async with end.asking():
-                await self.receiver.receive(name, manifest, grant.user, end)
-            await _write(context, pb.PushResponse(published=True))
+            first = await _read_offer(requests)
+            name, manifest = transfer_messages.offer_from_pb(first.rest, grant.id)
+            end = _PushEndpoint(requests, context, manifest)
+            async with end.sending_requests():
+                await self.push_receiver.receive(name, manifest, grant.user, end)
+            await _write_with_timeout(context, pb.PushResponse(published=True))
 
     async def upload_small_files(
         self, requests: AsyncIterator[Frame[pb.UploadSmallFilesRequest]], context: Context[Any, Any]
     ) -> None:
         """Many files of one piece each, pushed to us."""
         async with self._stream(context) as grant:
-            with self.small_receiver.stream(grant) as stream:
-                async for frame in _patiently(requests):
-                    offers = [(o.number, o.name, o.size, o.ticket) for o in _named(frame.rest.offers)]
+            with self.batch_receiver.stream(grant) as stream:
+                async for frame in _with_idle_timeout(requests):
+                    offers = [(o.number, o.name, o.size, o.ticket) for o in _check_batch_size(frame.rest.offers)]
                     verdicts = await stream.offered(offers)
                     if frame.blocks:
                         verdicts += await stream.sent(frame.blocks)
-                    await _write(context, pb.UploadSmallFilesResponse(verdicts=map(_verdict, verdicts)))
+                    await _write_with_timeout(context, pb.UploadSmallFilesResponse(verdicts=map(_verdict, verdicts)))
 
     @contextmanager
     def _noted(self, kind: str, user: str) -> Iterator[Transfer]:
         """Show a stream in the status for the length of the block."""
-        transfer = self.jobs.begin(kind)
+        transfer = self.transfers.register(kind)
         try:
-            with transfer.showing(lambda: (SourceView(user, transfer.rate, transfer.counters.done, "active", ""),)):
+            with transfer.show_sources(
+                lambda: (SourceView(user, transfer.rate, transfer.counters.done, "active", ""),)
+            ):
                 yield transfer
         finally:
-            self.jobs.end(transfer)
+            self.transfers.finish(transfer)
 
     @asynccontextmanager
     async def _stream(self, context: Context[Any, Any]) -> AsyncIterator[Grant]:
         """Hold a slot for the stream at hand, give its ticket, and end it when this peer is logged out."""
-        grant = GRANT.get()
-        _hold(self.slots, grant, context)
-        async with self.streams.one():
+        grant = CURRENT_GRANT.get()
+        _acquire_slot_until_call_ends(self.stream_slots, grant, context)
+        async with self.active_streams.register():
             yield grant
 
     def _sent(self, transfer: Transfer, size: int) -> None:
-        transfer.moved(size)
+        transfer.add_bytes(size)
         self.on_sent(size)
 
 
-class _Asker:
+class _DownloadEndpoint:
     """HolderEnd of a download: hears and answers one asker."""
 
     def __init__(
@@ -160,17 +162,17 @@ class _Asker:
         self._context = context
         self._pieces = source.manifest.pieces
 
-    async def wishes(self) -> AsyncIterator[Wish]:
+    async def requests(self) -> AsyncIterator[PieceRequest]:
         """Yield what it wants."""
         async for message in self._requests:
-            yield transfer_messages.wish_from_wire(message)
+            yield transfer_messages.request_from_pb(message)
 
-    async def send(self, news: News) -> None:
+    async def send(self, news: PieceResponse) -> None:
         """Send, waiting until it is taken."""
-        await stream_io.write(self._context, transfer_messages.news_to_wire(news, self._pieces))
+        await stream_io.write(self._context, transfer_messages.response_to_pb(news, self._pieces))
 
 
-class _Sender:
+class _PushEndpoint:
     """AskerEnd of a push: asks the peer that called us."""
 
     def __init__(
@@ -180,10 +182,10 @@ class _Sender:
         self._context = context
         self._manifest = manifest
         # None is the end.
-        self._wishes: asyncio.Queue[Wish | None] = asyncio.Queue()
+        self._wishes: asyncio.Queue[PieceRequest | None] = asyncio.Queue()
 
     @asynccontextmanager
-    async def asking(self) -> AsyncIterator[None]:
+    async def sending_requests(self) -> AsyncIterator[None]:
         """Send wishes, and a word now and then, for the length of the block."""
         task = asyncio.create_task(self._ask_on())
         try:
@@ -195,34 +197,36 @@ class _Sender:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def ask(self, wish: Wish) -> None:
+    def request(self, wish: PieceRequest) -> None:
         """Send a wish, without waiting. A push knows no cancelling: what comes twice is harmless."""
         if wish.pieces:
             self._wishes.put_nowait(wish)
 
-    async def news(self) -> AsyncIterator[News]:
+    async def responses(self) -> AsyncIterator[PieceResponse]:
         """Yield what it sends."""
-        yield News(have=Have(whole=True))
+        yield PieceResponse(have=Have(complete=True))
         async for frame in self._requests:
-            yield News(frame.blocks)
+            yield PieceResponse(frame.blocks)
 
     async def close(self) -> None:
         """Nothing: the stream ends with the call."""
 
     async def _ask_on(self) -> None:
         while True:
-            wish: Wish | None = Wish()
+            wish: PieceRequest | None = PieceRequest()
             try:
-                async with asyncio.timeout(_STILL_HERE):
+                async with asyncio.timeout(_KEEPALIVE_INTERVAL):
                     wish = await self._wishes.get()
             except TimeoutError:
                 pass
             if wish is None:
                 return
-            await _write(self._context, pb.PushResponse(pieces=wish.pieces, block_length=wish.block_length))
+            await _write_with_timeout(
+                self._context, pb.PushResponse(pieces=wish.pieces, block_length=wish.block_length)
+            )
 
 
-def _hold(slots: Slots, grant: Grant, context: Context[Any, Any]) -> None:
+def _acquire_slot_until_call_ends(slots: StreamSlots, grant: Grant, context: Context[Any, Any]) -> None:
     """Hold a slot until the call is over, not only until we are done with it.
 
     What an asker does not take lies in gRPC, out of our reach, and so does the word that its stream is over. A slot
@@ -232,44 +236,44 @@ def _hold(slots: Slots, grant: Grant, context: Context[Any, Any]) -> None:
         Busy: if there is none.
     """
     slot = ExitStack()
-    slot.enter_context(slots.one(grant.requester, grant.id, grant.user))
+    slot.enter_context(slots.acquire(grant.requester, grant.id, grant.user))
     context.add_done_callback(cast("Any", lambda _: slot.close()))
 
 
-def _named(files: Sequence[File]) -> Sequence[File]:
+def _check_batch_size(files: Sequence[File]) -> Sequence[File]:
     """Return the files that a request names. Raises BadUsage, before anything is made of them, if they are too many."""
     if len(files) > ASKS_MAX:
         raise BadUsage(f"more than {ASKS_MAX} files were named in one request")
     return files
 
 
-async def _first(requests: AsyncIterator[Any]) -> Any:
+async def _read_offer(requests: AsyncIterator[Any]) -> Any:
     try:
-        async with asyncio.timeout(_FIRST_WORD):
+        async with asyncio.timeout(_OFFER_TIMEOUT):
             return await anext(requests)
     except (TimeoutError, StopAsyncIteration):
-        raise Interrupted(f"nothing was offered within {_FIRST_WORD:.0f} s: try again") from None
+        raise Interrupted(f"nothing was offered within {_OFFER_TIMEOUT:.0f} s: try again") from None
 
 
-async def _patiently(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _with_idle_timeout(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     """Yield requests; a peer that says nothing for long makes room for others."""
     while True:
         try:
-            async with asyncio.timeout(_NEXT_WORD):
+            async with asyncio.timeout(_IDLE_TIMEOUT):
                 request = await anext(requests, None)
         except TimeoutError:
-            raise Interrupted(f"nothing was said for {_NEXT_WORD:.0f} s: open a new stream when you go on") from None
+            raise Interrupted(f"nothing was said for {_IDLE_TIMEOUT:.0f} s: open a new stream when you go on") from None
         if request is None:
             return
         yield request
 
 
-async def _write(context: Context[Any, Any], message: Any) -> None:
+async def _write_with_timeout(context: Context[Any, Any], message: Any) -> None:
     try:
-        async with asyncio.timeout(UNTAKEN):
+        async with asyncio.timeout(SEND_TIMEOUT):
             await stream_io.write(context, message)
     except TimeoutError:
-        raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s: try again") from None
+        raise Interrupted(f"nothing was taken for {SEND_TIMEOUT:.0f} s: try again") from None
 
 
 def _small_fault(fault: tuple[int, PeerError]) -> pb.SmallFileFault:

@@ -32,15 +32,17 @@ class Threads:
         """Run blocking work that is short, and only looks or asks: cancelling leaves it to itself."""
         return await asyncio.get_running_loop().run_in_executor(executor, lambda: work(*args, **kwargs))
 
-    async def run_whole(self, executor: Executor, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run_uncancellable(self, executor: Executor, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run blocking work that changes something; cancelling waits until it is done."""
         loop = asyncio.get_running_loop()
-        return await to_its_end(loop.run_in_executor(executor, lambda: work(*args, **kwargs)))
+        return await shield_until_done(loop.run_in_executor(executor, lambda: work(*args, **kwargs)))
 
-    async def run_stoppable(self, executor: Executor, work: Callable[[Callable[[], bool]], R]) -> R:
+    async def run_cancellable(self, executor: Executor, work: Callable[[Callable[[], bool]], R]) -> R:
         """Run blocking work that is handed `stop`, which tells it to give up; cancelling waits until it did."""
         stop = threading.Event()
-        return await to_its_end(asyncio.get_running_loop().run_in_executor(executor, work, stop.is_set), stop.set)
+        return await shield_until_done(
+            asyncio.get_running_loop().run_in_executor(executor, work, stop.is_set), stop.set
+        )
 
     def shutdown(self) -> None:
         """Take no more work. Work under way goes on until the process ends."""
@@ -48,7 +50,7 @@ class Threads:
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-async def to_its_end(work: asyncio.Future[R], on_cancel: Callable[[], object] = lambda: None) -> R:
+async def shield_until_done(work: asyncio.Future[R], on_cancel: Callable[[], object] = lambda: None) -> R:
     """Await work that is under way. Whoever is cancelled meanwhile waits for it all the same, however often that is.
 
     `on_cancel` is called at the first time, to hurry it.

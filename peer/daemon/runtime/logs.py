@@ -41,7 +41,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields)
 
 
-def set_up(log_format: str) -> None:
+def configure(log_format: str) -> None:
     """Send this process's log lines to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())

@@ -42,7 +42,7 @@ def tune() -> None:
         mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
 
 
-async def give_back_at_rest(rest: float = _REST) -> None:
+async def trim_memory_when_idle(rest: float = _REST) -> None:
     """Find garbage and give free memory back to the system while the process is at rest, every ten seconds.
 
     A process that serves a call now and then makes so few new objects that Python would look for old garbage after

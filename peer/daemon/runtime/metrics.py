@@ -20,31 +20,31 @@ class Metrics:
             "p2p_received_bytes", "Payload that other peers sent and that verified", registry=self._registry
         )
         self.pieces_verified = Counter("p2p_pieces_verified", "Pieces that verified", registry=self._registry)
-        self.pieces_refused = Counter("p2p_pieces_refused", "Pieces that did not verify", registry=self._registry)
+        self.corrupt_pieces = Counter("p2p_pieces_refused", "Pieces that did not verify", registry=self._registry)
         self.transfers = Counter("p2p_transfers", "Transfers that ended", ["kind", "outcome"], registry=self._registry)
         self.holders_dropped = Counter(
             "p2p_holders_dropped", "Holders that a download lost, and why", ["why"], registry=self._registry
         )
 
-    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+    def add_gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Show a value that is read when it is asked for."""
         Gauge(name, text, registry=self._registry).set_function(read)
 
-    def received(self, size: int, pieces: int = 1) -> None:
+    def count_received(self, size: int, pieces: int = 1) -> None:
         """Count payload that verified."""
         self.bytes_received.inc(size)
         self.pieces_verified.inc(pieces)
 
-    def refused(self) -> None:
+    def count_corrupt_piece(self) -> None:
         """Count a piece that did not verify, and the holder that it cost."""
-        self.pieces_refused.inc()
-        self.lost("bad_piece")
+        self.corrupt_pieces.inc()
+        self.count_dropped_holder("bad_piece")
 
-    def lost(self, why: str) -> None:
+    def count_dropped_holder(self, why: str) -> None:
         """Count a holder that a download lost: bad_piece, silent or failed."""
         self.holders_dropped.labels(why).inc()
 
-    def ended(self, kind: str, outcome: str) -> None:
+    def count_transfer(self, kind: str, outcome: str) -> None:
         """Count a transfer: done, failed or cancelled."""
         self.transfers.labels(kind, outcome).inc()
 

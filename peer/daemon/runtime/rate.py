@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 # Seconds after which what moved counts for a third.
-_MEMORY = 3.0
+TIME_CONSTANT = 3.0
 
 
 @dataclass(slots=True)
@@ -17,10 +17,10 @@ class Rate:
     clock: Callable[[], float]
     bytes: float = 0.0
     seconds: float = 0.0
-    then: float = field(default=0.0)
+    last_update: float = field(default=0.0)
 
     def __post_init__(self) -> None:
-        self.then = self.clock()
+        self.last_update = self.clock()
 
     def add(self, size: int) -> None:
         """Count bytes that moved now."""
@@ -35,7 +35,7 @@ class Rate:
 
     def _fade(self) -> None:
         now = self.clock()
-        elapsed, self.then = now - self.then, now
-        fade = math.exp(-elapsed / _MEMORY)
+        elapsed, self.last_update = now - self.last_update, now
+        fade = math.exp(-elapsed / TIME_CONSTANT)
         self.bytes *= fade
         self.seconds = self.seconds * fade + elapsed

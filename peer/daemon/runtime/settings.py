@@ -77,10 +77,10 @@ class Settings:
     def tracker_url(self) -> str:
         """Where the tracker's routes are."""
         scheme = "http" if self.tls_ca is None else "https"
-        return f"{scheme}://{url_host(self.tracker_host)}:{self.tracker_port}"
+        return f"{scheme}://{bracketed_host(self.tracker_host)}:{self.tracker_port}"
 
 
-def url_host(host: str) -> str:
+def bracketed_host(host: str) -> str:
     """Return a host as it stands before a port."""
     return f"[{host}]" if ":" in host else host
 

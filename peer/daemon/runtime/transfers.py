@@ -21,9 +21,9 @@ from daemon.runtime.rate import Rate
 log = logging.getLogger(__name__)
 
 # How often a watcher is told of progress, in seconds.
-TELL_EVERY = 0.2
+PROGRESS_INTERVAL = 0.2
 # Results are told in lists of at most this many.
-_RESULTS_AT_ONCE = 500
+_MAX_EVENTS_AT_ONCE = 500
 
 
 @dataclass(slots=True)
@@ -41,18 +41,18 @@ class Counters:
 class Transfer:
     """A transfer under way. The work writes `counters` and tells events; watchers read."""
 
-    def __init__(self, number: int, kind: str, clock: Callable[[], float], order: Hashable = None) -> None:
+    def __init__(self, number: int, kind: str, clock: Callable[[], float], request_key: Hashable = None) -> None:
         self.number = number
         # What was ordered, to know the same order again; None: no order of a terminal's.
-        self.order = order
+        self.request_key = request_key
         # "upload", "download", "removal", "push" or "serving".
         self.kind = kind
         self.counters = Counters()
-        self.ended = False
+        self.finished = False
         # "done", "failed" if any of its files did, or "cancelled".
         self.outcome = "done"
         # Who or what stopped it; "" while nobody has.
-        self.why_stopped = ""
+        self.stop_reason = ""
         self._clock = clock
         self._sources: dict[int, Callable[[], Iterable[SourceView]]] = {}
         self._keys = itertools.count()
@@ -62,7 +62,7 @@ class Transfer:
         self._rate = Rate(clock)
         self.task: asyncio.Task[None] | None = None
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Tell the watchers something."""
         if not isinstance(event, Notice):
             self.counters.files_done += 1
@@ -71,23 +71,23 @@ class Transfer:
         self._told.append(event)
         self._wake()
 
-    def moved(self, size: int) -> None:
+    def add_bytes(self, size: int) -> None:
         """Count bytes that moved."""
         self.counters.done += size
         self._rate.add(size)
 
-    def resumed(self, size: int) -> None:
+    def add_resumed_bytes(self, size: int) -> None:
         """Count bytes that were here already: done, and no part of the rate."""
         self.counters.done += size
 
-    def enter(self, phase: Phase, name: str = "", total: int = 0) -> None:
+    def start_phase(self, phase: Phase, name: str = "", total: int = 0) -> None:
         """Begin a phase that counts from zero."""
         counters = self.counters
         counters.phase, counters.name, counters.done, counters.total = phase, name, 0, total
         self._rate = Rate(self._clock)
 
     @contextmanager
-    def showing(self, sources: Callable[[], Iterable[SourceView]]) -> Iterator[None]:
+    def show_sources(self, sources: Callable[[], Iterable[SourceView]]) -> Iterator[None]:
         """Show these peers in the progress for a while."""
         key = next(self._keys)
         self._sources[key] = sources
@@ -118,14 +118,14 @@ class Transfer:
             yield self.progress()
             while True:
                 news.clear()
-                if events := self._told[heard : heard + _RESULTS_AT_ONCE]:
+                if events := self._told[heard : heard + _MAX_EVENTS_AT_ONCE]:
                     heard += len(events)
                     yield events
-                elif self.ended:
+                elif self.finished:
                     return
                 else:
                     try:
-                        async with asyncio.timeout(TELL_EVERY):
+                        async with asyncio.timeout(PROGRESS_INTERVAL):
                             await news.wait()
                     except TimeoutError:
                         yield self.progress()
@@ -135,12 +135,12 @@ class Transfer:
     def stop(self, why: str) -> None:
         """Have its task end, if it has one of ours; the watchers are told why. What was verified is kept."""
         if self.task is not None:
-            self.why_stopped = self.why_stopped or why
+            self.stop_reason = self.stop_reason or why
             self.task.cancel()
 
     def finish(self) -> None:
         """Tell the watchers that it is over."""
-        self.ended = True
+        self.finished = True
         self._wake()
 
     def _wake(self) -> None:
@@ -148,15 +148,15 @@ class Transfer:
             watcher.set()
 
 
-class Jobs:
+class TransferRegistry:
     """All transfers under way."""
 
     def __init__(
-        self, clock: Callable[[], float], on_end: Callable[[str, str], None] = lambda kind, outcome: None
+        self, clock: Callable[[], float], on_finished: Callable[[str, str], None] = lambda kind, outcome: None
     ) -> None:
         """`on_end` hears the kind of each transfer that ends, and whether it is done, failed or cancelled."""
         self._clock = clock
-        self._on_end = on_end
+        self._on_end = on_finished
         self._numbers = itertools.count(1)
         self._transfers: dict[int, Transfer] = {}
 
@@ -167,27 +167,27 @@ class Jobs:
         """Return how many transfers of these kinds there are."""
         return sum(transfer.kind in kinds for transfer in self._transfers.values())
 
-    def find(self, kind: str, order: Hashable) -> Transfer | None:
+    def find(self, kind: str, request_key: Hashable) -> Transfer | None:
         """Return the transfer of the same order that is under way; one that was stopped is none any more."""
         for transfer in self._transfers.values():
-            if (transfer.kind, transfer.order) == (kind, order) and not transfer.why_stopped:
+            if (transfer.kind, transfer.request_key) == (kind, request_key) and not transfer.stop_reason:
                 return transfer
         return None
 
-    def start(self, kind: str, work: Callable[[Transfer], Awaitable[None]], order: Hashable = None) -> Transfer:
+    def start(self, kind: str, work: Callable[[Transfer], Awaitable[None]], request_key: Hashable = None) -> Transfer:
         """Start a transfer of its own, which goes on whoever watches; `find` knows it by `order`."""
-        transfer = self.begin(kind, order)
+        transfer = self.register(kind, request_key)
         transfer.task = asyncio.get_running_loop().create_task(self._run(transfer, work))
         transfer.task.add_done_callback(lambda task: self._over(transfer, task))
         return transfer
 
-    def begin(self, kind: str, order: Hashable = None) -> Transfer:
+    def register(self, kind: str, request_key: Hashable = None) -> Transfer:
         """Note a transfer that somebody else's task carries; `end` it."""
-        transfer = Transfer(next(self._numbers), kind, self._clock, order)
+        transfer = Transfer(next(self._numbers), kind, self._clock, request_key)
         self._transfers[transfer.number] = transfer
         return transfer
 
-    def end(self, transfer: Transfer) -> None:
+    def finish(self, transfer: Transfer) -> None:
         """Forget a transfer."""
         if self._transfers.pop(transfer.number, None) is not None:
             self._on_end(transfer.kind, transfer.outcome)
@@ -215,21 +215,21 @@ class Jobs:
         try:
             await work(transfer)
         except PeerError as error:
-            transfer.tell(Fault.of(error))
+            transfer.emit(Fault.of(error))
         except Exception:
             log.exception("a transfer failed in a way that nobody foresaw")
-            transfer.tell(Fault.of(PeerError()))
+            transfer.emit(Fault.of(PeerError()))
 
     def _over(self, transfer: Transfer, task: asyncio.Task[None]) -> None:
         """End a transfer of ours with its task. Not in `_run`: a task that is cancelled at once never gets there."""
         if task.cancelled():
-            why = transfer.why_stopped or "stopped"
-            transfer.tell(Fault.of(Interrupted(f"{why}: {_left(transfer.kind)}")))
+            why = transfer.stop_reason or "stopped"
+            transfer.emit(Fault.of(Interrupted(f"{why}: {resume_hint(transfer.kind)}")))
             transfer.outcome = "cancelled"
-        self.end(transfer)
+        self.finish(transfer)
 
 
-def _left(kind: str) -> str:
+def resume_hint(kind: str) -> str:
     """Return what a transfer that was stopped leaves, and how to go on."""
     if kind == "removal":
         return "what it removed is gone, run it again for the rest"

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemon.errors import NoHolders, NotVerified, PeerError
-from daemon.peers.limits import Bandwidth, Budget
+from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.frames import Block
-from daemon.protocol.piece_streams import AskerEnd, Have, News, Wish
-from daemon.runtime.executors import to_its_end
+from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse, RequesterStream
+from daemon.runtime.executors import shield_until_done
 from daemon.runtime.rate import Rate
 from daemon.storage.manifest import Manifest
 from daemon.swarm.in_flight_reservation import Room
@@ -43,7 +43,7 @@ _FIRST_WORD = 5.0
 class _Connection:
     """A stream to one holder, and what it owes on it."""
 
-    end: AskerEnd
+    end: RequesterStream
     owed: Gathering
 
 
@@ -57,10 +57,10 @@ class Swarm:
         store: Store,
         *,
         disk: Executor,
-        budget: Budget,
-        bandwidth: Bandwidth,
+        budget: MemoryBudget,
+        bandwidth: RateLimiter,
         clock: Callable[[], float],
-        dial: Callable[[Findings], AskerEnd] | None = None,
+        dial: Callable[[Findings], RequesterStream] | None = None,
         find: Find | None = None,
         known: Iterable[Findings] = (),
         on_piece: Callable[[int], None] = lambda piece: None,
@@ -80,7 +80,7 @@ class Swarm:
         self._connections: dict[str, _Connection] = {}
         # What comes from each holder, for people; the picker's rates are of the time that it had something to send.
         self._rates = defaultdict[str, Rate](lambda: Rate(clock))
-        self._known: dict[str, Findings] = {found.url: found for found in known}
+        self._known: dict[str, Findings] = {found.address: found for found in known}
         self._seeking = Seeking(find, self._known, clock) if find is not None else None
         self._tasks: set[asyncio.Task[None]] = set()
         # Why the last stream that broke did so.
@@ -106,7 +106,7 @@ class Swarm:
     def _may_ask(self) -> bool:
         return any(self._picker.wanted_from(name) for name in self._connections)
 
-    def join(self, name: str, end: AskerEnd) -> None:
+    def join(self, name: str, end: RequesterStream) -> None:
         """Add a holder whose stream is open already: a push."""
         self._connect(name, end)
 
@@ -131,7 +131,7 @@ class Swarm:
             await self._end
         finally:
             # Whatever comes in between: after this nothing is written any more.
-            await to_its_end(asyncio.create_task(self._wind_down()))
+            await shield_until_done(asyncio.create_task(self._wind_down()))
             self._room.settle(0)
             # A failure knows this frame, and this frame the failure: both would stay until Python looks for cycles.
             self._end = self._fault = None
@@ -170,16 +170,16 @@ class Swarm:
             self._picker.failed(ask.holder, "not connected", self._clock())
             return
         connection.owed.owe(ask.piece)
-        connection.end.ask(Wish(pieces=(ask.piece,), block_length=ask.block_length))
+        connection.end.request(PieceRequest(pieces=(ask.piece,), block_length=ask.block_length))
 
     def _cancel(self, holder: str, piece: int) -> None:
         connection = self._connections.get(holder)
         if connection is not None:
-            connection.end.ask(Wish(cancel=(piece,)))
+            connection.end.request(PieceRequest(cancel=(piece,)))
 
     # ----------------------------------------------------------------------------------------------------- conversing
 
-    def _connect(self, name: str, end: AskerEnd) -> None:
+    def _connect(self, name: str, end: RequesterStream) -> None:
         self._connections[name] = _Connection(end, Gathering(self._manifest.length))
         self._spawn(self._converse(name))
 
@@ -187,7 +187,7 @@ class Swarm:
         """Hear one holder until its stream ends; then its pieces are somebody else's."""
         end = self._connections[name].end
         try:
-            stream = end.news()
+            stream = end.responses()
             await self._hear_first(name, stream)
             async for news in stream:
                 await self._hear(name, news)
@@ -206,7 +206,7 @@ class Swarm:
             self._pump_now.set()
             await end.close()
 
-    async def _hear_first(self, name: str, stream: AsyncIterator[News]) -> None:
+    async def _hear_first(self, name: str, stream: AsyncIterator[PieceResponse]) -> None:
         """Hear what a holder says first; it may end without a word."""
         try:
             # Not in the frame that hears the rest: a timeout knows its task, whose end knows that frame, and a piece.
@@ -217,7 +217,7 @@ class Swarm:
         if news is not None:
             await self._hear(name, news)
 
-    async def _hear(self, name: str, news: News) -> None:
+    async def _hear(self, name: str, news: PieceResponse) -> None:
         now = self._clock()
         if self._picker.state(name) in (None, State.WAITING):
             self._picker.add(name, now)
@@ -232,12 +232,12 @@ class Swarm:
         self._pump_now.set()
 
     def _hear_have(self, name: str, have: Have) -> None:
-        if have.whole:
+        if have.complete:
             self._picker.has(name, (1 << self._manifest.pieces) - 1, whole=True)
         elif have.pieces is not None:
             self._picker.has(name, have.pieces, whole=False)
         self._picker.gained(name, have.gained)
-        for holder, piece in self._picker.given(name, have.given, self._clock()):
+        for holder, piece in self._picker.given(name, have.in_flight, self._clock()):
             self._cancel(holder, piece)
 
     async def _take(self, name: str, block: Block, now: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.peers.limits import Bandwidth, Budget
+from daemon.peers.limits import MemoryBudget, RateLimiter
 
 
 class Room:
@@ -10,7 +10,7 @@ class Room:
     that no download can be starved.
     """
 
-    def __init__(self, budget: Budget, bandwidth: Bandwidth, piece_length: int) -> None:
+    def __init__(self, budget: MemoryBudget, bandwidth: RateLimiter, piece_length: int) -> None:
         self._budget = budget
         self._bandwidth = bandwidth
         self._piece_length = piece_length
@@ -22,20 +22,20 @@ class Room:
         """Wait until one more than these pieces may be asked for."""
         self.waiting = True
         try:
-            await self._bandwidth.turn()
+            await self._bandwidth.wait()
             if in_flight > self._reserved // self._piece_length:
-                await self._budget.take(self._piece_length)
+                await self._budget.acquire(self._piece_length)
                 self._reserved += self._piece_length
         finally:
             self.waiting = False
 
     def asked(self) -> None:
         """A piece was asked for."""
-        self._bandwidth.spend(self._piece_length)
+        self._bandwidth.charge(self._piece_length)
 
     def settle(self, in_flight: int) -> None:
         """Give back what no more than these pieces need."""
         needed = max(0, in_flight - 1) * self._piece_length
         if self._reserved > needed:
-            self._budget.give(self._reserved - needed)
+            self._budget.release(self._reserved - needed)
             self._reserved = needed

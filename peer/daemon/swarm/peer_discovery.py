@@ -21,7 +21,7 @@ class Findings(Protocol):
     """A holder as the tracker names it."""
 
     @property
-    def url(self) -> str:
+    def address(self) -> str:
         """host:port"""
 
     @property
@@ -52,7 +52,7 @@ class Seeking:
         while True:
             # If the tracker does not answer, the holders known so far may do.
             with suppress(PeerError):
-                self._known.update({found.url: found for found in await self._find()})
+                self._known.update({found.address: found for found in await self._find()})
                 on_found()
             age = self._clock() - began
             pause = next((at - age for at in _LOOK_AT if at > age), _LOOK_EVERY)

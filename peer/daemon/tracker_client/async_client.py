@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
 from daemon.errors import PeerError
-from daemon.models import HeldVersion, ListedFile, ListedPeer, Target, Version
+from daemon.models import ListedFile, ListedPeer, PushTarget, RemoteFile, Version
 from daemon.runtime.executors import Threads
 from daemon.tracker_client.client import TrackerClient
 
@@ -28,11 +28,11 @@ class AsyncTrackerClient:
         self._threads = threads
         self._reports: set[asyncio.Task[None]] = set()
 
-    async def query(self, *, names: Sequence[str] = (), ids: Sequence[str] = ()) -> list[HeldVersion]:
+    async def query(self, *, names: Sequence[str] = (), ids: Sequence[str] = ()) -> list[RemoteFile]:
         """Return versions of names, or of ids, with their holders and tickets."""
         return await self._ask(self._tracker.query, names=names, ids=ids)
 
-    async def place(self, files: Sequence[Version], copies: int) -> list[Target]:
+    async def place(self, files: Sequence[Version], copies: int) -> list[PushTarget]:
         """Return the peers that should take copies."""
         return await self._ask(self._tracker.place, files, copies)
 

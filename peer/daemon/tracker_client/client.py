@@ -20,7 +20,17 @@ from daemon.errors import (
     NotLoggedIn,
     PeerError,
 )
-from daemon.models import HeldVersion, Holder, IndexEntry, ListedFile, ListedPeer, Load, Pong, Target, Version
+from daemon.models import (
+    Holder,
+    IndexEntry,
+    ListedFile,
+    ListedPeer,
+    Load,
+    PingResponse,
+    PushTarget,
+    RemoteFile,
+    Version,
+)
 from daemon.tracker_client.transport import Response, TrackerTransport
 
 # What one request may carry (contract of the tracker).
@@ -83,7 +93,7 @@ class TrackerClient:
 
     # --------------------------------------------------------------------------------------------- liveness and index
 
-    def ping(self, epoch: str, index_version: str, load: Load) -> Pong:
+    def ping(self, epoch: str, index_version: str, load: Load) -> PingResponse:
         """Say that this peer is alive."""
         body = self._call(
             "PUT",
@@ -102,7 +112,7 @@ class TrackerClient:
         )
         with self._transport.parse_errors():
             recheck = tuple(map(str, body["recheck"]))
-            return Pong(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
+            return PingResponse(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
 
     def put_index(self, version: str, files: Sequence[IndexEntry]) -> None:
         """Send the whole list, or its first part: at most FILES_PER_REQUEST."""
@@ -129,10 +139,10 @@ class TrackerClient:
 
     # ------------------------------------------------------------------------------------------------------ questions
 
-    def query(self, *, names: Sequence[str] = (), ids: Sequence[str] = ()) -> list[HeldVersion]:
+    def query(self, *, names: Sequence[str] = (), ids: Sequence[str] = ()) -> list[RemoteFile]:
         """Return the versions of these names, or of these ids, with their holders; what does not exist is left out."""
         key, values = ("ids", ids) if ids else ("names", names)
-        found: list[HeldVersion] = []
+        found: list[RemoteFile] = []
         for part in _parts(values, QUERIES_PER_REQUEST):
             try:
                 body = self._call("POST", "/query", {key: list(part)})
@@ -141,12 +151,12 @@ class TrackerClient:
             with self._transport.parse_errors():
                 for file in body["files"]:
                     holders = tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"])
-                    found.append(HeldVersion(Version(file["name"], file["id"], file["size"]), holders))
+                    found.append(RemoteFile(Version(file["name"], file["id"], file["size"]), holders))
         return found
 
-    def place(self, files: Sequence[Version], copies: int) -> list[Target]:
+    def place(self, files: Sequence[Version], copies: int) -> list[PushTarget]:
         """Return the peers that should take copies, best first for each id; none is no error."""
-        targets: list[Target] = []
+        targets: list[PushTarget] = []
         for part in _parts(files, max(1, min(FILES_PER_REQUEST, _PEERS_PER_ANSWER // copies))):
             order = [{"name": file.name, "id": file.id, "size": file.size} for file in part]
             try:
@@ -154,7 +164,7 @@ class TrackerClient:
             except NoActivePeer:
                 continue
             with self._transport.parse_errors():
-                targets += [Target(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
+                targets += [PushTarget(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
         return targets
 
     def report_corrupt(self, id_: str, address: str, reason: str) -> None:

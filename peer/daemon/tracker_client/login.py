@@ -107,16 +107,16 @@ class Account:
     def saved_port(self) -> int:
         """Return the port of the session that an earlier process left; 0 if there is none."""
         session = self._file.load()
-        port = session.url.rpartition(":")[2] if session is not None else ""
+        port = session.address.rpartition(":")[2] if session is not None else ""
         return int(port) if port.isascii() and port.isdigit() and int(port) < 65536 else 0
 
     def resume(self) -> None:
         """Take up the session that an earlier process left."""
         session = self._file.load()
-        if session is not None and session.url != self._address():
+        if session is not None and session.address != self._address():
             # The tracker would send others to where nobody is.
             log.warning(
-                "logged in as %s at %s, but now at %s: log in again", session.user, session.url, self._address()
+                "logged in as %s at %s, but now at %s: log in again", session.user, session.address, self._address()
             )
             self._file.delete()
         elif session is not None:

@@ -33,7 +33,7 @@ class SessionFile:
                 peer_id=bytes.fromhex(fields["peer_id"]).hex(),
                 ticket_key=bytes.fromhex(fields["ticket_key"]),
                 clock_offset=float(fields["clock_offset"]),
-                url=str(fields["url"]),
+                address=str(fields["url"]),
             )
         except FileNotFoundError:
             return None
@@ -49,7 +49,7 @@ class SessionFile:
             "peer_id": session.peer_id,
             "ticket_key": session.ticket_key.hex(),
             "clock_offset": session.clock_offset,
-            "url": session.url,
+            "url": session.address,
         }
         with storage_faults(f"writing {self._path}"):
             state_files.write_private(self._path, json.dumps(fields).encode("utf-8"))

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, NoHolders, NotVerified, PeerError
-from daemon.models import HeldVersion
-from daemon.peers.client import Call, Peers
-from daemon.peers.limits import Bandwidth
+from daemon.models import RemoteFile
+from daemon.peers.client import Call, PeerClient
+from daemon.peers.limits import RateLimiter
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
 from daemon.runtime.events import Phase
-from daemon.runtime.executors import Threads, to_its_end
+from daemon.runtime.executors import Threads, shield_until_done
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import Transfer
 from daemon.swarm.piece_picker import SILENCE, SLOWEST
@@ -35,29 +35,29 @@ _ASKS = 256
 _HOLDERS = 8
 
 # A file and whom it came from, or why it did not.
-Outcome = Callable[[HeldVersion, tuple[str, ...], PeerError | None], None]
-Query = Callable[[Sequence[str]], Awaitable[Sequence[HeldVersion]]]
+Outcome = Callable[[RemoteFile, tuple[str, ...], PeerError | None], None]
+Query = Callable[[Sequence[str]], Awaitable[Sequence[RemoteFile]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallFetcher:
     """Brings small files here."""
 
-    peers: Peers
+    peers: PeerClient
     store: SmallStore
     threads: Threads
-    bandwidth: Bandwidth
+    bandwidth: RateLimiter
     clock: Callable[[], float]
     metrics: Metrics
 
     async def bring(
         self,
-        files: Sequence[HeldVersion],
+        files: Sequence[RemoteFile],
         transfer: Transfer,
         outcome: Outcome,
         query: Query,
         on_liar: Callable[[str, str, str], None],
-    ) -> list[HeldVersion]:
+    ) -> list[RemoteFile]:
         """Fetch and publish files; `outcome` hears of each as it is done. Return those that are not small after all.
 
         `query` looks for holders of ids again; `on_liar` is told (id, holder, why). When no file has come for GIVE_UP
@@ -79,7 +79,7 @@ class _Run:
         # Not here yet, and not asked for now.
         self._free: dict[Wanted, None] = {}
         # Of several pieces, as somebody says.
-        self._large: list[HeldVersion] = []
+        self._large: list[RemoteFile] = []
         self._batch: list[tuple[Wanted, str, Small]] = []
         self._batch_bytes = 0
         self._storing = asyncio.Lock()
@@ -88,14 +88,14 @@ class _Run:
         # Why the tracker did not say who has what is lacking, when it was asked last.
         self._unasked: PeerError | None = None
 
-    async def bring(self, wanted: list[Wanted], query: Query) -> list[HeldVersion]:
+    async def bring(self, wanted: list[Wanted], query: Query) -> list[RemoteFile]:
         """Go round among the holders until every file is here, or nobody sends anything any more; return the large."""
         self._free = dict.fromkeys(wanted)
         try:
             await self._go_round(query)
         finally:
             # Broken off, too: what was verified is kept.
-            await to_its_end(asyncio.create_task(self._store_all()))
+            await shield_until_done(asyncio.create_task(self._store_all()))
         for item in self._free:
             why = item.fault.message if item.fault else "nobody who is alive has it"
             lost = NoHolders(f"{why}: run it again to resume")
@@ -124,7 +124,7 @@ class _Run:
             self._large.append(item.file)
 
     async def _look_again(self, query: Query) -> None:
-        found: dict[str, HeldVersion] = {}
+        found: dict[str, RemoteFile] = {}
         self._unasked = None
         try:
             found = {file.version.id: file for file in await query([item.file.version.id for item in self._free])}
@@ -156,7 +156,7 @@ class _Run:
             return
         asked: dict[int, Wanted] = {}
         try:
-            async with self._fetcher.peers.call("DownloadSmallFiles", url, opener) as call:
+            async with self._fetcher.peers.open_call("DownloadSmallFiles", url, opener) as call:
                 await self._converse(url, call, asked)
         except PeerError as error:
             log.info("lost a holder of small files: %s", error)
@@ -169,14 +169,14 @@ class _Run:
 
     async def _converse(self, url: str, call: Call, asked: dict[int, Wanted]) -> None:
         """Keep the holder busy until it has nothing more that is wanted."""
-        replies = call.replies()
+        replies = call.responses()
         numbers = itertools.count()
         pace = Pace(self._fetcher.clock)
         useful = self._fetcher.clock()
         while True:
             asks = self._choose(url, asked, numbers, pace)
             if asks:
-                await self._fetcher.bandwidth.take(sum(asked[ask.number].file.version.size for ask in asks))
+                await self._fetcher.bandwidth.acquire(sum(asked[ask.number].file.version.size for ask in asks))
                 for at in range(0, len(asks), _ASKS):
                     await call.write(pb.DownloadSmallFilesRequest(requests=asks[at : at + _ASKS]))
                 useful = self._fetcher.clock()
@@ -227,7 +227,7 @@ class _Run:
             item = asked.pop(fault.number, None)
             if item is not None:
                 pace.settled(1, item.file.version.size)
-                item.fault = status_codes.from_code(fault.code, f"{url}: {fault.message}")
+                item.fault = status_codes.error_from_code(fault.code, f"{url}: {fault.message}")
                 item.large = item.large or isinstance(item.fault, BadUsage)
                 self._give_back(item, url)
         numbers = {block.number for block in frame.blocks}
@@ -247,7 +247,7 @@ class _Run:
                 item.liars.add(url)
                 item.exposed = self._fetcher.clock()
                 self._give_back(item, url)
-                self._fetcher.metrics.refused()
+                self._fetcher.metrics.count_corrupt_piece()
                 self._on_liar(item.file.version.id, url, outcome.message)
             else:
                 good.append((item, url, outcome))
@@ -257,8 +257,8 @@ class _Run:
             size = sum(small.manifest.size for _, _, small in good)
             self._batch += good
             self._batch_bytes += size
-            self._transfer.moved(size)
-            self._fetcher.metrics.received(size, len(good))
+            self._transfer.add_bytes(size)
+            self._fetcher.metrics.count_received(size, len(good))
         if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
             await self._store()
         return True

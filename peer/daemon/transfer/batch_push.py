@@ -10,8 +10,8 @@ from itertools import islice
 import pserver_pb2 as pb
 from daemon.errors import NoHolders, PeerError
 from daemon.models import Version
-from daemon.peers.client import Call, Peers
-from daemon.peers.limits import Bandwidth
+from daemon.peers.client import Call, PeerClient
+from daemon.peers.limits import RateLimiter
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
 from daemon.runtime.executors import Threads
@@ -46,10 +46,10 @@ class _Run:
 class SmallPusher:
     """Pushes small files."""
 
-    peers: Peers
+    peers: PeerClient
     sharing: Sharing
     threads: Threads
-    bandwidth: Bandwidth
+    bandwidth: RateLimiter
     patience: float = 2 * SILENCE
 
     async def push(
@@ -64,10 +64,10 @@ class SmallPusher:
         Raises:
             PeerError: if the stream breaks; those not settled by then are not there.
         """
-        async with self.peers.call("UploadSmallFiles", url, offers[0].ticket) as call:
+        async with self.peers.open_call("UploadSmallFiles", url, offers[0].ticket) as call:
             run = _Run()
             numbered = iter(enumerate(offers))
-            replies = call.replies()
+            replies = call.responses()
             await self._offer(call, run, numbered)
             clock = asyncio.get_running_loop().time
             useful = clock()
@@ -87,7 +87,7 @@ class SmallPusher:
                 await self._send(call, run, settled, on_sent)
                 if len(run.open) <= _WINDOW // 2:
                     await self._offer(call, run, numbered)
-            await call.end()
+            await call.half_close()
 
     async def _offer(self, call: Call, run: _Run, numbered: Iterator[tuple[int, Offer]]) -> None:
         while len(run.open) < _WINDOW:
@@ -121,7 +121,7 @@ class SmallPusher:
             del run.open[verdict.number]
             run.wanted.pop(verdict.number, None)
             refused = verdict.verdict != pb.SmallFileVerdict.VERDICT_PUBLISHED
-            error = status_codes.from_code(verdict.code, f"{url}: {verdict.message}") if refused else None
+            error = status_codes.error_from_code(verdict.code, f"{url}: {verdict.message}") if refused else None
             settled(offer, error)
 
     async def _send(
@@ -133,7 +133,7 @@ class SmallPusher:
     ) -> None:
         """Send what is wanted, in frames of about 1 MiB; smaller where an upload limit makes one take long."""
         while run.wanted:
-            numbers = _frame(run.wanted, run.open, self.bandwidth.share(_FRAME_BYTES))
+            numbers = _frame(run.wanted, run.open, self.bandwidth.max_block(_FRAME_BYTES))
             for number in numbers:
                 del run.wanted[number]
             files = [(number, run.open[number].version.id) for number in numbers]
@@ -141,7 +141,7 @@ class SmallPusher:
             for number, error in failed:
                 settled(run.open.pop(number), error)
             size = sum(len(block.data) for block in blocks)
-            await self.bandwidth.take(size, call.url)
+            await self.bandwidth.acquire(size, call.address)
             await call.write(Frame(blocks, pb.UploadSmallFilesRequest()))
             on_sent(size)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from daemon.errors import BadUsage, NotAllowed, PeerError
 from daemon.library.library import Library
-from daemon.peers.limits import Bandwidth
+from daemon.peers.limits import RateLimiter
 from daemon.protocol.frames import Block
 from daemon.runtime.executors import Threads
 from daemon.tracker_client.tickets import Grant, Right, require_right
@@ -41,7 +41,7 @@ class SmallServer:
 
     sharing: Sharing
     threads: Threads
-    bandwidth: Bandwidth
+    bandwidth: RateLimiter
     check_ticket: CheckTicket
     library: Library
 
@@ -64,13 +64,13 @@ class SmallServer:
             yield [], refused
         for group in self._groups(wanted):
             blocks, faults = await self.threads.run(self.threads.payload, self.sharing.read_small, group)
-            await self.bandwidth.take(sum(len(block.data) for block in blocks), opener.requester)
+            await self.bandwidth.acquire(sum(len(block.data) for block in blocks), opener.requester)
             yield blocks, faults
 
     def _groups(self, wanted: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
         group: list[tuple[int, str]] = []
         size = 0
-        most = self.bandwidth.share(_REPLY_BYTES)
+        most = self.bandwidth.max_block(_REPLY_BYTES)
         for number, id_ in wanted:
             held = self.library.by_id(id_)
             length = held[0].size if held else 0
@@ -124,7 +124,7 @@ class SmallReceiver:
 
     async def publish(self, files: Sequence[Small]) -> list[PeerError | None]:
         """Publish and announce files; one outcome for each."""
-        outcomes = await self.threads.run_whole(self.threads.disk, self.store.publish, files, kept=True)
+        outcomes = await self.threads.run_uncancellable(self.threads.disk, self.store.publish, files, kept=True)
         await self.announce()
         return outcomes
 

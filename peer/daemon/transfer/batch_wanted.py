@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from daemon.errors import PeerError
-from daemon.models import HeldVersion, Holder
+from daemon.models import Holder, RemoteFile
 
 
 @dataclass(slots=True, eq=False)
 class Wanted:
     """A file that is not here yet."""
 
-    file: HeldVersion
+    file: RemoteFile
     # Holders that may still be asked.
     holders: dict[str, Holder] = field(default_factory=dict)
     # Those that were asked and did not do, and why the last one did not.
@@ -30,7 +30,7 @@ class Wanted:
 
     def look_again(self, holders: Iterable[Holder]) -> None:
         """Take these holders, but for liars; those that failed only when nobody else is left."""
-        whole = {holder.url: holder for holder in holders if holder.complete and holder.url not in self.liars}
+        whole = {holder.address: holder for holder in holders if holder.complete and holder.address not in self.liars}
         self.holders = {url: holder for url, holder in whole.items() if url not in self.failed}
         if not self.holders:
             self.holders = whole

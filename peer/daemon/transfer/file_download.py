@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.library.library import Library
-from daemon.peers.limits import Bandwidth, Budget
-from daemon.protocol.piece_streams import AskerEnd
+from daemon.peers.limits import MemoryBudget, RateLimiter
+from daemon.protocol.piece_streams import RequesterStream
 from daemon.runtime.events import Phase, SourceView
 from daemon.runtime.executors import Threads
 from daemon.runtime.metrics import Metrics
@@ -47,11 +47,11 @@ class Brought:
 class Sources:
     """Where the pieces come from: holders that are looked for and dialled, or a stream that is open already."""
 
-    dial: Callable[[Findings], AskerEnd] | None = None
+    dial: Callable[[Findings], RequesterStream] | None = None
     find: Find | None = None
     # Holders found already.
     known: Sequence[Findings] = ()
-    pushed: tuple[str, AskerEnd] | None = None
+    pushed: tuple[str, RequesterStream] | None = None
     on_liar: Callable[[str, str], None] = lambda holder, why: None
     # The file is kept at another's request.
     kept: bool = False
@@ -65,8 +65,8 @@ class Fetcher:
     parts: PartStore
     library: Library
     sharing: Sharing
-    budget: Budget
-    bandwidth: Bandwidth
+    budget: MemoryBudget
+    bandwidth: RateLimiter
     clock: Callable[[], float]
     announce_soon: Callable[[], None]
     metrics: Metrics
@@ -79,14 +79,14 @@ class Fetcher:
             PeerError: if the disk refuses, or the name is taken.
         """
         began = self.clock()
-        part = await self.threads.run_stoppable(self.threads.disk, lambda stop: self.parts.open(manifest, stop=stop))
+        part = await self.threads.run_cancellable(self.threads.disk, lambda stop: self.parts.open(manifest, stop=stop))
         resumed = part.resumed_bytes
-        transfer.resumed(resumed)
+        transfer.add_resumed_bytes(resumed)
         with self.sharing.growing(part, name) as growing:
             try:
                 holders = await self._swarm(part, growing, name, transfer, sources, began)
                 transfer.counters.phase = Phase.PUBLISHING
-                await self.threads.run_whole(self.threads.disk, self._publish, part, name, sources.kept)
+                await self.threads.run_uncancellable(self.threads.disk, self._publish, part, name, sources.kept)
             finally:
                 self.library.drop_partial(manifest.id)
         return Brought(self.clock() - began, holders, resumed)
@@ -106,8 +106,8 @@ class Fetcher:
 
         def on_piece(piece: int) -> None:
             nonlocal announced
-            transfer.moved(manifest.length(piece))
-            self.metrics.received(manifest.length(piece))
+            transfer.add_bytes(manifest.length(piece))
+            self.metrics.count_received(manifest.length(piece))
             growing.gained(piece)
             keeper.grew(manifest.length(piece))
             if not announced and (manifest.pieces > PARTIAL_PIECES or self.clock() - began > PARTIAL_SECONDS):
@@ -116,7 +116,7 @@ class Fetcher:
                 self.announce_soon()
 
         def on_liar(holder: str, why: str) -> None:
-            self.metrics.refused()
+            self.metrics.count_corrupt_piece()
             sources.on_liar(holder, why)
 
         swarm = Swarm(
@@ -132,13 +132,13 @@ class Fetcher:
             known=sources.known,
             on_piece=on_piece,
             on_liar=on_liar,
-            on_lost=self.metrics.lost,
+            on_lost=self.metrics.count_dropped_holder,
         )
         if sources.pushed is not None:
             swarm.join(*sources.pushed)
         watch = asyncio.create_task(_show_waiting(swarm, transfer))
         try:
-            with transfer.showing(lambda: map(view, swarm.holders())):
+            with transfer.show_sources(lambda: map(view, swarm.holders())):
                 await swarm.run()
         finally:
             watch.cancel()

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from daemon.errors import NoHolders, NoSuchFile, NotVerified, PeerError
-from daemon.models import HeldVersion, Holder
-from daemon.peers.client import Peers
+from daemon.models import Holder, RemoteFile
+from daemon.peers.client import PeerClient
 from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
@@ -29,11 +29,11 @@ class Manifests:
 
     network: AsyncTrackerClient
     parts: PartStore
-    peers: Peers
+    peers: PeerClient
     threads: Threads
     clock: Callable[[], float]
 
-    async def find(self, item: HeldVersion, on_wait: Callable[[], None]) -> Manifest:
+    async def find(self, item: RemoteFile, on_wait: Callable[[], None]) -> Manifest:
         """Return the manifest of a version; `on_wait` is called when no holder had it and it is looked for again.
 
         Raises:
@@ -90,9 +90,9 @@ class Manifests:
 
     async def _ask_one(self, id_: str, holder: Holder) -> Manifest | PeerError:
         try:
-            return await self.peers.manifest(holder.url, holder.ticket, id_)
+            return await self.peers.fetch_manifest(holder.address, holder.ticket, id_)
         except NotVerified as error:
-            self.network.report_corrupt(id_, holder.url, error.message)
+            self.network.report_corrupt(id_, holder.address, error.message)
             return error
         except PeerError as error:
             return error

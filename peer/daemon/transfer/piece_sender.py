@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from daemon.errors import BadUsage, Interrupted, PeerError
-from daemon.peers.limits import UNTAKEN, Bandwidth
+from daemon.peers.limits import SEND_TIMEOUT, RateLimiter
 from daemon.protocol.frames import Block
-from daemon.protocol.piece_streams import Have, HolderEnd, News, Wish
+from daemon.protocol.piece_streams import Have, HolderStream, PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
 
 FIRST_BLOCK = 64 << 10
@@ -57,11 +57,11 @@ class Source(Protocol):
 
 async def serve(
     source: Source,
-    end: HolderEnd,
+    end: HolderStream,
     *,
     asker: str,
     disk: Executor,
-    bandwidth: Bandwidth,
+    bandwidth: RateLimiter,
     on_sent: Callable[[int], None] = lambda size: None,
 ) -> None:
     """Serve until the asker ends the stream.
@@ -85,10 +85,10 @@ class _Service:
     def __init__(
         self,
         source: Source,
-        end: HolderEnd,
+        end: HolderStream,
         asker: str,
         disk: Executor,
-        bandwidth: Bandwidth,
+        bandwidth: RateLimiter,
         on_sent: Callable[[int], None],
     ) -> None:
         self._source = source
@@ -119,10 +119,10 @@ class _Service:
         hearing = asyncio.create_task(self._listen())
         ahead: _Read | None = None
         try:
-            await self._send(News(have=self._source.have()))
+            await self._send(PieceResponse(have=self._source.have()))
             while True:
                 if self._gained or self._given:
-                    await self._send(News(have=self._merge_news()))
+                    await self._send(PieceResponse(have=self._merge_news()))
                 ahead = ahead or self._read_next()
                 if ahead is not None:
                     block = Block(ahead.piece, ahead.offset, await ahead.data)
@@ -159,14 +159,14 @@ class _Service:
 
     async def _listen(self) -> None:
         try:
-            async for wish in self._end.wishes():
+            async for wish in self._end.requests():
                 self._note(wish)
                 self._wake.set()
         finally:
             self._over = True
             self._wake.set()
 
-    def _note(self, wish: Wish) -> None:
+    def _note(self, wish: PieceRequest) -> None:
         if wish.block_length:
             self._block_length = max(4096, min(wish.block_length, MOST_BLOCK))
         if len(wish.pieces) > _QUEUE or len(wish.cancel) > _QUEUE:
@@ -182,11 +182,11 @@ class _Service:
 
     def _hear(self, have: Have) -> None:
         self._gained.update(dict.fromkeys(have.gained))
-        self._given.update(dict.fromkeys(have.given))
+        self._given.update(dict.fromkeys(have.in_flight))
         self._wake.set()
 
     def _merge_news(self) -> Have:
-        have = Have(gained=tuple(self._gained), given=tuple(self._given))
+        have = Have(gained=tuple(self._gained), in_flight=tuple(self._given))
         self._gained.clear()
         self._given.clear()
         return have
@@ -202,7 +202,7 @@ class _Service:
             self._source.give(piece, self._hear)
         length = self._source.manifest.length(self._piece)
         offset = self._at
-        size = min(length - offset, self._bandwidth.share(self._block_length))
+        size = min(length - offset, self._bandwidth.max_block(self._block_length))
         self._at = (offset + size) % length
         loop = asyncio.get_running_loop()
         return _Read(
@@ -228,16 +228,16 @@ class _Service:
         return piece
 
     async def _send_block(self, block: Block) -> None:
-        await self._bandwidth.take(len(block.data), self._asker)
-        await self._send(News(blocks=(block,)))
+        await self._bandwidth.acquire(len(block.data), self._asker)
+        await self._send(PieceResponse(blocks=(block,)))
         if block.offset + len(block.data) == self._source.manifest.length(block.number):
             self._giving.discard(block.number)
             self._source.given(block.number, self._hear)
         self._on_sent(len(block.data))
 
-    async def _send(self, news: News) -> None:
+    async def _send(self, news: PieceResponse) -> None:
         try:
-            async with asyncio.timeout(UNTAKEN):
+            async with asyncio.timeout(SEND_TIMEOUT):
                 await self._end.send(news)
         except TimeoutError:
-            raise Interrupted(f"nothing was taken for {UNTAKEN:.0f} s: try again") from None
+            raise Interrupted(f"nothing was taken for {SEND_TIMEOUT:.0f} s: try again") from None

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, NoHolders
-from daemon.peers.client import Call, Peers
-from daemon.peers.limits import Bandwidth
+from daemon.peers.client import Call, PeerClient
+from daemon.peers.limits import RateLimiter
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import Frame
-from daemon.protocol.piece_streams import News, Wish
+from daemon.protocol.piece_streams import PieceRequest, PieceResponse
 from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.transfer.piece_sender import serve
@@ -32,9 +32,9 @@ _TIMES = 3
 class Pusher:
     """Pushes files of several pieces."""
 
-    peers: Peers
+    peers: PeerClient
     threads: Threads
-    bandwidth: Bandwidth
+    bandwidth: RateLimiter
     patience: float = PATIENCE
 
     async def push(self, url: str, ticket: str, name: str, source: WholeFile, on_sent: Callable[[int], None]) -> None:
@@ -43,8 +43,8 @@ class Pusher:
         Raises:
             PeerError: if it does not take it.
         """
-        async with self.peers.call("UploadFile", url, ticket) as call:
-            offer = pb.Offer(name=name, manifest=transfer_messages.manifest_to_wire(source.manifest))
+        async with self.peers.open_call("UploadFile", url, ticket) as call:
+            offer = pb.Offer(name=name, manifest=transfer_messages.manifest_to_pb(source.manifest))
             await call.write(Frame((), pb.PushRequest(offer=offer)))
             end = _End(call, source.manifest, self.patience)
             await serve(source, end, asker=url, disk=self.threads.payload, bandwidth=self.bandwidth, on_sent=on_sent)
@@ -62,9 +62,9 @@ class _End:
         self._asked = bytearray(manifest.pieces)
         self.published = False
 
-    async def wishes(self) -> AsyncIterator[Wish]:
+    async def requests(self) -> AsyncIterator[PieceRequest]:
         """Yield what the receiver wants, until it has published."""
-        replies = self._call.replies()
+        replies = self._call.responses()
         clock = asyncio.get_running_loop().time
         useful = clock()
         while True:
@@ -74,18 +74,18 @@ class _End:
                     reply = await anext(replies, None)
             except TimeoutError:
                 said = f"said nothing for {SILENCE:.0f} s" if left > SILENCE else "asked for nothing new for too long"
-                raise NoHolders(f"{self._call.url}: {said}") from None
+                raise NoHolders(f"{self._call.address}: {said}") from None
             if reply is None:
                 return
             if reply.published:
                 self.published = True
                 return
-            wish = transfer_messages.wish_from_wire(reply)
+            wish = transfer_messages.request_from_pb(reply)
             if self._note(wish):
                 useful = clock()
             yield wish
 
-    def _note(self, wish: Wish) -> bool:
+    def _note(self, wish: PieceRequest) -> bool:
         """Count what is asked for; tell whether any of it is new."""
         new = False
         for piece in wish.pieces:
@@ -94,10 +94,10 @@ class _End:
                 new = new or not self._asked[piece]
                 self._asked[piece] += 1
                 if self._asked[piece] > _TIMES:
-                    raise BadUsage(f"{self._call.url}: asks for the same piece again and again")
+                    raise BadUsage(f"{self._call.address}: asks for the same piece again and again")
         return new
 
-    async def send(self, news: News) -> None:
+    async def send(self, news: PieceResponse) -> None:
         """Send blocks; that we have all of it was said in the offer."""
         if news.blocks:
             await self._call.write(Frame(news.blocks, pb.PushRequest()))

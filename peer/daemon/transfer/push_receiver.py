@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from daemon.errors import Interrupted, TargetExists
 from daemon.library.library import Library
 from daemon.library.offer_checker import Claims
-from daemon.peers.limits import Locks, end_now
-from daemon.protocol.piece_streams import AskerEnd
+from daemon.peers.limits import KeyedLocks, expire_now
+from daemon.protocol.piece_streams import RequesterStream
 from daemon.runtime.events import Phase
 from daemon.runtime.executors import Threads
-from daemon.runtime.transfers import Jobs, Transfer
+from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
 from daemon.transfer.file_download import Fetcher, Sources
@@ -37,8 +37,8 @@ class Receiver:
     threads: Threads
     fetcher: Fetcher
     keeping: Keeping
-    jobs: Jobs
-    locks: Locks
+    jobs: TransferRegistry
+    locks: KeyedLocks
     announce: Callable[[], Awaitable[None]]
     # What ends the push of an id.
     pushes: dict[str, asyncio.Timeout] = field(default_factory=dict)
@@ -60,16 +60,16 @@ class Receiver:
             raise TargetExists("this peer has other contents under that name", name=name)
         return True
 
-    async def receive(self, name: str, manifest: Manifest, sender: str, end: AskerEnd) -> None:
+    async def receive(self, name: str, manifest: Manifest, sender: str, end: RequesterStream) -> None:
         """Take a pushed file; returns when it is published and announced, or lay here before.
 
         Raises:
             PeerError: if it is not wanted, or does not arrive.
         """
         # A pusher is not kept waiting by another that takes its time.
-        async with self.locks.of(manifest.id, within=_TURN):
+        async with self.locks.acquire(manifest.id, within=_TURN):
             check_name(name)
-            await self.threads.run_stoppable(
+            await self.threads.run_cancellable(
                 self.threads.disk, lambda stop: self.claims.settle(name, manifest, stop=stop)
             )
             if not self.judge(name, manifest.id):
@@ -90,13 +90,13 @@ class Receiver:
                     if left:
                         self.keeping.leave(manifest.id, manifest.size)
                     raise
-                transfer = self.jobs.begin("push")
+                transfer = self.jobs.register("push")
                 try:
                     transfer.counters.files_total = 1
-                    transfer.enter(Phase.MOVING, name, manifest.size)
+                    transfer.start_phase(Phase.MOVING, name, manifest.size)
                     await self._bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True), ours=ours)
                 finally:
-                    self.jobs.end(transfer)
+                    self.jobs.finish(transfer)
             await self.keeping.forget(manifest.id)
         await self.announce()
 
@@ -121,7 +121,7 @@ class Receiver:
     def _give_way(self, id_: str) -> None:
         push = self.pushes.get(id_)
         if push is not None:
-            end_now(push)
+            expire_now(push)
 
     async def _lies_here(self, id_: str) -> bool:
         """Tell whether there is a part of an id."""
@@ -147,8 +147,8 @@ class Receiver:
         """Throw away what broken pushes left, if the room is needed: nobody fills the disk with beginnings."""
         for id_ in await self.keeping.in_the_way():
             self.keeping.take_up(id_)
-            if not self.locks.taken(id_):
+            if not self.locks.in_use(id_):
                 # Had at once; whoever wants these contents meanwhile waits.
-                async with self.locks.of(id_):
-                    await self.threads.run_whole(self.threads.disk, self.fetcher.parts.discard, id_)
+                async with self.locks.acquire(id_):
+                    await self.threads.run_uncancellable(self.threads.disk, self.fetcher.parts.discard, id_)
                     await self.keeping.forget(id_)

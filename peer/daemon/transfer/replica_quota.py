@@ -89,7 +89,7 @@ class Keeping:
     async def note(self, id_: str, size: int) -> None:
         """A push begins a part: known again after a restart, however this process ends."""
         self._noted.add(id_)
-        await self._threads.run_whole(self._threads.disk, self._catalog.begin, id_, size)
+        await self._threads.run_uncancellable(self._threads.disk, self._catalog.begin, id_, size)
 
     async def forget(self, *ids: str) -> None:
         """These parts are no push's any more: gone, published, or our own user's."""
@@ -98,7 +98,7 @@ class Keeping:
             self.take_up(id_)
         if noted:
             self._noted.difference_update(noted)
-            await self._threads.run_whole(self._threads.disk, self._catalog.not_begun, noted)
+            await self._threads.run_uncancellable(self._threads.disk, self._catalog.not_begun, noted)
 
     def leave(self, id_: str, size: int) -> None:
         """A push broke: its part may be taken up again."""

@@ -57,7 +57,7 @@ class WholeFile:
 
     def have(self) -> Have:
         """All of it."""
-        return Have(whole=True)
+        return Have(complete=True)
 
     def read(self, piece: int, offset: int, length: int) -> bytes:
         """Return bytes of a piece.
@@ -75,7 +75,7 @@ class WholeFile:
     def give(self, piece: int, listener: Listener) -> None:
         """Tell the others that the piece will soon be elsewhere."""
         self._audience.under_way.setdefault(piece, set()).add(listener)
-        self._audience.tell(Have(given=(piece,)), but=listener)
+        self._audience.tell(Have(in_flight=(piece,)), but=listener)
 
     def given(self, piece: int, listener: Listener) -> None:
         """The piece was sent to this asker, or will not be."""

@@ -73,28 +73,28 @@ def test_no_cookie_is_no_pserver(tmp_path: Path) -> None:
 
 
 def test_the_cookie_shown_is_compared_whole() -> None:
-    assert cookie.same_cookie(COOKIE.hex(), COOKIE)
-    assert not cookie.same_cookie(COOKIE.hex()[:-1], COOKIE)
-    assert not cookie.same_cookie(COOKIE.hex().upper(), COOKIE)
-    assert not cookie.same_cookie("", COOKIE)
-    assert not cookie.same_cookie("é\ud800", COOKIE)
+    assert cookie.cookie_matches(COOKIE.hex(), COOKIE)
+    assert not cookie.cookie_matches(COOKIE.hex()[:-1], COOKIE)
+    assert not cookie.cookie_matches(COOKIE.hex().upper(), COOKIE)
+    assert not cookie.cookie_matches("", COOKIE)
+    assert not cookie.cookie_matches("é\ud800", COOKIE)
 
 
 def test_the_proofs_are_those_of_the_protocol() -> None:
-    shown = cookie.challenge(COOKIE, 5001, NONCE)
+    shown = cookie.make_challenge(COOKIE, 5001, NONCE)
     expected = hmac.new(COOKIE, b"p2p-prove-pclient|5001|" + NONCE, hashlib.sha256).hexdigest()
     assert shown == f"{NONCE.hex()}.{expected}"
     assert cookie.check_challenge(shown, COOKIE, 5001) == NONCE
-    answer = cookie.proof(COOKIE, 5001, NONCE)
+    answer = cookie.make_proof(COOKIE, 5001, NONCE)
     assert answer == hmac.new(COOKIE, b"p2p-prove-pserver|5001|" + NONCE, hashlib.sha256).digest()
     assert cookie.check_proof(answer, COOKIE, 5001, NONCE)
 
 
 def test_a_proof_is_worth_nothing_at_another_port_for_another_nonce_or_the_other_way_round() -> None:
-    shown = cookie.challenge(COOKIE, 5001, NONCE)
+    shown = cookie.make_challenge(COOKIE, 5001, NONCE)
     assert cookie.check_challenge(shown, COOKIE, 5002) is None
     assert cookie.check_challenge(shown, bytes(32), 5001) is None
-    answer = cookie.proof(COOKIE, 5001, NONCE)
+    answer = cookie.make_proof(COOKIE, 5001, NONCE)
     assert not cookie.check_proof(answer, COOKIE, 5002, NONCE)
     assert not cookie.check_proof(answer, COOKIE, 5001, bytes(32))
     assert not cookie.check_proof(bytes.fromhex(shown[65:]), COOKIE, 5001, NONCE)

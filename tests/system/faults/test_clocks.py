@@ -61,7 +61,7 @@ def test_a_peer_with_a_wrong_calendar_serves_fetches_and_stays_logged_in(
             assert (ben.shared / "c.bin").read_bytes() == contents[2]
             # It stops half way.
             manifest = ana.share("d.bin", contents[3])
-            with ben.pserver.parts.open(manifest) as part:
+            with ben.pserver.part_store.open(manifest) as part:
                 part.store(0, [contents[3][: manifest.length(0)]])
         # Meanwhile somebody sets its clock right.
         with live_pserver(home, tracker) as ben:
@@ -93,7 +93,7 @@ def test_a_calendar_that_jumps_while_a_peer_runs_changes_nothing(
         assert (ben.shared / "a.bin").read_bytes() == truth
         share(ana, "b.bin", truth + b"b")
         assert fetch(ben, "b.bin") == []
-        assert [peer.url for peer in ana.call(ana.pserver.network.peers())]
+        assert [peer.address for peer in ana.call(ana.pserver.tracker.peers())]
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR], ids=["back", "on"])
@@ -110,7 +110,7 @@ def test_a_tracker_whose_calendar_jumps_drops_nobody(tmp_path: Path, rng: random
             told = clock.server_time()
             ahead[0] = jump
             assert abs(clock.server_time() - told) < 60
-            assert len(ana.call(ana.pserver.network.peers())) == 2
+            assert len(ana.call(ana.pserver.tracker.peers())) == 2
             assert fetch(ben, "a.bin") == []
     with live_pserver(ana_home, port) as ana, live_pserver(ben_home, port) as ben:
         # It comes back an hour off: nobody is logged out, tickets are good from the next ping on.

@@ -82,7 +82,7 @@ def test_a_damaged_part_is_fetched_again(tmp_path: Path, tracker: LiveTracker, r
         ana.call(ana.pserver.announcer.sync())
         dot = ben.shared / ".p2p"
         for number in range(rounds):
-            with ben.pserver.parts.open(manifest) as part:
+            with ben.pserver.part_store.open(manifest) as part:
                 for piece in rng.sample(range(4), rng.randrange(1, 4)):
                     at = manifest.offset(piece)
                     part.store(piece, [truth[at : at + manifest.length(piece)]])
