@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from daemon.swarm.piece_picker import Picker
-from daemon.swarm.source import State
+from daemon.swarm.source import SourceStatus
 
 PIECE = 1 << 20
 BLOCK = 256 << 10
@@ -94,7 +94,7 @@ class Simulation:
         peer.queues.clear()
         for other in self.peers:
             if other.holders.pop(peer.name, None) is not None and other.picker is not None:
-                other.picker.failed(peer.name, "gone", self.now)
+                other.picker.on_failed(peer.name, "gone", self.now)
                 self._pump(other)
 
     def freeze(self, peer: Peer) -> None:
@@ -116,7 +116,7 @@ class Simulation:
 
     def _stuck(self) -> str:
         return ", ".join(
-            f"{peer.name} lacks {peer.picker.missing}"
+            f"{peer.name} lacks {peer.picker.missing_count}"
             for peer in self.peers
             if peer.picker is not None and peer.done is None and not peer.gone
         )
@@ -141,7 +141,7 @@ class Simulation:
         picker = peer.picker
         if picker is None or holder.name in peer.holders or len(peer.holders) >= CONNECTIONS:
             return
-        if holder.frozen or not picker.may_dial(holder.name, self.now):
+        if holder.frozen or not picker.may_connect(holder.name, self.now):
             return
         peer.holders[holder.name] = holder
         has = sum(1 << piece for piece in holder.has)
@@ -149,10 +149,10 @@ class Simulation:
 
         def hear() -> None:
             if not holder.gone:
-                picker.add(holder.name, self.now)
-                picker.has(holder.name, has, whole=whole)
+                picker.add_source(holder.name, self.now)
+                picker.set_pieces(holder.name, has, whole=whole)
                 # What it gained while the word travelled.
-                picker.gained(holder.name, holder.has)
+                picker.add_pieces(holder.name, holder.has)
                 self._pump(peer)
 
         self.later(hear)
@@ -160,19 +160,19 @@ class Simulation:
     def _tick(self, peer: Peer) -> None:
         if peer.picker is None or peer.gone or peer.done is not None:
             return
-        for holder, piece in peer.picker.overdue(self.now):
+        for holder, piece in peer.picker.reassign_stalled(self.now):
             self._cancel(peer, holder, piece)
         self._pump(peer)
         self.at(self.now + TICK, lambda: self._tick(peer))
 
     def _pump(self, peer: Peer) -> None:
         picker = peer.picker
-        if picker is None or peer.gone or picker.done or not picker.due():
+        if picker is None or peer.gone or picker.complete or not picker.should_request():
             return
-        while (ask := picker.next(self.now)) is not None:
-            if ask.instead_of:
-                self._cancel(peer, ask.instead_of, ask.piece)
-            holder = peer.holders[ask.holder]
+        while (ask := picker.pick(self.now)) is not None:
+            if ask.replaces:
+                self._cancel(peer, ask.replaces, ask.piece)
+            holder = peer.holders[ask.source]
             self.later(lambda holder=holder, piece=ask.piece: self._asked(holder, peer, piece))  # type: ignore[misc]
 
     def _cancel(self, peer: Peer, holder: str, piece: int) -> None:
@@ -185,11 +185,11 @@ class Simulation:
         picker = peer.picker
         if picker is None or peer.gone or holder.gone or peer.done is not None:
             return
-        picker.heard(holder.name, BLOCK, self.now)
+        picker.on_data(holder.name, BLOCK, self.now)
         if offset + BLOCK >= PIECE:
             peer.received[piece] += 1
             if picker.is_missing(piece):
-                for other, late in picker.arrived(holder.name, piece, self.now):
+                for other, late in picker.on_verified(holder.name, piece, self.now):
                     self._cancel(peer, other, late)
                 self._gained(peer, piece)
         self._pump(peer)
@@ -206,7 +206,7 @@ class Simulation:
 
     def _told(self, other: Peer, peer: Peer, piece: int) -> None:
         if other.picker is not None and not peer.gone and other.picker.state(peer.name) is not None:
-            other.picker.gained(peer.name, [piece])
+            other.picker.add_pieces(peer.name, [piece])
             self._pump(other)
 
     # ------------------------------------------------------------------------------------------------------ the holder
@@ -259,11 +259,11 @@ class Simulation:
 
     def _promised(self, other: Peer, holder: Peer, piece: int) -> None:
         if other.picker is not None and other.picker.state(holder.name) is not None:
-            for name, late in other.picker.given(holder.name, [piece], self.now):
+            for name, late in other.picker.on_in_flight_elsewhere(holder.name, [piece], self.now):
                 self._cancel(other, name, late)
             self._pump(other)
 
 
-def state_of(peer: Peer, holder: Peer) -> State | None:
+def state_of(peer: Peer, holder: Peer) -> SourceStatus | None:
     """What a peer thinks of a holder."""
     return peer.picker.state(holder.name) if peer.picker is not None else None

@@ -80,7 +80,7 @@ class Pserver:
             ending.callback(self.manifest_cache.close)
             ending.callback(self.threads.shutdown)
             unfinished = await self.threads.run(self.threads.disk, self.part_store.clean, self.wall_clock())
-            await self.replica_quota.recall(unfinished)
+            await self.replica_quota.load(unfinished)
             secret = ending.enter_context(
                 private_file_present(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir))
             )

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from daemon.swarm.availability import LEVELS, Levels
+from daemon.swarm.availability import MAX_LEVELS, RarityLevels
 
 PIECES = 12
 MASKS = st.integers(0, (1 << PIECES) - 1)
@@ -19,20 +19,20 @@ class Counting(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.levels = Levels(PIECES)
+        self.levels = RarityLevels(PIECES)
         self.counts = [0] * PIECES
 
-    @rule(pieces=MASKS, times=st.sampled_from([1, 1, 1, 2, LEVELS - 1, LEVELS + 5]))
+    @rule(pieces=MASKS, times=st.sampled_from([1, 1, 1, 2, MAX_LEVELS - 1, MAX_LEVELS + 5]))
     def more_have(self, pieces: int, times: int) -> None:
         for _ in range(times):
-            self.levels.up(pieces)
+            self.levels.add(pieces)
         for piece in members(pieces):
-            self.counts[piece] = min(self.counts[piece] + times, LEVELS - 1)
+            self.counts[piece] = min(self.counts[piece] + times, MAX_LEVELS - 1)
 
-    @rule(pieces=MASKS, times=st.sampled_from([1, 1, 1, 2, LEVELS]))
+    @rule(pieces=MASKS, times=st.sampled_from([1, 1, 1, 2, MAX_LEVELS]))
     def fewer_have(self, pieces: int, times: int) -> None:
         for _ in range(times):
-            self.levels.down(pieces)
+            self.levels.remove(pieces)
         for piece in members(pieces):
             self.counts[piece] = max(self.counts[piece] - times, 0)
 
@@ -44,7 +44,7 @@ class Counting(RuleBasedStateMachine):
     @invariant()
     def every_piece_is_on_the_level_of_its_count_and_on_no_other(self) -> None:
         levels = list(self.levels)
-        assert len(levels) == len(self.levels) <= LEVELS
+        assert len(levels) == len(self.levels) <= MAX_LEVELS
         for piece in range(PIECES):
             assert [n for n, level in enumerate(levels) if level >> piece & 1] == [self.counts[piece]]
         assert members(self.levels.unshared) == [piece for piece in range(PIECES) if not self.counts[piece]]
@@ -54,25 +54,25 @@ TestCounting = Counting.TestCase
 TestCounting.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
-@given(st.lists(MASKS, max_size=LEVELS - 1))
+@given(st.lists(MASKS, max_size=MAX_LEVELS - 1))
 def test_what_all_of_the_honest_take_back_leaves_no_trace(sets: list[int]) -> None:
-    levels = Levels(PIECES)
+    levels = RarityLevels(PIECES)
     for pieces in sets:
-        levels.up(pieces)
+        levels.add(pieces)
     for pieces in reversed(sets):
-        levels.down(pieces)
+        levels.remove(pieces)
     assert levels.unshared == (1 << PIECES) - 1
     assert not any(list(levels)[1:])
 
 
 def test_of_equally_rare_pieces_the_next_is_taken_and_after_the_last_the_first() -> None:
-    levels = Levels(PIECES)
+    levels = RarityLevels(PIECES)
     assert [levels.rarest(0b1010, start) for start in (0, 1, 2, 3, 4, PIECES)] == [1, 1, 3, 3, 1, 1]
 
 
 def test_a_rare_piece_goes_before_a_near_one() -> None:
-    levels = Levels(PIECES)
-    levels.up(0b0111)
-    levels.up(0b0011)
+    levels = RarityLevels(PIECES)
+    levels.add(0b0111)
+    levels.add(0b0011)
     assert levels.rarest(0b0111, 0) == 2
     assert levels.rarest(0b0011, 1) == 1

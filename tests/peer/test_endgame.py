@@ -4,28 +4,28 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.swarm.endgame import TakeOver, take_over
-from daemon.swarm.source import KnownHolder, State
+from daemon.swarm.endgame import Takeover, find_takeover
+from daemon.swarm.source import SourceState, SourceStatus
 
 MIB = 1 << 20
 
 
-def holder(rate: float, *asked: int) -> KnownHolder:
+def holder(rate: float, *asked: int) -> SourceState:
     """One that has four pieces, sends so many bytes per second, and was asked for some at 0 s."""
-    known = KnownHolder(has=0b1111, whole=True, bytes=rate, seconds=1.0 if rate else 0.0)
+    known = SourceState(pieces=0b1111, complete=True, rate_bytes=rate, rate_seconds=1.0 if rate else 0.0)
     for piece in asked:
-        known.ask(piece, 0.0)
+        known.on_request(piece, 0.0)
     return known
 
 
-def found(late: KnownHolder, idle: KnownHolder, *, free: int = 0, now: float = 0.0) -> TakeOver | None:
-    return take_over({"late": late, "idle": idle}, free, lambda piece: MIB, now)
+def found(late: SourceState, idle: SourceState, *, free: int = 0, now: float = 0.0) -> Takeover | None:
+    return find_takeover({"late": late, "idle": idle}, free, lambda piece: MIB, now)
 
 
 def test_an_idle_holder_takes_over_the_piece_that_would_come_last() -> None:
-    assert found(holder(MIB, 2, 0, 1), holder(10 * MIB)) == TakeOver("idle", 1, "late", begun=False)
+    assert found(holder(MIB, 2, 0, 1), holder(10 * MIB)) == Takeover("idle", 1, "late", started=False)
     for last in range(4):
-        assert found(holder(MIB, last), holder(10 * MIB)) == TakeOver("idle", last, "late", begun=False)
+        assert found(holder(MIB, last), holder(10 * MIB)) == Takeover("idle", last, "late", started=False)
 
 
 @pytest.mark.parametrize(
@@ -49,46 +49,46 @@ def test_nothing_is_taken_over_for_little(late: float, idle: float, taken: bool)
 
 def test_a_piece_on_its_way_is_asked_for_twice_only_when_nothing_else_is_left() -> None:
     late = holder(MIB, 0)
-    late.ahead = 1000
+    late.partial_bytes = 1000
     assert found(late, holder(10 * MIB), free=0b10000) is None
-    assert found(late, holder(10 * MIB)) == TakeOver("idle", 0, "late", begun=True)
+    assert found(late, holder(10 * MIB)) == Takeover("idle", 0, "late", started=True)
 
 
 def test_one_that_could_be_asked_for_a_free_piece_is_not_idle() -> None:
     late, idle = holder(MIB, 0, 1), holder(10 * MIB)
     assert found(late, idle, free=0b1000) is None
-    assert found(late, replace(idle, has=0b0011), free=0b1000) == TakeOver("idle", 1, "late", begun=False)
+    assert found(late, replace(idle, pieces=0b0011), free=0b1000) == Takeover("idle", 1, "late", started=False)
 
 
-@pytest.mark.parametrize("state", [State.STALLED, State.WAITING, State.DROPPED])
-def test_one_that_is_not_good_takes_nothing_over_and_what_it_owes_is_late_at_once(state: State) -> None:
+@pytest.mark.parametrize("state", [SourceStatus.STALLED, SourceStatus.WAITING, SourceStatus.DROPPED])
+def test_one_that_is_not_good_takes_nothing_over_and_what_it_owes_is_late_at_once(state: SourceStatus) -> None:
     late, idle = holder(10 * MIB, 0), holder(10 * MIB)
     assert found(late, replace(idle, state=state)) is None
     assert found(late, idle) is None
-    assert found(replace(late, state=state), idle) == TakeOver("idle", 0, "late", begun=False)
+    assert found(replace(late, state=state), idle) == Takeover("idle", 0, "late", started=False)
 
 
 def test_one_takes_over_only_what_it_has() -> None:
     late, idle = holder(MIB, 0, 1), holder(10 * MIB)
-    assert found(late, replace(idle, has=0b1100)) is None
-    assert found(late, replace(idle, has=0b1101)) == TakeOver("idle", 0, "late", begun=False)
+    assert found(late, replace(idle, pieces=0b1100)) is None
+    assert found(late, replace(idle, pieces=0b1101)) == Takeover("idle", 0, "late", started=False)
 
 
 def test_one_that_a_piece_was_taken_from_takes_none_until_it_sends() -> None:
-    relieved = replace(holder(10 * MIB), relieved=True)
+    relieved = replace(holder(10 * MIB), was_preempted=True)
     assert found(holder(MIB, 0), relieved) is None
-    relieved.heard(1, 1.0)
+    relieved.on_data(1, 1.0)
     assert found(holder(MIB, 0), relieved, now=1.0) is not None
 
 
 @pytest.mark.parametrize("verifying", [False, True])
 def test_a_piece_that_comes_from_two_is_asked_of_no_third(verifying: bool) -> None:
     second = holder(MIB, *(() if verifying else (0,)))
-    second.settling = {0} if verifying else set()
+    second.verifying = {0} if verifying else set()
     holders = {"late": holder(MIB, 0), "second": second, "idle": holder(10 * MIB)}
-    assert take_over(holders, 0, lambda piece: MIB, 0.0) is None
+    assert find_takeover(holders, 0, lambda piece: MIB, 0.0) is None
 
 
 def test_silence_makes_a_fast_holder_late() -> None:
     assert found(holder(100 * MIB, 0), holder(100 * MIB), now=0.05) is None
-    assert found(holder(100 * MIB, 0), holder(100 * MIB), now=0.5) == TakeOver("idle", 0, "late", begun=False)
+    assert found(holder(100 * MIB, 0), holder(100 * MIB), now=0.5) == Takeover("idle", 0, "late", started=False)

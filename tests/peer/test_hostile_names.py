@@ -13,7 +13,7 @@ from daemon.errors import PeerError
 from daemon.protocol.frames import Block, encode
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
-from daemon.transfer.batch_serve import ASKS_MAX
+from daemon.transfer.batch_serve import MAX_FILES_PER_MESSAGE
 from live_pserver import LivePserver
 from names_cases import BAD, GOOD
 from ticket_signer import WRITE
@@ -123,8 +123,8 @@ def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.S
 def test_names_that_are_pushed_stay_in_the_shared_folder(ana: LivePserver, count: int) -> None:
     files = [(name, f"{number}".encode()) for number, name in enumerate(names(count))]
     before = below(ana.home.parent)
-    for at in range(0, len(files), ASKS_MAX):
-        batch = files[at : at + ASKS_MAX]
+    for at in range(0, len(files), MAX_FILES_PER_MESSAGE):
+        batch = files[at : at + MAX_FILES_PER_MESSAGE]
         for number, verdict in push(ana, batch).items():
             if not is_good(batch[number][0]):
                 assert (verdict.verdict, verdict.code) == (pb.SmallFileVerdict.VERDICT_REFUSED, "bad_name"), batch[

@@ -2,15 +2,15 @@
 
 import pytest
 
-from daemon.swarm.in_flight_elsewhere import Promises
+from daemon.swarm.in_flight_elsewhere import InFlightElsewhere
 
 MIB = 1 << 20
 
 
-def lasts(promises: Promises) -> float:
+def lasts(promises: InFlightElsewhere) -> float:
     """Seconds, to a tenth, after which nothing is promised any more."""
     for tenths in range(1000):
-        promises.forget(tenths / 10)
+        promises.expire(tenths / 10)
         if not promises.pieces:
             return tenths / 10
     raise AssertionError("it never ends")
@@ -22,28 +22,28 @@ def lasts(promises: Promises) -> float:
     ids=["a second", "four", "at once", "for ever", "unknown"],
 )
 def test_a_promise_lasts_as_long_as_a_piece_and_a_half_but_half_a_minute_at_most(rate: float, seconds: float) -> None:
-    promises = Promises()
+    promises = InFlightElsewhere()
     promises.add(0b1, MIB, rate, 0.0)
     assert lasts(promises) == seconds
 
 
 def test_a_piece_that_was_promised_anew_is_kept_when_the_first_promise_ends() -> None:
-    promises = Promises()
+    promises = InFlightElsewhere()
     promises.add(0b011, MIB, MIB, 0.0)
     promises.add(0b110, MIB, MIB, 1.0)
-    promises.forget(1.5)
+    promises.expire(1.5)
     assert promises.pieces == 0b111
-    promises.forget(2.0)
+    promises.expire(2.0)
     assert promises.pieces == 0b110
-    promises.forget(3.0)
+    promises.expire(3.0)
     assert promises.pieces == 0
 
 
 def test_a_talkative_holder_cannot_make_them_grow() -> None:
-    promises = Promises()
+    promises = InFlightElsewhere()
     for piece in range(10_000):
         promises.add(1 << piece % 50, MIB, MIB, 0.0)
     assert len(promises._until) < 5_000
     assert promises.pieces == (1 << 50) - 1
-    promises.forget(2.0)
+    promises.expire(2.0)
     assert promises.pieces == 0

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.errors import Busy, Interrupted
 from daemon.peers.limits import ActiveStreams, KeyedLocks, MemoryBudget, RateLimiter, StreamSlots
-from daemon.swarm.in_flight_reservation import Room
+from daemon.swarm.in_flight_reservation import InFlightReservation
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -48,23 +48,23 @@ def test_whoever_does_not_fit_waits_in_line() -> None:
 def test_a_downloads_pieces_take_room_but_for_the_first_and_give_it_all_back() -> None:
     async def work() -> None:
         budget = MemoryBudget(20)
-        room = Room(budget, RateLimiter(None, asyncio.get_running_loop().time), 10)
+        room = InFlightReservation(budget, RateLimiter(None, asyncio.get_running_loop().time), 10)
         used = []
         for in_flight in range(3):
-            await room.make(in_flight)
+            await room.acquire(in_flight)
             used.append(budget.used)
         assert used == [0, 10, 20]
         # Room that was made and not asked for is there for the next.
-        await room.make(2)
+        await room.acquire(2)
         assert (budget.used, room.waiting) == (20, False)
-        another = asyncio.create_task(room.make(3))
+        another = asyncio.create_task(room.acquire(3))
         await settle()
         assert (room.waiting, another.done()) == (True, False)
-        room.settle(2)
+        room.release_excess(2)
         await another
         assert (budget.used, room.waiting) == (20, False)
         for in_flight, needed in ((3, 20), (2, 10), (3, 10), (1, 0), (0, 0)):
-            room.settle(in_flight)
+            room.release_excess(in_flight)
             assert budget.used == needed
 
     run(work())
@@ -74,11 +74,11 @@ def test_the_first_piece_of_a_download_waits_for_no_memory() -> None:
     async def work() -> None:
         budget = MemoryBudget(10)
         await budget.acquire(10)
-        room = Room(budget, RateLimiter(None, asyncio.get_running_loop().time), 10)
-        await room.make(0)
+        room = InFlightReservation(budget, RateLimiter(None, asyncio.get_running_loop().time), 10)
+        await room.acquire(0)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await room.make(1)
+                await room.acquire(1)
         assert not room.waiting and budget.used == 10
 
     run(work())
@@ -180,18 +180,18 @@ def test_who_waits_for_room_and_asks_for_nothing_takes_nothing() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
         bandwidth, budget = RateLimiter(4_000_000, loop.time), MemoryBudget()
-        rooms = [Room(budget, bandwidth, 1_000_000) for _ in range(4)]
+        rooms = [InFlightReservation(budget, bandwidth, 1_000_000) for _ in range(4)]
 
-        async def idle(room: Room) -> None:
+        async def idle(room: InFlightReservation) -> None:
             while True:
-                await room.make(0)
+                await room.acquire(0)
                 await asyncio.sleep(0.05)
 
         idlers = [asyncio.create_task(idle(room)) for room in rooms[1:]]
         began = loop.time()
         for _ in range(8):
-            await rooms[0].make(0)
-            rooms[0].asked()
+            await rooms[0].acquire(0)
+            rooms[0].charge()
         # The first two went at once, the last is owed: six quarters of a second.
         assert 1.2 < loop.time() - began < 3
         for each in idlers:

@@ -26,11 +26,11 @@ from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import Temporaries
-from daemon.transfer.batch_download import SmallFetcher
-from daemon.transfer.batch_push import Offer, SmallPusher
-from daemon.transfer.batch_store import SmallStore
+from daemon.transfer.batch_download import BatchDownloader
+from daemon.transfer.batch_push import BatchPusher, Offer
+from daemon.transfer.batch_store import BatchStore
 from daemon.transfer.push import Pusher
-from daemon.transfer.sources import Sharing
+from daemon.transfer.sources import ServedFiles
 from swarm_files import manifest_of
 
 CONTENTS = {f"file{n}.bin": os.urandom(1000 + n) for n in range(20)}
@@ -126,16 +126,16 @@ class Fetch:
             peers = PeerClient(None)
             stack.push_async_callback(peers.close)
             loop = asyncio.get_running_loop()
-            fetcher = SmallFetcher(
+            fetcher = BatchDownloader(
                 peers=peers,
-                store=SmallStore(folder, Temporaries(folder), Library(catalog)),
+                store=BatchStore(folder, Temporaries(folder), Library(catalog)),
                 threads=threads,
                 bandwidth=RateLimiter(None, loop.time),
                 clock=lambda: self._haste * loop.time(),
                 metrics=Metrics(),
             )
             async with asyncio.timeout(30):
-                await fetcher.bring(
+                await fetcher.download(
                     files,
                     TransferRegistry(loop.time).register("download"),
                     lambda file, holders, fault: self.outcomes.append((file.version.name, fault)),
@@ -204,7 +204,7 @@ async def here_and_idle(requests: AsyncIterator[bytes], context: Any) -> None:
 
 
 @contextmanager
-def shared(tmp_path: Path) -> Iterator[Sharing]:
+def shared(tmp_path: Path) -> Iterator[ServedFiles]:
     folder = SharedFolder(tmp_path / "shared")
     catalog = Catalog(tmp_path / "catalog.db", 0.0)
     library = Library(catalog)
@@ -213,7 +213,7 @@ def shared(tmp_path: Path) -> Iterator[Sharing]:
         stamp = folder.stamp(name)
         assert stamp is not None
         library.adopt([(name, stamp, manifest_of(content))])
-    yield Sharing(library, folder)
+    yield ServedFiles(library, folder)
     catalog.close()
     folder.close()
 
@@ -221,12 +221,14 @@ def shared(tmp_path: Path) -> Iterator[Sharing]:
 LARGE = os.urandom(3 * MIB)
 
 
-async def push_small(sharing: Sharing, way: Way, patience: float = 20.0) -> list[tuple[str, PeerError | None]]:
+async def push_small(sharing: ServedFiles, way: Way, patience: float = 20.0) -> list[tuple[str, PeerError | None]]:
     settled: list[tuple[str, PeerError | None]] = []
     async with answering(UploadSmallFiles=way) as url, asyncio.timeout(20):
         peers, threads = PeerClient(None), Threads()
         bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
-        pusher = SmallPusher(peers=peers, sharing=sharing, threads=threads, bandwidth=bandwidth, patience=patience)
+        pusher = BatchPusher(
+            peers=peers, served=sharing, threads=threads, bandwidth=bandwidth, progress_timeout=patience
+        )
         offers = [Offer(Version(name, id_, len(CONTENTS[name])), "ticket") for id_, name in IDS.items()]
         try:
             await pusher.push(url, offers, lambda o, e: settled.append((o.version.name, e)), lambda size: None)
@@ -256,13 +258,13 @@ async def asking_again(requests: AsyncIterator[bytes], context: Any) -> None:
         await anext(requests)
 
 
-async def push_large(sharing: Sharing, way: Way) -> None:
+async def push_large(sharing: ServedFiles, way: Way) -> None:
     async with answering(UploadFile=way) as url, asyncio.timeout(20):
         peers, threads = PeerClient(None), Threads()
         bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
-        pusher = Pusher(peers=peers, threads=threads, bandwidth=bandwidth, patience=1.0)
+        pusher = Pusher(peers=peers, threads=threads, bandwidth=bandwidth, progress_timeout=1.0)
         try:
-            source = sharing.open_whole(manifest_of(LARGE).id)
+            source = sharing.open_complete(manifest_of(LARGE).id)
             await pusher.push(url, "ticket", "large.bin", source, lambda size: None)
         finally:
             await peers.close()

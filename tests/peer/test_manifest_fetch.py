@@ -23,7 +23,7 @@ from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.tracker_client.client import TrackerClient
-from daemon.transfer.manifest_fetch import Manifests
+from daemon.transfer.manifest_fetch import ManifestFetcher
 
 GOOD = Manifest(5, 1 << 20, os.urandom(32))
 Answer = Callable[[], Any]
@@ -70,7 +70,7 @@ async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float
         stack.push_async_callback(peers.close)
         folder = SharedFolder(tmp_path)
         stack.callback(folder.close)
-        manifests = Manifests(
+        manifests = ManifestFetcher(
             # A tracker that never answers: what is known already must do.
             network=AsyncTrackerClient(TrackerClient("http://127.0.0.1:1"), threads),
             parts=PartStore(folder),
@@ -80,7 +80,7 @@ async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float
         )
         item = RemoteFile(Version("a.txt", GOOD.id, GOOD.size), holders)
         async with asyncio.timeout(20):
-            return await manifests.find(item, lambda: None)
+            return await manifests.fetch(item, lambda: None)
 
 
 def test_a_holder_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:

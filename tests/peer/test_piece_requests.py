@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from daemon.peers.limits import RateLimiter
 from daemon.protocol.piece_streams import Have, PendingRequests, PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
-from daemon.transfer.piece_sender import serve
+from daemon.transfer.piece_sender import send_pieces
 from swarm_files import manifest_of
 
 
@@ -70,13 +70,13 @@ class Source:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
 
-    def give(self, piece: int, listener: Callable[[Have], None]) -> None:
+    def begin_send(self, piece: int, listener: Callable[[Have], None]) -> None:
         """Nobody else is here."""
 
-    def given(self, piece: int, listener: Callable[[Have], None]) -> None:
+    def end_send(self, piece: int, listener: Callable[[Have], None]) -> None:
         """Nothing was begun."""
 
-    def on_its_way(self, piece: int, listener: Callable[[Have], None]) -> bool:
+    def is_being_sent(self, piece: int, listener: Callable[[Have], None]) -> bool:
         return False
 
 
@@ -105,7 +105,7 @@ def test_a_piece_given_thousands_of_times_is_told_once() -> None:
         source, asker = Source(), Asker()
         with ThreadPoolExecutor(1) as disk:
             bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
-            task = asyncio.create_task(serve(source, asker, asker="ben", disk=disk, bandwidth=bandwidth))
+            task = asyncio.create_task(send_pieces(source, asker, requester="ben", disk=disk, bandwidth=bandwidth))
             while not source.listeners:
                 await asyncio.sleep(0)
             for _ in range(5000):

@@ -11,8 +11,8 @@ import pytest
 from daemon.peers.limits import RateLimiter
 from daemon.protocol.piece_streams import PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
-from daemon.transfer.piece_sender import serve
-from daemon.transfer.sources import WholeFile
+from daemon.transfer.piece_sender import send_pieces
+from daemon.transfer.sources import CompleteFile
 from live_pserver import LivePserver
 
 MIB = 1 << 20
@@ -44,14 +44,14 @@ class Asker:
 
 
 @pytest.fixture
-def source(ana: LivePserver, film: Manifest) -> Iterator[WholeFile]:
-    file = ana.pserver.sources.open_whole(film.id)
+def source(ana: LivePserver, film: Manifest) -> Iterator[CompleteFile]:
+    file = ana.pserver.sources.open_complete(film.id)
     yield file
     file.close()
 
 
 @asynccontextmanager
-async def two_askers(source: WholeFile) -> AsyncIterator[tuple[Asker, Asker]]:
+async def two_askers(source: CompleteFile) -> AsyncIterator[tuple[Asker, Asker]]:
     """Serve one that is being sent piece 3 and takes its time, and one that takes all at once."""
     slow, quick = Asker(), Asker()
     quick.gate.set()
@@ -59,7 +59,7 @@ async def two_askers(source: WholeFile) -> AsyncIterator[tuple[Asker, Asker]]:
     with ThreadPoolExecutor(2) as disk:
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             for name, asker in (("slow", slow), ("quick", quick)):
-                group.create_task(serve(source, asker, asker=name, disk=disk, bandwidth=bandwidth))
+                group.create_task(send_pieces(source, asker, requester=name, disk=disk, bandwidth=bandwidth))
             slow.ask(3)
             assert await slow.begun.get() == 3
             yield slow, quick
@@ -68,7 +68,7 @@ async def two_askers(source: WholeFile) -> AsyncIterator[tuple[Asker, Asker]]:
                 asker.wishes_left.put_nowait(None)
 
 
-def test_a_piece_on_its_way_to_another_asker_is_passed_over(source: WholeFile) -> None:
+def test_a_piece_on_its_way_to_another_asker_is_passed_over(source: CompleteFile) -> None:
     async def story() -> None:
         async with two_askers(source) as (slow, quick):
             quick.ask(3, 7, 8)
@@ -80,7 +80,7 @@ def test_a_piece_on_its_way_to_another_asker_is_passed_over(source: WholeFile) -
     asyncio.run(story())
 
 
-def test_a_wish_for_what_another_is_being_sent_can_be_taken_back(source: WholeFile) -> None:
+def test_a_wish_for_what_another_is_being_sent_can_be_taken_back(source: CompleteFile) -> None:
     async def story() -> None:
         async with two_askers(source) as (_, quick):
             quick.ask(3, 7)
@@ -92,7 +92,7 @@ def test_a_wish_for_what_another_is_being_sent_can_be_taken_back(source: WholeFi
     asyncio.run(story())
 
 
-def test_an_asker_that_takes_nothing_keeps_its_piece_from_nobody(source: WholeFile) -> None:
+def test_an_asker_that_takes_nothing_keeps_its_piece_from_nobody(source: CompleteFile) -> None:
     async def story() -> None:
         async with two_askers(source) as (slow, quick):
             quick.ask(3)
@@ -102,10 +102,10 @@ def test_an_asker_that_takes_nothing_keeps_its_piece_from_nobody(source: WholeFi
     asyncio.run(story())
 
 
-def test_a_stream_that_ends_leaves_nothing_on_its_way(source: WholeFile) -> None:
+def test_a_stream_that_ends_leaves_nothing_on_its_way(source: CompleteFile) -> None:
     async def story() -> None:
         async with two_askers(source):
-            assert source.on_its_way(3, lambda have: None)
-        assert not source.on_its_way(3, lambda have: None)
+            assert source.is_being_sent(3, lambda have: None)
+        assert not source.is_being_sent(3, lambda have: None)
 
     asyncio.run(story())

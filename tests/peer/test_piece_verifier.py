@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from daemon.swarm.piece_verifier import Settling
+from daemon.swarm.piece_verifier import PieceVerifier
 from swarm_files import manifest_of
 
 MIB = 1 << 20
@@ -28,16 +28,16 @@ class SlowStore:
         self.written.append(piece)
 
 
-async def settle(settling: Settling, data: bytes) -> bool:
-    await settling.turn()
-    return await settling.settle(0, [data])
+async def settle(settling: PieceVerifier, data: bytes) -> bool:
+    await settling.acquire()
+    return await settling.verify_and_write(0, [data])
 
 
 def test_a_piece_that_comes_from_two_holders_at_once_is_written_once() -> None:
     async def story() -> None:
         store = SlowStore()
         with ThreadPoolExecutor(3) as pool:
-            settling = Settling(MANIFEST, store, pool)
+            settling = PieceVerifier(MANIFEST, store, pool)
             first = asyncio.create_task(settle(settling, PIECE))
             await asyncio.to_thread(store.begun.wait, 10)
             second = asyncio.create_task(settle(settling, PIECE))
@@ -54,14 +54,14 @@ def test_a_copy_that_comes_before_the_first_was_noted_is_not_written() -> None:
         store = SlowStore()
         store.go_on.set()
         with ThreadPoolExecutor(1) as pool:
-            settling = Settling(MANIFEST, store, pool)
-            await settling.turn()
+            settling = PieceVerifier(MANIFEST, store, pool)
+            await settling.acquire()
             first = asyncio.create_task(settle(settling, PIECE))
             await asyncio.sleep(0)
             # The only thread is done with the first, and this loop has not heard so.
             pool.submit(lambda: None).result(10)
             assert store.written == [0]
-            assert await settling.settle(0, [PIECE])
+            assert await settling.verify_and_write(0, [PIECE])
             assert await first
         assert store.written == [0]
 
@@ -73,7 +73,7 @@ def test_a_good_piece_behind_a_bad_one_is_written() -> None:
         store = SlowStore()
         store.go_on.set()
         with ThreadPoolExecutor(3) as pool:
-            settling = Settling(MANIFEST, store, pool)
+            settling = PieceVerifier(MANIFEST, store, pool)
             assert list(await asyncio.gather(settle(settling, b"x" * MIB), settle(settling, PIECE))) == [False, True]
         assert store.written == [0]
 
@@ -84,7 +84,7 @@ def test_closing_waits_for_a_write_whose_download_was_cancelled() -> None:
     async def story() -> None:
         store = SlowStore()
         with ThreadPoolExecutor(3) as pool:
-            settling = Settling(MANIFEST, store, pool)
+            settling = PieceVerifier(MANIFEST, store, pool)
             work = asyncio.create_task(settle(settling, PIECE))
             await asyncio.to_thread(store.begun.wait, 10)
             work.cancel()

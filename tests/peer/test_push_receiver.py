@@ -18,9 +18,9 @@ from daemon.library.manifest_cache import Catalog
 from daemon.protocol.frames import Block, encode
 from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
-from daemon.transfer.batch_serve import WAITING_MAX
-from daemon.transfer.push_receiver import Receiver
-from daemon.transfer.replica_quota import BEGINNINGS, ENTRIES_AT_LEAST, Keeping
+from daemon.transfer.batch_serve import MAX_UNPUBLISHED_BYTES
+from daemon.transfer.push_receiver import PushReceiver
+from daemon.transfer.replica_quota import MAX_ABANDONED_PARTS, MIN_ENTRIES, ReplicaQuota
 from eventually import eventually
 from failing_disk import StuckDisk
 from live_pserver import LivePserver, code_of, live_pserver
@@ -43,7 +43,7 @@ def ben(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
 def nothing_half_done(ben: LivePserver) -> Iterator[None]:
     yield
     eventually(lambda: ben.pserver.stream_slots.in_use == 0)
-    assert ben.pserver.replica_quota._coming == 0
+    assert ben.pserver.replica_quota._incoming_bytes == 0
 
 
 def offer(name: str, manifest: Manifest) -> bytes:
@@ -273,13 +273,13 @@ def test_what_our_users_download_has_left_is_no_pushers_to_have_thrown_away(
 def test_what_a_push_has_left_is_our_users_who_goes_on_with_it(tmp_path: Path, tracker: LiveTracker) -> None:
     manifest = Manifest(3 * MIB, MIB, os.urandom(96))
 
-    async def wait_in_vain(receiver: Receiver) -> None:
+    async def wait_in_vain(receiver: PushReceiver) -> None:
         with contextlib.suppress(ZeroDivisionError):
-            async with receiver.awaited(manifest.id):
+            async with receiver.prioritise_local(manifest.id):
                 raise ZeroDivisionError
 
-    async def have_ones_turn(receiver: Receiver) -> None:
-        async with receiver.awaited(manifest.id):
+    async def have_ones_turn(receiver: PushReceiver) -> None:
+        async with receiver.prioritise_local(manifest.id):
             pass
 
     with live_pserver(tmp_path / "gus", tracker, "gus", quota=QUOTA) as gus:
@@ -309,12 +309,12 @@ def test_a_restart_forgets_nothing_of_what_pushes_have_left(tmp_path: Path, trac
         assert sum(part.stat().st_size for part in parts(hal)) == (6 + 2) * MIB
     with live_pserver(home, tracker, "", quota=QUOTA) as hal:
         assert hal.pserver.replica_quota.used == 6 * MIB
-        assert hal.pserver.manifest_cache.begun().keys() == hal.pserver.replica_quota._left.keys()
-        assert users.id not in hal.pserver.replica_quota._left
+        assert hal.pserver.manifest_cache.begun().keys() == hal.pserver.replica_quota._abandoned.keys()
+        assert users.id not in hal.pserver.replica_quota._abandoned
 
 
 def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
-    for number in range(BEGINNINGS + 5):
+    for number in range(MAX_ABANDONED_PARTS + 5):
         with contextlib.ExitStack() as stack:
             manifest = Manifest(1, MIB, os.urandom(32))
             push = Push(ben, manifest.id, stack, asker=f"{number:032x}")
@@ -323,48 +323,48 @@ def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
             push.call.cancel()
         eventually(lambda: ben.pserver.stream_slots.in_use == 0)
     # The last one began when there were as many as may be, and was left after.
-    assert len(parts(ben)) <= BEGINNINGS + 1
+    assert len(parts(ben)) <= MAX_ABANDONED_PARTS + 1
 
 
 def test_crumbs_of_files_are_kept_in_a_bounded_number(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.db", 0.0)
-    keeping = Keeping(catalog, ENTRIES_AT_LEAST, Threads())
-    catalog.keep([(f"{number}", f"{number:064x}", 0) for number in range(ENTRIES_AT_LEAST - 1)])
+    keeping = ReplicaQuota(catalog, MIN_ENTRIES, Threads())
+    catalog.keep([(f"{number}", f"{number:064x}", 0) for number in range(MIN_ENTRIES - 1)])
     kept = catalog.kept()
-    with keeping.room_for("x", 0, kept), pytest.raises(QuotaExceeded, match="files"), keeping.room_for("x", 0, kept):
+    with keeping.reserve("x", 0, kept), pytest.raises(QuotaExceeded, match="files"), keeping.reserve("x", 0, kept):
         pytest.fail("one more than it keeps")
-    with keeping.room_for("x", 0, kept):
+    with keeping.reserve("x", 0, kept):
         assert keeping.used == 0
     catalog.close()
 
 
 def test_the_folders_of_what_is_kept_count_too(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.db", 0.0)
-    keeping = Keeping(catalog, ENTRIES_AT_LEAST, Threads())
-    catalog.keep([(f"{number}/a/b", f"{number:064x}", 0) for number in range((ENTRIES_AT_LEAST - 4) // 3)])
+    keeping = ReplicaQuota(catalog, MIN_ENTRIES, Threads())
+    catalog.keep([(f"{number}/a/b", f"{number:064x}", 0) for number in range((MIN_ENTRIES - 4) // 3)])
     kept = catalog.kept()
-    with keeping.room_for("one/more", 0, kept), keeping.room_for("and/another", 0, kept):
+    with keeping.reserve("one/more", 0, kept), keeping.reserve("and/another", 0, kept):
         pass
-    with keeping.room_for("one/more/there", 0, kept), pytest.raises(QuotaExceeded), keeping.room_for("a/b", 0, kept):
+    with keeping.reserve("one/more/there", 0, kept), pytest.raises(QuotaExceeded), keeping.reserve("a/b", 0, kept):
         pytest.fail("one more than it keeps")
     catalog.close()
 
 
 def test_what_arrives_while_the_catalog_is_asked_is_counted_still(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.db", 0.0)
-    keeping = Keeping(catalog, 10, Threads())
+    keeping = ReplicaQuota(catalog, 10, Threads())
 
     async def come() -> None:
-        async with keeping.judging() as kept:
+        async with keeping.lock_usage() as kept:
             coming = contextlib.ExitStack()
-            coming.enter_context(keeping.room_for("x", 6, kept))
+            coming.enter_context(keeping.reserve("x", 6, kept))
         # It is published and kept while another pusher is judged, by what the catalog said before.
         catalog.kept()
-        judging = keeping.judging()
+        judging = keeping.lock_usage()
         asked = asyncio.create_task(judging.__aenter__())
         await asyncio.sleep(0)
         coming.close()
-        with pytest.raises(QuotaExceeded), keeping.room_for("x", 6, await asked):
+        with pytest.raises(QuotaExceeded), keeping.reserve("x", 6, await asked):
             pytest.fail("more than it keeps")
 
     asyncio.run(come())
@@ -422,7 +422,7 @@ def test_a_second_pusher_whose_turn_comes_before_our_users_gives_way_at_once(
     assert downloaded(ben, "wanted2.bin") == ["wanted2.bin"]
     for push in (first, second):
         assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
-    assert not ben.pserver.transfer_service.push_receiver.waited_for
+    assert not ben.pserver.transfer_service.push_receiver.local_waiters
 
 
 def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
@@ -445,7 +445,7 @@ def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
         cem.call(cem.pserver.account.logout())
         disk.let_go.set()
         eventually(lambda: cem.pserver.library.by_name("late.bin"))
-        eventually(lambda: cem.pserver.replica_quota._coming == 0)
+        eventually(lambda: cem.pserver.replica_quota._incoming_bytes == 0)
         assert cem.pserver.manifest_cache.kept().bytes == cem.pserver.replica_quota.used == 2 * MIB
 
 
@@ -549,8 +549,8 @@ def test_files_whose_batch_is_never_full_do_not_pile_up_in_memory(
             )
             stack.callback(call.cancel)
         waiting = cid.pserver.transfer_service.batch_receiver.waiting
-        least = streams * each * MIB - WAITING_MAX
-        eventually(lambda: cid.pserver.library.bytes >= least and 0 < waiting.bytes <= WAITING_MAX)
+        least = streams * each * MIB - MAX_UNPUBLISHED_BYTES
+        eventually(lambda: cid.pserver.library.bytes >= least and 0 < waiting.bytes <= MAX_UNPUBLISHED_BYTES)
         stack.close()
         eventually(lambda: cid.pserver.stream_slots.in_use == 0)
         assert waiting.bytes == 0

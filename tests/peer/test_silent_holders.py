@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from daemon.swarm.piece_picker import SILENCE, Picker
-from daemon.swarm.source import State
+from daemon.swarm.piece_picker import SOURCE_IDLE_TIMEOUT, Picker
+from daemon.swarm.source import SourceStatus
 
 MIB = 1 << 20
 PIECES = 16
@@ -17,8 +17,8 @@ def test_the_other_holder_ends_the_download(seed: int) -> None:
     rng = random.Random(seed)
     picker = Picker(PIECES, [], lambda piece: MIB, choose=rng.randrange)
     for name in ("good", "silent"):
-        picker.add(name, 0.0)
-        picker.has(name, (1 << PIECES) - 1, whole=True)
+        picker.add_source(name, 0.0)
+        picker.set_pieces(name, (1 << PIECES) - 1, whole=True)
     queues: dict[str, list[int]] = {"good": [], "silent": []}
     lengths = {"good": MIB, "silent": MIB}
     sent = {"good": 0, "silent": 0}
@@ -27,10 +27,10 @@ def test_the_other_holder_ends_the_download(seed: int) -> None:
     freezes = rng.uniform(0.1, 0.8) * PIECES * MIB / (4 * slow / TICK)
     missing = 0
     now = 0.0
-    while not picker.done:
+    while not picker.complete:
         now += TICK
-        missing = missing or (picker.missing if now >= freezes else 0)
-        assert now < freezes + SILENCE + missing * MIB / (slow / TICK) + 1
+        missing = missing or (picker.missing_count if now >= freezes else 0)
+        assert now < freezes + SOURCE_IDLE_TIMEOUT + missing * MIB / (slow / TICK) + 1
         # Before it froze it was the faster one.
         for name, speed in (("good", slow), ("silent", 3 * slow if now < freezes else 0)):
             left = speed
@@ -41,21 +41,21 @@ def test_the_other_holder_ends_the_download(seed: int) -> None:
                 # It is heard of by whole blocks.
                 blocks = (sent[name] // lengths[name] - before // lengths[name]) * lengths[name]
                 if blocks:
-                    picker.heard(name, blocks, now)
+                    picker.on_data(name, blocks, now)
                 if sent[name] == MIB:
                     sent[name] = 0
                     piece = queues[name].pop(0)
-                    for holder, other in picker.arrived(name, piece, now) if picker.is_missing(piece) else []:
+                    for holder, other in picker.on_verified(name, piece, now) if picker.is_missing(piece) else []:
                         cancel(queues[holder], other, begun=sent[holder] > 0)
-        for holder, piece in picker.overdue(now):
+        for holder, piece in picker.reassign_stalled(now):
             cancel(queues[holder], piece, begun=sent[holder] > 0)
-        while not picker.done and (ask := picker.next(now)) is not None:
-            queues[ask.holder].append(ask.piece)
-            if not sent[ask.holder]:
-                lengths[ask.holder] = ask.block_length
-            if ask.instead_of:
-                cancel(queues[ask.instead_of], ask.piece, begun=sent[ask.instead_of] > 0)
-    assert picker.state("good") is State.ACTIVE
+        while not picker.complete and (ask := picker.pick(now)) is not None:
+            queues[ask.source].append(ask.piece)
+            if not sent[ask.source]:
+                lengths[ask.source] = ask.block_length
+            if ask.replaces:
+                cancel(queues[ask.replaces], ask.piece, begun=sent[ask.replaces] > 0)
+    assert picker.state("good") is SourceStatus.ACTIVE
 
 
 def cancel(queue: list[int], piece: int, *, begun: bool) -> None:

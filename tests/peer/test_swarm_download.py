@@ -21,8 +21,8 @@ from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
 from daemon.swarm.download import Swarm
-from daemon.swarm.piece_picker import HolderView, Picker
-from daemon.swarm.source import State
+from daemon.swarm.piece_picker import Picker, SourceInfo
+from daemon.swarm.source import SourceStatus
 from evil_holder import Holder, Way
 from swarm_files import manifest_of
 
@@ -64,7 +64,7 @@ class Outcome:
     """What became of a download."""
 
     memory: Memory
-    holders: dict[str, HolderView]
+    holders: dict[str, SourceInfo]
     liars: list[tuple[str, str]]
     sources: list[str]
     seconds: float
@@ -74,7 +74,7 @@ class Outcome:
     def whole(self) -> bool:
         return b"".join(self.memory.pieces[piece] for piece in sorted(self.memory.pieces)) == CONTENT
 
-    def view(self, number: int) -> HolderView:
+    def view(self, number: int) -> SourceInfo:
         return self.holders[self.urls[number]]
 
 
@@ -114,13 +114,13 @@ async def fetch(
             clock=lambda: haste * loop.time(),
             dial=lambda found: peers.open_download(found.address, found.ticket, MANIFEST.pieces),
             find=find,
-            on_liar=lambda holder, why: liars.append((holder, why)),
+            on_corrupt=lambda holder, why: liars.append((holder, why)),
         )
         async with asyncio.timeout(seconds):
             await swarm.run()
-        views = {view.holder: view for view in swarm.holders()}
+        views = {view.source: view for view in swarm.sources()}
         urls = [holder.url for holder in holders]
-        return Outcome(memory, views, liars, list(swarm.sources), loop.time() - began, urls)
+        return Outcome(memory, views, liars, list(swarm.contributors), loop.time() - began, urls)
 
 
 def run(work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -170,7 +170,7 @@ def flip_one_byte(count: int, seed: int) -> None:
             assert len(outcome.liars) <= 1
             assert all(liar == (outcome.urls[0], f"piece {at // MIB} did not verify") for liar in outcome.liars)
             if outcome.liars:
-                assert outcome.view(0).state is State.DROPPED
+                assert outcome.view(0).state is SourceStatus.DROPPED
             assert outcome.memory.writes == MANIFEST.pieces
             caught.append(bool(outcome.liars))
 

@@ -11,8 +11,8 @@ from daemon.storage.disk import Disk
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import Temporaries
-from daemon.transfer.replica_quota import Keeping
-from daemon.transfer.sources import Sharing
+from daemon.transfer.replica_quota import ReplicaQuota
+from daemon.transfer.sources import ServedFiles
 
 
 class Holdings:
@@ -27,6 +27,6 @@ class Holdings:
         self.claims = Claims(folder=self.folder, catalog=self.catalog, library=self.library, scanner=self.scanner)
         self.parts = PartStore(self.folder)
         self.temporaries = Temporaries(self.folder)
-        self.sharing = Sharing(self.library, self.folder)
+        self.sharing = ServedFiles(self.library, self.folder)
         quota = settings.quota if settings.quota is not None else self.folder.free_bytes() // 10
-        self.keeping = Keeping(self.catalog, quota, ground.threads)
+        self.keeping = ReplicaQuota(self.catalog, quota, ground.threads)

@@ -8,14 +8,14 @@ from daemon.assembly.holdings import Holdings
 from daemon.assembly.membership import Membership
 from daemon.peers.client import PeerClient
 from daemon.rpc.transfer_service import TransferService
-from daemon.transfer.batch_download import SmallFetcher
-from daemon.transfer.batch_push import SmallPusher
-from daemon.transfer.batch_serve import SmallReceiver, SmallServer
-from daemon.transfer.batch_store import SmallStore
-from daemon.transfer.file_download import Fetcher
-from daemon.transfer.manifest_fetch import Manifests
+from daemon.transfer.batch_download import BatchDownloader
+from daemon.transfer.batch_push import BatchPusher
+from daemon.transfer.batch_serve import BatchReceiver, BatchServer
+from daemon.transfer.batch_store import BatchStore
+from daemon.transfer.file_download import FileDownloader
+from daemon.transfer.manifest_fetch import ManifestFetcher
 from daemon.transfer.push import Pusher
-from daemon.transfer.push_receiver import Receiver
+from daemon.transfer.push_receiver import PushReceiver
 
 
 class Moving:
@@ -25,49 +25,49 @@ class Moving:
         threads, clock, metrics = ground.threads, ground.clock, ground.metrics
         library, sharing, keeping = holdings.library, holdings.sharing, holdings.keeping
         account, announcer = membership.account, membership.announcer
-        store = SmallStore(holdings.folder, holdings.temporaries, library)
+        store = BatchStore(holdings.folder, holdings.temporaries, library)
         # As this peer's own user orders.
         self.peers = peers = PeerClient(channels.channel_credentials(ground.settings.tls_ca))
-        self.manifests = Manifests(
+        self.manifests = ManifestFetcher(
             network=membership.network, parts=holdings.parts, peers=peers, threads=threads, clock=clock
         )
-        self.fetcher = Fetcher(
+        self.fetcher = FileDownloader(
             threads=threads,
             parts=holdings.parts,
             library=library,
-            sharing=sharing,
+            served=sharing,
             budget=bounds.budget,
             bandwidth=bounds.download,
             clock=clock,
             announce_soon=announcer.request_sync,
             metrics=metrics,
         )
-        self.small_fetcher = SmallFetcher(
+        self.small_fetcher = BatchDownloader(
             peers=peers, store=store, threads=threads, bandwidth=bounds.download, clock=clock, metrics=metrics
         )
         self.pusher = Pusher(peers=peers, threads=threads, bandwidth=bounds.upload)
-        self.small_pusher = SmallPusher(peers=peers, sharing=sharing, threads=threads, bandwidth=bounds.upload)
+        self.small_pusher = BatchPusher(peers=peers, served=sharing, threads=threads, bandwidth=bounds.upload)
         # As others ask.
-        self.receiver = Receiver(
+        self.receiver = PushReceiver(
             library=library,
             claims=holdings.claims,
             threads=threads,
-            fetcher=self.fetcher,
-            keeping=keeping,
+            downloader=self.fetcher,
+            quota=keeping,
             jobs=ground.jobs,
             locks=bounds.locks,
             announce=announcer.try_sync,
         )
-        small_server = SmallServer(
-            sharing=sharing,
+        small_server = BatchServer(
+            served=sharing,
             threads=threads,
             bandwidth=bounds.upload,
             check_ticket=account.check_ticket,
             library=library,
         )
-        small_receiver = SmallReceiver(
+        small_receiver = BatchReceiver(
             receiver=self.receiver,
-            keeping=keeping,
+            quota=keeping,
             store=store,
             threads=threads,
             check_ticket=account.check_ticket,

@@ -57,7 +57,7 @@ class Orders:
             fetcher=moving.fetcher,
             small_fetcher=moving.small_fetcher,
             locks=bounds.locks,
-            prioritise_local=moving.receiver.awaited,
+            prioritise_local=moving.receiver.prioritise_local,
             announce=announcer.try_sync,
             local=delivery,
             clock=ground.clock,

@@ -17,12 +17,12 @@ from daemon.peers.client import PeerClient
 from daemon.peers.limits import KeyedLocks
 from daemon.runtime.events import Phase
 from daemon.storage.manifest import Manifest
-from daemon.swarm.stall import GIVE_UP, PAUSE_FIRST, longer
+from daemon.swarm.stall import FIRST_RETRY_DELAY, NO_PROGRESS_TIMEOUT, next_retry_delay
 from daemon.tracker_client.async_client import AsyncTrackerClient
-from daemon.transfer.batch_download import SmallFetcher
-from daemon.transfer.batch_store import SMALL
-from daemon.transfer.file_download import Brought, Fetcher, Sources
-from daemon.transfer.manifest_fetch import Manifests
+from daemon.transfer.batch_download import BatchDownloader
+from daemon.transfer.batch_store import SMALL_FILE_MAX
+from daemon.transfer.file_download import DownloadSources, DownloadStats, FileDownloader
+from daemon.transfer.manifest_fetch import ManifestFetcher
 
 # Files of several pieces that one order fetches at once: the next ones' beginnings overlap with this one's end.
 _AT_ONCE = 3
@@ -36,10 +36,10 @@ class DownloadJob:
     """Fetches versions for an order, and has them delivered."""
 
     tracker: AsyncTrackerClient
-    manifests: Manifests
+    manifests: ManifestFetcher
     peers: PeerClient
-    fetcher: Fetcher
-    small_fetcher: SmallFetcher
+    fetcher: FileDownloader
+    small_fetcher: BatchDownloader
     locks: KeyedLocks
     # Has pushes of an id give way, for as long as it is waited for.
     prioritise_local: Callable[[str], AbstractAsyncContextManager[None]]
@@ -49,8 +49,8 @@ class DownloadJob:
 
     async def fetch(self, target: DownloadTarget, wanted: Sequence[RemoteFile]) -> None:
         """Fetch versions; the order is told a result for each."""
-        small = [item for item in wanted if item.version.size <= SMALL]
-        large = [item for item in wanted if item.version.size > SMALL]
+        small = [item for item in wanted if item.version.size <= SMALL_FILE_MAX]
+        large = [item for item in wanted if item.version.size > SMALL_FILE_MAX]
         turns = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             if small:
@@ -85,7 +85,7 @@ class DownloadJob:
         self, order: DownloadTarget, batch: Sequence[RemoteFile]
     ) -> dict[str, tuple[Holder, ...]] | PeerError:
         """Return who has what is in a batch, by id, or why the tracker does not say; one that is away is waited for."""
-        end, pause = self.clock() + GIVE_UP, PAUSE_FIRST
+        end, pause = self.clock() + NO_PROGRESS_TIMEOUT, FIRST_RETRY_DELAY
         while True:
             try:
                 return {found.version.id: found.holders for found in await self._look_up([i.version.id for i in batch])}
@@ -97,7 +97,7 @@ class DownloadJob:
             # Until something arrives, if this batch was looked up ahead of its time.
             order.transfer.counters.phase = Phase.WAITING
             await asyncio.sleep(pause)
-            pause = longer(pause)
+            pause = next_retry_delay(pause)
 
     async def _fetch_batch(
         self, order: DownloadTarget, batch: Sequence[RemoteFile], found: Mapping[str, tuple[Holder, ...]]
@@ -115,13 +115,13 @@ class DownloadJob:
             else:
                 arrived.append((item, holders))
 
-        large = await self.small_fetcher.bring(
+        large = await self.small_fetcher.download(
             wanted, order.transfer, outcome, self._look_up, self.tracker.report_corrupt
         )
         seconds = order.elapsed
         for item, holders in arrived:
             try:
-                await self.local.report_done(order, item, Brought(seconds, holders, 0))
+                await self.local.report_done(order, item, DownloadStats(seconds, holders, 0))
             except PeerError as error:
                 order.report_fault(item, error)
         return large
@@ -155,16 +155,16 @@ class DownloadJob:
         def wait() -> None:
             counters.phase = Phase.WAITING
 
-        return await self.manifests.find(item, wait)
+        return await self.manifests.fetch(item, wait)
 
-    async def _bring(self, order: DownloadTarget, item: RemoteFile, manifest: Manifest) -> Brought:
-        sources = Sources(
+    async def _bring(self, order: DownloadTarget, item: RemoteFile, manifest: Manifest) -> DownloadStats:
+        sources = DownloadSources(
             dial=lambda holder: self.peers.open_download(holder.address, holder.ticket, manifest.pieces),
             find=lambda: self._find(manifest.id),
             known=item.holders,
-            on_liar=lambda holder, why: self.tracker.report_corrupt(manifest.id, holder, why),
+            on_corrupt=lambda holder, why: self.tracker.report_corrupt(manifest.id, holder, why),
         )
-        return await self.fetcher.bring(manifest, order.local_name(item), order.transfer, sources)
+        return await self.fetcher.download(manifest, order.local_name(item), order.transfer, sources)
 
     @asynccontextmanager
     async def _in_turn(self, id_: str) -> AsyncIterator[None]:

@@ -18,7 +18,7 @@ from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.hashing import Stop, hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.temp_files import Temporaries
-from daemon.transfer.sources import Sharing
+from daemon.transfer.sources import ServedFiles
 
 _HASH_THREADS = 2
 
@@ -27,7 +27,7 @@ _HASH_THREADS = 2
 class LocalCopier:
     """Makes copies. Each is hashed before it gets its name: a stamp that did not change does not prove the bytes."""
 
-    sharing: Sharing
+    sharing: ServedFiles
     temporaries: Temporaries
     library: Library
     disk: Disk

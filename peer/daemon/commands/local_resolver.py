@@ -15,9 +15,9 @@ from daemon.library.scanner import Scanner
 from daemon.models import RemoteFile
 from daemon.runtime.events import Downloaded, Phase
 from daemon.runtime.executors import Threads
-from daemon.transfer.file_download import Brought
+from daemon.transfer.file_download import DownloadStats
 
-_PRESENT = Brought(0.0, (), 0)
+_PRESENT = DownloadStats(0.0, (), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class LocalResolver:
         held = self.library.by_name(name)
         if held is not None and held.id == id_:
             if queued:
-                await self.report_done(order, item, Brought(order.elapsed, (), 0))
+                await self.report_done(order, item, DownloadStats(order.elapsed, (), 0))
             else:
                 await self.report_done(order, item, _PRESENT, here=held.name)
             return True
@@ -83,10 +83,12 @@ class LocalResolver:
         counters.phase, counters.name = Phase.COPYING, name
         await self.copier.copy_within(id_, name)
         await self.announce()
-        await self.report_done(order, item, Brought(order.elapsed, (), 0))
+        await self.report_done(order, item, DownloadStats(order.elapsed, (), 0))
         return True
 
-    async def report_done(self, order: DownloadTarget, item: RemoteFile, brought: Brought, *, here: str = "") -> None:
+    async def report_done(
+        self, order: DownloadTarget, item: RemoteFile, brought: DownloadStats, *, here: str = ""
+    ) -> None:
         """Make the copy outside, if one was ordered, and tell the result; `here` is the name of what lay here before.
 
         Raises:

@@ -13,10 +13,10 @@ from daemon.runtime.events import Event, Fault, Notice, SourceView, Uploaded
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.async_client import AsyncTrackerClient
-from daemon.transfer.batch_push import Offer, SmallPusher
-from daemon.transfer.batch_store import SMALL
+from daemon.transfer.batch_push import BatchPusher, Offer
+from daemon.transfer.batch_store import SMALL_FILE_MAX
 from daemon.transfer.push import Pusher
-from daemon.transfer.sources import Sharing
+from daemon.transfer.sources import ServedFiles
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ class Replicator:
     """Spreads files that lie in the shared folder and are announced."""
 
     tracker: AsyncTrackerClient
-    sharing: Sharing
+    sharing: ServedFiles
     pusher: Pusher
-    small_pusher: SmallPusher
+    small_pusher: BatchPusher
     threads: Threads
 
     async def replicate(self, versions: Sequence[Version], copies: int, transfer: Transfer) -> None:
         """Have so many other peers hold each file; tells the transfer a result for each."""
-        small = [version for version in versions if version.size <= SMALL]
+        small = [version for version in versions if version.size <= SMALL_FILE_MAX]
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def in_turn(batch: Sequence[Version]) -> None:
@@ -53,7 +53,7 @@ class Replicator:
             for at in range(0, len(small), _PLACE):
                 group.create_task(in_turn(small[at : at + _PLACE]))
             for version in versions:
-                if version.size > SMALL:
+                if version.size > SMALL_FILE_MAX:
                     group.create_task(in_turn([version]))
 
     async def _spread(self, versions: Sequence[Version], copies: int, transfer: Transfer) -> None:
@@ -89,13 +89,13 @@ class Replicator:
         with transfer.show_sources(lambda: (view.show(transfer.rate),)):
             try:
                 files = [(target, spread.version(target.id)) for target in targets]
-                small = [Offer(version, target.ticket) for target, version in files if version.size <= SMALL]
+                small = [Offer(version, target.ticket) for target, version in files if version.size <= SMALL_FILE_MAX]
                 if small:
                     await self.small_pusher.push(
                         url, small, lambda offer, error: spread.record(offer.version.id, url, error), on_sent
                     )
                 for target, version in files:
-                    if version.size > SMALL:
+                    if version.size > SMALL_FILE_MAX:
                         await self._push_large(target, version, transfer, on_sent)
                         spread.record(version.id, url, None)
             except PeerError as error:
@@ -106,7 +106,7 @@ class Replicator:
     async def _push_large(
         self, target: PushTarget, version: Version, transfer: Transfer, on_sent: Callable[[int], None]
     ) -> None:
-        source = await self.threads.run(self.threads.disk, self.sharing.open_whole, version.id)
+        source = await self.threads.run(self.threads.disk, self.sharing.open_complete, version.id)
         try:
             transfer.counters.name = version.name
             await self.pusher.push(target.address, target.ticket, version.name, source, on_sent)

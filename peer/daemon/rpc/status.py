@@ -21,7 +21,7 @@ from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.walk import Refused
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
-from daemon.transfer.replica_quota import Keeping
+from daemon.transfer.replica_quota import ReplicaQuota
 
 _NOT_SHARED_SHOWN = 100
 
@@ -36,7 +36,7 @@ class StatusReporter:
     announcer: Announcer
     library: Library
     scanner: Scanner
-    replica_quota: Keeping
+    replica_quota: ReplicaQuota
     transfers: TransferRegistry
     threads: Threads
 
@@ -52,7 +52,7 @@ class StatusReporter:
             files=self.library.files,
             bytes=self.library.bytes,
             quota_used=used,
-            quota=self.replica_quota.quota,
+            quota=self.replica_quota.limit,
             tracker_reached=not self.announcer.fault,
             tracker_fault=control_messages.text(self.announcer.fault),
             not_shared=map(control_messages.not_shared, nsmallest(_NOT_SHARED_SHOWN, refused)),
@@ -74,7 +74,7 @@ class LoadReporter:
 
     transfers: TransferRegistry
     folder: SharedFolder
-    replica_quota: Keeping
+    replica_quota: ReplicaQuota
     threads: Threads
     rate: Callable[[], float]
 
@@ -92,7 +92,7 @@ class LoadReporter:
     def _free(self) -> int:
         """Return how many bytes it still takes. Blocking."""
         try:
-            return min(self.folder.free_bytes(), max(0, self.replica_quota.quota - self.replica_quota.used))
+            return min(self.folder.free_bytes(), max(0, self.replica_quota.limit - self.replica_quota.used))
         except PeerError:
             return 0
 

@@ -25,10 +25,10 @@ from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.tracker_client.tickets import Grant
-from daemon.transfer.batch_serve import ASKS_MAX, SmallReceiver, SmallServer
-from daemon.transfer.piece_sender import serve
-from daemon.transfer.push_receiver import Receiver
-from daemon.transfer.sources import GrowingFile, Sharing, WholeFile
+from daemon.transfer.batch_serve import MAX_FILES_PER_MESSAGE, BatchReceiver, BatchServer
+from daemon.transfer.piece_sender import send_pieces
+from daemon.transfer.push_receiver import PushReceiver
+from daemon.transfer.sources import CompleteFile, PartialFile, ServedFiles
 
 _VERDICTS = {
     "wanted": pb.SmallFileVerdict.VERDICT_WANTED,
@@ -48,10 +48,10 @@ _KEEPALIVE_INTERVAL = 2.0
 class TransferService:
     """The Transfer service; each method is one of the .proto."""
 
-    sources: Sharing
-    push_receiver: Receiver
-    batch_server: SmallServer
-    batch_receiver: SmallReceiver
+    sources: ServedFiles
+    push_receiver: PushReceiver
+    batch_server: BatchServer
+    batch_receiver: BatchReceiver
     threads: Threads
     stream_slots: StreamSlots
     # Apart from the streams': whoever goes by the rules asks for a manifest, then opens a stream.
@@ -71,16 +71,16 @@ class TransferService:
     async def download_file(self, requests: AsyncIterator[pb.PieceRequest], context: Context[Any, Any]) -> None:
         """Pieces of the ticket's file."""
         async with self._stream(context) as grant:
-            source: WholeFile | GrowingFile | None = self.sources.open_growing(grant.id)
+            source: CompleteFile | PartialFile | None = self.sources.open_partial(grant.id)
             if source is None:
-                source = await self.threads.run(self.threads.disk, self.sources.open_whole, grant.id)
+                source = await self.threads.run(self.threads.disk, self.sources.open_complete, grant.id)
             try:
                 with self._noted("serving", grant.user) as transfer:
                     transfer.start_phase(Phase.MOVING, source.name, source.manifest.size)
-                    await serve(
+                    await send_pieces(
                         source,
                         _DownloadEndpoint(requests, context, source),
-                        asker=grant.requester,
+                        requester=grant.requester,
                         disk=self.threads.payload,
                         bandwidth=self.upload_limiter,
                         on_sent=lambda size: self._sent(transfer, size),
@@ -119,9 +119,9 @@ class TransferService:
             with self.batch_receiver.stream(grant) as stream:
                 async for frame in _with_idle_timeout(requests):
                     offers = [(o.number, o.name, o.size, o.ticket) for o in _check_batch_size(frame.rest.offers)]
-                    verdicts = await stream.offered(offers)
+                    verdicts = await stream.on_offers(offers)
                     if frame.blocks:
-                        verdicts += await stream.sent(frame.blocks)
+                        verdicts += await stream.on_blocks(frame.blocks)
                     await _write_with_timeout(context, pb.UploadSmallFilesResponse(verdicts=map(_verdict, verdicts)))
 
     @contextmanager
@@ -156,7 +156,7 @@ class _DownloadEndpoint:
         self,
         requests: AsyncIterator[pb.PieceRequest],
         context: Context[Any, Any],
-        source: WholeFile | GrowingFile,
+        source: CompleteFile | PartialFile,
     ) -> None:
         self._requests = requests
         self._context = context
@@ -242,8 +242,8 @@ def _acquire_slot_until_call_ends(slots: StreamSlots, grant: Grant, context: Con
 
 def _check_batch_size(files: Sequence[File]) -> Sequence[File]:
     """Return the files that a request names. Raises BadUsage, before anything is made of them, if they are too many."""
-    if len(files) > ASKS_MAX:
-        raise BadUsage(f"more than {ASKS_MAX} files were named in one request")
+    if len(files) > MAX_FILES_PER_MESSAGE:
+        raise BadUsage(f"more than {MAX_FILES_PER_MESSAGE} files were named in one request")
     return files
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 # What as many holders have, or more, is all equally common: a crowd of liars cannot make the levels grow. A download is
 # connected to 24 holders at most (`swarm`), so of honest ones none is miscounted.
-LEVELS = 64
+MAX_LEVELS = 64
 
 
-class Levels:
+class RarityLevels:
     """The pieces of one file by the number of partial holders that have them. Iterates over levels, rarest first."""
 
     __slots__ = ("_levels",)
@@ -37,10 +37,10 @@ class Levels:
         """The set of the pieces that no partial holder has."""
         return self._levels[0]
 
-    def up(self, pieces: int) -> None:
+    def add(self, pieces: int) -> None:
         """One more holder has these pieces."""
         levels = self._levels
-        if len(levels) < LEVELS and levels[-1] & pieces:
+        if len(levels) < MAX_LEVELS and levels[-1] & pieces:
             levels.append(0)
         # From the top, or a piece would be moved twice.
         for n in range(len(levels) - 2, -1, -1):
@@ -49,7 +49,7 @@ class Levels:
                 levels[n] ^= moved
                 levels[n + 1] |= moved
 
-    def down(self, pieces: int) -> None:
+    def remove(self, pieces: int) -> None:
         """One holder fewer has these pieces. Those that nobody has stay where they are."""
         levels = self._levels
         # From the bottom, or a piece would be moved twice.

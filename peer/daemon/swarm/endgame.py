@@ -11,75 +11,80 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from daemon.swarm.source import KnownHolder, State, copies
+from daemon.swarm.source import SourceState, SourceStatus, requests_for
 
 # An idle holder takes over a piece if it would have it in this part of the time that the other still needs: rates are
 # measured, not known, and a piece sent twice for little is a loss.
-_PART = 0.6
+_MAX_TIME_SHARE = 0.6
 # ... and if that saves so many seconds: more than the wishes themselves need to travel.
-_WORTH = 0.1
+_MIN_SAVED_SECONDS = 0.1
 
 
-class TakeOver(NamedTuple):
+class Takeover(NamedTuple):
     """This idle holder should be asked for the piece that the late one was asked for."""
 
     idle: str
     piece: int
     late: str
     # The late one is sending it already: then both may, and the first to end wins. If not, it need not begin.
-    begun: bool
+    started: bool
 
 
-def take_over(
-    holders: Mapping[str, KnownHolder], free: int, length: Callable[[int], int], now: float
-) -> TakeOver | None:
+def find_takeover(
+    holders: Mapping[str, SourceState], free: int, length: Callable[[int], int], now: float
+) -> Takeover | None:
     """Find an idle holder and a piece that another was asked for and is late with; the latest piece first.
 
     `free` is the set of the pieces that nobody is asked for, `length` gives a piece's bytes. One that is on its way is
     asked for twice only when nothing is free: then it is the end that is late.
     """
-    late = _late(holders, free, length, now)
+    late = _late_pieces(holders, free, length, now)
     if not late:
         return None
     wanted = 0
     for _, _, piece, _ in late:
         wanted |= 1 << piece
     for name, known in holders.items():
-        if known.state is not State.ACTIVE or known.asked or known.has & free or not known.has & wanted:
+        if (
+            known.state is not SourceStatus.ACTIVE
+            or known.requested
+            or known.pieces & free
+            or not known.pieces & wanted
+        ):
             continue
-        if known.relieved:
+        if known.was_preempted:
             # Or a silent holder and a slow one would take the last piece from each other for ever.
             continue
         for rest, slow, piece, begun in late:
             mine = length(piece) / known.rate if known.rate else rest / 2
-            if known.has >> piece & 1 and mine < rest * _PART and mine < rest - _WORTH:
-                return TakeOver(name, piece, slow, begun)
+            if known.pieces >> piece & 1 and mine < rest * _MAX_TIME_SHARE and mine < rest - _MIN_SAVED_SECONDS:
+                return Takeover(name, piece, slow, begun)
     return None
 
 
-def _late(
-    holders: Mapping[str, KnownHolder], free: int, length: Callable[[int], int], now: float
+def _late_pieces(
+    holders: Mapping[str, SourceState], free: int, length: Callable[[int], int], now: float
 ) -> list[tuple[float, str, int, bool]]:
     """Return the pieces that may be asked of another, the latest first: seconds left, holder, piece, whether begun."""
     late = []
     for name, known in holders.items():
-        ahead = -known.ahead
-        for place, piece in enumerate(known.asked):
+        ahead = -known.partial_bytes
+        for place, piece in enumerate(known.requested):
             ahead += length(piece)
-            begun = place == 0 and known.ahead > 0
-            rest = _rest(known, ahead, now)
-            if rest > _WORTH and not (begun and free) and copies(holders.values(), piece) == 1:
+            begun = place == 0 and known.partial_bytes > 0
+            rest = _seconds_left(known, ahead, now)
+            if rest > _MIN_SAVED_SECONDS and not (begun and free) and requests_for(holders.values(), piece) == 1:
                 late.append((rest, name, piece, begun))
     late.sort(reverse=True)
     return late
 
 
-def _rest(known: KnownHolder, ahead: int, now: float) -> float:
+def _seconds_left(known: SourceState, ahead: int, now: float) -> float:
     """Return the seconds until a holder will have sent `ahead` bytes of its queue.
 
     At least as many as it has been silent for; of one whose rate is unknown, twice as many.
     """
-    if known.state is not State.ACTIVE:
+    if known.state is not SourceStatus.ACTIVE:
         return math.inf
-    waited = now - known.last_heard
+    waited = now - known.last_progress
     return max(ahead / known.rate if known.rate else 2 * waited, waited)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from daemon.peers.limits import MemoryBudget, RateLimiter
 
 
-class Room:
+class InFlightReservation:
     """One download's. A piece asked for, and not yet here, takes `piece_length` of the budget; the first takes none, so
     that no download can be starved.
     """
@@ -18,7 +18,7 @@ class Room:
         # It waits for this peer's own limits.
         self.waiting = False
 
-    async def make(self, in_flight: int) -> None:
+    async def acquire(self, in_flight: int) -> None:
         """Wait until one more than these pieces may be asked for."""
         self.waiting = True
         try:
@@ -29,11 +29,11 @@ class Room:
         finally:
             self.waiting = False
 
-    def asked(self) -> None:
+    def charge(self) -> None:
         """A piece was asked for."""
         self._bandwidth.charge(self._piece_length)
 
-    def settle(self, in_flight: int) -> None:
+    def release_excess(self, in_flight: int) -> None:
         """Give back what no more than these pieces need."""
         needed = max(0, in_flight - 1) * self._piece_length
         if self._reserved > needed:

@@ -12,44 +12,44 @@ from daemon.errors import BadUsage
 from daemon.protocol.frames import Block
 
 # A piece may come in blocks of this many bytes on average, not smaller: each costs as much to keep as a large one.
-_CRUMB = 1024
+_MIN_AVERAGE_BLOCK = 1024
 
-Data = list[bytes | memoryview]
+PieceData = list[bytes | memoryview]
 
 
 @dataclass(slots=True)
-class _Owed:
+class _ExpectedPiece:
     """A piece that the holder may send, so many times (it was asked again after a cancellation), and what has come."""
 
     times: int = 0
     blocks: list[Block] = field(default_factory=list)
 
 
-class Gathering:
+class PieceAssembler:
     """What one holder owes. `length` gives a piece's bytes."""
 
     def __init__(self, length: Callable[[int], int]) -> None:
         self._length = length
         # Pieces asked for and not yet sent, cancelled ones included.
-        self._owed: dict[int, _Owed] = {}
+        self._expected: dict[int, _ExpectedPiece] = {}
         # The piece that has begun and is not whole.
-        self._begun: int | None = None
+        self._started: int | None = None
 
-    def owe(self, piece: int) -> None:
+    def expect(self, piece: int) -> None:
         """The holder was asked for a piece."""
-        self._owed.setdefault(piece, _Owed()).times += 1
+        self._expected.setdefault(piece, _ExpectedPiece()).times += 1
 
-    def take(self, block: Block) -> Data | None:
+    def add_block(self, block: Block) -> PieceData | None:
         """Take a block; return its piece, as the data of its blocks, when that is whole.
 
         Raises:
             BadUsage: if it is no part of a piece that is owed, or not the next, or another piece has begun and is not
                 whole.
         """
-        owed = self._owed.get(block.number)
+        owed = self._expected.get(block.number)
         if owed is None:
             raise BadUsage("it sent a piece that nobody asked for")
-        if self._begun not in (None, block.number):
+        if self._started not in (None, block.number):
             # Or it could leave every piece of the file begun, and in memory: what is cancelled counts in no budget.
             raise BadUsage("it began a piece before another was whole")
         blocks, length = owed.blocks, self._length(block.number)
@@ -61,15 +61,15 @@ class Gathering:
             at = 0
         if block.offset != at or not block.data or at + len(block.data) > length:
             raise BadUsage("it sent a block that does not fit its piece")
-        if len(blocks) > length // _CRUMB + 16:
+        if len(blocks) > length // _MIN_AVERAGE_BLOCK + 16:
             raise BadUsage("it sends its pieces in crumbs")
         blocks.append(block)
-        self._begun = block.number
+        self._started = block.number
         if at + len(block.data) < length:
             return None
-        self._begun = None
+        self._started = None
         owed.times -= 1
         owed.blocks = []
         if not owed.times:
-            del self._owed[block.number]
+            del self._expected[block.number]
         return [each.data for each in blocks]

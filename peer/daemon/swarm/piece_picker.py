@@ -23,44 +23,44 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from daemon.storage.bitmap import mask_of
-from daemon.swarm.endgame import take_over
-from daemon.swarm.piece_ledger import Cancel, Ledger
-from daemon.swarm.source import KnownHolder, State
+from daemon.swarm.endgame import find_takeover
+from daemon.swarm.piece_ledger import Cancellation, Ledger
+from daemon.swarm.source import SourceState, SourceStatus
 
 # Pieces asked for and not yet verified, beside one or two of each holder: what a SIGKILL can cost.
-WINDOW = 8
+MAX_IN_FLIGHT = 8
 # A holder may be asked for this many at any time, so that it need not wait for a wish between two; and until its rate
 # is known for no more.
-_PROBE = 2
+_MIN_QUEUE = 2
 # A holder is given work for this many seconds: more would only lie there while others could send it.
-_QUEUE_SECONDS = 1.0
+_QUEUE_MAX_SECONDS = 1.0
 # A holder silent for this long, with pieces asked of it, loses them to others.
-SILENCE = 5.0
+SOURCE_IDLE_TIMEOUT = 5.0
 # A piece may take this many seconds, and its size at the slowest rate that is put up with, in bytes per second.
-_PATIENCE, SLOWEST = 10.0, 64 << 10
+_PIECE_TIMEOUT, MIN_RATE = 10.0, 64 << 10
 # No announcement for what is over at once: a file in part is announced when it is longer than this, or takes a while.
 # Shorter files know no promises, for nobody could be asked for the pieces instead.
-PARTIAL_PIECES = 16
+PARTIAL_MIN_PIECES = 16
 # Above this rate, in bytes per second, half a window lasts longer than a wish is on its way.
-_FAST = 100 << 20
+_FAST_RATE = 100 << 20
 
 
-class Ask(NamedTuple):
+class Assignment(NamedTuple):
     """Ask this holder for this piece."""
 
-    holder: str
+    source: str
     piece: int
     # Data in one block, at most.
     block_length: int
     # Who was asked before, has not begun it, and need not send it any more; empty: nobody.
-    instead_of: str = ""
+    replaces: str = ""
 
 
-class HolderView(NamedTuple):
+class SourceInfo(NamedTuple):
     """A holder as it is shown to people."""
 
-    holder: str
-    state: State
+    source: str
+    state: SourceStatus
     why: str
     # Bytes per second; 0 if unknown.
     rate: float
@@ -77,127 +77,129 @@ class Picker(Ledger):
         length: Callable[[int], int],
         *,
         choose: Callable[[int], int],
-        window: int = WINDOW,
+        max_in_flight: int = MAX_IN_FLIGHT,
     ) -> None:
         """`have` are verified already, `length` gives a piece's bytes, `choose(n)` a number below n by chance."""
         super().__init__(pieces, have, length, choose)
-        self._window = window
+        self._window = max_in_flight
 
-    def holders(self) -> list[HolderView]:
+    def sources(self) -> list[SourceInfo]:
         """Return the holders as they stand."""
-        return [HolderView(name, h.state, h.why, h.rate, h.total) for name, h in self._holders.items()]
+        return [SourceInfo(name, h.state, h.why, h.rate, h.received_bytes) for name, h in self._sources.items()]
 
     # ------------------------------------------------------------------------------------------- what to ask no longer
 
-    def given(self, holder: str, pieces: Iterable[int], now: float) -> list[Cancel]:
+    def on_in_flight_elsewhere(self, holder: str, pieces: Iterable[int], now: float) -> list[Cancellation]:
         """A holder is sending these to somebody else, from whom they will be had soon.
 
         Return which of them it need not send to us: those that it was asked for and cannot have begun.
         """
-        if self._pieces <= PARTIAL_PIECES:
+        if self._pieces <= PARTIAL_MIN_PIECES:
             return []
-        known = self._holders[holder]
+        known = self._sources[holder]
         named = mask_of(pieces, self._pieces) & self._missing
-        known.promises.add(named, self._length(0), known.rate, now)
-        spared = [piece for piece in known.not_begun() if named >> piece & 1]
-        self._take_back(known, spared)
-        return [Cancel(holder, piece) for piece in spared]
+        known.in_flight_elsewhere.add(named, self._length(0), known.rate, now)
+        spared = [piece for piece in known.not_started() if named >> piece & 1]
+        self._release(known, spared)
+        return [Cancellation(holder, piece) for piece in spared]
 
-    def overdue(self, now: float) -> list[Cancel]:
+    def reassign_stalled(self, now: float) -> list[Cancellation]:
         """Take pieces away from holders that are silent or late; return what they need not send any more.
 
         The only holder that has a piece keeps it: slow is better than never.
         """
         cancels = []
-        for name, known in self._holders.items():
-            if not known.asked or known.state is not State.ACTIVE:
+        for name, known in self._sources.items():
+            if not known.requested or known.state is not SourceStatus.ACTIVE:
                 continue
-            head = next(iter(known.asked))
-            silent = now - known.last_heard
-            late = now - known.began - _PATIENCE - self._length(head) / SLOWEST
-            if silent < SILENCE and late < 0:
+            head = next(iter(known.requested))
+            silent = now - known.last_progress
+            late = now - known.piece_started - _PIECE_TIMEOUT - self._length(head) / MIN_RATE
+            if silent < SOURCE_IDLE_TIMEOUT and late < 0:
                 continue
             others = 0
-            for other in self._holders.values():
-                if other is not known and other.state is State.ACTIVE:
-                    others |= other.has
-            lost = [piece for piece in known.asked if others >> piece & 1]
+            for other in self._sources.values():
+                if other is not known and other.state is SourceStatus.ACTIVE:
+                    others |= other.pieces
+            lost = [piece for piece in known.requested if others >> piece & 1]
             if not lost:
                 continue
-            known.state = State.STALLED
-            known.why = f"sent nothing for {silent:.0f} s" if silent >= SILENCE else "too slow for its piece"
-            self._take_back(known, lost)
-            cancels += [Cancel(name, piece) for piece in lost]
+            known.state = SourceStatus.STALLED
+            known.why = (
+                f"sent nothing for {silent:.0f} s" if silent >= SOURCE_IDLE_TIMEOUT else "too slow for its piece"
+            )
+            self._release(known, lost)
+            cancels += [Cancellation(name, piece) for piece in lost]
         return cancels
 
     # ------------------------------------------------------------------------------------------------ what to ask next
 
-    def due(self) -> bool:
+    def should_request(self) -> bool:
         """Tell whether to ask for more now: of fast holders several pieces at a time, for each wish costs as much as
         one.
         """
-        rate = sum(holder.rate for holder in self._holders.values())
-        if rate <= _FAST:
+        rate = sum(holder.rate for holder in self._sources.values())
+        if rate <= _FAST_RATE:
             return True
         # What slow ones still owe is no reason to let the fast ones wait.
-        fast = sum(len(holder.asked) for holder in self._holders.values() if 8 * holder.rate > rate)
+        fast = sum(len(holder.requested) for holder in self._sources.values() if 8 * holder.rate > rate)
         return fast <= self._window // 2
 
-    def next(self, now: float) -> Ask | None:
+    def pick(self, now: float) -> Assignment | None:
         """Choose the next piece and its holder, and note it as asked; None if nothing should be asked now."""
         full = self.in_flight >= self._window
-        common: tuple[str, KnownHolder, int] | None = None
-        for _, name, known in self._by_queue():
-            if full and len(known.asked) >= _PROBE:
+        common: tuple[str, SourceState, int] | None = None
+        for _, name, known in self._sources_by_queue():
+            if full and len(known.requested) >= _MIN_QUEUE:
                 continue
-            candidates = known.has & self._free
-            if known.whole:
-                known.promises.forget(now)
-                candidates &= ~known.promises.pieces
-                rare = candidates & self._levels.unshared
+            candidates = known.pieces & self._free
+            if known.complete:
+                known.in_flight_elsewhere.expire(now)
+                candidates &= ~known.in_flight_elsewhere.pieces
+                rare = candidates & self._rarity.unshared
                 if candidates and not rare and common is None:
                     common = name, known, candidates
                 candidates = rare
             if candidates:
-                return self._ask_one_of(candidates, name, known, now)
+                return self._assign_rarest(candidates, name, known, now)
         if common is not None:
             name, known, candidates = common
-            return self._ask_one_of(candidates, name, known, now)
-        return self._take_over(now)
+            return self._assign_rarest(candidates, name, known, now)
+        return self._assign_takeover(now)
 
-    def _by_queue(self) -> list[tuple[float, str, KnownHolder]]:
+    def _sources_by_queue(self) -> list[tuple[float, str, SourceState]]:
         """Return the holders that may be asked, the shortest queue in seconds first; an untried one before all."""
         able = []
-        for name, known in self._holders.items():
-            if known.state is not State.ACTIVE or not known.has & self._free:
+        for name, known in self._sources.items():
+            if known.state is not SourceStatus.ACTIVE or not known.pieces & self._free:
                 continue
-            queued = sum(map(self._length, known.asked))
+            queued = sum(map(self._length, known.requested))
             if not known.rate:
-                if len(known.asked) < _PROBE:
-                    able.append((float(len(known.asked)), name, known))
-            elif len(known.asked) < _PROBE or queued < known.rate * _QUEUE_SECONDS:
+                if len(known.requested) < _MIN_QUEUE:
+                    able.append((float(len(known.requested)), name, known))
+            elif len(known.requested) < _MIN_QUEUE or queued < known.rate * _QUEUE_MAX_SECONDS:
                 able.append(((queued + self._length(0)) / known.rate, name, known))
         able.sort(key=lambda row: row[0])
         return able
 
-    def _ask_one_of(self, candidates: int, name: str, known: KnownHolder, now: float) -> Ask:
+    def _assign_rarest(self, candidates: int, name: str, known: SourceState, now: float) -> Assignment:
         """Ask for the rarest: the one after the last; anywhere in a crowd, whose askers would march in step."""
-        start = self._choose(self._pieces) if known.promises.pieces else known.cursor
-        return self._ask(name, known, self._levels.rarest(candidates, start), now)
+        start = self._choose(self._pieces) if known.in_flight_elsewhere.pieces else known.next_index
+        return self._assign(name, known, self._rarity.rarest(candidates, start), now)
 
-    def _take_over(self, now: float) -> Ask | None:
-        found = take_over(self._holders, self._free, self._length, now)
+    def _assign_takeover(self, now: float) -> Assignment | None:
+        found = find_takeover(self._sources, self._free, self._length, now)
         if found is None:
             return None
-        ask = self._ask(found.idle, self._holders[found.idle], found.piece, now)
-        if found.begun:
+        ask = self._assign(found.idle, self._sources[found.idle], found.piece, now)
+        if found.started:
             return ask
-        late = self._holders[found.late]
-        del late.asked[found.piece]
-        late.relieved = True
-        return ask._replace(instead_of=found.late)
+        late = self._sources[found.late]
+        del late.requested[found.piece]
+        late.was_preempted = True
+        return ask._replace(replaces=found.late)
 
-    def _ask(self, name: str, known: KnownHolder, piece: int, now: float) -> Ask:
-        known.ask(piece, now)
+    def _assign(self, name: str, known: SourceState, piece: int, now: float) -> Assignment:
+        known.on_request(piece, now)
         self._free &= ~(1 << piece)
-        return Ask(name, piece, known.block_length)
+        return Assignment(name, piece, known.block_length)

@@ -12,43 +12,43 @@ from typing import Protocol
 from blake3 import blake3
 
 from daemon.storage.manifest import Manifest
-from daemon.swarm.piece_assembler import Data
+from daemon.swarm.piece_assembler import PieceData
 
 # A third thread gains nothing on two cores, but overlaps with the other two when a write waits for the disk.
-_AT_ONCE = 3
+_MAX_CONCURRENT = 3
 
 
-class Store(Protocol):
+class PieceStore(Protocol):
     """Where pieces go: a part file."""
 
-    def store(self, piece: int, data: Data) -> None:
+    def store(self, piece: int, data: PieceData) -> None:
         """Write a verified piece at its place and note that it is there. Called in a thread."""
 
 
-class Settling:
+class PieceVerifier:
     """The pieces on their way to the disk."""
 
-    def __init__(self, manifest: Manifest, store: Store, threads: Executor) -> None:
+    def __init__(self, manifest: Manifest, store: PieceStore, threads: Executor) -> None:
         self._manifest = manifest
         self._store = store
         self._threads = threads
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._writes: dict[int, Future[bool]] = {}
         # Marked by the thread, before its future is done: whoever finds no write under way finds the mark.
         self._written = bytearray(manifest.pieces)
-        self._unsettled = 0
+        self._pending = 0
 
     @property
     def busy(self) -> bool:
         """There are pieces of which nobody knows yet whether they verify."""
-        return self._unsettled > 0
+        return self._pending > 0
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Wait until one more piece may be settled; then `settle` it. Who has to wait hears no more meanwhile."""
-        await self._turns.acquire()
-        self._unsettled += 1
+        await self._slots.acquire()
+        self._pending += 1
 
-    async def settle(self, piece: int, data: Data) -> bool:
+    async def verify_and_write(self, piece: int, data: PieceData) -> bool:
         """Verify a piece and write it; False if it does not verify. The turn is over then.
 
         One that came from several holders is written once.
@@ -66,8 +66,8 @@ class Settling:
             write.add_done_callback(lambda _: self._writes.pop(piece, None))
             return await asyncio.wrap_future(write)
         finally:
-            self._turns.release()
-            self._unsettled -= 1
+            self._slots.release()
+            self._pending -= 1
 
     async def close(self) -> None:
         """Wait for what is being written: a thread cannot be cancelled, and must not write into a file that is
@@ -76,7 +76,7 @@ class Settling:
         writes = [asyncio.wrap_future(write) for write in list(self._writes.values()) if not write.cancel()]
         await asyncio.gather(*writes, return_exceptions=True)
 
-    def _verify_and_store(self, piece: int, data: Data) -> bool:
+    def _verify_and_store(self, piece: int, data: PieceData) -> bool:
         digest = blake3()
         for view in data:
             digest.update(view)

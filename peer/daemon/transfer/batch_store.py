@@ -16,15 +16,15 @@ from daemon.storage.temp_files import Temporaries, Temporary
 from daemon.storage.walk import Stamp
 
 # What one batch holds, at most.
-BATCH_FILES = 1024
-BATCH_BYTES = 16 << 20
+BATCH_MAX_FILES = 1024
+BATCH_MAX_BYTES = 16 << 20
 # A file of at most one piece goes this way.
-SMALL = PIECE_LENGTH_MIN
+SMALL_FILE_MAX = PIECE_LENGTH_MIN
 
 _Published = tuple[str, Stamp, Manifest]
 
 
-class Small(NamedTuple):
+class SmallFile(NamedTuple):
     """A small file in memory, verified."""
 
     name: str
@@ -34,7 +34,7 @@ class Small(NamedTuple):
 
 def verify(id_: str, data: bytes | memoryview) -> Manifest:
     """Return the manifest of a small file. Raises NotVerified if it is not the file of this id."""
-    if len(data) > SMALL:
+    if len(data) > SMALL_FILE_MAX:
         raise NotVerified("the file is longer than one piece")
     manifest = Manifest.of_bytes(data)
     if manifest.id != id_:
@@ -42,7 +42,7 @@ def verify(id_: str, data: bytes | memoryview) -> Manifest:
     return manifest
 
 
-class SmallStore:
+class BatchStore:
     """Publishes small files."""
 
     def __init__(self, folder: SharedFolder, temporaries: Temporaries, library: Library) -> None:
@@ -50,7 +50,7 @@ class SmallStore:
         self._temporaries = temporaries
         self._library = library
 
-    def publish(self, files: Sequence[Small], *, kept: bool = False) -> list[PeerError | None]:
+    def publish(self, files: Sequence[SmallFile], *, replica: bool = False) -> list[PeerError | None]:
         """Publish verified files under their names; one outcome for each, in order. `kept`: at others' request.
 
         One that lies there already, because another transfer was quicker, is published, and not at this request.
@@ -72,18 +72,18 @@ class SmallStore:
         published: list[_Published] = []
         present: list[_Published] = []
         for file, stamp in zip(files, stamps, strict=True):
-            there = self._present(file) if isinstance(stamp, TargetExists) else None
+            there = self._existing(file) if isinstance(stamp, TargetExists) else None
             if isinstance(stamp, Stamp):
                 published.append((file.name, stamp, file.manifest))
             elif there is not None:
                 present.append((file.name, there, file.manifest))
             outcomes.append(stamp if isinstance(stamp, PeerError) and there is None else None)
-        self._library.adopt(published, kept=kept)
+        self._library.adopt(published, kept=replica)
         if present:
             self._library.adopt(present)
         return outcomes
 
-    def _present(self, file: Small) -> Stamp | None:
+    def _existing(self, file: SmallFile) -> Stamp | None:
         """Return the stamp of what lies under a file's name, if it has the same contents.
 
         The library may not know yet: whoever published it holds it only then.

@@ -10,7 +10,7 @@ from daemon.models import Holder, RemoteFile
 
 
 @dataclass(slots=True, eq=False)
-class Wanted:
+class MissingFile:
     """A file that is not here yet."""
 
     file: RemoteFile
@@ -20,23 +20,27 @@ class Wanted:
     failed: set[str] = field(default_factory=set)
     fault: PeerError | None = None
     # Holders that sent something else, and when the last of them did.
-    liars: set[str] = field(default_factory=set)
-    exposed: float = 0.0
+    corrupt_holders: set[str] = field(default_factory=set)
+    last_corrupt: float = 0.0
     # Somebody says that it is no small file.
     large: bool = False
 
     def __post_init__(self) -> None:
-        self.look_again(self.file.holders)
+        self.update_holders(self.file.holders)
 
-    def look_again(self, holders: Iterable[Holder]) -> None:
+    def update_holders(self, holders: Iterable[Holder]) -> None:
         """Take these holders, but for liars; those that failed only when nobody else is left."""
-        whole = {holder.address: holder for holder in holders if holder.complete and holder.address not in self.liars}
+        whole = {
+            holder.address: holder
+            for holder in holders
+            if holder.complete and holder.address not in self.corrupt_holders
+        }
         self.holders = {url: holder for url, holder in whole.items() if url not in self.failed}
         if not self.holders:
             self.holders = whole
             self.failed.clear()
 
-    def pass_over(self, url: str) -> None:
+    def exclude_holder(self, url: str) -> None:
         """This holder did not do."""
         if self.holders.pop(url, None) is not None:
             self.failed.add(url)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.library.library import Library
+from daemon.models import Holder
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.piece_streams import RequesterStream
 from daemon.runtime.events import Phase, SourceView
@@ -21,20 +22,20 @@ from daemon.runtime.transfers import Transfer
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import Part, PartStore
 from daemon.swarm.download import Swarm
-from daemon.swarm.peer_discovery import Find, Findings
-from daemon.swarm.piece_picker import PARTIAL_PIECES, HolderView, Picker
-from daemon.transfer.sources import GrowingFile, Sharing
+from daemon.swarm.peer_discovery import FindHolders
+from daemon.swarm.piece_picker import PARTIAL_MIN_PIECES, Picker, SourceInfo
+from daemon.transfer.sources import PartialFile, ServedFiles
 
 log = logging.getLogger(__name__)
 
 # A short file is announced in part only when it takes so many seconds.
-PARTIAL_SECONDS = 2.0
+PARTIAL_MIN_SECONDS = 2.0
 # Bytes after which the system is asked to begin writing, so that the sync at the end is short.
-_FLUSH_EVERY = 32 << 20
+_FLUSH_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class DownloadStats:
     """How a file came here."""
 
     seconds: float
@@ -44,34 +45,36 @@ class Brought:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class DownloadSources:
     """Where the pieces come from: holders that are looked for and dialled, or a stream that is open already."""
 
-    dial: Callable[[Findings], RequesterStream] | None = None
-    find: Find | None = None
+    dial: Callable[[Holder], RequesterStream] | None = None
+    find: FindHolders | None = None
     # Holders found already.
-    known: Sequence[Findings] = ()
+    known: Sequence[Holder] = ()
     pushed: tuple[str, RequesterStream] | None = None
-    on_liar: Callable[[str, str], None] = lambda holder, why: None
+    on_corrupt: Callable[[str, str], None] = lambda holder, why: None
     # The file is kept at another's request.
-    kept: bool = False
+    replica: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetcher:
+class FileDownloader:
     """Brings files here. One at a time for each id: the caller holds its lock."""
 
     threads: Threads
     parts: PartStore
     library: Library
-    sharing: Sharing
+    served: ServedFiles
     budget: MemoryBudget
     bandwidth: RateLimiter
     clock: Callable[[], float]
     announce_soon: Callable[[], None]
     metrics: Metrics
 
-    async def bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources) -> Brought:
+    async def download(
+        self, manifest: Manifest, name: str, transfer: Transfer, sources: DownloadSources
+    ) -> DownloadStats:
         """Fetch what is missing, publish it under `name`, put it in the library.
 
         Raises:
@@ -82,42 +85,42 @@ class Fetcher:
         part = await self.threads.run_cancellable(self.threads.disk, lambda stop: self.parts.open(manifest, stop=stop))
         resumed = part.resumed_bytes
         transfer.add_resumed_bytes(resumed)
-        with self.sharing.growing(part, name) as growing:
+        with self.served.serve_partial(part, name) as growing:
             try:
-                holders = await self._swarm(part, growing, name, transfer, sources, began)
+                holders = await self._download_pieces(part, growing, name, transfer, sources, began)
                 transfer.counters.phase = Phase.PUBLISHING
-                await self.threads.run_uncancellable(self.threads.disk, self._publish, part, name, sources.kept)
+                await self.threads.run_uncancellable(self.threads.disk, self._publish, part, name, sources.replica)
             finally:
                 self.library.drop_partial(manifest.id)
-        return Brought(self.clock() - began, holders, resumed)
+        return DownloadStats(self.clock() - began, holders, resumed)
 
     def _publish(self, part: Part, name: str, kept: bool) -> None:
         """Publish and hold a file in one step of a thread: none is published and not counted. Blocking."""
         stamp = part.publish(name)
         self.library.adopt([(name, stamp, part.manifest)], kept=kept)
 
-    async def _swarm(
-        self, part: Part, growing: GrowingFile, name: str, transfer: Transfer, sources: Sources, began: float
+    async def _download_pieces(
+        self, part: Part, growing: PartialFile, name: str, transfer: Transfer, sources: DownloadSources, began: float
     ) -> tuple[str, ...]:
         manifest = part.manifest
         picker = Picker(manifest.pieces, part.have.present(), manifest.length, choose=random.randrange)
-        keeper = _Keeper(part, self.threads)
+        keeper = BackgroundFlusher(part, self.threads)
         announced = False
 
         def on_piece(piece: int) -> None:
             nonlocal announced
             transfer.add_bytes(manifest.length(piece))
             self.metrics.count_received(manifest.length(piece))
-            growing.gained(piece)
-            keeper.grew(manifest.length(piece))
-            if not announced and (manifest.pieces > PARTIAL_PIECES or self.clock() - began > PARTIAL_SECONDS):
+            growing.add_piece(piece)
+            keeper.note_written(manifest.length(piece))
+            if not announced and (manifest.pieces > PARTIAL_MIN_PIECES or self.clock() - began > PARTIAL_MIN_SECONDS):
                 announced = True
                 self.library.add_partial(name, manifest.id, manifest.size)
                 self.announce_soon()
 
         def on_liar(holder: str, why: str) -> None:
             self.metrics.count_corrupt_piece()
-            sources.on_liar(holder, why)
+            sources.on_corrupt(holder, why)
 
         swarm = Swarm(
             manifest,
@@ -130,23 +133,23 @@ class Fetcher:
             dial=sources.dial,
             find=sources.find,
             known=sources.known,
-            on_piece=on_piece,
-            on_liar=on_liar,
-            on_lost=self.metrics.count_dropped_holder,
+            on_piece_verified=on_piece,
+            on_corrupt=on_liar,
+            on_source_lost=self.metrics.count_dropped_holder,
         )
         if sources.pushed is not None:
             swarm.join(*sources.pushed)
         watch = asyncio.create_task(_show_waiting(swarm, transfer))
         try:
-            with transfer.show_sources(lambda: map(view, swarm.holders())):
+            with transfer.show_sources(lambda: map(source_view, swarm.sources())):
                 await swarm.run()
         finally:
             watch.cancel()
             await keeper.close()
-        return tuple(swarm.sources)
+        return tuple(swarm.contributors)
 
 
-class _Keeper:
+class BackgroundFlusher:
     """Has what was written brought to the disk while more comes."""
 
     def __init__(self, part: Part, threads: Threads) -> None:
@@ -155,10 +158,10 @@ class _Keeper:
         self._dirty = 0
         self._task: asyncio.Task[None] | None = None
 
-    def grew(self, size: int) -> None:
+    def note_written(self, size: int) -> None:
         """Count verified bytes."""
         self._dirty += size
-        if self._dirty >= _FLUSH_EVERY and (self._task is None or self._task.done()):
+        if self._dirty >= _FLUSH_BYTES and (self._task is None or self._task.done()):
             self._dirty = 0
             self._task = asyncio.create_task(self._threads.run(self._threads.disk, self._part.flush))
 
@@ -170,10 +173,10 @@ class _Keeper:
 
 async def _show_waiting(swarm: Swarm, transfer: Transfer) -> None:
     while True:
-        transfer.counters.phase = Phase.WAITING if swarm.waiting else Phase.MOVING
+        transfer.counters.phase = Phase.WAITING if swarm.is_waiting else Phase.MOVING
         await asyncio.sleep(0.5)
 
 
-def view(holder: HolderView) -> SourceView:
+def source_view(holder: SourceInfo) -> SourceView:
     """Return a holder as people see it."""
-    return SourceView(holder.holder, holder.rate, holder.bytes, holder.state.value, holder.why)
+    return SourceView(holder.source, holder.rate, holder.bytes, holder.state.value, holder.why)

@@ -14,17 +14,17 @@ from daemon.peers.client import PeerClient
 from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
-from daemon.swarm.stall import GIVE_UP, ONLY_LIARS, PAUSE_FIRST, longer
+from daemon.swarm.stall import CORRUPT_ONLY_TIMEOUT, FIRST_RETRY_DELAY, NO_PROGRESS_TIMEOUT, next_retry_delay
 from daemon.tracker_client.async_client import AsyncTrackerClient
 
 log = logging.getLogger(__name__)
 
 # The next holder is asked when the one before has not answered for so many seconds: a frozen one costs no more.
-_NEXT_AFTER = 1.0
+_HEDGE_DELAY = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifests:
+class ManifestFetcher:
     """Finds them."""
 
     network: AsyncTrackerClient
@@ -33,7 +33,7 @@ class Manifests:
     threads: Threads
     clock: Callable[[], float]
 
-    async def find(self, item: RemoteFile, on_wait: Callable[[], None]) -> Manifest:
+    async def fetch(self, item: RemoteFile, on_retry: Callable[[], None]) -> Manifest:
         """Return the manifest of a version; `on_wait` is called when no holder had it and it is looked for again.
 
         Raises:
@@ -48,24 +48,24 @@ class Manifests:
         # Since when whoever answers lies.
         lied: float | None = None
         holders: Iterable[Holder] = item.holders
-        pause = PAUSE_FIRST
+        pause = FIRST_RETRY_DELAY
         while True:
-            answer = await self._ask(version.id, holders or await self._look(version.id))
+            answer = await self._request_any(version.id, holders or await self._query_holders(version.id))
             if isinstance(answer, Manifest):
                 return answer
             now = self.clock()
             lied = (lied or now) if isinstance(answer, NotVerified) else None
-            over = now - began > GIVE_UP
-            if lied is not None and (over or now - lied > ONLY_LIARS):
+            over = now - began > NO_PROGRESS_TIMEOUT
+            if lied is not None and (over or now - lied > CORRUPT_ONLY_TIMEOUT):
                 raise NotVerified(f"{answer.message}: run it again when another peer has it", name=version.name)
             if over:
                 raise NoHolders(f"{answer.message}: run it again to resume", name=version.name)
-            on_wait()
+            on_retry()
             await asyncio.sleep(pause)
-            pause = longer(pause)
+            pause = next_retry_delay(pause)
             holders = ()
 
-    async def _ask(self, id_: str, holders: Iterable[Holder]) -> Manifest | PeerError:
+    async def _request_any(self, id_: str, holders: Iterable[Holder]) -> Manifest | PeerError:
         """Ask holders, the best first, without waiting long for any; return why if none has it: a lie if all lied."""
         answer: Manifest | PeerError = NoSuchFile("nobody who is alive has it")
         faults: list[PeerError] = []
@@ -74,8 +74,8 @@ class Manifests:
         try:
             while waiting or asked:
                 if waiting:
-                    asked.add(asyncio.create_task(self._ask_one(id_, waiting.popleft())))
-                patience = _NEXT_AFTER if waiting else None
+                    asked.add(asyncio.create_task(self._request(id_, waiting.popleft())))
+                patience = _HEDGE_DELAY if waiting else None
                 done, asked = await asyncio.wait(asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     answer = task.result()
@@ -88,7 +88,7 @@ class Manifests:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
-    async def _ask_one(self, id_: str, holder: Holder) -> Manifest | PeerError:
+    async def _request(self, id_: str, holder: Holder) -> Manifest | PeerError:
         try:
             return await self.peers.fetch_manifest(holder.address, holder.ticket, id_)
         except NotVerified as error:
@@ -97,7 +97,7 @@ class Manifests:
         except PeerError as error:
             return error
 
-    async def _look(self, id_: str) -> tuple[Holder, ...]:
+    async def _query_holders(self, id_: str) -> tuple[Holder, ...]:
         try:
             return next((found.holders for found in await self.network.query(ids=[id_])), ())
         except PeerError as error:

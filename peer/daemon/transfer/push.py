@@ -15,17 +15,17 @@ from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import PieceRequest, PieceResponse
 from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
-from daemon.transfer.piece_sender import serve
-from daemon.transfer.sources import WholeFile
+from daemon.transfer.piece_sender import send_pieces
+from daemon.transfer.sources import CompleteFile
 
 # A receiver says how far it is every 2 s; one that says nothing for this long is given up.
-SILENCE = 15.0
+IDLE_TIMEOUT = 15.0
 # It may wait for its turn, look at what an earlier push left, or make the file durable for so long, and for as long as
 # the file takes to be read at so many bytes per second: then it must ask for a piece, or have published.
-PATIENCE = 600.0
-_READ_AT_LEAST = 32 << 20
+PROGRESS_TIMEOUT = 600.0
+_MIN_DISK_RATE = 32 << 20
 # How often it may ask for one piece.
-_TIMES = 3
+_MAX_REQUESTS_PER_PIECE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,11 @@ class Pusher:
     peers: PeerClient
     threads: Threads
     bandwidth: RateLimiter
-    patience: float = PATIENCE
+    progress_timeout: float = PROGRESS_TIMEOUT
 
-    async def push(self, url: str, ticket: str, name: str, source: WholeFile, on_sent: Callable[[int], None]) -> None:
+    async def push(
+        self, url: str, ticket: str, name: str, source: CompleteFile, on_sent: Callable[[int], None]
+    ) -> None:
         """Return when the peer has published the file, or had it before.
 
         Raises:
@@ -46,18 +48,20 @@ class Pusher:
         async with self.peers.open_call("UploadFile", url, ticket) as call:
             offer = pb.Offer(name=name, manifest=transfer_messages.manifest_to_pb(source.manifest))
             await call.write(Frame((), pb.PushRequest(offer=offer)))
-            end = _End(call, source.manifest, self.patience)
-            await serve(source, end, asker=url, disk=self.threads.payload, bandwidth=self.bandwidth, on_sent=on_sent)
+            end = PushStream(call, source.manifest, self.progress_timeout)
+            await send_pieces(
+                source, end, requester=url, disk=self.threads.payload, bandwidth=self.bandwidth, on_sent=on_sent
+            )
             if not end.published:
                 raise NoHolders(f"{url}: ended without publishing the file")
 
 
-class _End:
+class PushStream:
     """HolderEnd of a push."""
 
     def __init__(self, call: Call, manifest: Manifest, patience: float) -> None:
         self._call = call
-        self._patience = patience + manifest.size / _READ_AT_LEAST
+        self._patience = patience + manifest.size / _MIN_DISK_RATE
         # How often each piece was asked for.
         self._asked = bytearray(manifest.pieces)
         self.published = False
@@ -70,10 +74,14 @@ class _End:
         while True:
             left = useful + self._patience - clock()
             try:
-                async with asyncio.timeout(max(0.0, min(SILENCE, left))):
+                async with asyncio.timeout(max(0.0, min(IDLE_TIMEOUT, left))):
                     reply = await anext(replies, None)
             except TimeoutError:
-                said = f"said nothing for {SILENCE:.0f} s" if left > SILENCE else "asked for nothing new for too long"
+                said = (
+                    f"said nothing for {IDLE_TIMEOUT:.0f} s"
+                    if left > IDLE_TIMEOUT
+                    else "asked for nothing new for too long"
+                )
                 raise NoHolders(f"{self._call.address}: {said}") from None
             if reply is None:
                 return
@@ -81,11 +89,11 @@ class _End:
                 self.published = True
                 return
             wish = transfer_messages.request_from_pb(reply)
-            if self._note(wish):
+            if self._count_new(wish):
                 useful = clock()
             yield wish
 
-    def _note(self, wish: PieceRequest) -> bool:
+    def _count_new(self, wish: PieceRequest) -> bool:
         """Count what is asked for; tell whether any of it is new."""
         new = False
         for piece in wish.pieces:
@@ -93,7 +101,7 @@ class _End:
             if piece < len(self._asked):
                 new = new or not self._asked[piece]
                 self._asked[piece] += 1
-                if self._asked[piece] > _TIMES:
+                if self._asked[piece] > _MAX_REQUESTS_PER_PIECE:
                     raise BadUsage(f"{self._call.address}: asks for the same piece again and again")
         return new
 

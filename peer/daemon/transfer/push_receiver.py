@@ -18,34 +18,34 @@ from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
-from daemon.transfer.file_download import Fetcher, Sources
-from daemon.transfer.replica_quota import Keeping
+from daemon.transfer.file_download import DownloadSources, FileDownloader
+from daemon.transfer.replica_quota import ReplicaQuota
 
 # Seconds that a pusher waits while another sends the same contents.
-_TURN = 60.0
+_LOCK_TIMEOUT = 60.0
 # A push of what our own user waits for may go on for so many seconds before it must give way.
-_PATIENCE = 5.0
+_LOCAL_WAIT = 5.0
 _GIVES_WAY = "this peer fetches the file itself now: push it again later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receiver:
+class PushReceiver:
     """Takes pushed files."""
 
     library: Library
     claims: Claims
     threads: Threads
-    fetcher: Fetcher
-    keeping: Keeping
+    downloader: FileDownloader
+    quota: ReplicaQuota
     jobs: TransferRegistry
     locks: KeyedLocks
     announce: Callable[[], Awaitable[None]]
     # What ends the push of an id.
     pushes: dict[str, asyncio.Timeout] = field(default_factory=dict)
     # How many orders of our own user wait for each id.
-    waited_for: Counter[str] = field(default_factory=Counter)
+    local_waiters: Counter[str] = field(default_factory=Counter)
 
-    def judge(self, name: str, id_: str) -> bool:
+    def wants(self, name: str, id_: str) -> bool:
         """Tell whether this file is wanted; False if its contents lie here already.
 
         Raises:
@@ -67,88 +67,92 @@ class Receiver:
             PeerError: if it is not wanted, or does not arrive.
         """
         # A pusher is not kept waiting by another that takes its time.
-        async with self.locks.acquire(manifest.id, within=_TURN):
+        async with self.locks.acquire(manifest.id, within=_LOCK_TIMEOUT):
             check_name(name)
             await self.threads.run_cancellable(
                 self.threads.disk, lambda stop: self.claims.settle(name, manifest, stop=stop)
             )
-            if not self.judge(name, manifest.id):
+            if not self.wants(name, manifest.id):
                 return
-            left = self.keeping.take_up(manifest.id)
-            ours = not left and await self._lies_here(manifest.id)
+            left = self.quota.claim_part(manifest.id)
+            ours = not left and await self._has_partial(manifest.id)
             with ExitStack() as room:
                 try:
-                    async with self.keeping.judging() as kept:
-                        room.enter_context(self.keeping.room_for(name, manifest.size, kept))
-                    await self.make_room()
+                    async with self.quota.lock_usage() as kept:
+                        room.enter_context(self.quota.reserve(name, manifest.size, kept))
+                    await self.evict_parts()
                     if not ours:
-                        await self.keeping.note(manifest.id, manifest.size)
-                    if self.waited_for[manifest.id]:
+                        await self.quota.record_part(manifest.id, manifest.size)
+                    if self.local_waiters[manifest.id]:
                         # Whoever begins to wait from here on, finds the push under way.
                         raise Interrupted(_GIVES_WAY)
                 except BaseException:
                     if left:
-                        self.keeping.leave(manifest.id, manifest.size)
+                        self.quota.abandon_part(manifest.id, manifest.size)
                     raise
                 transfer = self.jobs.register("push")
                 try:
                     transfer.counters.files_total = 1
                     transfer.start_phase(Phase.MOVING, name, manifest.size)
-                    await self._bring(manifest, name, transfer, Sources(pushed=(sender, end), kept=True), ours=ours)
+                    await self._download(
+                        manifest, name, transfer, DownloadSources(pushed=(sender, end), replica=True), ours=ours
+                    )
                 finally:
                     self.jobs.finish(transfer)
-            await self.keeping.forget(manifest.id)
+            await self.quota.forget_parts(manifest.id)
         await self.announce()
 
     @asynccontextmanager
-    async def awaited(self, id_: str) -> AsyncIterator[None]:
+    async def prioritise_local(self, id_: str) -> AsyncIterator[None]:
         """Our own user waits for the lock of an id, for the length of the block.
 
         A pusher that has it and takes its time is not waited for, nor any that has its turn before our user. What a
         broken push has left of it is our user's then.
         """
-        patience = asyncio.get_running_loop().call_later(_PATIENCE, self._give_way, id_)
-        self.waited_for[id_] += 1
+        patience = asyncio.get_running_loop().call_later(_LOCAL_WAIT, self._cancel_push, id_)
+        self.local_waiters[id_] += 1
         try:
             yield
-            await self.keeping.forget(id_)
+            await self.quota.forget_parts(id_)
         finally:
             patience.cancel()
-            self.waited_for[id_] -= 1
-            if not self.waited_for[id_]:
-                del self.waited_for[id_]
+            self.local_waiters[id_] -= 1
+            if not self.local_waiters[id_]:
+                del self.local_waiters[id_]
 
-    def _give_way(self, id_: str) -> None:
+    def _cancel_push(self, id_: str) -> None:
         push = self.pushes.get(id_)
         if push is not None:
             expire_now(push)
 
-    async def _lies_here(self, id_: str) -> bool:
+    async def _has_partial(self, id_: str) -> bool:
         """Tell whether there is a part of an id."""
-        return id_ in await self.threads.run(self.threads.disk, self.fetcher.parts.unfinished)
+        return id_ in await self.threads.run(self.threads.disk, self.downloader.parts.unfinished)
 
-    async def _bring(self, manifest: Manifest, name: str, transfer: Transfer, sources: Sources, *, ours: bool) -> None:
+    async def _download(
+        self, manifest: Manifest, name: str, transfer: Transfer, sources: DownloadSources, *, ours: bool
+    ) -> None:
         """Have a file come. `ours`: it goes on with what our own user's download has left, and so leaves that."""
         try:
             async with asyncio.timeout(None) as push:
                 self.pushes[manifest.id] = push
-                await self.fetcher.bring(manifest, name, transfer, sources)
+                await self.downloader.download(manifest, name, transfer, sources)
         except BaseException as error:
             # Broken off while it was published, it is whole.
             if not ours and not self.library.by_id(manifest.id):
-                self.keeping.leave(manifest.id, manifest.size)
+                self.quota.abandon_part(manifest.id, manifest.size)
             if isinstance(error, TimeoutError):
                 raise Interrupted(_GIVES_WAY) from None
             raise
         finally:
             del self.pushes[manifest.id]
 
-    async def make_room(self) -> None:
+    async def evict_parts(self) -> None:
         """Throw away what broken pushes left, if the room is needed: nobody fills the disk with beginnings."""
-        for id_ in await self.keeping.in_the_way():
-            self.keeping.take_up(id_)
+        for id_ in await self.quota.evictable_parts():
+            self.quota.claim_part(id_)
             if not self.locks.in_use(id_):
                 # Had at once; whoever wants these contents meanwhile waits.
                 async with self.locks.acquire(id_):
-                    await self.threads.run_uncancellable(self.threads.disk, self.fetcher.parts.discard, id_)
-                    await self.keeping.forget(id_)
+                    await self.threads.run_uncancellable(self.threads.disk, self.downloader.parts.discard, id_)
+                    await self.quota.forget_parts(id_)

@@ -12,39 +12,39 @@ from collections.abc import Callable
 from daemon.runtime.rate import Rate
 
 # Asked for and not yet here, in bytes: what a connection reads ahead.
-_MOST = 4 << 20
+_MAX_BYTES = 4 << 20
 # Until the rate is known, and of however slow a holder.
-_LEAST = 128 << 10
-_SECONDS = 1.0
+_MIN_BYTES = 128 << 10
+_WINDOW_SECONDS = 1.0
 # A file costs as much as so many bytes besides its own: ticket, look-up, opening.
-_EACH = 8 << 10
+_FILE_COST = 8 << 10
 
 
-class Pace:
+class RequestWindow:
     """What one holder was asked for and has not sent yet, and whether to ask for more."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._rate = Rate(clock)
         self._waiting = 0
 
-    def hungry(self) -> bool:
+    def should_refill(self) -> bool:
         """Tell whether to ask for more now: when half of what may be on its way is here, since each request costs."""
         return self._waiting <= self._most() // 2
 
-    def room(self) -> int:
+    def available(self) -> int:
         """Return how many bytes more may be asked for: as long as there are any, one more file."""
         return self._most() - self._waiting
 
-    def asked(self, size: int) -> int:
+    def on_request(self, size: int) -> int:
         """A file of so many bytes was asked for; return how many bytes of the room it takes."""
-        self._waiting += size + _EACH
-        return size + _EACH
+        self._waiting += size + _FILE_COST
+        return size + _FILE_COST
 
-    def settled(self, files: int, size: int) -> None:
+    def on_response(self, files: int, size: int) -> None:
         """Files of so many bytes in all are here, or will not come."""
-        cost = size + files * _EACH
+        cost = size + files * _FILE_COST
         self._waiting -= cost
         self._rate.add(cost)
 
     def _most(self) -> int:
-        return min(_MOST, max(_LEAST, int(self._rate.now() * _SECONDS)))
+        return min(_MAX_BYTES, max(_MIN_BYTES, int(self._rate.now() * _WINDOW_SECONDS)))

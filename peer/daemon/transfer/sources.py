@@ -20,15 +20,15 @@ from daemon.storage.shared_folder import OpenFile, SharedFolder
 Listener = Callable[[Have], None]
 
 
-class Audience:
+class PieceEvents:
     """The askers of one file."""
 
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
         # Who is being sent a piece.
-        self.under_way: dict[int, set[Listener]] = {}
+        self.being_sent: dict[int, set[Listener]] = {}
 
-    def tell(self, have: Have, but: Listener | None = None) -> None:
+    def publish(self, have: Have, but: Listener | None = None) -> None:
         """Tell everybody but one."""
         for listener in self.listeners:
             if listener != but:
@@ -40,13 +40,13 @@ class Audience:
         return lambda: self.listeners.discard(listener)
 
 
-class WholeFile:
+class CompleteFile:
     """A file of the library, as piece_server.Source.
 
     Never serves bytes of a file that changed since it was hashed, or that was removed since it was opened.
     """
 
-    def __init__(self, manifest: Manifest, file: OpenFile, audience: Audience, held: Callable[[], bool]) -> None:
+    def __init__(self, manifest: Manifest, file: OpenFile, audience: PieceEvents, held: Callable[[], bool]) -> None:
         """`held` tells whether the library has the contents still."""
         self.manifest = manifest
         self.name = file.name
@@ -72,28 +72,28 @@ class WholeFile:
         self._file.check()
         return data
 
-    def give(self, piece: int, listener: Listener) -> None:
+    def begin_send(self, piece: int, listener: Listener) -> None:
         """Tell the others that the piece will soon be elsewhere."""
-        self._audience.under_way.setdefault(piece, set()).add(listener)
-        self._audience.tell(Have(in_flight=(piece,)), but=listener)
+        self._audience.being_sent.setdefault(piece, set()).add(listener)
+        self._audience.publish(Have(in_flight=(piece,)), but=listener)
 
-    def given(self, piece: int, listener: Listener) -> None:
+    def end_send(self, piece: int, listener: Listener) -> None:
         """The piece was sent to this asker, or will not be."""
-        askers = self._audience.under_way.get(piece, set())
+        askers = self._audience.being_sent.get(piece, set())
         askers.discard(listener)
         if not askers:
-            self._audience.under_way.pop(piece, None)
+            self._audience.being_sent.pop(piece, None)
 
-    def on_its_way(self, piece: int, listener: Listener) -> bool:
+    def is_being_sent(self, piece: int, listener: Listener) -> bool:
         """Tell whether another asker is being sent the piece."""
-        return bool(self._audience.under_way.get(piece, set()) - {listener})
+        return bool(self._audience.being_sent.get(piece, set()) - {listener})
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
 
 
-class GrowingFile:
+class PartialFile:
     """A file that is being fetched, as piece_server.Source: serves the pieces that verified.
 
     Those who ask it go on undisturbed when the file is published, or its transfer is broken off and begun anew: what is
@@ -104,7 +104,7 @@ class GrowingFile:
         self.manifest = part.manifest
         self.name = name
         self._part = part
-        self._audience = Audience()
+        self._audience = PieceEvents()
         self._users = 1
         self.subscribe = self._audience.subscribe
 
@@ -116,21 +116,21 @@ class GrowingFile:
         """Return bytes of a piece that is here."""
         return self._part.read(piece, offset, length)
 
-    def give(self, piece: int, listener: Listener) -> None:
+    def begin_send(self, piece: int, listener: Listener) -> None:
         """Nothing: whoever asks a growing file hears of its pieces from those who gain them."""
 
-    def given(self, piece: int, listener: Listener) -> None:
+    def end_send(self, piece: int, listener: Listener) -> None:
         """Nothing either."""
 
-    def on_its_way(self, piece: int, listener: Listener) -> bool:
+    def is_being_sent(self, piece: int, listener: Listener) -> bool:
         """Never: others have what is here, too."""
         return False
 
-    def gained(self, piece: int) -> None:
+    def add_piece(self, piece: int) -> None:
         """A piece has verified: tell the askers."""
-        self._audience.tell(Have(gained=(piece,)))
+        self._audience.publish(Have(gained=(piece,)))
 
-    def use(self) -> GrowingFile:
+    def acquire(self) -> PartialFile:
         """Note one more who will `close` it."""
         self._users += 1
         return self
@@ -142,34 +142,34 @@ class GrowingFile:
             self._part.close()
 
 
-class Sharing:
+class ServedFiles:
     """Finds the source of an id."""
 
     def __init__(self, library: Library, folder: SharedFolder) -> None:
         self._library = library
         self._folder = folder
-        self._audiences: WeakValueDictionary[str, Audience] = WeakValueDictionary()
-        self._growing: dict[str, GrowingFile] = {}
+        self._events: WeakValueDictionary[str, PieceEvents] = WeakValueDictionary()
+        self._partial: dict[str, PartialFile] = {}
 
     @contextmanager
-    def growing(self, part: Part, name: str) -> Iterator[GrowingFile]:
+    def serve_partial(self, part: Part, name: str) -> Iterator[PartialFile]:
         """Serve the pieces of a file that is being fetched, for as long as that takes; then let go of the part."""
-        file = self._growing[part.manifest.id] = GrowingFile(part, name)
+        file = self._partial[part.manifest.id] = PartialFile(part, name)
         try:
             yield file
         finally:
-            del self._growing[part.manifest.id]
+            del self._partial[part.manifest.id]
             file.close()
 
-    def open_growing(self, id_: str) -> GrowingFile | None:
+    def open_partial(self, id_: str) -> PartialFile | None:
         """Return the file of an id that is being fetched; the caller closes it.
 
         None if it is not. On the event loop only.
         """
-        growing = self._growing.get(id_)
-        return growing.use() if growing is not None else None
+        growing = self._partial.get(id_)
+        return growing.acquire() if growing is not None else None
 
-    def open_whole(self, id_: str) -> WholeFile:
+    def open_complete(self, id_: str) -> CompleteFile:
         """Open a whole file that is still what was hashed; the caller closes it. Blocking, as all that follow.
 
         Raises:
@@ -181,7 +181,7 @@ class Sharing:
         except NoSuchFile:
             file.close()
             raise
-        return WholeFile(manifest, file, self._audience(id_), lambda: self.has(id_))
+        return CompleteFile(manifest, file, self._events_of(id_), lambda: self.has(id_))
 
     def has(self, id_: str) -> bool:
         """Tell whether the library has these contents whole."""
@@ -199,7 +199,7 @@ class Sharing:
             file.close()
         raise NoSuchFile("this peer does not have it any more")
 
-    def read_small(self, files: Sequence[tuple[int, str]]) -> tuple[list[Block], list[tuple[int, PeerError]]]:
+    def read_small_files(self, files: Sequence[tuple[int, str]]) -> tuple[list[Block], list[tuple[int, PeerError]]]:
         """Read whole files of one piece, given as (number, id): those that could be read, and why the others could
         not.
         """
@@ -219,16 +219,16 @@ class Sharing:
 
     def manifest(self, id_: str) -> Manifest:
         """Return the manifest of an id. Raises NoSuchFile if there is nothing of it here."""
-        growing = self._growing.get(id_)
+        growing = self._partial.get(id_)
         if growing is not None:
             return growing.manifest
         if not self.has(id_):
             raise NoSuchFile("this peer does not have it any more")
         return self._library.manifest(id_)
 
-    def _audience(self, id_: str) -> Audience:
-        audience = self._audiences.get(id_)
+    def _events_of(self, id_: str) -> PieceEvents:
+        audience = self._events.get(id_)
         if audience is None:
             # Held by those who are in it; gone with the last.
-            audience = self._audiences[id_] = Audience()
+            audience = self._events[id_] = PieceEvents()
         return audience

@@ -10,24 +10,24 @@ from daemon.library.manifest_cache import Catalog
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import Temporaries
-from daemon.transfer.batch_store import Small, SmallStore
+from daemon.transfer.batch_store import BatchStore, SmallFile
 
 
 @pytest.fixture
-def store(folder: SharedFolder, library: Library) -> SmallStore:
-    return SmallStore(folder, Temporaries(folder), library)
+def store(folder: SharedFolder, library: Library) -> BatchStore:
+    return BatchStore(folder, Temporaries(folder), library)
 
 
-def small(name: str, data: bytes) -> Small:
-    return Small(name, Manifest.of_bytes(data), memoryview(data))
+def small(name: str, data: bytes) -> SmallFile:
+    return SmallFile(name, Manifest.of_bytes(data), memoryview(data))
 
 
 def test_what_two_transfers_bring_at_once_is_published_for_both_and_kept_once(
-    store: SmallStore, library: Library, catalog: Catalog
+    store: BatchStore, library: Library, catalog: Catalog
 ) -> None:
     files = [small(f"folder/{number}", b"%d" % number) for number in range(10, 60)]
     with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(lambda _: store.publish(files, kept=True), range(2))
+        one, other = pool.map(lambda _: store.publish(files, replica=True), range(2))
     assert one == other == [None] * 50
     assert sorted(library.names()) == [file.name for file in files]
     # Each counts with its folder.
@@ -35,10 +35,10 @@ def test_what_two_transfers_bring_at_once_is_published_for_both_and_kept_once(
 
 
 def test_what_lies_there_with_the_same_contents_is_shared_and_not_at_others_request(
-    folder: SharedFolder, store: SmallStore, library: Library, catalog: Catalog
+    folder: SharedFolder, store: BatchStore, library: Library, catalog: Catalog
 ) -> None:
     (folder.root / "mine").write_bytes(b"same")
-    assert store.publish([small("mine", b"same")], kept=True) == [None]
+    assert store.publish([small("mine", b"same")], replica=True) == [None]
     [held] = library.by_id(Manifest.of_bytes(b"same").id)
     assert held.stamp == folder.stamp("mine")
     assert catalog.kept().entries == 0
@@ -46,7 +46,7 @@ def test_what_lies_there_with_the_same_contents_is_shared_and_not_at_others_requ
 
 @pytest.mark.parametrize("there", [b"", b"other", b"some"])
 def test_other_contents_keep_their_name(
-    folder: SharedFolder, store: SmallStore, library: Library, there: bytes
+    folder: SharedFolder, store: BatchStore, library: Library, there: bytes
 ) -> None:
     (folder.root / "taken").write_bytes(there)
     [taken, free] = store.publish([small("taken", b"same"), small("free", b"same")])
