@@ -160,7 +160,7 @@ async def unasked(stream: Stream) -> None:
     """Send a piece that nobody asked for."""
     await stream.say(complete=True)
     async for piece in stream.asked():
-        await stream.send_piece((piece + 1) % stream.holder.manifest.pieces + 10**6, b"x" * CRUMB)
+        await stream.send_piece((piece + 1) % stream.holder.manifest.piece_count + 10**6, b"x" * CRUMB)
 
 
 async def oversized(stream: Stream) -> None:
@@ -173,7 +173,7 @@ async def oversized(stream: Stream) -> None:
 
 async def lying_bitmap(stream: Stream) -> None:
     """Say that all is here, and end the stream when asked for it."""
-    await stream.say(bitmap=b"\xff" * ((stream.holder.manifest.pieces + 7) // 8))
+    await stream.say(bitmap=b"\xff" * ((stream.holder.manifest.piece_count + 7) // 8))
     async for _ in stream.asked():
         await stream.context.abort(grpc.StatusCode.NOT_FOUND, "no\nsuch\x1b[2Jpiece", (("p2p-code", "no_such_file"),))
 
@@ -185,7 +185,7 @@ async def odd_bitmap(stream: Stream) -> None:
 
 async def chattering(stream: Stream) -> None:
     """Tell of gains and gifts without end, and send nothing."""
-    await stream.say(bitmap=b"\x00" * ((stream.holder.manifest.pieces + 7) // 8))
+    await stream.say(bitmap=b"\x00" * ((stream.holder.manifest.piece_count + 7) // 8))
     while True:
         await stream.say(gained=[10**9, *range(5)] * 100, in_flight=[*range(1000)] * 10)
 

@@ -101,7 +101,7 @@ class LivePserver:
         path = self.shared / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        held = self.pserver.scanner.take([name])[0]
+        held = self.pserver.scanner.index_files([name])[0]
         if isinstance(held, Exception):
             raise held
         return self.pserver.library.manifest(held.id)

@@ -79,7 +79,7 @@ class Pserver:
         async with AsyncExitStack() as ending:
             ending.callback(self.manifest_cache.close)
             ending.callback(self.threads.shutdown)
-            unfinished = await self.threads.run(self.threads.disk, self.part_store.clean, self.wall_clock())
+            unfinished = await self.threads.run(self.threads.disk, self.part_store.clean_up, self.wall_clock())
             await self.replica_quota.load(unfinished)
             secret = ending.enter_context(
                 private_file_present(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir))
@@ -93,7 +93,7 @@ class Pserver:
             )
             self.port = rpc_server.listen(server, self.settings, self.account.saved_port())
             ending.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
-            await self.scan_loop.first()
+            await self.scan_loop.initial_scan()
             await self.threads.run(self.threads.disk, self.manifest_cache.prune)
             over = await ending.enter_async_context(rpc_server.serving(server, _SHUTDOWN_GRACE))
             socket_options.set_notsent_lowat(self.port)

@@ -35,7 +35,7 @@ def test_what_is_added_and_removed_is_known(dora: LivePserver, tracker: LiveTrac
 def test_changes_that_the_tracker_has_are_remembered_no_longer(dora: LivePserver, tracker: LiveTracker) -> None:
     library = dora.pserver.library
     for name in ("first.txt", "second.txt"):
-        before = library.version
+        before = library.revision
         dora.share(name, b"new")
         eventually(lambda: name in names_at(tracker))  # noqa: B023
         eventually(lambda: library.changes_since(before) is None)  # noqa: B023

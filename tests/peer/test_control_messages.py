@@ -12,7 +12,7 @@ from daemon.errors import StorageFault
 from daemon.peers.client import MAX_MESSAGE_BYTES
 from daemon.rpc import control_messages
 from daemon.runtime.events import Downloaded, Event, Fault, Notice, Uploaded
-from daemon.storage.walk import Refused
+from daemon.storage.walk import UnshareableEntry
 from live_pserver import LivePserver, code_of
 
 ODD = os.fsdecode(b"/caf\xe9.txt")
@@ -30,7 +30,7 @@ def test_a_name_that_is_not_utf8_is_told_with_its_byte_escaped() -> None:
     assert told.results.uploaded[0].name == told.results.faults[0].name == SHOWN
     assert told.results.faults[0].message == f"no room while reading {SHOWN}"
     assert [event.notice for event in control_messages.events([Notice(ODD)])] == [SHOWN]
-    assert control_messages.not_shared(Refused(ODD, ODD)) == pb.NotShared(name=SHOWN, reason=SHOWN)
+    assert control_messages.not_shared(UnshareableEntry(ODD, ODD)) == pb.NotShared(name=SHOWN, reason=SHOWN)
 
 
 def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_of_it(ana: LivePserver) -> None:

@@ -15,7 +15,7 @@ import pytest
 import pserver_pb2 as pb
 from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.library.library import Library
-from daemon.library.manifest_cache import Catalog
+from daemon.library.manifest_cache import ManifestCache
 from daemon.models import Holder, RemoteFile, Version
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import RateLimiter
@@ -25,7 +25,7 @@ from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import Temporaries
+from daemon.storage.temp_files import TempFiles
 from daemon.transfer.batch_download import BatchDownloader
 from daemon.transfer.batch_push import BatchPusher, Offer
 from daemon.transfer.batch_store import BatchStore
@@ -119,7 +119,7 @@ class Fetch:
 
             folder = SharedFolder(self._tmp_path / "shared")
             stack.callback(folder.close)
-            catalog = Catalog(self._tmp_path / "catalog.db", 0.0)
+            catalog = ManifestCache(self._tmp_path / "catalog.db", 0.0)
             stack.callback(catalog.close)
             threads = Threads()
             stack.callback(threads.shutdown)
@@ -128,7 +128,7 @@ class Fetch:
             loop = asyncio.get_running_loop()
             fetcher = BatchDownloader(
                 peers=peers,
-                store=BatchStore(folder, Temporaries(folder), Library(catalog)),
+                store=BatchStore(folder, TempFiles(folder), Library(catalog)),
                 threads=threads,
                 bandwidth=RateLimiter(None, loop.time),
                 clock=lambda: self._haste * loop.time(),
@@ -206,13 +206,13 @@ async def here_and_idle(requests: AsyncIterator[bytes], context: Any) -> None:
 @contextmanager
 def shared(tmp_path: Path) -> Iterator[ServedFiles]:
     folder = SharedFolder(tmp_path / "shared")
-    catalog = Catalog(tmp_path / "catalog.db", 0.0)
+    catalog = ManifestCache(tmp_path / "catalog.db", 0.0)
     library = Library(catalog)
     for name, content in {**CONTENTS, "large.bin": LARGE}.items():
         (folder.root / name).write_bytes(content)
-        stamp = folder.stamp(name)
+        stamp = folder.fingerprint(name)
         assert stamp is not None
-        library.adopt([(name, stamp, manifest_of(content))])
+        library.register([(name, stamp, manifest_of(content))])
     yield ServedFiles(library, folder)
     catalog.close()
     folder.close()

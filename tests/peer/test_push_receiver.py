@@ -14,7 +14,7 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import QuotaExceeded
-from daemon.library.manifest_cache import Catalog
+from daemon.library.manifest_cache import ManifestCache
 from daemon.protocol.frames import Block, encode
 from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
@@ -309,7 +309,7 @@ def test_a_restart_forgets_nothing_of_what_pushes_have_left(tmp_path: Path, trac
         assert sum(part.stat().st_size for part in parts(hal)) == (6 + 2) * MIB
     with live_pserver(home, tracker, "", quota=QUOTA) as hal:
         assert hal.pserver.replica_quota.used == 6 * MIB
-        assert hal.pserver.manifest_cache.begun().keys() == hal.pserver.replica_quota._abandoned.keys()
+        assert hal.pserver.manifest_cache.incoming_parts().keys() == hal.pserver.replica_quota._abandoned.keys()
         assert users.id not in hal.pserver.replica_quota._abandoned
 
 
@@ -327,10 +327,10 @@ def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
 
 
 def test_crumbs_of_files_are_kept_in_a_bounded_number(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "catalog.db", 0.0)
+    catalog = ManifestCache(tmp_path / "catalog.db", 0.0)
     keeping = ReplicaQuota(catalog, MIN_ENTRIES, Threads())
-    catalog.keep([(f"{number}", f"{number:064x}", 0) for number in range(MIN_ENTRIES - 1)])
-    kept = catalog.kept()
+    catalog.record_replicas([(f"{number}", f"{number:064x}", 0) for number in range(MIN_ENTRIES - 1)])
+    kept = catalog.replica_usage()
     with keeping.reserve("x", 0, kept), pytest.raises(QuotaExceeded, match="files"), keeping.reserve("x", 0, kept):
         pytest.fail("one more than it keeps")
     with keeping.reserve("x", 0, kept):
@@ -339,10 +339,10 @@ def test_crumbs_of_files_are_kept_in_a_bounded_number(tmp_path: Path) -> None:
 
 
 def test_the_folders_of_what_is_kept_count_too(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "catalog.db", 0.0)
+    catalog = ManifestCache(tmp_path / "catalog.db", 0.0)
     keeping = ReplicaQuota(catalog, MIN_ENTRIES, Threads())
-    catalog.keep([(f"{number}/a/b", f"{number:064x}", 0) for number in range((MIN_ENTRIES - 4) // 3)])
-    kept = catalog.kept()
+    catalog.record_replicas([(f"{number}/a/b", f"{number:064x}", 0) for number in range((MIN_ENTRIES - 4) // 3)])
+    kept = catalog.replica_usage()
     with keeping.reserve("one/more", 0, kept), keeping.reserve("and/another", 0, kept):
         pass
     with keeping.reserve("one/more/there", 0, kept), pytest.raises(QuotaExceeded), keeping.reserve("a/b", 0, kept):
@@ -351,7 +351,7 @@ def test_the_folders_of_what_is_kept_count_too(tmp_path: Path) -> None:
 
 
 def test_what_arrives_while_the_catalog_is_asked_is_counted_still(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "catalog.db", 0.0)
+    catalog = ManifestCache(tmp_path / "catalog.db", 0.0)
     keeping = ReplicaQuota(catalog, 10, Threads())
 
     async def come() -> None:
@@ -359,7 +359,7 @@ def test_what_arrives_while_the_catalog_is_asked_is_counted_still(tmp_path: Path
             coming = contextlib.ExitStack()
             coming.enter_context(keeping.reserve("x", 6, kept))
         # It is published and kept while another pusher is judged, by what the catalog said before.
-        catalog.kept()
+        catalog.replica_usage()
         judging = keeping.lock_usage()
         asked = asyncio.create_task(judging.__aenter__())
         await asyncio.sleep(0)
@@ -436,7 +436,7 @@ def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
         push.say(offer("late.bin", manifest))
         disk.arm()
         sent = 0
-        while sent < manifest.pieces:
+        while sent < manifest.piece_count:
             for piece in push.hear().pieces:
                 push.say(encode([Block(piece, 0, content[piece * MIB : (piece + 1) * MIB])]))
                 sent += 1
@@ -446,7 +446,7 @@ def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
         disk.let_go.set()
         eventually(lambda: cem.pserver.library.by_name("late.bin"))
         eventually(lambda: cem.pserver.replica_quota._incoming_bytes == 0)
-        assert cem.pserver.manifest_cache.kept().bytes == cem.pserver.replica_quota.used == 2 * MIB
+        assert cem.pserver.manifest_cache.replica_usage().bytes == cem.pserver.replica_quota.used == 2 * MIB
 
 
 def test_what_is_being_thrown_away_is_not_taken_up_meanwhile(
@@ -515,7 +515,7 @@ def test_small_files_are_taken_one_by_one(ben: LivePserver) -> None:
 
 
 def test_room_is_held_for_what_is_coming_and_not_twice_for_what_came(ben: LivePserver) -> None:
-    free = QUOTA - ben.pserver.manifest_cache.kept().bytes
+    free = QUOTA - ben.pserver.manifest_cache.replica_usage().bytes
     size = min(700_000, (free - 1) // 8)
     for number in range(6):
         content = os.urandom(size)
@@ -550,7 +550,7 @@ def test_files_whose_batch_is_never_full_do_not_pile_up_in_memory(
             stack.callback(call.cancel)
         waiting = cid.pserver.transfer_service.batch_receiver.waiting
         least = streams * each * MIB - MAX_UNPUBLISHED_BYTES
-        eventually(lambda: cid.pserver.library.bytes >= least and 0 < waiting.bytes <= MAX_UNPUBLISHED_BYTES)
+        eventually(lambda: cid.pserver.library.total_bytes >= least and 0 < waiting.bytes <= MAX_UNPUBLISHED_BYTES)
         stack.close()
         eventually(lambda: cid.pserver.stream_slots.in_use == 0)
         assert waiting.bytes == 0

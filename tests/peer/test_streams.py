@@ -16,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 import pserver_pb2 as pb
-from daemon.library.library import Held
+from daemon.library.library import LocalFile
 from daemon.peers.limits import (
     MAX_MANIFESTS,
     MAX_MANIFESTS_PER_PEER,
@@ -25,7 +25,7 @@ from daemon.peers.limits import (
     MAX_STREAMS_PER_TICKET,
 )
 from daemon.storage.manifest import PIECES_MAX, Manifest
-from daemon.storage.walk import Stamp
+from daemon.storage.walk import Fingerprint
 from eventually import eventually
 from live_pserver import OPTIONS, LivePserver, live_pserver
 from live_tracker import LiveTracker
@@ -122,10 +122,10 @@ def huge(ana: LivePserver) -> Iterator[Manifest]:
     hole, path = ana.home / "hole", ana.shared / "huge.bin"
     with hole.open("wb") as file:
         file.truncate(HUGE.size)
-    ana.pserver.manifest_cache.put([(Stamp.of(hole.stat()), HUGE)])
+    ana.pserver.manifest_cache.put([(Fingerprint.from_stat(hole.stat()), HUGE)])
     hole.rename(path)
-    (held,) = ana.pserver.scanner.take(["huge.bin"])
-    assert isinstance(held, Held) and held.id == HUGE.id
+    (held,) = ana.pserver.scanner.index_files(["huge.bin"])
+    assert isinstance(held, LocalFile) and held.id == HUGE.id
     yield HUGE
     path.unlink()
 

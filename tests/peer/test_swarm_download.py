@@ -103,7 +103,7 @@ async def fetch(
             known = holders if loop.time() - began > 0.8 else holders[: len(holders) - late]
             return [Found(holder.url, "ticket", True, "") for holder in known]
 
-        picker = Picker(MANIFEST.pieces, (), MANIFEST.length, choose=rng.randrange)
+        picker = Picker(MANIFEST.piece_count, (), MANIFEST.length, choose=rng.randrange)
         swarm = Swarm(
             MANIFEST,
             picker,
@@ -112,7 +112,7 @@ async def fetch(
             budget=MemoryBudget(),
             bandwidth=RateLimiter(rate, loop.time),
             clock=lambda: haste * loop.time(),
-            dial=lambda found: peers.open_download(found.address, found.ticket, MANIFEST.pieces),
+            dial=lambda found: peers.open_download(found.address, found.ticket, MANIFEST.piece_count),
             find=find,
             on_corrupt=lambda holder, why: liars.append((holder, why)),
         )
@@ -130,7 +130,7 @@ def run(work: Coroutine[Any, Any, Outcome]) -> Outcome:
 def test_honest_holders_share_the_work_and_nothing_comes_twice() -> None:
     outcome = run(fetch([evil.unhurried] * 3))
     assert outcome.whole and outcome.liars == []
-    assert outcome.memory.writes == MANIFEST.pieces
+    assert outcome.memory.writes == MANIFEST.piece_count
     assert len(outcome.sources) >= 2
 
 
@@ -171,7 +171,7 @@ def flip_one_byte(count: int, seed: int) -> None:
             assert all(liar == (outcome.urls[0], f"piece {at // MIB} did not verify") for liar in outcome.liars)
             if outcome.liars:
                 assert outcome.view(0).state is SourceStatus.DROPPED
-            assert outcome.memory.writes == MANIFEST.pieces
+            assert outcome.memory.writes == MANIFEST.piece_count
             caught.append(bool(outcome.liars))
 
     caught: list[bool] = []
@@ -189,7 +189,7 @@ def flip_in_the_only_holder(count: int, seed: int) -> None:
             outcome = await fetch([evil.flipping(at), evil.honest], late=1, seed=number)
             assert outcome.whole
             assert outcome.liars == [(outcome.urls[0], f"piece {at // MIB} did not verify")]
-            assert outcome.memory.writes == MANIFEST.pieces
+            assert outcome.memory.writes == MANIFEST.piece_count
 
     asyncio.run(all_of_them())
 
@@ -341,7 +341,7 @@ def pushed(memory: Memory, end: Pusher, pool: ThreadPoolExecutor) -> Swarm:
     loop = asyncio.get_running_loop()
     swarm = Swarm(
         MANIFEST,
-        Picker(MANIFEST.pieces, (), MANIFEST.length, choose=lambda n: 0),
+        Picker(MANIFEST.piece_count, (), MANIFEST.length, choose=lambda n: 0),
         memory,
         disk=pool,
         budget=MemoryBudget(),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from daemon.assembly.ground import Bounds, Ground
 from daemon.assembly.holdings import Holdings
-from daemon.library.scan_loop import Rescan
+from daemon.library.scan_loop import ScanLoop
 from daemon.rpc.status import LoadReporter
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.async_client import AsyncTrackerClient
@@ -58,12 +58,12 @@ class Membership:
             interval=settings.ping_interval,
             logged_in=lambda: self.account.user is not None,
         )
-        self.rescan = Rescan(
+        self.rescan = ScanLoop(
             scanner=holdings.scanner,
             threads=threads,
             interval=settings.ping_interval,
             clock=clock,
-            announce_soon=self.announcer.request_sync,
+            on_change=self.announcer.request_sync,
         )
 
     def _recheck(self, ids: Sequence[str]) -> None:

@@ -159,7 +159,7 @@ class DownloadJob:
 
     async def _bring(self, order: DownloadTarget, item: RemoteFile, manifest: Manifest) -> DownloadStats:
         sources = DownloadSources(
-            dial=lambda holder: self.peers.open_download(holder.address, holder.ticket, manifest.pieces),
+            dial=lambda holder: self.peers.open_download(holder.address, holder.ticket, manifest.piece_count),
             find=lambda: self._find(manifest.id),
             known=item.holders,
             on_corrupt=lambda holder, why: self.tracker.report_corrupt(manifest.id, holder, why),

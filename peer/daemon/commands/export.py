@@ -15,9 +15,9 @@ from daemon.library.library import Library
 from daemon.runtime.executors import Threads
 from daemon.storage.copying import copy_contents
 from daemon.storage.disk import Disk, storage_faults
-from daemon.storage.hashing import Stop, hash_file
+from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
-from daemon.storage.temp_files import Temporaries
+from daemon.storage.temp_files import TempFiles
 from daemon.transfer.sources import ServedFiles
 
 _HASH_THREADS = 2
@@ -28,7 +28,7 @@ class LocalCopier:
     """Makes copies. Each is hashed before it gets its name: a stamp that did not change does not prove the bytes."""
 
     sharing: ServedFiles
-    temporaries: Temporaries
+    temporaries: TempFiles
     library: Library
     disk: Disk
     threads: Threads
@@ -57,7 +57,7 @@ class LocalCopier:
         """
         await self.threads.run_cancellable(self.threads.disk, lambda stop: self._export(id_, path, make_folders, stop))
 
-    def _copy_within(self, id_: str, name: str, stop: Stop) -> None:
+    def _copy_within(self, id_: str, name: str, stop: CancelCheck) -> None:
         with (
             self.sharing.open_file(id_) as file,
             file.handle as fd,
@@ -66,9 +66,9 @@ class LocalCopier:
         ):
             manifest = self._check(id_, copied, copy.size, stop)
             stamp = copy.publish(name)
-            self.library.adopt([(name, stamp, manifest)])
+            self.library.register([(name, stamp, manifest)])
 
-    def _export(self, id_: str, path: Path, make_folders: bool, stop: Stop) -> None:
+    def _export(self, id_: str, path: Path, make_folders: bool, stop: CancelCheck) -> None:
         self.check_free(path)
         with storage_faults(f"writing {path}"):
             if make_folders:
@@ -79,9 +79,9 @@ class LocalCopier:
             target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             with self.sharing.open_file(id_) as file, file.handle as fd, storage_faults(f"writing {path}"):
-                copy_contents(self.disk, fd, target, file.stamp.size, stop=stop)
-                file.check()
-                self._check(id_, target, file.stamp.size, stop)
+                copy_contents(self.disk, fd, target, file.fingerprint.size, stop=stop)
+                file.ensure_unchanged()
+                self._check(id_, target, file.fingerprint.size, stop)
                 os.fsync(target)
                 self._link(temporary, path)
         finally:
@@ -89,7 +89,7 @@ class LocalCopier:
             with suppress(OSError):
                 temporary.unlink()
 
-    def _check(self, id_: str, copy: int, size: int, stop: Stop) -> Manifest:
+    def _check(self, id_: str, copy: int, size: int, stop: CancelCheck) -> Manifest:
         """Return the manifest of a copy. Raises FileChanged if it is not of the contents that were asked for."""
         manifest = hash_file(self.disk, copy, size, stop=stop, threads=_HASH_THREADS)
         if manifest.id != id_:

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from common.state_files import is_state_dir
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, StorageFault, TargetExists
-from daemon.library.library import Held, Library
+from daemon.library.library import Library, LocalFile
 from daemon.library.scanner import Scanner
 from daemon.runtime.events import Notice
 from daemon.storage.disk import storage_faults
-from daemon.storage.hashing import Stop, hash_file
+from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import Copy, Temporaries
+from daemon.storage.temp_files import TempCopy, TempFiles
 
 # Files copied in, made durable and published together.
 _BATCH_FILES = 500
@@ -43,7 +43,7 @@ class ImportItem(NamedTuple):
 
 # Of what an upload names: a file, the name of one and why it cannot be shared, or a line that is no fault.
 Collected = ImportItem | tuple[str, PeerError] | Notice
-Outcome = tuple[str, Held | PeerError]
+Outcome = tuple[str, LocalFile | PeerError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Importer:
     """Shares files of the user's."""
 
     folder: SharedFolder
-    temporaries: Temporaries
+    temporaries: TempFiles
     library: Library
     scanner: Scanner
     # Session and cookie lie here: never shared, however it is asked for.
@@ -152,7 +152,7 @@ class Importer:
         self,
         items: Sequence[ImportItem],
         *,
-        stop: Stop,
+        stop: CancelCheck,
         on_copied: Callable[[str, int], None],
         on_hashed: Callable[[str, int], None],
     ) -> Iterator[Outcome]:
@@ -165,19 +165,19 @@ class Importer:
             if stop():
                 raise Interrupted("stopped while sharing files: run it again")
             inside = [item.name for item in batch if item.inside]
-            yield from zip(inside, self.scanner.take(inside, stop=stop, progress=on_hashed), strict=True)
+            yield from zip(inside, self.scanner.index_files(inside, stop=stop, progress=on_hashed), strict=True)
             yield from self._copy_batch([item for item in batch if not item.inside], stop, on_copied, on_hashed)
 
     def _copy_batch(
         self,
         items: Sequence[ImportItem],
-        stop: Stop,
+        stop: CancelCheck,
         on_copied: Callable[[str, int], None],
         on_hashed: Callable[[str, int], None],
     ) -> Iterator[Outcome]:
         """Copy files in and publish them together."""
         with ExitStack() as unpublished:
-            ready: list[tuple[ImportItem, Copy, Manifest]] = []
+            ready: list[tuple[ImportItem, TempCopy, Manifest]] = []
             for item in items:
                 try:
                     there = self._existing_copy(item, stop, on_hashed)
@@ -191,30 +191,32 @@ class Importer:
                     yield item.name, error
             if not ready:
                 return
-            self.temporaries.durable([temporary for _, temporary, _ in ready])
+            self.temporaries.sync_all([temporary for _, temporary, _ in ready])
             stamps = self.folder.publish_many([(temporary.name, item.name) for item, temporary, _ in ready])
         published = [
             (item.name, stamp, manifest)
             for (item, _, manifest), stamp in zip(ready, stamps, strict=True)
             if not isinstance(stamp, PeerError)
         ]
-        for held in self.library.adopt(published):
+        for held in self.library.register(published):
             yield held.name, held
         for (item, _, _), stamp in zip(ready, stamps, strict=True):
             if isinstance(stamp, PeerError):
                 yield item.name, stamp
 
-    def _existing_copy(self, item: ImportItem, stop: Stop, on_hashed: Callable[[str, int], None]) -> Held | None:
+    def _existing_copy(
+        self, item: ImportItem, stop: CancelCheck, on_hashed: Callable[[str, int], None]
+    ) -> LocalFile | None:
         """Return what is shared under the name, if it has the same contents.
 
         Raises:
             TargetExists: if it has others.
         """
         # It may have been changed or removed since the last scan.
-        self.scanner.withdraw([item.name])
+        self.scanner.remove_stale([item.name])
         held = self.library.by_name(item.name)
-        if held is None and self.folder.stamp(item.name) is not None:
-            (taken,) = self.scanner.take([item.name], stop=stop, progress=on_hashed)
+        if held is None and self.folder.fingerprint(item.name) is not None:
+            (taken,) = self.scanner.index_files([item.name], stop=stop, progress=on_hashed)
             if isinstance(taken, PeerError):
                 raise taken
             held = taken
@@ -226,7 +228,7 @@ class Importer:
             )
         return held
 
-    def _hash(self, item: ImportItem, stop: Stop, on_hashed: Callable[[str, int], None]) -> Manifest:
+    def _hash(self, item: ImportItem, stop: CancelCheck, on_hashed: Callable[[str, int], None]) -> Manifest:
         with storage_faults(f"reading {item.path}"), item.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             return hash_file(
@@ -242,10 +244,10 @@ class Importer:
         self,
         item: ImportItem,
         unpublished: ExitStack,
-        stop: Stop,
+        stop: CancelCheck,
         on_copied: Callable[[str, int], None],
         on_hashed: Callable[[str, int], None],
-    ) -> tuple[Copy, Manifest]:
+    ) -> tuple[TempCopy, Manifest]:
         with storage_faults(f"reading {item.path}"), item.path.open("rb", buffering=0) as source:
             temporary = unpublished.enter_context(
                 self.temporaries.copy_in(source.fileno(), stop=stop, progress=lambda count: on_copied(item.name, count))

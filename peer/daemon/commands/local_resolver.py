@@ -37,7 +37,7 @@ class LocalResolver:
         names.update(held.name for item in items for held in self.library.by_id(item.version.id))
         if names:
             await self.threads.run_cancellable(
-                self.threads.disk, lambda stop: self.scanner.take(sorted(names), stop=stop)
+                self.threads.disk, lambda stop: self.scanner.index_files(sorted(names), stop=stop)
             )
 
     async def is_wanted(self, order: DownloadTarget, item: RemoteFile) -> bool:

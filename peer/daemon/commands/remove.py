@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.errors import NoSuchFile, PeerError
-from daemon.library.library import Held, Library
+from daemon.library.library import Library, LocalFile
 from daemon.runtime.events import Fault, Phase, Removed
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
@@ -59,7 +59,7 @@ class RemoveHandler:
             if stop():
                 return
             try:
-                self.folder.remove(file.name, file.stamp)
+                self.folder.remove(file.name, file.fingerprint)
             except PeerError as error:
                 told(Fault.of(error, file.name))
                 continue
@@ -68,7 +68,7 @@ class RemoveHandler:
         for name in missing:
             told(Fault.of(_missing(name)))
 
-    def _match_names(self, name: str) -> list[Held]:
+    def _match_names(self, name: str) -> list[LocalFile]:
         """Return what a download of `name` would mean, but never a file whose name differs in case only."""
         held = self.library.by_name(name)
         if held is not None and held.name == name:

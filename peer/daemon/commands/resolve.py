@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
-from daemon.library.library import Held, Library
+from daemon.library.library import Library, LocalFile
 from daemon.models import ListedFile, RemoteFile, Version
 from daemon.storage.names import check_name, is_pattern
 from daemon.tracker_client.async_client import AsyncTrackerClient
@@ -125,7 +125,7 @@ class Resolver:
         return resolved
 
     @staticmethod
-    def _held(files: Iterable[Held]) -> list[RemoteFile]:
+    def _held(files: Iterable[LocalFile]) -> list[RemoteFile]:
         return [RemoteFile(Version(held.name, held.id, held.size), ()) for held in files]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from daemon.commands.import_files import Importer, ImportItem
 from daemon.commands.replicate import Replicator
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
-from daemon.library.library import Held
+from daemon.library.library import LocalFile
 from daemon.models import Version
 from daemon.runtime.events import Fault, Notice, Phase, Uploaded
 from daemon.runtime.executors import Threads
@@ -77,7 +77,7 @@ class UploadHandler:
                     transfer.emit(Fault.of(found[1], found[0]))
         return list(items.values())
 
-    async def _share(self, items: Sequence[ImportItem], transfer: Transfer) -> list[Held]:
+    async def _share(self, items: Sequence[ImportItem], transfer: Transfer) -> list[LocalFile]:
         """Bring files into the shared folder where they are not, and hold them; those that fail are told."""
         transfer.counters.files_total += len(items)
         outside = sum(not item.inside for item in items)
@@ -93,7 +93,7 @@ class UploadHandler:
 
             return told
 
-        shared: list[Held] = []
+        shared: list[LocalFile] = []
         outcomes = await self.threads.run_cancellable(
             self.threads.disk,
             lambda stop: list(

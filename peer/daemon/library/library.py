@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from daemon.errors import NoSuchFile
-from daemon.library.manifest_cache import Catalog
+from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry
 from daemon.storage.manifest import Manifest, piece_length_for
 from daemon.storage.names import fold
-from daemon.storage.walk import Stamp
+from daemon.storage.walk import Fingerprint
 
 # So many changes that nobody has been told of are remembered; whoever missed more takes the whole list.
 _CHANGES_KEPT = 20_000
@@ -27,29 +27,29 @@ _Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LocalFile:
     """A whole file in the shared folder, and what it was when it was hashed."""
 
     name: str
     id: str
-    stamp: Stamp
+    fingerprint: Fingerprint
 
     @property
     def size(self) -> int:
         """Its length in bytes."""
-        return self.stamp.size
+        return self.fingerprint.size
 
     @property
     def piece_length(self) -> int:
         """The length of its pieces."""
-        return piece_length_for(self.stamp.size)
+        return piece_length_for(self.fingerprint.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What to add to and remove from a list that was taken at an earlier version; `version` is what it then is."""
 
-    version: int
+    revision: int
     added: tuple[IndexEntry, ...]
     removed: tuple[_Key, ...]
 
@@ -57,13 +57,13 @@ class Changes:
 class Library:
     """The files of one peer. Manifests come from the catalog when they are asked for."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, manifest_cache: ManifestCache) -> None:
+        self._catalog = manifest_cache
         self._lock = threading.Lock()
         # By folded name: two names that fold alike are one.
-        self._names: dict[str, Held] = {}
+        self._names: dict[str, LocalFile] = {}
         # Most ids have one name: a tuple is smaller than a set.
-        self._ids: dict[str, tuple[Held, ...]] = {}
+        self._ids: dict[str, tuple[LocalFile, ...]] = {}
         self._partial: dict[_Key, int] = {}
         self._bytes = 0
         self._version = 0
@@ -73,12 +73,12 @@ class Library:
 
     # ----------------------------------------------------------------------------------------------------- looking up
 
-    def by_name(self, name: str) -> Held | None:
+    def by_name(self, name: str) -> LocalFile | None:
         """Return the file of that name, or of one that differs in case or form of accents only."""
         with self._lock:
             return self._names.get(fold(name))
 
-    def by_id(self, id_: str) -> tuple[Held, ...]:
+    def by_id(self, id_: str) -> tuple[LocalFile, ...]:
         """Return the files with those contents."""
         with self._lock:
             return self._ids.get(id_, ())
@@ -89,12 +89,12 @@ class Library:
             return [held.name for held in self._names.values()]
 
     @property
-    def files(self) -> int:
+    def file_count(self) -> int:
         """How many whole files there are."""
         return len(self._names)
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """How many bytes they have."""
         return self._bytes
 
@@ -113,7 +113,7 @@ class Library:
         if manifest is None:
             lost = self.by_id(id_)
             # Forgotten first: or a scan under way would take them again as they were.
-            self._catalog.forget(held.stamp for held in lost)
+            self._catalog.forget(held.fingerprint for held in lost)
             self.remove(lost)
             raise NoSuchFile("its manifest is not known here any more: it is made anew, try again in a minute")
         with self._lock:
@@ -126,11 +126,11 @@ class Library:
 
     # -------------------------------------------------------------------------------------------------------- changes
 
-    def add(self, *files: Held) -> None:
+    def add(self, *files: LocalFile) -> None:
         """Hold files. One of the same name that was held before is not any more."""
         self.add_many(files)
 
-    def add_many(self, files: Iterable[Held]) -> None:
+    def add_many(self, files: Iterable[LocalFile]) -> None:
         """As `add`, for many."""
         with self._lock:
             for held in files:
@@ -143,16 +143,16 @@ class Library:
                 self._bytes += held.size
                 self._note((held.name, held.id))
 
-    def adopt(self, files: Sequence[tuple[str, Stamp, Manifest]], *, kept: bool = False) -> list[Held]:
+    def register(self, files: Sequence[tuple[str, Fingerprint, Manifest]], *, replica: bool = False) -> list[LocalFile]:
         """Remember and hold files that were just hashed or published. `kept`: at others' request."""
         self._catalog.put([(stamp, manifest) for _, stamp, manifest in files])
-        if kept:
-            self._catalog.keep((name, manifest.id, manifest.size) for name, _, manifest in files)
-        held = [Held(name, manifest.id, stamp) for name, stamp, manifest in files]
+        if replica:
+            self._catalog.record_replicas((name, manifest.id, manifest.size) for name, _, manifest in files)
+        held = [LocalFile(name, manifest.id, stamp) for name, stamp, manifest in files]
         self.add_many(held)
         return held
 
-    def remove(self, files: Iterable[Held], *, gone: bool = True) -> list[Held]:
+    def remove(self, files: Iterable[LocalFile], *, release_replicas: bool = True) -> list[LocalFile]:
         """Hold files no longer, unless they were replaced by others since; return those that were held.
 
         `gone`: they count no longer as kept at others' request.
@@ -164,18 +164,18 @@ class Library:
                 if self._names.get(folded) == held:
                     self._drop(folded, held)
                     removed.append(held)
-        if removed and gone:
-            self._catalog.release((held.name, held.id) for held in removed)
+        if removed and release_replicas:
+            self._catalog.release_replicas((held.name, held.id) for held in removed)
         return removed
 
-    def release_gone(self) -> None:
+    def prune_replica_records(self) -> None:
         """Count no longer as kept at others' request what is not held: it went or changed while nobody looked."""
 
         def is_held(name: str, id_: str) -> bool:
             held = self.by_name(name)
             return held is not None and (held.name, held.id) == (name, id_)
 
-        self._catalog.release_unless(is_held)
+        self._catalog.release_replicas_unless(is_held)
 
     def add_partial(self, name: str, id_: str, size: int) -> None:
         """Hold a part of a file."""
@@ -193,7 +193,7 @@ class Library:
     # ----------------------------------------------------------------------------------------------------- announcing
 
     @property
-    def version(self) -> int:
+    def revision(self) -> int:
         """Grows with each change."""
         return self._version
 
@@ -205,10 +205,10 @@ class Library:
             entries = (self._entry(key) for key in sorted(keys))
             return self._version, [entry for entry in entries if entry is not None]
 
-    def changes_since(self, version: int) -> Changes | None:
+    def changes_since(self, revision: int) -> Changes | None:
         """Return what changed since a version; None if that is forgotten (or not one of ours): send all."""
         with self._lock:
-            missed = self._version - version
+            missed = self._version - revision
             if not 0 <= missed <= len(self._log):
                 return None
             # What was changed twice counts once, as it is now.
@@ -218,10 +218,10 @@ class Library:
             removed = tuple(key for key, entry in entries.items() if entry is None)
             return Changes(self._version, added, removed)
 
-    def forget_changes(self, version: int) -> None:
+    def discard_changes(self, revision: int) -> None:
         """Remember no longer what changed up to a version: whoever asks for changes has it."""
         with self._lock:
-            while len(self._log) > max(0, self._version - version):
+            while len(self._log) > max(0, self._version - revision):
                 self._log.popleft()
 
     def _entry(self, key: _Key) -> IndexEntry | None:
@@ -233,7 +233,7 @@ class Library:
         size = self._partial.get(key)
         return None if size is None else IndexEntry(name, id_, size, complete=False)
 
-    def _drop(self, folded: str, held: Held) -> None:
+    def _drop(self, folded: str, held: LocalFile) -> None:
         del self._names[folded]
         others = tuple(other for other in self._ids[held.id] if other is not held and other != held)
         if others:

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 from daemon.errors import DiskFull, NotVerified, StorageFault
 from daemon.storage.disk import storage_faults
 from daemon.storage.manifest import DIGEST_LENGTH, Manifest
-from daemon.storage.walk import Stamp
+from daemon.storage.walk import Fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +58,14 @@ _NOT_DAMAGE = frozenset(
 T = TypeVar("T")
 
 
-class Kept(NamedTuple):
+class ReplicaUsage(NamedTuple):
     """What is kept at others' request. `entries`: its files, and of each the folders in its name."""
 
     entries: int
     bytes: int
 
 
-class Catalog:
+class ManifestCache:
     """The catalog in the file at `path`; made, with mode 0600, if it is not there. `now` is in unix seconds."""
 
     def __init__(self, path: Path, now: float) -> None:
@@ -74,7 +74,7 @@ class Catalog:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         # Asked for at every small file that is offered: kept in mind until it changes.
-        self._kept: Kept | None = None
+        self._kept: ReplicaUsage | None = None
         self._do(lambda connection: connection.execute("SELECT count(*) FROM kept").fetchone())
 
     def close(self) -> None:
@@ -84,14 +84,14 @@ class Catalog:
 
     # ------------------------------------------------------------------------------------------------------ manifests
 
-    def find(self, stamps: Sequence[Stamp]) -> list[str | None]:
+    def find_ids(self, fingerprints: Sequence[Fingerprint]) -> list[str | None]:
         """Return the id of each stamp's contents; None where it is not known."""
 
         def work(connection: sqlite3.Connection) -> list[str | None]:
             find = f"SELECT id, seen FROM files WHERE {_MATCH}"  # noqa: S608
             ids: list[str | None] = []
             stale: list[tuple[int, ...]] = []
-            for stamp in stamps:
+            for stamp in fingerprints:
                 row = connection.execute(find, _signed(stamp)).fetchone()
                 if row is None or not _is_id(row[0]) or not isinstance(row[1], int):
                     ids.append(None)
@@ -115,7 +115,7 @@ class Catalog:
             log.warning("the catalog has a damaged manifest of %s", id_)
             return None
 
-    def put(self, files: Sequence[tuple[Stamp, Manifest]]) -> None:
+    def put(self, files: Sequence[tuple[Fingerprint, Manifest]]) -> None:
         """Remember what files are, in one transaction."""
         rows = [(*_signed(stamp), bytes.fromhex(manifest.id), self._today) for stamp, manifest in files]
         manifests = {manifest.id: (bytes.fromhex(manifest.id), manifest.encode()) for _, manifest in files}
@@ -126,9 +126,9 @@ class Catalog:
 
         self._do(work)
 
-    def forget(self, stamps: Iterable[Stamp]) -> None:
+    def forget(self, fingerprints: Iterable[Fingerprint]) -> None:
         """Forget what files are, so that they will be hashed again."""
-        rows = [_signed(stamp) for stamp in stamps]
+        rows = [_signed(stamp) for stamp in fingerprints]
         self._do(lambda connection: connection.executemany(f"DELETE FROM files WHERE {_MATCH}", rows))  # noqa: S608
 
     def prune(self) -> None:
@@ -142,7 +142,7 @@ class Catalog:
 
     # ----------------------------------------------------------------------------------------------------------- kept
 
-    def keep(self, files: Iterable[tuple[str, str, int]]) -> None:
+    def record_replicas(self, files: Iterable[tuple[str, str, int]]) -> None:
         """Note (name, id, size) as kept at others' request."""
         rows = [(name, bytes.fromhex(id_), size) for name, id_, size in files]
 
@@ -152,21 +152,21 @@ class Catalog:
 
         self._do(work)
 
-    def kept(self) -> Kept:
+    def replica_usage(self) -> ReplicaUsage:
         """Return what is kept at others' request."""
         known = self._kept
         if known is not None:
             return known
 
-        def work(connection: sqlite3.Connection) -> Kept:
+        def work(connection: sqlite3.Connection) -> ReplicaUsage:
             entries = "total(1 + length(name) - length(replace(name, '/', '')))"
             query = f"SELECT {entries}, total(size) FROM kept WHERE typeof(size) = 'integer' AND size >= 0"  # noqa: S608
-            self._kept = Kept(*map(int, connection.execute(query).fetchone()))
+            self._kept = ReplicaUsage(*map(int, connection.execute(query).fetchone()))
             return self._kept
 
         return self._do(work)
 
-    def release(self, files: Iterable[tuple[str, str]]) -> None:
+    def release_replicas(self, files: Iterable[tuple[str, str]]) -> None:
         """Note that (name, id) are not kept at others' request any more."""
         rows = [(name, bytes.fromhex(id_)) for name, id_ in files]
 
@@ -176,7 +176,7 @@ class Catalog:
 
         self._do(work)
 
-    def release_unless(self, is_held: Callable[[str, str], bool]) -> None:
+    def release_replicas_unless(self, is_held: Callable[[str, str], bool]) -> None:
         """Note that of what is kept at others' request only those (name, id) still are that are held."""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -193,17 +193,17 @@ class Catalog:
 
     # ---------------------------------------------------------------------------------------------------------- begun
 
-    def begin(self, id_: str, size: int) -> None:
+    def record_incoming(self, id_: str, size: int) -> None:
         """Note that what will lie here unfinished of an id is there at another's request."""
         row = (bytes.fromhex(id_), size)
         self._do(lambda connection: connection.execute("INSERT OR REPLACE INTO begun VALUES (?, ?)", row))
 
-    def not_begun(self, ids: Iterable[str]) -> None:
+    def forget_incoming(self, ids: Iterable[str]) -> None:
         """Note that what lies here of these ids is not, or that there is nothing any more."""
         rows = [(bytes.fromhex(id_),) for id_ in ids]
         self._do(lambda connection: connection.executemany("DELETE FROM begun WHERE id = ?", rows))
 
-    def begun(self) -> dict[str, int]:
+    def incoming_parts(self) -> dict[str, int]:
         """Return the sizes of what was begun at others' request, by id, the oldest first."""
         query = "SELECT id, size FROM begun WHERE typeof(size) = 'integer' AND size >= 0 ORDER BY rowid"
         rows = self._do(lambda connection: connection.execute(query).fetchall())
@@ -273,7 +273,7 @@ class Catalog:
         return [Path(f"{self._path}{suffix}") for suffix in ("-wal", "-shm")]
 
 
-def _signed(stamp: Stamp) -> tuple[int, ...]:
+def _signed(stamp: Fingerprint) -> tuple[int, ...]:
     """Return a stamp as SQLite can store it: some file systems number their files up to 2 ** 64."""
     return tuple(value - (1 << 64) if value >= 1 << 63 else value for value in stamp)
 

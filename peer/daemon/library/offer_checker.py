@@ -9,24 +9,24 @@ from dataclasses import dataclass
 
 from daemon.errors import Interrupted, PeerError, TargetExists
 from daemon.library.library import Library
-from daemon.library.manifest_cache import Catalog
+from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
-from daemon.storage.hashing import Stop, never
+from daemon.storage.hashing import CancelCheck, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import Found, Stamp
+from daemon.storage.walk import Fingerprint, ShareableFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class OfferChecker:
     """Compares what is offered with what lies here."""
 
     folder: SharedFolder
-    catalog: Catalog
+    manifest_cache: ManifestCache
     library: Library
     scanner: Scanner
 
-    def settle(self, name: str, manifest: Manifest, *, stop: Stop = never) -> None:
+    def reconcile(self, name: str, manifest: Manifest, *, stop: CancelCheck = not_cancelled) -> None:
         """Have the library true to the folder in what is held of these contents, and under this name.
 
         No scan may have seen yet what lies here, as when this peer was killed just now, or what is gone.
@@ -36,27 +36,27 @@ class Claims:
             Interrupted: if `stop` answered true.
         """
         held = self.library.by_name(name)
-        self.scanner.withdraw(
+        self.scanner.remove_stale(
             [
                 *(each.name for each in self.library.by_id(manifest.id)),
                 *([held.name] if held is not None else []),
             ]
         )
-        (stamp,) = self.folder.stamps([name])
-        if not isinstance(stamp, Stamp) or self.library.by_name(name) is not None:
+        (stamp,) = self.folder.fingerprints([name])
+        if not isinstance(stamp, Fingerprint) or self.library.by_name(name) is not None:
             return
         if not self._is(name, stamp, manifest, stop):
             raise TargetExists("this peer has other contents under that name", name=name)
-        self.library.adopt([(name, stamp, manifest)])
+        self.library.register([(name, stamp, manifest)])
 
-    def _is(self, name: str, stamp: Stamp, manifest: Manifest, stop: Stop) -> bool:
+    def _is(self, name: str, stamp: Fingerprint, manifest: Manifest, stop: CancelCheck) -> bool:
         if stamp.size != manifest.size:
             return False
-        (known,) = self.catalog.find([stamp])
+        (known,) = self.manifest_cache.find_ids([stamp])
         if known is not None:
             return known == manifest.id
         try:
-            return self.scanner.read(Found(name, stamp), stop=stop).id == manifest.id
+            return self.scanner.compute_manifest(ShareableFile(name, stamp), stop=stop).id == manifest.id
         except Interrupted:
             raise
         except PeerError:

@@ -19,7 +19,7 @@ _REST = 10.0
 _PATIENCE = 2.0
 
 
-class Rescan:
+class ScanLoop:
     """Runs scans, one at a time, until it is stopped."""
 
     def __init__(
@@ -29,18 +29,18 @@ class Rescan:
         threads: Threads,
         interval: float,
         clock: Callable[[], float],
-        announce_soon: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
         self._scanner = scanner
         self._threads = threads
         self._interval = interval
         self._clock = clock
-        self._announce_soon = announce_soon
+        self._announce_soon = on_change
         self._stop = threading.Event()
         self._task: asyncio.Task[None] | None = None
         self._rechecks: set[asyncio.Task[None]] = set()
 
-    async def first(self) -> None:
+    async def initial_scan(self) -> None:
         """Take what lies in the folder and is known already; hashing what is new goes on in `run`."""
         await self._scan(patience=0.0)
 
@@ -72,7 +72,7 @@ class Rescan:
         """Scan once; tell whether files are left to hash that are at rest."""
         try:
             scan = await self._threads.run(
-                self._threads.disk, self._scanner.scan, stop=self._stop.is_set, patience=patience
+                self._threads.disk, self._scanner.scan, stop=self._stop.is_set, hash_seconds=patience
             )
         except Interrupted:
             return False
@@ -83,8 +83,8 @@ class Rescan:
             # Neither the start nor the next scan is to fail with this one.
             log.exception("looking through the shared folder failed in a way that nobody foresaw")
             return False
-        if scan.taken or scan.withdrawn:
-            log.info("shared folder: %d files taken, %d withdrawn", scan.taken, scan.withdrawn)
+        if scan.indexed or scan.removed:
+            log.info("shared folder: %d files taken, %d withdrawn", scan.indexed, scan.removed)
             self._announce_soon()
         return scan.unhashed > 0
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 from daemon.errors import FileChanged, Interrupted, NoSuchFile, PeerError, TargetExists
-from daemon.library.library import Held, Library
-from daemon.library.manifest_cache import Catalog
-from daemon.storage.hashing import Stop, hash_file, never
+from daemon.library.library import Library, LocalFile
+from daemon.library.manifest_cache import ManifestCache
+from daemon.storage.hashing import CancelCheck, hash_file, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import fold
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import Found, Refused, Stamp
+from daemon.storage.walk import Fingerprint, ShareableFile, UnshareableEntry
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +33,16 @@ _WAITS = "it was written to just now: it is shared once it is at rest"
 _HASHES = "it is being hashed, or about to be"
 _DAMAGED = "its bytes changed though its time did not, as on a failing disk: look at it, then touch it to share it"
 
-Progress = Callable[[str, int], object]
+FileProgress = Callable[[str, int], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class ScanResult:
     """What one scan found. `unsettled` files wait for the next one to agree, `unhashed` ones for its time."""
 
-    taken: int
-    withdrawn: int
-    unsettled: int
+    indexed: int
+    removed: int
+    changing: int
     unhashed: int
 
 
@@ -52,14 +52,14 @@ class Scanner:
     def __init__(
         self,
         folder: SharedFolder,
-        catalog: Catalog,
+        manifest_cache: ManifestCache,
         library: Library,
         *,
         clock: Callable[[], float],
         threads: int = 2,
     ) -> None:
         self._folder = folder
-        self._catalog = catalog
+        self._catalog = manifest_cache
         self._library = library
         self._clock = clock
         self._threads = threads
@@ -68,16 +68,18 @@ class Scanner:
         # Files may have gone that still count as kept at others' request. Most are released as they are withdrawn.
         self._uncounted = True
         # New files and their stamps as the scan before saw them.
-        self._unsettled: dict[str, Stamp] = {}
+        self._unsettled: dict[str, Fingerprint] = {}
         # Files whose bytes are not what their stamps stood for.
-        self._damaged: dict[str, Stamp] = {}
+        self._damaged: dict[str, Fingerprint] = {}
         # What is not shared, and why; and what is not shared yet.
-        self.not_shared: list[Refused] = []
-        self.waiting: dict[str, str] = {}
+        self.not_shared: list[UnshareableEntry] = []
+        self.pending: dict[str, str] = {}
 
     # ------------------------------------------------------------------------------------------------------- scanning
 
-    def scan(self, *, stop: Stop = never, progress: Progress | None = None, patience: float = math.inf) -> Scan:
+    def scan(
+        self, *, stop: CancelCheck = not_cancelled, progress: FileProgress | None = None, hash_seconds: float = math.inf
+    ) -> ScanResult:
         """Compare once. Files that did not change cost a look each; `progress` is told of names and bytes hashed.
 
         New files are hashed for about `patience` seconds; those left then are hashed by the next scans.
@@ -87,16 +89,16 @@ class Scanner:
             StorageFault: if the folder cannot be read; nothing is withdrawn then.
         """
         with self._scanning:
-            refused: list[Refused] = []
-            unsettled: dict[str, Stamp] = {}
-            fresh: list[Found] = []
+            refused: list[UnshareableEntry] = []
+            unsettled: dict[str, Fingerprint] = {}
+            fresh: list[ShareableFile] = []
             gone = set(self._library.names())
             taken = withdrawn = 0
             changed = self._changed(refused, gone)
             while batch := list(islice(changed, _BATCH)):
                 if stop():
                     raise Interrupted("stopped while looking through the shared folder")
-                withdrawn += self.withdraw(found.name for found in batch)
+                withdrawn += self.remove_stale(found.name for found in batch)
                 known = self._known(batch)
                 taken += len(known)
                 for found in batch:
@@ -104,18 +106,18 @@ class Scanner:
                         if self._at_rest(found):
                             fresh.append(found)
                         else:
-                            unsettled[found.name] = found.stamp
-            withdrawn += self.withdraw(gone)
-            if self._uncounted and not self._folder.moved():
-                self._library.release_gone()
+                            unsettled[found.name] = found.fingerprint
+            withdrawn += self.remove_stale(gone)
+            if self._uncounted and not self._folder.is_moved():
+                self._library.prune_replica_records()
                 self._uncounted = False
             # Those that patience does not suffice for are at rest for the next scan too.
             self._unsettled = unsettled | dict(fresh)
             self._first = False
             self.not_shared = refused
             waiting = dict.fromkeys(unsettled, _WAITS) | {found.name: _HASHES for found in fresh}
-            self.waiting = waiting
-            end = self._clock() + patience
+            self.pending = waiting
+            end = self._clock() + hash_seconds
             unhashed = len(fresh)
             for batch in _batches(fresh):
                 if self._clock() >= end:
@@ -124,87 +126,89 @@ class Scanner:
                 unhashed -= len(batch)
                 for found in batch:
                     del waiting[found.name]
-            return Scan(taken, withdrawn, len(unsettled), unhashed)
+            return ScanResult(taken, withdrawn, len(unsettled), unhashed)
 
-    def _changed(self, refused: list[Refused], gone: set[str]) -> Iterator[Found]:
+    def _changed(self, refused: list[UnshareableEntry], gone: set[str]) -> Iterator[ShareableFile]:
         """Yield the files that are not held as they are; strike those that are there from `gone`."""
         for item in self._folder.walk():
-            if isinstance(item, Refused):
+            if isinstance(item, UnshareableEntry):
                 refused.append(item)
                 continue
             if item.name in gone:
                 gone.remove(item.name)
                 held = self._library.by_name(item.name)
-                if held is not None and held.stamp == item.stamp:
+                if held is not None and held.fingerprint == item.fingerprint:
                     continue
-            if self._damaged.get(item.name) == item.stamp:
-                refused.append(Refused(item.name, _DAMAGED))
+            if self._damaged.get(item.name) == item.fingerprint:
+                refused.append(UnshareableEntry(item.name, _DAMAGED))
             else:
                 yield item
 
-    def withdraw(self, names: Iterable[str]) -> int:
+    def remove_stale(self, names: Iterable[str]) -> int:
         """Hold files no longer that are not what they were; return how many.
 
         The folder is asked again: it may have moved on since. What cannot be looked at is not what it was either: it
         could not be served, and must not keep the others from being looked at.
         """
         files = [held for name in names if (held := self._library.by_name(name)) is not None and held.name == name]
-        stamps = self._folder.stamps(held.name for held in files)
+        stamps = self._folder.fingerprints(held.name for held in files)
         looked = list(zip(files, stamps, strict=True))
         gone = self._library.remove(
-            held for held, stamp in looked if stamp != held.stamp and not isinstance(stamp, PeerError)
+            held for held, stamp in looked if stamp != held.fingerprint and not isinstance(stamp, PeerError)
         )
         # They may come back, as those of a folder that was moved: they take quota until it is clear that they do not.
-        hidden = self._library.remove((held for held, stamp in looked if isinstance(stamp, PeerError)), gone=False)
+        hidden = self._library.remove(
+            (held for held, stamp in looked if isinstance(stamp, PeerError)), release_replicas=False
+        )
         self._uncounted = self._uncounted or bool(hidden)
         return len(gone) + len(hidden)
 
-    def _known(self, batch: Sequence[Found]) -> dict[str, Held]:
+    def _known(self, batch: Sequence[ShareableFile]) -> dict[str, LocalFile]:
         """Take the files whose contents the catalog knows by their stamps."""
-        ids = self._catalog.find([found.stamp for found in batch])
+        ids = self._catalog.find_ids([found.fingerprint for found in batch])
         known = {
-            found.name: Held(found.name, id_, found.stamp)
+            found.name: LocalFile(found.name, id_, found.fingerprint)
             for found, id_ in zip(batch, ids, strict=True)
             if id_ is not None and self._folder_agrees(found)
         }
         self._library.add_many(known.values())
         return known
 
-    def _folder_agrees(self, found: Found) -> bool:
+    def _folder_agrees(self, found: ShareableFile) -> bool:
         """Tell whether nothing else is held under the name by now: a transfer may have ended since the walk."""
         held = self._library.by_name(found.name)
-        return held is None or self._folder.stamps([found.name]) == [found.stamp]
+        return held is None or self._folder.fingerprints([found.name]) == [found.fingerprint]
 
-    def _at_rest(self, found: Found) -> bool:
-        if self._unsettled.get(found.name) == found.stamp:
+    def _at_rest(self, found: ShareableFile) -> bool:
+        if self._unsettled.get(found.name) == found.fingerprint:
             return True
         # What is copied in just now was written to just now; what lay there before this process began need not wait for
         # a second scan, so that a peer shares from its start.
-        return self._first and self._clock() - found.stamp.mtime_ns / 1e9 > _AT_REST
+        return self._first and self._clock() - found.fingerprint.mtime_ns / 1e9 > _AT_REST
 
     # -------------------------------------------------------------------------------------------------------- hashing
 
-    def take(
-        self, names: Sequence[str], *, stop: Stop = never, progress: Progress | None = None
-    ) -> list[Held | PeerError]:
+    def index_files(
+        self, names: Sequence[str], *, stop: CancelCheck = not_cancelled, progress: FileProgress | None = None
+    ) -> list[LocalFile | PeerError]:
         """Take files at once, because a command names them; one outcome for each, in order.
 
         What is held under these names, and is not what it was, is held no longer. A file is refused with TargetExists
         while another has a name that differs in case or form of accents only: the two are one name.
         """
-        self.withdraw(names)
-        outcomes: dict[str, Held | PeerError] = {}
-        found: list[Found] = []
+        self.remove_stale(names)
+        outcomes: dict[str, LocalFile | PeerError] = {}
+        found: list[ShareableFile] = []
         # By folded name: two names that fold alike are one.
         spelled: dict[str, str] = {}
         each = list(dict.fromkeys(names))
-        for name, stamp in zip(each, self._folder.stamps(each), strict=True):
+        for name, stamp in zip(each, self._folder.fingerprints(each), strict=True):
             held = self._held(name)
             if stamp is None:
                 outcomes[name] = NoSuchFile(f"there is no file {name} in the shared folder", name=name)
             elif isinstance(stamp, PeerError):
                 outcomes[name] = stamp
-            elif held is not None and held.stamp == stamp:
+            elif held is not None and held.fingerprint == stamp:
                 outcomes[name] = held
             elif (other := spelled.setdefault(fold(name), name if held is None else held.name)) != name:
                 outcomes[name] = TargetExists(
@@ -212,68 +216,78 @@ class Scanner:
                     name=name,
                 )
             else:
-                found.append(Found(name, stamp))
+                found.append(ShareableFile(name, stamp))
         for start in range(0, len(found), _BATCH):
             outcomes.update(self._known(found[start : start + _BATCH]))
         fresh = [item for item in found if item.name not in outcomes]
-        refused: list[Refused] = []
+        refused: list[UnshareableEntry] = []
         for batch in _batches(fresh):
             outcomes.update((held.name, held) for held in self._hash(batch, refused, stop, progress))
         for item in refused:
-            outcomes[item.name] = FileChanged(item.why, name=item.name)
+            outcomes[item.name] = FileChanged(item.reason, name=item.name)
         return [outcomes[name] for name in names]
 
-    def _held(self, name: str) -> Held | None:
+    def _held(self, name: str) -> LocalFile | None:
         """Return what is held under a name, or under one that differs in case or form of accents only and is there."""
         held = self._library.by_name(name)
-        if held is None or held.name == name or isinstance(self._folder.stamps([held.name])[0], Stamp):
+        if held is None or held.name == name or isinstance(self._folder.fingerprints([held.name])[0], Fingerprint):
             return held
         return None
 
-    def recheck(self, ids: Iterable[str], *, stop: Stop = never) -> list[Held]:
+    def recheck(self, ids: Iterable[str], *, stop: CancelCheck = not_cancelled) -> list[LocalFile]:
         """Hash files again that somebody calls wrong; withdraw and return those that are."""
         wrong = []
         for held in [held for id_ in ids for held in self._library.by_id(id_)]:
             try:
-                if self.read(Found(held.name, held.stamp), stop=stop).id == held.id:
+                if self.compute_manifest(ShareableFile(held.name, held.fingerprint), stop=stop).id == held.id:
                     continue
                 log.warning("%r is not what it was, though its time is: withdrawn", held.name)
-                self._damaged[held.name] = held.stamp
+                self._damaged[held.name] = held.fingerprint
             except Interrupted:
                 raise
             except PeerError as error:
                 # Changed, gone or unreadable: the next scan's business, but not to be served until then.
                 log.info("%r cannot be hashed again: %s", held.name, error)
             wrong.append(held)
-        self._catalog.forget(held.stamp for held in wrong)
+        self._catalog.forget(held.fingerprint for held in wrong)
         return self._library.remove(wrong)
 
     def _hash(
-        self, batch: Sequence[Found], refused: list[Refused], stop: Stop, progress: Progress | None
-    ) -> list[Held]:
+        self,
+        batch: Sequence[ShareableFile],
+        refused: list[UnshareableEntry],
+        stop: CancelCheck,
+        progress: FileProgress | None,
+    ) -> list[LocalFile]:
         """Hash the files of one of `_batches`, remember and take them."""
         # A large file is alone in its batch, and all threads are for it.
         threads = self._threads if len(batch) == 1 else 1
-        hashed: list[tuple[str, Stamp, Manifest]] = []
+        hashed: list[tuple[str, Fingerprint, Manifest]] = []
         interrupted = None
         with ThreadPoolExecutor(min(self._threads, len(batch)), thread_name_prefix="scan") as pool:
             reading = [
-                (found, pool.submit(self.read, found, stop=stop, progress=progress, threads=threads)) for found in batch
+                (found, pool.submit(self.compute_manifest, found, stop=stop, progress=progress, threads=threads))
+                for found in batch
             ]
             for found, future in reading:
                 try:
-                    hashed.append((found.name, found.stamp, future.result()))
+                    hashed.append((found.name, found.fingerprint, future.result()))
                 except Interrupted as error:
                     interrupted = error
                 except PeerError as error:
-                    refused.append(Refused(found.name, error.message))
-        held = self._library.adopt(hashed)
+                    refused.append(UnshareableEntry(found.name, error.message))
+        held = self._library.register(hashed)
         if interrupted is not None:
             raise interrupted
         return held
 
-    def read(
-        self, found: Found, *, stop: Stop = never, progress: Progress | None = None, threads: int | None = None
+    def compute_manifest(
+        self,
+        found: ShareableFile,
+        *,
+        stop: CancelCheck = not_cancelled,
+        progress: FileProgress | None = None,
+        threads: int | None = None,
     ) -> Manifest:
         """Hash one file; its stamp was the same before and after.
 
@@ -281,25 +295,25 @@ class Scanner:
             NoSuchFile: if it changed meanwhile, or is not what `found` says.
         """
         with self._folder.open(found.name) as file, file.handle as fd:
-            if file.stamp != found.stamp:
+            if file.fingerprint != found.fingerprint:
                 raise FileChanged("it was changed just now: it will be looked at again", name=found.name)
             tell = None if progress is None else lambda count: progress(found.name, count)
             manifest = hash_file(
-                self._folder.disk, fd, file.stamp.size, progress=tell, stop=stop, threads=threads or self._threads
+                self._folder.disk, fd, file.fingerprint.size, progress=tell, stop=stop, threads=threads or self._threads
             )
-            file.check()
+            file.ensure_unchanged()
         return manifest
 
 
-def _batches(files: Sequence[Found]) -> Iterator[list[Found]]:
+def _batches(files: Sequence[ShareableFile]) -> Iterator[list[ShareableFile]]:
     """Split files into what is hashed, then shared, together; small files first, for they are many and soon done."""
-    batch: list[Found] = []
+    batch: list[ShareableFile] = []
     total = 0
-    for found in sorted(files, key=lambda found: found.stamp.size):
-        if batch and (len(batch) == _BATCH or total + found.stamp.size > _BATCH_BYTES):
+    for found in sorted(files, key=lambda found: found.fingerprint.size):
+        if batch and (len(batch) == _BATCH or total + found.fingerprint.size > _BATCH_BYTES):
             yield batch
             batch, total = [], 0
         batch.append(found)
-        total += found.stamp.size
+        total += found.fingerprint.size
     if batch:
         yield batch

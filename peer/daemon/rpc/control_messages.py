@@ -8,7 +8,7 @@ import pserver_pb2 as pb
 from daemon.models import ListedFile, ListedPeer
 from daemon.runtime.events import Downloaded, Event, Fault, Notice, Phase, Progress, Removed, SourceView, Uploaded
 from daemon.runtime.transfers import Transfer
-from daemon.storage.walk import Refused
+from daemon.storage.walk import UnshareableEntry
 
 _PHASES = {
     Phase.PREPARING: pb.Progress.PHASE_PREPARING,
@@ -93,9 +93,9 @@ def transfer(value: Transfer) -> pb.TransferStatus:
     return pb.TransferStatus(transfer=value.number, kind=value.kind, progress=progress(value.progress()))
 
 
-def not_shared(value: Refused) -> pb.NotShared:
+def not_shared(value: UnshareableEntry) -> pb.NotShared:
     """A file that lies in the shared folder and is not shared."""
-    return pb.NotShared(name=text(value.name), reason=text(value.why))
+    return pb.NotShared(name=text(value.name), reason=text(value.reason))
 
 
 def _source(value: SourceView) -> pb.Source:

@@ -18,7 +18,7 @@ from daemon.runtime.metrics import Metrics
 from daemon.runtime.settings import Settings
 from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import Refused
+from daemon.storage.walk import UnshareableEntry
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
 from daemon.transfer.replica_quota import ReplicaQuota
@@ -49,8 +49,8 @@ class StatusReporter:
             tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
             shared_dir=control_messages.text(str(self.settings.shared_dir)),
             state_dir=control_messages.text(str(self.settings.state_dir)),
-            files=self.library.files,
-            bytes=self.library.bytes,
+            files=self.library.file_count,
+            bytes=self.library.total_bytes,
             quota_used=used,
             quota=self.replica_quota.limit,
             tracker_reached=not self.announcer.fault,
@@ -60,11 +60,11 @@ class StatusReporter:
             transfers=map(control_messages.transfer, self.transfers),
         )
 
-    def _not_shared(self) -> list[Refused]:
+    def _not_shared(self) -> list[UnshareableEntry]:
         """Return what is not shared, and what is not shared yet: a hundred thousand files may wait for their hashes."""
         # A copy: a scan goes on beside. What a command took meanwhile waits no more.
-        waiting = self.scanner.waiting.copy()
-        late = (Refused(name, why) for name, why in waiting.items() if self.library.by_name(name) is None)
+        waiting = self.scanner.pending.copy()
+        late = (UnshareableEntry(name, why) for name, why in waiting.items() if self.library.by_name(name) is None)
         return [*self.scanner.not_shared, *late]
 
 
@@ -101,8 +101,8 @@ def register_gauges(
     metrics: Metrics, *, library: Library, slots: StreamSlots, account: Account, announcer: Announcer
 ) -> None:
     """Have this peer's state shown beside what is counted."""
-    metrics.add_gauge("p2p_shared_files", "Whole files that this peer shares", lambda: library.files)
-    metrics.add_gauge("p2p_shared_bytes", "Their bytes", lambda: library.bytes)
+    metrics.add_gauge("p2p_shared_files", "Whole files that this peer shares", lambda: library.file_count)
+    metrics.add_gauge("p2p_shared_bytes", "Their bytes", lambda: library.total_bytes)
     metrics.add_gauge("p2p_streams", "Streams served now", lambda: slots.in_use)
     metrics.add_gauge("p2p_logged_in", "1 while somebody is logged in", lambda: float(account.user is not None))
     metrics.add_gauge("p2p_tracker_reached", "1 while the tracker answers", lambda: float(not announcer.fault))

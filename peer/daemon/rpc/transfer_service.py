@@ -160,7 +160,7 @@ class _DownloadEndpoint:
     ) -> None:
         self._requests = requests
         self._context = context
-        self._pieces = source.manifest.pieces
+        self._pieces = source.manifest.piece_count
 
     async def requests(self) -> AsyncIterator[PieceRequest]:
         """Yield what it wants."""

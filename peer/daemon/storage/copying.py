@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from daemon.errors import DiskFull, FileChanged, Interrupted
 from daemon.storage.disk import Disk, storage_faults
-from daemon.storage.hashing import Progress, Stop, never
+from daemon.storage.hashing import ByteProgress, CancelCheck, not_cancelled
 
 # Copied between two looks at whether to stop.
 _STEP = 16 << 20
 
 
 def copy_contents(
-    disk: Disk, source: int, target: int, size: int, *, progress: Progress | None = None, stop: Stop = never
+    disk: Disk,
+    source: int,
+    target: int,
+    size: int,
+    *,
+    progress: ByteProgress | None = None,
+    stop: CancelCheck = not_cancelled,
 ) -> None:
     """Make the empty file `target` hold the first `size` bytes of `source`: shared blocks, the kernel's copy, or ours.
 

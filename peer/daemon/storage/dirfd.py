@@ -9,15 +9,15 @@ from typing import Self
 
 from daemon.errors import NoSuchFile, PeerError, StorageFault, TargetExists
 from daemon.storage.disk import Disk
-from daemon.storage.handles import Folder
+from daemon.storage.handles import DirFd
 
 # Unfinished files live here, in the shared folder; dot names are never shared.
 DOT_FOLDER = ".p2p"
 
-OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY
 
 
-class LastFolder:
+class CachedDirFd:
     """The folder that was opened last, kept open for the next name in it. `with` closes it.
 
     One that is not there is remembered, too.
@@ -35,12 +35,12 @@ class LastFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.forget()
+        self.invalidate()
 
-    def at(self, components: tuple[str, ...]) -> int:
+    def get(self, components: tuple[str, ...]) -> int:
         """Return the descriptor of a folder; it is good until the next call. Raises what `open_` raises."""
         if components != self._components or (self._fd < 0 and self._absent is None):
-            self.forget()
+            self.invalidate()
             self._components = components
             try:
                 self._fd = self._open(components)
@@ -50,7 +50,7 @@ class LastFolder:
             raise self._absent.with_traceback(None)
         return self._fd
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Open it anew next time: it may not be there any more."""
         self._absent = None
         if self._fd >= 0:
@@ -66,12 +66,12 @@ def open_folder(disk: Disk, root: int, components: Iterable[str]) -> int:
     """
     fd = os.dup(root)
     for component in components:
-        with Folder(fd):
+        with DirFd(fd):
             try:
-                fd = disk.open(component, OPEN_FOLDER, dir_fd=fd)
+                fd = disk.open(component, DIRECTORY_FLAGS, dir_fd=fd)
             except OSError as error:
-                if is_absence(error):
-                    raise missing(component) from error
+                if is_not_found(error):
+                    raise not_found_error(component) from error
                 raise
     return fd
 
@@ -87,23 +87,23 @@ def make_folder(disk: Disk, root: int, components: Sequence[str]) -> tuple[int, 
     fd = os.dup(root)
     made = 0
     for component in components:
-        with Folder(fd):
+        with DirFd(fd):
             try:
                 disk.mkdir(component, dir_fd=fd)
                 made += 1
             except FileExistsError:
                 pass
             try:
-                fd = disk.open(component, OPEN_FOLDER, dir_fd=fd)
+                fd = disk.open(component, DIRECTORY_FLAGS, dir_fd=fd)
             except OSError as error:
-                if is_absence(error):
+                if is_not_found(error):
                     message = f"{component} is no folder here: rename it, or take another name; nothing was touched"
                     raise TargetExists(message, name=component) from error
                 raise
     return fd, made
 
 
-def take_away(disk: Disk, folder: int, name: str) -> None:
+def remove_entry(disk: Disk, folder: int, name: str) -> None:
     """Remove whatever was put in place of one of our own files, an empty folder too. Raises OSError."""
     try:
         disk.unlink(name, dir_fd=folder)
@@ -111,16 +111,16 @@ def take_away(disk: Disk, folder: int, name: str) -> None:
         disk.rmdir(name, dir_fd=folder)
 
 
-def is_absence(error: OSError) -> bool:
+def is_not_found(error: OSError) -> bool:
     """Tell whether an open failed for want of such a thing: a link reads as ELOOP or ENOTDIR, a socket as ENXIO."""
     return error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
-def lost(name: str) -> StorageFault:
+def part_vanished_error(name: str) -> StorageFault:
     """Return the error of an unfinished file that somebody has removed."""
     return StorageFault(f"somebody removed what had come of {name} from {DOT_FOLDER}: run it again")
 
 
-def missing(name: str) -> NoSuchFile:
+def not_found_error(name: str) -> NoSuchFile:
     """Return the error for a file that is not there."""
     return NoSuchFile(f"there is no file {name} in the shared folder", name=name)

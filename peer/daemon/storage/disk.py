@@ -19,21 +19,29 @@ _FICLONE = 0x40049409
 _SYNC_FILE_RANGE_WRITE = 2
 # The kernel takes no more buffers than 1,024 in one call.
 _BUFFERS_MAX = 512
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 # The kernel or the file system cannot do it: do it in another way.
-_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.ENOTTY, errno.EBADF, errno.EPERM)
+_UNSUPPORTED_ERRNOS = (
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EINVAL,
+    errno.EXDEV,
+    errno.ENOTTY,
+    errno.EBADF,
+    errno.EPERM,
+)
 
 
 @contextmanager
-def storage_faults(doing: str) -> Iterator[None]:
+def storage_faults(action: str) -> Iterator[None]:
     """Turn an OSError into the one line that a user can act on. `doing` says what failed, as in "writing a.txt"."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise DiskFull(f"the disk is full while {doing}: make room and run it again to resume") from error
+        if error.errno in _DISK_FULL_ERRNOS:
+            raise DiskFull(f"the disk is full while {action}: make room and run it again to resume") from error
         why = os.strerror(error.errno) if error.errno else "the disk failed"
-        raise StorageFault(f"{why} while {doing}: look at the disk, its mount and its permissions") from error
+        raise StorageFault(f"{why} while {action}: look at the disk, its mount and its permissions") from error
 
 
 class Disk:
@@ -52,7 +60,7 @@ class Disk:
         """Open without following a link in the last component; programs started later do not inherit it."""
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=dir_fd)
 
-    def scan(self, fd: int) -> list[os.DirEntry[str]]:
+    def list_entries(self, fd: int) -> list[os.DirEntry[str]]:
         """Return a folder's entries, sorted by name."""
         with os.scandir(fd) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -123,7 +131,7 @@ class Disk:
             try:
                 return self._call(self._fallocate, fd, 0, ctypes.c_int64(0), ctypes.c_int64(size))
             except OSError as error:
-                if error.errno not in _UNSUPPORTED:
+                if error.errno not in _UNSUPPORTED_ERRNOS:
                     raise
         return os.ftruncate(fd, size)
 
@@ -132,7 +140,7 @@ class Disk:
         try:
             fcntl.ioctl(target, _FICLONE, source)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in _UNSUPPORTED_ERRNOS:
                 raise
             return False
         return True
@@ -144,7 +152,7 @@ class Disk:
         except AttributeError:
             return -1
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in _UNSUPPORTED_ERRNOS:
                 raise
             return -1
 
@@ -154,12 +162,12 @@ class Disk:
         """Return when a file, or a folder's names, are on the disk."""
         os.fsync(fd)
 
-    def start_writing(self, fd: int) -> None:
+    def start_writeback(self, fd: int) -> None:
         """Have the system begin to write what it keeps in memory, without waiting, so that a later fsync is short."""
         if self._sync_file_range is not None:
             self._call(self._sync_file_range, fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
 
-    def sync_all(self, fd: int) -> bool:
+    def sync_filesystem(self, fd: int) -> bool:
         """Make the whole file system that `fd` lies on durable; False if only file by file is to be had."""
         if self._syncfs is None:
             return False

@@ -9,7 +9,7 @@ from typing import Self
 from daemon.errors import NoSuchFile
 
 
-class Handle:
+class SharedFd:
     """A descriptor that threads share. It is closed when asked to and nobody is using it any more: before, its number
     might become another file's under a reader.
 
@@ -52,7 +52,7 @@ class Handle:
             self._fd = -1
 
 
-class Folder:
+class DirFd:
     """A folder's descriptor for the length of a `with` block."""
 
     __slots__ = ("fd",)

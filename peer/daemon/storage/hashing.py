@@ -17,21 +17,27 @@ from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.manifest import Manifest, piece_length_for
 
 # Read at once. Larger gains nothing, and the processor's cache holds this.
-_READ = 1 << 20
+_READ_BYTES = 1 << 20
 # Below so many pieces a second thread costs more than it brings.
-_WORTH_A_THREAD = 4
+_MIN_PIECES_PER_THREAD = 4
 
-Progress = Callable[[int], object]
-Stop = Callable[[], bool]
+ByteProgress = Callable[[int], object]
+CancelCheck = Callable[[], bool]
 
 
-def never() -> bool:
+def not_cancelled() -> bool:
     """Stop never."""
     return False
 
 
 def hash_file(
-    disk: Disk, fd: int, size: int, *, progress: Progress | None = None, stop: Stop = never, threads: int = 1
+    disk: Disk,
+    fd: int,
+    size: int,
+    *,
+    progress: ByteProgress | None = None,
+    stop: CancelCheck = not_cancelled,
+    threads: int = 1,
 ) -> Manifest:
     """Return the manifest of the first `size` bytes. `progress` is told of each piece's length, from any thread.
 
@@ -51,8 +57,8 @@ def hash_pieces(
     size: int,
     pieces: Sequence[int],
     *,
-    progress: Progress | None = None,
-    stop: Stop = never,
+    progress: ByteProgress | None = None,
+    stop: CancelCheck = not_cancelled,
     threads: int = 1,
 ) -> list[bytes]:
     """Return the digests of some pieces of a file of `size` bytes, in the order of `pieces`. As hash_file otherwise."""
@@ -63,7 +69,7 @@ def hash_pieces(
     failed = threading.Event()
 
     def work() -> None:
-        buffer = memoryview(bytearray(min(_READ, max(size, 1))))
+        buffer = memoryview(bytearray(min(_READ_BYTES, max(size, 1))))
         while (turn := next(turns)) < len(pieces) and not failed.is_set():
             if stop():
                 raise Interrupted("stopped while reading files: run it again")
@@ -77,7 +83,7 @@ def hash_pieces(
             if progress is not None:
                 progress(length)
 
-    threads = min(threads, len(pieces) // _WORTH_A_THREAD)
+    threads = min(threads, len(pieces) // _MIN_PIECES_PER_THREAD)
     if threads < 2:
         work()
     else:

@@ -94,7 +94,7 @@ class Manifest:
         return _MAGIC + _HEAD.pack(self.size, self.piece_length) + self.digests
 
     @property
-    def pieces(self) -> int:
+    def piece_count(self) -> int:
         """How many pieces there are; none in an empty file."""
         return len(self.digests) // DIGEST_LENGTH
 
@@ -104,12 +104,12 @@ class Manifest:
 
     def length(self, piece: int) -> int:
         """Return how many bytes a piece has: the piece length, but for the last."""
-        if not 0 <= piece < self.pieces:
+        if not 0 <= piece < self.piece_count:
             raise IndexError(f"there is no piece {piece}")
         return min(self.piece_length, self.size - piece * self.piece_length)
 
     def digest(self, piece: int) -> bytes:
         """Return the digest that a piece must have."""
-        if not 0 <= piece < self.pieces:
+        if not 0 <= piece < self.piece_count:
             raise IndexError(f"there is no piece {piece}")
         return self.digests[piece * DIGEST_LENGTH : (piece + 1) * DIGEST_LENGTH]

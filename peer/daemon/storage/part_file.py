@@ -18,18 +18,18 @@ from typing import Self
 from daemon.errors import DiskFull, FileChanged, NoSuchFile, NotVerified
 from daemon.storage import resume_data
 from daemon.storage.bitmap import Bitmap
-from daemon.storage.dirfd import is_absence, take_away
+from daemon.storage.dirfd import is_not_found, remove_entry
 from daemon.storage.disk import storage_faults
-from daemon.storage.handles import Handle
-from daemon.storage.hashing import Progress, Stop, hash_pieces, never
+from daemon.storage.handles import SharedFd
+from daemon.storage.hashing import ByteProgress, CancelCheck, hash_pieces, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.resume_data import Notes
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import TEMPORARY
-from daemon.storage.walk import Stamp
+from daemon.storage.temp_files import TEMP_SUFFIX
+from daemon.storage.walk import Fingerprint
 
 # A part that nothing was written to for so long is thrown away; seconds.
-UNUSED_MAX = 7 * 24 * 3600.0
+UNUSED_PART_SECONDS = 7 * 24 * 3600.0
 
 _PART = ".part"
 
@@ -40,14 +40,14 @@ class Part:
     `have` is what is verified, `resumed_bytes` what was so when it was opened.
     """
 
-    def __init__(self, store: PartStore, manifest: Manifest, handle: Handle, beside: Notes, have: Bitmap) -> None:
+    def __init__(self, store: PartStore, manifest: Manifest, handle: SharedFd, beside: Notes, have: Bitmap) -> None:
         self._store = store
         self._disk = store.disk
         self._handle = handle
         self._notes = beside
         self._lock = threading.Lock()
         self.manifest = manifest
-        self.have = have
+        self.verified = have
         self.resumed_bytes = sum(manifest.length(piece) for piece in have.present())
 
     def __enter__(self) -> Self:
@@ -66,11 +66,11 @@ class Part:
         # meanwhile.
         with self._handle as fd, self._notes.handle as noting, self._lock, storage_faults("writing what arrived"):
             self._disk.pwrite(fd, data, self.manifest.offset(piece))
-            noted = self.have.copy()
+            noted = self.verified.copy()
             noted.add(piece)
             # After the bytes: a process that is killed in between fetches this piece again, no more.
             self._notes.write(noting, noted, piece)
-            self.have = noted
+            self.verified = noted
 
     def read(self, piece: int, offset: int, length: int) -> bytes:
         """Return bytes of a verified piece.
@@ -78,7 +78,7 @@ class Part:
         Raises:
             NoSuchFile: if it is not here, or the part is closed; after a publication the library has the file.
         """
-        if piece not in self.have:
+        if piece not in self.verified:
             raise NoSuchFile(f"piece {piece} is not here yet")
         if not 0 <= offset <= offset + length <= self.manifest.length(piece):
             raise NoSuchFile(f"piece {piece} has no such bytes")
@@ -88,24 +88,24 @@ class Part:
             raise FileChanged("the unfinished file was cut short")
         return data
 
-    def flush(self) -> None:
+    def start_writeback(self) -> None:
         """Have the system begin to write, so that publishing has less to wait for."""
         with self._handle as fd, storage_faults("writing what arrived"):
-            self._disk.start_writing(fd)
+            self._disk.start_writeback(fd)
 
-    def publish(self, name: str) -> Stamp:
+    def publish(self, name: str) -> Fingerprint:
         """Make the file durable and give it its name. `read` goes on until `close`.
 
         Raises:
             NotVerified: if a piece is missing.
             TargetExists, DiskFull, StorageFault: and the part is kept.
         """
-        if not self.have.whole:
-            raise NotVerified(f"{self.have.pieces - self.have.count} pieces are missing")
+        if not self.verified.complete:
+            raise NotVerified(f"{self.verified.piece_count - self.verified.count} pieces are missing")
         with self._handle as fd, storage_faults(f"making {name} durable"):
             self._disk.fsync(fd)
         stamp = self._store.folder.publish(self.manifest.id + _PART, name)
-        self._store.folder.forget(self.manifest.id + resume_data.SUFFIX)
+        self._store.folder.delete_unfinished(self.manifest.id + resume_data.SUFFIX)
         return stamp
 
     def close(self) -> None:
@@ -122,7 +122,12 @@ class PartStore:
         self.disk = folder.disk
 
     def open(
-        self, manifest: Manifest, *, progress: Progress | None = None, stop: Stop = never, threads: int = 1
+        self,
+        manifest: Manifest,
+        *,
+        progress: ByteProgress | None = None,
+        stop: CancelCheck = not_cancelled,
+        threads: int = 1,
     ) -> Part:
         """Open the part of these contents, or begin one. `progress` is told of the bytes that are hashed again.
 
@@ -137,18 +142,20 @@ class PartStore:
             beside = resume_data.begin(self.folder, manifest, claimed, have)
         return Part(self, manifest, handle, beside, have)
 
-    def manifest(self, id_: str) -> Manifest | None:
+    def saved_manifest(self, id_: str) -> Manifest | None:
         """Return the manifest that an unfinished file has beside it, so that nobody need be asked for it."""
         with storage_faults("reading an unfinished file"):
             noted = resume_data.read(self.folder, id_)
         return None if noted is None else noted[0]
 
-    def unfinished(self) -> list[str]:
+    def part_ids(self) -> list[str]:
         """Return the ids of the parts that lie here."""
         with self.folder.dot_folder as dot, storage_faults("reading unfinished files"):
-            return [entry.name.removesuffix(_PART) for entry in self.disk.scan(dot) if entry.name.endswith(_PART)]
+            return [
+                entry.name.removesuffix(_PART) for entry in self.disk.list_entries(dot) if entry.name.endswith(_PART)
+            ]
 
-    def clean(self, now: float) -> list[str]:
+    def clean_up(self, now: float) -> list[str]:
         """Throw away what earlier processes left: temporary files, parts published or unused for long.
 
         Returns the ids of the parts that stay.
@@ -156,17 +163,19 @@ class PartStore:
         with self.folder.dot_folder as dot, storage_faults("cleaning up unfinished files"):
             kept: set[str] = set()
             # Backwards: a part before what lies beside it, which is of no use without it.
-            for entry in reversed(self.disk.scan(dot)):
+            for entry in reversed(self.disk.list_entries(dot)):
                 with suppress(FileNotFoundError):
                     status = self.disk.stat(entry.name, dir_fd=dot)
                     # A second link is the name that it was published under, just before its process was killed.
                     published = entry.name.endswith(_PART) and status.st_nlink > 1
-                    unused = entry.name.endswith((_PART, resume_data.SUFFIX)) and now - status.st_mtime > UNUSED_MAX
+                    unused = (
+                        entry.name.endswith((_PART, resume_data.SUFFIX)) and now - status.st_mtime > UNUSED_PART_SECONDS
+                    )
                     alone = (
                         entry.name.endswith(resume_data.SUFFIX)
                         and entry.name.removesuffix(resume_data.SUFFIX) + _PART not in kept
                     )
-                    if published or unused or alone or entry.name.endswith(TEMPORARY):
+                    if published or unused or alone or entry.name.endswith(TEMP_SUFFIX):
                         self.disk.unlink(entry.name, dir_fd=dot)
                     else:
                         kept.add(entry.name)
@@ -174,12 +183,12 @@ class PartStore:
 
     def discard(self, id_: str) -> None:
         """Throw a part away; harmless if there is none."""
-        self.folder.forget(id_ + resume_data.SUFFIX)
-        self.folder.forget(id_ + _PART)
+        self.folder.delete_unfinished(id_ + resume_data.SUFFIX)
+        self.folder.delete_unfinished(id_ + _PART)
 
     # ---------------------------------------------------------------------------------------------------------- parts
 
-    def _open_part(self, manifest: Manifest) -> tuple[Handle, Bitmap]:
+    def _open_part(self, manifest: Manifest) -> tuple[SharedFd, Bitmap]:
         """Open the part's file at its full size; return which pieces it claims to have."""
         name = manifest.id + _PART
         with self.folder.dot_folder as dot:
@@ -194,24 +203,24 @@ class PartStore:
                         return handle, noted[1]
                 handle.close()
                 self.disk.unlink(name, dir_fd=dot)
-            handle = Handle(self.disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot))
+            handle = SharedFd(self.disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot))
             with handle as fd:
                 try:
                     self._make_room(dot, fd, manifest.size, manifest.size)
                 except BaseException:
-                    self.folder.forget(name)
+                    self.folder.delete_unfinished(name)
                     raise
-            return handle, Bitmap(manifest.pieces)
+            return handle, Bitmap(manifest.piece_count)
 
-    def _open_existing(self, dot: int, name: str) -> Handle | None:
+    def _open_existing(self, dot: int, name: str) -> SharedFd | None:
         try:
-            return Handle(self.disk.open(name, os.O_RDWR, dir_fd=dot))
+            return SharedFd(self.disk.open(name, os.O_RDWR, dir_fd=dot))
         except OSError as error:
-            if not (is_absence(error) or isinstance(error, IsADirectoryError)):
+            if not (is_not_found(error) or isinstance(error, IsADirectoryError)):
                 raise
             if not isinstance(error, FileNotFoundError):
                 # A link, or whatever else was put there: not ours.
-                take_away(self.disk, dot, name)
+                remove_entry(self.disk, dot, name)
             return None
 
     def _make_room(self, dot: int, fd: int, lacking: int, size: int) -> None:
@@ -221,11 +230,17 @@ class PartStore:
         self.disk.allocate(fd, size)
 
     def _verify(
-        self, manifest: Manifest, handle: Handle, claimed: Bitmap, progress: Progress | None, stop: Stop, threads: int
+        self,
+        manifest: Manifest,
+        handle: SharedFd,
+        claimed: Bitmap,
+        progress: ByteProgress | None,
+        stop: CancelCheck,
+        threads: int,
     ) -> Bitmap:
         """Return which of the claimed pieces are what they should be."""
         pieces = list(claimed.present())
-        have = Bitmap(manifest.pieces)
+        have = Bitmap(manifest.piece_count)
         with handle as fd:
             digests = hash_pieces(self.disk, fd, manifest.size, pieces, progress=progress, stop=stop, threads=threads)
         for piece, digest in zip(pieces, digests, strict=True):

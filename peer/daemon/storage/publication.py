@@ -11,11 +11,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from daemon.errors import NoSuchFile, PeerError, TargetExists
-from daemon.storage.dirfd import LastFolder, lost, make_folder, open_folder
+from daemon.storage.dirfd import CachedDirFd, make_folder, open_folder, part_vanished_error
 from daemon.storage.disk import Disk, storage_faults
-from daemon.storage.handles import Folder
+from daemon.storage.handles import DirFd
 from daemon.storage.names import check_name, fold
-from daemon.storage.walk import Stamp
+from daemon.storage.walk import Fingerprint
 
 # With more folders than these one flush of the whole file system is cheaper than one of each.
 _FOLDERS_MAX = 4
@@ -48,10 +48,10 @@ class Publication:
         self._last: _Path | None = None
         self._alike: list[tuple[_Path, dict[str, list[str]]]] = []
 
-    def link_all(self, files: Sequence[tuple[str, str]]) -> list[Stamp | PeerError]:
+    def link_all(self, files: Sequence[tuple[str, str]]) -> list[Fingerprint | PeerError]:
         """Link each (temporary, name); return one outcome for each, in order."""
-        outcomes: list[Stamp | PeerError] = []
-        with LastFolder(self._make_folder) as folders:
+        outcomes: list[Fingerprint | PeerError] = []
+        with CachedDirFd(self._make_folder) as folders:
             for temporary, name in files:
                 try:
                     with storage_faults(f"publishing {name}"):
@@ -60,7 +60,7 @@ class Publication:
                     outcomes.append(error)
         return outcomes
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Make the names durable and take the temporary ones away.
 
         Raises:
@@ -77,23 +77,23 @@ class Publication:
             with suppress(OSError):
                 self._disk.unlink(linked.temporary, dir_fd=self._dot)
 
-    def _link(self, temporary: str, name: str, folders: LastFolder) -> Stamp:
+    def _link(self, temporary: str, name: str, folders: CachedDirFd) -> Fingerprint:
         *folders_of_name, leaf = name.split("/")
         parent = tuple(folders_of_name)
         twins = [(*folder, twin) for folder, names in self._folders_alike(parent) for twin in names.get(fold(leaf), ())]
         if twins:
             raise _taken("/".join(twins[0]), name)
         try:
-            stamp = Stamp.of(self._disk.stat(temporary, dir_fd=self._dot))
+            stamp = Fingerprint.from_stat(self._disk.stat(temporary, dir_fd=self._dot))
         except FileNotFoundError:
-            raise lost(name) from None
+            raise part_vanished_error(name) from None
         try:
             try:
-                self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.at(parent))
+                self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.get(parent))
             except FileNotFoundError:
                 # The folder that was kept open was empty, and somebody has removed it.
-                folders.forget()
-                self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.at(parent))
+                folders.invalidate()
+                self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.get(parent))
         except FileExistsError as error:
             raise _taken(name, name) from error
         self._linked.append(_Linked(temporary, parent, leaf))
@@ -130,23 +130,23 @@ class Publication:
         if folder not in self._listed:
             listed: dict[str, list[str]] = {}
             # What is not there, or is no folder, has no names in it.
-            with suppress(NoSuchFile), Folder(open_folder(self._disk, self._root, folder)) as opened:
-                for entry in self._disk.scan(opened.fd):
+            with suppress(NoSuchFile), DirFd(open_folder(self._disk, self._root, folder)) as opened:
+                for entry in self._disk.list_entries(opened.fd):
                     listed.setdefault(fold(entry.name), []).append(entry.name)
             self._listed[folder] = listed
         return self._listed[folder]
 
     def _sync(self) -> None:
         parents = {linked.parent for linked in self._linked} | self._grown
-        if len(parents) > _FOLDERS_MAX and self._disk.sync_all(self._dot):
+        if len(parents) > _FOLDERS_MAX and self._disk.sync_filesystem(self._dot):
             return
         for parent in parents:
-            with Folder(open_folder(self._disk, self._root, parent)) as folder:
+            with DirFd(open_folder(self._disk, self._root, parent)) as folder:
                 self._disk.fsync(folder.fd)
 
     def _undo(self) -> None:
         for linked in self._linked:
-            with suppress(OSError, NoSuchFile), Folder(open_folder(self._disk, self._root, linked.parent)) as folder:
+            with suppress(OSError, NoSuchFile), DirFd(open_folder(self._disk, self._root, linked.parent)) as folder:
                 ours = self._disk.stat(linked.temporary, dir_fd=self._dot)
                 if os.path.samestat(ours, self._disk.stat(linked.leaf, dir_fd=folder.fd)):
                     self._disk.unlink(linked.leaf, dir_fd=folder.fd)

@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from daemon.errors import NotVerified
 from daemon.storage.bitmap import Bitmap
-from daemon.storage.dirfd import is_absence, take_away
+from daemon.storage.dirfd import is_not_found, remove_entry
 from daemon.storage.disk import Disk
-from daemon.storage.handles import Handle
+from daemon.storage.handles import SharedFd
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
 
@@ -34,14 +34,14 @@ class Notes:
     Its `handle` is held by whoever writes, so that they are not closed meanwhile.
     """
 
-    def __init__(self, disk: Disk, handle: Handle, bitmap_at: int) -> None:
+    def __init__(self, disk: Disk, handle: SharedFd, bitmap_at: int) -> None:
         self._disk = disk
         self._bitmap_at = bitmap_at
         self.handle = handle
 
     def write(self, fd: int, have: Bitmap, piece: int) -> None:
         """Note a piece that `have` has gained. `fd` is the handle's. Raises OSError."""
-        self._disk.pwrite(fd, [bytes([have.byte(piece // 8)])], self._bitmap_at + piece // 8)
+        self._disk.pwrite(fd, [bytes([have.byte_at(piece // 8)])], self._bitmap_at + piece // 8)
 
 
 def read(folder: SharedFolder, id_: str) -> tuple[Manifest, Bitmap] | None:
@@ -52,13 +52,13 @@ def read(folder: SharedFolder, id_: str) -> tuple[Manifest, Bitmap] | None:
     """
     with folder.dot_folder as dot:
         try:
-            with Handle(folder.disk.open(id_ + SUFFIX, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dot)) as fd:
+            with SharedFd(folder.disk.open(id_ + SUFFIX, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dot)) as fd:
                 status = folder.disk.fstat(fd)
                 if not stat.S_ISREG(status.st_mode):
                     return None
                 data = folder.disk.pread(fd, min(status.st_size, _MOST), 0)
         except OSError as error:
-            if is_absence(error):
+            if is_not_found(error):
                 return None
             raise
     return _decode(data, id_)
@@ -77,8 +77,8 @@ def begin(folder: SharedFolder, manifest: Manifest, claimed: Bitmap, have: Bitma
     with folder.dot_folder as dot:
         if fresh:
             with suppress(FileNotFoundError):
-                take_away(disk, dot, name)
-        handle = Handle(disk.open(name, os.O_RDWR | (os.O_CREAT | os.O_EXCL if fresh else 0), dir_fd=dot))
+                remove_entry(disk, dot, name)
+        handle = SharedFd(disk.open(name, os.O_RDWR | (os.O_CREAT | os.O_EXCL if fresh else 0), dir_fd=dot))
     notes = Notes(disk, handle, _HEAD + len(encoded))
     with handle as fd:
         if fresh:
@@ -94,6 +94,6 @@ def _decode(data: bytes, id_: str) -> tuple[Manifest, Bitmap] | None:
     (length,) = _LENGTH.unpack_from(data, len(_MAGIC))
     try:
         manifest = Manifest.decode(data[_HEAD : _HEAD + length], id_)
-        return manifest, Bitmap.from_bytes(manifest.pieces, data[_HEAD + length :])
+        return manifest, Bitmap.from_bytes(manifest.piece_count, data[_HEAD + length :])
     except (NotVerified, ValueError):
         return None

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Self
 
 from daemon.errors import BadUsage, FileChanged, NoSuchFile, PeerError, StorageFault
-from daemon.storage.dirfd import DOT_FOLDER, OPEN_FOLDER, LastFolder, is_absence, missing, open_folder
+from daemon.storage.dirfd import DIRECTORY_FLAGS, DOT_FOLDER, CachedDirFd, is_not_found, not_found_error, open_folder
 from daemon.storage.disk import Disk, storage_faults
-from daemon.storage.handles import Folder, Handle
+from daemon.storage.handles import DirFd, SharedFd
 from daemon.storage.names import check_name
 from daemon.storage.publication import Publication
-from daemon.storage.walk import Found, Refused, Stamp, walk
+from daemon.storage.walk import Fingerprint, ShareableFile, UnshareableEntry, walk
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,11 @@ _MOVED = "was moved or removed: put it back, or restart the pserver"
 class OpenFile:
     """A shared file that is open for reading. `stamp` is what it was when it was opened."""
 
-    def __init__(self, disk: Disk, handle: Handle, name: str, stamp: Stamp) -> None:
+    def __init__(self, disk: Disk, handle: SharedFd, name: str, fingerprint: Fingerprint) -> None:
         self._disk = disk
         self.handle = handle
         self.name = name
-        self.stamp = stamp
+        self.fingerprint = fingerprint
 
     def __enter__(self) -> Self:
         return self
@@ -59,15 +59,15 @@ class OpenFile:
             raise FileChanged("the file was cut short while it was read", name=self.name)
         return data
 
-    def check(self) -> None:
+    def ensure_unchanged(self) -> None:
         """Tell whether what was read until now is what the stamp stands for.
 
         Raises:
             FileChanged: if the file was changed since it was opened.
         """
         with self.handle as fd, storage_faults(f"reading {self.name}"):
-            stamp = Stamp.of(self._disk.fstat(fd))
-        if stamp != self.stamp:
+            stamp = Fingerprint.from_stat(self._disk.fstat(fd))
+        if stamp != self.fingerprint:
             raise FileChanged("the file was changed while it was read", name=self.name)
 
 
@@ -82,7 +82,7 @@ class SharedFolder:
         with storage_faults(f"opening the shared folder {root}"):
             root.mkdir(parents=True, exist_ok=True)
             # The user may have put a link in the root's place: that is the user's own choice.
-            self._root = Handle(os.open(root, OPEN_FOLDER | os.O_CLOEXEC))
+            self._root = SharedFd(os.open(root, DIRECTORY_FLAGS | os.O_CLOEXEC))
             with self._root as fd:
                 self._dot = self._open_dot(fd)
         self._renewing = threading.Lock()
@@ -94,7 +94,7 @@ class SharedFolder:
         self._root.close()
 
     @property
-    def dot_folder(self) -> Handle:
+    def dot_folder(self) -> SharedFd:
         """The dot-folder, made anew if somebody took it away: what lay in it is lost, what comes next is not.
 
         Raises:
@@ -115,12 +115,12 @@ class SharedFolder:
         with self._dot as fd, storage_faults("asking for free space"):
             return self.disk.free_bytes(fd)
 
-    def forget(self, name: str) -> None:
+    def delete_unfinished(self, name: str) -> None:
         """Take a file of the dot-folder away, if it is there."""
         with suppress(OSError, StorageFault), self.dot_folder as dot:
             self.disk.unlink(name, dir_fd=dot)
 
-    def walk(self) -> Iterator[Found | Refused]:
+    def walk(self) -> Iterator[ShareableFile | UnshareableEntry]:
         """Yield what lies in the folder; see walk.walk. One that was moved or removed holds nothing, and says so."""
         with self._root as fd:
             moved = self._moved(fd)
@@ -128,11 +128,11 @@ class SharedFolder:
                 log.warning("the shared folder %s %s", self.root, _MOVED)
             self._told = moved
             if moved:
-                yield Refused(str(self.root), f"it {_MOVED}")
+                yield UnshareableEntry(str(self.root), f"it {_MOVED}")
             else:
                 yield from walk(self.disk, fd)
 
-    def moved(self) -> bool:
+    def is_moved(self) -> bool:
         """Tell whether the folder lies no longer where it lay."""
         with self._root as fd:
             return self._moved(fd)
@@ -162,16 +162,16 @@ class SharedFolder:
                 # O_NONBLOCK: a fifo must not hold us.
                 fd = self.disk.open(leaf, os.O_RDONLY | os.O_NONBLOCK, dir_fd=parent)
             except OSError as error:
-                if is_absence(error):
-                    raise missing(name) from error
+                if is_not_found(error):
+                    raise not_found_error(name) from error
                 raise
-            handle = Handle(fd)
+            handle = SharedFd(fd)
             status = self.disk.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise missing(name)
-            return OpenFile(self.disk, handle, name, Stamp.of(status))
+                raise not_found_error(name)
+            return OpenFile(self.disk, handle, name, Fingerprint.from_stat(status))
 
-    def stamp(self, name: str) -> Stamp | None:
+    def fingerprint(self, name: str) -> Fingerprint | None:
         """Return a shared file's stamp; None if there is no regular file of that name.
 
         Raises:
@@ -179,15 +179,15 @@ class SharedFolder:
             BadUsage: if its size or its time is beyond what can be shared.
             StorageFault: if the disk failed.
         """
-        (outcome,) = self.stamps([name])
+        (outcome,) = self.fingerprints([name])
         if isinstance(outcome, PeerError):
             raise outcome
         return outcome
 
-    def stamps(self, names: Iterable[str]) -> list[Stamp | PeerError | None]:
+    def fingerprints(self, names: Iterable[str]) -> list[Fingerprint | PeerError | None]:
         """As `stamp`, for many; a folder is opened once for names in it that follow each other."""
-        outcomes: list[Stamp | PeerError | None] = []
-        with self._root as root, LastFolder(lambda components: open_folder(self.disk, root, components)) as folders:
+        outcomes: list[Fingerprint | PeerError | None] = []
+        with self._root as root, CachedDirFd(lambda components: open_folder(self.disk, root, components)) as folders:
             if self._moved(root):
                 return [self._moved_fault() for _ in names]
             for name in names:
@@ -199,25 +199,25 @@ class SharedFolder:
                     outcomes.append(error)
         return outcomes
 
-    def _look(self, name: str, folders: LastFolder) -> Stamp | None:
+    def _look(self, name: str, folders: CachedDirFd) -> Fingerprint | None:
         *components, leaf = check_name(name).split("/")
         with storage_faults(f"looking at {name}"):
-            folder = folders.at(tuple(components))
+            folder = folders.get(tuple(components))
             try:
                 status = self.disk.stat(leaf, dir_fd=folder)
             except FileNotFoundError:
                 return None
         if not stat.S_ISREG(status.st_mode):
             return None
-        stamp = Stamp.of(status)
-        fault = stamp.fault()
+        stamp = Fingerprint.from_stat(status)
+        fault = stamp.unshareable_reason()
         if fault:
             raise BadUsage(f"{name} cannot be shared: {fault}", name=name)
         return stamp
 
     # ----------------------------------------------------------------------------------------------------- publishing
 
-    def publish(self, temporary: str, name: str) -> Stamp:
+    def publish(self, temporary: str, name: str) -> Fingerprint:
         """Give a durable file of the dot-folder its name, and return its stamp when the name is durable too.
 
         Raises:
@@ -228,7 +228,7 @@ class SharedFolder:
             raise stamp
         return stamp
 
-    def publish_many(self, files: Sequence[tuple[str, str]]) -> list[Stamp | PeerError]:
+    def publish_many(self, files: Sequence[tuple[str, str]]) -> list[Fingerprint | PeerError]:
         """Publish many durable (temporary, name), all their names made durable together; one outcome each, in order.
 
         A refused one keeps its place in the dot-folder.
@@ -239,10 +239,10 @@ class SharedFolder:
         with self._here() as root, self.dot_folder as dot, self._publishing:
             publication = Publication(self.disk, root, dot)
             outcomes = publication.link_all(files)
-            publication.settle()
+            publication.commit()
         return outcomes
 
-    def remove(self, name: str, expected: Stamp) -> None:
+    def remove(self, name: str, expected: Fingerprint) -> None:
         """Delete a file, and the folders that this leaves empty.
 
         Raises:
@@ -251,11 +251,11 @@ class SharedFolder:
         """
         with self._publishing, self._parent(name) as (parent, leaf), storage_faults(f"removing {name}"):
             try:
-                if Stamp.of(self.disk.stat(leaf, dir_fd=parent)) != expected:
+                if Fingerprint.from_stat(self.disk.stat(leaf, dir_fd=parent)) != expected:
                     raise FileChanged("the file was changed: look at it, then remove it again", name=name)
                 self.disk.unlink(leaf, dir_fd=parent)
             except FileNotFoundError as error:
-                raise missing(name) from error
+                raise not_found_error(name) from error
             self.disk.fsync(parent)
         components = name.split("/")[:-1]
         with self._publishing, suppress(OSError, NoSuchFile):
@@ -267,11 +267,11 @@ class SharedFolder:
 
     # -------------------------------------------------------------------------------------------------------- folders
 
-    def _open_dot(self, root: int) -> Handle:
+    def _open_dot(self, root: int) -> SharedFd:
         """Open the dot-folder, made if it is not there. Raises OSError, also if a link lies in its place."""
         with suppress(FileExistsError):
             self.disk.mkdir(DOT_FOLDER, mode=0o700, dir_fd=root)
-        dot = Handle(self.disk.open(DOT_FOLDER, OPEN_FOLDER, dir_fd=root))
+        dot = SharedFd(self.disk.open(DOT_FOLDER, DIRECTORY_FLAGS, dir_fd=root))
         with dot as fd:
             os.fchmod(fd, 0o700)
         return dot
@@ -307,6 +307,6 @@ class SharedFolder:
                 with storage_faults(f"opening {name}"):
                     fd = open_folder(self.disk, root, folders)
             except NoSuchFile as error:
-                raise missing(name) from error
-            with Folder(fd):
+                raise not_found_error(name) from error
+            with DirFd(fd):
                 yield fd, leaf

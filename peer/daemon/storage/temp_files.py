@@ -9,18 +9,18 @@ from typing import Self
 
 from daemon.errors import FileChanged
 from daemon.storage.copying import copy_contents
-from daemon.storage.dirfd import lost
+from daemon.storage.dirfd import part_vanished_error
 from daemon.storage.disk import storage_faults
-from daemon.storage.handles import Handle
-from daemon.storage.hashing import Progress, Stop, never
+from daemon.storage.handles import SharedFd
+from daemon.storage.hashing import ByteProgress, CancelCheck, not_cancelled
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import Stamp
+from daemon.storage.walk import Fingerprint
 
 # What ends so belongs to a process that runs; PartStore.clean takes the others' away.
-TEMPORARY = ".tmp"
+TEMP_SUFFIX = ".tmp"
 
 
-class Temporary:
+class TempFile:
     """A whole file in the dot-folder that has no name yet. `with` throws it away unless it was published."""
 
     def __init__(self, folder: SharedFolder, name: str, size: int) -> None:
@@ -34,32 +34,32 @@ class Temporary:
     def __exit__(self, *_: object) -> None:
         self.discard()
 
-    def publish(self, name: str) -> Stamp:
+    def publish(self, name: str) -> Fingerprint:
         """Make it durable and give it its name; see SharedFolder.publish."""
         with storage_faults(f"making {name} durable"):
             try:
                 self.sync()
             except FileNotFoundError:
-                raise lost(name) from None
+                raise part_vanished_error(name) from None
         return self._folder.publish(self.name, name)
 
     def sync(self) -> None:
         """Make its bytes durable. Raises OSError."""
         disk = self._folder.disk
-        with self._folder.dot_folder as dot, Handle(disk.open(self.name, os.O_RDONLY, dir_fd=dot)) as fd:
+        with self._folder.dot_folder as dot, SharedFd(disk.open(self.name, os.O_RDONLY, dir_fd=dot)) as fd:
             disk.fsync(fd)
 
     def discard(self) -> None:
         """Throw it away, if it still is there."""
-        self._folder.forget(self.name)
+        self._folder.delete_unfinished(self.name)
 
 
-class Copy(Temporary):
+class TempCopy(TempFile):
     """A temporary file that is open, for whoever made it to read."""
 
     def __init__(self, folder: SharedFolder, name: str, size: int, fd: int) -> None:
         super().__init__(folder, name, size)
-        self.handle = Handle(fd)
+        self.handle = SharedFd(fd)
 
     def discard(self) -> None:
         """Close it, and throw it away if it still is there."""
@@ -67,17 +67,17 @@ class Copy(Temporary):
         super().discard()
 
 
-class Temporaries:
+class TempFiles:
     """Makes them. Safe to use from many threads."""
 
     def __init__(self, folder: SharedFolder) -> None:
         self._folder = folder
         self._disk = folder.disk
 
-    def small(self, data: bytes | memoryview) -> Temporary:
+    def write(self, data: bytes | memoryview) -> TempFile:
         """Write a whole small file, not yet durable: `durable`, then SharedFolder.publish_many."""
         name, fd = self._create()
-        temporary = Temporary(self._folder, name, len(data))
+        temporary = TempFile(self._folder, name, len(data))
         try:
             with storage_faults("writing what arrived"):
                 self._disk.pwrite(fd, [data], 0)
@@ -89,15 +89,17 @@ class Temporaries:
             os.close(fd)
         return temporary
 
-    def durable(self, temporaries: Sequence[Temporary]) -> None:
+    def sync_all(self, temporaries: Sequence[TempFile]) -> None:
         """Make many temporary files durable together."""
         with self._folder.dot_folder as dot, storage_faults("making files durable"):
-            if self._disk.sync_all(dot):
+            if self._disk.sync_filesystem(dot):
                 return
             for temporary in temporaries:
                 temporary.sync()
 
-    def copy_in(self, source: int, *, progress: Progress | None = None, stop: Stop = never) -> Copy:
+    def copy_in(
+        self, source: int, *, progress: ByteProgress | None = None, stop: CancelCheck = not_cancelled
+    ) -> TempCopy:
         """Copy a file that is open into the dot-folder: by sharing its blocks, inside the kernel, or byte by byte.
 
         Raises:
@@ -105,13 +107,13 @@ class Temporaries:
             DiskFull: if there is no room; Interrupted: if `stop` answered true.
         """
         with storage_faults("copying a file"):
-            before = Stamp.of(self._disk.fstat(source))
+            before = Fingerprint.from_stat(self._disk.fstat(source))
         name, fd = self._create()
-        copy = Copy(self._folder, name, before.size, fd)
+        copy = TempCopy(self._folder, name, before.size, fd)
         try:
             copy_contents(self._disk, source, fd, before.size, progress=progress, stop=stop)
             with storage_faults("copying a file"):
-                if Stamp.of(self._disk.fstat(source)) != before:
+                if Fingerprint.from_stat(self._disk.fstat(source)) != before:
                     raise FileChanged("the file was changed while it was copied: try again when it is at rest")
         except BaseException:
             copy.discard()
@@ -120,7 +122,7 @@ class Temporaries:
 
     def _create(self) -> tuple[str, int]:
         """Make an empty file; return its name and a descriptor."""
-        name = secrets.token_hex(16) + TEMPORARY
+        name = secrets.token_hex(16) + TEMP_SUFFIX
         with self._folder.dot_folder as dot, storage_faults("writing a file"):
             fd = self._disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot)
         return name, fd

@@ -235,7 +235,7 @@ class Swarm:
 
     def _on_have(self, name: str, have: Have) -> None:
         if have.complete:
-            self._picker.set_pieces(name, (1 << self._manifest.pieces) - 1, whole=True)
+            self._picker.set_pieces(name, (1 << self._manifest.piece_count) - 1, whole=True)
         elif have.pieces is not None:
             self._picker.set_pieces(name, have.pieces, whole=False)
         self._picker.add_pieces(name, have.gained)

@@ -35,7 +35,7 @@ class PieceVerifier:
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._writes: dict[int, Future[bool]] = {}
         # Marked by the thread, before its future is done: whoever finds no write under way finds the mark.
-        self._written = bytearray(manifest.pieces)
+        self._written = bytearray(manifest.piece_count)
         self._pending = 0
 
     @property

@@ -88,7 +88,7 @@ class Announcer:
             TrackerUnreachable, NotLoggedIn: if it cannot.
         """
         async with self._syncing:
-            while self._synced_version != self._library.version:
+            while self._synced_version != self._library.revision:
                 changes = None if self._synced_version is None else self._library.changes_since(self._synced_version)
                 try:
                     if self._synced_version is None or changes is None:
@@ -167,7 +167,7 @@ class Announcer:
 
     async def _send_changes(self, base: str, changes: Changes) -> None:
         """Send what changed, removals first, in as many steps as it takes."""
-        version, added, removed = changes.version, changes.added, changes.removed
+        version, added, removed = changes.revision, changes.added, changes.removed
         parts: list[tuple[Sequence[IndexEntry], Sequence[tuple[str, str]]]] = [
             ((), removed[at : at + FILES_PER_REQUEST]) for at in range(0, len(removed), FILES_PER_REQUEST)
         ]
@@ -183,7 +183,7 @@ class Announcer:
 
     def _mark_synced(self, version: int) -> None:
         self._synced_version = version
-        self._library.forget_changes(version)
+        self._library.discard_changes(version)
 
     async def _call(self, request: Callable[..., None], *args: object) -> None:
         await self._threads.run(self._threads.tracker, request, *args)

@@ -12,8 +12,8 @@ from daemon.errors import NotVerified, PeerError, TargetExists
 from daemon.library.library import Library
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import Temporaries, Temporary
-from daemon.storage.walk import Stamp
+from daemon.storage.temp_files import TempFile, TempFiles
+from daemon.storage.walk import Fingerprint
 
 # What one batch holds, at most.
 BATCH_MAX_FILES = 1024
@@ -21,7 +21,7 @@ BATCH_MAX_BYTES = 16 << 20
 # A file of at most one piece goes this way.
 SMALL_FILE_MAX = PIECE_LENGTH_MIN
 
-_Published = tuple[str, Stamp, Manifest]
+_Published = tuple[str, Fingerprint, Manifest]
 
 
 class SmallFile(NamedTuple):
@@ -45,7 +45,7 @@ def verify(id_: str, data: bytes | memoryview) -> Manifest:
 class BatchStore:
     """Publishes small files."""
 
-    def __init__(self, folder: SharedFolder, temporaries: Temporaries, library: Library) -> None:
+    def __init__(self, folder: SharedFolder, temporaries: TempFiles, library: Library) -> None:
         self._folder = folder
         self._temporaries = temporaries
         self._library = library
@@ -58,10 +58,10 @@ class BatchStore:
         Raises:
             DiskFull, StorageFault: if the disk failed under all of them; nothing is published then.
         """
-        unpublished: list[Temporary] = []
+        unpublished: list[TempFile] = []
         try:
-            unpublished.extend(self._temporaries.small(file.data) for file in files)
-            self._temporaries.durable(unpublished)
+            unpublished.extend(self._temporaries.write(file.data) for file in files)
+            self._temporaries.sync_all(unpublished)
             named = [(temporary.name, file.name) for temporary, file in zip(unpublished, files, strict=True)]
             stamps = self._folder.publish_many(named)
             unpublished = [one for one, stamp in zip(unpublished, stamps, strict=True) if isinstance(stamp, PeerError)]
@@ -73,23 +73,23 @@ class BatchStore:
         present: list[_Published] = []
         for file, stamp in zip(files, stamps, strict=True):
             there = self._existing(file) if isinstance(stamp, TargetExists) else None
-            if isinstance(stamp, Stamp):
+            if isinstance(stamp, Fingerprint):
                 published.append((file.name, stamp, file.manifest))
             elif there is not None:
                 present.append((file.name, there, file.manifest))
             outcomes.append(stamp if isinstance(stamp, PeerError) and there is None else None)
-        self._library.adopt(published, kept=replica)
+        self._library.register(published, replica=replica)
         if present:
-            self._library.adopt(present)
+            self._library.register(present)
         return outcomes
 
-    def _existing(self, file: SmallFile) -> Stamp | None:
+    def _existing(self, file: SmallFile) -> Fingerprint | None:
         """Return the stamp of what lies under a file's name, if it has the same contents.
 
         The library may not know yet: whoever published it holds it only then.
         """
         with suppress(PeerError), self._folder.open(file.name) as there:
-            if there.stamp.size == file.manifest.size and there.read(0, there.stamp.size) == file.data:
-                there.check()
-                return there.stamp
+            if there.fingerprint.size == file.manifest.size and there.read(0, there.fingerprint.size) == file.data:
+                there.ensure_unchanged()
+                return there.fingerprint
         return None

@@ -97,13 +97,13 @@ class FileDownloader:
     def _publish(self, part: Part, name: str, kept: bool) -> None:
         """Publish and hold a file in one step of a thread: none is published and not counted. Blocking."""
         stamp = part.publish(name)
-        self.library.adopt([(name, stamp, part.manifest)], kept=kept)
+        self.library.register([(name, stamp, part.manifest)], replica=kept)
 
     async def _download_pieces(
         self, part: Part, growing: PartialFile, name: str, transfer: Transfer, sources: DownloadSources, began: float
     ) -> tuple[str, ...]:
         manifest = part.manifest
-        picker = Picker(manifest.pieces, part.have.present(), manifest.length, choose=random.randrange)
+        picker = Picker(manifest.piece_count, part.verified.present(), manifest.length, choose=random.randrange)
         keeper = BackgroundFlusher(part, self.threads)
         announced = False
 
@@ -113,7 +113,9 @@ class FileDownloader:
             self.metrics.count_received(manifest.length(piece))
             growing.add_piece(piece)
             keeper.note_written(manifest.length(piece))
-            if not announced and (manifest.pieces > PARTIAL_MIN_PIECES or self.clock() - began > PARTIAL_MIN_SECONDS):
+            if not announced and (
+                manifest.piece_count > PARTIAL_MIN_PIECES or self.clock() - began > PARTIAL_MIN_SECONDS
+            ):
                 announced = True
                 self.library.add_partial(name, manifest.id, manifest.size)
                 self.announce_soon()
@@ -163,7 +165,7 @@ class BackgroundFlusher:
         self._dirty += size
         if self._dirty >= _FLUSH_BYTES and (self._task is None or self._task.done()):
             self._dirty = 0
-            self._task = asyncio.create_task(self._threads.run(self._threads.disk, self._part.flush))
+            self._task = asyncio.create_task(self._threads.run(self._threads.disk, self._part.start_writeback))
 
     async def close(self) -> None:
         """Wait for the last flush; its failure is the final sync's to tell."""

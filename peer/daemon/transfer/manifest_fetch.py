@@ -41,7 +41,7 @@ class ManifestFetcher:
             NoHolders: if nobody answers for GIVE_UP seconds.
         """
         version = item.version
-        kept = await self.threads.run(self.threads.disk, self.parts.manifest, version.id)
+        kept = await self.threads.run(self.threads.disk, self.parts.saved_manifest, version.id)
         if kept is not None:
             return kept
         began = self.clock()

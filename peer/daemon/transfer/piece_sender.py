@@ -176,7 +176,7 @@ class PieceSender:
         for piece in wish.cancel:
             self._queue.pop(piece, None)
         for piece in wish.pieces:
-            if piece >= self._source.manifest.pieces:
+            if piece >= self._source.manifest.piece_count:
                 raise BadUsage(f"the file has no piece {piece}")
             if len(self._queue) >= _MAX_QUEUE:
                 raise BadUsage(f"more than {_MAX_QUEUE} pieces were asked for and not taken")

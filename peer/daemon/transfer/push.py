@@ -63,7 +63,7 @@ class PushStream:
         self._call = call
         self._patience = patience + manifest.size / _MIN_DISK_RATE
         # How often each piece was asked for.
-        self._asked = bytearray(manifest.pieces)
+        self._asked = bytearray(manifest.piece_count)
         self.published = False
 
     async def requests(self) -> AsyncIterator[PieceRequest]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from daemon.errors import Interrupted, TargetExists
 from daemon.library.library import Library
-from daemon.library.offer_checker import Claims
+from daemon.library.offer_checker import OfferChecker
 from daemon.peers.limits import KeyedLocks, expire_now
 from daemon.protocol.piece_streams import RequesterStream
 from daemon.runtime.events import Phase
@@ -33,7 +33,7 @@ class PushReceiver:
     """Takes pushed files."""
 
     library: Library
-    claims: Claims
+    claims: OfferChecker
     threads: Threads
     downloader: FileDownloader
     quota: ReplicaQuota
@@ -70,7 +70,7 @@ class PushReceiver:
         async with self.locks.acquire(manifest.id, within=_LOCK_TIMEOUT):
             check_name(name)
             await self.threads.run_cancellable(
-                self.threads.disk, lambda stop: self.claims.settle(name, manifest, stop=stop)
+                self.threads.disk, lambda stop: self.claims.reconcile(name, manifest, stop=stop)
             )
             if not self.wants(name, manifest.id):
                 return
@@ -127,7 +127,7 @@ class PushReceiver:
 
     async def _has_partial(self, id_: str) -> bool:
         """Tell whether there is a part of an id."""
-        return id_ in await self.threads.run(self.threads.disk, self.downloader.parts.unfinished)
+        return id_ in await self.threads.run(self.threads.disk, self.downloader.parts.part_ids)
 
     async def _download(
         self, manifest: Manifest, name: str, transfer: Transfer, sources: DownloadSources, *, ours: bool

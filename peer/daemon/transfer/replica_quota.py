@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from daemon.errors import QuotaExceeded
-from daemon.library.manifest_cache import Catalog, Kept
+from daemon.library.manifest_cache import ManifestCache, ReplicaUsage
 from daemon.runtime.executors import Threads
 
 # Parts of broken pushes that are left for those who may take them up.
@@ -29,7 +29,7 @@ class ReplicaQuota:
     goes on with it.
     """
 
-    def __init__(self, catalog: Catalog, quota: int, threads: Threads) -> None:
+    def __init__(self, catalog: ManifestCache, quota: int, threads: Threads) -> None:
         self._catalog = catalog
         self.limit = quota
         self._threads = threads
@@ -45,19 +45,21 @@ class ReplicaQuota:
     @property
     def used(self) -> int:
         """Bytes kept, coming or left unfinished. Blocking: the catalog may be busy."""
-        return self._catalog.kept().bytes + self._incoming_bytes + sum(self._abandoned.values())
+        return self._catalog.replica_usage().bytes + self._incoming_bytes + sum(self._abandoned.values())
 
     @asynccontextmanager
-    async def lock_usage(self) -> AsyncIterator[Kept]:
+    async def lock_usage(self) -> AsyncIterator[ReplicaUsage]:
         """Give what is kept, for `room_for` in the block, which awaits nothing. One at a time judges."""
         async with self._lock:
             coming, entries = self._incoming_bytes, self._incoming_entries
-            kept = await self._threads.run(self._threads.disk, self._catalog.kept)
+            kept = await self._threads.run(self._threads.disk, self._catalog.replica_usage)
             # What arrived meanwhile may be in neither figure: it is counted still.
-            yield Kept(kept.entries + entries - self._incoming_entries, kept.bytes + coming - self._incoming_bytes)
+            yield ReplicaUsage(
+                kept.entries + entries - self._incoming_entries, kept.bytes + coming - self._incoming_bytes
+            )
 
     @contextmanager
-    def reserve(self, name: str, size: int, kept: Kept) -> Iterator[None]:
+    def reserve(self, name: str, size: int, kept: ReplicaUsage) -> Iterator[None]:
         """Hold room for what is coming. Raises QuotaExceeded if there is none."""
         used = kept.bytes + self._incoming_bytes
         if used + size > self.limit:
@@ -80,7 +82,7 @@ class ReplicaQuota:
 
     async def load(self, parts: Iterable[str]) -> None:
         """Know again what pushes of earlier processes have left, of the parts that lie here."""
-        begun = await self._threads.run(self._threads.disk, self._catalog.begun)
+        begun = await self._threads.run(self._threads.disk, self._catalog.incoming_parts)
         there = begun.keys() & set(parts)
         self._abandoned = {id_: size for id_, size in begun.items() if id_ in there}
         self._recorded = set(begun)
@@ -89,7 +91,7 @@ class ReplicaQuota:
     async def record_part(self, id_: str, size: int) -> None:
         """A push begins a part: known again after a restart, however this process ends."""
         self._recorded.add(id_)
-        await self._threads.run_uncancellable(self._threads.disk, self._catalog.begin, id_, size)
+        await self._threads.run_uncancellable(self._threads.disk, self._catalog.record_incoming, id_, size)
 
     async def forget_parts(self, *ids: str) -> None:
         """These parts are no push's any more: gone, published, or our own user's."""
@@ -98,7 +100,7 @@ class ReplicaQuota:
             self.claim_part(id_)
         if noted:
             self._recorded.difference_update(noted)
-            await self._threads.run_uncancellable(self._threads.disk, self._catalog.not_begun, noted)
+            await self._threads.run_uncancellable(self._threads.disk, self._catalog.forget_incoming, noted)
 
     def abandon_part(self, id_: str, size: int) -> None:
         """A push broke: its part may be taken up again."""

@@ -69,7 +69,7 @@ class CompleteFile:
         if not self._held():
             raise NoSuchFile("the file was removed or changed meanwhile", name=self.name)
         data = self._file.read(self.manifest.offset(piece) + offset, length)
-        self._file.check()
+        self._file.ensure_unchanged()
         return data
 
     def begin_send(self, piece: int, listener: Listener) -> None:
@@ -110,7 +110,7 @@ class PartialFile:
 
     def have(self) -> Have:
         """The pieces so far."""
-        return Have(pieces=self._part.have.mask)
+        return Have(pieces=self._part.verified.mask)
 
     def read(self, piece: int, offset: int, length: int) -> bytes:
         """Return bytes of a piece that is here."""
@@ -194,7 +194,7 @@ class ServedFiles:
                 file = self._folder.open(held.name)
             except NoSuchFile:
                 continue
-            if file.stamp == held.stamp:
+            if file.fingerprint == held.fingerprint:
                 return file
             file.close()
         raise NoSuchFile("this peer does not have it any more")
@@ -208,10 +208,10 @@ class ServedFiles:
         for number, id_ in files:
             try:
                 with self.open_file(id_) as file:
-                    if file.stamp.size > PIECE_LENGTH_MIN:
+                    if file.fingerprint.size > PIECE_LENGTH_MIN:
                         raise BadUsage("the file has more than one piece: ask for its pieces")
-                    data = file.read(0, file.stamp.size)
-                    file.check()
+                    data = file.read(0, file.fingerprint.size)
+                    file.ensure_unchanged()
                 blocks.append(Block(number, 0, data))
             except PeerError as error:
                 faults.append((number, error))

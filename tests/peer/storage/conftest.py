@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from daemon.library.library import Library
-from daemon.library.manifest_cache import Catalog
+from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
 from daemon.storage.shared_folder import SharedFolder
 from manual_clock import UnixClock
@@ -43,17 +43,17 @@ def in_memory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def catalog(tmp_path: Path, clock: UnixClock) -> Iterator[Catalog]:
-    catalog = Catalog(tmp_path / "catalog.sqlite", clock())
+def catalog(tmp_path: Path, clock: UnixClock) -> Iterator[ManifestCache]:
+    catalog = ManifestCache(tmp_path / "catalog.sqlite", clock())
     yield catalog
     catalog.close()
 
 
 @pytest.fixture
-def library(catalog: Catalog) -> Library:
+def library(catalog: ManifestCache) -> Library:
     return Library(catalog)
 
 
 @pytest.fixture
-def scanner(folder: SharedFolder, catalog: Catalog, library: Library, clock: UnixClock) -> Scanner:
+def scanner(folder: SharedFolder, catalog: ManifestCache, library: Library, clock: UnixClock) -> Scanner:
     return Scanner(folder, catalog, library, clock=clock)

@@ -6,16 +6,16 @@ import pytest
 
 from daemon.errors import TargetExists
 from daemon.library.library import Library
-from daemon.library.manifest_cache import Catalog
+from daemon.library.manifest_cache import ManifestCache
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import Temporaries
+from daemon.storage.temp_files import TempFiles
 from daemon.transfer.batch_store import BatchStore, SmallFile
 
 
 @pytest.fixture
 def store(folder: SharedFolder, library: Library) -> BatchStore:
-    return BatchStore(folder, Temporaries(folder), library)
+    return BatchStore(folder, TempFiles(folder), library)
 
 
 def small(name: str, data: bytes) -> SmallFile:
@@ -23,7 +23,7 @@ def small(name: str, data: bytes) -> SmallFile:
 
 
 def test_what_two_transfers_bring_at_once_is_published_for_both_and_kept_once(
-    store: BatchStore, library: Library, catalog: Catalog
+    store: BatchStore, library: Library, catalog: ManifestCache
 ) -> None:
     files = [small(f"folder/{number}", b"%d" % number) for number in range(10, 60)]
     with ThreadPoolExecutor(2) as pool:
@@ -31,17 +31,17 @@ def test_what_two_transfers_bring_at_once_is_published_for_both_and_kept_once(
     assert one == other == [None] * 50
     assert sorted(library.names()) == [file.name for file in files]
     # Each counts with its folder.
-    assert (catalog.kept().entries, catalog.kept().bytes) == (2 * 50, 100)
+    assert (catalog.replica_usage().entries, catalog.replica_usage().bytes) == (2 * 50, 100)
 
 
 def test_what_lies_there_with_the_same_contents_is_shared_and_not_at_others_request(
-    folder: SharedFolder, store: BatchStore, library: Library, catalog: Catalog
+    folder: SharedFolder, store: BatchStore, library: Library, catalog: ManifestCache
 ) -> None:
     (folder.root / "mine").write_bytes(b"same")
     assert store.publish([small("mine", b"same")], replica=True) == [None]
     [held] = library.by_id(Manifest.of_bytes(b"same").id)
-    assert held.stamp == folder.stamp("mine")
-    assert catalog.kept().entries == 0
+    assert held.fingerprint == folder.fingerprint("mine")
+    assert catalog.replica_usage().entries == 0
 
 
 @pytest.mark.parametrize("there", [b"", b"other", b"some"])

@@ -29,7 +29,7 @@ def test_a_bitmap_holds_what_a_set_would(case: tuple[int, set[int]]) -> None:
     assert list(bitmap.present()) == sorted(numbers)
     assert list(bitmap.missing()) == sorted(set(range(pieces)) - numbers)
     assert bitmap.count == len(numbers)
-    assert bitmap.whole == (len(numbers) == pieces)
+    assert bitmap.complete == (len(numbers) == pieces)
     assert all((number in bitmap) == (number in numbers) for number in range(-2, pieces + 2))
 
 
@@ -62,7 +62,7 @@ def test_bytes_have_the_bit_order_of_the_protocol_and_come_back(case: tuple[int,
     for number in range(pieces):
         assert bool(data[number // 8] >> (7 - number % 8) & 1) == (number in numbers)
     assert Bitmap.from_bytes(pieces, data) == made(pieces, numbers)
-    assert [made(pieces, numbers).byte(index) for index in range(len(data))] == list(data)
+    assert [made(pieces, numbers).byte_at(index) for index in range(len(data))] == list(data)
 
 
 @given(st.integers(0, 100), st.binary(max_size=20))
@@ -87,6 +87,6 @@ def test_pieces_that_are_not_are_refused() -> None:
 
 
 def test_a_full_bitmap_is_whole_and_so_is_that_of_nothing() -> None:
-    assert Bitmap.full(17).whole
-    assert Bitmap(0).whole
-    assert not Bitmap(1).whole
+    assert Bitmap.full(17).complete
+    assert Bitmap(0).complete
+    assert not Bitmap(1).complete

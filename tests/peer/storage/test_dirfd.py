@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import NoSuchFile
-from daemon.storage.dirfd import LastFolder, open_folder
+from daemon.storage.dirfd import CachedDirFd, open_folder
 from daemon.storage.disk import Disk
 
 
@@ -37,20 +37,20 @@ def descriptors() -> int:
 
 
 def test_one_folder_is_opened_once(opener: Opener, tmp_path: Path) -> None:
-    with LastFolder(opener) as last:
+    with CachedDirFd(opener) as last:
         for path in [("a", "b"), ("a", "b"), ("c",), ("c",), (), ()]:
-            assert os.path.samestat(os.fstat(last.at(path)), tmp_path.joinpath(*path).stat())
+            assert os.path.samestat(os.fstat(last.get(path)), tmp_path.joinpath(*path).stat())
     assert opener.opened == [("a", "b"), ("c",), ()]
 
 
 def test_one_that_is_not_there_is_looked_for_once(opener: Opener) -> None:
-    with LastFolder(opener) as last:
+    with CachedDirFd(opener) as last:
         for path in [("no",), ("no",), ("a",), ("no",)]:
             if path == ("a",):
-                last.at(path)
+                last.get(path)
             else:
                 with pytest.raises(NoSuchFile):
-                    last.at(path)
+                    last.get(path)
     assert opener.opened == [("no",), ("a",), ("no",)]
 
 
@@ -62,29 +62,29 @@ def test_what_the_disk_failed_at_is_tried_again(opener: Opener) -> None:
             raise failures.pop()
         return opener(path)
 
-    with LastFolder(once) as last:
+    with CachedDirFd(once) as last:
         with pytest.raises(OSError, match="Input/output"):
-            last.at(("a",))
-        last.at(("a",))
+            last.get(("a",))
+        last.get(("a",))
     assert opener.opened == [("a",)]
 
 
 def test_a_forgotten_one_is_opened_anew(opener: Opener) -> None:
-    with LastFolder(opener) as last:
-        last.at(("a",))
-        last.forget()
-        last.at(("a",))
+    with CachedDirFd(opener) as last:
+        last.get(("a",))
+        last.invalidate()
+        last.get(("a",))
     assert opener.opened == [("a",)] * 2
 
 
 def test_no_descriptor_is_left(opener: Opener) -> None:
     before = descriptors()
-    with LastFolder(opener) as last:
+    with CachedDirFd(opener) as last:
         for path in [("a",), ("no",), ("a", "b"), ()]:
             try:
-                last.at(path)
+                last.get(path)
             except NoSuchFile:
                 continue
-        last.forget()
-        last.at(("c",))
+        last.invalidate()
+        last.get(("c",))
     assert descriptors() == before

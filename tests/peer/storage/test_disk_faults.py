@@ -17,8 +17,8 @@ from daemon.storage.hashing import hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import Temporaries
-from daemon.storage.walk import Found
+from daemon.storage.temp_files import TempFiles
+from daemon.storage.walk import ShareableFile
 from failing_disk import FailingDisk
 
 MIB = 1 << 20
@@ -32,18 +32,18 @@ Job = Callable[[SharedFolder, set[int]], None]
 
 def fetch(folder: SharedFolder, stored: set[int]) -> None:
     with PartStore(folder).open(MANIFEST) as part:
-        assert set(part.have.present()) >= stored, "a verified piece was lost"
-        for number in part.have.missing():
+        assert set(part.verified.present()) >= stored, "a verified piece was lost"
+        for number in part.verified.missing():
             part.store(number, [PIECES[number]])
             stored.add(number)
-        part.flush()
+        part.start_writeback()
         part.publish("folder/file")
 
 
 def fetch_small(folder: SharedFolder, stored: set[int]) -> None:
-    temporaries = Temporaries(folder)
-    with temporaries.small(DATA) as small:
-        temporaries.durable([small])
+    temporaries = TempFiles(folder)
+    with temporaries.write(DATA) as small:
+        temporaries.sync_all([small])
         (outcome,) = folder.publish_many([(small.name, "folder/file")])
         if isinstance(outcome, PeerError):
             raise outcome
@@ -54,7 +54,7 @@ def copy_in(folder: SharedFolder, stored: set[int]) -> None:
     source.write_bytes(DATA)
     fd = os.open(source, os.O_RDONLY)
     try:
-        with Temporaries(folder).copy_in(fd) as copy:
+        with TempFiles(folder).copy_in(fd) as copy:
             with copy.handle as copied:
                 assert hash_file(folder.disk, copied, copy.size) == MANIFEST
             copy.publish("folder/file")
@@ -116,7 +116,7 @@ def test_no_operation_can_fail_in_a_harmful_way(
             # The disk is well again: the same order succeeds, and fetches no verified piece again.
             job(folder, stored)
             assert file.read_bytes() == DATA
-        PartStore(folder).clean(0)
+        PartStore(folder).clean_up(0)
         assert [name for name in os.listdir(root / ".p2p") if not name.endswith(".have")] == [], f"operation {number}"
         assert len(os.listdir("/proc/self/fd")) == descriptors, f"operation {number} leaks a descriptor"
         folder.close()
@@ -135,14 +135,14 @@ def test_reading_ends_in_bytes_or_a_clear_error(tmp_path: Path, forever: bool) -
         folder = SharedFolder(tmp_path, disk)
         disk.arm()
         try:
-            names = [item.name for item in folder.walk() if isinstance(item, Found)]
+            names = [item.name for item in folder.walk() if isinstance(item, ShareableFile)]
             # A folder that cannot be opened is refused, never taken for an empty one without a word.
             assert names == ["folder/file"] or disk.done >= number
             with folder.open("folder/file") as file:
                 assert file.read(0, 8) == b"contents"
-                file.check()
-            stamp = folder.stamp("folder/file")
-            assert stamp == file.stamp
+                file.ensure_unchanged()
+            stamp = folder.fingerprint("folder/file")
+            assert stamp == file.fingerprint
         except StorageFault:
             pass
         failed = disk.done >= number
@@ -152,7 +152,7 @@ def test_reading_ends_in_bytes_or_a_clear_error(tmp_path: Path, forever: bool) -
 def test_a_short_write_is_made_whole(folder: SharedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.pwritev
     monkeypatch.setattr(os, "pwritev", lambda fd, views, offset: whole(fd, [views[0][:1000]], offset))
-    with Temporaries(folder).small(DATA) as small:
+    with TempFiles(folder).write(DATA) as small:
         small.publish("file")
     assert (folder.root / "file").read_bytes() == DATA
 
@@ -165,7 +165,7 @@ def test_a_failing_removal_is_a_clear_error(tmp_path: Path) -> None:
         disk = FailingDisk(number)
         folder = SharedFolder(tmp_path, disk)
         (tmp_path / "a").write_bytes(b"x")
-        stamp = folder.stamp("a")
+        stamp = folder.fingerprint("a")
         assert stamp is not None
         disk.arm()
         with suppress(StorageFault):

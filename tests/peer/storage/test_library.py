@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from daemon.errors import NoSuchFile
-from daemon.library.library import Held, Library
-from daemon.library.manifest_cache import Catalog
+from daemon.library.library import Library, LocalFile
+from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import fold
-from daemon.storage.walk import Stamp
+from daemon.storage.walk import Fingerprint
 
 NAMES = ["a", "A", "b", "caf\u00e9", "cafe\u0301", "d/e"]
 IDS = [Manifest.of_bytes(b"%d" % number).id for number in range(3)]
 
 
-def held(name: str, id_: str, inode: int = 0) -> Held:
-    return Held(name, id_, Stamp(1, inode, 10 + IDS.index(id_), 1))
+def held(name: str, id_: str, inode: int = 0) -> LocalFile:
+    return LocalFile(name, id_, Fingerprint(1, inode, 10 + IDS.index(id_), 1))
 
 
 class LibraryMachine(RuleBasedStateMachine):
@@ -32,9 +32,9 @@ class LibraryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.state = TemporaryDirectory()
-        self.catalog = Catalog(Path(self.state.name) / "catalog.sqlite", 0)
+        self.catalog = ManifestCache(Path(self.state.name) / "catalog.sqlite", 0)
         self.library = Library(self.catalog)
-        self.whole: dict[str, Held] = {}
+        self.whole: dict[str, LocalFile] = {}
         self.partial: dict[tuple[str, str], int] = {}
         self.version = 0
         self.announced: dict[tuple[str, str], IndexEntry] = {}
@@ -80,13 +80,13 @@ class LibraryMachine(RuleBasedStateMachine):
             self.announced.pop(key, None)
         for entry in changes.added:
             self.announced[entry.name, entry.id] = entry
-        self.version = changes.version
+        self.version = changes.revision
         assert self.announced == self.expected()
         assert self.library.snapshot() == (self.version, [self.announced[key] for key in sorted(self.announced)])
 
     @rule()
     def forget(self) -> None:
-        self.library.forget_changes(self.version)
+        self.library.discard_changes(self.version)
 
     def expected(self) -> dict[tuple[str, str], IndexEntry]:
         entries = {key: IndexEntry(*key, size, complete=False) for key, size in self.partial.items()}
@@ -102,8 +102,8 @@ class LibraryMachine(RuleBasedStateMachine):
             expected = {file for file in self.whole.values() if file.id == id_}
             found = self.library.by_id(id_)
             assert set(found) == expected and len(found) == len(expected)
-        assert self.library.files == len(self.whole)
-        assert self.library.bytes == sum(file.size for file in self.whole.values())
+        assert self.library.file_count == len(self.whole)
+        assert self.library.total_bytes == sum(file.size for file in self.whole.values())
         assert sorted(self.library.names()) == sorted(file.name for file in self.whole.values())
 
 
@@ -113,8 +113,8 @@ TestLibrary.settings = settings(max_examples=30, stateful_step_count=30, deadlin
 
 def test_whoever_missed_too_much_sends_the_whole_list(library: Library) -> None:
     for number in range(25_000):
-        library.add(Held(f"{number}", IDS[0], Stamp(1, number, 10, 1)))
-    assert library.version == 25_000
+        library.add(LocalFile(f"{number}", IDS[0], Fingerprint(1, number, 10, 1)))
+    assert library.revision == 25_000
     changes = library.changes_since(24_000)
     assert changes is not None and len(changes.added) == 1000
     assert library.changes_since(1_000) is None
@@ -123,25 +123,27 @@ def test_whoever_missed_too_much_sends_the_whole_list(library: Library) -> None:
 
 def test_changes_that_are_forgotten_are_not_told_again(library: Library) -> None:
     for number in range(3):
-        library.add(Held(f"{number}", IDS[0], Stamp(1, number, 10, 1)))
-    library.forget_changes(2)
+        library.add(LocalFile(f"{number}", IDS[0], Fingerprint(1, number, 10, 1)))
+    library.discard_changes(2)
     assert library.changes_since(1) is None
     changes = library.changes_since(2)
     assert changes is not None and [entry.name for entry in changes.added] == ["2"]
-    library.forget_changes(9)
+    library.discard_changes(9)
     assert library.changes_since(2) is None
     changes = library.changes_since(3)
     assert changes is not None and not changes.added
 
 
-def test_a_manifest_comes_from_the_catalog_and_is_missed_when_it_is_gone(library: Library, catalog: Catalog) -> None:
+def test_a_manifest_comes_from_the_catalog_and_is_missed_when_it_is_gone(
+    library: Library, catalog: ManifestCache
+) -> None:
     manifest = Manifest.of_bytes(b"x")
-    library.adopt([("a", Stamp(1, 2, 1, 4), manifest)], kept=True)
+    library.register([("a", Fingerprint(1, 2, 1, 4), manifest)], replica=True)
     assert library.manifest(manifest.id) == manifest
-    assert catalog.find([Stamp(1, 2, 1, 4)]) == [manifest.id]
-    assert catalog.kept() == (1, 1)
+    assert catalog.find_ids([Fingerprint(1, 2, 1, 4)]) == [manifest.id]
+    assert catalog.replica_usage() == (1, 1)
     library.remove(library.by_id(manifest.id))
-    assert catalog.kept() == (0, 0)
+    assert catalog.replica_usage() == (0, 0)
     with pytest.raises(NoSuchFile):
         library.manifest(IDS[2])
 
@@ -150,14 +152,14 @@ def test_a_manifest_comes_from_the_catalog_and_is_missed_when_it_is_gone(library
 @settings(max_examples=20, deadline=None)
 def test_memory_for_manifests_is_bounded(lengths: list[int]) -> None:
     with TemporaryDirectory() as state:
-        catalog = Catalog(Path(state) / "catalog.sqlite", 0)
+        catalog = ManifestCache(Path(state) / "catalog.sqlite", 0)
         library = Library(catalog)
         mib = 1 << 20
         manifests = [
             Manifest(pieces * 1000 * mib, mib, number.to_bytes(32) * pieces * 1000)
             for number, pieces in enumerate(lengths)
         ]
-        library.adopt([(f"{n}", Stamp(1, n, m.size, 1), m) for n, m in enumerate(manifests)])
+        library.register([(f"{n}", Fingerprint(1, n, m.size, 1), m) for n, m in enumerate(manifests)])
         for manifest in manifests:
             assert library.manifest(manifest.id) == manifest
         kept = sum(len(manifest.digests) for manifest in library._manifests.values())

@@ -46,7 +46,7 @@ def test_no_size_needs_more_pieces_than_allowed_or_longer_ones_than_needed(size:
 def test_pieces_cover_a_file_without_gap_or_overlap(size: int) -> None:
     manifest = Manifest(size, MIB, bytes(DIGEST_LENGTH * -(-size // MIB)))
     at = 0
-    for piece in range(manifest.pieces):
+    for piece in range(manifest.piece_count):
         assert manifest.offset(piece) == at
         at += manifest.length(piece)
     assert at == size
@@ -62,7 +62,7 @@ def test_the_id_is_the_digest_of_the_bytes_that_the_protocol_names() -> None:
 
 def test_an_empty_file_has_an_id_and_no_pieces() -> None:
     manifest = Manifest.of_bytes(b"")
-    assert manifest.pieces == 0
+    assert manifest.piece_count == 0
     assert manifest.id == blake3(b"p2p-manifest-v1\n" + struct.pack(">QI", 0, MIB)).hexdigest()
 
 
@@ -160,7 +160,7 @@ def test_each_piece_has_its_own_digest() -> None:
 
 
 def test_a_file_of_one_whole_piece_is_one() -> None:
-    assert Manifest.of_bytes(bytes(MIB)).pieces == 1
+    assert Manifest.of_bytes(bytes(MIB)).piece_count == 1
     with pytest.raises(ValueError, match="more than one piece"):
         Manifest.of_bytes(bytes(MIB + 1))
 

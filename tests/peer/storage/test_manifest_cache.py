@@ -12,66 +12,66 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import DiskFull
-from daemon.library.manifest_cache import Catalog
+from daemon.library.manifest_cache import ManifestCache
 from daemon.storage.manifest import Manifest
-from daemon.storage.walk import Stamp
+from daemon.storage.walk import Fingerprint
 
 DAY = 24 * 3600.0
 NOW = 20_000 * DAY
 
 
-def some(number: int) -> tuple[Stamp, Manifest]:
-    return Stamp(1, number, 3, 5), Manifest.of_bytes(b"%d" % number)
+def some(number: int) -> tuple[Fingerprint, Manifest]:
+    return Fingerprint(1, number, 3, 5), Manifest.of_bytes(b"%d" % number)
 
 
 def test_what_was_put_is_found_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
-    catalog = Catalog(path, NOW)
+    catalog = ManifestCache(path, NOW)
     files = [some(number) for number in range(50)]
     catalog.put(files)
-    catalog.keep([("a", files[0][1].id, 3), ("b", files[0][1].id, 4)])
+    catalog.record_replicas([("a", files[0][1].id, 3), ("b", files[0][1].id, 4)])
     catalog.close()
-    catalog = Catalog(path, NOW)
-    assert catalog.find([stamp for stamp, _ in files]) == [manifest.id for _, manifest in files]
-    assert catalog.find([Stamp(1, 0, 3, 6), Stamp(1, 0, 4, 5), Stamp(2, 0, 3, 5)]) == [None] * 3
+    catalog = ManifestCache(path, NOW)
+    assert catalog.find_ids([stamp for stamp, _ in files]) == [manifest.id for _, manifest in files]
+    assert catalog.find_ids([Fingerprint(1, 0, 3, 6), Fingerprint(1, 0, 4, 5), Fingerprint(2, 0, 3, 5)]) == [None] * 3
     assert [catalog.manifest(manifest.id) for _, manifest in files] == [manifest for _, manifest in files]
     assert catalog.manifest("0" * 64) is None
-    assert catalog.kept() == (2, 7)
-    catalog.release([("a", files[0][1].id)])
-    assert catalog.kept() == (1, 4)
+    assert catalog.replica_usage() == (2, 7)
+    catalog.release_replicas([("a", files[0][1].id)])
+    assert catalog.replica_usage() == (1, 4)
     catalog.forget([files[3][0]])
-    assert catalog.find([files[3][0], files[4][0]]) == [None, files[4][1].id]
+    assert catalog.find_ids([files[3][0], files[4][0]]) == [None, files[4][1].id]
     catalog.close()
 
 
 def test_what_pushes_have_begun_is_known_after_a_restart_in_its_order(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
-    Catalog(path, NOW).close()
+    ManifestCache(path, NOW).close()
     # As a catalog was before it knew of them.
     with sqlite3.connect(path) as old:
         old.execute("DROP TABLE begun")
     old.close()
     ids = [some(number)[1].id for number in range(3)]
-    catalog = Catalog(path, NOW)
+    catalog = ManifestCache(path, NOW)
     for id_ in (*ids, ids[0]):
-        catalog.begin(id_, 7)
-    catalog.not_begun([ids[1], "0" * 64])
+        catalog.record_incoming(id_, 7)
+    catalog.forget_incoming([ids[1], "0" * 64])
     catalog.close()
-    catalog = Catalog(path, NOW)
-    assert list(catalog.begun().items()) == [(ids[2], 7), (ids[0], 7)]
+    catalog = ManifestCache(path, NOW)
+    assert list(catalog.incoming_parts().items()) == [(ids[2], 7), (ids[0], 7)]
     catalog.close()
 
 
-def test_numbers_of_64_bits_are_remembered(catalog: Catalog) -> None:
-    stamp = Stamp(2**64 - 1, 2**63, 2**47, 2**63 - 1)
+def test_numbers_of_64_bits_are_remembered(catalog: ManifestCache) -> None:
+    stamp = Fingerprint(2**64 - 1, 2**63, 2**47, 2**63 - 1)
     manifest = Manifest.of_bytes(b"x")
-    catalog.put([(stamp, manifest), (Stamp(0, 0, 0, -1), manifest)])
-    assert catalog.find([stamp, Stamp(0, 0, 0, -1)]) == [manifest.id] * 2
+    catalog.put([(stamp, manifest), (Fingerprint(0, 0, 0, -1), manifest)])
+    assert catalog.find_ids([stamp, Fingerprint(0, 0, 0, -1)]) == [manifest.id] * 2
 
 
 def test_it_is_for_its_user_alone(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
-    catalog = Catalog(path, NOW)
+    catalog = ManifestCache(path, NOW)
     catalog.put([some(1)])
     for file in tmp_path.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -80,15 +80,15 @@ def test_it_is_for_its_user_alone(tmp_path: Path) -> None:
 
 def test_files_that_were_not_seen_for_long_are_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
-    catalog = Catalog(path, NOW)
+    catalog = ManifestCache(path, NOW)
     catalog.put([some(1), some(2)])
     catalog.close()
-    catalog = Catalog(path, NOW + 50 * DAY)
-    assert catalog.find([some(1)[0]]) == [some(1)[1].id]
+    catalog = ManifestCache(path, NOW + 50 * DAY)
+    assert catalog.find_ids([some(1)[0]]) == [some(1)[1].id]
     catalog.close()
-    catalog = Catalog(path, NOW + 70 * DAY)
+    catalog = ManifestCache(path, NOW + 70 * DAY)
     catalog.prune()
-    assert catalog.find([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
+    assert catalog.find_ids([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
     assert catalog.manifest(some(1)[1].id) is not None
     assert catalog.manifest(some(2)[1].id) is None
     catalog.close()
@@ -124,24 +124,24 @@ def lacking_tables(path: Path) -> None:
 )
 def test_a_catalog_that_is_not_ours_is_begun_anew(tmp_path: Path, harm: Callable[[Path], object]) -> None:
     path = tmp_path / "catalog.sqlite"
-    catalog = Catalog(path, NOW)
+    catalog = ManifestCache(path, NOW)
     catalog.put([some(number) for number in range(100)])
     catalog.close()
     harm(path)
-    catalog = Catalog(path, NOW)
-    catalog.find([some(number)[0] for number in range(100)])
+    catalog = ManifestCache(path, NOW)
+    catalog.find_ids([some(number)[0] for number in range(100)])
     catalog.put([some(7)])
-    assert catalog.find([some(7)[0]]) == [some(7)[1].id]
-    assert catalog.kept() == (0, 0)
+    assert catalog.find_ids([some(7)[0]]) == [some(7)[1].id]
+    assert catalog.replica_usage() == (0, 0)
     catalog.close()
 
 
 @pytest.mark.parametrize("rounds", [100, pytest.param(2_000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_a_damaged_catalog_never_crashes_nor_gives_a_wrong_manifest(tmp_path: Path, rounds: int) -> None:
     pristine = tmp_path / "pristine.sqlite"
-    catalog = Catalog(pristine, NOW)
+    catalog = ManifestCache(pristine, NOW)
     catalog.put([some(number) for number in range(200)])
-    catalog.keep([(f"n{number}", some(number)[1].id, 1) for number in range(50)])
+    catalog.record_replicas([(f"n{number}", some(number)[1].id, 1) for number in range(50)])
     catalog.close()
     data = pristine.read_bytes()
     for seed in range(rounds):
@@ -154,15 +154,15 @@ def test_a_damaged_catalog_never_crashes_nor_gives_a_wrong_manifest(tmp_path: Pa
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)
         path = tmp_path / f"{seed}.sqlite"
         path.write_bytes(damaged)
-        catalog = Catalog(path, NOW)
-        for id_ in catalog.find([some(number)[0] for number in range(200)]):
+        catalog = ManifestCache(path, NOW)
+        for id_ in catalog.find_ids([some(number)[0] for number in range(200)]):
             if id_ is not None:
                 manifest = catalog.manifest(id_)
                 assert manifest is None or manifest.id == id_, f"seed {seed}"
-        catalog.kept()
-        catalog.release_unless(lambda name, id_: name.startswith("n1") and len(id_) == 64)
+        catalog.replica_usage()
+        catalog.release_replicas_unless(lambda name, id_: name.startswith("n1") and len(id_) == 64)
         catalog.put([some(1000)])
-        assert catalog.find([some(1000)[0]]) == [some(1000)[1].id], f"seed {seed}"
+        assert catalog.find_ids([some(1000)[0]]) == [some(1000)[1].id], f"seed {seed}"
         catalog.prune()
         catalog.close()
         for file in tmp_path.glob(f"{seed}.sqlite*"):
@@ -170,12 +170,12 @@ def test_a_damaged_catalog_never_crashes_nor_gives_a_wrong_manifest(tmp_path: Pa
 
 
 def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "catalog.sqlite", NOW)
+    catalog = ManifestCache(tmp_path / "catalog.sqlite", NOW)
     catalog.put([some(1)])
     assert catalog._connection is not None
     catalog._connection.execute("PRAGMA max_page_count = 1")
     with pytest.raises(DiskFull):
         catalog.put([some(number) for number in range(2, 2000)])
-    assert catalog.find([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
+    assert catalog.find_ids([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
     assert list(tmp_path.glob("*.damaged")) == []
     catalog.close()

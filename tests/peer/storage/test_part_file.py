@@ -14,9 +14,9 @@ import pytest
 from daemon.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
 from daemon.storage.hashing import hash_file
 from daemon.storage.manifest import Manifest
-from daemon.storage.part_file import UNUSED_MAX, Part, PartStore
+from daemon.storage.part_file import UNUSED_PART_SECONDS, Part, PartStore
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import Temporaries
+from daemon.storage.temp_files import TempFiles
 
 MIB = 1 << 20
 DATA = random.Random(7).randbytes(3 * MIB + 17)
@@ -53,8 +53,8 @@ def test_a_file_that_arrived_in_any_order_is_published_whole(folder: SharedFolde
     with store.open(MANIFEST) as part:
         assert part.resumed_bytes == 0
         fill(part, 3, 0, 2)
-        part.flush()
-        assert list(part.have.missing()) == [1]
+        part.start_writeback()
+        assert list(part.verified.missing()) == [1]
         with pytest.raises(NotVerified):
             part.publish("a/b")
         assert os.listdir(folder.root) == [".p2p"]
@@ -62,7 +62,7 @@ def test_a_file_that_arrived_in_any_order_is_published_whole(folder: SharedFolde
         stamp = part.publish("a/b")
         assert part.read(3, 10, 7) == piece(3)[10:17]
     assert (folder.root / "a/b").read_bytes() == DATA
-    assert stamp == folder.stamp("a/b")
+    assert stamp == folder.fingerprint("a/b")
     assert dot(folder) == []
 
 
@@ -77,10 +77,10 @@ def test_what_was_verified_is_there_the_next_time(folder: SharedFolder, store: P
         fill(part, 3, 1)
     seen: list[int] = []
     with PartStore(folder).open(MANIFEST, progress=seen.append) as part:
-        assert list(part.have.present()) == [1, 3]
+        assert list(part.verified.present()) == [1, 3]
         assert part.resumed_bytes == sum(seen) == MIB + 17
-    assert PartStore(folder).manifest(MANIFEST.id) == MANIFEST
-    assert PartStore(folder).unfinished() == [MANIFEST.id]
+    assert PartStore(folder).saved_manifest(MANIFEST.id) == MANIFEST
+    assert PartStore(folder).part_ids() == [MANIFEST.id]
 
 
 def test_a_verified_piece_is_served_and_no_other(store: PartStore) -> None:
@@ -98,12 +98,12 @@ def test_whoever_reads_a_part_goes_on_while_it_is_opened_again_filled_and_publis
     with store.open(MANIFEST) as read:
         fill(read, 3)
         with store.open(MANIFEST) as part:
-            assert list(part.have.present()) == [3]
+            assert list(part.verified.present()) == [3]
             fill(part, 0, 1, 2)
             assert read.read(3, 0, 17) == piece(3)
             part.publish("whole")
         assert read.read(3, 0, 17) == piece(3)
-        assert list(read.have.present()) == [3]
+        assert list(read.verified.present()) == [3]
 
 
 def test_a_discarded_part_leaves_nothing(folder: SharedFolder, store: PartStore) -> None:
@@ -138,7 +138,7 @@ def test_looking_through_a_part_can_be_stopped_and_costs_nothing(store: PartStor
     with pytest.raises(Interrupted):
         store.open(MANIFEST, stop=lambda: True)
     with store.open(MANIFEST) as part:
-        assert part.have.count == 2
+        assert part.verified.count == 2
 
 
 def test_pieces_stored_by_many_threads_are_all_noted(folder: SharedFolder, store: PartStore) -> None:
@@ -148,9 +148,9 @@ def test_pieces_stored_by_many_threads_are_all_noted(folder: SharedFolder, store
             thread.start()
         for thread in threads:
             thread.join()
-        assert part.have.whole
+        assert part.verified.complete
     with PartStore(folder).open(MANIFEST) as part:
-        assert part.have.whole
+        assert part.verified.complete
 
 
 # ------------------------------------------------------------------------------------------------------------- damage
@@ -188,9 +188,9 @@ def test_a_damaged_or_foreign_part_is_fetched_again_and_never_published(
         suffix = chance.choice([".part", ".have"])
         damage(folder.root / ".p2p" / f"{MANIFEST.id}{suffix}", chance)
         with PartStore(folder).open(MANIFEST) as part:
-            for number in part.have.present():
+            for number in part.verified.present():
                 assert part.read(number, 0, MANIFEST.length(number)) == piece(number), f"seed {seed}"
-            fill(part, *part.have.missing())
+            fill(part, *part.verified.missing())
             part.publish(f"{seed}")
         assert (folder.root / f"{seed}").read_bytes() == DATA, f"seed {seed}"
         (folder.root / f"{seed}").unlink()
@@ -248,15 +248,15 @@ def test_a_process_killed_at_any_operation_leaves_no_wrong_file_and_loses_one_pi
             assert len(stored) == 4
         folder = SharedFolder(root)
         store = PartStore(folder)
-        store.clean(0)
+        store.clean_up(0)
         if file.exists():
             # Killed between the link and the end of the old name: the cleaning has ended it.
             assert file.stat().st_nlink == 1
             assert [name for name in dot(folder) if name.endswith(".part")] == []
         else:
             with store.open(MANIFEST) as part:
-                assert set(part.have.present()) >= set(stored)
-                fill(part, *part.have.missing())
+                assert set(part.verified.present()) >= set(stored)
+                fill(part, *part.verified.missing())
                 part.publish("folder/file")
             assert file.read_bytes() == DATA
         folder.close()
@@ -268,7 +268,7 @@ def test_a_part_that_was_published_is_not_written_to_again(folder: SharedFolder,
         fill(part, 0, 1, 2, 3)
     os.link(folder.root / ".p2p" / f"{MANIFEST.id}.part", folder.root / "published")
     with store.open(MANIFEST) as part:
-        assert part.have.count == 0
+        assert part.verified.count == 0
         part.store(0, [bytes(MIB)])
     assert (folder.root / "published").read_bytes() == DATA
 
@@ -278,13 +278,13 @@ def test_a_start_cleans_up_what_nobody_needs(folder: SharedFolder, store: PartSt
         fill(part, 0)
     with store.open(Manifest.of_bytes(b"other")):
         pass
-    Temporaries(folder).small(b"left by a killed process")
+    TempFiles(folder).write(b"left by a killed process")
     written = (root / ".p2p" / f"{MANIFEST.id}.part").stat().st_mtime
     os.utime(root / ".p2p" / f"{MANIFEST.id}.part", (written + 1000, written + 1000))
     os.utime(root / ".p2p" / f"{MANIFEST.id}.have", (written + 1000, written + 1000))
-    store.clean(written + UNUSED_MAX + 500)
+    store.clean_up(written + UNUSED_PART_SECONDS + 500)
     assert dot(folder) == [f"{MANIFEST.id}.have", f"{MANIFEST.id}.part"]
-    store.clean(written + UNUSED_MAX + 1500)
+    store.clean_up(written + UNUSED_PART_SECONDS + 1500)
     assert dot(folder) == []
 
 
@@ -301,7 +301,7 @@ def test_a_copy_holds_the_same_bytes(folder: SharedFolder, tmp_path: Path, size:
     if way == "ours":
         folder.disk.copy_range = lambda source, target, length, offset: -1  # type: ignore[method-assign]
     seen: list[int] = []
-    with source.open("rb") as file, Temporaries(folder).copy_in(file.fileno(), progress=seen.append) as copy:
+    with source.open("rb") as file, TempFiles(folder).copy_in(file.fileno(), progress=seen.append) as copy:
         with copy.handle as fd:
             manifest = hash_file(folder.disk, fd, copy.size)
         copy.publish("copy")
@@ -315,7 +315,7 @@ def test_a_file_that_changes_while_it_is_copied_is_not_shared(folder: SharedFold
     source = tmp_path / "source"
     source.write_bytes(bytes(MIB))
     with source.open("rb") as file, pytest.raises(FileChanged):
-        Temporaries(folder).copy_in(file.fileno(), progress=lambda count: source.write_bytes(b"other"))
+        TempFiles(folder).copy_in(file.fileno(), progress=lambda count: source.write_bytes(b"other"))
     assert dot(folder) == []
 
 
@@ -324,5 +324,5 @@ def test_a_copy_that_is_stopped_leaves_nothing(folder: SharedFolder, tmp_path: P
     source.write_bytes(bytes(MIB))
     folder.disk.clone = lambda source, target: False  # type: ignore[method-assign]
     with source.open("rb") as file, pytest.raises(Interrupted):
-        Temporaries(folder).copy_in(file.fileno(), stop=lambda: True)
+        TempFiles(folder).copy_in(file.fileno(), stop=lambda: True)
     assert dot(folder) == []

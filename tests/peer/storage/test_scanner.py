@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError, StorageFault, TargetExists
-from daemon.library.library import Held, Library
-from daemon.library.manifest_cache import Catalog
+from daemon.library.library import Library, LocalFile
+from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
 from daemon.storage.disk import Disk
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import Stamp
+from daemon.storage.walk import Fingerprint
 from manual_clock import UnixClock
 
 MIB = 1 << 20
@@ -54,7 +54,7 @@ def test_a_peer_shares_from_its_first_scan_what_lies_at_rest(root: Path, scanner
     put(root, "b/c", b"2")
     put(root, "empty", b"")
     scan = scanner.scan()
-    assert (scan.taken, scan.withdrawn, scan.unsettled) == (3, 0, 0)
+    assert (scan.indexed, scan.removed, scan.changing) == (3, 0, 0)
     assert shared(library) == {"a": id_of(b"1"), "b/c": id_of(b"2"), "empty": id_of(b"")}
     assert library.manifest(id_of(b"1")) == Manifest.of_bytes(b"1")
 
@@ -63,19 +63,19 @@ def test_a_file_that_is_being_copied_in_is_left_alone(
     root: Path, scanner: Scanner, library: Library, clock: UnixClock
 ) -> None:
     put(root, "a", b"1", at=int(clock()) - 1)
-    assert scanner.scan().unsettled == 1
+    assert scanner.scan().changing == 1
     put(root, "a", b"12", at=int(clock()) - 1)
     put(root, "b", b"old, but new here")
-    assert scanner.scan().unsettled == 2
+    assert scanner.scan().changing == 2
     put(root, "a", b"123", at=int(clock()))
-    assert scanner.scan().unsettled == 1
+    assert scanner.scan().changing == 1
     assert shared(library) == {"b": id_of(b"old, but new here")}
-    assert scanner.scan().taken == 1
+    assert scanner.scan().indexed == 1
     assert shared(library)["a"] == id_of(b"123")
 
 
 def test_a_restart_hashes_nothing_that_did_not_change(
-    root: Path, scanner: Scanner, folder: SharedFolder, catalog: Catalog
+    root: Path, scanner: Scanner, folder: SharedFolder, catalog: ManifestCache
 ) -> None:
     for number in range(20):
         put(root, f"{number}", b"%d" % number)
@@ -84,46 +84,46 @@ def test_a_restart_hashes_nothing_that_did_not_change(
     reads = Reads()
     library = Library(catalog)
     again = Scanner(folder, catalog, library, clock=lambda: OLD + 100.0)
-    assert again.scan(progress=reads).taken == 20
+    assert again.scan(progress=reads).indexed == 20
     assert reads.names == ["3"]
     assert library.by_name("3") is not None and shared(library)["3"] == id_of(b"other")
 
 
 def test_what_went_or_changed_while_nobody_looked_takes_no_quota(
-    root: Path, scanner: Scanner, folder: SharedFolder, catalog: Catalog, clock: UnixClock
+    root: Path, scanner: Scanner, folder: SharedFolder, catalog: ManifestCache, clock: UnixClock
 ) -> None:
     names = ("there", "gone", "changed", "renamed", "replaced", "cased")
     for name in (*names, "another"):
         put(root, name, name.encode())
     scanner.scan()
-    catalog.keep([(name, id_of(name.encode()), len(name)) for name in names])
+    catalog.record_replicas([(name, id_of(name.encode()), len(name)) for name in names])
     (root / "gone").unlink()
     put(root, "changed", b"other")
     (root / "renamed").rename(root / "elsewhere")
     # Its bytes were hashed before: they are held at once, under a name that is kept with others.
     (root / "another").rename(root / "replaced")
     (root / "cased").rename(root / "Cased")
-    Scanner(folder, catalog, Library(catalog), clock=clock).scan(patience=0)
-    assert catalog.kept() == (1, len("there"))
+    Scanner(folder, catalog, Library(catalog), clock=clock).scan(hash_seconds=0)
+    assert catalog.replica_usage() == (1, len("there"))
 
 
 def test_what_is_kept_in_a_folder_that_was_away_takes_quota_again(
-    root: Path, scanner: Scanner, library: Library, catalog: Catalog
+    root: Path, scanner: Scanner, library: Library, catalog: ManifestCache
 ) -> None:
     for name in ("stays", "goes"):
         put(root, name, name.encode())
         manifest = Manifest.of_bytes(name.encode())
-        library.adopt([(name, Stamp.of((root / name).stat()), manifest)], kept=True)
+        library.register([(name, Fingerprint.from_stat((root / name).stat()), manifest)], replica=True)
     elsewhere = root.with_name("elsewhere")
     root.rename(elsewhere)
     for _ in range(2):
         scanner.scan()
-        assert (shared(library), catalog.kept().entries) == ({}, 2)
+        assert (shared(library), catalog.replica_usage().entries) == ({}, 2)
     (elsewhere / "goes").unlink()
     elsewhere.rename(root)
     scanner.scan()
     assert list(shared(library)) == ["stays"]
-    assert catalog.kept() == (1, len("stays"))
+    assert catalog.replica_usage() == (1, len("stays"))
 
 
 def test_a_renamed_file_is_not_hashed_again(root: Path, scanner: Scanner, library: Library) -> None:
@@ -132,7 +132,7 @@ def test_a_renamed_file_is_not_hashed_again(root: Path, scanner: Scanner, librar
     (root / "a").rename(root / "b")
     reads = Reads()
     scan = scanner.scan(progress=reads)
-    assert (scan.taken, scan.withdrawn, reads.names) == (1, 1, [])
+    assert (scan.indexed, scan.removed, reads.names) == (1, 1, [])
     assert shared(library) == {"b": id_of(b"1")}
 
 
@@ -140,10 +140,10 @@ def test_changed_and_removed_files_are_withdrawn_at_once(root: Path, scanner: Sc
     for name in ("a", "b", "c/d"):
         put(root, name, name.encode())
     scanner.scan()
-    version = library.version
+    version = library.revision
     put(root, "a", b"changed")
     (root / "c/d").unlink()
-    assert scanner.scan().withdrawn == 2
+    assert scanner.scan().removed == 2
     changes = library.changes_since(version)
     assert changes is not None
     assert set(changes.removed) == {("a", id_of(b"a")), ("c/d", id_of(b"c/d"))} and not changes.added
@@ -160,7 +160,7 @@ def test_nothing_is_withdrawn_when_the_folder_cannot_be_read(
     def fail(fd: int) -> list[os.DirEntry[str]]:
         raise OSError(5, "Input/output error")
 
-    folder.disk.scan = fail  # type: ignore[method-assign]
+    folder.disk.list_entries = fail  # type: ignore[method-assign]
     with pytest.raises(PeerError):
         scanner.scan()
     assert shared(library) == {"a": id_of(b"1")}
@@ -195,7 +195,7 @@ def test_a_file_that_cannot_be_looked_at_fails_alone_when_commands_name_it(
     scanner.scan()
     folder.disk = Closed()
     put(root, "b", b"2")
-    assert [type(outcome) for outcome in scanner.take(["closed/a", "b"])] == [StorageFault, Held]
+    assert [type(outcome) for outcome in scanner.index_files(["closed/a", "b"])] == [StorageFault, LocalFile]
     assert shared(library) == {"b": id_of(b"2")}
 
 
@@ -203,12 +203,12 @@ def test_what_waits_for_its_hash_is_told(root: Path, scanner: Scanner, clock: Un
     seen: list[dict[str, str]] = []
     put(root, "new", b"1", at=int(clock()) - 1)
     put(root, "old", b"2")
-    scanner.scan(progress=lambda name, size: seen.append(scanner.waiting.copy()))
+    scanner.scan(progress=lambda name, size: seen.append(scanner.pending.copy()))
     assert list(seen[0]) == ["new", "old"]
     assert "at rest" in seen[0]["new"] and "hashed" in seen[0]["old"]
-    assert list(scanner.waiting) == ["new"]
+    assert list(scanner.pending) == ["new"]
     scanner.scan()
-    assert scanner.waiting == {}
+    assert scanner.pending == {}
 
 
 def test_why_something_is_not_shared_is_told(root: Path, scanner: Scanner, tmp_path: Path) -> None:
@@ -234,13 +234,13 @@ def test_a_file_that_cannot_be_read_is_not_shared_and_said(root: Path, scanner: 
         return read(fd, buffer, offset)
 
     folder.disk.pread_into = fail  # type: ignore[method-assign]
-    assert scanner.scan().taken == 1
+    assert scanner.scan().indexed == 1
     assert [item.name for item in scanner.not_shared] == ["bad"]
 
 
 @pytest.mark.parametrize("odd", [{"time": 1 << 70}, {"time": -(1 << 70)}, {"size": 200 << 40}], ids=str)
 def test_a_file_beyond_all_measure_is_not_shared_and_said(
-    in_memory: Path, catalog: Catalog, library: Library, clock: UnixClock, odd: dict[str, int]
+    in_memory: Path, catalog: ManifestCache, library: Library, clock: UnixClock, odd: dict[str, int]
 ) -> None:
     put(in_memory, "odd", b"1")
     put(in_memory, "good", b"2")
@@ -248,9 +248,9 @@ def test_a_file_beyond_all_measure_is_not_shared_and_said(
     os.utime(in_memory / "odd", ns=(0, odd.get("time", 0)))
     folder = SharedFolder(in_memory)
     scanner = Scanner(folder, catalog, library, clock=clock)
-    assert scanner.scan().taken == 1
+    assert scanner.scan().indexed == 1
     assert [item.name for item in scanner.not_shared] == ["odd"]
-    assert [type(outcome) for outcome in scanner.take(["odd", "good"])] == [BadUsage, Held]
+    assert [type(outcome) for outcome in scanner.index_files(["odd", "good"])] == [BadUsage, LocalFile]
     folder.close()
 
 
@@ -259,33 +259,37 @@ def test_a_file_that_a_command_names_is_taken_at_once(
 ) -> None:
     put(root, "a", b"1", at=int(clock()))
     put(root, "b", b"2", at=int(clock()))
-    outcomes = scanner.take(["a", "missing", "../x", "b", "a"])
-    assert [type(outcome) for outcome in outcomes] == [Held, NoSuchFile, BadName, Held, Held]
+    outcomes = scanner.index_files(["a", "missing", "../x", "b", "a"])
+    assert [type(outcome) for outcome in outcomes] == [LocalFile, NoSuchFile, BadName, LocalFile, LocalFile]
     assert shared(library) == {"a": id_of(b"1"), "b": id_of(b"2")}
     reads = Reads()
-    assert scanner.take(["a"], progress=reads) == [library.by_name("a")] and reads.names == []
+    assert scanner.index_files(["a"], progress=reads) == [library.by_name("a")] and reads.names == []
     put(root, "a", b"changed", at=int(clock()))
-    (again,) = scanner.take(["a"])
-    assert isinstance(again, Held) and again.id == id_of(b"changed")
+    (again,) = scanner.index_files(["a"])
+    assert isinstance(again, LocalFile) and again.id == id_of(b"changed")
 
 
 @pytest.mark.parametrize("twin", ["photos/\u00c9t\u00e9", "photos/E\u0301te\u0301"])
 def test_one_name_is_one_file_for_commands_too(root: Path, scanner: Scanner, library: Library, twin: str) -> None:
     put(root, "photos/\u00e9t\u00e9", b"1")
     put(root, twin, b"2")
-    (kept,) = scanner.take(["photos/\u00e9t\u00e9"])
-    (refused,) = scanner.take([twin])
+    (kept,) = scanner.index_files(["photos/\u00e9t\u00e9"])
+    (refused,) = scanner.index_files([twin])
     assert isinstance(refused, TargetExists) and "photos/\u00e9t\u00e9" in refused.message
     assert library.by_name(twin) == kept
     (root / "photos/\u00e9t\u00e9").unlink()
-    (taken,) = scanner.take([twin])
-    assert isinstance(taken, Held) and shared(library) == {twin: id_of(b"2")}
+    (taken,) = scanner.index_files([twin])
+    assert isinstance(taken, LocalFile) and shared(library) == {twin: id_of(b"2")}
 
 
 def test_of_two_files_of_one_name_commands_take_the_first(root: Path, scanner: Scanner, library: Library) -> None:
     put(root, "A", b"1")
     put(root, "a", b"2")
-    assert [type(outcome) for outcome in scanner.take(["gone", "A", "a"])] == [NoSuchFile, Held, TargetExists]
+    assert [type(outcome) for outcome in scanner.index_files(["gone", "A", "a"])] == [
+        NoSuchFile,
+        LocalFile,
+        TargetExists,
+    ]
     assert shared(library) == {"A": id_of(b"1")}
 
 
@@ -295,7 +299,7 @@ def test_a_file_that_is_there_under_two_spellings_is_held_already(
     put(root, "A", b"1")
     # As on a file system that does not tell the two apart.
     os.link(root / "A", root / "a")
-    assert scanner.take(["A"]) == scanner.take(["a"]) == [library.by_name("A")]
+    assert scanner.index_files(["A"]) == scanner.index_files(["a"]) == [library.by_name("A")]
 
 
 def test_a_file_that_someone_calls_wrong_is_hashed_again(root: Path, scanner: Scanner, library: Library) -> None:
@@ -343,10 +347,10 @@ def test_a_published_download_is_held_without_hashing(
     scanner.scan()
     with PartStore(folder).open(manifest) as part:
         part.store(0, [b"x"])
-        library.adopt([("a", part.publish("a"), manifest)])
+        library.register([("a", part.publish("a"), manifest)])
     reads = Reads()
     scan = scanner.scan(progress=reads)
-    assert (scan.taken, scan.withdrawn, reads.names) == (0, 0, [])
+    assert (scan.indexed, scan.removed, reads.names) == (0, 0, [])
     assert shared(library) == {"a": manifest.id}
 
 
@@ -360,7 +364,7 @@ def test_a_scan_that_is_stopped_keeps_what_it_took(root: Path, scanner: Scanner,
 
 
 def test_a_scan_out_of_patience_leaves_the_rest_to_the_next(
-    root: Path, folder: SharedFolder, catalog: Catalog, library: Library
+    root: Path, folder: SharedFolder, catalog: ManifestCache, library: Library
 ) -> None:
     ticks = iter(range(OLD + 100, OLD + 100_000, 10))
     scanner = Scanner(folder, catalog, library, clock=lambda: float(next(ticks)))
@@ -368,7 +372,7 @@ def test_a_scan_out_of_patience_leaves_the_rest_to_the_next(
         put(root, f"{number:04}", b"%d" % number)
     taken: list[int] = []
     while sum(taken) < 1100:
-        taken.append(scanner.scan(patience=5).taken if not taken else scanner.scan(patience=15).taken)
+        taken.append(scanner.scan(hash_seconds=5).indexed if not taken else scanner.scan(hash_seconds=15).indexed)
     assert taken[0] == 0
     assert max(taken) == 500
 
@@ -395,7 +399,7 @@ def test_scans_and_transfers_at_once_lose_nothing(
             manifest = Manifest.of_bytes(b"%d" % number)
             with store.open(manifest) as part:
                 part.store(0, [b"%d" % number])
-                library.adopt([(f"d{number % 7}/{number}", part.publish(f"d{number % 7}/{number}"), manifest)])
+                library.register([(f"d{number % 7}/{number}", part.publish(f"d{number % 7}/{number}"), manifest)])
     finally:
         over.set()
         thread.join()

@@ -17,8 +17,8 @@ from common.state_files import LOCK_FILE
 from daemon.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
 from daemon.storage.disk import Disk
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import Temporaries
-from daemon.storage.walk import Found, Refused
+from daemon.storage.temp_files import TempFiles
+from daemon.storage.walk import ShareableFile, UnshareableEntry
 
 
 def put(folder: SharedFolder, name: str, data: bytes) -> None:
@@ -28,16 +28,16 @@ def put(folder: SharedFolder, name: str, data: bytes) -> None:
 
 
 def publish(folder: SharedFolder, name: str, data: bytes) -> None:
-    with Temporaries(folder).small(data) as temporary:
+    with TempFiles(folder).write(data) as temporary:
         temporary.publish(name)
 
 
 def found(folder: SharedFolder) -> list[str]:
-    return [item.name for item in folder.walk() if isinstance(item, Found)]
+    return [item.name for item in folder.walk() if isinstance(item, ShareableFile)]
 
 
 def refused(folder: SharedFolder) -> dict[str, str]:
-    return {item.name: item.why for item in folder.walk() if isinstance(item, Refused)}
+    return {item.name: item.reason for item in folder.walk() if isinstance(item, UnshareableEntry)}
 
 
 def left(folder: SharedFolder) -> list[str]:
@@ -51,8 +51,8 @@ def test_a_file_is_read_where_it_lies(folder: SharedFolder) -> None:
     put(folder, "a/b/c.txt", b"0123456789")
     with folder.open("a/b/c.txt") as file:
         assert file.read(3, 4) == b"3456"
-        assert file.stamp == folder.stamp("a/b/c.txt")
-        file.check()
+        assert file.fingerprint == folder.fingerprint("a/b/c.txt")
+        file.ensure_unchanged()
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "touched"])
@@ -69,7 +69,7 @@ def test_a_file_that_changed_under_its_reader_is_noticed(folder: SharedFolder, c
         else:
             os.utime(path, ns=(1, 1))
         with pytest.raises(FileChanged):
-            file.check()
+            file.ensure_unchanged()
 
 
 def test_a_file_is_not_read_after_it_was_closed(folder: SharedFolder) -> None:
@@ -96,7 +96,7 @@ def test_what_is_no_regular_file_in_the_folder_is_no_file(folder: SharedFolder, 
         listener.bind(str(folder.root / "socket"))
         with pytest.raises(NoSuchFile):
             folder.open(name)
-        assert folder.stamp(name) is None
+        assert folder.fingerprint(name) is None
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_bad_name_never_becomes_a_path(folder: SharedFolder, name: str) -> Non
     with pytest.raises(BadName):
         folder.open(name)
     with pytest.raises(BadName):
-        folder.stamp(name)
-    with Temporaries(folder).small(b"x") as temporary, pytest.raises(BadName):
+        folder.fingerprint(name)
+    with TempFiles(folder).write(b"x") as temporary, pytest.raises(BadName):
         temporary.publish(name)
     assert found(folder) == []
 
@@ -206,8 +206,8 @@ def test_a_link_swapped_in_exposes_nothing_outside(folder: SharedFolder, tmp_pat
                     assert file.read(0, 6) == b"inside"
             except NoSuchFile:
                 pass
-            assert all(item.stamp.inode != inode for item in folder.walk() if isinstance(item, Found))
-            stamp = folder.stamp("folder/file")
+            assert all(item.fingerprint.inode != inode for item in folder.walk() if isinstance(item, ShareableFile))
+            stamp = folder.fingerprint("folder/file")
             assert stamp is None or stamp.inode != inode
 
 
@@ -220,7 +220,7 @@ def test_a_link_swapped_in_lets_nothing_be_written_outside(folder: SharedFolder,
         for number in range(rounds):
             with suppress(TargetExists, NoSuchFile, StorageFault):
                 publish(folder, f"folder/{number}", b"x")
-            stamp = folder.stamp(f"folder/{number}")
+            stamp = folder.fingerprint(f"folder/{number}")
             if stamp is not None:
                 with suppress(NoSuchFile):
                     folder.remove(f"folder/{number}", stamp)
@@ -254,7 +254,7 @@ def test_a_file_is_published_whole_with_its_folders(folder: SharedFolder) -> Non
 )
 def test_nothing_is_ever_published_over_something(folder: SharedFolder, there: str, name: str) -> None:
     put(folder, there, b"mine")
-    with Temporaries(folder).small(b"theirs") as temporary:
+    with TempFiles(folder).write(b"theirs") as temporary:
         with pytest.raises(TargetExists, match=r"rename .*; nothing was touched"):
             temporary.publish(name)
         assert left(folder) == [temporary.name]
@@ -275,10 +275,10 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(folder: SharedFolder, t
 
 def test_of_many_each_has_its_own_outcome(folder: SharedFolder) -> None:
     put(folder, "taken", b"mine")
-    store = Temporaries(folder)
+    store = TempFiles(folder)
     names = ["d/1", "taken", "d/2", "D/1", "../x", *(f"f{n}/x" for n in range(10))]
-    files = [store.small(name.encode()) for name in names]
-    store.durable(files)
+    files = [store.write(name.encode()) for name in names]
+    store.sync_all(files)
     outcomes = folder.publish_many([(file.name, name) for file, name in zip(files, names, strict=True)])
     failed = {name: type(out) for name, out in zip(names, outcomes, strict=True) if isinstance(out, PeerError)}
     assert failed == {"taken": TargetExists, "D/1": TargetExists, "../x": BadName}
@@ -287,7 +287,7 @@ def test_of_many_each_has_its_own_outcome(folder: SharedFolder) -> None:
         file.discard()
     assert left(folder) == []
     assert (folder.root / "d/2").read_bytes() == b"d/2"
-    assert outcomes[0] == folder.stamp("d/1")
+    assert outcomes[0] == folder.fingerprint("d/1")
 
 
 class FolderGoes(Disk):
@@ -307,10 +307,10 @@ class FolderGoes(Disk):
 
 def test_a_folder_that_is_removed_while_many_come_into_it_is_made_again(tmp_path: Path) -> None:
     folder = SharedFolder(tmp_path / "shared", FolderGoes(tmp_path / "shared"))
-    store = Temporaries(folder)
-    files = [store.small(b"%d" % number) for number in range(3)]
+    store = TempFiles(folder)
+    files = [store.write(b"%d" % number) for number in range(3)]
     outcomes = folder.publish_many([(file.name, f"d/{number}") for number, file in enumerate(files)])
-    assert outcomes == [folder.stamp(f"d/{number}") for number in range(3)]
+    assert outcomes == [folder.fingerprint(f"d/{number}") for number in range(3)]
     assert left(folder) == []
     folder.close()
 
@@ -342,7 +342,7 @@ def test_of_many_that_want_one_name_at_once_one_gets_it(folder: SharedFolder) ->
 def test_a_removed_file_is_gone_and_so_are_folders_left_empty(folder: SharedFolder) -> None:
     put(folder, "a/b/c", b"x")
     put(folder, "a/d", b"x")
-    stamp = folder.stamp("a/b/c")
+    stamp = folder.fingerprint("a/b/c")
     assert stamp is not None
     folder.remove("a/b/c", stamp)
     assert sorted(os.listdir(folder.root)) == [".p2p", "a"]
@@ -353,7 +353,7 @@ def test_a_removed_file_is_gone_and_so_are_folders_left_empty(folder: SharedFold
 
 def test_a_file_that_is_not_what_was_meant_is_not_removed(folder: SharedFolder) -> None:
     put(folder, "a", b"old")
-    stamp = folder.stamp("a")
+    stamp = folder.fingerprint("a")
     assert stamp is not None
     put(folder, "a", b"newer")
     with pytest.raises(FileChanged):

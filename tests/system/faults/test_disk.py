@@ -82,7 +82,7 @@ def test_a_download_whose_nth_operation_fails_says_so_and_resumes(
         assert number > 10
         assert faults > 5
         # What could not be taken away then is taken away at the next start.
-        ben.pserver.part_store.clean(0)
+        ben.pserver.part_store.clean_up(0)
         assert os.listdir(ben.shared / ".p2p") == []
 
 
