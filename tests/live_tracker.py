@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.app_factory import Parts, build
-from tracker.http_server import Tls, listen, serve
-from tracker.login_throttle import Limits
-from tracker.passwords import Cost
-from tracker.wsgi_bridge import Gateway
+from tracker.app_factory import TrackerParts, build
+from tracker.http_server import TlsFiles, listen, serve
+from tracker.login_throttle import LoginLimits
+from tracker.passwords import HashCost
+from tracker.wsgi_bridge import WsgiBridge
 
 # A hash in a fraction of a millisecond, and no patience lost on wrong passwords.
-CHEAP = Cost(n=16, r=1, p=1)
-PATIENT = Limits(free_failures=1000, burst=1000)
+CHEAP_HASHES = HashCost(n=16, r=1, p=1)
+LENIENT_LIMITS = LoginLimits(free_failures=1000, burst=1000)
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LiveTracker:
 
     host: str
     port: int
-    parts: Parts
+    parts: TrackerParts
     scheme: str = "http"
 
     @property
@@ -36,21 +36,21 @@ class LiveTracker:
 
 @contextmanager
 def live_tracker(
-    state_dir: Path, *, host: str = "127.0.0.1", port: int = 0, tls: Tls | None = None, **settings: Any
+    state_dir: Path, *, host: str = "127.0.0.1", port: int = 0, tls: TlsFiles | None = None, **settings: Any
 ) -> Iterator[LiveTracker]:
     """Serve until the block ends; `settings` go to tracker.build.build.
 
     To restart it with its memory lost: leave the block, and enter another with the same state folder and port.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    parts = build(state_dir, **{"cost": CHEAP, "limits": PATIENT, **settings})
+    parts = build(state_dir, **{"cost": CHEAP_HASHES, "limits": LENIENT_LIMITS, **settings})
     listener = listen(host, port)
     bound = listener.getsockname()[1]
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def run() -> None:
         stop = asyncio.Event()
-        gateway = Gateway(parts.app, parts.allowance, parts.lane)
+        gateway = WsgiBridge(parts.app, parts.body_limit, parts.pool)
 
         def ready() -> None:
             started.set_result((asyncio.get_running_loop(), stop))

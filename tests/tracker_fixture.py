@@ -8,8 +8,8 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from werkzeug.test import TestResponse
 
-from tracker.app_factory import Parts
-from tracker.openapi import document
+from tracker.app_factory import TrackerParts
+from tracker.openapi import openapi_document
 
 
 class ManualClock:
@@ -29,15 +29,15 @@ class ManualClock:
 class Peer:
     """A pserver as the tracker sees it, with a shorthand for every call."""
 
-    world: "World"
+    world: "TrackerFixture"
     user: str
-    url: str
+    address: str
     login: dict[str, Any] = field(default_factory=dict)
-    address: str = "127.0.0.1"
+    source: str = "127.0.0.1"
 
     def call(self, method: str, path: str, json: Any = None, **kwargs: Any) -> TestResponse:
         headers = {"Authorization": f"Bearer {self.login['token']}"}
-        return self.world.call(method, path, json=json, headers=headers, address=self.address, **kwargs)
+        return self.world.call(method, path, json=json, headers=headers, source=self.source, **kwargs)
 
     def ping(self, version: str = "1", **load: float) -> dict[str, Any]:
         answer = self.call("PUT", "/ping", {"epoch": self.login["epoch"], "index_version": version, "load": load})
@@ -65,31 +65,31 @@ def id_of(contents: str) -> str:
     return contents.encode().hex()[:64].ljust(64, "0")
 
 
-class World:
+class TrackerFixture:
     """The application, its parts and its clock. Every answer is held against the OpenAPI document."""
 
-    def __init__(self, parts: Parts, clock: ManualClock) -> None:
+    def __init__(self, parts: TrackerParts, clock: ManualClock) -> None:
         self.parts = parts
         self.clock = clock
         self.client: FlaskClient = parts.app.test_client()
 
-    def call(self, method: str, path: str, address: str = "127.0.0.1", **kwargs: Any) -> TestResponse:
-        answer = self.client.open(path, method=method, environ_base={"REMOTE_ADDR": address}, **kwargs)
-        hold_against_document(method, path, answer)
+    def call(self, method: str, path: str, source: str = "127.0.0.1", **kwargs: Any) -> TestResponse:
+        answer = self.client.open(path, method=method, environ_base={"REMOTE_ADDR": source}, **kwargs)
+        check_against_openapi(method, path, answer)
         return answer
 
-    def peer(self, user: str = "ana", url: str = "127.0.0.1:5001", address: str = "127.0.0.1") -> Peer:
+    def peer(self, user: str = "ana", address: str = "127.0.0.1:5001", source: str = "127.0.0.1") -> Peer:
         answer = self.call(
-            "POST", "/login", json={"username": user, "password": f"{user}'s", "url": url}, address=address
+            "POST", "/login", json={"username": user, "password": f"{user}'s", "url": address}, source=source
         )
         assert answer.status_code in (200, 201), answer.text
-        return Peer(self, user, url, answer.json or {}, address)
+        return Peer(self, user, address, answer.json or {}, source)
 
 
-_DOCUMENT = document()
+_DOCUMENT = openapi_document()
 
 
-def hold_against_document(method: str, path: str, answer: TestResponse) -> None:
+def check_against_openapi(method: str, path: str, answer: TestResponse) -> None:
     """Whatever a test makes the tracker say, the document must have said so."""
     operation = _DOCUMENT["paths"].get(path.split("?", maxsplit=1)[0], {}).get(method.lower())
     if operation is None:
@@ -105,4 +105,4 @@ def hold_against_document(method: str, path: str, answer: TestResponse) -> None:
         assert path == "/openapi.json" or "\n" not in answer.json["message"]
 
 
-MakeWorld = Callable[..., World]
+MakeTracker = Callable[..., TrackerFixture]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Room:
+class PerAccountByteLimit:
     """Bytes that may be taken at once, in all and by each taker."""
 
     def __init__(self, total: int, each: int) -> None:
@@ -16,15 +16,15 @@ class Room:
         self._given = asyncio.Condition()
 
     @asynccontextmanager
-    async def taken(self, taker: str, amount: int) -> AsyncIterator[None]:
+    async def acquired(self, account: str, amount: int) -> AsyncIterator[None]:
         """Wait for room and hold it for the length of the block."""
         async with self._given:
-            await self._given.wait_for(lambda: self._fits(taker, amount))
-            self._taken[taker] += amount
+            await self._given.wait_for(lambda: self._fits(account, amount))
+            self._taken[account] += amount
         try:
             yield
         finally:
-            self._taken -= Counter({taker: amount})
+            self._taken -= Counter({account: amount})
             async with self._given:
                 self._given.notify_all()
 
@@ -32,7 +32,7 @@ class Room:
         return self._taken[taker] + amount <= self._each and self._taken.total() + amount <= self._total
 
 
-class Turns:
+class PerAccountLimit:
     """So many at once of each taker; the others wait, first come first served."""
 
     def __init__(self, each: int) -> None:
@@ -41,14 +41,14 @@ class Turns:
         self._takers: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def taken(self, taker: str) -> AsyncIterator[None]:
+    async def acquired(self, account: str) -> AsyncIterator[None]:
         """Wait for a turn and hold it for the length of the block."""
-        turns = self._turns.setdefault(taker, asyncio.Semaphore(self._each))
-        self._takers[taker] += 1
+        turns = self._turns.setdefault(account, asyncio.Semaphore(self._each))
+        self._takers[account] += 1
         try:
             async with turns:
                 yield
         finally:
-            self._takers[taker] -= 1
-            if not self._takers[taker]:
-                del self._takers[taker], self._turns[taker]
+            self._takers[account] -= 1
+            if not self._takers[account]:
+                del self._takers[account], self._turns[account]

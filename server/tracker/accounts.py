@@ -13,9 +13,9 @@ from tracker.state_dir import StateError
 from tracker.tickets import derive_key
 
 # A session that nobody used for so long has ended.
-IDLE = 30 * 86400.0
+SESSION_IDLE_TIMEOUT = 30 * 86400.0
 # How old the stored time of last use may grow: a write per session and hour, not per ping.
-SEEN_GRAIN = 3600.0
+LAST_SEEN_RESOLUTION = 3600.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (name TEXT PRIMARY KEY, password TEXT NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 """
 
 
-def digest_of(token: str) -> str:
+def token_digest(token: str) -> str:
     """What is kept of a token. A token is 256 random bits: a fast digest is enough."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
@@ -57,7 +57,7 @@ class Accounts:
         with self._lock:
             self._db.close()
 
-    def password_of(self, user: str) -> str | None:
+    def password_hash(self, user: str) -> str | None:
         """The stored hash; None for an unknown user."""
         with self._lock:
             row = self._db.execute("SELECT password FROM users WHERE name = ?", (user,)).fetchone()
@@ -73,12 +73,12 @@ class Accounts:
         with self._lock:
             self._db.execute("UPDATE users SET password = ? WHERE name = ?", (password_hash, user))
 
-    def open_session(self, token: str, peer_id: str, user: str, url: str, loopback: bool, now: float) -> Session:
-        session = self._session(digest_of(token), peer_id, user, url, loopback, now)
+    def open_session(self, token: str, peer_id: str, user: str, address: str, loopback: bool, now: float) -> Session:
+        session = self._session(token_digest(token), peer_id, user, address, loopback, now)
         with self._lock:
             self._db.execute(
                 "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (session.token_digest, peer_id, user, url, int(loopback), now, now),
+                (session.token_digest, peer_id, user, address, int(loopback), now, now),
             )
             self._keep(session, now)
         return session
@@ -88,7 +88,7 @@ class Accounts:
             self._db.execute("DELETE FROM sessions WHERE token_digest = ?", (session.token_digest,))
             self._drop(session)
 
-    def renew(self, session: Session) -> None:
+    def replace_session(self, session: Session) -> None:
         """Go on with the session as if it had just been opened: requests that looked it up before fail at `check`."""
         with self._lock:
             seen = self._seen.get(session.token_digest)
@@ -96,7 +96,7 @@ class Accounts:
                 self._drop(session)
                 self._keep(replace(session), seen)
 
-    def check(self, session: Session) -> None:
+    def check_session(self, session: Session) -> None:
         """Whether a request that looked its session up earlier still speaks for the peer.
 
         Raises:
@@ -111,12 +111,12 @@ class Accounts:
 
     def session_of(self, token: str, now: float) -> Session | None:
         """The session that the token opens, if it has not ended."""
-        session = self._by_token.get(digest_of(token))
+        session = self._by_token.get(token_digest(token))
         if session is None:
             return None
         seen = self._seen.get(session.token_digest, 0.0)
-        if now - seen > SEEN_GRAIN:
-            if now - seen > IDLE:
+        if now - seen > LAST_SEEN_RESOLUTION:
+            if now - seen > SESSION_IDLE_TIMEOUT:
                 self.end_session(session)
                 return None
             with self._lock:
@@ -124,9 +124,9 @@ class Accounts:
                 self._db.execute("UPDATE sessions SET seen = ? WHERE token_digest = ?", (now, session.token_digest))
         return session
 
-    def sessions_at(self, url: str) -> list[Session]:
+    def sessions_at(self, address: str) -> list[Session]:
         with self._lock:
-            return list(self._by_url.get(url, ()))
+            return list(self._by_url.get(address, ()))
 
     def sessions_of(self, user: str) -> list[Session]:
         with self._lock:
@@ -137,7 +137,7 @@ class Accounts:
         os.close(descriptor)
         db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;" + _SCHEMA)
-        db.execute("DELETE FROM sessions WHERE seen < ?", (now - IDLE,))
+        db.execute("DELETE FROM sessions WHERE seen < ?", (now - SESSION_IDLE_TIMEOUT,))
         rows = db.execute("SELECT token_digest, peer_id, user, url, loopback, since, seen FROM sessions")
         for token_digest, peer_id, user, url, loopback, since, seen in rows:
             self._keep(self._session(token_digest, peer_id, user, url, bool(loopback), since), seen)
@@ -149,14 +149,14 @@ class Accounts:
 
     def _keep(self, session: Session, seen: float) -> None:
         self._by_token[session.token_digest] = session
-        self._by_url.setdefault(session.url, set()).add(session)
+        self._by_url.setdefault(session.address, set()).add(session)
         self._by_user.setdefault(session.user, set()).add(session)
         self._seen[session.token_digest] = seen
 
     def _drop(self, session: Session) -> None:
         # It may have been renewed since the caller looked it up.
         kept = self._by_token.pop(session.token_digest, session)
-        for among, key in ((self._by_url, kept.url), (self._by_user, kept.user)):
+        for among, key in ((self._by_url, kept.address), (self._by_user, kept.user)):
             among.get(key, set()).discard(kept)
             if not among.get(key):
                 among.pop(key, None)

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-DAY_HOURS = 24
+HOURS_PER_DAY = 24
 # Texts from outside are kept to a length: a hundred of them are in memory.
 _KEPT = 200
 # Too frequent to be worth a line each; placements are noted with more than an event tells.
@@ -19,8 +19,8 @@ class Placement(NamedTuple):
     name: str
     id: bytes
     size: int
-    asker: str
-    target: str
+    uploader: str
+    receiver: str
     why: str
 
 
@@ -31,12 +31,12 @@ class Fetch(NamedTuple):
     name: str
     id: bytes
     size: int
-    asker: str
+    requester: str
     holders: Sequence[str]
     complete: bool
 
 
-class Happening(NamedTuple):
+class LoggedEvent(NamedTuple):
     """An event of tracker.events, its details as short texts."""
 
     at: float
@@ -44,7 +44,7 @@ class Happening(NamedTuple):
     details: Mapping[str, str]
 
 
-class Journal:
+class ActivityLog:
     """The latest placements, fetches and happenings of each kind, newest last; and how often each happened lately."""
 
     def __init__(self, server_time: Callable[[], float], length: int = 100) -> None:
@@ -54,27 +54,27 @@ class Journal:
         self._placements: deque[Placement] = deque(maxlen=length)
         self._fetches: deque[Fetch] = deque(maxlen=length)
         # Kinds apart, so that a flood of one does not wash away another.
-        self._happenings: dict[str, deque[Happening]] = {}
+        self._happenings: dict[str, deque[LoggedEvent]] = {}
         self._hours: Counter[tuple[str, int]] = Counter()
 
-    def placed(self, placement: Placement) -> None:
+    def add_placement(self, placement: Placement) -> None:
         with self._lock:
             self._placements.append(placement)
 
-    def fetched(self, fetches: Sequence[Fetch]) -> None:
+    def add_fetches(self, fetches: Sequence[Fetch]) -> None:
         with self._lock:
             self._fetches.extend(fetches)
 
-    def happened(self, event: str, details: Mapping[str, object]) -> None:
+    def on_event(self, event: str, details: Mapping[str, object]) -> None:
         """Note an event; called by tracker.events."""
         if event in _DULL:
             return
         now = self._server_time()
         hour = int(now // 3600)
-        kept = Happening(now, event, {key: str(value)[:_KEPT] for key, value in details.items()})
+        kept = LoggedEvent(now, event, {key: str(value)[:_KEPT] for key, value in details.items()})
         with self._lock:
             if not self._hours[event, hour]:
-                for old in [key for key in self._hours if key[1] <= hour - DAY_HOURS]:
+                for old in [key for key in self._hours if key[1] <= hour - HOURS_PER_DAY]:
                     del self._hours[old]
             self._hours[event, hour] += 1
             self._happenings.setdefault(event, deque(maxlen=self._length)).append(kept)
@@ -87,14 +87,14 @@ class Journal:
         with self._lock:
             return list(self._fetches)
 
-    def happenings(self) -> list[Happening]:
+    def events(self) -> list[LoggedEvent]:
         """Those kept, of all kinds, newest last."""
         with self._lock:
             return sorted((h for kind in self._happenings.values() for h in kind), key=lambda h: h.at)
 
-    def today(self) -> Counter[str]:
+    def count_last_day(self) -> Counter[str]:
         """How often each event happened in the last 24 hours, to the hour."""
-        since = int(self._server_time() // 3600) - DAY_HOURS
+        since = int(self._server_time() // 3600) - HOURS_PER_DAY
         with self._lock:
             counts: Counter[str] = Counter()
             for (event, hour), count in self._hours.items():

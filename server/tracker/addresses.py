@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tracker.errors import BadRequest
 from tracker.names import printable
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Addresses of a host that somebody at a source names.
 Lookup = Callable[[str, str], set[str]]
 
@@ -16,24 +16,24 @@ _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}
 _WANTED = "send host:port, the host an IPv4 address, an IPv6 address in [] or a host name, the port 1 to 65535"
 
 
-def split_url(url: str) -> tuple[str, int]:
+def split_address(address: str) -> tuple[str, int]:
     """host and port of an announced address, the host without brackets.
 
     Raises:
         BadRequest: it is not host:port and nothing else.
     """
-    host, colon, port = url.rpartition(":")
-    if len(url) > 300 or not colon or not re.fullmatch(r"[1-9][0-9]{0,4}", port, re.ASCII) or int(port) > 65535:
-        raise BadRequest(f"url {printable(url)} is no address: {_WANTED}")
+    host, colon, port = address.rpartition(":")
+    if len(address) > 300 or not colon or not re.fullmatch(r"[1-9][0-9]{0,4}", port, re.ASCII) or int(port) > 65535:
+        raise BadRequest(f"url {printable(address)} is no address: {_WANTED}")
     if host.startswith("[") and host.endswith("]"):
         if _literal(host[1:-1], 6):
             return host[1:-1], int(port)
     elif _literal(host, 4) or (_HOST.fullmatch(host) and len(host) <= 253 and not _numeric(host)):
         return host, int(port)
-    raise BadRequest(f"url {printable(url)} is no address: {_WANTED}")
+    raise BadRequest(f"url {printable(address)} is no address: {_WANTED}")
 
 
-def normal(address: str) -> Address | None:
+def normalize(address: str) -> IpAddress | None:
     """The address without zone, an IPv4 one out of its IPv6 wrapping; None for what is none."""
     try:
         parsed = ipaddress.ip_address(address.split("%", 1)[0])
@@ -42,58 +42,59 @@ def normal(address: str) -> Address | None:
     return (parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
 
 
-def site(source: str) -> str:
+def rate_limit_key(source: str) -> str:
     """What counts as one source: an IPv4 address, or the 2^64 IPv6 addresses that one customer is given."""
     if ":" not in source:
         return source
-    address = normal(source)
+    address = normalize(source)
     if not isinstance(address, ipaddress.IPv6Address):
         return str(address)
     return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
-class Addresses:
+class AddressPolicy:
     """Judges announced addresses against where requests come from."""
 
     def __init__(self, check: bool, lookup: Lookup) -> None:
         self._check = check
         self._lookup = lookup
 
-    def judge(self, url: str, source: str) -> bool:
+    def validate(self, announced: str, source: str) -> bool:
         """Whether the announced address leads back to the machine that dials it (a loopback address).
 
         Raises:
             BadRequest: not an address that others could dial, or not where the request comes from.
             Busy: the source has other names looked up.
         """
-        host, _ = split_url(url)
-        found = {address for address in map(normal, self._lookup(host, source)) if address is not None}
+        host, _ = split_address(announced)
+        found = {address for address in map(normalize, self._lookup(host, source)) if address is not None}
         for address in found:
             if address.is_unspecified or address.is_multicast:
-                raise BadRequest(f"url {printable(url)}: others cannot dial {address}; announce this machine's address")
+                raise BadRequest(
+                    f"url {printable(announced)}: others cannot dial {address}; announce this machine's address"
+                )
         if self._check and not found:
-            raise BadRequest(
-                f"url {printable(url)}: its host has no address, as far as the tracker can see: announce an IP address"
-            )
+            raise BadRequest(f"url {printable(announced)}: the tracker cannot resolve the host; announce an IP address")
         if self._check and not self._leads_back(found, source):
             raise BadRequest(
-                f"url {printable(url)} does not lead to {source}, where this request comes from: announce the address "
-                "by which the tracker sees this machine (or set ADVERTISE_CHECK=false at the tracker)"
+                f"url {printable(announced)} does not lead to {source}, where this request comes from: "
+                "announce the address by which the tracker sees this machine "
+                "(or set ADVERTISE_CHECK=false at the tracker)"
             )
         return any(address.is_loopback for address in found)
 
-    def _leads_back(self, found: set[Address], source: str) -> bool:
-        if normal(source) in found:
+    def _leads_back(self, found: set[IpAddress], source: str) -> bool:
+        if normalize(source) in found:
             return True
         # On the tracker's own machine one address is as good as another.
-        return self.own(source) and any(self.own(str(address)) for address in found)
+        return self.is_local(source) and any(self.is_local(str(address)) for address in found)
 
     @staticmethod
-    def own(source: str) -> bool:
+    def is_local(source: str) -> bool:
         """Whether an address belongs to the tracker's own machine: only those can be bound here."""
         if source.startswith("127.") or source == "::1":
             return True
-        address = normal(source)
+        address = normalize(source)
         if address is None:
             return False
         if address.is_loopback:

@@ -10,12 +10,12 @@ import orjson
 from flask import Response, g, request
 
 from tracker import schemas as b
-from tracker.addresses import Addresses
-from tracker.auth import Entrance
+from tracker.addresses import AddressPolicy
+from tracker.auth import AuthService
 from tracker.errors import BadRequest
 from tracker.metrics import Metrics
-from tracker.models import Announced, Load, Session, Version
-from tracker.service import Offer, Tracker
+from tracker.models import IndexEntry, Load, Session, Version
+from tracker.service import HolderOffer, Tracker
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -26,7 +26,7 @@ _FIELDS = itemgetter("name", "id", "size", "complete")
 _fromhex = bytes.fromhex
 
 
-class Json(Response):
+class JsonResponse(Response):
     """An answer whose body is whole: it leaves as it is, unsearched for what werkzeug might have to mend."""
 
     def __init__(self, body: dict[str, object], status: int = 200) -> None:
@@ -40,9 +40,9 @@ class Json(Response):
         return (self.get_data(),)
 
 
-def answer(status: int = 200, message: str = "ok", **payload: object) -> Response:
+def success(status: int = 200, message: str = "ok", **payload: object) -> Response:
     """The one shape of every good answer."""
-    return Json({"status": status, "message": message, **payload}, status)
+    return JsonResponse({"status": status, "message": message, **payload}, status)
 
 
 class Views:
@@ -51,8 +51,8 @@ class Views:
     def __init__(
         self,
         tracker: Tracker,
-        entrance: Entrance,
-        addresses: Addresses,
+        entrance: AuthService,
+        addresses: AddressPolicy,
         metrics: Metrics,
         openapi: Callable[[], dict[str, Any]],
         ping_interval: float,
@@ -70,7 +70,7 @@ class Views:
         asker = request.authorization
         token = asker.token if asker is not None and asker.type == "bearer" else None
         opened = self._entrance.login(body.username, body.password, body.url, _source(), token or "")
-        return answer(
+        return success(
             201 if opened.registered else 200,
             f"registered and logged in as {body.username}" if opened.registered else f"logged in as {body.username}",
             token=opened.token,
@@ -84,11 +84,11 @@ class Views:
 
     def logout(self, _body: b.Logout | None) -> Response:
         self._entrance.logout(_session())
-        return answer(message="logged out")
+        return success(message="logged out")
 
     def password(self, body: b.ChangePassword) -> Response:
         self._entrance.change_password(_session(), body.old, body.new, _source())
-        return answer(message="password changed")
+        return success(message="password changed")
 
     def ping(self, body: b.Ping) -> Response:
         told = body.load
@@ -97,7 +97,7 @@ class Views:
             room_told = "free_bytes" in told.model_fields_set
             load = Load(told.uploads, told.downloads, told.free_bytes, told.rate, room_told)
         pong = self._tracker.ping(_session(), body.epoch, body.index_version, load)
-        return answer(
+        return success(
             epoch=self._tracker.epoch,
             send_index=pong.send_index,
             recheck=[file_id.hex() for file_id in pong.recheck],
@@ -106,16 +106,16 @@ class Views:
 
     def put_index(self, body: b.PutIndex) -> Response:
         self._tracker.put_index(_session(), body.version, _announced(body.files))
-        return answer(message=f"{len(body.files)} file{'s' * (len(body.files) != 1)}")
+        return success(message=f"{len(body.files)} file{'s' * (len(body.files) != 1)}")
 
     def patch_index(self, body: b.PatchIndex) -> Response:
         remove = [(file["name"], bytes.fromhex(file["id"])) for file in body.remove]
         self._tracker.patch_index(_session(), body.base_version, body.version, _announced(body.add), remove)
-        return answer(message=f"{len(body.add)} added, {len(remove)} removed")
+        return success(message=f"{len(body.add)} added, {len(remove)} removed")
 
     def delete_index(self) -> Response:
-        self._entrance.leave(_session())
-        return answer(message="left the index; the session stays")
+        self._entrance.leave_index(_session())
+        return success(message="left the index; the session stays")
 
     def query(self) -> Response:
         args = _arguments("name", "id")
@@ -134,24 +134,24 @@ class Views:
     def upload(self, body: b.Upload) -> Response:
         files = [(file["name"], bytes.fromhex(file["id"]), file["size"]) for file in body.files]
         targets = self._tracker.choose_targets(_session(), files, body.copies, self._near())
-        return answer(
-            targets=[{"id": t.id.hex(), "url": t.url, "ticket": t.ticket, "why": t.why} for t in targets],
+        return success(
+            targets=[{"id": t.id.hex(), "url": t.address, "ticket": t.ticket, "why": t.why} for t in targets],
         )
 
     def report(self, body: b.Report) -> Response:
         noted = self._tracker.report(_session(), bytes.fromhex(body.id), body.url, body.reason)
-        return answer(message="noted: asked last from now on" if noted else "no such holder any more")
+        return success(message="noted: asked last from now on" if noted else "no such holder any more")
 
     def files(self) -> Response:
         args = _arguments("match", "after", "limit")
-        limit = args.get("limit", str(b.PAGE))
-        if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= b.PAGE_MAX):
-            raise BadRequest(f"limit is a number from 1 to {b.PAGE_MAX}")
+        limit = args.get("limit", str(b.DEFAULT_PAGE_SIZE))
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= b.MAX_PAGE_SIZE):
+            raise BadRequest(f"limit is a number from 1 to {b.MAX_PAGE_SIZE}")
         match = args.get("match", "")
         if len(match) > 1000:
             raise BadRequest("match is at most 1000 characters")
         rows, place = self._tracker.page(match, _place(args["after"]) if "after" in args else None, int(limit))
-        return answer(
+        return success(
             files=[
                 {"name": r.name, "id": r.id.hex(), "size": r.size, "holders": r.holders, "partial": r.partial}
                 for r in rows
@@ -160,10 +160,10 @@ class Views:
         )
 
     def peers(self) -> Response:
-        return answer(
+        return success(
             peers=[
                 {
-                    "url": peer.session.url,
+                    "url": peer.session.address,
                     "user": peer.session.user,
                     "files": peer.files,
                     "last_seen": peer.last_seen,
@@ -174,7 +174,7 @@ class Views:
                         "rate": peer.load.rate,
                     },
                 }
-                for peer in self._tracker.peers()
+                for peer in self._tracker.online_peers()
             ]
         )
 
@@ -182,16 +182,16 @@ class Views:
         return self._home()
 
     def healthz(self) -> Response:
-        return answer()
+        return success()
 
     def metrics(self) -> Response:
-        return Response(self._metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     def openapi(self) -> Response:
-        return Json(self._openapi())
+        return JsonResponse(self._openapi())
 
     def _near(self) -> bool:
-        return self._addresses.own(_source())
+        return self._addresses.is_local(_source())
 
 
 def _session() -> Session:
@@ -219,12 +219,12 @@ def _id(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def _announced(files: list[b.IndexFile]) -> list[Announced]:
+def _announced(files: list[b.IndexFile]) -> list[IndexEntry]:
     return [(name, _fromhex(file_id), size, complete) for name, file_id, size, complete in map(_FIELDS, files)]
 
 
-def _found(found: list[tuple[Version, list[Offer]]]) -> Response:
-    return answer(
+def _found(found: list[tuple[Version, list[HolderOffer]]]) -> Response:
+    return success(
         files=[
             {
                 "name": version.name,
@@ -232,7 +232,7 @@ def _found(found: list[tuple[Version, list[Offer]]]) -> Response:
                 "size": version.size,
                 "holders": [
                     {
-                        "url": offer.holder.session.url,
+                        "url": offer.holder.session.address,
                         "ticket": offer.ticket,
                         "complete": offer.holder.complete,
                         "why": offer.why,

@@ -13,9 +13,9 @@ from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter, Rule
 
-from tracker.addresses import Addresses
-from tracker.api import Json, Views
-from tracker.auth import Entrance
+from tracker.addresses import AddressPolicy
+from tracker.api import JsonResponse, Views
+from tracker.auth import AuthService
 from tracker.errors import (
     BadMediaType,
     BadRequest,
@@ -28,8 +28,8 @@ from tracker.errors import (
 from tracker.events import Events
 from tracker.metrics import Metrics
 from tracker.names import printable
-from tracker.routes import BY_NAME, ROUTES, SMALL, Access, Route
-from tracker.schemas import IN_WORDS
+from tracker.routes import ROUTES, ROUTES_BY_NAME, SMALL_BODY_LIMIT, Access, Route
+from tracker.schemas import PATTERN_DESCRIPTIONS
 
 log = logging.getLogger("tracker.app")
 
@@ -40,7 +40,7 @@ _FAULTS_TOLD = 5
 _JSON = "application/json"
 
 
-class _Known:
+class CachedRule:
     """What the URL map would say of a request whose route is known already; asks it for anything else."""
 
     def __init__(self, rule: Rule, ask_map: Callable[[], MapAdapter | None]) -> None:
@@ -73,7 +73,7 @@ class Application(Flask):
         super().__init__("tracker", static_folder=None)
         self._known: dict[tuple[str, str], Rule] = {}
 
-    def know_routes(self) -> None:
+    def cache_routes(self) -> None:
         """Look up from now on, rather than match, every route without variables."""
         for rule in self.url_map.iter_rules():
             if not rule.arguments:
@@ -89,19 +89,19 @@ class Application(Flask):
             if rule is not None:
                 # A closure, not super() within: most requests never ask.
                 ask = super().create_url_adapter
-                return cast("MapAdapter", _Known(rule, lambda: ask(request)))
+                return cast("MapAdapter", CachedRule(rule, lambda: ask(request)))
         return super().create_url_adapter(request)
 
 
 def create_app(
-    views: Views, entrance: Entrance, addresses: Addresses, metrics: Metrics, events: Events, pages: Blueprint
+    views: Views, auth: AuthService, addresses: AddressPolicy, metrics: Metrics, events: Events, dashboard: Blueprint
 ) -> Flask:
     """The application, of parts made by tracker.build. `pages` guards its own routes, and refuses by default too."""
     app = Application()
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     for route in ROUTES:
         app.add_url_rule(route.path, route.name, _view(route, getattr(views, route.name)), methods=[route.method])
-    app.register_blueprint(pages)
+    app.register_blueprint(dashboard)
 
     @app.before_request
     def guard() -> None:
@@ -109,14 +109,14 @@ def create_app(
         asked.began = perf_counter()
         if asked.routing_exception is not None:
             return
-        route = BY_NAME.get(asked.endpoint or "")
-        asked.max_content_length = route.limit if route else SMALL
-        if asked.blueprint == pages.name:
+        route = ROUTES_BY_NAME.get(asked.endpoint or "")
+        asked.max_content_length = route.body_limit if route else SMALL_BODY_LIMIT
+        if asked.blueprint == dashboard.name:
             return
         access = route.access if route else Access.TOKEN
-        if access is Access.PUBLIC or (access is Access.OWN_MACHINE and addresses.own(asked.remote_addr or "")):
+        if access is Access.PUBLIC or (access is Access.OWN_MACHINE and addresses.is_local(asked.remote_addr or "")):
             return
-        g.session = entrance.who(bearer(asked.environ.get("HTTP_AUTHORIZATION", "")))
+        g.session = auth.authenticate(bearer_token(asked.environ.get("HTTP_AUTHORIZATION", "")))
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -124,29 +124,29 @@ def create_app(
         response.headers.extend(_HEADERS)
         # What no route knows is counted in one place: a stranger cannot make up labels.
         method, rule = (asked.method, asked.url_rule.rule) if asked.url_rule else ("other", "other")
-        metrics.request(method, rule, response.status_code, perf_counter() - asked.began)
+        metrics.observe_request(method, rule, response.status_code, perf_counter() - asked.began)
         return response
 
     def internal(error: Exception) -> Response:
         events("failed", logging.ERROR, route=str(request.url_rule))
         return _internal(error)
 
-    app.know_routes()
-    app.register_error_handler(TrackerError, refusal)
-    app.register_error_handler(HTTPException, _foreign)
+    app.cache_routes()
+    app.register_error_handler(TrackerError, error_response)
+    app.register_error_handler(HTTPException, _http_exception_response)
     app.register_error_handler(Exception, internal)
     return app
 
 
-def bearer(authorization: str) -> str:
+def bearer_token(authorization: str) -> str:
     """The token of an Authorization header; empty if it holds none."""
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def refusal(error: TrackerError) -> Response:
+def error_response(error: TrackerError) -> Response:
     """The one shape of every refusal."""
-    response = Json({"status": error.status, "message": error.message, "code": error.code}, error.status)
+    response = JsonResponse({"status": error.status, "message": error.message, "code": error.code}, error.status)
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None:
@@ -162,7 +162,7 @@ def _view(route: Route, view: Callable[..., Response]) -> Callable[[], Response]
     def with_body() -> Response:
         asked = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
         raw = _body(asked)
-        if not raw and route.body_may_lack:
+        if not raw and route.body_optional:
             return view(None)
         # Nearly all send this and nothing else; parameters are looked for where there may be some.
         if asked.content_type != _JSON and asked.mimetype != _JSON:  # noqa: PLR1714 - the second costs
@@ -195,7 +195,7 @@ def _faults(error: ValidationError) -> str:
 def _in_words(fault: ErrorDetails) -> str:
     pattern = fault.get("ctx", {}).get("pattern")
     said = fault["msg"].removeprefix("Value error, ")
-    return IN_WORDS.get(pattern, said) if isinstance(pattern, str) else said
+    return PATTERN_DESCRIPTIONS.get(pattern, said) if isinstance(pattern, str) else said
 
 
 def _where(place: tuple[int | str, ...]) -> str:
@@ -207,7 +207,7 @@ def _where(place: tuple[int | str, ...]) -> str:
     )
 
 
-def _foreign(error: HTTPException) -> Response:
+def _http_exception_response(error: HTTPException) -> Response:
     status = error.code or 500
     if status >= 500:
         return _internal(error)
@@ -218,7 +218,7 @@ def _foreign(error: HTTPException) -> Response:
         TooLarge: f"the body is over {request.max_content_length} bytes: send it in several requests",
         BadRequest: "the request could not be read",
     }
-    response = refusal(known(texts.get(known, error.name)))
+    response = error_response(known(texts.get(known, error.name)))
     allow = dict(error.get_headers()).get("Allow")
     if allow:
         response.headers["Allow"] = allow
@@ -227,4 +227,4 @@ def _foreign(error: HTTPException) -> Response:
 
 def _internal(error: Exception) -> Response:
     log.error("unhandled error at %s", request.path, exc_info=error)
-    return refusal(Internal("internal error: the tracker's log says more"))
+    return error_response(Internal("internal error: the tracker's log says more"))

@@ -11,42 +11,42 @@ from flask import Flask
 
 from tracker import VERSION
 from tracker.accounts import Accounts
-from tracker.activity_log import Journal
-from tracker.addresses import Addresses
+from tracker.activity_log import ActivityLog
+from tracker.addresses import AddressPolicy
 from tracker.api import Views
-from tracker.app import bearer, create_app
-from tracker.auth import Entrance
+from tracker.app import bearer_token, create_app
+from tracker.auth import AuthService
 from tracker.clock import SteadyClock
-from tracker.corruption_reports import Reports
+from tracker.corruption_reports import CorruptionReports
 from tracker.dashboard.render_cache import Live
 from tracker.dashboard.sessions import BrowserSessions
 from tracker.dashboard.views import LOGIN_PATH, SNAPSHOT_PATH, Pages
-from tracker.dns import Lookups, Resolver, resolve
+from tracker.dns import HostLookup, Resolver, resolve
 from tracker.events import Events
-from tracker.login_throttle import Attempts, Limits
+from tracker.login_throttle import LoginLimits, LoginThrottle
 from tracker.memory_index import MemoryIndex
 from tracker.metrics import Metrics
-from tracker.openapi import document
-from tracker.passwords import Cost, Passwords
-from tracker.routes import ROUTES, SMALL, Access, Allowance, Lane
+from tracker.openapi import openapi_document
+from tracker.passwords import HashCost, Passwords
+from tracker.routes import ROUTES, SMALL_BODY_LIMIT, Access, BodyLimit, Pool
 from tracker.service import Tracker
-from tracker.state_dir import secret
+from tracker.state_dir import load_secret
 
-FILES_PER_USER = 1_000_000
+MAX_FILES_PER_USER = 1_000_000
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrackerParts:
     """A tracker, ready to be served."""
 
     app: Flask
     tracker: Tracker
-    entrance: Entrance
+    auth: AuthService
     metrics: Metrics
     close: Callable[[], None]
     # For the server, before a body is read: how much of it to read, and where the request waits its turn.
-    allowance: Callable[[str, str, str], Allowance]
-    lane: Callable[[str, str], Lane]
+    body_limit: Callable[[str, str, str], BodyLimit]
+    pool: Callable[[str, str], Pool]
 
 
 def build(
@@ -57,33 +57,33 @@ def build(
     advertise_check: bool = True,
     clock: SteadyClock | None = None,
     rng: Random | None = None,
-    cost: Cost | None = None,
-    limits: Limits | None = None,
+    cost: HashCost | None = None,
+    limits: LoginLimits | None = None,
     resolver: Resolver = resolve,
-    files_per_user: int = FILES_PER_USER,
-) -> Parts:
+    files_per_user: int = MAX_FILES_PER_USER,
+) -> TrackerParts:
     """A tracker on a state folder that exists and that nobody else uses."""
     clock = clock or SteadyClock()
     metrics = Metrics()
-    journal = Journal(clock.server_time)
+    journal = ActivityLog(clock.server_time)
     browsers = BrowserSessions(clock.now)
-    events = Events(metrics, journal.happened, browsers.happened)
-    accounts = Accounts(state_dir / "accounts.sqlite3", secret(state_dir / "secret"), clock.server_time())
+    events = Events(metrics, journal.on_event, browsers.happened)
+    accounts = Accounts(state_dir / "accounts.sqlite3", load_secret(state_dir / "secret"), clock.server_time())
     index = MemoryIndex(
         clock.now,
         ping_timeout,
         files_per_user,
-        lambda session: events("expired", logging.WARNING, url=session.url, user=session.user),
-        accounts.check,
+        lambda session: events("expired", logging.WARNING, url=session.address, user=session.user),
+        accounts.check_session,
     )
-    reports = Reports(clock.now)
-    addresses = Addresses(advertise_check, Lookups(resolver))
-    entrance = Entrance(
+    reports = CorruptionReports(clock.now)
+    addresses = AddressPolicy(advertise_check, HostLookup(resolver))
+    entrance = AuthService(
         accounts,
         index,
         reports,
-        Passwords(cost, at_once=max(2, min(4, os.cpu_count() or 2))),
-        Attempts(clock.now, limits),
+        Passwords(cost, max_running=max(2, min(4, os.cpu_count() or 2))),
+        LoginThrottle(clock.now, limits),
         addresses,
         clock,
         events,
@@ -91,29 +91,29 @@ def build(
         ping_timeout=ping_timeout,
     )
     tracker = Tracker(index, reports, clock, events, rng or Random(), journal)  # noqa: S311 - spreads load, guards nothing
-    metrics.watch(tracker.totals, lambda: clock.server_time() - tracker.started)
+    metrics.register_gauges(tracker.totals, lambda: clock.server_time() - tracker.started)
     # Two pings may be lost before a peer counts as gone.
     ping_interval = ping_timeout / 2.5
     pages = Pages(Live(tracker, clock.now, VERSION, ping_interval), browsers, entrance)
-    views = Views(tracker, entrance, addresses, metrics, document, ping_interval, pages.home)
+    views = Views(tracker, entrance, addresses, metrics, openapi_document, ping_interval, pages.home)
     app = create_app(views, entrance, addresses, metrics, events, pages.blueprint())
     table = {(route.method, route.path): route for route in ROUTES}
     # An answer to HEAD is made like one to GET, and takes as long.
     table |= {("HEAD", route.path): route for route in ROUTES if route.method == "GET"}
 
-    def allowance(method: str, path: str, authorization: str) -> Allowance:
+    def allowance(method: str, path: str, authorization: str) -> BodyLimit:
         route = table.get((method, path))
         if route is None or route.access is Access.PUBLIC:
-            return Allowance(SMALL)
-        sender = entrance.user_of(bearer(authorization))
+            return BodyLimit(SMALL_BODY_LIMIT)
+        sender = entrance.user_of(bearer_token(authorization))
         if route.access is Access.OWN_MACHINE:
-            return Allowance(SMALL, sender)
-        return Allowance(route.limit if sender else 0, sender)
+            return BodyLimit(SMALL_BODY_LIMIT, sender)
+        return BodyLimit(route.body_limit if sender else 0, sender)
 
-    def lane(method: str, path: str) -> Lane:
+    def lane(method: str, path: str) -> Pool:
         route = table.get((method, path))
         if route is None:
-            return {LOGIN_PATH: Lane.LOGIN, SNAPSHOT_PATH: Lane.SEARCH}.get(path, Lane.WORK)
-        return route.lane
+            return {LOGIN_PATH: Pool.LOGIN, SNAPSHOT_PATH: Pool.SEARCH}.get(path, Pool.WORK)
+        return route.pool
 
-    return Parts(app, tracker, entrance, metrics, accounts.close, allowance, lane)
+    return TrackerParts(app, tracker, entrance, metrics, accounts.close, allowance, lane)

@@ -8,52 +8,52 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from tracker.accounts import Accounts
-from tracker.addresses import Addresses
+from tracker.addresses import AddressPolicy
 from tracker.clock import SteadyClock
-from tracker.concurrency_limits import Places
-from tracker.corruption_reports import Reports
+from tracker.concurrency_limits import PerSourceLimit
+from tracker.corruption_reports import CorruptionReports
 from tracker.errors import AddressTaken, LoginRefused, NotLoggedIn, TooMany
 from tracker.events import Events
 from tracker.index import Index
-from tracker.login_throttle import Attempts
+from tracker.login_throttle import LoginThrottle
 from tracker.models import Session
 from tracker.passwords import Passwords
 
 # One account's sessions; the oldest that is not alive makes room.
-SESSIONS_PER_USER = 1000
+MAX_SESSIONS_PER_USER = 1000
 # Password hashes that run or wait, of one source, and of all peers on the tracker's own machine: fewer than there are
 # places (tracker.passwords). Strangers make accounts as they like, so these leave room for who has one.
 _HASHES, _HASHES_OWN_MACHINE, _REGISTRATIONS_OWN_MACHINE = 2, 16, 8
 
 
-class _Wrong(NamedTuple):
+class _PasswordRefusal(NamedTuple):
     """What a wrong password is told as: to the log and the page, and to who sent it."""
 
     event: str
     message: str
 
 
-_AT_LOGIN = _Wrong("login_refused", "wrong user name or password")
-_AT_CHANGE = _Wrong("password_refused", "the old password is wrong")
+_AT_LOGIN = _PasswordRefusal("login_refused", "wrong user name or password")
+_AT_CHANGE = _PasswordRefusal("password_refused", "the old password is wrong")
 
 
-class Opened(NamedTuple):
+class LoginResult(NamedTuple):
     token: str
     session: Session
     registered: bool
 
 
-class Entrance:
+class AuthService:
     """Who may come in, and as whom."""
 
     def __init__(
         self,
         accounts: Accounts,
         index: Index,
-        reports: Reports,
+        reports: CorruptionReports,
         passwords: Passwords,
-        attempts: Attempts,
-        addresses: Addresses,
+        attempts: LoginThrottle,
+        addresses: AddressPolicy,
         clock: SteadyClock,
         events: Events,
         *,
@@ -73,10 +73,10 @@ class Entrance:
         self._started = clock.server_time()
         # Logins are checked and entered one after the other, or two could take one address.
         self._door = threading.Lock()
-        self._hashing = Places(_HASHES, _HASHES_OWN_MACHINE)
-        self._registering = Places(_HASHES, _REGISTRATIONS_OWN_MACHINE)
+        self._hashing = PerSourceLimit(_HASHES, _HASHES_OWN_MACHINE)
+        self._registering = PerSourceLimit(_HASHES, _REGISTRATIONS_OWN_MACHINE)
 
-    def who(self, token: str) -> Session:
+    def authenticate(self, token: str) -> Session:
         """The session of a token.
 
         Raises:
@@ -92,7 +92,7 @@ class Entrance:
         session = self._accounts.session_of(token, self._clock.server_time()) if token else None
         return session.user if session is not None else ""
 
-    def login(self, user: str, password: str, url: str, source: str, token: str = "") -> Opened:
+    def login(self, user: str, password: str, address: str, source: str, token: str = "") -> LoginResult:
         """Open a session for a pserver at an address; an unknown user is registered while that is allowed.
 
         The asker's own session, if `token` opens one at that address, makes way for another user's: so a refusal
@@ -105,100 +105,102 @@ class Entrance:
             AddressTaken: another user's live peer has the address.
         """
         # Who has to wait is told so before anything is looked up for him.
-        with self._delays_told(user, source):
-            self._attempts.begin(user, source)
-        loopback = self._addresses.judge(url, source)
-        registered = self._identify(user, password, source, register=self._open_registration)
+        with self._logging_delays(user, source):
+            self._attempts.check(user, source)
+        loopback = self._addresses.validate(address, source)
+        registered = self._verify_or_register(user, password, source, register=self._open_registration)
         now = self._clock.server_time()
         with self._door:
-            self._clear_address(user, url, self._accounts.session_of(token, now) if token else None)
-            self._make_room(user)
+            self._evict_sessions_at(user, address, self._accounts.session_of(token, now) if token else None)
+            self._evict_oldest_session(user)
             token = secrets.token_urlsafe(32)
-            session = self._accounts.open_session(token, secrets.token_hex(16), user, url, loopback, now)
+            session = self._accounts.open_session(token, secrets.token_hex(16), user, address, loopback, now)
             self._index.touch(session)
         if registered:
             self._events("registered", user=user)
-        self._events("login", user=user, url=url)
-        return Opened(token, session, registered)
+        self._events("login", user=user, url=address)
+        return LoginResult(token, session, registered)
 
     def logout(self, session: Session) -> None:
         """End a session and forget the peer's files."""
         self._end(session)
-        self._events("logout", user=session.user, url=session.url)
+        self._events("logout", user=session.user, url=session.address)
 
-    def leave(self, session: Session) -> None:
+    def leave_index(self, session: Session) -> None:
         """A clean stop: the peer and its files are gone from every answer; the session stays."""
         # First, so that no request that is under way brings them back.
-        self._accounts.renew(session)
-        self._index.leave(session.peer_id)
-        self._events("left", url=session.url)
+        self._accounts.replace_session(session)
+        self._index.remove_peer(session.peer_id)
+        self._events("left", url=session.address)
 
     def change_password(self, session: Session, old: str, new: str, source: str) -> None:
         """Raises LoginRefused, TooMany or Busy like login."""
-        self._identify(session.user, old, source, register=False, wrong=_AT_CHANGE)
-        with self._hashing.taken(source):
+        self._verify_or_register(session.user, old, source, register=False, wrong=_AT_CHANGE)
+        with self._hashing.acquired(source):
             self._accounts.set_password(session.user, self._passwords.hash(new))
         self._events("password_changed", user=session.user)
 
     def check_password(self, user: str, password: str, source: str) -> None:
         """Let a known user in without a session, as the page for people does; raises like login."""
-        self._identify(user, password, source, register=False)
+        self._verify_or_register(user, password, source, register=False)
 
     @contextmanager
-    def _delays_told(self, user: str, source: str) -> Iterator[None]:
+    def _logging_delays(self, user: str, source: str) -> Iterator[None]:
         try:
             yield
         except TooMany:
             self._events("login_delayed", logging.WARNING, user=user, source=source)
             raise
 
-    def _identify(self, user: str, password: str, source: str, *, register: bool, wrong: _Wrong = _AT_LOGIN) -> bool:
-        with self._delays_told(user, source), self._attempts.trying(user, source), self._hashing.taken(source):
-            stored = self._accounts.password_of(user)
+    def _verify_or_register(
+        self, user: str, password: str, source: str, *, register: bool, wrong: _PasswordRefusal = _AT_LOGIN
+    ) -> bool:
+        with self._logging_delays(user, source), self._attempts.attempt(user, source), self._hashing.acquired(source):
+            stored = self._accounts.password_hash(user)
             if stored is None and register:
                 if self._register(user, password, source):
                     return True
-                stored = self._accounts.password_of(user)
+                stored = self._accounts.password_hash(user)
             if not self._passwords.check(password, stored):
                 self._events(wrong.event, logging.WARNING, user=user, source=source, known=stored is not None)
                 raise LoginRefused(wrong.message)
-            if stored is not None and self._passwords.outdated(stored):
+            if stored is not None and self._passwords.needs_rehash(stored):
                 self._accounts.set_password(user, self._passwords.hash(password))
         return False
 
     def _register(self, user: str, password: str, source: str) -> bool:
         """Make the account; False if somebody else just did."""
-        with self._registering.taken(source):
+        with self._registering.acquired(source):
             return self._accounts.register(user, self._passwords.hash(password), self._clock.server_time())
 
-    def _clear_address(self, user: str, url: str, askers: Session | None) -> None:
+    def _evict_sessions_at(self, user: str, url: str, askers: Session | None) -> None:
         """End what sessions there are at the address; refuse while another user's, and not the asker's, is alive."""
         here = self._accounts.sessions_at(url)
         own = askers.peer_id if askers is not None else ""
         for session in here:
-            if session.user != user and session.peer_id != own and self._maybe_alive(session):
+            if session.user != user and session.peer_id != own and self._may_be_online(session):
                 raise AddressTaken(f"another user's peer is alive at {url}: log it out first, or use another port")
         for session in here:
             self._end(session)
 
-    def _maybe_alive(self, session: Session) -> bool:
+    def _may_be_online(self, session: Session) -> bool:
         # Just after a restart nobody has pinged yet: whoever was logged in before counts as alive until it could have.
         now = self._clock.server_time()
-        return self._index.alive(session.peer_id) or (
+        return self._index.is_online(session.peer_id) or (
             session.since < self._started and now - self._started < self._ping_timeout
         )
 
-    def _make_room(self, user: str) -> None:
+    def _evict_oldest_session(self, user: str) -> None:
         mine = self._accounts.sessions_of(user)
-        if len(mine) < SESSIONS_PER_USER:
+        if len(mine) < MAX_SESSIONS_PER_USER:
             return
         for session in sorted(mine, key=lambda session: session.since):
-            if not self._index.alive(session.peer_id):
+            if not self._index.is_online(session.peer_id):
                 self._end(session)
                 return
-        raise TooMany(f"{SESSIONS_PER_USER} peers of this account are alive: log one out first", self._ping_timeout)
+        raise TooMany(f"{MAX_SESSIONS_PER_USER} peers of this account are alive: log one out first", self._ping_timeout)
 
     def _end(self, session: Session) -> None:
         self._accounts.end_session(session)
-        self._index.leave(session.peer_id)
+        self._index.remove_peer(session.peer_id)
         self._reports.forget(session.peer_id)

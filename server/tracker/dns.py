@@ -4,8 +4,8 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tracker.addresses import normal
-from tracker.concurrency_limits import Places
+from tracker.addresses import normalize
+from tracker.concurrency_limits import PerSourceLimit
 
 Resolver = Callable[[str], set[str]]
 
@@ -22,14 +22,14 @@ def resolve(host: str) -> set[str]:
         return set()
 
 
-class Lookups:
+class HostLookup:
     """Host names looked up in threads of their own; one is taken until the system answers, however long that takes."""
 
-    def __init__(self, resolver: Resolver = resolve, patience: float = _PATIENCE) -> None:
+    def __init__(self, resolver: Resolver = resolve, timeout: float = _PATIENCE) -> None:
         self._resolver = resolver
-        self._patience = patience
+        self._patience = timeout
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lookup")
-        self._places = Places(_EACH, _OWN_MACHINE)
+        self._places = PerSourceLimit(_EACH, _OWN_MACHINE)
 
     def __call__(self, host: str, source: str) -> set[str]:
         """Addresses of a host that a source names; none if it has none, or if they do not come in time.
@@ -37,11 +37,11 @@ class Lookups:
         Raises:
             Busy: the source has others looked up.
         """
-        if normal(host) is not None:
+        if normalize(host) is not None:
             return {host}
-        self._places.take(source)
+        self._places.acquire(source)
         asked = self._pool.submit(self._resolver, host)
-        asked.add_done_callback(lambda _: self._places.give_back(source))
+        asked.add_done_callback(lambda _: self._places.release(source))
         try:
             return asked.result(self._patience)
         except TimeoutError:

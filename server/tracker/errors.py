@@ -143,6 +143,6 @@ class Busy(TrackerError):
     retry_after = 1.0
 
 
-def every_error() -> Iterator[type[TrackerError]]:
+def all_errors() -> Iterator[type[TrackerError]]:
     """All errors: the table of codes in README and in the OpenAPI document."""
     yield from TrackerError.__subclasses__()

@@ -9,22 +9,22 @@ from tracker.names import printable
 log = logging.getLogger("tracker")
 
 
-class Counts(Protocol):
+class EventCounter(Protocol):
     """Where events are counted (tracker.metrics)."""
 
-    def count(self, event: str) -> None: ...
+    def count_event(self, event: str) -> None: ...
 
 
 class Events:
     """One method, so that an event is never logged and forgotten in the figures, or the other way round."""
 
-    def __init__(self, counts: Counts, *listeners: Callable[[str, Mapping[str, object]], None]) -> None:
+    def __init__(self, counts: EventCounter, *listeners: Callable[[str, Mapping[str, object]], None]) -> None:
         self._counts = counts
         self._listeners = listeners
 
     def __call__(self, event: str, level: int = logging.INFO, **details: object) -> None:
         """Tell an event; details from outside are made printable."""
-        self._counts.count(event)
+        self._counts.count_event(event)
         for listener in self._listeners:
             listener(event, details)
         if log.isEnabledFor(level):

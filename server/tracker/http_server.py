@@ -15,16 +15,16 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from tracker.wsgi_bridge import Gateway
+from tracker.wsgi_bridge import WsgiBridge
 
 log = logging.getLogger("tracker")
 
 BACKLOG = 2048
-HEADER_TIME = 20
+HEADER_TIMEOUT = 20
 # A request that has arrived gets this long after SIGTERM to be answered; then its answer this long to leave, which is
 # also how long connections that never finish a request are waited for.
-GRACE = 10.0
-PARTING = 1.0
+SHUTDOWN_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 1.0
 
 
 class ListenError(Exception):
@@ -32,7 +32,7 @@ class ListenError(Exception):
 
 
 @dataclass(frozen=True)
-class Tls:
+class TlsFiles:
     cert: Path
     key: Path
 
@@ -85,7 +85,7 @@ def _started(listener: socket.socket, **settings: Any) -> _Server:
 
 
 async def serve(
-    gateway: Gateway, listener: socket.socket, tls: Tls | None, ready: Callable[[], None], stop: asyncio.Event
+    gateway: WsgiBridge, listener: socket.socket, tls: TlsFiles | None, ready: Callable[[], None], stop: asyncio.Event
 ) -> None:
     """Serve until `stop` is set, then answer what is under way. `ready` is called once requests are answered."""
     host, port = listener.getsockname()[:2]
@@ -96,7 +96,7 @@ async def serve(
         port=port,
         interface=Interfaces.RSGI,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIME * 1000, max_buffer_size=64 * 1024),
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT * 1000, max_buffer_size=64 * 1024),
         websockets=False,
         backlog=BACKLOG,
         backpressure=4096,
@@ -116,11 +116,11 @@ async def serve(
         return
     server.stop()  # type: ignore[no-untyped-call]
     try:
-        async with asyncio.timeout(GRACE):
+        async with asyncio.timeout(SHUTDOWN_TIMEOUT):
             await gateway.wait_idle()
     except TimeoutError:
         log.warning("stopped with requests under way")
-    await asyncio.wait({serving}, timeout=PARTING)
+    await asyncio.wait({serving}, timeout=CLOSE_TIMEOUT)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -3,7 +3,18 @@
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from tracker.models import Announced, Holder, Listed, Load, PeerView, Place, Scarce, Session, Totals, Version
+from tracker.models import (
+    Holder,
+    IndexEntry,
+    ListedVersion,
+    Load,
+    OnlinePeer,
+    PageCursor,
+    Session,
+    SingleCopies,
+    Totals,
+    Version,
+)
 
 
 class Index(Protocol):
@@ -19,16 +30,16 @@ class Index(Protocol):
     def touch(self, session: Session, load: Load | None = None) -> None:
         """The peer is alive now. Without a load the last one stays."""
 
-    def leave(self, peer_id: str) -> None:
+    def remove_peer(self, peer_id: str) -> None:
         """Forget the peer and its files; nothing happens if it is not here."""
 
-    def alive(self, peer_id: str) -> bool:
+    def is_online(self, peer_id: str) -> bool:
         """Whether the peer was heard of within the timeout."""
 
-    def version(self, peer_id: str) -> str | None:
+    def index_version(self, peer_id: str) -> str | None:
         """The version of the peer's list that is held; None if there is none."""
 
-    def replace(self, session: Session, version: str, files: Collection[Announced]) -> None:
+    def replace(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
         """Put a whole list in place of what the peer had, and take the peer for alive.
 
         Raises:
@@ -40,7 +51,7 @@ class Index(Protocol):
         session: Session,
         base: str,
         version: str,
-        add: Collection[Announced],
+        add: Collection[IndexEntry],
         remove: Iterable[tuple[str, bytes]],
     ) -> None:
         """Take away, then add. The change that led to the version held is accepted again and changes nothing.
@@ -65,32 +76,32 @@ class Index(Protocol):
     def some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
         """Up to so many holders of these contents, in no order: for showing, where all would be too many."""
 
-    def whole_users(self, file_id: bytes) -> set[str]:
+    def users_with_copy(self, file_id: bytes) -> set[str]:
         """Users whose live peers hold these contents whole; at most a hundred of them."""
 
-    def fit(self, peer_id: str, folded: str, file_id: bytes) -> bool:
+    def can_receive(self, peer_id: str, folded: str, file_id: bytes) -> bool:
         """Whether a copy can go to the peer: alive, does not hold it whole, has no other contents under the name.
 
         The name comes folded (tracker.names): it is asked of hundreds of peers.
         """
 
-    def peers(self) -> list[PeerView]:
+    def online_peers(self) -> list[OnlinePeer]:
         """Everybody alive, the longest silent first."""
 
-    def peer_at(self, url: str) -> list[Session]:
+    def sessions_at(self, url: str) -> list[Session]:
         """Live peers with this address."""
 
-    def new_names(self, names: Iterable[str]) -> list[str]:
+    def unknown_names(self, names: Iterable[str]) -> list[str]:
         """Those of the names that nobody carries: only these need judging, the others were judged before."""
 
-    def page(self, match: str, after: Place | None, limit: int) -> tuple[list[Listed], Place | None]:
+    def page(self, match: str, after: PageCursor | None, limit: int) -> tuple[list[ListedVersion], PageCursor | None]:
         """Versions of names after a place, ordered by name and id, and the place to go on from; None at the end.
 
         `match` is a case-insensitive part of the name, or with * or ? a pattern over the whole name. A search that
         takes long stops at the next name: then there are fewer than `limit`, perhaps none, and still a place.
         """
 
-    def scarce(self, match: str, limit: int) -> Scarce:
+    def single_copies(self, match: str, limit: int) -> SingleCopies:
         """What is held whole by one live peer only, under names that match as in page.
 
         Walks all contents without keeping others out meanwhile, so it may be a moment behind. A search that takes long

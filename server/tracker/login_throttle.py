@@ -7,29 +7,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 
-from tracker.addresses import site
+from tracker.addresses import rate_limit_key
 from tracker.errors import Busy, LoginRefused, TooMany
 
 
 @dataclass(frozen=True)
-class Limits:
+class LoginLimits:
     """What a stranger may try. The first failures of an account cost nothing; then 1, 2, 4 ... seconds."""
 
     free_failures: int = 5
-    longest_delay: float = 60.0
+    max_delay: float = 60.0
     # Per address: so many failures at once, and so many a minute in the long run.
     burst: int = 30
     per_minute: float = 10.0
     # Accounts, and addresses, remembered at most; the longest untouched are forgotten first.
-    remembered: int = 20_000
+    max_remembered: int = 20_000
 
 
-class Attempts:
+class LoginThrottle:
     """Failed logins, by the name tried (known or not: the answer must not tell) and by the address they came from."""
 
-    def __init__(self, now: Callable[[], float], limits: Limits | None = None) -> None:
+    def __init__(self, now: Callable[[], float], limits: LoginLimits | None = None) -> None:
         self._now = now
-        self._limits = limits or Limits()
+        self._limits = limits or LoginLimits()
         self._lock = threading.Lock()
         # user -> (failures in a row, no try before)
         self._users: OrderedDict[str, tuple[int, float]] = OrderedDict()
@@ -39,24 +39,24 @@ class Attempts:
         self._user_tries: Counter[str] = Counter()
         self._address_tries: Counter[str] = Counter()
 
-    def begin(self, user: str, address: str) -> None:
+    def check(self, user: str, address: str) -> None:
         """Let somebody try who need not wait.
 
         Raises:
             TooMany: not yet, and how long to wait.
         """
         with self._lock:
-            self._check_wait(user, site(address))
+            self._check_wait(user, rate_limit_key(address))
 
     @contextmanager
-    def trying(self, user: str, address: str) -> Iterator[None]:
+    def attempt(self, user: str, address: str) -> Iterator[None]:
         """One try: LoginRefused out of the block is a failure, no error a success, any other error neither.
 
         Raises:
             TooMany: as begin.
             Busy: if those under way fail, this one has to wait; nobody knows yet.
         """
-        address = site(address)
+        address = rate_limit_key(address)
         with self._lock:
             self._check_wait(user, address)
             if self._user_tries[user] >= self._free(user) or self._address_tries[address] >= self._tokens(address):
@@ -82,13 +82,13 @@ class Attempts:
             now = self._now()
             failures = self._users.get(user, (0, 0.0))[0] + 1
             beyond = failures - self._limits.free_failures
-            delay = min(2.0 ** min(beyond - 1, 32), self._limits.longest_delay) if beyond > 0 else 0.0
+            delay = min(2.0 ** min(beyond - 1, 32), self._limits.max_delay) if beyond > 0 else 0.0
             self._users[user] = (failures, now + delay)
             self._users.move_to_end(user)
             self._addresses[address] = (self._tokens(address) - 1, now)
             self._addresses.move_to_end(address)
             for remembered in (self._users, self._addresses):
-                while len(remembered) > self._limits.remembered:
+                while len(remembered) > self._limits.max_remembered:
                     remembered.popitem(last=False)
 
     # Below, the lock is held.

@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def set_up(log_format: str) -> None:
+def configure_logging(log_format: str) -> None:
     """Send all logs to stderr. Called by the launcher, once."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else HumanFormatter())

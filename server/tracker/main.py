@@ -9,12 +9,12 @@ import os
 import sys
 from pathlib import Path
 
-from tracker.app_factory import Parts, build
+from tracker.app_factory import TrackerParts, build
 from tracker.http_server import ListenError, listen, serve, stop_on_signals
-from tracker.logs import set_up
+from tracker.logs import configure_logging
 from tracker.settings import Settings, SettingsError
 from tracker.state_dir import StateDir, StateError
-from tracker.wsgi_bridge import Gateway
+from tracker.wsgi_bridge import WsgiBridge
 
 log = logging.getLogger("tracker")
 
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         for fault in error.faults:
             sys.stderr.write(f"server: {fault}\n")
         return 78
-    set_up(settings.log_format)
+    configure_logging(settings.log_format)
     # The index is many small objects that live long and hold no cycles: looking through them as often as Python does by
     # itself takes more than half of the time of an announcement.
     gc.set_threshold(100_000, 50, 100)
@@ -62,14 +62,14 @@ def main(arguments: list[str]) -> int:
     os._exit(status)
 
 
-async def _run(settings: Settings, parts: Parts) -> None:
+async def _run(settings: Settings, parts: TrackerParts) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     if settings.tls is None and not _is_loopback(host):
         log.warning("no TLS: who overhears the network learns passwords, tokens and names (set TLS_CERT and TLS_KEY)")
-    gateway = Gateway(parts.app, parts.allowance, parts.lane)
+    gateway = WsgiBridge(parts.app, parts.body_limit, parts.pool)
 
     def ready() -> None:
         _tell("READY " + json.dumps({"host": host, "port": port, "pid": os.getpid()}) + "\n")

@@ -41,7 +41,7 @@ class Metrics:
         self._request_children: dict[tuple[str, str, int], Counter] = {}
         self._second_children: dict[tuple[str, str], Histogram] = {}
 
-    def watch(self, totals: Callable[[], Totals], uptime: Callable[[], float]) -> None:
+    def register_gauges(self, totals: Callable[[], Totals], uptime: Callable[[], float]) -> None:
         """Show how much there is whenever somebody looks."""
         for field, text in (
             ("peers", "Peers alive"),
@@ -53,11 +53,11 @@ class Metrics:
             gauge.set_function(lambda field=field: float(getattr(totals(), field)))  # type: ignore[misc]
         Gauge("tracker_uptime_seconds", "Time since the start", registry=self.registry).set_function(uptime)
 
-    def count(self, event: str) -> None:
+    def count_event(self, event: str) -> None:
         """An event happened."""
         self._events[event].inc()
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered; `route` is the rule, never the path that was asked for."""
         counter = self._request_children.get((method, route, status))
         if counter is None:
@@ -68,6 +68,6 @@ class Metrics:
             histogram = self._second_children[method, route] = self._seconds.labels(method, route)
         histogram.observe(seconds)
 
-    def text(self) -> bytes:
+    def exposition(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)

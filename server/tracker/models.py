@@ -13,7 +13,7 @@ class Load(NamedTuple):
     # Bytes per second sent lately.
     rate: float = 0.0
     # Whether free_bytes was said at all: an unknown disk is not a full one.
-    room_told: bool = False
+    free_bytes_known: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +24,7 @@ class Session:
     peer_id: str
     user: str
     # host:port, as announced.
-    url: str
+    address: str
     # The address leads to the machine it is dialled from: only askers on the tracker's own machine are sent there.
     loopback: bool
     # SHA-256 of the token, hex; the token itself is never kept.
@@ -36,9 +36,9 @@ class Session:
 
 
 # A file as a peer announces it: name, id (32 bytes), size, whether it is whole. A bare tuple: lists hold thousands.
-Announced = tuple[str, bytes, int, bool]
+IndexEntry = tuple[str, bytes, int, bool]
 # Where in the catalogue, ordered by name and id, a page ended.
-Place = tuple[str, bytes]
+PageCursor = tuple[str, bytes]
 
 
 class Holder(NamedTuple):
@@ -58,7 +58,7 @@ class Version(NamedTuple):
     holders: list[Holder]
 
 
-class Listed(NamedTuple):
+class ListedVersion(NamedTuple):
     """One version of a name in the catalogue: how many hold it whole, and in part."""
 
     name: str
@@ -68,22 +68,22 @@ class Listed(NamedTuple):
     partial: int
 
 
-class PeerView(NamedTuple):
+class OnlinePeer(NamedTuple):
     """A live peer. `last_seen` and `alive_for` are seconds: since its last ping, and since it came."""
 
     session: Session
     load: Load
     files: int
     last_seen: float
-    alive_for: float = 0.0
+    online_for: float = 0.0
 
 
-class Scarce(NamedTuple):
+class SingleCopies(NamedTuple):
     """What one peer only holds whole: how many `contents`, and the first of them by name. `size` is of all contents."""
 
     contents: int
     size: int
-    first: list[Listed]
+    first: list[ListedVersion]
     more: bool
 
 

@@ -10,10 +10,10 @@ from tracker.names import fold
 T = TypeVar("T")
 
 # A searcher asks itself whether it is tired after so many names; each takes some milliseconds at the worst.
-CAREFUL = 16
+DEADLINE_CHECK_INTERVAL = 16
 
 
-class Catalogue(Generic[T]):
+class NameIndex(Generic[T]):
     """name -> id -> what the owner keeps for that version.
 
     A name with one version, which is nearly every name, costs no dict of its own.
@@ -74,23 +74,23 @@ class Catalogue(Generic[T]):
 
     @staticmethod
     def matching(
-        names: Sequence[str], match: str, start: str | None, tired: Callable[[], bool]
+        names: Sequence[str], match: str, start: str | None, timed_out: Callable[[], bool]
     ) -> Iterator[tuple[str, bool]]:
         """Of the names in order, from the start on, those that match, each with True.
 
         When the searcher is tired, the name where it stopped comes last, with False.
         """
-        accepts = matcher(match)
+        accepts = compile_pattern(match)
         begin = bisect_left(names, start) if start is not None else 0
         for at in range(begin, len(names)):
             if accepts is None or accepts(names[at]):
                 yield names[at], True
-            elif (at - begin) % CAREFUL == CAREFUL - 1 and tired():
+            elif (at - begin) % DEADLINE_CHECK_INTERVAL == DEADLINE_CHECK_INTERVAL - 1 and timed_out():
                 yield names[at], False
                 return
 
 
-def matcher(match: str) -> Callable[[str], bool] | None:
+def compile_pattern(match: str) -> Callable[[str], bool] | None:
     """Judge of names: a case-insensitive part, or with * and ? a pattern over the whole name; None if all are good."""
     if not match:
         return None

@@ -7,7 +7,7 @@ from pydantic.json_schema import models_json_schema
 
 from tracker import VERSION
 from tracker import schemas as b
-from tracker.errors import TrackerError, every_error
+from tracker.errors import TrackerError, all_errors
 from tracker.routes import ROUTES, Access, Route
 
 _REF = "#/components/schemas/{model}"
@@ -16,13 +16,13 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "id": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     "match": {"type": "string", "maxLength": 1000},
     "after": {"type": "string"},
-    "limit": {"type": "integer", "minimum": 1, "maximum": b.PAGE_MAX},
+    "limit": {"type": "integer", "minimum": 1, "maximum": b.MAX_PAGE_SIZE},
 }
 
 
-def document() -> dict[str, Any]:
+def openapi_document() -> dict[str, Any]:
     """The whole document."""
-    models = [route.answer for route in ROUTES if route.answer] + [b.Refusal]
+    models = [route.response for route in ROUTES if route.response] + [b.Refusal]
     _, shared = models_json_schema([(m, "serialization") for m in dict.fromkeys(models)], ref_template=_REF)
     schemas: dict[str, Any] = dict(shared["$defs"])
     paths: dict[str, dict[str, Any]] = {}
@@ -50,7 +50,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         schema = TypeAdapter(route.body).json_schema(ref_template=_REF)
         schemas.update(schema.pop("$defs", {}))
         operation["requestBody"] = {
-            "required": not route.body_may_lack,
+            "required": not route.body_optional,
             "content": {"application/json": {"schema": schema}},
         }
     return operation
@@ -60,13 +60,14 @@ def _responses(route: Route) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": {"type": "object"}}
     if route.media_type != "application/json":
         content = {"schema": {"type": "string"}}
-    elif route.answer is not None:
-        content = {"schema": {"$ref": _REF.format(model=route.answer.__name__)}}
+    elif route.response is not None:
+        content = {"schema": {"$ref": _REF.format(model=route.response.__name__)}}
     responses: dict[str, Any] = {
-        str(status): {"description": "done", "content": {route.media_type: content}} for status in route.good
+        str(status): {"description": "done", "content": {route.media_type: content}}
+        for status in route.success_statuses
     }
     refusals: dict[int, list[str]] = {}
-    for error in route.every_refusal():
+    for error in route.all_errors():
         refusals.setdefault(error.status, []).append(error.code)
     for status, codes in sorted(refusals.items()):
         # `code` is one of these; the shape is the same for all.
@@ -79,7 +80,7 @@ def _responses(route: Route) -> dict[str, Any]:
 
 
 def _codes() -> str:
-    rows = [f"| {e.status} | `{e.code}` | {_first_line(e)} |" for e in every_error()]
+    rows = [f"| {e.status} | `{e.code}` | {_first_line(e)} |" for e in all_errors()]
     return "\n".join(["| status | code | meaning |", "|---|---|---|", *rows])
 
 

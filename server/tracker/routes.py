@@ -31,25 +31,25 @@ class Access(Enum):
     TOKEN = "with a token"  # noqa: S105
 
 
-class Lane(Enum):
+class Pool(Enum):
     """Where a request waits: so that nobody's slow one holds up anybody's ping."""
 
-    QUICK = "never waits: answered where it is read"
+    INLINE = "never waits: answered where it is read"
     WORK = "a few at a time"
     SEARCH = "looks through all names, a few at a time: searches wait for each other only"
     LOGIN = "waits for a password hash or a resolver"
 
 
-SMALL = 16 * 1024
+SMALL_BODY_LIMIT = 16 * 1024
 # 5,000 files with names of a thousand bytes, or 5,000 to add and as many to remove with ordinary ones.
-LARGE = 16 * 1024 * 1024
+LARGE_BODY_LIMIT = 16 * 1024 * 1024
 
 
-class Allowance(NamedTuple):
+class BodyLimit(NamedTuple):
     """How long a body may be, and whose it is: empty for a stranger's."""
 
-    most: int
-    sender: str = ""
+    max_bytes: int
+    account: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,74 +60,74 @@ class Route:
     path: str
     name: str
     summary: str
-    answer: Any = b.Answer
+    response: Any = b.Answer
     body: Any = None
-    body_may_lack: bool = False
-    refusals: tuple[type[TrackerError], ...] = ()
+    body_optional: bool = False
+    errors: tuple[type[TrackerError], ...] = ()
     access: Access = Access.TOKEN
-    lane: Lane = Lane.WORK
-    limit: int = SMALL
-    good: tuple[int, ...] = (200,)
+    pool: Pool = Pool.WORK
+    body_limit: int = SMALL_BODY_LIMIT
+    success_statuses: tuple[int, ...] = (200,)
     parameters: tuple[str, ...] = ()
     media_type: str = "application/json"
 
-    def every_refusal(self) -> list[type[TrackerError]]:
+    def all_errors(self) -> list[type[TrackerError]]:
         """The route's own refusals, and those that come with having a body or a guard."""
         with_body = [BadRequest, TooLarge, BadMediaType] if self.body else []
-        with_long_body = [Busy] if self.limit > SMALL else []
+        with_long_body = [Busy] if self.body_limit > SMALL_BODY_LIMIT else []
         with_parameters = [BadRequest] if self.parameters else []
         guarded = [NotLoggedIn] if self.access is not Access.PUBLIC else []
-        return list(dict.fromkeys([*self.refusals, *with_body, *with_long_body, *with_parameters, *guarded]))
+        return list(dict.fromkeys([*self.errors, *with_body, *with_long_body, *with_parameters, *guarded]))
 
 
 ROUTES = (
     Route(
         "POST", "/login", "login", "Open a session for a pserver; an unknown user is registered while that is allowed",
-        b.LoggedIn, b.Login, refusals=(LoginRefused, AddressTaken, TooMany, Busy),
-        access=Access.PUBLIC, lane=Lane.LOGIN, good=(200, 201),
+        b.LoggedIn, b.Login, errors=(LoginRefused, AddressTaken, TooMany, Busy),
+        access=Access.PUBLIC, pool=Pool.LOGIN, success_statuses=(200, 201),
     ),
     Route(
-        "POST", "/logout", "logout", "End the session and forget the peer's files", body=b.Logout, body_may_lack=True
+        "POST", "/logout", "logout", "End the session and forget the peer's files", body=b.Logout, body_optional=True
     ),
     Route(
         "POST", "/password", "password", "Change the password",
-        body=b.ChangePassword, refusals=(LoginRefused, TooMany, Busy), lane=Lane.LOGIN,
+        body=b.ChangePassword, errors=(LoginRefused, TooMany, Busy), pool=Pool.LOGIN,
     ),
-    Route("PUT", "/ping", "ping", "Say that the peer is alive, and how loaded", b.Pinged, b.Ping, lane=Lane.QUICK),
+    Route("PUT", "/ping", "ping", "Say that the peer is alive, and how loaded", b.Pinged, b.Ping, pool=Pool.INLINE),
     Route(
         "PUT", "/index", "put_index", "Replace the peer's whole list, or send its first part",
-        body=b.PutIndex, refusals=(BadName, SendIndex), limit=LARGE,
+        body=b.PutIndex, errors=(BadName, SendIndex), body_limit=LARGE_BODY_LIMIT,
     ),
     Route(
         "PATCH", "/index", "patch_index", "Change the peer's list",
-        body=b.PatchIndex, refusals=(BadName, SendIndex), limit=LARGE,
+        body=b.PatchIndex, errors=(BadName, SendIndex), body_limit=LARGE_BODY_LIMIT,
     ),
     Route("DELETE", "/index", "delete_index", "Leave index and liveness; the session stays"),
     Route(
         "GET", "/query", "query", "Versions of a name, or names of an id, with their holders",
-        b.Found, parameters=("name", "id"), refusals=(BadName, NoSuchFile), lane=Lane.QUICK,
+        b.Found, parameters=("name", "id"), errors=(BadName, NoSuchFile), pool=Pool.INLINE,
     ),
     Route(
         "POST", "/query", "query_many", "The same for many names or ids",
-        b.Found, b.QueryNames | b.QueryIds, refusals=(BadName, NoSuchFile), limit=LARGE,
+        b.Found, b.QueryNames | b.QueryIds, errors=(BadName, NoSuchFile), body_limit=LARGE_BODY_LIMIT,
     ),
     Route(
         "POST", "/upload", "upload", "Live peers that should take copies",
-        b.Targets, b.Upload, refusals=(BadName, NoActivePeer), limit=LARGE,
+        b.Targets, b.Upload, errors=(BadName, NoActivePeer), body_limit=LARGE_BODY_LIMIT,
     ),
     Route(
         "POST", "/report", "report", "Tell that a holder served what did not verify",
-        body=b.Report, refusals=(NotAllowed,),
+        body=b.Report, errors=(NotAllowed,),
     ),
     Route(
         "GET", "/files", "files", "What there is, in pages", b.Page, parameters=("match", "after", "limit"),
-        lane=Lane.SEARCH,
+        pool=Pool.SEARCH,
     ),
     Route("GET", "/peers", "peers", "Who is alive", b.Peers),
-    Route("GET", "/", "home", "A page for people", access=Access.PUBLIC, lane=Lane.SEARCH, media_type="text/html"),
-    Route("GET", "/healthz", "healthz", "Whether the tracker answers", access=Access.PUBLIC, lane=Lane.QUICK),
+    Route("GET", "/", "home", "A page for people", access=Access.PUBLIC, pool=Pool.SEARCH, media_type="text/html"),
+    Route("GET", "/healthz", "healthz", "Whether the tracker answers", access=Access.PUBLIC, pool=Pool.INLINE),
     Route("GET", "/metrics", "metrics", "Figures for Prometheus", access=Access.OWN_MACHINE, media_type="text/plain"),
     Route("GET", "/openapi.json", "openapi", "This document", None, access=Access.OWN_MACHINE),
 )  # fmt: skip
 
-BY_NAME = {route.name: route for route in ROUTES}
+ROUTES_BY_NAME = {route.name: route for route in ROUTES}

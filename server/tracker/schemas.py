@@ -5,16 +5,16 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-FILES_AT_ONCE = 5000
-NAMES_AT_ONCE = 1000
-COPIES = 30
-PAGE = 500
-PAGE_MAX = 1000
+MAX_FILES_PER_REQUEST = 5000
+MAX_NAMES_PER_QUERY = 1000
+MAX_COPIES = 30
+DEFAULT_PAGE_SIZE = 500
+MAX_PAGE_SIZE = 1000
 
 # Strict: a number in quotes is no number. Unknown keys are refused. NaN and infinity are no numbers.
 _REQUEST = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-LARGEST = 2**63 - 1
+MAX_INT64 = 2**63 - 1
 
 
 def _password(value: str) -> str:
@@ -25,7 +25,10 @@ def _password(value: str) -> str:
 
 # Patterns in words, for whoever sent something else.
 _ID, _USER = "^[0-9a-f]{64}$", "^[A-Za-z0-9._-]{1,64}$"
-IN_WORDS = {_ID: "should be 64 lower-case hex digits", _USER: "should be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'"}
+PATTERN_DESCRIPTIONS = {
+    _ID: "should be 64 lower-case hex digits",
+    _USER: "should be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+}
 Id = Annotated[str, Field(pattern=_ID, description="64 lower-case hex digits")]
 Opaque = Annotated[str, Field(max_length=64)]
 User = Annotated[str, Field(pattern=_USER)]
@@ -34,7 +37,7 @@ Password = Annotated[str, AfterValidator(_password), Field(json_schema_extra={"m
 Url = Annotated[str, Field(max_length=300, description="host:port")]
 # Judged in full by tracker.names; longer ones need no judge.
 Name = Annotated[str, Field(max_length=4000)]
-Size = Annotated[int, Field(ge=0, le=LARGEST)]
+Size = Annotated[int, Field(ge=0, le=MAX_INT64)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -94,27 +97,27 @@ class SizedFile(TypedDict):
 
 class PutIndex(Request):
     version: Opaque
-    files: Annotated[list[IndexFile], Field(max_length=FILES_AT_ONCE)]
+    files: Annotated[list[IndexFile], Field(max_length=MAX_FILES_PER_REQUEST)]
 
 
 class PatchIndex(Request):
     base_version: Opaque
     version: Opaque
-    add: Annotated[list[IndexFile], Field(max_length=FILES_AT_ONCE)] = []
-    remove: Annotated[list[NamedId], Field(max_length=FILES_AT_ONCE)] = []
+    add: Annotated[list[IndexFile], Field(max_length=MAX_FILES_PER_REQUEST)] = []
+    remove: Annotated[list[NamedId], Field(max_length=MAX_FILES_PER_REQUEST)] = []
 
 
 class QueryNames(Request):
-    names: Annotated[list[Name], Field(min_length=1, max_length=NAMES_AT_ONCE)]
+    names: Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES_PER_QUERY)]
 
 
 class QueryIds(Request):
-    ids: Annotated[list[Id], Field(min_length=1, max_length=NAMES_AT_ONCE)]
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_NAMES_PER_QUERY)]
 
 
 class Upload(Request):
-    files: Annotated[list[SizedFile], Field(min_length=1, max_length=FILES_AT_ONCE)]
-    copies: Annotated[int, Field(ge=1, le=COPIES)] = 1
+    files: Annotated[list[SizedFile], Field(min_length=1, max_length=MAX_FILES_PER_REQUEST)]
+    copies: Annotated[int, Field(ge=1, le=MAX_COPIES)] = 1
 
 
 class Report(Request):

@@ -13,7 +13,7 @@ from typing import Any
 
 from dotenv.parser import parse_stream
 
-from tracker.http_server import Tls
+from tracker.http_server import TlsFiles
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
@@ -37,7 +37,7 @@ class Settings:
     ping_timeout: float = 25.0
     advertise_check: bool = True
     log_format: str = "text"
-    tls: Tls | None = None
+    tls: TlsFiles | None = None
 
     @classmethod
     def from_env_file(cls, path: Path) -> "Settings":
@@ -46,7 +46,7 @@ class Settings:
         Raises:
             SettingsError: with all faults.
         """
-        found = find(path)
+        found = find_env_file(path)
         values, faults = _read(found)
         reader = _Reader(found, values, faults)
         reader.refuse_unknown()
@@ -65,7 +65,7 @@ class Settings:
             faults.append(f"{found}: TLS_CERT and TLS_KEY go together: set both or neither")
         if faults:
             raise SettingsError(faults)
-        tls = Tls(cert, key) if cert and key else None
+        tls = TlsFiles(cert, key) if cert and key else None
         return cls(host, port, state_dir, open_registration, ping_timeout, advertise_check, log_format, tls)
 
 
@@ -82,7 +82,7 @@ KEYS = (
 )
 
 
-def find(path: Path) -> Path:
+def find_env_file(path: Path) -> Path:
     """The env file: relative to the current folder, then in the checkout's bootstrap/."""
     in_bootstrap = Path(__file__).resolve().parents[2] / "bootstrap" / path
     for candidate in (path, in_bootstrap):

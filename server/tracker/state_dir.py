@@ -51,7 +51,7 @@ class StateDir:
         os.close(self._lock)
 
 
-def secret(path: Path) -> bytes:
+def load_secret(path: Path) -> bytes:
     """The 32 random bytes that every session's ticket key derives from, made at the first start.
 
     Raises:

@@ -7,7 +7,7 @@ from binascii import b2a_base64
 
 READ = 1
 WRITE = 2
-LIFETIME = 300
+TICKET_LIFETIME = 300
 
 _PREFIX = b"p2p-ticket-v1\0"
 # Version, right; 16 bytes holder, 16 bytes asker, 32 bytes id; issued, expires; the asker's user name.
@@ -22,13 +22,13 @@ def derive_key(master: bytes, peer_id: str, token_digest: str) -> bytes:
     return hmac.digest(master, f"p2p-ticket-key-v1|{peer_id}|{token_digest}".encode("ascii"), hashlib.sha256)
 
 
-class Signer:
+class TicketSigner:
     """Signs for one asker at one moment: what does not change from holder to holder is laid out once."""
 
-    def __init__(self, asker_id: str, asker_user: str, now: float) -> None:
+    def __init__(self, requester_id: str, requester_user: str, now: float) -> None:
         issued = int(now)
-        self._asker = bytes.fromhex(asker_id)
-        self._times_and_user = _TIMES.pack(issued, issued + LIFETIME) + asker_user.encode("ascii")
+        self._asker = bytes.fromhex(requester_id)
+        self._times_and_user = _TIMES.pack(issued, issued + TICKET_LIFETIME) + requester_user.encode("ascii")
 
     def sign(self, key: bytes, holder_id: str, file_id: bytes, right: int) -> str:
         """The ticket's text: base64url without padding of payload and MAC."""

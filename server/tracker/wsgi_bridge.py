@@ -14,33 +14,33 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
-from tracker.account_limits import Room, Turns
-from tracker.concurrency_limits import Places
+from tracker.account_limits import PerAccountByteLimit, PerAccountLimit
+from tracker.concurrency_limits import PerSourceLimit
 from tracker.errors import Busy
-from tracker.routes import SMALL, Allowance, Lane
+from tracker.routes import SMALL_BODY_LIMIT, BodyLimit, Pool
 
 log = logging.getLogger("tracker.wsgi_bridge")
 
-BODY_TIME = 60.0
+BODY_TIMEOUT = 60.0
 # A body that fits SMALL is sent in one go: whoever takes longer only holds a connection.
-SMALL_BODY_TIME = 10.0
+SMALL_BODY_TIMEOUT = 10.0
 # Bytes of long bodies, from their first byte until they are answered: of all senders, and of each.
-LONG_BODIES, LONG_BODIES_EACH = 256 << 20, 32 << 20
+MAX_BODY_BYTES, MAX_BODY_BYTES_PER_ACCOUNT = 256 << 20, 32 << 20
 # Requests from their first byte until they are answered: of one source, and of all peers on the tracker's own machine.
 # Of the connections that the server takes (tracker.serving) each source so fills a part only.
-REQUESTS, REQUESTS_OWN_MACHINE = 256, 2048
+MAX_REQUESTS_PER_SOURCE, MAX_REQUESTS_LOCAL = 256, 2048
 WORKERS = 4
 # Of one account at once, whatever number of peers it has: the others' work waits behind none of it.
-WORKERS_EACH = 2
+WORKERS_PER_ACCOUNT = 2
 SEARCHERS = 2
 # More than the hashes that run and wait, so that the first one too many is told to come back rather than left waiting.
 LOGIN_WORKERS = 32
 
 # Status, headers, body.
-Answer = tuple[int, list[tuple[str, str]], bytes]
+WsgiResponse = tuple[int, list[tuple[str, str]], bytes]
 
 
-class Scope(Protocol):
+class RsgiScope(Protocol):
     """What the server tells of a request (RSGI)."""
 
     proto: str
@@ -54,7 +54,7 @@ class Scope(Protocol):
     headers: Any
 
 
-class Reply:
+class StartResponse:
     """WSGI's start_response; keeps what it is told."""
 
     __slots__ = ("headers", "status")
@@ -71,36 +71,36 @@ class Reply:
         return _no_writer
 
 
-class Gateway:
+class WsgiBridge:
     """The RSGI application that answers with a WSGI one."""
 
     def __init__(
         self,
-        app: Callable[[dict[str, Any], Reply], Iterable[bytes]],
-        allowance: Callable[[str, str, str], Allowance],
-        lane: Callable[[str, str], Lane],
+        app: Callable[[dict[str, Any], StartResponse], Iterable[bytes]],
+        allowance: Callable[[str, str, str], BodyLimit],
+        lane: Callable[[str, str], Pool],
         *,
-        body_time: float = BODY_TIME,
-        small_body_time: float = SMALL_BODY_TIME,
+        body_timeout: float = BODY_TIMEOUT,
+        small_body_timeout: float = SMALL_BODY_TIMEOUT,
     ) -> None:
         self._app = app
         self._allowance = allowance
         self._lane = lane
-        self._body_time = body_time
-        self._small_body_time = small_body_time
-        self._long_bodies = Room(LONG_BODIES, LONG_BODIES_EACH)
+        self._body_time = body_timeout
+        self._small_body_time = small_body_timeout
+        self._long_bodies = PerAccountByteLimit(MAX_BODY_BYTES, MAX_BODY_BYTES_PER_ACCOUNT)
         self._pools = {
-            Lane.WORK: ThreadPoolExecutor(WORKERS, thread_name_prefix="work"),
-            Lane.SEARCH: ThreadPoolExecutor(SEARCHERS, thread_name_prefix="search"),
-            Lane.LOGIN: ThreadPoolExecutor(LOGIN_WORKERS, thread_name_prefix="login"),
+            Pool.WORK: ThreadPoolExecutor(WORKERS, thread_name_prefix="work"),
+            Pool.SEARCH: ThreadPoolExecutor(SEARCHERS, thread_name_prefix="search"),
+            Pool.LOGIN: ThreadPoolExecutor(LOGIN_WORKERS, thread_name_prefix="login"),
         }
-        self._turns = Turns(WORKERS_EACH)
-        self._requests = Places(REQUESTS, REQUESTS_OWN_MACHINE)
+        self._turns = PerAccountLimit(WORKERS_PER_ACCOUNT)
+        self._requests = PerSourceLimit(MAX_REQUESTS_PER_SOURCE, MAX_REQUESTS_LOCAL)
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def __call__(self, scope: Scope, protocol: Any) -> None:
+    async def __call__(self, scope: RsgiScope, protocol: Any) -> None:
         """Answer one request."""
         if scope.proto != "http":
             return
@@ -116,37 +116,37 @@ class Gateway:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _answer(self, scope: Scope, protocol: Any) -> Answer:
+    async def _answer(self, scope: RsgiScope, protocol: Any) -> WsgiResponse:
         environ = _environ(scope)
         source = environ["REMOTE_ADDR"]
         try:
-            self._requests.take(source)
+            self._requests.acquire(source)
         except Busy as busy:
             return _busy(busy.message, 1)
         try:
             return await self._answer_one(environ, scope, protocol)
         finally:
-            self._requests.give_back(source)
+            self._requests.release(source)
 
-    async def _answer_one(self, environ: dict[str, Any], scope: Scope, protocol: Any) -> Answer:
+    async def _answer_one(self, environ: dict[str, Any], scope: RsgiScope, protocol: Any) -> WsgiResponse:
         allowed = self._allowance(scope.method, scope.path, environ.get("HTTP_AUTHORIZATION", ""))
         length = environ.get("CONTENT_LENGTH", "")
-        size = int(length) if length.isdecimal() else allowed.most
-        if not SMALL < size <= allowed.most or scope.method in ("GET", "HEAD"):
+        size = int(length) if length.isdecimal() else allowed.max_bytes
+        if not SMALL_BODY_LIMIT < size <= allowed.max_bytes or scope.method in ("GET", "HEAD"):
             return await self._answer_when_read(environ, scope, protocol, allowed)
         async with AsyncExitStack() as room:
             try:
                 async with asyncio.timeout(self._body_time):
-                    await room.enter_async_context(self._long_bodies.taken(allowed.sender, size))
+                    await room.enter_async_context(self._long_bodies.acquired(allowed.account, size))
             except TimeoutError:
                 return _busy("too many long requests: try again soon", 5)
             return await self._answer_when_read(environ, scope, protocol, allowed)
 
     async def _answer_when_read(
-        self, environ: dict[str, Any], scope: Scope, protocol: Any, allowed: Allowance
-    ) -> Answer:
+        self, environ: dict[str, Any], scope: RsgiScope, protocol: Any, allowed: BodyLimit
+    ) -> WsgiResponse:
         try:
-            body, declared = await self._body(environ, scope, protocol, allowed.most)
+            body, declared = await self._body(environ, scope, protocol, allowed.max_bytes)
         except TimeoutError:
             close = [("Connection", "close"), ("Content-Type", "application/json")]
             return 408, close, b'{"status":408,"message":"the body did not arrive in time","code":"bad_request"}'
@@ -155,22 +155,22 @@ class Gateway:
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(declared)
         lane = self._lane(scope.method, scope.path)
-        if lane is Lane.QUICK:
+        if lane is Pool.INLINE:
             return self._call(environ)
         pool = self._pools[lane]
         self._running += 1
         self._idle.clear()
         try:
             async with AsyncExitStack() as turn:
-                if lane is Lane.WORK and allowed.sender:
-                    await turn.enter_async_context(self._turns.taken(allowed.sender))
+                if lane is Pool.WORK and allowed.account:
+                    await turn.enter_async_context(self._turns.acquired(allowed.account))
                 return await asyncio.get_running_loop().run_in_executor(pool, self._call, environ)
         finally:
             self._running -= 1
             if not self._running:
                 self._idle.set()
 
-    async def _body(self, environ: dict[str, Any], scope: Scope, protocol: Any, allowed: int) -> tuple[bytes, int]:
+    async def _body(self, environ: dict[str, Any], scope: RsgiScope, protocol: Any, allowed: int) -> tuple[bytes, int]:
         """The body and its length; nothing of one that is too long, which the application then refuses.
 
         Of a declared length granian hands over just that; what comes in chunks is counted.
@@ -183,7 +183,7 @@ class Gateway:
         if length is not None and (not length.isdecimal() or int(length) > allowed):
             return b"", int(length) if length.isdecimal() else allowed + 1
         most = int(length) if length is not None else allowed
-        async with asyncio.timeout(self._body_time if most > SMALL else self._small_body_time):
+        async with asyncio.timeout(self._body_time if most > SMALL_BODY_LIMIT else self._small_body_time):
             if length is not None:
                 # At once: the loop below costs a twentieth of a ping.
                 body: bytes = await protocol()
@@ -197,8 +197,8 @@ class Gateway:
                 chunks.append(chunk)
         return b"".join(chunks), size
 
-    def _call(self, environ: dict[str, Any]) -> Answer:
-        reply = Reply()
+    def _call(self, environ: dict[str, Any]) -> WsgiResponse:
+        reply = StartResponse()
         answer = self._app(environ, reply)
         try:
             return reply.status, reply.headers, b"".join(answer)
@@ -208,7 +208,7 @@ class Gateway:
                 close()
 
 
-def _environ(scope: Scope) -> dict[str, Any]:
+def _environ(scope: RsgiScope) -> dict[str, Any]:
     host, _, port = scope.server.rpartition(":")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope.method,
@@ -241,7 +241,7 @@ def _environ(scope: Scope) -> dict[str, Any]:
     return environ
 
 
-def _busy(message: str, seconds: int) -> Answer:
+def _busy(message: str, seconds: int) -> WsgiResponse:
     again = [("Retry-After", str(seconds)), ("Connection", "close"), ("Content-Type", "application/json")]
     return 503, again, b'{"status":503,"message":"%s","code":"busy"}' % message.encode()
 

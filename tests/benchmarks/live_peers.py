@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tracker.accounts import Accounts
-from tracker.auth import SESSIONS_PER_USER
+from tracker.auth import MAX_SESSIONS_PER_USER
 from tracker.passwords import Passwords
-from tracker.state_dir import StateDir, secret
+from tracker.state_dir import StateDir, load_secret
 
 # Connections, kept, that the peers' pings share. Each is one ping at a time, so a slow tracker is felt at once.
 CONNECTIONS = 64
@@ -30,11 +30,11 @@ def make_sessions(state: Path, count: int) -> list[str]:
     now = time.time()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
         with StateDir(Path(memory) / "state") as made:
-            accounts = Accounts(made.path / "accounts.sqlite3", secret(made.path / "secret"), now)
+            accounts = Accounts(made.path / "accounts.sqlite3", load_secret(made.path / "secret"), now)
             password = Passwords().hash("correct horse")
             for number, token in enumerate(tokens):
-                user = f"user{number // SESSIONS_PER_USER}"
-                if number % SESSIONS_PER_USER == 0:
+                user = f"user{number // MAX_SESSIONS_PER_USER}"
+                if number % MAX_SESSIONS_PER_USER == 0:
                     accounts.register(user, password, now)
                 accounts.open_session(token, secrets.token_hex(16), user, f"127.0.0.1:{1024 + number}", True, now)
             accounts.close()

@@ -17,18 +17,24 @@ NOW = 1_900_000_000.75
 def test_the_tracker_signs_what_the_pserver_takes(user: str, right: int, meaning: holder.Right) -> None:
     master, holder_id, asker_id, id_ = (secrets.token_hex(n) for n in (32, 16, 16, 32))
     key = tracker.derive_key(bytes.fromhex(master), holder_id, "ab" * 32)
-    text = tracker.Signer(asker_id, user, NOW).sign(key, holder_id, bytes.fromhex(id_), right)
+    text = tracker.TicketSigner(asker_id, user, NOW).sign(key, holder_id, bytes.fromhex(id_), right)
 
     assert holder.check(text, key=key, holder=holder_id, now=NOW) == (id_, meaning, asker_id, user)
     by_hand = ticket_signer.payload(
-        holder=holder_id, id_=id_, right=right, asker=asker_id, user=user, issued=NOW, expires=NOW + tracker.LIFETIME
+        holder=holder_id,
+        id_=id_,
+        right=right,
+        asker=asker_id,
+        user=user,
+        issued=NOW,
+        expires=NOW + tracker.TICKET_LIFETIME,
     )
     assert text == ticket_signer.seal(key, by_hand)
 
 
 def test_it_lives_for_five_minutes_and_the_leeway() -> None:
     key, peer = secrets.token_bytes(32), secrets.token_hex(16)
-    text = tracker.Signer(peer, "ana", NOW).sign(key, peer, bytes(32), tracker.READ)
+    text = tracker.TicketSigner(peer, "ana", NOW).sign(key, peer, bytes(32), tracker.READ)
     last = int(NOW) + 300 + holder.CLOCK_TOLERANCE
     assert holder.check(text, key=key, holder=peer, now=last)
     with pytest.raises(NotAllowed, match="expired"):

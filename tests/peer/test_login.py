@@ -71,7 +71,7 @@ def test_a_login_as_who_one_is_keeps_what_the_tracker_tells_once(
         path.write_bytes(b"evil")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         # Somebody reports it: the next ping is asked to hash it again.
-        tracker.parts.tracker._reports.accuse("ana", rare.session()["peer_id"], bytes.fromhex(manifest.id))
+        tracker.parts.tracker._reports.report_corrupt("ana", rare.session()["peer_id"], bytes.fromhex(manifest.id))
         rare.login("rare")
         eventually(lambda: not rare.pserver.library.by_id(manifest.id))
 

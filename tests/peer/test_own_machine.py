@@ -16,7 +16,7 @@ from live_pserver import OPTIONS, LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from pserver_pb2_grpc import ControlStub, TransferStub
 from system.certificates import Certificates
-from tracker.http_server import Tls
+from tracker.http_server import TlsFiles
 
 
 @pytest.mark.netns
@@ -98,7 +98,7 @@ def pair(folder: Path, certificates: Certificates) -> Iterator[tuple[LivePserver
         "tls_ca": certificates.authority,
     }
     with (
-        live_tracker(folder / "tls-tracker", tls=Tls(certificates.certificate, certificates.key)) as tracker,
+        live_tracker(folder / "tls-tracker", tls=TlsFiles(certificates.certificate, certificates.key)) as tracker,
         live_pserver(folder / "tls-ana", tracker, "ana", **keys) as ana,
         live_pserver(folder / "tls-ben", tracker, "ben", **keys) as ben,
     ):

@@ -59,7 +59,7 @@ def test_a_login_that_cannot_be_kept_is_none_at_the_tracker_either(tmp_path: Pat
             control.Login(pb.LoginRequest(user="after", password="correct horse"), metadata=peer.cookie, timeout=20)
         assert code_of(error.value)[1] == "io"
         assert peer.pserver.account.user is None
-        assert not tracker.parts.entrance._accounts.sessions_of("after")
+        assert not tracker.parts.auth._accounts.sessions_of("after")
         (session / "in the way").unlink()
         session.rmdir()
         peer.login("after")

@@ -14,7 +14,7 @@ from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.transport import TrackerTransport
 from live_tracker import live_tracker
 from system.certificates import Certificates
-from tracker.http_server import Tls
+from tracker.http_server import TlsFiles
 
 RUNNING = "does not answer: is it running?"
 NOT_TRUSTED = "not from TLS_CA, or it speaks no TLS: look at SERVER_URL and TLS_CA"
@@ -31,8 +31,8 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture
-def tls(ours: Certificates) -> Tls:
-    return Tls(ours.certificate, ours.key)
+def tls(ours: Certificates) -> TlsFiles:
+    return TlsFiles(ours.certificate, ours.key)
 
 
 def said(url: str, authority: Path | None = None) -> str:
@@ -66,7 +66,7 @@ def server(answer: bytes, *, held: threading.Event | None = None, go: threading.
             listening.shutdown()
 
 
-def test_a_tracker_with_tls_is_dialled_without(tmp_path: Path, tls: Tls) -> None:
+def test_a_tracker_with_tls_is_dialled_without(tmp_path: Path, tls: TlsFiles) -> None:
     with live_tracker(tmp_path, tls=tls) as tracker:
         assert said(tracker.url.replace("https:", "http:")).endswith(f"{RUNNING} if it has TLS, set TLS_CA")
 
@@ -76,18 +76,18 @@ def test_a_tracker_without_tls_is_dialled_with(tmp_path: Path, ours: Certificate
         assert said(tracker.url.replace("http:", "https:"), ours.authority).endswith(NOT_TRUSTED)
 
 
-def test_a_certificate_of_another_authority(tmp_path: Path, tls: Tls, theirs: Certificates) -> None:
+def test_a_certificate_of_another_authority(tmp_path: Path, tls: TlsFiles, theirs: Certificates) -> None:
     with live_tracker(tmp_path, tls=tls) as tracker:
         assert said(tracker.url, theirs.authority).endswith(NOT_TRUSTED)
         assert said(tracker.url).endswith(NOT_TRUSTED)
 
 
-def test_a_certificate_for_another_address(tmp_path: Path, tls: Tls, ours: Certificates) -> None:
+def test_a_certificate_for_another_address(tmp_path: Path, tls: TlsFiles, ours: Certificates) -> None:
     with live_tracker(tmp_path, host="127.0.0.3", tls=tls) as tracker:
         assert said(tracker.url, ours.authority).endswith(NOT_TRUSTED)
 
 
-def test_certificates_that_are_gone_come_again(tmp_path: Path, tls: Tls, ours: Certificates) -> None:
+def test_certificates_that_are_gone_come_again(tmp_path: Path, tls: TlsFiles, ours: Certificates) -> None:
     authority = tmp_path / "ca.pem"
     with live_tracker(tmp_path / "tracker", tls=tls) as tracker:
         client = TrackerClient(tracker.url, verify=str(authority))

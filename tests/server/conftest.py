@@ -7,24 +7,24 @@ from typing import Any
 
 import pytest
 
-from live_tracker import CHEAP
-from tracker.app_factory import Parts, build
+from live_tracker import CHEAP_HASHES
+from tracker.app_factory import TrackerParts, build
 from tracker.clock import SteadyClock
-from tracker_fixture import MakeWorld, ManualClock, World
+from tracker_fixture import MakeTracker, ManualClock, TrackerFixture
 
 
 @pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
-    made: list[Parts] = []
+def make_world(tmp_path: Path) -> Iterator[MakeTracker]:
+    made: list[TrackerParts] = []
 
-    def make(clock: ManualClock | None = None, **settings: Any) -> World:
+    def make(clock: ManualClock | None = None, **settings: Any) -> TrackerFixture:
         clock = clock or ManualClock()
-        given = {"cost": CHEAP, "rng": Random(1), "clock": SteadyClock(clock, clock), **settings}
+        given = {"cost": CHEAP_HASHES, "rng": Random(1), "clock": SteadyClock(clock, clock), **settings}
         state = tmp_path / "state"
         state.mkdir(exist_ok=True)
         parts = build(state, **given)
         made.append(parts)
-        return World(parts, clock)
+        return TrackerFixture(parts, clock)
 
     yield make
     for parts in made:
@@ -32,5 +32,5 @@ def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
 
 
 @pytest.fixture
-def world(make_world: MakeWorld) -> World:
+def world(make_world: MakeTracker) -> TrackerFixture:
     return make_world()

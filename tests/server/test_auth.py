@@ -15,33 +15,35 @@ import pytest
 import requests
 
 from eventually import eventually
-from live_tracker import CHEAP, live_tracker
-from tracker.addresses import Addresses, site, split_url
-from tracker.concurrency_limits import Places
-from tracker.dns import Lookups
+from live_tracker import CHEAP_HASHES, live_tracker
+from tracker.addresses import AddressPolicy, rate_limit_key, split_address
+from tracker.concurrency_limits import PerSourceLimit
+from tracker.dns import HostLookup
 from tracker.errors import BadRequest, Busy, LoginRefused, NotLoggedIn, SendIndex, TooMany
-from tracker.login_throttle import Attempts, Limits
+from tracker.login_throttle import LoginLimits, LoginThrottle
 from tracker.models import Session
-from tracker.passwords import Cost, Passwords
+from tracker.passwords import HashCost, Passwords
 from tracker.service import Tracker
 from tracker.state_dir import StateError
-from tracker_fixture import MakeWorld, World
+from tracker_fixture import MakeTracker, TrackerFixture
 
 STRANGER = "203.0.113.9"
 
 
-def login(world: World, user: str, password: str, url: str = "127.0.0.1:5001", address: str = "127.0.0.1") -> Any:
-    return world.call("POST", "/login", json={"username": user, "password": password, "url": url}, address=address)
+def login(
+    world: TrackerFixture, user: str, password: str, url: str = "127.0.0.1:5001", address: str = "127.0.0.1"
+) -> Any:
+    return world.call("POST", "/login", json={"username": user, "password": password, "url": url}, source=address)
 
 
-def test_the_first_login_registers_and_the_next_must_know_the_password(world: World) -> None:
+def test_the_first_login_registers_and_the_next_must_know_the_password(world: TrackerFixture) -> None:
     assert login(world, "ana", "right").status_code == 201
     assert login(world, "ana", "right").status_code == 200
     wrong = login(world, "ana", "wrong")
     assert (wrong.status_code, wrong.json["code"]) == (401, "login_refused")
 
 
-def test_with_registration_closed_unknown_and_wrong_get_the_same_answer(make_world: MakeWorld) -> None:
+def test_with_registration_closed_unknown_and_wrong_get_the_same_answer(make_world: MakeTracker) -> None:
     login(make_world(), "ana", "right")
     closed = make_world(open_registration=False)
     unknown, wrong = login(closed, "nobody", "x"), login(closed, "ana", "wrong")
@@ -52,11 +54,11 @@ def test_with_registration_closed_unknown_and_wrong_get_the_same_answer(make_wor
 
 @pytest.mark.parametrize(("rounds", "apart"), [(60, 0.1), pytest.param(1_000, 0.05, marks=pytest.mark.long)])
 def test_with_registration_closed_unknown_and_wrong_take_the_same_time(
-    make_world: MakeWorld, rounds: int, apart: float
+    make_world: MakeTracker, rounds: int, apart: float
 ) -> None:
     # A hash of some milliseconds: long beside the rest, so that leaving it out could not hide in the noise. Time of the
     # processor: others who use it, too, do not count.
-    settings = {"cost": Cost(2**12, 8, 1), "limits": Limits(free_failures=10**6, burst=10**6)}
+    settings = {"cost": HashCost(2**12, 8, 1), "limits": LoginLimits(free_failures=10**6, burst=10**6)}
     login(make_world(**settings), "ana", "right")
     closed = make_world(open_registration=False, **settings)
     times: dict[str, list[float]] = {"ana": [], "nobody": []}
@@ -68,16 +70,16 @@ def test_with_registration_closed_unknown_and_wrong_take_the_same_time(
     assert median(times["nobody"]) == pytest.approx(median(times["ana"]), rel=apart)
 
 
-def test_accounts_and_sessions_outlive_a_restart_and_keys_with_them(make_world: MakeWorld) -> None:
+def test_accounts_and_sessions_outlive_a_restart_and_keys_with_them(make_world: MakeTracker) -> None:
     ana = make_world().peer()
     again = make_world()
     ana.world = again
     assert ana.ping()["epoch"] != ana.login["epoch"]
-    session = again.parts.entrance.who(ana.login["token"])
+    session = again.parts.auth.authenticate(ana.login["token"])
     assert session.ticket_key.hex() == ana.login["ticket_key"]
 
 
-def test_neither_password_nor_token_lies_on_disk(make_world: MakeWorld, tmp_path: Path) -> None:
+def test_neither_password_nor_token_lies_on_disk(make_world: MakeTracker, tmp_path: Path) -> None:
     ana = make_world().peer("ana")
     for path in (tmp_path / "state").iterdir():
         content = path.read_bytes()
@@ -88,7 +90,7 @@ def test_neither_password_nor_token_lies_on_disk(make_world: MakeWorld, tmp_path
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_two_live_accounts_on_one_address_are_one_too_many(world: World) -> None:
+def test_two_live_accounts_on_one_address_are_one_too_many(world: TrackerFixture) -> None:
     ana = world.peer("ana", "127.0.0.1:5001")
     taken = login(world, "bob", "x", "127.0.0.1:5001")
     assert (taken.status_code, taken.json["code"]) == (409, "address_taken")
@@ -97,7 +99,7 @@ def test_two_live_accounts_on_one_address_are_one_too_many(world: World) -> None
     assert ana.call("PUT", "/ping", {"epoch": "", "index_version": ""}).status_code == 401
 
 
-def test_a_pserver_that_shows_its_session_may_hand_its_address_to_another_account(world: World) -> None:
+def test_a_pserver_that_shows_its_session_may_hand_its_address_to_another_account(world: TrackerFixture) -> None:
     ana, eve = world.peer("ana", "127.0.0.1:5001"), world.peer("eve", "127.0.0.1:5002")
     wanted = {"username": "bob", "password": "x", "url": "127.0.0.1:5001"}
     assert eve.call("POST", "/login", wanted).status_code == 409
@@ -108,7 +110,9 @@ def test_a_pserver_that_shows_its_session_may_hand_its_address_to_another_accoun
     assert eve.call("GET", "/peers").status_code == 200
 
 
-def test_after_a_restart_an_address_is_kept_for_whoever_had_it_until_it_can_have_pinged(make_world: MakeWorld) -> None:
+def test_after_a_restart_an_address_is_kept_for_whoever_had_it_until_it_can_have_pinged(
+    make_world: MakeTracker,
+) -> None:
     first = make_world()
     first.peer("ana", "127.0.0.1:5001")
     first.clock.advance(5)
@@ -118,7 +122,7 @@ def test_after_a_restart_an_address_is_kept_for_whoever_had_it_until_it_can_have
     assert login(second, "bob", "x", "127.0.0.1:5001").status_code == 200
 
 
-def test_logging_in_again_at_the_same_address_ends_the_session_before(world: World) -> None:
+def test_logging_in_again_at_the_same_address_ends_the_session_before(world: TrackerFixture) -> None:
     first = world.peer()
     first.share("a.txt")
     second = world.peer()
@@ -127,7 +131,7 @@ def test_logging_in_again_at_the_same_address_ends_the_session_before(world: Wor
     assert second.call("GET", "/files").json["files"] == []  # type: ignore[index]
 
 
-def test_a_password_is_changed_by_who_knows_the_old_one(world: World) -> None:
+def test_a_password_is_changed_by_who_knows_the_old_one(world: TrackerFixture) -> None:
     ana = world.peer("ana")
     refused = ana.call("POST", "/password", {"old": "wrong", "new": "y"}).json
     assert refused == {"status": 401, "code": "login_refused", "message": "the old password is wrong"}
@@ -136,14 +140,14 @@ def test_a_password_is_changed_by_who_knows_the_old_one(world: World) -> None:
     assert login(world, "ana", "y").status_code == 200
 
 
-def test_a_password_that_is_empty_or_too_long_is_refused_in_plain_words(world: World) -> None:
+def test_a_password_that_is_empty_or_too_long_is_refused_in_plain_words(world: TrackerFixture) -> None:
     refused = login(world, "ana", "é" * 513)
     assert (refused.status_code, refused.json["message"]) == (400, "password: should have 1 to 1024 bytes")
     assert login(world, "ana", "").json == refused.json
     assert login(world, "ana", "é" * 512).status_code == 201
 
 
-def test_five_failures_are_free_then_each_doubles_the_wait_up_to_a_minute(world: World) -> None:
+def test_five_failures_are_free_then_each_doubles_the_wait_up_to_a_minute(world: TrackerFixture) -> None:
     world.peer("ana")
     for _ in range(6):
         assert login(world, "ana", "wrong").status_code == 401
@@ -160,30 +164,30 @@ def test_five_failures_are_free_then_each_doubles_the_wait_up_to_a_minute(world:
     assert login(world, "ana", "wrong").status_code == 401
 
 
-def test_an_unknown_name_is_slowed_down_like_a_known_one(make_world: MakeWorld) -> None:
+def test_an_unknown_name_is_slowed_down_like_a_known_one(make_world: MakeTracker) -> None:
     world = make_world(open_registration=False)
     assert [login(world, "nobody", "x").status_code for _ in range(7)] == [401] * 6 + [429]
 
 
-def test_a_guesser_of_many_names_is_slowed_down_by_address_and_others_are_not(make_world: MakeWorld) -> None:
+def test_a_guesser_of_many_names_is_slowed_down_by_address_and_others_are_not(make_world: MakeTracker) -> None:
     world = make_world(open_registration=False, advertise_check=False)
     answers = [login(world, f"u{n}", "x", address="203.0.113.9").status_code for n in range(40)]
     assert answers == [401] * 30 + [429] * 10
     assert login(world, "someone", "x", address="203.0.113.10").status_code == 401
 
 
-def test_good_logins_are_never_slowed_down(world: World) -> None:
+def test_good_logins_are_never_slowed_down(world: TrackerFixture) -> None:
     assert {login(world, "ana", "right").status_code for _ in range(100)} == {200, 201}
 
 
-def test_a_thousand_guesses_cost_a_few_hashes(world: World) -> None:
+def test_a_thousand_guesses_cost_a_few_hashes(world: TrackerFixture) -> None:
     world.peer("ana")
     answers = [login(world, "ana", f"guess {n}").status_code for n in range(1000)]
     assert answers.count(401) <= 30
 
 
 def test_a_flood_of_logins_is_told_to_come_back() -> None:
-    passwords = Passwords(Cost(2**14, 8, 1), at_once=1, queue=2)
+    passwords = Passwords(HashCost(2**14, 8, 1), max_running=1, max_queued=2)
     outcomes: list[str] = []
 
     def check() -> None:
@@ -202,23 +206,23 @@ def test_a_flood_of_logins_is_told_to_come_back() -> None:
     assert passwords.check("x", passwords.hash("x"))
 
 
-def test_a_hash_made_at_another_cost_is_made_anew_at_the_next_login(make_world: MakeWorld, tmp_path: Path) -> None:
-    make_world(cost=Cost(32, 1, 1)).peer("ana")
-    make_world(cost=CHEAP).peer("ana")
+def test_a_hash_made_at_another_cost_is_made_anew_at_the_next_login(make_world: MakeTracker, tmp_path: Path) -> None:
+    make_world(cost=HashCost(32, 1, 1)).peer("ana")
+    make_world(cost=CHEAP_HASHES).peer("ana")
     with sqlite3.connect(tmp_path / "state" / "accounts.sqlite3") as db:
         ((stored,),) = db.execute("SELECT password FROM users")
     assert stored.startswith("scrypt$16$1$1$")
 
 
 def test_the_cost_of_a_hash_is_what_owasp_asks_for() -> None:
-    assert Cost() == Cost(n=2**15, r=8, p=3)
+    assert HashCost() == HashCost(n=2**15, r=8, p=3)
 
 
 @pytest.mark.parametrize(
     "url", ["127.0.0.1:1", "10.0.0.1:65535", "[::1]:5001", "[2001:db8::1]:80", "peer1:5001", "a.b-c.d:1"]
 )
 def test_an_address_is_host_and_port(url: str) -> None:
-    host, port = split_url(url)
+    host, port = split_address(url)
     assert f"{f'[{host}]' if ':' in host else host}:{port}" == url
 
 
@@ -232,9 +236,9 @@ def test_an_address_is_host_and_port(url: str) -> None:
         *("host:1\n", "host:\u0661", "a" * 64 + ":1", "h" * 300 + ":1"),
     ],
 )
-def test_nothing_else_is_an_address(world: World, url: str) -> None:
+def test_nothing_else_is_an_address(world: TrackerFixture, url: str) -> None:
     with pytest.raises(BadRequest):
-        split_url(url)
+        split_address(url)
     refused = login(world, "ana", "x", url)
     assert (refused.status_code, refused.json["code"]) == (400, "bad_request")
 
@@ -269,57 +273,59 @@ HOSTS = {
     ],
 )
 def test_an_announced_address_leads_to_where_the_request_comes_from(url: str, source: str, good: bool) -> None:
-    addresses = Addresses(True, lambda host, _source: HOSTS.get(host, set()))
+    addresses = AddressPolicy(True, lambda host, _source: HOSTS.get(host, set()))
     if good:
-        assert addresses.judge(url, source) == (not url.startswith(("peer1", "203", "[::ffff")))
+        assert addresses.validate(url, source) == (not url.startswith(("peer1", "203", "[::ffff")))
     else:
         with pytest.raises(BadRequest):
-            addresses.judge(url, source)
+            addresses.validate(url, source)
 
 
 def test_the_operator_may_let_any_address_be_announced_that_can_be_dialled() -> None:
-    addresses = Addresses(False, lambda host, _source: HOSTS.get(host, set()))
-    assert not addresses.judge("peer1:1", "198.51.100.1")
-    assert not addresses.judge("nowhere:1", "198.51.100.1")
-    assert addresses.judge("127.0.0.1:1", "198.51.100.1")
+    addresses = AddressPolicy(False, lambda host, _source: HOSTS.get(host, set()))
+    assert not addresses.validate("peer1:1", "198.51.100.1")
+    assert not addresses.validate("nowhere:1", "198.51.100.1")
+    assert addresses.validate("127.0.0.1:1", "198.51.100.1")
     with pytest.raises(BadRequest):
-        addresses.judge("0.0.0.0:1", "198.51.100.1")
+        addresses.validate("0.0.0.0:1", "198.51.100.1")
 
 
 @pytest.mark.parametrize("announce", ["put", "patch", "ping"])
-def test_a_request_that_is_slower_than_the_logout_does_not_bring_the_peer_back(world: World, announce: str) -> None:
+def test_a_request_that_is_slower_than_the_logout_does_not_bring_the_peer_back(
+    world: TrackerFixture, announce: str
+) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt")
-    session = world.parts.entrance.who(ana.login["token"])
+    session = world.parts.auth.authenticate(ana.login["token"])
     assert ana.call("POST", "/logout").status_code == 200
     with pytest.raises(NotLoggedIn):
         SLOW[announce](world.parts.tracker, session)
-    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.url]  # type: ignore[index]
+    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.address]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("announce", ["put", "patch"])
 def test_an_announcement_that_is_slower_than_the_clean_stop_does_not_bring_the_peer_back(
-    world: World, announce: str
+    world: TrackerFixture, announce: str
 ) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt")
-    session = world.parts.entrance.who(ana.login["token"])
+    session = world.parts.auth.authenticate(ana.login["token"])
     assert ana.call("DELETE", "/index").status_code == 200
     with pytest.raises(SendIndex):
         SLOW[announce](world.parts.tracker, session)
     assert world.parts.tracker.ping(session, "", "1", None).send_index
-    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.url]  # type: ignore[index]
+    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.address]  # type: ignore[index]
     ana.share("a.txt")
-    assert bob.holders("a.txt") == [ana.url], "a new one does"
+    assert bob.holders("a.txt") == [ana.address], "a new one does"
 
 
-def test_a_logout_that_crosses_a_clean_stop_leaves_nothing_of_the_session(world: World) -> None:
+def test_a_logout_that_crosses_a_clean_stop_leaves_nothing_of_the_session(world: TrackerFixture) -> None:
     ana = world.peer()
-    session = world.parts.entrance.who(ana.login["token"])
+    session = world.parts.auth.authenticate(ana.login["token"])
     assert ana.call("DELETE", "/index").status_code == 200
-    world.parts.entrance.logout(session)
+    world.parts.auth.logout(session)
     assert ana.call("GET", "/peers").status_code == 401
-    assert login(world, "bob", "x", ana.url).status_code == 201
+    assert login(world, "bob", "x", ana.address).status_code == 201
 
 
 # What a request does once its session was looked up and its body read.
@@ -330,8 +336,8 @@ SLOW: dict[str, Callable[[Tracker, Session], object]] = {
 }
 
 
-def test_who_makes_many_accounts_keeps_nobody_elsewhere_from_logging_in(make_world: MakeWorld) -> None:
-    entrance = make_world(cost=Cost(2**13, 8, 1), advertise_check=False).parts.entrance
+def test_who_makes_many_accounts_keeps_nobody_elsewhere_from_logging_in(make_world: MakeTracker) -> None:
+    entrance = make_world(cost=HashCost(2**13, 8, 1), advertise_check=False).parts.auth
     entrance.login("ana", "right", "10.0.0.1:5001", "203.0.113.10")
     over = threading.Event()
     refused = []
@@ -360,7 +366,7 @@ def test_who_makes_many_accounts_keeps_nobody_elsewhere_from_logging_in(make_wor
 
 def test_a_silent_name_server_is_waited_for_a_while_by_a_few_of_each_source() -> None:
     over = threading.Event()
-    lookups = Lookups(lambda host: {host} if over.wait(20) else set(), patience=0.01)
+    lookups = HostLookup(lambda host: {host} if over.wait(20) else set(), timeout=0.01)
     assert lookups("203.0.113.9", STRANGER) == {"203.0.113.9"}, "nobody needs to be asked"
     assert [lookups("silent", STRANGER) for _ in range(2)] == [set()] * 2
     with pytest.raises(Busy):
@@ -370,7 +376,7 @@ def test_a_silent_name_server_is_waited_for_a_while_by_a_few_of_each_source() ->
     eventually(lambda: answered(lookups))
 
 
-def answered(lookups: Lookups) -> set[str]:
+def answered(lookups: HostLookup) -> set[str]:
     try:
         return lookups("silent", STRANGER)
     except Busy:
@@ -402,7 +408,7 @@ def test_names_that_nobody_answers_for_do_not_delay_a_login(tmp_path: Path) -> N
                 flood.join()
 
 
-def test_who_has_to_wait_has_no_name_looked_up(make_world: MakeWorld) -> None:
+def test_who_has_to_wait_has_no_name_looked_up(make_world: MakeTracker) -> None:
     asked: list[str] = []
 
     def resolver(host: str) -> set[str]:
@@ -429,11 +435,11 @@ def test_who_has_to_wait_has_no_name_looked_up(make_world: MakeWorld) -> None:
     ],
 )
 def test_a_source_is_an_address_or_the_network_of_one_customer(source: str, counted: str) -> None:
-    assert site(source) == counted
+    assert rate_limit_key(source) == counted
 
 
-def test_guesses_at_once_are_no_more_than_guesses_one_after_the_other(make_world: MakeWorld) -> None:
-    entrance = make_world(cost=Cost(2**13, 8, 1)).parts.entrance
+def test_guesses_at_once_are_no_more_than_guesses_one_after_the_other(make_world: MakeTracker) -> None:
+    entrance = make_world(cost=HashCost(2**13, 8, 1)).parts.auth
     entrance.login("ana", "right", "127.0.0.1:5001", "127.0.0.1")
     outcomes: list[type[Exception]] = []
 
@@ -452,73 +458,73 @@ def test_guesses_at_once_are_no_more_than_guesses_one_after_the_other(make_world
     assert outcomes.count(LoginRefused) <= 6
 
 
-def test_a_try_under_way_is_no_failure(world: World) -> None:
-    attempts = Attempts(world.clock)
+def test_a_try_under_way_is_no_failure(world: TrackerFixture) -> None:
+    attempts = LoginThrottle(world.clock)
     with ExitStack() as tries:
         for _ in range(6):
-            tries.enter_context(attempts.trying("ana", "10.0.0.1"))
-        with pytest.raises(Busy), attempts.trying("ana", "10.0.0.1"):
+            tries.enter_context(attempts.attempt("ana", "10.0.0.1"))
+        with pytest.raises(Busy), attempts.attempt("ana", "10.0.0.1"):
             pass
-        with attempts.trying("bob", "10.0.0.1"):
+        with attempts.attempt("bob", "10.0.0.1"):
             pass
     for _ in range(40):
-        with pytest.raises(Busy), attempts.trying("ana", "10.0.0.1"):
+        with pytest.raises(Busy), attempts.attempt("ana", "10.0.0.1"):
             raise Busy("no room for the hash")
-    attempts.begin("ana", "10.0.0.1")
+    attempts.check("ana", "10.0.0.1")
 
 
-def test_of_one_address_no_more_are_under_way_than_may_fail(world: World) -> None:
-    attempts = Attempts(world.clock, Limits(burst=3))
+def test_of_one_address_no_more_are_under_way_than_may_fail(world: TrackerFixture) -> None:
+    attempts = LoginThrottle(world.clock, LoginLimits(burst=3))
     with ExitStack() as tries:
         for user in ("a", "b", "c"):
-            tries.enter_context(attempts.trying(user, "2001:db8::1"))
-        with pytest.raises(Busy), attempts.trying("d", "2001:db8::2"):
+            tries.enter_context(attempts.attempt(user, "2001:db8::1"))
+        with pytest.raises(Busy), attempts.attempt("d", "2001:db8::2"):
             pass
-        with attempts.trying("d", "10.0.0.2"):
+        with attempts.attempt("d", "10.0.0.2"):
             pass
 
 
-def fail(attempts: Attempts, user: str, address: str) -> None:
-    with pytest.raises(LoginRefused), attempts.trying(user, address):
+def fail(attempts: LoginThrottle, user: str, address: str) -> None:
+    with pytest.raises(LoginRefused), attempts.attempt(user, address):
         raise LoginRefused("wrong")
 
 
 @pytest.mark.parametrize("failures", range(9))
-def test_the_more_has_failed_the_fewer_tries_may_be_under_way(world: World, failures: int) -> None:
-    attempts = Attempts(world.clock)
+def test_the_more_has_failed_the_fewer_tries_may_be_under_way(world: TrackerFixture, failures: int) -> None:
+    attempts = LoginThrottle(world.clock)
     for _ in range(failures):
         fail(attempts, "ana", "10.0.0.1")
         world.clock.advance(60)
     with ExitStack() as tries:
         for _ in range(max(1, 6 - failures)):
-            tries.enter_context(attempts.trying("ana", "10.0.0.1"))
-        with pytest.raises(Busy), attempts.trying("ana", "10.0.0.1"):
+            tries.enter_context(attempts.attempt("ana", "10.0.0.1"))
+        with pytest.raises(Busy), attempts.attempt("ana", "10.0.0.1"):
             pass
 
 
-def test_an_address_that_failed_often_may_fail_ten_times_a_minute(world: World) -> None:
-    attempts = Attempts(world.clock)
+def test_an_address_that_failed_often_may_fail_ten_times_a_minute(world: TrackerFixture) -> None:
+    attempts = LoginThrottle(world.clock)
     names = (f"u{number}" for number in count())
     for pause, tries in ((0, 30), (6.001, 1), (60.001, 10), (3600, 30)):
         world.clock.advance(pause)
         for _ in range(tries):
             fail(attempts, next(names), "10.0.0.1")
         with pytest.raises(TooMany, match="try again in 6 s"):
-            attempts.begin(next(names), "10.0.0.1")
-    attempts.begin(next(names), "10.0.0.2")
+            attempts.check(next(names), "10.0.0.1")
+    attempts.check(next(names), "10.0.0.2")
 
 
-def test_how_long_to_wait_is_never_told_too_short(world: World) -> None:
-    attempts = Attempts(world.clock)
+def test_how_long_to_wait_is_never_told_too_short(world: TrackerFixture) -> None:
+    attempts = LoginThrottle(world.clock)
     for _ in range(6):
         fail(attempts, "ana", "10.0.0.1")
     world.clock.advance(0.7)
     with pytest.raises(TooMany, match="try again in 1 s"):
-        attempts.begin("ana", "10.0.0.1")
+        attempts.check("ana", "10.0.0.1")
 
 
-def test_of_failures_no_more_are_remembered_than_there_is_room_for(world: World) -> None:
-    attempts = Attempts(world.clock, Limits(remembered=10))
+def test_of_failures_no_more_are_remembered_than_there_is_room_for(world: TrackerFixture) -> None:
+    attempts = LoginThrottle(world.clock, LoginLimits(max_remembered=10))
     for number in range(100):
         for _ in range(6):
             fail(attempts, f"u{number}", f"10.0.0.{number}")
@@ -526,30 +532,30 @@ def test_of_failures_no_more_are_remembered_than_there_is_room_for(world: World)
     assert list(attempts._addresses) == [f"10.0.0.{number}" for number in range(90, 100)]
     assert not attempts._user_tries and not attempts._address_tries
     with pytest.raises(TooMany):
-        attempts.begin("u99", "10.0.1.1")
+        attempts.check("u99", "10.0.1.1")
 
 
 def test_a_source_has_its_places_and_takes_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Addresses, "own", staticmethod(lambda source: source.startswith("127.")))
-    places = Places(2, 3)
+    monkeypatch.setattr(AddressPolicy, "is_local", staticmethod(lambda source: source.startswith("127.")))
+    places = PerSourceLimit(2, 3)
     for source, most in (("127.0.0.1", 3), ("2001:db8::1", 2), (STRANGER, 2)):
         for _ in range(2):
             with ExitStack() as held:
                 for _ in range(most):
-                    held.enter_context(places.taken(source))
-                with pytest.raises(Busy), places.taken(source):
+                    held.enter_context(places.acquired(source))
+                with pytest.raises(Busy), places.acquired(source):
                     pass
-    with places.taken("2001:db8::1"), places.taken("2001:db8::2"):
+    with places.acquired("2001:db8::1"), places.acquired("2001:db8::2"):
         with pytest.raises(Busy):
-            places.take("2001:db8::3")
-        places.take("2001:db8:0:1::1")
-        places.give_back("2001:db8:0:1::1")
-    with pytest.raises(NotLoggedIn), places.taken(STRANGER):
+            places.acquire("2001:db8::3")
+        places.acquire("2001:db8:0:1::1")
+        places.release("2001:db8:0:1::1")
+    with pytest.raises(NotLoggedIn), places.acquired(STRANGER):
         raise NotLoggedIn("x")
     assert places._taken == {}
 
 
-def test_a_damaged_file_of_accounts_is_told_of_in_a_line(make_world: MakeWorld, tmp_path: Path) -> None:
+def test_a_damaged_file_of_accounts_is_told_of_in_a_line(make_world: MakeTracker, tmp_path: Path) -> None:
     make_world().peer("ana")
     for path in (tmp_path / "state").glob("accounts.sqlite3-*"):
         path.unlink()
@@ -575,9 +581,9 @@ def test_on_the_trackers_own_machine_any_of_its_addresses_may_be_announced(
 
     monkeypatch.setattr("tracker.addresses.socket.socket", Probe)
     url = f"[{address}]:1" if ":" in address else f"{address}:1"
-    addresses = Addresses(True, lambda host, _source: {host})
-    assert not addresses.judge(url, "127.0.0.1")
-    assert addresses.judge("127.0.0.1:1", address)
+    addresses = AddressPolicy(True, lambda host, _source: {host})
+    assert not addresses.validate(url, "127.0.0.1")
+    assert addresses.validate("127.0.0.1:1", address)
     with pytest.raises(BadRequest):
-        addresses.judge(url, STRANGER)
-    assert [Addresses.own(each) for each in (address, STRANGER, "0.0.0.0", "", "x")] == [True, *[False] * 4]
+        addresses.validate(url, STRANGER)
+    assert [AddressPolicy.is_local(each) for each in (address, STRANGER, "0.0.0.0", "", "x")] == [True, *[False] * 4]

@@ -6,26 +6,26 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from tracker.login_throttle import Limits
-from tracker_fixture import MakeWorld, World, id_of
+from tracker.login_throttle import LoginLimits
+from tracker_fixture import MakeTracker, TrackerFixture, id_of
 
 HOSTILE = "<img src=x onerror=alert(1)> \"'&amp;.txt"
 
 
-def enter(world: World, user: str = "ana", password: str | None = None, **kwargs: Any) -> TestResponse:
+def enter(world: TrackerFixture, user: str = "ana", password: str | None = None, **kwargs: Any) -> TestResponse:
     """Log in at the page; the account is the one that `world.peer(user)` made."""
     form = {"username": user, "password": f"{user}'s" if password is None else password}
     return world.client.post("/page/login", data=form, **kwargs)
 
 
-def snapshot(world: World, **query: str) -> dict[str, dict[str, str]]:
+def snapshot(world: TrackerFixture, **query: str) -> dict[str, dict[str, str]]:
     answer = world.client.get("/page/snapshot", query_string=query)
     assert answer.status_code == 200, answer.text
     parts: dict[str, dict[str, str]] = (answer.json or {})["parts"]
     return parts
 
 
-def test_a_stranger_sees_the_form_and_nothing_of_the_network(world: World) -> None:
+def test_a_stranger_sees_the_form_and_nothing_of_the_network(world: TrackerFixture) -> None:
     world.peer("ana").share("secret-plan.txt")
     seen = world.client.get("/").text
     assert '<form method="post" action="/page/login">' in seen
@@ -33,7 +33,7 @@ def test_a_stranger_sees_the_form_and_nothing_of_the_network(world: World) -> No
         assert told not in seen.replace('initial-scale=1"', "")
 
 
-def test_who_logs_in_sees_peers_and_files(world: World) -> None:
+def test_who_logs_in_sees_peers_and_files(world: TrackerFixture) -> None:
     world.peer("ana").share("plan.txt")
     assert "plan.txt" not in world.client.get("/").text
     answer = enter(world)
@@ -43,7 +43,7 @@ def test_who_logs_in_sees_peers_and_files(world: World) -> None:
     assert "127.0.0.1:5001" in seen
 
 
-def test_every_route_of_the_page_refuses_a_stranger_but_those_that_let_him_in(world: World) -> None:
+def test_every_route_of_the_page_refuses_a_stranger_but_those_that_let_him_in(world: TrackerFixture) -> None:
     refused = set()
     for rule in world.parts.app.url_map.iter_rules():
         if not rule.endpoint.startswith("pages."):
@@ -58,19 +58,19 @@ def test_every_route_of_the_page_refuses_a_stranger_but_those_that_let_him_in(wo
 
 
 @pytest.mark.parametrize("headers", [{}, {"Cookie": "p2p-page=x"}, {"Authorization": "Bearer x"}])
-def test_a_made_up_session_opens_nothing(world: World, headers: dict[str, str]) -> None:
+def test_a_made_up_session_opens_nothing(world: TrackerFixture, headers: dict[str, str]) -> None:
     assert world.client.get("/page/snapshot", headers=headers).status_code == 401
     assert "page/login" in world.client.get("/", headers=headers).text
 
 
-def test_a_pservers_token_is_no_session_of_the_page_nor_the_other_way_round(world: World) -> None:
+def test_a_pservers_token_is_no_session_of_the_page_nor_the_other_way_round(world: TrackerFixture) -> None:
     ana = world.peer("ana")
     assert ana.call("GET", "/page/snapshot").status_code == 401
     enter(world)
     assert world.client.get("/peers").status_code == 401
 
 
-def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(world: World) -> None:
+def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(world: TrackerFixture) -> None:
     world.peer("ana")
     cookie = enter(world).headers["Set-Cookie"]
     assert cookie.startswith("p2p-page=")
@@ -79,14 +79,14 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(world: World) 
     assert "Domain" not in cookie
 
 
-def test_over_tls_the_cookie_is_secure_and_bound_to_the_host(world: World) -> None:
+def test_over_tls_the_cookie_is_secure_and_bound_to_the_host(world: TrackerFixture) -> None:
     world.peer("ana")
     cookie = enter(world, base_url="https://tracker.example:5000/").headers["Set-Cookie"]
     assert cookie.startswith("__Host-p2p-page-5000=")
     assert "Secure" in cookie.split("; ")
 
 
-def test_two_trackers_on_one_host_do_not_share_a_cookie(world: World) -> None:
+def test_two_trackers_on_one_host_do_not_share_a_cookie(world: TrackerFixture) -> None:
     world.peer("ana")
     names = {enter(world, base_url=f"http://127.0.0.1:{port}/").headers["Set-Cookie"].split("=")[0] for port in (1, 2)}
     assert len(names) == 2
@@ -104,7 +104,7 @@ def test_two_trackers_on_one_host_do_not_share_a_cookie(world: World) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/page/login", "/page/logout"])
-def test_a_form_that_another_site_sends_is_refused(world: World, path: str, headers: dict[str, str]) -> None:
+def test_a_form_that_another_site_sends_is_refused(world: TrackerFixture, path: str, headers: dict[str, str]) -> None:
     world.peer("ana")
     enter(world)
     form = {"username": "ana", "password": "ana's"}
@@ -115,12 +115,12 @@ def test_a_form_that_another_site_sends_is_refused(world: World, path: str, head
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "http://localhost"}, {"Sec-Fetch-Site": "same-origin"}])
-def test_a_form_of_the_page_itself_is_taken(world: World, headers: dict[str, str]) -> None:
+def test_a_form_of_the_page_itself_is_taken(world: TrackerFixture, headers: dict[str, str]) -> None:
     world.peer("ana")
     assert enter(world, headers=headers).status_code == 303
 
 
-def test_after_log_out_the_session_is_gone_also_for_who_kept_the_cookie(world: World) -> None:
+def test_after_log_out_the_session_is_gone_also_for_who_kept_the_cookie(world: TrackerFixture) -> None:
     world.peer("ana")
     kept = enter(world).headers["Set-Cookie"].split(";")[0]
     answer = world.client.post("/page/logout")
@@ -128,7 +128,7 @@ def test_after_log_out_the_session_is_gone_also_for_who_kept_the_cookie(world: W
     assert world.client.get("/page/snapshot", headers={"Cookie": kept}).status_code == 401
 
 
-def test_the_page_disturbs_no_pservers_session(world: World) -> None:
+def test_the_page_disturbs_no_pservers_session(world: TrackerFixture) -> None:
     ana = world.peer("ana")
     enter(world)
     world.client.post("/page/logout")
@@ -140,7 +140,9 @@ def test_the_page_disturbs_no_pservers_session(world: World) -> None:
     ("user", "password"),
     [("ana", "wrong"), ("nobody", "x"), ("", ""), ("ana", ""), ("<b>", "x"), ("a" * 65, "x"), ("ana", "é" * 513)],
 )
-def test_the_form_comes_back_with_one_line_and_registers_nobody(world: World, user: str, password: str) -> None:
+def test_the_form_comes_back_with_one_line_and_registers_nobody(
+    world: TrackerFixture, user: str, password: str
+) -> None:
     world.peer("ana")
     answer = enter(world, user, password)
     assert answer.status_code == 401
@@ -151,8 +153,8 @@ def test_the_form_comes_back_with_one_line_and_registers_nobody(world: World, us
     assert enter(world, "nobody", "x").status_code == 401
 
 
-def test_failed_logins_at_the_page_and_by_pservers_count_together(make_world: MakeWorld) -> None:
-    world = make_world(limits=Limits(free_failures=2))
+def test_failed_logins_at_the_page_and_by_pservers_count_together(make_world: MakeTracker) -> None:
+    world = make_world(limits=LoginLimits(free_failures=2))
     world.peer("ana")
     world.call("POST", "/login", json={"username": "ana", "password": "wrong", "url": "127.0.0.1:1"})
     for _ in range(2):
@@ -163,7 +165,7 @@ def test_failed_logins_at_the_page_and_by_pservers_count_together(make_world: Ma
     assert "Too many failed logins" in answer.text
 
 
-def test_a_changed_password_ends_the_sessions_that_the_old_one_opened(world: World) -> None:
+def test_a_changed_password_ends_the_sessions_that_the_old_one_opened(world: TrackerFixture) -> None:
     ana = world.peer("ana")
     enter(world)
     assert ana.call("POST", "/password", {"old": "ana's", "new": "better"}).status_code == 200
@@ -171,7 +173,7 @@ def test_a_changed_password_ends_the_sessions_that_the_old_one_opened(world: Wor
     assert enter(world, password="better").status_code == 303
 
 
-def test_a_session_that_nobody_uses_ends_and_one_in_use_is_asked_again_after_a_week(world: World) -> None:
+def test_a_session_that_nobody_uses_ends_and_one_in_use_is_asked_again_after_a_week(world: TrackerFixture) -> None:
     world.peer("ana")
     enter(world)
     for _ in range(20):
@@ -183,7 +185,7 @@ def test_a_session_that_nobody_uses_ends_and_one_in_use_is_asked_again_after_a_w
     assert world.client.get("/page/snapshot").status_code == 401, "after half a day unseen"
 
 
-def test_nothing_may_run_or_load_but_what_the_tracker_serves(world: World) -> None:
+def test_nothing_may_run_or_load_but_what_the_tracker_serves(world: TrackerFixture) -> None:
     world.peer("ana").share(HOSTILE)
     enter(world)
     for path in ("/", "/page/snapshot", "/page/page.js", "/page/page.css"):
@@ -198,7 +200,7 @@ def test_nothing_may_run_or_load_but_what_the_tracker_serves(world: World) -> No
     assert "//" not in seen.replace("<!doctype html>", "").replace("http://www.w3.org/2000/svg", "")
 
 
-def test_a_hostile_name_is_text_wherever_it_stands(world: World) -> None:
+def test_a_hostile_name_is_text_wherever_it_stands(world: TrackerFixture) -> None:
     ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
     ana.share(HOSTILE)
     ana.ping()
@@ -217,7 +219,7 @@ def test_a_hostile_name_is_text_wherever_it_stands(world: World) -> None:
         assert "&lt;img src=x" in seen
 
 
-def test_a_snapshot_is_not_sent_again_while_nothing_changes(world: World) -> None:
+def test_a_snapshot_is_not_sent_again_while_nothing_changes(world: TrackerFixture) -> None:
     ana = world.peer("ana")
     ana.share("a.txt")
     enter(world)
@@ -232,7 +234,7 @@ def test_a_snapshot_is_not_sent_again_while_nothing_changes(world: World) -> Non
     assert world.client.get("/page/snapshot", headers=headers).status_code == 200
 
 
-def test_parts_that_the_browser_has_are_not_sent(world: World) -> None:
+def test_parts_that_the_browser_has_are_not_sent(world: TrackerFixture) -> None:
     ana = world.peer("ana")
     ana.share("a.txt")
     enter(world)
@@ -243,7 +245,7 @@ def test_parts_that_the_browser_has_are_not_sent(world: World) -> None:
     assert sent == {"summary", "network", "peers"}
 
 
-def test_without_its_script_the_page_has_everything_and_comes_again(world: World) -> None:
+def test_without_its_script_the_page_has_everything_and_comes_again(world: TrackerFixture) -> None:
     ana = world.peer("ana")
     ana.share("a.txt", "b.txt")
     enter(world)
@@ -256,7 +258,7 @@ def test_without_its_script_the_page_has_everything_and_comes_again(world: World
     assert 'value="B.T"' in seen
 
 
-def test_a_wrong_old_password_is_told_as_what_it_is_and_versions_as_versions(world: World) -> None:
+def test_a_wrong_old_password_is_told_as_what_it_is_and_versions_as_versions(world: TrackerFixture) -> None:
     ana = world.peer("ana")
     ana.share("a.txt", "b.txt")
     ana.call("POST", "/password", {"old": "wrong", "new": "y"})

@@ -16,12 +16,12 @@ from tracker.dashboard.render_cache import Kept, Live
 from tracker.dashboard.snapshot import PICTURED, ROWS, TABLED, Files, World, gather_files, gather_world
 from tracker.dashboard.transfer_edges import ARROWS
 from tracker_fixture import ManualClock, Peer, id_of
-from tracker_fixture import World as Tracker
+from tracker_fixture import TrackerFixture as Tracker
 
 
 def look(world: Tracker) -> World:
     tracker = world.parts.tracker
-    return gather_world(tracker, tracker.scarce("", 0), "1", 10)
+    return gather_world(tracker, tracker.single_copies("", 0), "1", 10)
 
 
 def listed(world: Tracker, match: str = "", once: bool = False) -> Files:
@@ -173,7 +173,7 @@ def test_with_hundreds_of_peers_and_files_the_first_are_shown(world: Tracker) ->
     peers[-1].ping(uploads=3, rate=9.0)
     seen, files = look(world), listed(world)
     assert (len(seen.peers), len(seen.pictured), len(seen.dots)) == (TABLED, PICTURED, PICTURED)
-    assert peers[-1].url in {peer.url for peer in seen.pictured}, "the busiest are in the picture"
+    assert peers[-1].address in {peer.url for peer in seen.pictured}, "the busiest are in the picture"
     assert seen.totals.peers == TABLED + 30
     assert [row.name for row in files.rows] == names[:ROWS]
     assert files.more
@@ -256,7 +256,7 @@ def test_counting_what_is_scarce_bears_announcements_meanwhile(world: Tracker) -
 
     def watch() -> None:
         while not done.is_set():
-            seen.append(world.parts.tracker.scarce("", 10).contents)
+            seen.append(world.parts.tracker.single_copies("", 10).contents)
 
     with ThreadPoolExecutor() as pool:
         watching = pool.submit(watch)
@@ -265,4 +265,4 @@ def test_counting_what_is_scarce_bears_announcements_meanwhile(world: Tracker) -
         done.set()
         watching.result(10)
     assert set(seen) <= set(range(201))
-    assert world.parts.tracker.scarce("", 10).contents == 0
+    assert world.parts.tracker.single_copies("", 10).contents == 0

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import Client
 
-from live_tracker import CHEAP, PATIENT
+from live_tracker import CHEAP_HASHES, LENIENT_LIMITS
 from tracker.app_factory import build
-from tracker.openapi import document
+from tracker.openapi import openapi_document
 from tracker.routes import ROUTES
-from tracker_fixture import World, hold_against_document
+from tracker_fixture import TrackerFixture, check_against_openapi
 
 # Of each operation: about 1,000 and 50,000 in all.
 CASES = [60, pytest.param(3_500, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
@@ -24,7 +24,7 @@ OPERATIONS = [(route.path, route.method) for route in ROUTES if route.name not i
 
 @pytest.fixture
 def hostile_app(tmp_path: Path) -> Any:
-    parts = build(tmp_path, cost=CHEAP, limits=PATIENT, advertise_check=False)
+    parts = build(tmp_path, cost=CHEAP_HASHES, limits=LENIENT_LIMITS, advertise_check=False)
     yield parts.app
     parts.close()
 
@@ -42,7 +42,7 @@ def token(app: Any, last: str) -> str:
 def test_requests_made_from_the_document_are_never_answered_with_a_fault_of_ours(
     hostile_app: Any, path: str, method: str, cases: int
 ) -> None:
-    schema = schemathesis.openapi.from_dict(document())
+    schema = schemathesis.openapi.from_dict(openapi_document())
     operation = schema[path][method]
     mixed = st.one_of(
         operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE),
@@ -73,7 +73,7 @@ def test_requests_made_from_the_document_are_never_answered_with_a_fault_of_ours
         query = {k: v for k, v in (case.query or {}).items() if isinstance(v, str | int | float)}
         answer = Client(hostile_app).open(path, method=method, query_string=query, **sent)
         assert answer.status_code < 500, answer.text
-        hold_against_document(method, path, answer)
+        check_against_openapi(method, path, answer)
 
     run()
 
@@ -88,7 +88,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 @given(names=st.lists(st.text(max_size=30), min_size=1, max_size=5))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_name_is_announced_it_is_shared_as_it_is_or_refused_with_its_rule(
-    world: World, names: list[str]
+    world: TrackerFixture, names: list[str]
 ) -> None:
     ana = world.peer()
     files = [{"name": n, "id": f"{at:064x}", "size": 1, "complete": True} for at, n in enumerate(names)]
@@ -103,7 +103,7 @@ def test_whatever_name_is_announced_it_is_shared_as_it_is_or_refused_with_its_ru
 
 @given(value=VALUES)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_json_of_any_shape_is_refused_in_one_line(world: World, value: Any) -> None:
+def test_json_of_any_shape_is_refused_in_one_line(world: TrackerFixture, value: Any) -> None:
     try:
         body = orjson.dumps(value)
     except (TypeError, orjson.JSONEncodeError):
@@ -115,7 +115,7 @@ def test_json_of_any_shape_is_refused_in_one_line(world: World, value: Any) -> N
         assert answer.json is not None and answer.json["message"].isprintable()
 
 
-def test_a_header_of_any_bytes_opens_nothing(tmp_path: Path, world: World) -> None:
+def test_a_header_of_any_bytes_opens_nothing(tmp_path: Path, world: TrackerFixture) -> None:
     for number in range(500):
         claim = os.urandom(number % 60).decode("latin-1").replace("\r", "").replace("\n", "")
         answer = world.client.get("/peers", environ_overrides={"HTTP_AUTHORIZATION": f"Bearer {claim}"})

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from tracker.errors import SendIndex, TooLarge
 from tracker.index import Index
 from tracker.memory_index import MemoryIndex
-from tracker.models import Announced, Load, Session
+from tracker.models import IndexEntry, Load, Session
 from tracker.names import fold
 
 TIMEOUT = 25.0
@@ -32,7 +32,7 @@ def session(number: int, user: str = "ana") -> Session:
     return Session(f"{number:032x}", user, f"127.0.0.1:{5000 + number}", True, f"{number:064x}", bytes(32), 0.0)
 
 
-def file(name: str, contents: int = 1, size: int = 10, complete: bool = True) -> Announced:
+def file(name: str, contents: int = 1, size: int = 10, complete: bool = True) -> IndexEntry:
     return (name, bytes([contents]) * 32, size, complete)
 
 
@@ -51,24 +51,24 @@ def index(request: pytest.FixtureRequest, clock: Clock) -> Index:
 
 
 def holders(index: Index, name: str) -> list[str]:
-    return [h.session.url for version in index.by_name(name, 9) for h in version.holders]
+    return [h.session.address for version in index.by_name(name, 9) for h in version.holders]
 
 
 def test_one_peers_announcement_never_touches_anothers(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     index.replace(BOB, "1", [file("a.txt")])
     index.replace(ANA, "2", [])
-    assert holders(index, "a.txt") == [BOB.url]
+    assert holders(index, "a.txt") == [BOB.address]
 
 
 def test_a_silent_peer_is_gone_with_its_files_exactly_when_its_time_is_over(index: Index, clock: Clock) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     clock.time = TIMEOUT - 0.001
-    assert holders(index, "a.txt") == [ANA.url]
+    assert holders(index, "a.txt") == [ANA.address]
     clock.time = TIMEOUT
     assert holders(index, "a.txt") == []
     assert index.totals() == (0, 0, 0, 0)
-    assert index.version(ANA.peer_id) is None, "when it comes back it has to send its list"
+    assert index.index_version(ANA.peer_id) is None, "when it comes back it has to send its list"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_silent_peer_is_gone_with_its_files_exactly_when_its_time_is_over(inde
         (lambda index: index.whole_users(bytes([1]) * 32), {"ana"}, set()),
         (lambda index: index.fit(ANA.peer_id, "b.txt", bytes(32)), True, False),
         (lambda index: len(index.peers()), 1, 0),
-        (lambda index: len(index.peer_at(ANA.url)), 1, 0),
+        (lambda index: len(index.peer_at(ANA.address)), 1, 0),
         (lambda index: len(index.page("", None, 9)[0]), 1, 0),
         (lambda index: index.scarce("", 9).contents, 1, 0),
         (lambda index: index.totals().peers, 1, 0),
@@ -106,7 +106,7 @@ def test_what_went_with_its_peer_counts_no_longer_against_the_account(clock: Clo
         with pytest.raises(TooLarge):
             index.replace(session(9), "1", [file("c.txt")])
         if way == "leaves":
-            index.leave(session(number).peer_id)
+            index.remove_peer(session(number).peer_id)
         else:
             clock.time += TIMEOUT
 
@@ -117,8 +117,8 @@ def test_a_ping_keeps_a_peer_and_its_load(index: Index, clock: Clock) -> None:
     index.touch(ANA, Load(uploads=3))
     clock.time = 40
     index.touch(ANA)
-    assert [peer.load.uploads for peer in index.peers()] == [3]
-    assert holders(index, "a.txt") == [ANA.url]
+    assert [peer.load.uploads for peer in index.online_peers()] == [3]
+    assert holders(index, "a.txt") == [ANA.address]
 
 
 def test_contents_are_one_whatever_name_they_go_by(index: Index) -> None:
@@ -138,16 +138,16 @@ def test_a_name_has_as_many_versions_as_there_are_contents_under_it(index: Index
 def test_names_that_fold_to_one_are_one_name_at_one_peer(index: Index) -> None:
     index.replace(ANA, "1", [file("A.txt", 1), file("a.TXT", 2)])
     assert holders(index, "A.txt") == []
-    assert holders(index, "a.TXT") == [ANA.url]
+    assert holders(index, "a.TXT") == [ANA.address]
 
 
 def test_a_change_follows_on_the_version_held_or_is_refused_whole(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     index.patch(ANA, "1", "2", [file("b.txt", 2)], [("a.txt", bytes([1]) * 32)])
-    assert (holders(index, "a.txt"), holders(index, "b.txt")) == ([], [ANA.url])
+    assert (holders(index, "a.txt"), holders(index, "b.txt")) == ([], [ANA.address])
     with pytest.raises(SendIndex):
         index.patch(ANA, "1", "3", [file("c.txt", 3)], [])
-    assert (holders(index, "c.txt"), index.version(ANA.peer_id)) == ([], "2")
+    assert (holders(index, "c.txt"), index.index_version(ANA.peer_id)) == ([], "2")
 
 
 def test_the_same_change_again_is_harmless_and_another_in_its_guise_is_not(index: Index) -> None:
@@ -155,7 +155,7 @@ def test_the_same_change_again_is_harmless_and_another_in_its_guise_is_not(index
     change = ([file("b.txt", 2)], [("a.txt", bytes([1]) * 32)])
     index.patch(ANA, "1", "2", *change)
     index.patch(ANA, "1", "2", *change)
-    assert holders(index, "b.txt") == [ANA.url]
+    assert holders(index, "b.txt") == [ANA.address]
     with pytest.raises(SendIndex):
         index.patch(ANA, "1", "2", [file("c.txt", 3)], [])
 
@@ -163,7 +163,7 @@ def test_the_same_change_again_is_harmless_and_another_in_its_guise_is_not(index
 def test_a_change_takes_away_before_it_adds(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     index.patch(ANA, "1", "2", [file("a.txt")], [("a.txt", bytes([1]) * 32)])
-    assert holders(index, "a.txt") == [ANA.url]
+    assert holders(index, "a.txt") == [ANA.address]
 
 
 def test_a_peer_that_never_sent_its_list_cannot_change_it(index: Index) -> None:
@@ -176,7 +176,7 @@ def test_one_liar_does_not_speak_for_the_others_on_a_size(index: Index) -> None:
     for number in (1, 2, 3):
         index.replace(session(number), "1", [file("a.txt", size=77)])
     assert index.by_name("a.txt", 9)[0].size == 77
-    index.leave(session(9).peer_id)
+    index.remove_peer(session(9).peer_id)
     assert index.by_name("a.txt", 9)[0].size == 77
 
 
@@ -186,7 +186,7 @@ def test_an_account_may_share_so_many_files_over_all_its_peers(clock: Clock) -> 
     with pytest.raises(TooLarge):
         index.replace(session(2), "1", [file("a", 1), file("b", 2)])
     index.replace(BOB, "1", [file("a", 1), file("b", 2), file("c", 3)])
-    index.leave(session(1).peer_id)
+    index.remove_peer(session(1).peer_id)
     index.replace(session(2), "1", [file("a", 1), file("b", 2)])
 
 
@@ -198,7 +198,7 @@ def test_a_change_is_counted_by_what_it_leaves(clock: Clock) -> None:
     index.patch(ANA, "2", "3", [file("d", 4)], [("c", bytes([3]) * 32)])
     with pytest.raises(TooLarge):
         index.patch(ANA, "3", "4", [file("e", 5)], [("nothing", bytes(32)), ("d", bytes(32))])
-    assert index.peers()[0].files == 3
+    assert index.online_peers()[0].files == 3
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_search_that_takes_long_goes_on_in_the_next_request(index: Index, cloc
 def test_a_search_for_what_one_peer_only_has_stops_when_it_takes_long(index: Index, clock: Clock) -> None:
     index.replace(ANA, "1", [file(f"{n:04}", 1) for n in range(1000)])
     index._now = SlowClock(clock)  # type: ignore[attr-defined]
-    scarce = index.scarce("*x*", 10)
+    scarce = index.single_copies("*x*", 10)
     assert (scarce.contents, scarce.first, scarce.more) == (1, [], True)
 
 
@@ -311,7 +311,7 @@ def test_names_to_remove_cost_nothing_however_they_are_made(index: Index) -> Non
     index.patch(ANA, "1", "2", *change)
     index.patch(ANA, "1", "2", *change)
     assert time.thread_time() - began < 1
-    assert (holders(index, "a.txt"), holders(index, "b.txt")) == ([ANA.url], [ANA.url])
+    assert (holders(index, "a.txt"), holders(index, "b.txt")) == ([ANA.address], [ANA.address])
 
 
 def test_others_are_answered_while_names_are_folded(index: Index) -> None:
@@ -324,13 +324,13 @@ def test_others_are_answered_while_names_are_folded(index: Index) -> None:
         __slots__ = ()
 
         def isascii(self) -> bool:
-            other = threading.Thread(target=index.alive, args=(BOB.peer_id,), daemon=True)
+            other = threading.Thread(target=index.is_online, args=(BOB.peer_id,), daemon=True)
             other.start()
             other.join(5)
             waited.append(other.is_alive())
             return super().isascii()
 
-    def named(name: str) -> list[Announced]:
+    def named(name: str) -> list[IndexEntry]:
         return [file(Name(name))]
 
     index.replace(ANA, "1", named("\u00e4.txt"))
@@ -378,7 +378,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(who=WHO)
     def leave(self, who: int) -> None:
-        self.index.leave(session(who).peer_id)
+        self.index.remove_peer(session(who).peer_id)
         self.forget(who)
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 24.0, 25.0]))
@@ -421,8 +421,10 @@ class IndexMachine(RuleBasedStateMachine):
                 carried.setdefault((name, contents), set()).add(who)
                 held = holding.setdefault(contents, {})
                 held[who] = held.get(who, False) or complete
-        assert {peer.session.peer_id for peer in self.index.peers()} == {session(who).peer_id for who in self.seen}
-        assert {p.session.peer_id: p.files for p in self.index.peers()} == {
+        assert {peer.session.peer_id for peer in self.index.online_peers()} == {
+            session(who).peer_id for who in self.seen
+        }
+        assert {p.session.peer_id: p.files for p in self.index.online_peers()} == {
             session(who).peer_id: len(mine) for who, mine in self.files.items()
         }
         rows, place = self.index.page("", None, 1000)
@@ -443,7 +445,7 @@ class IndexMachine(RuleBasedStateMachine):
         entries = sum(len(held) for held in holding.values())
         assert self.index.totals() == (len(self.seen), len(holding), len(carried), entries)
         for who in range(4):
-            assert self.index.version(session(who).peer_id) == self.versions.get(who)
+            assert self.index.index_version(session(who).peer_id) == self.versions.get(who)
 
 
 def test_both_directions_stay_exact_whatever_happens() -> None:

@@ -5,15 +5,23 @@ from random import Random
 
 import pytest
 
-from tracker.models import Holder, Load, PeerView, Session
-from tracker.placement import HOLDERS, LOOKS, SAMPLE, choose_receivers, order_holders, rank_receivers, why_receiver
+from tracker.models import Holder, Load, OnlinePeer, Session
+from tracker.placement import (
+    MAX_CANDIDATE_CHECKS,
+    MAX_HOLDERS,
+    SAMPLE_SIZE,
+    choose_receivers,
+    explain_receiver,
+    order_holders,
+    rank_receivers,
+)
 
 
-def crowd(room: list[int]) -> list[PeerView]:
+def crowd(room: list[int]) -> list[OnlinePeer]:
     return [
-        PeerView(
+        OnlinePeer(
             Session(f"{n:032x}", f"u{n}", f"10.0.0.1:{n + 1}", False, f"{n:064x}", bytes(32), 0.0),
-            Load(free_bytes=free, room_told=True),
+            Load(free_bytes=free, free_bytes_known=True),
             files=0,
             last_seen=1.0,
         )
@@ -24,13 +32,13 @@ def crowd(room: list[int]) -> list[PeerView]:
 @pytest.mark.parametrize("seed", range(20))
 def test_the_few_of_a_crowd_that_have_room_are_found(seed: int) -> None:
     ranked = rank_receivers(crowd([0] * 994 + [100] * 6), 50, "ana", Random(seed))
-    assert len(choose_receivers(ranked, 50, 30, LOOKS, Counter(), set(), lambda peer: True)) == 6
+    assert len(choose_receivers(ranked, 50, 30, MAX_CANDIDATE_CHECKS, Counter(), set(), lambda peer: True)) == 6
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_few_of_a_crowd_that_have_room_for_the_largest_file_are_found(seed: int) -> None:
     ranked = rank_receivers(crowd([10] * 994 + [100] * 6), 1, "ana", Random(seed))
-    assert len(choose_receivers(ranked, 50, 30, LOOKS, Counter(), set(), lambda peer: True)) == 6
+    assert len(choose_receivers(ranked, 50, 30, MAX_CANDIDATE_CHECKS, Counter(), set(), lambda peer: True)) == 6
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -38,18 +46,20 @@ def test_the_few_of_a_crowd_that_lack_the_file_are_found(seed: int) -> None:
     peers = crowd([100] * 1000)
     lacking = {peer.session.peer_id for peer in peers[:3]}
     ranked = rank_receivers(peers, 50, "ana", Random(seed))
-    chosen = choose_receivers(ranked, 50, 30, LOOKS, Counter(), set(), lambda peer: peer.session.peer_id in lacking)
+    chosen = choose_receivers(
+        ranked, 50, 30, MAX_CANDIDATE_CHECKS, Counter(), set(), lambda peer: peer.session.peer_id in lacking
+    )
     assert {peer.session.peer_id for peer in chosen} == lacking
 
 
-@pytest.mark.parametrize("whole", [0, 10, SAMPLE - 1, SAMPLE, SAMPLE + 1])
+@pytest.mark.parametrize("whole", [0, 10, SAMPLE_SIZE - 1, SAMPLE_SIZE, SAMPLE_SIZE + 1])
 def test_of_a_crowd_of_holders_the_whole_ones_come_first(whole: int) -> None:
     holders = [Holder(peer.session, Load(), n < whole) for n, peer in enumerate(crowd([0] * 2000))]
     ordered = order_holders(holders, lambda peer_id: False, Random(1))
-    assert len({holder.session.peer_id for holder in ordered}) == HOLDERS
+    assert len({holder.session.peer_id for holder in ordered}) == MAX_HOLDERS
     complete = [holder.complete for holder in ordered]
     assert complete == sorted(complete, reverse=True)
-    assert all(complete) or whole < SAMPLE
+    assert all(complete) or whole < SAMPLE_SIZE
 
 
 def held_by(user: str, count: int, first: int, *, complete: bool = True, uploads: int = 0) -> list[Holder]:
@@ -61,8 +71,8 @@ def held_by(user: str, count: int, first: int, *, complete: bool = True, uploads
     return [Holder(session, Load(uploads), complete) for session in sessions]
 
 
-@pytest.mark.parametrize("fakes", [HOLDERS, SAMPLE, SAMPLE + 1, 1000])
-@pytest.mark.parametrize("most", [2, HOLDERS])
+@pytest.mark.parametrize("fakes", [MAX_HOLDERS, SAMPLE_SIZE, SAMPLE_SIZE + 1, 1000])
+@pytest.mark.parametrize("most", [2, MAX_HOLDERS])
 @pytest.mark.parametrize("whole", [True, False])
 def test_one_account_hides_no_other_however_many_holders_it_has(fakes: int, most: int, whole: bool) -> None:
     (honest,) = held_by("honest", 1, 5000, complete=whole, uploads=9)
@@ -77,7 +87,7 @@ def test_one_account_hides_no_other_however_many_holders_it_has(fakes: int, most
 def test_a_reported_holder_is_named_last_and_not_hidden() -> None:
     (honest,) = held_by("honest", 1, 5000)
     ordered = order_holders([*held_by("mallory", 300, 0), honest], honest.session.peer_id.__eq__, Random(1))
-    assert ordered.index(honest) == HOLDERS - 1
+    assert ordered.index(honest) == MAX_HOLDERS - 1
 
 
 @pytest.mark.parametrize(
@@ -86,8 +96,8 @@ def test_a_reported_holder_is_named_last_and_not_hidden() -> None:
 )
 def test_of_a_crowd_users_are_named_in_turn(counts: list[int]) -> None:
     holders = [h for user, count in enumerate(counts) for h in held_by(f"u{user}", count, user * 1000)]
-    ordered = order_holders(holders, lambda peer_id: False, Random(1), SAMPLE)
-    assert len(set(ordered)) == SAMPLE
+    ordered = order_holders(holders, lambda peer_id: False, Random(1), SAMPLE_SIZE)
+    assert len(set(ordered)) == SAMPLE_SIZE
     of_user = Counter(holder.session.user for holder in ordered)
     most = max(of_user.values())
     for user, count in enumerate(counts):
@@ -100,4 +110,4 @@ def test_of_a_crowd_users_are_named_in_turn(counts: list[int]) -> None:
 )
 def test_the_room_at_a_receiver_is_told_in_words(free: int, words: str) -> None:
     (peer,) = crowd([free])
-    assert why_receiver(peer, set()).startswith(f"{words} free, ")
+    assert explain_receiver(peer, set()).startswith(f"{words} free, ")

@@ -19,7 +19,7 @@ import requests
 import trustme
 
 from live_tracker import live_tracker
-from tracker.passwords import Cost
+from tracker.passwords import HashCost
 
 LAUNCHER = Path(__file__).parents[2] / "server" / "server.py"
 
@@ -289,7 +289,7 @@ def test_a_chunked_body_is_a_body(tmp_path: Path) -> None:
 
 
 def test_a_flood_of_logins_does_not_delay_pings(tmp_path: Path) -> None:
-    with live_tracker(tmp_path, cost=Cost(2**14, 8, 1)) as tracker:
+    with live_tracker(tmp_path, cost=HashCost(2**14, 8, 1)) as tracker:
         token = login(tracker.port).json()["token"]
         stop = threading.Event()
         codes: set[int] = set()

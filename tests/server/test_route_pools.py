@@ -49,4 +49,4 @@ def test_a_flood_of_searches_keeps_nobody_from_announcing(
 
 @pytest.mark.parametrize("path", ["/", "/files", "/query", "/healthz"])
 def test_head_waits_where_get_does(tracker: LiveTracker, path: str) -> None:
-    assert tracker.parts.lane("HEAD", path) is tracker.parts.lane("GET", path)
+    assert tracker.parts.pool("HEAD", path) is tracker.parts.pool("GET", path)

@@ -10,30 +10,30 @@ import pytest
 from werkzeug.routing import Rule
 
 from tracker import memory_index
-from tracker.errors import every_error
+from tracker.errors import all_errors
 from tracker.routes import ROUTES, Access
-from tracker_fixture import MakeWorld, World, id_of
+from tracker_fixture import MakeTracker, TrackerFixture, id_of
 
 STRANGER = "203.0.113.9"
 
 
-def rest_rules(world: World) -> list[Rule]:
+def rest_rules(world: TrackerFixture) -> list[Rule]:
     """All rules but those of the page for people, which has a guard and tests of its own (test_page_routes.py)."""
     return [rule for rule in world.parts.app.url_map.iter_rules() if not rule.endpoint.startswith("pages.")]
 
 
-def test_every_rule_of_the_application_is_in_the_table(world: World) -> None:
+def test_every_rule_of_the_application_is_in_the_table(world: TrackerFixture) -> None:
     rules = {(method, r.rule) for r in rest_rules(world) for method in set(r.methods or ()) - {"HEAD"}}
     assert rules == {(route.method, route.path) for route in ROUTES}
 
 
 @pytest.mark.parametrize("token", [None, "", "nonsense", "Bearer", "Bearer ", "Bearer x", "Basic eDp5", "Bearer é"])
-def test_every_route_refuses_a_stranger_unless_the_table_opens_it(world: World, token: str | None) -> None:
+def test_every_route_refuses_a_stranger_unless_the_table_opens_it(world: TrackerFixture, token: str | None) -> None:
     opened = set()
     for rule in rest_rules(world):
         for method in rule.methods or ():
             headers = {"Authorization": token} if token is not None else {}
-            answer = world.call(method, rule.rule, address=STRANGER, headers=headers, json={})
+            answer = world.call(method, rule.rule, source=STRANGER, headers=headers, json={})
             if answer.status_code == 401:
                 assert method == "HEAD" or (answer.json or {})["code"] == "not_logged_in"
                 assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -45,30 +45,30 @@ def test_every_route_refuses_a_stranger_unless_the_table_opens_it(world: World, 
 
 @pytest.mark.parametrize("path", ["/metrics", "/openapi.json"])
 def test_figures_and_document_are_for_the_trackers_own_machine_and_for_who_is_logged_in(
-    world: World, path: str
+    world: TrackerFixture, path: str
 ) -> None:
     peer = world.peer()
-    assert world.call("GET", path, address=STRANGER).status_code == 401
-    assert world.call("GET", path, address="127.0.0.1").status_code == 200
+    assert world.call("GET", path, source=STRANGER).status_code == 401
+    assert world.call("GET", path, source="127.0.0.1").status_code == 200
     token = {"Authorization": f"Bearer {peer.login['token']}"}
-    assert world.call("GET", path, address=STRANGER, headers=token).status_code == 200
+    assert world.call("GET", path, source=STRANGER, headers=token).status_code == 200
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-Ip"])
-def test_a_header_that_claims_another_source_is_not_believed(world: World, header: str) -> None:
+def test_a_header_that_claims_another_source_is_not_believed(world: TrackerFixture, header: str) -> None:
     claim = {header: "for=127.0.0.1" if header == "Forwarded" else "127.0.0.1"}
-    assert world.call("GET", "/metrics", address=STRANGER, headers=claim).status_code == 401
+    assert world.call("GET", "/metrics", source=STRANGER, headers=claim).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/query"])
-def test_an_answer_tells_its_length_once_and_one_to_head_is_nothing_else(world: World, path: str) -> None:
+def test_an_answer_tells_its_length_once_and_one_to_head_is_nothing_else(world: TrackerFixture, path: str) -> None:
     got, head = world.call("GET", path), world.call("HEAD", path)
     assert got.headers.getlist("Content-Length") == head.headers.getlist("Content-Length") == [str(len(got.data))]
     assert got.data
     assert not head.data
 
 
-def test_an_ended_session_opens_nothing(world: World) -> None:
+def test_an_ended_session_opens_nothing(world: TrackerFixture) -> None:
     ana = world.peer()
     ana.share("a.txt")
     assert ana.call("POST", "/logout").status_code == 200
@@ -78,7 +78,7 @@ def test_an_ended_session_opens_nothing(world: World) -> None:
     assert world.peer("bob", "127.0.0.1:5002").call("GET", "/files").json["files"] == []  # type: ignore[index]
 
 
-def test_who_is_silent_for_a_month_has_to_log_in_again(world: World) -> None:
+def test_who_is_silent_for_a_month_has_to_log_in_again(world: TrackerFixture) -> None:
     ana = world.peer()
     world.clock.advance(29 * 86400)
     ana.ping()
@@ -88,7 +88,7 @@ def test_who_is_silent_for_a_month_has_to_log_in_again(world: World) -> None:
     assert ana.call("GET", "/peers").status_code == 401
 
 
-def test_ping_asks_for_the_list_until_it_is_here(world: World) -> None:
+def test_ping_asks_for_the_list_until_it_is_here(world: TrackerFixture) -> None:
     ana = world.peer()
     assert ana.ping("1")["send_index"]
     ana.share("a.txt", version="1")
@@ -98,50 +98,50 @@ def test_ping_asks_for_the_list_until_it_is_here(world: World) -> None:
     assert ana.call("PUT", "/ping", other_epoch).json["send_index"]  # type: ignore[index]
 
 
-def test_a_silent_peer_is_in_no_answer_and_comes_back_whole(world: World) -> None:
+def test_a_silent_peer_is_in_no_answer_and_comes_back_whole(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt")
     world.clock.advance(24)
     bob.ping()
-    assert bob.holders("a.txt") == [ana.url]
+    assert bob.holders("a.txt") == [ana.address]
     world.clock.advance(1)
     assert bob.call("GET", "/query?name=a.txt").json["code"] == "no_such_file"  # type: ignore[index]
-    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.url]  # type: ignore[index]
+    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.address]  # type: ignore[index]
     assert ana.ping("1")["send_index"]
     ana.share("a.txt")
-    assert bob.holders("a.txt") == [ana.url]
+    assert bob.holders("a.txt") == [ana.address]
 
 
-def test_a_clean_stop_leaves_at_once_and_keeps_the_session(world: World) -> None:
+def test_a_clean_stop_leaves_at_once_and_keeps_the_session(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt")
     assert ana.call("DELETE", "/index").status_code == 200
     assert bob.holders("a.txt") == []
-    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.url]  # type: ignore[index]
+    assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.address]  # type: ignore[index]
     assert ana.ping("1")["send_index"]
 
 
-def test_query_tells_holders_best_first_with_tickets_and_reasons_and_never_the_asker(world: World) -> None:
+def test_query_tells_holders_best_first_with_tickets_and_reasons_and_never_the_asker(world: TrackerFixture) -> None:
     ana, bob, eve = world.peer(), world.peer("bob", "127.0.0.1:5002"), world.peer("eve", "127.0.0.1:5003")
     ana.share("a.txt")
     bob.share("a.txt")
     eve.share("a.txt", complete=False)
     ana.ping(uploads=5)
     (found,) = world.peer("zoe", "127.0.0.1:5004").call("GET", "/query?name=a.txt").json["files"]  # type: ignore[index]
-    assert [h["url"] for h in found["holders"]] == [bob.url, ana.url, eve.url]
+    assert [h["url"] for h in found["holders"]] == [bob.address, ana.address, eve.address]
     assert [h["complete"] for h in found["holders"]] == [True, True, False]
     assert all(h["why"] and h["ticket"] for h in found["holders"])
     (mine,) = ana.call("GET", f"/query?id={id_of('a.txt')}").json["files"]  # type: ignore[index]
-    assert ana.url not in [h["url"] for h in mine["holders"]]
+    assert ana.address not in [h["url"] for h in mine["holders"]]
 
 
-def test_what_only_the_asker_holds_is_found_without_holders(world: World) -> None:
+def test_what_only_the_asker_holds_is_found_without_holders(world: TrackerFixture) -> None:
     ana = world.peer()
     ana.share("a.txt")
     assert ana.call("GET", "/query?name=a.txt").json["files"][0]["holders"] == []  # type: ignore[index]
 
 
-def test_a_query_for_many_answers_what_there_is(world: World) -> None:
+def test_a_query_for_many_answers_what_there_is(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt", "b.txt")
     asked = bob.call("POST", "/query", {"names": ["a.txt", "nothing", "b.txt"]})
@@ -151,24 +151,24 @@ def test_a_query_for_many_answers_what_there_is(world: World) -> None:
     assert bob.call("POST", "/query", {"names": ["nothing"]}).status_code == 404
 
 
-def test_at_most_thirty_holders_are_told(world: World) -> None:
+def test_at_most_thirty_holders_are_told(world: TrackerFixture) -> None:
     for number in range(40):
         world.peer(f"u{number}", f"127.0.0.1:{6000 + number}").share("a.txt")
     assert len(world.peer("zoe").holders("a.txt")) == 30
 
 
-def test_a_holder_on_loopback_is_offered_only_on_the_trackers_own_machine(make_world: MakeWorld) -> None:
+def test_a_holder_on_loopback_is_offered_only_on_the_trackers_own_machine(make_world: MakeTracker) -> None:
     world = make_world(advertise_check=False)
-    ana, far = world.peer(), world.peer("bob", "203.0.113.9:5002", address=STRANGER)
+    ana, far = world.peer(), world.peer("bob", "203.0.113.9:5002", source=STRANGER)
     ana.share("a.txt")
     far.share("b.txt")
     assert far.holders("a.txt") == []
-    assert ana.holders("b.txt") == [far.url]
+    assert ana.holders("b.txt") == [far.address]
     assert far.targets("b.txt") == []
-    assert ana.targets("a.txt") == [far.url]
+    assert ana.targets("a.txt") == [far.address]
 
 
-def test_upload_chooses_whom_it_helps(world: World) -> None:
+def test_upload_chooses_whom_it_helps(world: TrackerFixture) -> None:
     ana = world.peer()
     ana.share("a.txt")
     assert ana.call("POST", "/upload", upload("a.txt")).json["code"] == "no_active_peer"  # type: ignore[index]
@@ -183,10 +183,10 @@ def test_upload_chooses_whom_it_helps(world: World) -> None:
     other.ping(free_bytes=1000)
     body = {"version": "1", "files": [{"name": "A.TXT", "id": id_of("else"), "size": 1, "complete": True}]}
     other.call("PUT", "/index", body)
-    assert ana.targets("a.txt", copies=30) == [idle.url, busy.url]
+    assert ana.targets("a.txt", copies=30) == [idle.address, busy.address]
 
 
-def test_copies_are_spread_over_users(world: World) -> None:
+def test_copies_are_spread_over_users(world: TrackerFixture) -> None:
     ana = world.peer()
     for at, user in enumerate(["bob", "bob", "bob", "eve"]):
         world.peer(user, f"127.0.0.1:600{at}").ping(free_bytes=1000)
@@ -196,25 +196,25 @@ def test_copies_are_spread_over_users(world: World) -> None:
     assert {peers[url] for url in chosen} == {"bob", "eve"}
 
 
-def test_a_user_who_has_a_copy_comes_after_those_who_have_none(world: World) -> None:
+def test_a_user_who_has_a_copy_comes_after_those_who_have_none(world: TrackerFixture) -> None:
     ana = world.peer()
     world.peer("bob", "127.0.0.1:6000").share("a.txt")
     other = world.peer("bob", "127.0.0.1:6001")
     other.ping(free_bytes=10**12)
     eve = world.peer("eve", "127.0.0.1:6002")
     eve.ping(free_bytes=1000, uploads=3)
-    assert ana.targets("a.txt") == [eve.url]
-    assert ana.targets("a.txt", copies=2) == [eve.url, other.url]
+    assert ana.targets("a.txt") == [eve.address]
+    assert ana.targets("a.txt", copies=2) == [eve.address, other.address]
 
 
-def test_many_files_share_the_room_there_is(world: World) -> None:
+def test_many_files_share_the_room_there_is(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     bob.ping(free_bytes=25)
     body = {"files": [{"name": n, "id": id_of(n), "size": 10} for n in ("a", "b", "c")], "copies": 1}
     assert len(ana.call("POST", "/upload", body).json["targets"]) == 2  # type: ignore[index]
 
 
-def test_an_answer_names_so_many_peers_and_some_for_each_file(world: World) -> None:
+def test_an_answer_names_so_many_peers_and_some_for_each_file(world: TrackerFixture) -> None:
     """One account with 31 peers had 150,000 tickets made for it by one request, and 54 MB of answer."""
     ids = [f"{n:064x}" for n in range(5000)]
     asker, *others = [world.peer("mallory", f"127.0.0.1:{6001 + n}") for n in range(32)]
@@ -231,7 +231,7 @@ def test_an_answer_names_so_many_peers_and_some_for_each_file(world: World) -> N
         assert [len(file["holders"]) for file in found] == [10] * 1000
 
 
-def test_a_name_is_folded_once_however_many_peers_cannot_take_the_file(world: World) -> None:
+def test_a_name_is_folded_once_however_many_peers_cannot_take_the_file(world: TrackerFixture) -> None:
     """5,000 names with marks in an odd order, and 200 peers that have others of the same name, were minutes of work."""
     marks = sorted(filter(unicodedata.combining, map(chr, range(0x300, 0x370))), key=unicodedata.combining)
     path = "/".join(["a" + "".join(reversed(marks[-98:]))] * 4)
@@ -252,13 +252,13 @@ def upload(name: str, copies: int = 1) -> dict[str, Any]:
     return {"files": [{"name": name, "id": id_of(name), "size": 10}], "copies": copies}
 
 
-def test_an_unknown_disk_is_not_a_full_one(world: World) -> None:
+def test_an_unknown_disk_is_not_a_full_one(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     bob.ping(uploads=1)
-    assert ana.targets("a.txt") == [bob.url]
+    assert ana.targets("a.txt") == [bob.address]
 
 
-def test_files_come_in_pages_that_go_on_where_the_last_one_ended(world: World) -> None:
+def test_files_come_in_pages_that_go_on_where_the_last_one_ended(world: TrackerFixture) -> None:
     ana = world.peer()
     names = [f"{n:04} é.txt" for n in range(25)]
     ana.share(*names)
@@ -273,7 +273,7 @@ def test_files_come_in_pages_that_go_on_where_the_last_one_ended(world: World) -
     assert seen == names
 
 
-def test_a_change_that_does_not_follow_asks_for_the_list(world: World) -> None:
+def test_a_change_that_does_not_follow_asks_for_the_list(world: TrackerFixture) -> None:
     ana = world.peer()
     change = {"base_version": "1", "version": "2", "add": [], "remove": []}
     refused = ana.call("PATCH", "/index", change)
@@ -283,7 +283,7 @@ def test_a_change_that_does_not_follow_asks_for_the_list(world: World) -> None:
     assert ana.call("PATCH", "/index", change).status_code == 200
 
 
-def test_a_bad_name_is_refused_with_its_rule_and_nothing_is_changed(world: World) -> None:
+def test_a_bad_name_is_refused_with_its_rule_and_nothing_is_changed(world: TrackerFixture) -> None:
     ana = world.peer()
     files = [{"name": n, "id": id_of(n), "size": 1, "complete": True} for n in ("good", "../bad")]
     refused = ana.call("PUT", "/index", {"version": "1", "files": files})
@@ -347,7 +347,7 @@ BAD_BODIES = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), BAD_BODIES, ids=lambda value: ascii(value)[:60])
-def test_a_bad_body_is_refused_in_one_line(world: World, method: str, path: str, body: bytes) -> None:
+def test_a_bad_body_is_refused_in_one_line(world: TrackerFixture, method: str, path: str, body: bytes) -> None:
     answer = world.peer().call(method, path, data=body, content_type="application/json")
     assert (answer.status_code, answer.json["code"]) == (400, "bad_request"), answer.text  # type: ignore[index]
     assert answer.json["message"].isprintable()  # type: ignore[index]
@@ -361,12 +361,12 @@ def test_a_bad_body_is_refused_in_one_line(world: World, method: str, path: str,
         "/files?x=1",
     ],
 )
-def test_a_bad_question_is_refused(world: World, query: str) -> None:
+def test_a_bad_question_is_refused(world: TrackerFixture, query: str) -> None:
     answer = world.peer().call("GET", query)
     assert (answer.status_code, answer.json["code"]) == (400, "bad_request"), answer.text  # type: ignore[index]
 
 
-def test_what_is_not_json_and_what_is_too_long_is_refused(world: World) -> None:
+def test_what_is_not_json_and_what_is_too_long_is_refused(world: TrackerFixture) -> None:
     ana = world.peer()
     form = ana.call("PUT", "/ping", data=b"{}", content_type="text/plain")
     assert (form.status_code, form.json["code"]) == (415, "bad_media_type")  # type: ignore[index]
@@ -374,7 +374,7 @@ def test_what_is_not_json_and_what_is_too_long_is_refused(world: World) -> None:
     assert (long.status_code, long.json["code"]) == (413, "too_large")  # type: ignore[index]
 
 
-def test_unknown_routes_and_methods_are_json_too(world: World) -> None:
+def test_unknown_routes_and_methods_are_json_too(world: TrackerFixture) -> None:
     nothing = world.call("GET", "/nothing\x1b[2J")
     assert (nothing.status_code, nothing.json["code"]) == (404, "not_found")  # type: ignore[index]
     for method in ("PUT", "OPTIONS", "TRACE", "BREW"):
@@ -383,7 +383,7 @@ def test_unknown_routes_and_methods_are_json_too(world: World) -> None:
         assert refused.headers["Allow"] == "POST"
 
 
-def test_a_fault_of_ours_is_told_to_the_log_and_not_to_strangers(world: World) -> None:
+def test_a_fault_of_ours_is_told_to_the_log_and_not_to_strangers(world: TrackerFixture) -> None:
     def broken() -> str:
         raise RuntimeError("secret inside")
 
@@ -393,7 +393,7 @@ def test_a_fault_of_ours_is_told_to_the_log_and_not_to_strangers(world: World) -
     assert "secret" not in answer.text
 
 
-def test_metrics_count_and_name_nobody(world: World) -> None:
+def test_metrics_count_and_name_nobody(world: TrackerFixture) -> None:
     ana = world.peer("very-own-name", "127.0.0.1:5001")
     ana.share("private-file.txt")
     text = ana.call("GET", "/metrics").text
@@ -409,15 +409,15 @@ def test_metrics_count_and_name_nobody(world: World) -> None:
         assert canary not in text
 
 
-def test_every_code_of_an_error_is_in_the_document_and_has_one_status(world: World) -> None:
+def test_every_code_of_an_error_is_in_the_document_and_has_one_status(world: TrackerFixture) -> None:
     text = world.call("GET", "/openapi.json").text
-    codes = [error.code for error in every_error()]
+    codes = [error.code for error in all_errors()]
     assert len(codes) == len(set(codes))
     assert all(f"`{code}`" in text for code in codes)
     assert "| 500 | `internal` | The tracker failed; its log says why. |" in text
 
 
-def test_an_id_under_thousands_of_names_is_answered_with_a_few(world: World) -> None:
+def test_an_id_under_thousands_of_names_is_answered_with_a_few(world: TrackerFixture) -> None:
     ana, ben = world.peer(), world.peer("ben", "127.0.0.1:5002")
     files = [{"name": f"{n:04}", "id": id_of("x"), "size": 1, "complete": True} for n in range(5000)]
     ana.call("PUT", "/index", {"version": "1", "files": files})
@@ -428,7 +428,9 @@ def test_an_id_under_thousands_of_names_is_answered_with_a_few(world: World) -> 
     assert all(len(file["holders"]) == 1 for file in one["files"])
 
 
-def test_a_search_that_takes_long_is_a_short_page_with_a_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_takes_long_is_a_short_page_with_a_next(
+    world: TrackerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ana = world.peer()
     ana.share(*(f"{n:04}" for n in range(100)))
     monkeypatch.setattr(memory_index, "SEARCH_TIME", -1.0)

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import struct
 
-from tracker_fixture import Peer, World, id_of
+from tracker_fixture import Peer, TrackerFixture, id_of
 
 
 def read(ticket: str, key: bytes) -> tuple[int, int, str, str, str, int, int, str]:
@@ -21,7 +21,7 @@ def key_of(peer: Peer) -> bytes:
     return bytes.fromhex(peer.login["ticket_key"])
 
 
-def test_a_query_gives_tickets_to_read_and_an_upload_tickets_to_write(world: World) -> None:
+def test_a_query_gives_tickets_to_read_and_an_upload_tickets_to_write(world: TrackerFixture) -> None:
     ana, bob = world.peer("ana", "127.0.0.1:5001"), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt")
     query = bob.call("GET", "/query?name=a.txt").json
@@ -37,16 +37,16 @@ def test_a_query_gives_tickets_to_read_and_an_upload_tickets_to_write(world: Wor
     assert to_write == (1, 2, bob_id, ana_id, file_id, now, now + 300, "ana")
 
 
-def test_the_key_is_derived_from_the_session_and_dies_with_it(world: World) -> None:
+def test_the_key_is_derived_from_the_session_and_dies_with_it(world: TrackerFixture) -> None:
     ana = world.peer()
-    master = next(iter({world.parts.entrance._accounts._master}))
+    master = next(iter({world.parts.auth._accounts._master}))
     digest = hashlib.sha256(ana.login["token"].encode()).hexdigest()
     said = b"p2p-ticket-key-v1|" + ana.login["peer_id"].encode() + b"|" + digest.encode()
     assert hmac.new(master, said, hashlib.sha256).digest() == key_of(ana)
     assert key_of(world.peer()) != key_of(ana)
 
 
-def test_the_trackers_time_does_not_jump_with_the_machines_clock(world: World) -> None:
+def test_the_trackers_time_does_not_jump_with_the_machines_clock(world: TrackerFixture) -> None:
     ana = world.peer()
     before = ana.ping()["server_time"]
     world.clock.advance(10)

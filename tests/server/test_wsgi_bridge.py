@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from tracker.wsgi_bridge import REQUESTS, Gateway, Reply
-from tracker_fixture import World
+from tracker.wsgi_bridge import MAX_REQUESTS_PER_SOURCE, StartResponse, WsgiBridge
+from tracker_fixture import TrackerFixture
 
 
 class Request:
@@ -36,11 +36,11 @@ def slow_login(source: str) -> Request:
     return Request("POST", "/login", source, content_length="100", content_type="application/json")
 
 
-def gateway_of(world: World, **times: float) -> Gateway:
-    return Gateway(world.parts.app, world.parts.allowance, world.parts.lane, **times)
+def gateway_of(world: TrackerFixture, **times: float) -> WsgiBridge:
+    return WsgiBridge(world.parts.app, world.parts.body_limit, world.parts.pool, **times)
 
 
-def test_a_small_body_has_a_short_time(world: World) -> None:
+def test_a_small_body_has_a_short_time(world: TrackerFixture) -> None:
     request = slow_login("203.0.113.9")
 
     async def run() -> None:
@@ -51,9 +51,9 @@ def test_a_small_body_has_a_short_time(world: World) -> None:
     assert request.status == 408
 
 
-def test_one_source_has_so_many_requests_under_way_and_others_are_answered(world: World) -> None:
-    slow = [slow_login("203.0.113.9") for _ in range(REQUESTS + 10)]
-    near = [slow_login("127.0.0.1") for _ in range(REQUESTS + 10)]
+def test_one_source_has_so_many_requests_under_way_and_others_are_answered(world: TrackerFixture) -> None:
+    slow = [slow_login("203.0.113.9") for _ in range(MAX_REQUESTS_PER_SOURCE + 10)]
+    near = [slow_login("127.0.0.1") for _ in range(MAX_REQUESTS_PER_SOURCE + 10)]
     other = Request("GET", "/healthz", "203.0.113.10")
 
     async def run() -> None:
@@ -70,24 +70,24 @@ def test_one_source_has_so_many_requests_under_way_and_others_are_answered(world
         assert again.status == 200
 
     asyncio.run(run())
-    assert [r.status for r in slow] == [0] * REQUESTS + [503] * 10
+    assert [r.status for r in slow] == [0] * MAX_REQUESTS_PER_SOURCE + [503] * 10
     assert {r.status for r in near} == {0}, "many peers of the tracker's own machine have one address"
     assert other.status == 200
 
 
-def test_one_account_takes_a_part_of_the_workers_however_many_peers_it_has(world: World) -> None:
+def test_one_account_takes_a_part_of_the_workers_however_many_peers_it_has(world: TrackerFixture) -> None:
     crowd = [world.peer("mallory", f"127.0.0.1:{6000 + n}") for n in range(8)]
     other = world.peer("ana", "127.0.0.1:5001")
     over = threading.Event()
 
-    def app(environ: dict[str, Any], reply: Reply) -> Iterable[bytes]:
+    def app(environ: dict[str, Any], reply: StartResponse) -> Iterable[bytes]:
         """The tracker's own, which is slow for all but one."""
         if other.login["token"] not in environ["HTTP_AUTHORIZATION"]:
             assert over.wait(20)
         return world.parts.app(environ, reply)
 
     async def run() -> None:
-        gateway = Gateway(app, world.parts.allowance, world.parts.lane)
+        gateway = WsgiBridge(app, world.parts.body_limit, world.parts.pool)
         paths = ("/peers", "/openapi.json", "/metrics")
         slow, quick = [
             [

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tracker.activity_log import Happening, Journal
+from tracker.activity_log import ActivityLog, LoggedEvent
 
 FAILURES = ("failed", "reported", "expired", "login_refused", "login_delayed", "password_refused")
 _TOLD = ("registered", "login", "logout", "left", "password_changed")
@@ -24,38 +24,38 @@ class Line(NamedTuple):
     times: int = 1
 
 
-def placed_of(journal: Journal, labels: Mapping[str, str]) -> list[Line]:
+def placed_of(journal: ActivityLog, labels: Mapping[str, str]) -> list[Line]:
     """Copies that found a place, and why there: newest first."""
     return _together(
         [
-            Line(p.at, "placed", labels.get(p.asker, p.asker), p.name, labels.get(p.target, p.target), p.why)
+            Line(p.at, "placed", labels.get(p.uploader, p.uploader), p.name, labels.get(p.receiver, p.receiver), p.why)
             for p in journal.placements()
         ]
     )
 
 
-def lines_of(journal: Journal, labels: Mapping[str, str]) -> list[Line]:
+def lines_of(journal: ActivityLog, labels: Mapping[str, str]) -> list[Line]:
     """Contents fetched, peers come and gone: newest first."""
 
     def label(url: str) -> str:
         return labels.get(url, url)
 
     fetches = journal.fetches()
-    done = {(f.asker, f.id) for f in fetches if f.complete}
+    done = {(f.requester, f.id) for f in fetches if f.complete}
     lines = [
-        Line(f.at, "fetched" if f.complete else "fetching", label(f.asker), f.name, _some([*map(label, f.holders)]))
+        Line(f.at, "fetched" if f.complete else "fetching", label(f.requester), f.name, _some([*map(label, f.holders)]))
         for f in fetches
-        if f.complete or (f.asker, f.id) not in done
+        if f.complete or (f.requester, f.id) not in done
     ]
     lines += [
         Line(h.at, h.event, h.details.get("user") or label(h.details.get("url", "")), other=h.details.get("url", ""))
-        for h in journal.happenings()
+        for h in journal.events()
         if h.event in _TOLD
     ]
     return _together(lines)
 
 
-def failures_of(happenings: Sequence[Happening], labels: Mapping[str, str], now: float) -> list[Line]:
+def failures_of(happenings: Sequence[LoggedEvent], labels: Mapping[str, str], now: float) -> list[Line]:
     """What went wrong in the last day: newest first."""
     lines = []
     for h in happenings:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tracker.dashboard import formatting
 from tracker.dashboard.snapshot import Files, World, gather_files, gather_world
-from tracker.models import Scarce
+from tracker.models import SingleCopies
 from tracker.service import Tracker
 
 PARTS = ("summary", "network", "peers", "files", "failures", "placed", "lately")
@@ -61,7 +61,7 @@ class Live:
         self._tracker = tracker
         self._now = now
         self._lock = threading.Lock()
-        self._scarce: Kept[Scarce] = Kept(now, SCARCE_KEPT, lambda: tracker.scarce("", 0))
+        self._scarce: Kept[SingleCopies] = Kept(now, SCARCE_KEPT, lambda: tracker.single_copies("", 0))
         self._world: Kept[World] = Kept(
             now, KEPT, lambda: gather_world(tracker, self._scarce(), version, ping_interval)
         )

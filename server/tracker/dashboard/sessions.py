@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tracker.accounts import digest_of
+from tracker.accounts import token_digest
 
 # A page left open polls, and stays; a closed one ends after so long.
 IDLE = 12 * 3600.0
@@ -41,14 +41,14 @@ class BrowserSessions:
                 del self._browsers[key]
             while len(self._browsers) >= ALL:
                 self._browsers.popitem(last=False)
-            self._browsers[digest_of(token)] = _Browser(user, now, now)
+            self._browsers[token_digest(token)] = _Browser(user, now, now)
         return token
 
     def user_of(self, token: str) -> str | None:
         """Whose session the token opens; None if it has ended or never was."""
         if not token:
             return None
-        key, now = digest_of(token), self._now()
+        key, now = token_digest(token), self._now()
         with self._lock:
             browser = self._browsers.get(key)
             if browser is None:
@@ -62,7 +62,7 @@ class BrowserSessions:
 
     def close(self, token: str) -> None:
         with self._lock:
-            self._browsers.pop(digest_of(token), None)
+            self._browsers.pop(token_digest(token), None)
 
     def happened(self, event: str, details: Mapping[str, object]) -> None:
         """A listener of tracker.events: a changed password ends the sessions that the old one opened."""

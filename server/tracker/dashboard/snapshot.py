@@ -11,7 +11,7 @@ from tracker.dashboard.activity import FAILURES, Line, failures_of, lines_of, pl
 from tracker.dashboard.formatting import shortened
 from tracker.dashboard.graph_svg import Arrow, Dot
 from tracker.dashboard.transfer_edges import feeds
-from tracker.models import Listed, Load, PeerView, Scarce, Totals
+from tracker.models import ListedVersion, Load, OnlinePeer, SingleCopies, Totals
 from tracker.service import Tracker
 
 ROWS = 200
@@ -60,7 +60,7 @@ class World:
     version: str
     started: float
     totals: Totals
-    scarce: Scarce
+    scarce: SingleCopies
     peers: Sequence[Peer]
     pictured: Sequence[Peer]
     uploads: int
@@ -86,10 +86,10 @@ class Files:
     more: bool
 
 
-def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: float) -> World:
+def gather_world(tracker: Tracker, scarce: SingleCopies, version: str, ping_interval: float) -> World:
     """What there is now."""
     now = tracker.server_time()
-    views = tracker.peers()
+    views = tracker.online_peers()
     # Of tens of thousands only those that are shown are looked at closely.
     tabled = nsmallest(TABLED, views, key=_by_user)
     pictured = tabled if len(views) <= PICTURED else sorted(nlargest(PICTURED, views, key=_busy), key=_by_user)
@@ -99,8 +99,8 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
     in_picture = [shown[view.session.peer_id] for view in pictured]
     dots = graph_svg.dots([(peer.url, peer.label, peer.files) for peer in in_picture], shortened)
     placed = {dot.url: dot for dot in dots}
-    journal = tracker.journal
-    today = journal.today()
+    journal = tracker.activity
+    today = journal.count_last_day()
     return World(
         version=version,
         started=tracker.started,
@@ -114,18 +114,18 @@ def gather_world(tracker: Tracker, scarce: Scarce, version: str, ping_interval: 
         late=sum(_is_late(view, ping_interval) for view in views),
         stalled=sum(_is_stalled(view.load) for view in views),
         failed=Counter({kind: today[kind] for kind in FAILURES}),
-        failures=failures_of(journal.happenings(), labels, now)[:FAILURE_LINES],
+        failures=failures_of(journal.events(), labels, now)[:FAILURE_LINES],
         placed=placed_of(journal, labels)[:PLACED_LINES],
         lines=lines_of(journal, labels)[:LINES],
         dots=dots,
-        arrows=graph_svg.arrows(feeds(tracker.journal, now, placed), placed),
+        arrows=graph_svg.arrows(feeds(tracker.activity, now, placed), placed),
     )
 
 
 def gather_files(tracker: Tracker, world: World, match: str, once: bool) -> Files:
     """The first of the files that match; with `once` those that one peer only holds whole."""
     if once:
-        found = tracker.scarce(match, ROWS)
+        found = tracker.single_copies(match, ROWS)
         rows, more = found.first, found.more
     else:
         rows, place = tracker.page(match, None, ROWS)
@@ -141,15 +141,15 @@ def gather_files(tracker: Tracker, world: World, match: str, once: bool) -> File
     return Files(match, once, files, more)
 
 
-def _by_user(view: PeerView) -> tuple[str, str]:
-    return view.session.user, view.session.url
+def _by_user(view: OnlinePeer) -> tuple[str, str]:
+    return view.session.user, view.session.address
 
 
-def _busy(view: PeerView) -> tuple[int, int]:
+def _busy(view: OnlinePeer) -> tuple[int, int]:
     return view.load.uploads + view.load.downloads, view.files
 
 
-def _is_late(view: PeerView, ping_interval: float) -> bool:
+def _is_late(view: OnlinePeer, ping_interval: float) -> bool:
     return view.last_seen > 1.5 * ping_interval
 
 
@@ -157,13 +157,13 @@ def _is_stalled(load: Load) -> bool:
     return load.uploads > 0 and load.rate < STALLED_RATE
 
 
-def _peer(view: PeerView, of_user: Mapping[str, int], now: float, ping_interval: float) -> Peer:
+def _peer(view: OnlinePeer, of_user: Mapping[str, int], now: float, ping_interval: float) -> Peer:
     return Peer(
         key=view.session.peer_id,
         user=view.session.user,
-        url=view.session.url,
+        url=view.session.address,
         label=_label(view, of_user),
-        since=now - view.alive_for,
+        since=now - view.online_for,
         seen=now - view.last_seen,
         files=view.files,
         load=view.load,
@@ -172,17 +172,17 @@ def _peer(view: PeerView, of_user: Mapping[str, int], now: float, ping_interval:
     )
 
 
-def _label(view: PeerView, of_user: Mapping[str, int]) -> str:
+def _label(view: OnlinePeer, of_user: Mapping[str, int]) -> str:
     user = view.session.user
-    return user if of_user[user] == 1 else f"{user} :{view.session.url.rpartition(':')[2]}"
+    return user if of_user[user] == 1 else f"{user} :{view.session.address.rpartition(':')[2]}"
 
 
 def _file(
-    tracker: Tracker, row: Listed, nth: int, versions: int, places: Mapping[str, int], labels: Mapping[str, str]
+    tracker: Tracker, row: ListedVersion, nth: int, versions: int, places: Mapping[str, int], labels: Mapping[str, str]
 ) -> File:
     holders = tracker.some_holders(row.id, PICTURED)
     at = [(places.get(h.session.peer_id), h.complete) for h in holders]
-    names = [labels.get(h.session.peer_id, h.session.url) + ("" if h.complete else " (in part)") for h in holders]
+    names = [labels.get(h.session.peer_id, h.session.address) + ("" if h.complete else " (in part)") for h in holders]
     return File(
         row.name,
         row.id.hex(),

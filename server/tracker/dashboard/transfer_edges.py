@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from tracker.activity_log import Journal
+from tracker.activity_log import ActivityLog
 from tracker.dashboard.graph_svg import Feed
 
 FRESH, RECENT, LATELY = 60.0, 600.0, 3600.0
@@ -10,17 +10,17 @@ FRESH, RECENT, LATELY = 60.0, 600.0, 3600.0
 ARROWS = 36
 
 
-def feeds(journal: Journal, now: float, peers: Collection[str]) -> list[Feed]:
+def feeds(journal: ActivityLog, now: float, peers: Collection[str]) -> list[Feed]:
     """Copies placed, and what was fetched, in equal shares, from whoever had it: the latest and largest.
 
     Only between `peers`; the fewer they are, the fewer arrows can be told apart.
     """
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for placement in journal.placements():
-        pairs.setdefault((placement.asker, placement.target), []).append((placement.at, 1.0))
+        pairs.setdefault((placement.uploader, placement.receiver), []).append((placement.at, 1.0))
     for fetch in journal.fetches():
         for holder in fetch.holders:
-            pairs.setdefault((holder, fetch.asker), []).append((fetch.at, 1 / len(fetch.holders)))
+            pairs.setdefault((holder, fetch.requester), []).append((fetch.at, 1 / len(fetch.holders)))
     found = [
         Feed(source, target, len(times), sum(share for _, share in times), _age(now - max(times)[0]))
         for (source, target), times in pairs.items()

@@ -9,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from tracker.auth import Entrance
+from tracker.auth import AuthService
 from tracker.dashboard.csrf import is_ours
 from tracker.dashboard.render_cache import Live
 from tracker.dashboard.sessions import BrowserSessions
@@ -41,7 +41,7 @@ _OPEN = frozenset({"asset", "login", "logout"})
 class Pages:
     """The page at / and what belongs to it below /page/."""
 
-    def __init__(self, live: Live, sessions: BrowserSessions, entrance: Entrance) -> None:
+    def __init__(self, live: Live, sessions: BrowserSessions, entrance: AuthService) -> None:
         self._live = live
         self._sessions = sessions
         self._entrance = entrance
