@@ -77,7 +77,7 @@ def show_digest(owner: str, path: Path, folder: Path) -> str:
     return digest
 
 
-def start(folder: Path, stack: contextlib.ExitStack) -> tuple[Program, Peer, Peer]:
+def start_programs(folder: Path, stack: contextlib.ExitStack) -> tuple[Program, Peer, Peer]:
     """Start tracker and peers; `stack` ends them."""
 
     def program(name: str, script: Path, **values: object) -> Program:
@@ -109,7 +109,7 @@ def start(folder: Path, stack: contextlib.ExitStack) -> tuple[Program, Peer, Pee
     return tracker, peers[0], peers[1]
 
 
-def transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
+def run_transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
     """The story: ana shares, ben downloads; ben uploads, and the tracker has it pushed to ana."""
     for peer in (ana, ben):
         [logged_in] = peer.run("login", peer.user, "--password-stdin", typed=peer.password + "\n")
@@ -137,7 +137,7 @@ def transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
 
 
 @contextlib.contextmanager
-def ctrl_c_is_the_menus() -> Iterator[None]:
+def ctrl_c_for_the_menu_only() -> Iterator[None]:
     """Leave Ctrl-C to the program in front. A handler, since a child would inherit SIG_IGN."""
 
     def leave_it(number: int, frame: FrameType | None) -> None:
@@ -163,10 +163,10 @@ def main(arguments: list[str]) -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2p-demo-", ignore_cleanup_errors=True)))
         print(bold("A tracker and two peers start"), f"in {folder}", flush=True)
         try:
-            tracker, ana, ben = start(folder, stack)
+            tracker, ana, ben = start_programs(folder, stack)
             dashboard = f"http://{tracker.host}:{tracker.port}/"
             print(f"  the tracker's dashboard is {dashboard}")
-            transfers(folder, ana, ben, max(options.size, 4))
+            run_transfers(folder, ana, ben, max(options.size, 4))
         except (DemoFailed, NotReady) as error:
             print(f"demo: {error}", file=sys.stderr)
             for log in sorted(folder.glob("*.log")):
@@ -187,12 +187,12 @@ def main(arguments: list[str]) -> int:
             f"\nThis is {bold('the menu of ben')}; when you leave it, all of this ends and is deleted.\n",
             flush=True,
         )
-        with ctrl_c_is_the_menus():
+        with ctrl_c_for_the_menu_only():
             subprocess.run(ben.command(), check=False)
     return 0
 
 
-def launch(arguments: list[str]) -> int:
+def main_with_closed_stdout(arguments: list[str]) -> int:
     """What the launcher does: `main`, on a stdout whose reader may have seen enough."""
     try:
         status = main(arguments)
@@ -205,4 +205,4 @@ def launch(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(launch(sys.argv[1:]))
+    sys.exit(main_with_closed_stdout(sys.argv[1:]))

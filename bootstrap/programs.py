@@ -21,8 +21,8 @@ SERVER = TOP / "server" / "server.py"
 PSERVER = TOP / "peer" / "pserver.py"
 PCLIENT = TOP / "peer" / "pclient.py"
 
-READY_SECONDS = 30.0
-STOP_SECONDS = 10.0
+READY_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
 
 
 class NotReady(Exception):
@@ -35,7 +35,7 @@ def write_env(path: Path, values: Mapping[str, object]) -> Path:
     return path
 
 
-def dying_with_parent() -> Callable[[], object] | None:
+def die_with_parent() -> Callable[[], object] | None:
     """What a child runs first so that the kernel ends it when its parent is gone, however that went; Linux only."""
     if sys.platform != "linux":
         return None
@@ -81,10 +81,10 @@ class Program:
                 stderr=log,
                 env=None if environment is None else {**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=dying_with_parent(),  # noqa: PLW1509 - the starter has one thread of its own
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - the starter has one thread of its own
             )
         try:
-            ready = self._ready()
+            ready = self._wait_ready()
         except BaseException:
             self.stop(0)
             raise
@@ -94,7 +94,7 @@ class Program:
         """Send a signal to the process."""
         self._started().send_signal(number)
 
-    def wait(self, seconds: float = STOP_SECONDS) -> int:
+    def wait(self, seconds: float = STOP_TIMEOUT) -> int:
         """Wait for the process to end; return its exit status, negative for a signal."""
         process = self._started()
         status = process.wait(seconds)
@@ -102,7 +102,7 @@ class Program:
             process.stdout.close()
         return status
 
-    def stop(self, grace: float = STOP_SECONDS) -> int | None:
+    def stop(self, grace: float = STOP_TIMEOUT) -> int | None:
         """End the process, by force after `grace` seconds; return its exit status, None if it was never started."""
         if self._process is None:
             return None
@@ -124,15 +124,15 @@ class Program:
             raise RuntimeError(f"{self.name} was not started")
         return self._process
 
-    def _ready(self) -> dict[str, Any]:
+    def _wait_ready(self) -> dict[str, Any]:
         stdout = self._started().stdout
         if stdout is None:
             raise RuntimeError("stdout is a pipe")
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + READY_TIMEOUT
         said = b""
         while b"\n" not in said:
             if not select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise NotReady(f"{self.name} did not say READY within {READY_SECONDS:.0f} s\n{self.tail()}")
+                raise NotReady(f"{self.name} did not say READY within {READY_TIMEOUT:.0f} s\n{self.tail()}")
             some = os.read(stdout.fileno(), 4096)
             if not some:
                 raise NotReady(f"{self.name} ended with exit status {self._started().wait()}\n{self.tail()}")

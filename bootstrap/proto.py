@@ -29,7 +29,7 @@ def generate(target: Path) -> None:
         raise SystemExit("protoc failed")
 
 
-def outdated() -> list[str]:
+def outdated_files() -> list[str]:
     """Names of GENERATED files in peer/ that differ from what the .proto gives now."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     if arguments != ["--check"]:
         generate(TOP / "peer")
         return 0
-    stale = outdated()
+    stale = outdated_files()
     if stale:
         print(f"out of date: {', '.join(stale)}; run: pipenv run proto", file=sys.stderr)
     return 1 if stale else 0

@@ -28,7 +28,7 @@ OPTIONS = [
     ("grpc.max_receive_message_length", 8 << 20),
     ("grpc.use_local_subchannel_pool", 1),
 ]
-ANSWER = 20.0
+CALL_TIMEOUT = 20.0
 
 
 def settings_for(home: Path, tracker_port: int, **changes: Any) -> Settings:
@@ -63,7 +63,7 @@ class LivePserver:
     home: Path
 
     @property
-    def url(self) -> str:
+    def address(self) -> str:
         return f"127.0.0.1:{self.pserver.port}"
 
     @property
@@ -75,9 +75,9 @@ class LivePserver:
         """The metadata that opens Control."""
         return (("p2p-cookie", (self.home / "state" / "cookie").read_text().strip()),)
 
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the pserver's own loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(ANSWER)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(CALL_TIMEOUT)
 
     def login(self, user: str, password: str = "correct horse") -> None:
         """Log in at the tracker."""
@@ -94,7 +94,7 @@ class LivePserver:
         now = self.pserver.account._clock.now()
         words = {"holder": session["peer_id"], "issued": now, "expires": now + 300, **changes}
         content = ticket_signer.payload(id_=id_, right=right, **words)
-        return (("p2p-ticket", ticket_signer.seal(bytes.fromhex(session["ticket_key"]), content)),)
+        return (("p2p-ticket", ticket_signer.sign(bytes.fromhex(session["ticket_key"]), content)),)
 
     def share(self, name: str, content: bytes) -> Manifest:
         """Put a file into the shared folder and hash it."""
@@ -109,7 +109,7 @@ class LivePserver:
     @contextmanager
     def channel(self) -> Iterator[Any]:
         """A connection of its own, for bytes of any kind."""
-        with grpc.insecure_channel(self.url, OPTIONS) as channel:
+        with grpc.insecure_channel(self.address, OPTIONS) as channel:
             yield channel
 
     @contextmanager
@@ -132,7 +132,7 @@ def live_pserver(
     user: str = "",
     *,
     disk: Disk | None = None,
-    calendar: Callable[[], float] = time.time,
+    wall_clock: Callable[[], float] = time.time,
     **changes: Any,
 ) -> Iterator[LivePserver]:
     """Serve until the block ends, logged in as `user` if one is given; `changes` are settings."""
@@ -144,7 +144,7 @@ def live_pserver(
 
     async def run() -> None:
         stop.append(asyncio.Event())
-        pserver = Pserver(settings, disk=disk, wall_clock=calendar)
+        pserver = Pserver(settings, disk=disk, wall_clock=wall_clock)
         async with pserver.running():
             started.set_result(LivePserver(pserver, asyncio.get_running_loop(), home))
             await stop[0].wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class UnixClock:
+class ManualUnixClock:
     """Gives unix seconds."""
 
     def __init__(self, now: float = 2_000_000_000.0) -> None:

@@ -13,7 +13,7 @@ def payload(
     holder: str,
     id_: str,
     right: int = READ,
-    asker: str = "a" * 32,
+    requester: str = "a" * 32,
     issued: float = 0,
     expires: float = 300,
     user: str = "ana",
@@ -21,10 +21,10 @@ def payload(
 ) -> bytes:
     """What is signed."""
     ends = struct.pack(">QQ", int(issued), int(expires))
-    return bytes([version, right]) + bytes.fromhex(holder + asker + id_) + ends + user.encode()
+    return bytes([version, right]) + bytes.fromhex(holder + requester + id_) + ends + user.encode()
 
 
-def seal(key: bytes, content: bytes) -> str:
+def sign(key: bytes, content: bytes) -> str:
     """The text of a ticket with this payload."""
     mac = hmac.new(key, b"p2p-ticket-v1\0" + content, hashlib.sha256).digest()
     return base64.urlsafe_b64encode(content + mac).decode().rstrip("=")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-SECONDS = 3.0
+TIMEOUT = 3.0
 
 
-def asked_at(listening: str, port: str) -> str:
+def dial_address(listening: str, port: str) -> str:
     """host:port at which a program answers that listens on this address."""
     host = listening.strip("[]")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -30,7 +30,7 @@ def tracker_is_healthy(address: str, tls: bool) -> bool:
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unchecked)
     )
     try:
-        with opener.open(url, timeout=SECONDS) as answer:
+        with opener.open(url, timeout=TIMEOUT) as answer:
             return bool(answer.status == 200)
     except OSError:  # urllib's own, and what it lets through: time is up, connection reset
         return False
@@ -48,7 +48,7 @@ def pserver_is_healthy(address: str, certificate: Path | None) -> bool:
         channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(certificate.read_bytes()), options)
     with channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
         except grpc.RpcError:
             return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -60,10 +60,10 @@ def main(arguments: list[str]) -> int:
     env = {key: value or "" for key, value in dotenv_values(path, interpolate=False).items()}
     certificate = path.parent / env["TLS_CERT"] if env.get("TLS_CERT") else None
     if "PSERVER_PORT" in env:
-        address = asked_at(env["PSERVER_LOCAL_URL"], env["PSERVER_PORT"])
+        address = dial_address(env["PSERVER_LOCAL_URL"], env["PSERVER_PORT"])
         healthy = pserver_is_healthy(address, certificate)
     else:
-        address = asked_at(env["SERVER_URL"], env["SERVER_PORT"])
+        address = dial_address(env["SERVER_URL"], env["SERVER_PORT"])
         healthy = tracker_is_healthy(address, certificate is not None)
     return 0 if healthy else 1
 

@@ -18,9 +18,9 @@ from tracker.app import bearer_token, create_app
 from tracker.auth import AuthService
 from tracker.clock import SteadyClock
 from tracker.corruption_reports import CorruptionReports
-from tracker.dashboard.render_cache import Live
+from tracker.dashboard.render_cache import RenderCache
 from tracker.dashboard.sessions import BrowserSessions
-from tracker.dashboard.views import LOGIN_PATH, SNAPSHOT_PATH, Pages
+from tracker.dashboard.views import LOGIN_PATH, SNAPSHOT_PATH, Dashboard
 from tracker.dns import HostLookup, Resolver, resolve
 from tracker.events import Events
 from tracker.login_throttle import LoginLimits, LoginThrottle
@@ -67,7 +67,7 @@ def build(
     metrics = Metrics()
     journal = ActivityLog(clock.server_time)
     browsers = BrowserSessions(clock.now)
-    events = Events(metrics, journal.on_event, browsers.happened)
+    events = Events(metrics, journal.on_event, browsers.on_event)
     accounts = Accounts(state_dir / "accounts.sqlite3", load_secret(state_dir / "secret"), clock.server_time())
     index = MemoryIndex(
         clock.now,
@@ -94,7 +94,7 @@ def build(
     metrics.register_gauges(tracker.totals, lambda: clock.server_time() - tracker.started)
     # Two pings may be lost before a peer counts as gone.
     ping_interval = ping_timeout / 2.5
-    pages = Pages(Live(tracker, clock.now, VERSION, ping_interval), browsers, entrance)
+    pages = Dashboard(RenderCache(tracker, clock.now, VERSION, ping_interval), browsers, entrance)
     views = Views(tracker, entrance, addresses, metrics, openapi_document, ping_interval, pages.home)
     app = create_app(views, entrance, addresses, metrics, events, pages.blueprint())
     table = {(route.method, route.path): route for route in ROUTES}

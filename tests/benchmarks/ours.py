@@ -110,7 +110,7 @@ class Line:
 
 def line(peer: Peer, certificates: Certificates | None = None) -> Line:
     """A line to a peer of the cluster."""
-    return Line(peer.url, peer.state, certificates.channel_credentials() if certificates else None)
+    return Line(peer.address, peer.state, certificates.channel_credentials() if certificates else None)
 
 
 def timed(at: Line, peers: Sequence[Peer], *names: str) -> Sample:

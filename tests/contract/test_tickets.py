@@ -24,12 +24,12 @@ def test_the_tracker_signs_what_the_pserver_takes(user: str, right: int, meaning
         holder=holder_id,
         id_=id_,
         right=right,
-        asker=asker_id,
+        requester=asker_id,
         user=user,
         issued=NOW,
         expires=NOW + tracker.TICKET_LIFETIME,
     )
-    assert text == ticket_signer.seal(key, by_hand)
+    assert text == ticket_signer.sign(key, by_hand)
 
 
 def test_it_lives_for_five_minutes_and_the_leeway() -> None:

@@ -23,7 +23,7 @@ def stack() -> Iterator[ExitStack]:
 
 def watch(ana: LivePserver, stack: ExitStack, service: str = "") -> Any:
     """A watcher on a connection of its own."""
-    channel = stack.enter_context(grpc.insecure_channel(ana.url, OPTIONS))
+    channel = stack.enter_context(grpc.insecure_channel(ana.address, OPTIONS))
     call = channel.unary_stream(
         "/grpc.health.v1.Health/Watch",
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,

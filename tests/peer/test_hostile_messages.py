@@ -130,7 +130,7 @@ def assert_alive(ana: LivePserver) -> None:
 
 def ended(ana: LivePserver, method: str, messages: list[bytes], metadata: Any, **options: Any) -> grpc.StatusCode:
     """How a call ends."""
-    with grpc.insecure_channel(ana.url, [*OPTIONS, ("grpc.max_send_message_length", -1)]) as channel:
+    with grpc.insecure_channel(ana.address, [*OPTIONS, ("grpc.max_send_message_length", -1)]) as channel:
         stream: Any = channel.stream_stream(method)
         call = stream(iter(messages), metadata=metadata, timeout=20, **options)
         try:

@@ -76,7 +76,7 @@ def test_a_stream_that_is_left_early_takes_its_last_message_with_it(ana: LivePse
 
     async def ask() -> None:
         peers = PeerClient(None)
-        async with peers.open_call("DownloadSmallFiles", ana.url, ticket) as call:
+        async with peers.open_call("DownloadSmallFiles", ana.address, ticket) as call:
             left.append(weakref.ref(call._stream))
             await call.write(pb.DownloadSmallFilesRequest(requests=[pb.SmallFileRequest(number=1, ticket=ticket)]))
             assert [block.data for block in (await anext(call.responses())).blocks] == [b"small"]

@@ -97,7 +97,7 @@ def test_the_same_download_attaches_and_has_its_result(slow: LivePserver, ben: L
     assert second.number == first.number
     [one], [other] = first.results(), second.results()
     assert one == other
-    assert not one.already_present and one.seconds > 0 and list(one.holders) == [slow.url]
+    assert not one.already_present and one.seconds > 0 and list(one.holders) == [slow.address]
     assert "under way already" in second.notices[0] and not first.notices
 
 
@@ -136,7 +136,7 @@ def test_the_same_upload_attaches_unless_the_file_changed(slow: LivePserver, ben
     assert third.number != first.number
     assert [fault.code for fault in third.results()] == ["target_exists"]
     assert first.results() == second.results()
-    assert [list(result.copies) for result in first.results()] == [[ben.url]]
+    assert [list(result.copies) for result in first.results()] == [[ben.address]]
 
 
 def test_what_is_removed_while_it_is_pushed_arrives_nowhere(slow: LivePserver, ben: LivePserver) -> None:

@@ -111,12 +111,12 @@ def test_a_file_goes_over_tls_and_a_plain_caller_gets_nothing(
     ana, ben = pair
     manifest = ana.share("film.bin", bytes(range(256)) * 16384)
     ana.call(ana.pserver.announcer.sync())
-    with grpc.secure_channel(ben.url, certificates.channel_credentials(), OPTIONS) as channel:
+    with grpc.secure_channel(ben.address, certificates.channel_credentials(), OPTIONS) as channel:
         order = pb.DownloadCommand(names=["film.bin"])
         events = list(ControlStub(channel).DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=30))
     assert [fault for event in events for fault in event.results.faults] == []
     assert (ben.shared / "film.bin").read_bytes() == (ana.shared / "film.bin").read_bytes()
-    with grpc.insecure_channel(ana.url, OPTIONS) as plain, pytest.raises(grpc.RpcError) as error:
+    with grpc.insecure_channel(ana.address, OPTIONS) as plain, pytest.raises(grpc.RpcError) as error:
         TransferStub(plain).GetManifest(pb.GetManifestRequest(), metadata=ana.ticket(manifest.id), timeout=5)
     assert code_of(error.value)[0] is grpc.StatusCode.UNAVAILABLE
 
@@ -126,7 +126,7 @@ def test_a_peer_with_a_certificate_of_somebody_else_is_not_trusted(
 ) -> None:
     other = Certificates.make(tmp_path)
     with (
-        grpc.secure_channel(pair[0].url, other.channel_credentials(), OPTIONS) as channel,
+        grpc.secure_channel(pair[0].address, other.channel_credentials(), OPTIONS) as channel,
         pytest.raises(grpc.RpcError) as error,
     ):
         ControlStub(channel).Status(pb.StatusRequest(), metadata=pair[0].cookie, timeout=5)

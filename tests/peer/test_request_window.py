@@ -3,7 +3,7 @@
 import pytest
 
 from daemon.transfer.request_window import RequestWindow
-from manual_clock import UnixClock
+from manual_clock import ManualUnixClock
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -19,12 +19,12 @@ def fill(pace: RequestWindow, size: int) -> int:
 
 
 @pytest.fixture
-def clock() -> UnixClock:
-    return UnixClock()
+def clock() -> ManualUnixClock:
+    return ManualUnixClock()
 
 
 @pytest.fixture
-def pace(clock: UnixClock) -> RequestWindow:
+def pace(clock: ManualUnixClock) -> RequestWindow:
     return RequestWindow(clock)
 
 
@@ -37,7 +37,7 @@ def test_one_large_file_may_always_be_asked_for(pace: RequestWindow) -> None:
     assert fill(pace, MIB) == 1
 
 
-def test_a_slow_holder_stays_at_a_few(pace: RequestWindow, clock: UnixClock) -> None:
+def test_a_slow_holder_stays_at_a_few(pace: RequestWindow, clock: ManualUnixClock) -> None:
     asked = fill(pace, 4 * KIB)
     for _ in range(asked):
         clock.now += 1
@@ -46,7 +46,7 @@ def test_a_slow_holder_stays_at_a_few(pace: RequestWindow, clock: UnixClock) -> 
     assert fill(pace, 4 * KIB) == asked
 
 
-def test_a_quick_holder_is_kept_busy_for_a_second(pace: RequestWindow, clock: UnixClock) -> None:
+def test_a_quick_holder_is_kept_busy_for_a_second(pace: RequestWindow, clock: ManualUnixClock) -> None:
     on_its_way = fill(pace, 12 * KIB)
     for _ in range(100):
         clock.now += 0.01
@@ -56,7 +56,7 @@ def test_a_quick_holder_is_kept_busy_for_a_second(pace: RequestWindow, clock: Un
     assert 80 <= on_its_way <= 105
 
 
-def test_the_quickest_has_no_more_than_a_connection_reads_ahead(pace: RequestWindow, clock: UnixClock) -> None:
+def test_the_quickest_has_no_more_than_a_connection_reads_ahead(pace: RequestWindow, clock: ManualUnixClock) -> None:
     on_its_way = fill(pace, 0)
     for _ in range(5000):
         clock.now += 0.0001

@@ -76,7 +76,7 @@ def all_given_back(ana: LivePserver) -> Iterator[None]:
 
 
 def open_idle(ana: LivePserver, stack: ExitStack, metadata: Any, **rest: Any) -> Idle:
-    channel = stack.enter_context(grpc.insecure_channel(ana.url, OPTIONS))
+    channel = stack.enter_context(grpc.insecure_channel(ana.address, OPTIONS))
     idle = Idle(channel, metadata, **rest)
     stack.callback(idle.close)
     return idle
@@ -132,7 +132,7 @@ def huge(ana: LivePserver) -> Iterator[Manifest]:
 
 def unread_manifest(ana: LivePserver, stack: ExitStack, metadata: Any) -> Any:
     """A manifest that was asked for, and of which no more than the beginning is taken."""
-    channel: Any = stack.enter_context(grpc.insecure_channel(ana.url, UNREAD))
+    channel: Any = stack.enter_context(grpc.insecure_channel(ana.address, UNREAD))
     call = channel.unary_stream("/p2p.v1.Transfer/GetManifest")(b"", metadata=metadata, timeout=60)
     stack.callback(call.cancel)
     call.initial_metadata()
@@ -206,7 +206,7 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
     ]
     # Who says nothing: as many as get a slot, and strangers, for whom there is only Health, and most of them refused.
     for channel_number in range(10):
-        channel: Any = streams.enter_context(grpc.insecure_channel(ana.url, OPTIONS))
+        channel: Any = streams.enter_context(grpc.insecure_channel(ana.address, OPTIONS))
         for number in range(50):
             if channel_number == 0 and number < MAX_STREAMS - 50:
                 idle = Idle(channel, ana.ticket(film.id, **who(100 + number)))

@@ -7,7 +7,7 @@ import pytest
 
 from daemon.errors import NotAllowed
 from daemon.tracker_client.tickets import CLOCK_TOLERANCE, Right, check, require_right
-from ticket_signer import READ, WRITE, payload, seal
+from ticket_signer import READ, WRITE, payload, sign
 
 KEY = bytes(range(32))
 HOLDER, ASKER, ID = "0" * 31 + "1", "0" * 31 + "2", "ab" * 32
@@ -30,7 +30,7 @@ def opens(ticket: str, *, key: bytes = KEY, holder: str = HOLDER, now: float = N
 
 def mutants(good: str, rng: random.Random, count: int) -> list[str]:
     """Texts that are not the good one, each by one small change or by a mixture with another good one."""
-    others = [seal(KEY, words(id_="cd" * 32)), seal(bytes(32), words()), seal(KEY, words(right=WRITE))]
+    others = [sign(KEY, words(id_="cd" * 32)), sign(bytes(32), words()), sign(KEY, words(right=WRITE))]
     made: list[str] = []
     while len(made) < count:
         at = rng.randrange(len(good))
@@ -66,24 +66,24 @@ def count_accepted(count: int) -> int:
     accepted = 0
     # Lengths that leave 0, 2 and 4 bits of the last digit unused.
     for user in ("an", "ana", "anas"):
-        accepted += sum(map(opens, mutants(seal(KEY, words(user=user)), rng, count // 3 + 1)))
+        accepted += sum(map(opens, mutants(sign(KEY, words(user=user)), rng, count // 3 + 1)))
     return accepted
 
 
 def test_a_good_ticket_says_what_it_allows() -> None:
-    grant = check(seal(KEY, words(right=WRITE, user="ben")), key=KEY, holder=HOLDER, now=NOW)
+    grant = check(sign(KEY, words(right=WRITE, user="ben")), key=KEY, holder=HOLDER, now=NOW)
     assert grant == (ID, Right.WRITE, ASKER, "ben")
 
 
 @pytest.mark.parametrize("length", [1, 62, 63, 64])
 def test_users_with_the_longest_names_have_tickets_too(length: int) -> None:
-    assert check(seal(KEY, words(user="u" * length)), key=KEY, holder=HOLDER, now=NOW).user == "u" * length
+    assert check(sign(KEY, words(user="u" * length)), key=KEY, holder=HOLDER, now=NOW).user == "u" * length
 
 
 @pytest.mark.parametrize("given", [READ, WRITE])
 @pytest.mark.parametrize("wanted", [Right.READ, Right.WRITE])
 def test_a_ticket_allows_what_it_says_and_nothing_else(given: int, wanted: Right) -> None:
-    grant = check(seal(KEY, words(right=given)), key=KEY, holder=HOLDER, now=NOW)
+    grant = check(sign(KEY, words(right=given)), key=KEY, holder=HOLDER, now=NOW)
     if wanted == given:
         require_right(grant, wanted)
     else:
@@ -102,13 +102,13 @@ def test_of_100000_mutated_tickets_none_is_accepted() -> None:
 
 @pytest.mark.parametrize("spare", range(64))
 def test_only_the_canonical_encoding_of_the_last_digit_is_accepted(spare: int) -> None:
-    good = seal(KEY, words(user="an"))
+    good = sign(KEY, words(user="an"))
     assert len(good) % 4 != 0
     assert opens(good[:-1] + ALPHABET[spare]) == (ALPHABET[spare] == good[-1])
 
 
 def test_it_ends_with_its_time_and_the_leeway() -> None:
-    ticket = seal(KEY, words())
+    ticket = sign(KEY, words())
     assert opens(ticket, now=NOW + 300 + CLOCK_TOLERANCE)
     assert not opens(ticket, now=NOW + 301 + CLOCK_TOLERANCE)
 
@@ -116,14 +116,14 @@ def test_it_ends_with_its_time_and_the_leeway() -> None:
 @pytest.mark.parametrize(
     "ticket",
     [
-        seal(bytes(32), words()),
-        seal(KEY, words(holder="f" * 32)),
-        seal(KEY, words(version=2)),
-        seal(KEY, words(right=0)),
-        seal(KEY, words(right=3)),
-        seal(KEY, words()[:-4]),
-        seal(KEY, b""),
-        seal(b"", words()),
+        sign(bytes(32), words()),
+        sign(KEY, words(holder="f" * 32)),
+        sign(KEY, words(version=2)),
+        sign(KEY, words(right=0)),
+        sign(KEY, words(right=3)),
+        sign(KEY, words()[:-4]),
+        sign(KEY, b""),
+        sign(b"", words()),
         "",
         "=",
         "é",
@@ -135,9 +135,9 @@ def test_anything_else_opens_nothing(ticket: str) -> None:
 
 
 def test_another_sessions_key_opens_nothing() -> None:
-    assert not opens(seal(KEY, words()), key=bytes(32))
-    assert not opens(seal(KEY, words()), holder="f" * 32)
+    assert not opens(sign(KEY, words()), key=bytes(32))
+    assert not opens(sign(KEY, words()), holder="f" * 32)
 
 
 def test_no_right_is_the_other() -> None:
-    assert check(seal(KEY, words(right=READ)), key=KEY, holder=HOLDER, now=NOW).right is Right.READ
+    assert check(sign(KEY, words(right=READ)), key=KEY, holder=HOLDER, now=NOW).right is Right.READ

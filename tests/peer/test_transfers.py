@@ -10,7 +10,7 @@ from daemon.errors import AmbiguousName, DiskFull, NoSuchFile
 from daemon.runtime.events import Fault, Notice, Phase, Progress, SourceView, Uploaded
 from daemon.runtime.rate import Rate
 from daemon.runtime.transfers import Transfer, TransferRegistry
-from manual_clock import UnixClock
+from manual_clock import ManualUnixClock
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -32,7 +32,7 @@ def uploaded(number: int) -> Uploaded:
 
 def test_what_was_told_before_anybody_listened_is_heard_by_whoever_comes() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(UnixClock())
+        jobs = TransferRegistry(ManualUnixClock())
 
         async def quick(transfer: Transfer) -> None:
             transfer.emit(uploaded(1))
@@ -50,7 +50,7 @@ def test_what_was_told_before_anybody_listened_is_heard_by_whoever_comes() -> No
 
 def test_every_watcher_hears_all_and_a_watcher_that_leaves_changes_nothing() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(UnixClock())
+        jobs = TransferRegistry(ManualUnixClock())
         go_on = asyncio.Event()
 
         async def slow(transfer: Transfer) -> None:
@@ -72,7 +72,7 @@ def test_every_watcher_hears_all_and_a_watcher_that_leaves_changes_nothing() -> 
 
 def test_a_watcher_that_comes_late_hears_all_from_the_beginning() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(UnixClock())
+        jobs = TransferRegistry(ManualUnixClock())
         go_on = asyncio.Event()
 
         async def in_two(transfer: Transfer) -> None:
@@ -94,7 +94,7 @@ def test_a_watcher_that_comes_late_hears_all_from_the_beginning() -> None:
 
 def test_an_order_is_found_while_it_is_under_way_and_not_once_it_was_stopped() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(UnixClock())
+        jobs = TransferRegistry(ManualUnixClock())
 
         async def endless(transfer: Transfer) -> None:
             await asyncio.Event().wait()
@@ -112,7 +112,7 @@ def test_an_order_is_found_while_it_is_under_way_and_not_once_it_was_stopped() -
 
 def test_cancelling_tells_how_to_resume() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(UnixClock())
+        jobs = TransferRegistry(ManualUnixClock())
 
         async def endless(transfer: Transfer) -> None:
             await asyncio.Event().wait()
@@ -132,7 +132,7 @@ def test_cancelling_tells_how_to_resume() -> None:
 
 def test_a_removal_that_is_stopped_tells_what_it_leaves() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(UnixClock())
+        jobs = TransferRegistry(ManualUnixClock())
         transfer = jobs.start("removal", lambda transfer: asyncio.sleep(60))
         await jobs.cancel_all()
         [fault] = await told(transfer)
@@ -146,7 +146,7 @@ def test_a_removal_that_is_stopped_tells_what_it_leaves() -> None:
 def test_a_transfer_that_is_cancelled_before_it_began_ends_once_and_is_told() -> None:
     async def work() -> None:
         ends: list[tuple[str, str]] = []
-        jobs = TransferRegistry(UnixClock(), lambda kind, outcome: ends.append((kind, outcome)))
+        jobs = TransferRegistry(ManualUnixClock(), lambda kind, outcome: ends.append((kind, outcome)))
 
         async def never_begun(transfer: Transfer) -> None:
             raise AssertionError("it began")
@@ -163,7 +163,7 @@ def test_a_transfer_that_is_cancelled_before_it_began_ends_once_and_is_told() ->
 
 def test_what_nobody_foresaw_is_an_internal_fault_without_details(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
-        jobs = TransferRegistry(UnixClock())
+        jobs = TransferRegistry(ManualUnixClock())
 
         async def broken(transfer: Transfer) -> None:
             raise RuntimeError("secret of the inside")
@@ -178,7 +178,7 @@ def test_what_nobody_foresaw_is_an_internal_fault_without_details(caplog: pytest
 
 def test_all_end_when_nobody_is_logged_in_any_more() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(UnixClock())
+        jobs = TransferRegistry(ManualUnixClock())
 
         async def endless(transfer: Transfer) -> None:
             await asyncio.Event().wait()
@@ -195,7 +195,7 @@ def test_all_end_when_nobody_is_logged_in_any_more() -> None:
 
 def test_progress_shows_the_phase_the_bytes_and_the_peers() -> None:
     async def work() -> None:
-        clock = UnixClock()
+        clock = ManualUnixClock()
         transfer = TransferRegistry(clock).register("download")
         transfer.start_phase(Phase.MOVING, "film.bin", 100)
         source = SourceView("127.0.0.1:5001", 5.0, 40, "active", "")
@@ -222,7 +222,7 @@ def test_a_fault_names_what_it_is_about_and_the_ids_to_choose_from() -> None:
 
 
 def test_a_rate_settles_and_forgets() -> None:
-    clock = UnixClock()
+    clock = ManualUnixClock()
     rate = Rate(clock)
     assert rate.now() == 0
     for _ in range(100):

@@ -11,21 +11,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.dashboard import formatting, graph_svg
-from tracker.dashboard.graph_svg import Dot, Feed
-from tracker.dashboard.render_cache import Kept, Live
-from tracker.dashboard.snapshot import PICTURED, ROWS, TABLED, Files, World, gather_files, gather_world
-from tracker.dashboard.transfer_edges import ARROWS
+from tracker.dashboard.graph_svg import Dot, TransferEdge
+from tracker.dashboard.render_cache import RenderCache, TtlCache
+from tracker.dashboard.snapshot import (
+    MAX_FILE_ROWS,
+    MAX_PICTURED,
+    MAX_TABLED,
+    FileList,
+    Snapshot,
+    list_files,
+    take_snapshot,
+)
+from tracker.dashboard.transfer_edges import MAX_EDGES
 from tracker_fixture import ManualClock, Peer, id_of
 from tracker_fixture import TrackerFixture as Tracker
 
 
-def look(world: Tracker) -> World:
+def look(world: Tracker) -> Snapshot:
     tracker = world.parts.tracker
-    return gather_world(tracker, tracker.single_copies("", 0), "1", 10)
+    return take_snapshot(tracker, tracker.single_copies("", 0), "1", 10)
 
 
-def listed(world: Tracker, match: str = "", once: bool = False) -> Files:
-    return gather_files(world.parts.tracker, look(world), match, once)
+def listed(world: Tracker, match: str = "", once: bool = False) -> FileList:
+    return list_files(world.parts.tracker, look(world), match, once)
 
 
 def crowd(world: Tracker, number: int) -> list[Peer]:
@@ -47,8 +55,8 @@ def test_a_part_is_no_second_copy(world: Tracker) -> None:
     ben.share("a.txt", complete=False)
     assert look(world).scarce.contents == 1
     [row] = listed(world, once=True).rows
-    assert (row.holders, row.partial, list(row.whole_at), list(row.part_at)) == (1, 1, [0], [1])
-    assert row.names == ["ana", "ben (in part)"]
+    assert (row.holders, row.partial, list(row.complete_at), list(row.partial_at)) == (1, 1, [0], [1])
+    assert row.holder_labels == ["ana", "ben (in part)"]
 
 
 def test_versions_of_a_name_are_told_apart(world: Tracker) -> None:
@@ -82,7 +90,7 @@ def test_a_peer_is_online_since_it_came_whenever_it_logged_in(world: Tracker) ->
     world.clock.advance(10)
     ana.ping()
     [peer] = look(world).peers
-    assert peer.since == pytest.approx(came)
+    assert peer.online_since == pytest.approx(came)
 
 
 def test_a_copy_that_was_placed_is_told_with_its_reason_and_drawn(world: Tracker) -> None:
@@ -91,8 +99,8 @@ def test_a_copy_that_was_placed_is_told_with_its_reason_and_drawn(world: Tracker
     assert ana.targets("film.mkv") == ["127.0.0.1:5002"]
     seen = look(world)
     [line] = seen.placed
-    assert (line.who, line.name, line.other) == ("ana", "film.mkv", "ben")
-    assert "1.0 TiB free" in line.why
+    assert (line.subject, line.name, line.detail) == ("ana", "film.mkv", "ben")
+    assert "1.0 TiB free" in line.reason
     [arrow] = seen.arrows
     assert (arrow.source, arrow.target, arrow.age) == ("127.0.0.1:5001", "127.0.0.1:5002", "fresh")
 
@@ -104,12 +112,12 @@ def test_what_a_peer_asked_for_and_then_has_was_fetched_from_its_holders(world: 
     assert look(world).arrows == [], "what was there by itself was not fetched"
     assert ben.holders("film.mkv") == ["127.0.0.1:5001"]
     ben.share("film.mkv", version="2", complete=False)
-    assert [line.kind for line in look(world).lines].count("fetching") == 1
+    assert [line.kind for line in look(world).activity].count("fetching") == 1
     for version in ("3", "4"):
         ben.share("film.mkv", version=version)
     seen = look(world)
-    [line] = [line for line in seen.lines if line.kind in ("fetched", "fetching")]
-    assert (line.kind, line.who, line.name, line.other, line.times) == ("fetched", "ben", "film.mkv", "ana", 1)
+    [line] = [line for line in seen.activity if line.kind in ("fetched", "fetching")]
+    assert (line.kind, line.subject, line.name, line.detail, line.repeats) == ("fetched", "ben", "film.mkv", "ana", 1)
     assert [(arrow.source, arrow.target) for arrow in seen.arrows] == [("127.0.0.1:5001", "127.0.0.1:5002")]
     world.clock.advance(3700)
     ana.ping()
@@ -136,7 +144,7 @@ def test_failures_of_today_are_counted_by_kind_and_forgotten_tomorrow(world: Tra
     world.clock.advance(30)
     seen = look(world)
     assert (seen.failed["login_refused"], seen.failed["expired"], seen.failed.total()) == (2, 1, 3)
-    assert [(line.kind, line.who, line.times) for line in seen.failures] == [
+    assert [(line.kind, line.subject, line.repeats) for line in seen.failures] == [
         ("expired", "ana", 1),
         ("login_refused", "ana", 2),
     ]
@@ -155,7 +163,7 @@ def test_an_answer_that_failed_is_told(world: Tracker) -> None:
     headers = {"Authorization": f"Bearer {ana.login['token']}"}
     assert world.client.get("/peers", headers=headers).status_code == 500
     [line] = look(world).failures
-    assert (line.kind, line.why) == ("failed", "/peers")
+    assert (line.kind, line.reason) == ("failed", "/peers")
 
 
 def test_a_name_that_is_no_account_is_not_shown(world: Tracker) -> None:
@@ -163,26 +171,26 @@ def test_a_name_that_is_no_account_is_not_shown(world: Tracker) -> None:
     refused = {"username": "my-password-by-mistake", "password": "ana"}
     assert world.client.post("/page/login", data=refused).status_code == 401
     [line] = look(world).failures
-    assert (line.who, line.other) == ("", "127.0.0.1")
+    assert (line.subject, line.detail) == ("", "127.0.0.1")
 
 
 def test_with_hundreds_of_peers_and_files_the_first_are_shown(world: Tracker) -> None:
-    peers = crowd(world, TABLED + 30)
-    names = [f"{at:04}.dat" for at in range(ROWS + 50)]
+    peers = crowd(world, MAX_TABLED + 30)
+    names = [f"{at:04}.dat" for at in range(MAX_FILE_ROWS + 50)]
     peers[-1].share(*names)
     peers[-1].ping(uploads=3, rate=9.0)
     seen, files = look(world), listed(world)
-    assert (len(seen.peers), len(seen.pictured), len(seen.dots)) == (TABLED, PICTURED, PICTURED)
-    assert peers[-1].address in {peer.url for peer in seen.pictured}, "the busiest are in the picture"
-    assert seen.totals.peers == TABLED + 30
-    assert [row.name for row in files.rows] == names[:ROWS]
+    assert (len(seen.peers), len(seen.pictured), len(seen.dots)) == (MAX_TABLED, MAX_PICTURED, MAX_PICTURED)
+    assert peers[-1].address in {peer.address for peer in seen.pictured}, "the busiest are in the picture"
+    assert seen.totals.peers == MAX_TABLED + 30
+    assert [row.name for row in files.rows] == names[:MAX_FILE_ROWS]
     assert files.more
     assert [row.name for row in listed(world, "0249").rows] == ["0249.dat"]
 
 
 def test_many_viewers_cost_no_more_than_one(world: Tracker) -> None:
     clock = world.clock
-    live = Live(world.parts.tracker, clock, "1", 10)
+    live = RenderCache(world.parts.tracker, clock, "1", 10)
     before = live.parts("", False)
     world.peer("ana")
     assert live.parts("", False) is before, "for a second"
@@ -199,36 +207,39 @@ def test_what_takes_long_is_made_seldom() -> None:
         made.append(1)
         return len(made)
 
-    kept: Kept[int] = Kept(clock, 1.0, slow)
+    kept: TtlCache[int] = TtlCache(clock, 1.0, slow)
     for _ in range(30):
         kept()
         clock.advance(1)
     assert len(made) == 1
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=PICTURED), st.data())
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=MAX_PICTURED), st.data())
 def test_the_picture_holds_all_dots_apart_and_arrows_end_at_them(files: list[int], data: st.DataObject) -> None:
     peers = [(f"10.0.0.1:{at}", "w" * 30, count) for at, count in enumerate(files)]
-    dots = {dot.url: dot for dot in graph_svg.dots(peers, formatting.shortened)}
+    dots = {dot.address: dot for dot in graph_svg.place_dots(peers, formatting.truncated)}
     for dot in dots.values():
-        assert dot.r <= dot.x <= graph_svg.SIZE - dot.r
-        assert dot.r <= dot.y <= graph_svg.SIZE - dot.r
+        assert dot.radius <= dot.x <= graph_svg.SIZE - dot.radius
+        assert dot.radius <= dot.y <= graph_svg.SIZE - dot.radius
     placed = list(dots.values())
     for one, other in zip(placed, placed[1:] + placed[:1], strict=True):
-        assert one is other or math.dist((one.x, one.y), (other.x, other.y)) >= (one.r + other.r) * 0.99
+        assert one is other or math.dist((one.x, one.y), (other.x, other.y)) >= (one.radius + other.radius) * 0.99
     ends = st.sampled_from([url for url, _, _ in peers])
     feeds = data.draw(
-        st.lists(st.builds(Feed, ends, ends, st.just(1), st.just(0.5), st.just("fresh")), max_size=ARROWS)
+        st.lists(st.builds(TransferEdge, ends, ends, st.just(1), st.just(0.5), st.just("fresh")), max_size=MAX_EDGES)
     )
-    for arrow in graph_svg.arrows(feeds, dots):
+    for arrow in graph_svg.draw_arrows(feeds, dots):
         tip = [float(number) for number in arrow.head.split()[0].split(",")]
         target = dots[arrow.target]
-        assert math.dist(tip, (target.x, target.y)) == pytest.approx(target.r + 3, abs=0.2)
+        assert math.dist(tip, (target.x, target.y)) == pytest.approx(target.radius + 3, abs=0.2)
 
 
 def test_an_arrow_to_nobody_in_the_picture_is_not_drawn() -> None:
-    dots: Mapping[str, Dot] = {dot.url: dot for dot in graph_svg.dots([("a", "a", 1)], formatting.shortened)}
-    assert graph_svg.arrows([Feed("a", "gone", 1, 1.0, "old"), Feed("a", "a", 1, 1.0, "old")], dots) == []
+    dots: Mapping[str, Dot] = {dot.address: dot for dot in graph_svg.place_dots([("a", "a", 1)], formatting.truncated)}
+    assert (
+        graph_svg.draw_arrows([TransferEdge("a", "gone", 1, 1.0, "old"), TransferEdge("a", "a", 1, 1.0, "old")], dots)
+        == []
+    )
 
 
 @pytest.mark.parametrize(

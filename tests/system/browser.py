@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from eventually import eventually
-from programs import dying_with_parent
+from programs import die_with_parent
 
 _FLAGS = (
     "--headless=new",
@@ -38,7 +38,7 @@ class Browser:
         name = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
-        die = dying_with_parent()
+        die = die_with_parent()
 
         def inherit() -> None:
             # Chromium reads from 3 and writes to 4; out of the way first, they may be among our own numbers.

@@ -27,7 +27,7 @@ from system.certificates import Certificates
 
 LOOPBACK = "127.0.0.1"
 PING_INTERVAL = 0.5
-COMMAND_SECONDS = 90.0
+COMMAND_TIMEOUT = 90.0
 PASSWORD = "correct horse"
 
 Metadata = tuple[tuple[str, str], ...]
@@ -57,12 +57,12 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Job:
+class RunningCommand:
     """A pclient command that is under way."""
 
     process: "subprocess.Popen[str]"
 
-    def wait(self, seconds: float = COMMAND_SECONDS) -> Result:
+    def wait(self, seconds: float = COMMAND_TIMEOUT) -> Result:
         """Wait for its end, by force after `seconds`."""
         try:
             stdout, stderr = self.process.communicate(timeout=seconds)
@@ -74,7 +74,7 @@ class Job:
         return Result(self.process.returncode, objects, stdout, stderr)
 
 
-class Node:
+class ClusterProgram:
     """A program of the cluster, with the means to hurt it."""
 
     def __init__(self, program: Program) -> None:
@@ -109,7 +109,7 @@ class Node:
         return int(line.split()[1]) * 1024
 
 
-class Peer(Node):
+class Peer(ClusterProgram):
     """A pserver, and the terminals that drive it."""
 
     def __init__(
@@ -120,19 +120,19 @@ class Peer(Node):
         self.state = home / "state"
         self.home = home
         self.env = env
-        self.env_terminal = env_terminal
+        self.pclient_env = env_terminal
         self._certificates = certificates
 
     @property
-    def url(self) -> str:
+    def address(self) -> str:
         """host:port that it announces."""
         return f"{LOOPBACK}:{self.program.port}"
 
     def command(self, *words: str) -> list[str]:
         """The command line of pclient for this peer."""
-        return [sys.executable, str(PCLIENT), str(self.env_terminal), *words]
+        return [sys.executable, str(PCLIENT), str(self.pclient_env), *words]
 
-    def begin(self, *words: str, typed: str | None = None, json_output: bool = True) -> Job:
+    def start_command(self, *words: str, typed: str | None = None, json_output: bool = True) -> RunningCommand:
         """Start a pclient command, in this peer's home folder."""
         process = subprocess.Popen(
             self.command(*(["--json"] if json_output else []), *words),
@@ -147,15 +147,15 @@ class Peer(Node):
             raise RuntimeError("stdin is a pipe")
         process.stdin.write(typed or "")
         process.stdin.flush()
-        return Job(process)
+        return RunningCommand(process)
 
     def pclient(
-        self, *words: str, typed: str | None = None, json_output: bool = True, seconds: float = COMMAND_SECONDS
+        self, *words: str, typed: str | None = None, json_output: bool = True, seconds: float = COMMAND_TIMEOUT
     ) -> Result:
         """Run a pclient command to its end."""
-        return self.begin(*words, typed=typed, json_output=json_output).wait(seconds)
+        return self.start_command(*words, typed=typed, json_output=json_output).wait(seconds)
 
-    def insist(self, *words: str, seconds: float = 30.0) -> dict[str, Any]:
+    def pclient_until_success(self, *words: str, seconds: float = 30.0) -> dict[str, Any]:
         """Run a pclient command again and again until it goes well; return its one object."""
 
         def objects() -> list[dict[str, Any]]:
@@ -170,7 +170,7 @@ class Peer(Node):
         assert result.code == 0, result
         return result
 
-    def enter(self, user: str) -> None:
+    def login_over_grpc(self, user: str) -> None:
         """Log in without a terminal, which takes longer to start than this does."""
         with self.control() as (control, metadata):
             control.Login(pb.LoginRequest(user=user, password=PASSWORD), metadata=metadata, timeout=20)
@@ -227,15 +227,15 @@ class Cluster:
 
     folder: Path
     certificates: Certificates | None = None
-    tracker: Node = field(init=False)
+    tracker: ClusterProgram = field(init=False)
     peers: dict[str, Peer] = field(default_factory=dict)
     _programs: list[Program] = field(default_factory=list)
 
-    def start_tracker(self, **keys: object) -> Node:
+    def start_tracker(self, **keys: object) -> ClusterProgram:
         """Start the tracker, on a port that it keeps when started again."""
         state = self.folder / "tracker"
-        values = {"SERVER_URL": LOOPBACK, "SERVER_PORT": 0, "STATE_DIR": state, **self._listening(), **keys}
-        self.tracker = Node(self._start("tracker", SERVER, values, "SERVER_PORT"))
+        values = {"SERVER_URL": LOOPBACK, "SERVER_PORT": 0, "STATE_DIR": state, **self._listen_keys(), **keys}
+        self.tracker = ClusterProgram(self._start("tracker", SERVER, values, "SERVER_PORT"))
         return self.tracker
 
     def peer(self, name: str, *, login: bool = True, script: Path = PSERVER, **keys: object) -> Peer:
@@ -254,17 +254,17 @@ class Cluster:
             "SHARED_DIR": home / "shared",
             "STATE_DIR": home / "state",
             "PING_INTERVAL": PING_INTERVAL,
-            **self._listening(),
-            **self._dialling(),
+            **self._listen_keys(),
+            **self._dial_keys(),
             **keys,
         }
         program = self._start(name, script, values, "PSERVER_PORT")
         terminal = {"PSERVER_URL": LOOPBACK, "PSERVER_PORT": program.port, "STATE_DIR": home / "state"}
-        env_terminal = write_env(self.folder / f".env_{name}_terminal", {**terminal, **self._dialling()})
+        env_terminal = write_env(self.folder / f".env_{name}_terminal", {**terminal, **self._dial_keys()})
         peer = Peer(program, home, self.folder / f".env_{name}", env_terminal, self.certificates)
         self.peers[name] = peer
         if login:
-            peer.enter(name)
+            peer.login_over_grpc(name)
         return peer
 
     def close(self) -> None:
@@ -283,10 +283,10 @@ class Cluster:
         write_env(env, {**values, port_key: program.port})
         return program
 
-    def _listening(self) -> dict[str, object]:
+    def _listen_keys(self) -> dict[str, object]:
         if self.certificates is None:
             return {}
         return {"TLS_CERT": self.certificates.certificate, "TLS_KEY": self.certificates.key}
 
-    def _dialling(self) -> dict[str, object]:
+    def _dial_keys(self) -> dict[str, object]:
         return {} if self.certificates is None else {"TLS_CA": self.certificates.authority}

@@ -4,15 +4,15 @@ import hashlib
 import random
 from pathlib import Path
 
-BLOCK = 1 << 20
+CHUNK = 1 << 20
 
 
 def make_file(path: Path, size: int, rng: random.Random) -> Path:
     """Write `size` bytes of `rng`, folders included; return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        for at in range(0, size, BLOCK):
-            file.write(rng.randbytes(min(BLOCK, size - at)))
+        for at in range(0, size, CHUNK):
+            file.write(rng.randbytes(min(CHUNK, size - at)))
     return path
 
 
@@ -22,7 +22,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tree(folder: Path) -> dict[str, str]:
+def digests_in(folder: Path) -> dict[str, str]:
     """Digest of every file below `folder`, by its name relative to it; dot-folders left out."""
     found = {}
     for path in folder.rglob("*"):

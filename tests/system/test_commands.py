@@ -46,7 +46,7 @@ def test_status_tells_who_where_and_what_is_not_shared(cluster: Cluster, ana: Pe
 
     assert status["user"] == "ana"
     assert status["logged_in"] is True
-    assert status["url"] == ana.url
+    assert status["url"] == ana.address
     assert status["tracker"] == f"127.0.0.1:{cluster.tracker.program.port}"
     assert status["shared_dir"] == str(ana.shared)
     assert status["files"] == 1
@@ -61,7 +61,7 @@ def test_peers_tell_load_and_when_they_were_seen(ana: Peer, ben: Peer, rng: rand
     share(ana, "good.txt", 100, rng)
     peers = {peer["user"]: peer for peer in ben.pclient("peers").objects}
     assert set(peers) == {"ana", "ben"}
-    assert peers["ana"]["url"] == ana.url
+    assert peers["ana"]["url"] == ana.address
     assert peers["ana"]["files"] == 1
     assert 0 <= peers["ana"]["last_seen"] < 5
     assert {"uploads", "downloads", "free_bytes", "rate"} <= peers["ana"]["load"].keys()
@@ -127,7 +127,7 @@ def test_the_same_contents_uploaded_again_are_not_copied_again(ana: Peer, ben: P
     inode = (ana.shared / "film.bin").stat().st_ino
     second = ana.pclient("upload", "film.bin").one
     assert first == second
-    assert first["copies"] == [ben.url]
+    assert first["copies"] == [ben.address]
     assert (ana.shared / "film.bin").stat().st_ino == inode
 
 
@@ -208,7 +208,7 @@ def test_two_names_that_differ_in_case_only_are_one_name(ana: Peer, ben: Peer) -
 def test_more_copies_than_there_are_peers_is_a_line_and_no_failure(ana: Peer, ben: Peer) -> None:
     (ana.home / "wanted.txt").write_text("wanted")
     sent = ana.pclient("upload", "wanted.txt", "--copies", "100")
-    assert sent.one["copies"] == [ben.url]
+    assert sent.one["copies"] == [ben.address]
     assert "1 of 100 copies" in sent.stderr
 
 

@@ -76,20 +76,20 @@ def test_a_user_watches_a_file_arrive_and_a_peer_go(browser: Browser, cluster: C
     ana, ben = cluster.peer("ana"), cluster.peer("ben")
     enter(browser, cluster, "ana")
     eventually(lambda: browser.text("#pulse") == "live")
-    assert {ana.url, ben.url} == set(
+    assert {ana.address, ben.address} == set(
         browser.js("[...document.querySelectorAll('.peers .url')].map((e) => e.innerText)")
     )
     browser.js("window.unchanged = true")
 
     make_file(ana.home / "film.bin", 3_000_000, rng)
-    assert ana.pclient("upload", "film.bin").one["copies"] == [ben.url]
+    assert ana.pclient("upload", "film.bin").one["copies"] == [ben.address]
     eventually(lambda: "film.bin" in browser.text("[data-part=files]"), seconds=5)
     eventually(lambda: browser.text("[data-part=files] .copies").startswith("2"), seconds=5)
     eventually(lambda: browser.js("document.querySelectorAll('.arrow').length"), seconds=5)
     eventually(lambda: "placed at ben for ana" in browser.text("[data-part=placed]"), seconds=5)
 
     ben.kill()
-    eventually(lambda: ben.url not in browser.text("[data-part=peers]"), seconds=10)
+    eventually(lambda: ben.address not in browser.text("[data-part=peers]"), seconds=10)
     eventually(lambda: "ben fell silent" in browser.text("[data-part=failures]"), seconds=5)
     eventually(lambda: browser.js("document.querySelector('tr.once .badge.amber') !== null"), seconds=10)
 
@@ -149,7 +149,7 @@ def test_with_its_script_off_the_page_is_whole_and_comes_again(
     ana = cluster.peer("ana")
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     enter(browser, cluster, "ana")
-    eventually(lambda: ana.url in browser.text("[data-part=peers]"))
+    eventually(lambda: ana.address in browser.text("[data-part=peers]"))
     make_file(ana.shared / "note.txt", 1000, rng)
     eventually(lambda: "note.txt" in browser.text("[data-part=files]"), seconds=15)
     assert "ago" in browser.text(".peers .seen") or "now" in browser.text(".peers .seen")
@@ -199,5 +199,5 @@ def test_it_fits_every_width_and_can_be_read_in_light_and_dark(
         eventually(lambda: "both.txt" in browser.text("[data-part=files]"))
         assert browser.js("document.documentElement.scrollWidth") <= width
         assert browser.js(PALE) == []
-    assert ben.url in browser.text("[data-part=peers]")
+    assert ben.address in browser.text("[data-part=peers]")
     assert browser.complaints() == []

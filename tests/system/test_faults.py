@@ -32,7 +32,7 @@ def assert_whole(peer: Peer, ana: Peer) -> None:
 
 def test_a_dead_terminal_does_not_cancel(cluster: Cluster, ana: Peer) -> None:
     ben = cluster.peer("ben")
-    job = ben.begin("download", "film.bin")
+    job = ben.start_command("download", "film.bin")
     ben.at_progress(0.2, job.process.kill)
     job.process.communicate()
     eventually((ben.shared / "film.bin").exists, 30)
@@ -43,12 +43,12 @@ def test_after_a_dead_terminal_the_same_command_follows_the_transfer_and_two_ctr
     cluster: Cluster, ana: Peer
 ) -> None:
     ben = cluster.peer("ben", DOWNLOAD_LIMIT="2M")
-    job = ben.begin("download", "film.bin")
+    job = ben.start_command("download", "film.bin")
     eventually(lambda: ben.progress() > 0, 30)
     job.process.kill()
     job.process.communicate()
     [before] = [transfer.transfer for transfer in ben.status().transfers]
-    again = ben.begin("download", "film.bin")
+    again = ben.start_command("download", "film.bin")
     assert again.process.stderr is not None
     assert "under way already" in again.process.stderr.readline()
     assert [transfer.transfer for transfer in ben.status().transfers] == [before]
@@ -61,7 +61,7 @@ def test_after_a_dead_terminal_the_same_command_follows_the_transfer_and_two_ctr
 
 def test_ctrl_c_cancels_keeps_and_says_how_to_resume(cluster: Cluster, ana: Peer) -> None:
     ben = cluster.peer("ben")
-    job = ben.begin("download", "film.bin")
+    job = ben.start_command("download", "film.bin")
     ben.at_progress(0.4, lambda: job.process.send_signal(signal.SIGINT))
     stopped = job.wait()
     assert stopped.code == 130, stopped
@@ -74,7 +74,7 @@ def test_ctrl_c_cancels_keeps_and_says_how_to_resume(cluster: Cluster, ana: Peer
 
 def test_sigterm_in_the_middle_is_a_clean_end(cluster: Cluster, ana: Peer) -> None:
     ben = cluster.peer("ben")
-    job = ben.begin("download", "film.bin")
+    job = ben.start_command("download", "film.bin")
     eventually(lambda: ben.progress() >= 0.3, 30, every=0.005)
     began = time.monotonic()
     assert ana.terminate() == 0
@@ -88,7 +88,7 @@ def test_sigterm_in_the_middle_is_a_clean_end(cluster: Cluster, ana: Peer) -> No
         assert not (peer.state / "port").exists()
     ana.start()
     ben.start()
-    assert ben.insist("download", "film.bin")["resumed_bytes"] > 0
+    assert ben.pclient_until_success("download", "film.bin")["resumed_bytes"] > 0
     assert_whole(ben, ana)
 
 
@@ -96,7 +96,7 @@ def test_sigterm_in_the_middle_is_a_clean_end(cluster: Cluster, ana: Peer) -> No
 def test_everything_goes_over_tls(cluster: Cluster, ana: Peer, rng: random.Random) -> None:
     ben = cluster.peer("ben")
     got = ben.pclient("download", "film.bin").one
-    assert got["holders"] == [ana.url]
+    assert got["holders"] == [ana.address]
     make_file(ben.home / "back.bin", 3 * MIB, rng)
-    assert ben.pclient("upload", "back.bin").one["copies"] == [ana.url]
+    assert ben.pclient("upload", "back.bin").one["copies"] == [ana.address]
     assert digest(ana.shared / "back.bin") == digest(ben.home / "back.bin")

@@ -135,7 +135,7 @@ def test_the_menu_is_lines_where_there_is_no_terminal(cluster: Cluster, rng: ran
 def test_a_pattern_with_a_name_of_several_versions_asks_and_brings_all_under_their_own_names(cluster: Cluster) -> None:
     ana, ben, cid = (cluster.peer(name) for name in ("ana", "ben", "cid"))
     for peer, name in ((ana, "dup.txt"), (ben, "dup.txt"), (ben, "dup2.txt")):
-        (peer.home / name).write_text(f"{name} of {peer.url}")
+        (peer.home / name).write_text(f"{name} of {peer.address}")
         assert peer.pclient("upload", name, "--copies", "0").code == 0
 
     result = cid.pclient(typed="2\ndup*\n1\n0\n", json_output=False)
@@ -180,7 +180,7 @@ def test_a_line_is_edited_with_the_arrow_keys_and_replies_stay_at_the_heads_of_l
 def test_what_to_do_next_is_a_choice_or_a_question_and_no_command(cluster: Cluster) -> None:
     ana, ben = cluster.peer("ana"), cluster.peer("ben")
     for peer in (ana, ben):
-        (peer.home / "note.txt").write_text(f"of {peer.url}")
+        (peer.home / "note.txt").write_text(f"of {peer.address}")
         assert peer.pclient("upload", "note.txt", "--copies", "0").code == 0
     (ana.home / "proj").mkdir()
     for name in (".hid", "con.txt"):

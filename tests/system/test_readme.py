@@ -32,7 +32,7 @@ def test_the_certificates_of_the_security_section_serve(tmp_path: Path, rng: ran
         cluster.start_tracker()
         ana, ben = cluster.peer("ana"), cluster.peer("ben")
         source = make_file(ana.home / "film.bin", 3 * MIB, rng)
-        assert ana.pclient("upload", "film.bin").one["copies"] == [ben.url]
+        assert ana.pclient("upload", "film.bin").one["copies"] == [ben.address]
         assert digest(ben.shared / "film.bin") == digest(source)
     finally:
         cluster.close()

@@ -39,7 +39,7 @@ def test_other_contents_under_a_name_are_never_replaced(cluster: Cluster, rng: r
 def test_a_copy_outside_of_what_cannot_lie_in_the_shared_folder_says_which_name_helps(cluster: Cluster) -> None:
     ana, ben = cluster.peer("ana"), cluster.peer("ben")
     for peer in (ana, ben):
-        (peer.home / "note.txt").write_text(f"of {peer.url}")
+        (peer.home / "note.txt").write_text(f"of {peer.address}")
         assert peer.pclient("upload", "note.txt", "--copies", "0").code == 0
 
     refused = ben.pclient("download", "note.txt", "--output", "./copy.txt")
@@ -89,7 +89,7 @@ def test_what_verifies_from_no_holder_is_refused_as_that(cluster: Cluster, rng: 
 
 def test_a_path_that_can_be_none_is_no_such_file(cluster: Cluster) -> None:
     ana = cluster.peer("ana")
-    typed = ana.begin(typed="1\na\0b\n0\n", json_output=False).wait()
+    typed = ana.start_command(typed="1\na\0b\n0\n", json_output=False).wait()
     assert (typed.code, "File not found" in typed.stdout) == (0, True)
 
 
@@ -110,7 +110,7 @@ def test_fewer_copies_than_asked_for_is_a_success_with_a_line(cluster: Cluster, 
 
     sent = ana.pclient("upload", "note.txt", "--copies", "5")
 
-    assert sent.one["copies"] == [ben.url]
+    assert sent.one["copies"] == [ben.address]
     assert sent.stderr.strip()
 
 

@@ -6,35 +6,37 @@ from typing import NamedTuple
 from tracker.activity_log import ActivityLog, LoggedEvent
 
 FAILURES = ("failed", "reported", "expired", "login_refused", "login_delayed", "password_refused")
-_TOLD = ("registered", "login", "logout", "left", "password_changed")
+_SHOWN_EVENTS = ("registered", "login", "logout", "left", "password_changed")
 # Like events within so many seconds are one line with a number.
-_TOGETHER = 120.0
-_TODAY = 86400.0
+_MERGE_SECONDS = 120.0
+_DAY_SECONDS = 86400.0
 
 
-class Line(NamedTuple):
+class ActivityLine(NamedTuple):
     """One line. `kind` chooses its words in the template; `times` is how many it stands for."""
 
-    at: float
+    time: float
     kind: str
-    who: str = ""
+    subject: str = ""
     name: str = ""
-    other: str = ""
-    why: str = ""
-    times: int = 1
+    detail: str = ""
+    reason: str = ""
+    repeats: int = 1
 
 
-def placed_of(journal: ActivityLog, labels: Mapping[str, str]) -> list[Line]:
+def recent_placements(journal: ActivityLog, labels: Mapping[str, str]) -> list[ActivityLine]:
     """Copies that found a place, and why there: newest first."""
-    return _together(
+    return _merge_similar(
         [
-            Line(p.at, "placed", labels.get(p.uploader, p.uploader), p.name, labels.get(p.receiver, p.receiver), p.why)
+            ActivityLine(
+                p.at, "placed", labels.get(p.uploader, p.uploader), p.name, labels.get(p.receiver, p.receiver), p.why
+            )
             for p in journal.placements()
         ]
     )
 
 
-def lines_of(journal: ActivityLog, labels: Mapping[str, str]) -> list[Line]:
+def recent_activity(journal: ActivityLog, labels: Mapping[str, str]) -> list[ActivityLine]:
     """Contents fetched, peers come and gone: newest first."""
 
     def label(url: str) -> str:
@@ -43,60 +45,68 @@ def lines_of(journal: ActivityLog, labels: Mapping[str, str]) -> list[Line]:
     fetches = journal.fetches()
     done = {(f.requester, f.id) for f in fetches if f.complete}
     lines = [
-        Line(f.at, "fetched" if f.complete else "fetching", label(f.requester), f.name, _some([*map(label, f.holders)]))
+        ActivityLine(
+            f.at,
+            "fetched" if f.complete else "fetching",
+            label(f.requester),
+            f.name,
+            _join_labels([*map(label, f.holders)]),
+        )
         for f in fetches
         if f.complete or (f.requester, f.id) not in done
     ]
     lines += [
-        Line(h.at, h.event, h.details.get("user") or label(h.details.get("url", "")), other=h.details.get("url", ""))
+        ActivityLine(
+            h.at, h.event, h.details.get("user") or label(h.details.get("url", "")), detail=h.details.get("url", "")
+        )
         for h in journal.events()
-        if h.event in _TOLD
+        if h.event in _SHOWN_EVENTS
     ]
-    return _together(lines)
+    return _merge_similar(lines)
 
 
-def failures_of(happenings: Sequence[LoggedEvent], labels: Mapping[str, str], now: float) -> list[Line]:
+def recent_failures(happenings: Sequence[LoggedEvent], labels: Mapping[str, str], now: float) -> list[ActivityLine]:
     """What went wrong in the last day: newest first."""
     lines = []
     for h in happenings:
-        if h.event not in FAILURES or now - h.at > _TODAY:
+        if h.event not in FAILURES or now - h.at > _DAY_SECONDS:
             continue
         told = h.details
         url = told.get("url", "")
         match h.event:
             case "login_refused" | "login_delayed" | "password_refused":
                 # A name that is no account's may be a password typed into the wrong field.
-                line = Line(h.at, h.event, told.get("user", "") if told.get("known") == "True" else "")
-                line = line._replace(other=told.get("source", ""))
+                line = ActivityLine(h.at, h.event, told.get("user", "") if told.get("known") == "True" else "")
+                line = line._replace(detail=told.get("source", ""))
             case "reported":
-                line = Line(h.at, h.event, labels.get(url, url), other=labels.get(told.get("by", ""), ""))
-                line = line._replace(why=told.get("reason", ""))
+                line = ActivityLine(h.at, h.event, labels.get(url, url), detail=labels.get(told.get("by", ""), ""))
+                line = line._replace(reason=told.get("reason", ""))
             case "failed":
-                line = Line(h.at, h.event, why=told.get("route", ""))
+                line = ActivityLine(h.at, h.event, reason=told.get("route", ""))
             case _:
-                line = Line(h.at, h.event, told.get("user", ""), other=url)
+                line = ActivityLine(h.at, h.event, told.get("user", ""), detail=url)
         lines.append(line)
-    return _together(lines)
+    return _merge_similar(lines)
 
 
-def _some(labels: Sequence[str]) -> str:
+def _join_labels(labels: Sequence[str]) -> str:
     return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
 
 
-def _together(lines: list[Line]) -> list[Line]:
-    lines.sort(key=lambda line: line.at, reverse=True)
+def _merge_similar(lines: list[ActivityLine]) -> list[ActivityLine]:
+    lines.sort(key=lambda line: line.time, reverse=True)
     # The newest of its like, by what makes it alike; told once, with a number.
     latest: dict[tuple[str, str, str], int] = {}
     oldest: dict[int, float] = {}
-    found: list[Line] = []
+    found: list[ActivityLine] = []
     for line in lines:
-        like = (line.kind, line.who, line.other)
+        like = (line.kind, line.subject, line.detail)
         at = latest.get(like)
-        if at is not None and oldest[at] - line.at < _TOGETHER:
-            found[at] = found[at]._replace(times=found[at].times + 1)
-            oldest[at] = line.at
+        if at is not None and oldest[at] - line.time < _MERGE_SECONDS:
+            found[at] = found[at]._replace(repeats=found[at].repeats + 1)
+            oldest[at] = line.time
             continue
         latest[like] = len(found)
-        oldest[len(found)] = line.at
+        oldest[len(found)] = line.time
         found.append(line)
     return found

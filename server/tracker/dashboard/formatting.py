@@ -25,7 +25,7 @@ def number(count: int) -> str:
     return f"{count:,}".replace(",", "\u202f")
 
 
-def span(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A length of time, in its largest unit."""
     for length, unit in _SPANS:
         if seconds >= length:
@@ -35,19 +35,19 @@ def span(seconds: float) -> str:
 
 def ago(seconds: float) -> str:
     """How long since."""
-    return "now" if seconds < 2 else f"{span(seconds)} ago"
+    return "now" if seconds < 2 else f"{duration(seconds)} ago"
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def pluralise(count: int, one: str, many: str = "") -> str:
     """A number with its noun."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
-def shortened(text: str, length: int) -> str:
+def truncated(text: str, length: int) -> str:
     """The text, cut to a length."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def query(text: str) -> str:
+def url_quoted(text: str) -> str:
     """The text as part of an address."""
     return quote(text, safe="")

@@ -7,11 +7,11 @@ from typing import NamedTuple
 SIZE = 480
 _CENTRE = SIZE / 2
 # Up to so many peers have room for a level label beside them; more of them have theirs stand along the spokes.
-LEVEL = 14
+MAX_LEVEL_LABELS = 14
 # With so few, dots are drawn large, and their labels say more.
-FEW = 6
+MAX_LARGE_DOTS = 6
 _PAIR_RADIUS, _LEVEL_RADIUS, _SPOKE_RADIUS = 158.0, 124.0, 146.0
-_LEVEL_LETTERS, _SPOKE_LETTERS = 11, 13
+_MAX_LEVEL_LETTERS, _MAX_SPOKE_LETTERS = 11, 13
 
 Point = tuple[float, float]
 
@@ -19,15 +19,15 @@ Point = tuple[float, float]
 class Dot(NamedTuple):
     """A peer to draw: where, how large, and its label. `turn` is 0 for a level label, else degrees."""
 
-    url: str
+    address: str
     x: float
     y: float
-    r: float
+    radius: float
     label: str
     label_x: float
     label_y: float
     anchor: str
-    turn: float
+    rotation: float
     files: int
 
 
@@ -40,24 +40,24 @@ class Arrow(NamedTuple):
     head: str
     width: float
     age: str
-    times: int
+    transfers: int
 
 
-class Feed(NamedTuple):
+class TransferEdge(NamedTuple):
     """What goes between two addresses lately."""
 
     source: str
     target: str
-    times: int
-    share: float
+    transfers: int
+    weight: float
     age: str
 
 
-def dots(peers: Sequence[tuple[str, str, int]], shorten: Callable[[str, int], str]) -> list[Dot]:
+def place_dots(peers: Sequence[tuple[str, str, int]], shorten: Callable[[str, int], str]) -> list[Dot]:
     """Place (address, label, files) around the ring, in this order, from the top; two face each other."""
-    level = len(peers) <= LEVEL
+    level = len(peers) <= MAX_LEVEL_LABELS
     around = {1: 0.0, 2: _PAIR_RADIUS}.get(len(peers), _LEVEL_RADIUS if level else _SPOKE_RADIUS)
-    few = len(peers) <= FEW
+    few = len(peers) <= MAX_LARGE_DOTS
     largest = min(30.0 if few else 15.0, 0.36 * 2 * math.pi * (around or _CENTRE) / max(1, len(peers)))
     found = []
     for at, (url, label, files) in enumerate(peers):
@@ -66,39 +66,43 @@ def dots(peers: Sequence[tuple[str, str, int]], shorten: Callable[[str, int], st
         x, y = _CENTRE + around * cos, _CENTRE + around * sin
         r = min(largest, (9 if few else 5) + (2.3 if few else 1.6) * math.log2(1 + files))
         if level:
-            found.append(_level(url, shorten(label, _LEVEL_LETTERS), x, y, r, cos, sin, len(peers), files))
+            found.append(
+                _dot_with_level_label(url, shorten(label, _MAX_LEVEL_LETTERS), x, y, r, cos, sin, len(peers), files)
+            )
         else:
             turn = math.degrees(angle)
             left = cos < -1e-9
             away = around + largest + 5
             spot = (_CENTRE + away * cos, _CENTRE + away * sin)
             anchor = "end" if left else "start"
-            short = shorten(label, _SPOKE_LETTERS)
+            short = shorten(label, _MAX_SPOKE_LETTERS)
             found.append(Dot(url, x, y, r, short, *spot, anchor, (turn + 180 if left else turn) or 360.0, files))
     return found
 
 
-def arrows(feeds: Sequence[Feed], placed: Mapping[str, Dot]) -> list[Arrow]:
+def draw_arrows(edges: Sequence[TransferEdge], dots: Mapping[str, Dot]) -> list[Arrow]:
     """Curves between the dots that are there; the freshest last, so that it lies on top."""
     order = {"old": 0, "recent": 1, "fresh": 2}
     found = []
-    for feed in sorted(feeds, key=lambda feed: order[feed.age]):
-        source, target = placed.get(feed.source), placed.get(feed.target)
+    for feed in sorted(edges, key=lambda feed: order[feed.age]):
+        source, target = dots.get(feed.source), dots.get(feed.target)
         if source is None or target is None or source is target:
             continue
-        width = min(5.0, 1.2 + 0.9 * math.log2(1 + feed.share))
+        width = min(5.0, 1.2 + 0.9 * math.log2(1 + feed.weight))
         path, head = _curve(source, target, width)
-        found.append(Arrow(feed.source, feed.target, path, head, width, feed.age, feed.times))
+        found.append(Arrow(feed.source, feed.target, path, head, width, feed.age, feed.transfers))
     return found
 
 
-def _level(url: str, label: str, x: float, y: float, r: float, cos: float, sin: float, peers: int, files: int) -> Dot:
+def _dot_with_level_label(
+    url: str, label: str, x: float, y: float, r: float, cos: float, sin: float, peers: int, files: int
+) -> Dot:
     if peers <= 2 or abs(cos) < 0.3:
         above = sin < -0.3
-        lift = 26 if peers <= FEW else 9
+        lift = 26 if peers <= MAX_LARGE_DOTS else 9
         return Dot(url, x, y, r, label, x, y - r - lift if above else y + r + 18, "middle", 0.0, files)
     side = 1 if cos > 0 else -1
-    anchor, below = "start" if side > 0 else "end", -4 if peers <= FEW else 4.5
+    anchor, below = "start" if side > 0 else "end", -4 if peers <= MAX_LARGE_DOTS else 4.5
     return Dot(url, x, y, r, label, x + side * (r + 7), y + below, anchor, 0.0, files)
 
 
@@ -114,8 +118,8 @@ def _curve(source: Dot, target: Dot, width: float) -> tuple[str, str]:
         middle[1] * (1 - pull) + _CENTRE * pull - dx * bow,
     )
     head = 5 + width * 1.6
-    start = _towards((source.x, source.y), bend, source.r + 2)
-    tip = _towards((target.x, target.y), bend, target.r + 3)
+    start = _towards((source.x, source.y), bend, source.radius + 2)
+    tip = _towards((target.x, target.y), bend, target.radius + 3)
     base = _towards(tip, bend, head)
     across = (-(base[1] - tip[1]) * 0.42, (base[0] - tip[0]) * 0.42)
     path = f"M{_pair(start)} Q{_pair(bend)} {_pair(_towards(tip, bend, head * 0.7))}"

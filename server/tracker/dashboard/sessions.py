@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from tracker.accounts import token_digest
 
 # A page left open polls, and stays; a closed one ends after so long.
-IDLE = 12 * 3600.0
+IDLE_TIMEOUT = 12 * 3600.0
 # Whoever has not given a password for so long gives it again, whatever polls.
-LONGEST = 7 * 86400.0
-PER_USER = 50
-ALL = 10_000
+MAX_AGE = 7 * 86400.0
+MAX_PER_USER = 50
+MAX_SESSIONS = 10_000
 
 
 @dataclass(slots=True)
@@ -37,9 +37,9 @@ class BrowserSessions:
         now = self._now()
         with self._lock:
             mine = [key for key, browser in self._browsers.items() if browser.user == user]
-            for key in mine[: max(0, len(mine) - PER_USER + 1)]:
+            for key in mine[: max(0, len(mine) - MAX_PER_USER + 1)]:
                 del self._browsers[key]
-            while len(self._browsers) >= ALL:
+            while len(self._browsers) >= MAX_SESSIONS:
                 self._browsers.popitem(last=False)
             self._browsers[token_digest(token)] = _Browser(user, now, now)
         return token
@@ -53,7 +53,7 @@ class BrowserSessions:
             browser = self._browsers.get(key)
             if browser is None:
                 return None
-            if now - browser.seen > IDLE or now - browser.since > LONGEST:
+            if now - browser.seen > IDLE_TIMEOUT or now - browser.since > MAX_AGE:
                 del self._browsers[key]
                 return None
             browser.seen = now
@@ -64,7 +64,7 @@ class BrowserSessions:
         with self._lock:
             self._browsers.pop(token_digest(token), None)
 
-    def happened(self, event: str, details: Mapping[str, object]) -> None:
+    def on_event(self, event: str, details: Mapping[str, object]) -> None:
         """A listener of tracker.events: a changed password ends the sessions that the old one opened."""
         if event == "password_changed":
             with self._lock:

@@ -7,38 +7,38 @@ from heapq import nlargest, nsmallest
 from typing import NamedTuple
 
 from tracker.dashboard import graph_svg
-from tracker.dashboard.activity import FAILURES, Line, failures_of, lines_of, placed_of
-from tracker.dashboard.formatting import shortened
+from tracker.dashboard.activity import FAILURES, ActivityLine, recent_activity, recent_failures, recent_placements
+from tracker.dashboard.formatting import truncated
 from tracker.dashboard.graph_svg import Arrow, Dot
-from tracker.dashboard.transfer_edges import feeds
+from tracker.dashboard.transfer_edges import transfer_edges
 from tracker.models import ListedVersion, Load, OnlinePeer, SingleCopies, Totals
 from tracker.service import Tracker
 
-ROWS = 200
+MAX_FILE_ROWS = 200
 # More peers than these make no picture; the table lists a few more.
-PICTURED, TABLED = 60, 200
-LINES, PLACED_LINES, FAILURE_LINES = 10, 6, 8
+MAX_PICTURED, MAX_TABLED = 60, 200
+MAX_ACTIVITY, MAX_PLACEMENTS, MAX_FAILURES = 10, 6, 8
 # A sender below this moves nothing worth the name.
 STALLED_RATE = 1024.0
-_NAMED = 12
+_MAX_HOLDER_LABELS = 12
 
 
-class Peer(NamedTuple):
+class PeerRow(NamedTuple):
     """A live peer; times are server_time. `late`: a ping is overdue. `stalled`: it sends, and nothing moves."""
 
     key: str
     user: str
-    url: str
+    address: str
     label: str
-    since: float
-    seen: float
+    online_since: float
+    last_ping: float
     files: int
     load: Load
     late: bool
     stalled: bool
 
 
-class File(NamedTuple):
+class FileRow(NamedTuple):
     """A version of a name. `whole` and `partial` are places in the picture; `names` are labels of who holds it."""
 
     name: str
@@ -48,60 +48,62 @@ class File(NamedTuple):
     partial: int
     version: int
     versions: int
-    whole_at: Sequence[int]
-    part_at: Sequence[int]
-    names: Sequence[str]
+    complete_at: Sequence[int]
+    partial_at: Sequence[int]
+    holder_labels: Sequence[str]
 
 
 @dataclass(frozen=True)
-class World:
+class Snapshot:
     """Everything but the list of files."""
 
     version: str
     started: float
     totals: Totals
     scarce: SingleCopies
-    peers: Sequence[Peer]
-    pictured: Sequence[Peer]
+    peers: Sequence[PeerRow]
+    pictured: Sequence[PeerRow]
     uploads: int
     downloads: int
     rate: float
     late: int
     stalled: int
     failed: Counter[str]
-    failures: Sequence[Line]
-    placed: Sequence[Line]
-    lines: Sequence[Line]
+    failures: Sequence[ActivityLine]
+    placed: Sequence[ActivityLine]
+    activity: Sequence[ActivityLine]
     dots: Sequence[Dot]
     arrows: Sequence[Arrow]
 
 
 @dataclass(frozen=True)
-class Files:
+class FileList:
     """A list of files."""
 
     match: str
-    once: bool
-    rows: Sequence[File]
+    single_copy: bool
+    rows: Sequence[FileRow]
     more: bool
 
 
-def gather_world(tracker: Tracker, scarce: SingleCopies, version: str, ping_interval: float) -> World:
+def take_snapshot(tracker: Tracker, scarce: SingleCopies, version: str, ping_interval: float) -> Snapshot:
     """What there is now."""
     now = tracker.server_time()
     views = tracker.online_peers()
     # Of tens of thousands only those that are shown are looked at closely.
-    tabled = nsmallest(TABLED, views, key=_by_user)
-    pictured = tabled if len(views) <= PICTURED else sorted(nlargest(PICTURED, views, key=_busy), key=_by_user)
+    tabled = nsmallest(MAX_TABLED, views, key=_by_user)
+    pictured = (
+        tabled if len(views) <= MAX_PICTURED else sorted(nlargest(MAX_PICTURED, views, key=_by_load), key=_by_user)
+    )
     of_user = Counter(view.session.user for view in views)
     shown = {view.session.peer_id: _peer(view, of_user, now, ping_interval) for view in (*tabled, *pictured)}
-    labels = {peer.url: peer.label for peer in shown.values()}
+    labels = {peer.address: peer.label for peer in shown.values()}
     in_picture = [shown[view.session.peer_id] for view in pictured]
-    dots = graph_svg.dots([(peer.url, peer.label, peer.files) for peer in in_picture], shortened)
-    placed = {dot.url: dot for dot in dots}
+    dots = graph_svg.place_dots([(peer.address, peer.label, peer.files) for peer in in_picture], truncated)
+    placed = {dot.address: dot for dot in dots}
     journal = tracker.activity
     today = journal.count_last_day()
-    return World(
+    return Snapshot(
         version=version,
         started=tracker.started,
         totals=tracker.totals(),
@@ -114,38 +116,38 @@ def gather_world(tracker: Tracker, scarce: SingleCopies, version: str, ping_inte
         late=sum(_is_late(view, ping_interval) for view in views),
         stalled=sum(_is_stalled(view.load) for view in views),
         failed=Counter({kind: today[kind] for kind in FAILURES}),
-        failures=failures_of(journal.events(), labels, now)[:FAILURE_LINES],
-        placed=placed_of(journal, labels)[:PLACED_LINES],
-        lines=lines_of(journal, labels)[:LINES],
+        failures=recent_failures(journal.events(), labels, now)[:MAX_FAILURES],
+        placed=recent_placements(journal, labels)[:MAX_PLACEMENTS],
+        activity=recent_activity(journal, labels)[:MAX_ACTIVITY],
         dots=dots,
-        arrows=graph_svg.arrows(feeds(tracker.activity, now, placed), placed),
+        arrows=graph_svg.draw_arrows(transfer_edges(tracker.activity, now, placed), placed),
     )
 
 
-def gather_files(tracker: Tracker, world: World, match: str, once: bool) -> Files:
+def list_files(tracker: Tracker, snapshot: Snapshot, match: str, single_copy: bool) -> FileList:
     """The first of the files that match; with `once` those that one peer only holds whole."""
-    if once:
-        found = tracker.single_copies(match, ROWS)
+    if single_copy:
+        found = tracker.single_copies(match, MAX_FILE_ROWS)
         rows, more = found.first, found.more
     else:
-        rows, place = tracker.page(match, None, ROWS)
+        rows, place = tracker.page(match, None, MAX_FILE_ROWS)
         more = place is not None
     versions = Counter(row.name for row in rows)
     nth: Counter[str] = Counter()
-    places = {peer.key: at for at, peer in enumerate(world.pictured)}
-    labels = {peer.key: peer.label for peer in world.peers}
+    places = {peer.key: at for at, peer in enumerate(snapshot.pictured)}
+    labels = {peer.key: peer.label for peer in snapshot.peers}
     files = []
     for row in rows:
         nth[row.name] += 1
         files.append(_file(tracker, row, nth[row.name], versions[row.name], places, labels))
-    return Files(match, once, files, more)
+    return FileList(match, single_copy, files, more)
 
 
 def _by_user(view: OnlinePeer) -> tuple[str, str]:
     return view.session.user, view.session.address
 
 
-def _busy(view: OnlinePeer) -> tuple[int, int]:
+def _by_load(view: OnlinePeer) -> tuple[int, int]:
     return view.load.uploads + view.load.downloads, view.files
 
 
@@ -157,14 +159,14 @@ def _is_stalled(load: Load) -> bool:
     return load.uploads > 0 and load.rate < STALLED_RATE
 
 
-def _peer(view: OnlinePeer, of_user: Mapping[str, int], now: float, ping_interval: float) -> Peer:
-    return Peer(
+def _peer(view: OnlinePeer, of_user: Mapping[str, int], now: float, ping_interval: float) -> PeerRow:
+    return PeerRow(
         key=view.session.peer_id,
         user=view.session.user,
-        url=view.session.address,
+        address=view.session.address,
         label=_label(view, of_user),
-        since=now - view.online_for,
-        seen=now - view.last_seen,
+        online_since=now - view.online_for,
+        last_ping=now - view.last_seen,
         files=view.files,
         load=view.load,
         late=_is_late(view, ping_interval),
@@ -179,11 +181,11 @@ def _label(view: OnlinePeer, of_user: Mapping[str, int]) -> str:
 
 def _file(
     tracker: Tracker, row: ListedVersion, nth: int, versions: int, places: Mapping[str, int], labels: Mapping[str, str]
-) -> File:
-    holders = tracker.some_holders(row.id, PICTURED)
+) -> FileRow:
+    holders = tracker.some_holders(row.id, MAX_PICTURED)
     at = [(places.get(h.session.peer_id), h.complete) for h in holders]
     names = [labels.get(h.session.peer_id, h.session.address) + ("" if h.complete else " (in part)") for h in holders]
-    return File(
+    return FileRow(
         row.name,
         row.id.hex(),
         row.size,
@@ -193,5 +195,5 @@ def _file(
         versions,
         sorted(place for place, complete in at if place is not None and complete),
         sorted(place for place, complete in at if place is not None and not complete),
-        sorted(names)[:_NAMED],
+        sorted(names)[:_MAX_HOLDER_LABELS],
     )

@@ -10,15 +10,15 @@ from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from tracker.auth import AuthService
-from tracker.dashboard.csrf import is_ours
-from tracker.dashboard.render_cache import Live
+from tracker.dashboard.csrf import is_same_origin
+from tracker.dashboard.render_cache import RenderCache
 from tracker.dashboard.sessions import BrowserSessions
 from tracker.errors import BadRequest, LoginRefused, NotAllowed, NotLoggedIn, TooMany, TrackerError
 
 NAME = "pages"
 LOGIN_PATH = "/page/login"
 SNAPSHOT_PATH = "/page/snapshot"
-MATCH_LENGTH = 1000
+MAX_MATCH_LENGTH = 1000
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -35,13 +35,13 @@ _HEADERS = {
 _ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _USER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # What anybody may ask for; every other route of the blueprint needs a browser's session.
-_OPEN = frozenset({"asset", "login", "logout"})
+_PUBLIC_ENDPOINTS = frozenset({"asset", "login", "logout"})
 
 
-class Pages:
+class Dashboard:
     """The page at / and what belongs to it below /page/."""
 
-    def __init__(self, live: Live, sessions: BrowserSessions, entrance: AuthService) -> None:
+    def __init__(self, live: RenderCache, sessions: BrowserSessions, entrance: AuthService) -> None:
         self._live = live
         self._sessions = sessions
         self._entrance = entrance
@@ -52,7 +52,7 @@ class Pages:
         """All routes but /, which stands in the tracker's own table."""
         pages = Blueprint(NAME, __name__)
         pages.before_request(self._guard)
-        pages.after_request(_harden)
+        pages.after_request(_add_security_headers)
         pages.add_url_rule(LOGIN_PATH, "login", self.login, methods=["POST"])
         pages.add_url_rule("/page/logout", "logout", self.logout, methods=["POST"])
         pages.add_url_rule(SNAPSHOT_PATH, "snapshot", self.snapshot)
@@ -64,9 +64,9 @@ class Pages:
         """The page; to strangers the form."""
         user = self._user()
         if user is None:
-            return _harden(_html(self._live.login()))
+            return _add_security_headers(_html_response(self._live.login()))
         match, once = _search()
-        return _harden(_html(self._live.page(user, match, once)))
+        return _add_security_headers(_html_response(self._live.page(user, match, once)))
 
     def login(self) -> AnyResponse:
         """A browser's session. A pserver's sessions are not touched, and nobody is registered here."""
@@ -78,7 +78,7 @@ class Pages:
             self._entrance.check_password(user, password, request.remote_addr or "")
         except TrackerError as refusal:
             message = refusal.message[:1].upper() + refusal.message[1:] + "."
-            answer = _html(self._live.login(message, user[:64]), refusal.status)
+            answer = _html_response(self._live.login(message, user[:64]), refusal.status)
             if isinstance(refusal, TooMany) and refusal.retry_after is not None:
                 answer.headers["Retry-After"] = str(ceil(refusal.retry_after))
             return answer
@@ -119,9 +119,9 @@ class Pages:
         return Response(self._assets[name], mimetype=_ASSETS[name])
 
     def _guard(self) -> None:
-        if request.method == "POST" and not is_ours(*_whence(), request.scheme, request.host):
+        if request.method == "POST" and not is_same_origin(*_origin_headers(), request.scheme, request.host):
             raise NotAllowed("this form was sent by another site: open the page itself and try there")
-        if (request.endpoint or "").rpartition(".")[2] not in _OPEN and self._user() is None:
+        if (request.endpoint or "").rpartition(".")[2] not in _PUBLIC_ENDPOINTS and self._user() is None:
             raise NotLoggedIn("not logged in, or the session has ended: log in at /")
 
     def _user(self) -> str | None:
@@ -130,12 +130,12 @@ class Pages:
 
 def _search() -> tuple[str, bool]:
     match = request.args.get("match", "").strip()
-    if len(match) > MATCH_LENGTH:
-        raise BadRequest(f"match is at most {MATCH_LENGTH} characters")
+    if len(match) > MAX_MATCH_LENGTH:
+        raise BadRequest(f"match is at most {MAX_MATCH_LENGTH} characters")
     return match, request.args.get("only") == "once"
 
 
-def _whence() -> tuple[str | None, str | None]:
+def _origin_headers() -> tuple[str | None, str | None]:
     return request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
 
 
@@ -146,10 +146,10 @@ def _cookie() -> str:
     return f"__Host-{name}" if request.is_secure else name
 
 
-def _html(text: str, status: int = 200) -> Response:
+def _html_response(text: str, status: int = 200) -> Response:
     return Response(text, status=status, mimetype="text/html")
 
 
-def _harden(response: Response) -> Response:
+def _add_security_headers(response: Response) -> Response:
     response.headers.update(_HEADERS)
     return response

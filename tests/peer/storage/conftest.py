@@ -13,12 +13,12 @@ from daemon.library.library import Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
 from daemon.storage.shared_folder import SharedFolder
-from manual_clock import UnixClock
+from manual_clock import ManualUnixClock
 
 
 @pytest.fixture
-def clock() -> UnixClock:
-    return UnixClock()
+def clock() -> ManualUnixClock:
+    return ManualUnixClock()
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def in_memory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def catalog(tmp_path: Path, clock: UnixClock) -> Iterator[ManifestCache]:
+def catalog(tmp_path: Path, clock: ManualUnixClock) -> Iterator[ManifestCache]:
     catalog = ManifestCache(tmp_path / "catalog.sqlite", clock())
     yield catalog
     catalog.close()
@@ -55,5 +55,5 @@ def library(catalog: ManifestCache) -> Library:
 
 
 @pytest.fixture
-def scanner(folder: SharedFolder, catalog: ManifestCache, library: Library, clock: UnixClock) -> Scanner:
+def scanner(folder: SharedFolder, catalog: ManifestCache, library: Library, clock: ManualUnixClock) -> Scanner:
     return Scanner(folder, catalog, library, clock=clock)

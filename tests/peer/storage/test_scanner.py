@@ -18,7 +18,7 @@ from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.walk import Fingerprint
-from manual_clock import UnixClock
+from manual_clock import ManualUnixClock
 
 MIB = 1 << 20
 OLD = 1_900_000_000
@@ -60,7 +60,7 @@ def test_a_peer_shares_from_its_first_scan_what_lies_at_rest(root: Path, scanner
 
 
 def test_a_file_that_is_being_copied_in_is_left_alone(
-    root: Path, scanner: Scanner, library: Library, clock: UnixClock
+    root: Path, scanner: Scanner, library: Library, clock: ManualUnixClock
 ) -> None:
     put(root, "a", b"1", at=int(clock()) - 1)
     assert scanner.scan().changing == 1
@@ -90,7 +90,7 @@ def test_a_restart_hashes_nothing_that_did_not_change(
 
 
 def test_what_went_or_changed_while_nobody_looked_takes_no_quota(
-    root: Path, scanner: Scanner, folder: SharedFolder, catalog: ManifestCache, clock: UnixClock
+    root: Path, scanner: Scanner, folder: SharedFolder, catalog: ManifestCache, clock: ManualUnixClock
 ) -> None:
     names = ("there", "gone", "changed", "renamed", "replaced", "cased")
     for name in (*names, "another"):
@@ -199,7 +199,7 @@ def test_a_file_that_cannot_be_looked_at_fails_alone_when_commands_name_it(
     assert shared(library) == {"b": id_of(b"2")}
 
 
-def test_what_waits_for_its_hash_is_told(root: Path, scanner: Scanner, clock: UnixClock) -> None:
+def test_what_waits_for_its_hash_is_told(root: Path, scanner: Scanner, clock: ManualUnixClock) -> None:
     seen: list[dict[str, str]] = []
     put(root, "new", b"1", at=int(clock()) - 1)
     put(root, "old", b"2")
@@ -240,7 +240,7 @@ def test_a_file_that_cannot_be_read_is_not_shared_and_said(root: Path, scanner: 
 
 @pytest.mark.parametrize("odd", [{"time": 1 << 70}, {"time": -(1 << 70)}, {"size": 200 << 40}], ids=str)
 def test_a_file_beyond_all_measure_is_not_shared_and_said(
-    in_memory: Path, catalog: ManifestCache, library: Library, clock: UnixClock, odd: dict[str, int]
+    in_memory: Path, catalog: ManifestCache, library: Library, clock: ManualUnixClock, odd: dict[str, int]
 ) -> None:
     put(in_memory, "odd", b"1")
     put(in_memory, "good", b"2")
@@ -255,7 +255,7 @@ def test_a_file_beyond_all_measure_is_not_shared_and_said(
 
 
 def test_a_file_that_a_command_names_is_taken_at_once(
-    root: Path, scanner: Scanner, library: Library, clock: UnixClock
+    root: Path, scanner: Scanner, library: Library, clock: ManualUnixClock
 ) -> None:
     put(root, "a", b"1", at=int(clock()))
     put(root, "b", b"2", at=int(clock()))

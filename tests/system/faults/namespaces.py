@@ -21,25 +21,27 @@ class Machine:
 
     def run(self, *command: str) -> None:
         """Run a command in it; must go well."""
-        subprocess.run(inside(self.pid, *command), check=True, stdin=subprocess.DEVNULL, capture_output=True)
+        subprocess.run(
+            command_in_namespace(self.pid, *command), check=True, stdin=subprocess.DEVNULL, capture_output=True
+        )
 
-    def cut(self) -> None:
+    def disconnect(self) -> None:
         """Nothing comes and nothing goes any more."""
         for chain in ("INPUT", "OUTPUT"):
             self.run("iptables", "-I", chain, "-i" if chain == "INPUT" else "-o", "cable", "-j", "DROP")
 
-    def lose(self, share: float) -> None:
+    def drop_packets(self, share: float) -> None:
         """Lose this share of what comes and of what goes."""
         for chain in ("INPUT", "OUTPUT"):
             words = ["-i" if chain == "INPUT" else "-o", "cable", "-m", "statistic", "--mode", "random"]
             self.run("iptables", "-I", chain, *words, "--probability", str(share), "-j", "DROP")
 
-    def heal(self) -> None:
+    def reconnect(self) -> None:
         """All passes again."""
         self.run("iptables", "-F")
 
 
-def inside(pid: int, *command: str) -> list[str]:
+def command_in_namespace(pid: int, *command: str) -> list[str]:
     """The command line that runs a command in the namespace of a process."""
     return ["nsenter", f"--net=/proc/{pid}/ns/net", "--", *command]
 
@@ -68,7 +70,7 @@ def two_machines() -> Iterator[tuple[Machine, Machine]]:
         yield near, far
 
 
-def enter(pid: int) -> None:
+def enter_namespace(pid: int) -> None:
     """Move this thread into the network namespace of a process."""
     with open(f"/proc/{pid}/ns/net", "rb") as namespace:  # a descriptor is what is needed
         if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _NEW_NETWORK):
@@ -77,5 +79,5 @@ def enter(pid: int) -> None:
 
 if __name__ == "__main__":
     # python namespaces.py PID SCRIPT ARGUMENTS...: run a script in the namespace of a process.
-    enter(int(sys.argv[1]))
+    enter_namespace(int(sys.argv[1]))
     os.execv(sys.executable, [sys.executable, *sys.argv[2:]])

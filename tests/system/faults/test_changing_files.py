@@ -10,7 +10,7 @@ import pytest
 from eventually import eventually
 from system.cluster import PING_INTERVAL, Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.transfer_calls import download, listed, reach, remove, upload
+from system.faults.transfer_calls import download, list_files, remove, upload, wait_for_bytes
 from system.payload import digest, make_file
 
 MIB = 1 << 20
@@ -69,19 +69,19 @@ def test_what_changes_while_it_is_served_is_never_served_wrong(
         name = f"{timing}.bin"
         source = make_file(ana.home / name, SIZE, rng)
         truth = digest(source)
-        assert upload(ana, name).wait().sent.name == name
+        assert upload(ana, name).wait().single_upload.name == name
         [holder] = [peer for peer in (cid, ben) if (peer.shared / name).exists()]
         [asker] = [peer for peer in (cid, ben) if peer is not holder]
 
         order = download(asker, name)
-        reach(asker, order, rng.randrange(SIZE))
+        wait_for_bytes(asker, order, rng.randrange(SIZE))
         HARMS[timing % len(HARMS)](ana.shared / name, rng)
 
-        got = order.wait().got
+        got = order.wait().single_download
         assert digest(asker.shared / name) == truth
         # Ana is no holder of it any more, within a ping.
         eventually(
-            lambda: {(file.id, file.holders) for file in listed(asker, name) if file.id == got.id} == {(got.id, 2)},  # noqa: B023
+            lambda: {(file.id, file.holders) for file in list_files(asker, name) if file.id == got.id} == {(got.id, 2)},  # noqa: B023
             2 * PING_INTERVAL + 1,
         )
         for peer in (cid, ben):
@@ -95,16 +95,16 @@ def test_the_only_holders_file_changed_ends_in_waiting_not_in_wrong_bytes(
 ) -> None:
     ben = cluster.peer("ben")
     make_file(ana.home / "film.bin", 3 * SIZE, rng)
-    assert upload(ana, "film.bin", copies=0).wait().sent
+    assert upload(ana, "film.bin", copies=0).wait().single_upload
     order = download(ben, "film.bin")
-    reach(ben, order, SIZE)
+    wait_for_bytes(ben, order, SIZE)
     change_a_byte(ana.shared / "film.bin", rng)
-    eventually(lambda: len({file.id for file in listed(ben, "film.bin") if file.holders}) == 1)
+    eventually(lambda: len({file.id for file in list_files(ben, "film.bin") if file.holders}) == 1)
     assert not (ben.shared / "film.bin").exists()
     # The right one comes back: the download goes on where it stood.
     (ana.shared / "film.bin").unlink()
-    assert upload(ana, "film.bin", copies=0).wait().sent
-    assert order.wait().got.size == 3 * SIZE
+    assert upload(ana, "film.bin", copies=0).wait().single_upload
+    assert order.wait().single_download.size == 3 * SIZE
     assert digest(ben.shared / "film.bin") == digest(ana.home / "film.bin")
 
 
@@ -114,12 +114,12 @@ def test_what_was_removed_just_now_is_fetched_pushed_and_shared_anew(cluster: Cl
     ben = cluster.peer("ben", PING_INTERVAL=60)
     make_file(ana.home / "film.bin", 2 * MIB, rng)
     truth = digest(ana.home / "film.bin")
-    assert upload(ana, "film.bin").wait().sent.copies == [ben.url]
+    assert upload(ana, "film.bin").wait().single_upload.copies == [ben.address]
     (ben.shared / "film.bin").unlink()
-    assert not download(ben, "film.bin").wait().got.already_present
+    assert not download(ben, "film.bin").wait().single_download.already_present
     assert digest(ben.shared / "film.bin") == truth
     (ana.shared / "film.bin").unlink()
-    assert upload(ana, "film.bin", copies=0).wait().sent.name == "film.bin"
+    assert upload(ana, "film.bin", copies=0).wait().single_upload.name == "film.bin"
     assert digest(ana.shared / "film.bin") == truth
     change_a_byte(ana.shared / "film.bin", rng)
     assert upload(ana, "film.bin", copies=0).wait().code == "target_exists"

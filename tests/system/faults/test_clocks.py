@@ -11,7 +11,7 @@ import pserver_pb2 as pb
 from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import live_tracker
-from manual_clock import UnixClock
+from manual_clock import ManualUnixClock
 from tracker.clock import SteadyClock
 
 MIB = 1 << 20
@@ -78,7 +78,7 @@ def test_a_peer_with_a_wrong_calendar_serves_fetches_and_stays_logged_in(
 def test_a_calendar_that_jumps_while_a_peer_runs_changes_nothing(
     tmp_path: Path, rng: random.Random, jump: float
 ) -> None:
-    clock = UnixClock(time.time())
+    clock = ManualUnixClock(time.time())
     truth = rng.randbytes(2 * MIB)
     with (
         live_tracker(tmp_path / "tracker") as tracker,

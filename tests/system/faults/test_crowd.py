@@ -9,8 +9,8 @@ import pytest
 from eventually import eventually
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.transfer_calls import Order, download, remove, timed, upload
-from system.payload import make_file, tree
+from system.faults.transfer_calls import TransferCall, download, remove, seconds_taken, upload
+from system.payload import digests_in, make_file
 
 MIB = 1 << 20
 # Eight peers, each with as many streams as one peer may have: 64 each way.
@@ -57,22 +57,22 @@ def move_all(ana: Peer, crowd: list[Peer]) -> float:
 
     The slowest tenth is the test's own: it shares the processors with ten pservers and 128 listeners.
     """
-    truth = tree(ana.shared)
+    truth = digests_in(ana.shared)
     for peer in crowd:
-        truth |= tree(peer.shared)
-    orders: list[Order] = []
+        truth |= digests_in(peer.shared)
+    orders: list[TransferCall] = []
     for p, peer in enumerate(crowd):
         orders += [download(peer, f"{p * EACH + n}.out") for n in range(EACH)]
         orders += [download(ana, f"{p}.{n}.in") for n in range(EACH)]
     answers = []
-    while not all(order.over for order in orders):
-        answers.append(timed(ana.status))
-    assert [order.wait().got.size for order in orders] == [SIZE] * 2 * PEERS * EACH
+    while not all(order.done for order in orders):
+        answers.append(seconds_taken(ana.status))
+    assert [order.wait().single_download.size for order in orders] == [SIZE] * 2 * PEERS * EACH
     print(f"Control: median {statistics.median(answers):.3f} s, slowest {max(answers):.3f} s of {len(answers)}")
-    assert tree(ana.shared) == truth
+    assert digests_in(ana.shared) == truth
     for p, peer in enumerate(crowd):
         names = [f"{p * EACH + n}.out" for n in range(EACH)]
-        assert {name: truth[name] for name in names}.items() <= tree(peer.shared).items()
+        assert {name: truth[name] for name in names}.items() <= digests_in(peer.shared).items()
         remove(peer, *names)
     remove(ana, *(f"{p}.{n}.in" for p in range(PEERS) for n in range(EACH)))
     return statistics.quantiles(answers, n=10)[8]
@@ -88,7 +88,7 @@ def test_sigterm_with_50_streams_is_a_clean_end(
         for p, peer in enumerate(crowd):
             orders += [download(peer, name) for name in rng.sample(names, 4)]
             orders += [download(ana, f"{p}.{n}.in") for n in range(3)]
-        eventually(lambda: len(ana.status().transfers) >= 50 or any(order.over for order in orders))  # noqa: B023
+        eventually(lambda: len(ana.status().transfers) >= 50 or any(order.done for order in orders))  # noqa: B023
         began = time.monotonic()
         assert ana.terminate() == 0
         assert time.monotonic() - began < 4
@@ -98,14 +98,14 @@ def test_sigterm_with_50_streams_is_a_clean_end(
         for order in orders:
             order.wait()
         for p, peer in enumerate(crowd):
-            theirs = tree(peer.shared)
-            assert {name: digest for name, digest in theirs.items() if name.endswith(".out")}.items() <= tree(
+            theirs = digests_in(peer.shared)
+            assert {name: digest for name, digest in theirs.items() if name.endswith(".out")}.items() <= digests_in(
                 ana.shared
             ).items()
             gone = [name for name in theirs if name.endswith(".out")]
             if gone:
                 remove(peer, *gone)
             for n in range(3):
-                assert download(ana, f"{p}.{n}.in").wait().got.size == SIZE
-                assert tree(ana.shared)[f"{p}.{n}.in"] == theirs[f"{p}.{n}.in"]
+                assert download(ana, f"{p}.{n}.in").wait().single_download.size == SIZE
+                assert digests_in(ana.shared)[f"{p}.{n}.in"] == theirs[f"{p}.{n}.in"]
         remove(ana, *(f"{p}.{n}.in" for p in range(PEERS) for n in range(3)))

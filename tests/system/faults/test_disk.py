@@ -13,8 +13,8 @@ from failing_disk import FailingDisk
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from system.cluster import Cluster
-from system.faults.transfer_calls import Figures, download, reach, upload
-from system.payload import digest, make_file, tree
+from system.faults.transfer_calls import MetricsEndpoint, download, upload, wait_for_bytes
+from system.payload import digest, digests_in, make_file
 
 MIB = 1 << 20
 ON_DISK = Path(__file__).with_name("pserver_on_disk.py")
@@ -116,30 +116,30 @@ def test_a_receiver_whose_nth_operation_fails_says_so_and_a_retry_ends_well(
 
 @pytest.mark.root
 def test_a_full_disk_stops_one_download_and_nothing_else(cluster: Cluster, rng: random.Random) -> None:
-    figures = Figures()
+    figures = MetricsEndpoint()
     ana = cluster.peer("ana", UPLOAD_LIMIT="16M")
     for name, size in (("large.bin", 12), ("small.bin", 4), ("late.bin", 6)):
         make_file(ana.home / name, size * MIB, rng)
     assert len(upload(ana, "large.bin", "small.bin", "late.bin", copies=0).wait().uploaded) == 3
     ben = cluster.peer("ben", login=False, script=ON_DISK, METRICS_PORT=figures.port)
-    ben.enter("ben")
+    ben.login_over_grpc("ben")
     ben.terminate()
     ben.start(TEST_DISK=f"small:17M:{ben.shared}")
     # Its file system is seen through its process alone.
     shared = Path(f"/proc/{ben.program.pid}/root{ben.shared}")
 
     both = [download(ben, "large.bin"), download(ben, "small.bin")]
-    assert [each.wait().got.name for each in both] == ["large.bin", "small.bin"]
+    assert [each.wait().single_download.name for each in both] == ["large.bin", "small.bin"]
     full = ben.pclient("download", "late.bin")
     assert full.code == 74
     assert full.error == "disk_full"
-    assert set(tree(shared)) == {"large.bin", "small.bin"}
+    assert set(digests_in(shared)) == {"large.bin", "small.bin"}
     # It serves on: what it holds goes to others.
     cid = cluster.peer("cid")
     assert cid.pclient("download", "small.bin").code == 0
 
     (shared / "large.bin").unlink()
-    assert download(ben, "late.bin").wait().got.size == 6 * MIB
+    assert download(ben, "late.bin").wait().single_download.size == 6 * MIB
     assert digest(shared / "late.bin") == digest(ana.shared / "late.bin")
 
 
@@ -177,21 +177,21 @@ def test_a_disk_that_fills_up_in_the_middle_keeps_what_was_verified(
 
 
 def test_a_quota_that_is_reached_refuses_before_the_first_byte(cluster: Cluster, rng: random.Random) -> None:
-    figures = Figures()
+    figures = MetricsEndpoint()
     ana = cluster.peer("ana", METRICS_PORT=figures.port)
     ben = cluster.peer("ben", QUOTA="5M")
     for name, size in (("a.bin", 3), ("b.bin", 3), ("c.bin", 2)):
         make_file(ana.home / name, size * MIB, rng)
-    assert upload(ana, "a.bin").wait().sent.copies == [ben.url]
+    assert upload(ana, "a.bin").wait().single_upload.copies == [ben.address]
     sent = figures["p2p_sent_bytes_total"]
     refused = upload(ana, "b.bin").wait()
     assert refused.code == "no_active_peer"
     assert "more than this peer still takes" in refused.faults[0].message
     assert figures["p2p_sent_bytes_total"] == sent
-    assert upload(ana, "c.bin").wait().sent.copies == [ben.url]
+    assert upload(ana, "c.bin").wait().single_upload.copies == [ben.address]
     # What its own user wants is nobody's quota.
-    assert download(ben, "b.bin").wait().got.size == 3 * MIB
-    assert tree(ben.shared) == tree(ana.shared)
+    assert download(ben, "b.bin").wait().single_download.size == 3 * MIB
+    assert digests_in(ben.shared) == digests_in(ana.shared)
 
 
 def test_a_folder_that_cannot_be_written_to_is_clear_and_serves_on(
@@ -228,12 +228,12 @@ def test_a_limit_of_file_sizes_is_a_disk_fault(cluster: Cluster, rng: random.Ran
 
     ana = cluster.peer("ana")
     make_file(ana.home / "film.bin", 8 * MIB, rng)
-    assert upload(ana, "film.bin", copies=0).wait().sent
+    assert upload(ana, "film.bin", copies=0).wait().single_upload
     ben = cluster.peer("ben")
     resource.prlimit(ben.program.pid, resource.RLIMIT_FSIZE, (4 * MIB, resource.RLIM_INFINITY))
     assert ben.pclient("download", "film.bin").code == 74
     resource.prlimit(ben.program.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     running = download(ben, "film.bin")
-    reach(ben, running, 1)
-    assert running.wait().got.size == 8 * MIB
+    wait_for_bytes(ben, running, 1)
+    assert running.wait().single_download.size == 8 * MIB
     assert digest(ben.shared / "film.bin") == digest(ana.home / "film.bin")

@@ -10,8 +10,8 @@ import pserver_pb2 as pb
 from eventually import eventually
 from system.cluster import Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.transfer_calls import download, reach, remove, upload
-from system.payload import make_file, tree
+from system.faults.transfer_calls import download, remove, upload, wait_for_bytes
+from system.payload import digests_in, make_file
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -41,14 +41,14 @@ def test_three_downloads_lose_a_holder_that_freezes_mid_piece(
     ben = cluster.peer("ben")
     for _ in range(rounds):
         order = download(ben, *NAMES)
-        reach(ben, order, rng.randrange(MIB, SIZE))
+        wait_for_bytes(ben, order, rng.randrange(MIB, SIZE))
         cid.freeze()
         frozen = time.monotonic()
-        eventually(lambda: order.over or stalled(ben, cid) == len(transfers(ben)), NOTICED)  # noqa: B023
+        eventually(lambda: order.done or stalled(ben, cid) == len(transfers(ben)), NOTICED)  # noqa: B023
         assert len(order.wait().downloaded) == 3
         assert time.monotonic() - frozen < NOTICED + REST + 1
         cid.thaw()
-        assert tree(ben.shared) == tree(ana.shared)
+        assert digests_in(ben.shared) == digests_in(ana.shared)
         remove(ben, *NAMES)
 
 
@@ -67,26 +67,26 @@ def test_of_four_holders_one_killed_one_frozen_and_one_trickling_the_last_is_eno
     eventually(lambda: [file["holders"] for file in ben.pclient("files", name).objects] == [4])
     began = time.monotonic()
     order = download(ben, name)
-    reach(ben, order, size // 8)
+    wait_for_bytes(ben, order, size // 8)
     killed.kill()
     frozen.freeze()
-    assert order.wait().got.size == size
+    assert order.wait().single_download.size == size
     assert time.monotonic() - began < 1.5 * size / (12 * MIB)
     frozen.thaw()
-    assert tree(ben.shared)[name] == tree(ana.shared)[name]
+    assert digests_in(ben.shared)[name] == digests_in(ana.shared)[name]
 
 
 def test_the_only_holder_frozen_is_waited_for(cluster: Cluster, ana: Peer) -> None:
     ben = cluster.peer("ben")
     order = download(ben, "one.bin")
-    reach(ben, order, SIZE // 4)
+    wait_for_bytes(ben, order, SIZE // 4)
     ana.freeze()
     eventually(lambda: ben.status().transfers[0].progress.phase == pb.Progress.PHASE_WAITING, NOTICED + 1)
     ana.thaw()
     thawed = time.monotonic()
-    assert order.wait().got.size == SIZE
+    assert order.wait().single_download.size == SIZE
     assert time.monotonic() - thawed < 5 + REST
-    assert tree(ben.shared)["one.bin"] == tree(ana.shared)["one.bin"]
+    assert digests_in(ben.shared)["one.bin"] == digests_in(ana.shared)["one.bin"]
 
 
 @pytest.mark.long
@@ -94,13 +94,13 @@ def test_the_only_holder_frozen_is_waited_for(cluster: Cluster, ana: Peer) -> No
 def test_a_holder_frozen_until_the_tracker_forgot_it_is_waited_for(cluster: Cluster, ana: Peer) -> None:
     ben = cluster.peer("ben")
     order = download(ben, "one.bin")
-    reach(ben, order, SIZE // 4)
+    wait_for_bytes(ben, order, SIZE // 4)
     ana.freeze()
     frozen = time.monotonic()
     eventually(lambda: time.monotonic() - frozen > 35, 40, every=1)
     ana.thaw()
-    assert order.wait().got.size == SIZE
-    assert tree(ben.shared)["one.bin"] == tree(ana.shared)["one.bin"]
+    assert order.wait().single_download.size == SIZE
+    assert digests_in(ben.shared)["one.bin"] == digests_in(ana.shared)["one.bin"]
 
 
 def transfers(peer: Peer) -> list[pb.TransferStatus]:
@@ -110,4 +110,4 @@ def transfers(peer: Peer) -> list[pb.TransferStatus]:
 def stalled(peer: Peer, holder: Peer) -> int:
     """How many of its streams a holder has lost."""
     sources = [source for each in transfers(peer) for source in each.progress.sources]
-    return sum(source.address == holder.url and source.state != "active" for source in sources)
+    return sum(source.address == holder.address and source.state != "active" for source in sources)

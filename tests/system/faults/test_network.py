@@ -16,7 +16,7 @@ from programs import PCLIENT, PSERVER, SERVER, Program, write_env
 from system.chaosproxy import ChaosProxy, Fault
 from system.cluster import LOOPBACK, Cluster
 from system.faults.counts import quick_and_long
-from system.faults.namespaces import Machine, inside, two_machines
+from system.faults.namespaces import Machine, command_in_namespace, two_machines
 from system.faults.transfer_calls import download, remove, upload
 from system.payload import digest, make_file
 
@@ -51,7 +51,7 @@ class Far:
 
     def begin(self, *words: str) -> "subprocess.Popen[str]":
         """Start a pclient command."""
-        command = inside(self.machine.pid, sys.executable, str(PCLIENT), str(self.env), "--json", *words)
+        command = command_in_namespace(self.machine.pid, sys.executable, str(PCLIENT), str(self.env), "--json", *words)
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.home
         )
@@ -109,14 +109,14 @@ def test_a_partition_of_20_seconds_is_over_5_seconds_after_it(pair: tuple[Far, F
     for _ in range(times):
         order = ben.begin("download", "film.bin")
         eventually(lambda: ben.kept() >= 4 * MIB, 30)
-        ben.machine.cut()
+        ben.machine.disconnect()
         cut = time.monotonic()
         eventually(lambda: time.monotonic() - cut > 1, 5)  # noqa: B023
         before = ben.kept()
         eventually(lambda: time.monotonic() - cut > 20, 25, every=0.5)  # noqa: B023
         assert order.poll() is None
         assert ben.kept() == before
-        ben.machine.heal()
+        ben.machine.reconnect()
         eventually(lambda: ben.kept() > before or not ben.notes(), 5)  # noqa: B023
         out, err = order.communicate(timeout=60)
         assert order.returncode == 0, (out, err)
@@ -129,7 +129,7 @@ def test_a_partition_of_20_seconds_is_over_5_seconds_after_it(pair: tuple[Far, F
 @quick_and_long("times", 1, 10)
 def test_a_network_that_loses_is_slow_and_nothing_worse(pair: tuple[Far, Far], share: float, times: int) -> None:
     ana, ben = pair
-    ben.machine.lose(share)
+    ben.machine.drop_packets(share)
     for _ in range(times):
         [got] = ben.pclient("download", "film.bin")
         assert got["holders"] == [f"{ana.machine.address}:5001"]
@@ -149,14 +149,14 @@ def test_a_delay_of_200_ms_is_nobodys_death(empty_cluster: Cluster, rng: random.
     ana = cluster.peer("ana", PSERVER_URL="127.0.0.2")
     size = 2 * MIB + 1
     make_file(ana.home / "film.bin", size, rng)
-    assert upload(ana, "film.bin", copies=0).wait().sent
+    assert upload(ana, "film.bin", copies=0).wait().single_upload
     port = ana.program.port
     tracker = (LOOPBACK, cluster.tracker.program.port)
     slow = Fault(delay=0.2)
     with ChaosProxy((LOOPBACK, port), ("127.0.0.2", port), slow), ChaosProxy(tracker, (LOOPBACK, 0), slow) as proxy:
         ben = cluster.peer("ben", SERVER_PORT=proxy.address[1])
         for _ in range(times):
-            got = download(ben, "film.bin").wait().got
+            got = download(ben, "film.bin").wait().single_download
             assert list(got.holders) == [f"127.0.0.2:{port}"]
             assert digest(ben.shared / "film.bin") == digest(ana.home / "film.bin")
             remove(ben, "film.bin")

@@ -12,7 +12,7 @@ import pytest
 
 from eventually import eventually
 from system.cluster import Cluster, Peer
-from system.faults.transfer_calls import Order, download, remove, upload
+from system.faults.transfer_calls import TransferCall, download, remove, upload
 from system.payload import digest, make_file
 
 MIB = 1 << 20
@@ -83,7 +83,7 @@ def rest(peer: Peer) -> tuple[int, int, int]:
 def a_round(cluster: Cluster, ana: Peer, others: list[Peer], truth: dict[str, str], rng: random.Random) -> None:
     """Some transfers, a fault in the midst of them, and a look at what became of it all."""
     askers = [ana, *others]
-    wanted: list[tuple[Peer, list[str], Order]] = []
+    wanted: list[tuple[Peer, list[str], TransferCall]] = []
     loser = rng.choice(askers)
     names = rng.sample(sorted(truth), rng.randrange(1, len(truth)))
     eventually(lambda: {name for name in names if (loser.shared / name).exists()} == set(names) or fetch(loser, names))
@@ -113,10 +113,10 @@ def a_round(cluster: Cluster, ana: Peer, others: list[Peer], truth: dict[str, st
         order.wait(100)
         eventually(lambda: fetch(peer, asked), 100, every=0.5)  # noqa: B023
         for name in asked:
-            assert digest(peer.shared / name) == truth[name], (peer.url, name)
+            assert digest(peer.shared / name) == truth[name], (peer.address, name)
 
 
 def fetch(peer: Peer, names: list[str]) -> bool:
     """Download what is not there; tell whether all is."""
     outcome = download(peer, *names).wait(100)
-    return outcome.broken is None and not outcome.faults
+    return outcome.broken_by is None and not outcome.faults

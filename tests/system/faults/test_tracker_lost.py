@@ -10,8 +10,16 @@ from eventually import eventually
 from system.chaosproxy import ChaosProxy, Fault
 from system.cluster import LOOPBACK, PING_INTERVAL, Cluster, Peer
 from system.faults.counts import quick_and_long
-from system.faults.transfer_calls import Order, download, listed, reach, remove, timed, upload
-from system.payload import make_file, tree
+from system.faults.transfer_calls import (
+    TransferCall,
+    download,
+    list_files,
+    remove,
+    seconds_taken,
+    upload,
+    wait_for_bytes,
+)
+from system.payload import digests_in, make_file
 
 MIB = 1 << 20
 SIZE = 2 * MIB
@@ -28,11 +36,11 @@ def ana(cluster: Cluster, rng: random.Random) -> Peer:
     return peer
 
 
-def wait_until_told(peer: Peer, orders: list[Order]) -> None:
+def wait_until_told(peer: Peer, orders: list[TransferCall]) -> None:
     """Return once all have begun, and know whom to ask."""
 
     def told() -> bool:
-        over = sum(order.over for order in orders)
+        over = sum(order.done for order in orders)
         phases = [each.progress.phase for each in peer.status().transfers]
         return over + sum(phase != pb.Progress.PHASE_PREPARING for phase in phases) >= len(orders)
 
@@ -48,20 +56,20 @@ def test_a_tracker_killed_during_ten_transfers_stops_none(
         orders = [download(ben, name) for name in NAMES]
         # All are told whom to ask: from here on nobody needs a tracker.
         wait_until_told(ben, orders)
-        reach(ben, orders[0], rng.randrange(1, SIZE))
+        wait_for_bytes(ben, orders[0], rng.randrange(1, SIZE))
         cluster.tracker.kill()
         cluster.tracker.start()
         began = time.monotonic()
         # Nobody logs in again: one ping of each peer tells all.
-        eventually(lambda: {file.name for file in listed(ana)} == set(NAMES), PING_INTERVAL + 0.7)
+        eventually(lambda: {file.name for file in list_files(ana)} == set(NAMES), PING_INTERVAL + 0.7)
         assert time.monotonic() - began < PING_INTERVAL + 1
-        assert [order.wait().got.size for order in orders] == [SIZE] * len(NAMES)
-        assert tree(ben.shared) == tree(ana.shared)
-        eventually(lambda: [file.holders for file in listed(ana)] == [2] * len(NAMES))
+        assert [order.wait().single_download.size for order in orders] == [SIZE] * len(NAMES)
+        assert digests_in(ben.shared) == digests_in(ana.shared)
+        eventually(lambda: [file.holders for file in list_files(ana)] == [2] * len(NAMES))
         remove(ben, *NAMES)
 
 
-def lost_amid(cluster: Cluster, count: int) -> tuple[Peer, Peer, Order]:
+def lost_amid(cluster: Cluster, count: int) -> tuple[Peer, Peer, TransferCall]:
     """Have ben fetch so many small files of ana's, and kill the tracker when the first of them have come."""
     ana = cluster.peer("ana")
     (ana.home / "many").mkdir()
@@ -84,7 +92,7 @@ def test_a_tracker_lost_while_thousands_of_files_come_is_asked_again(cluster: Cl
     cluster.tracker.start()
     outcome = order.wait()
     assert (len(outcome.downloaded), outcome.faults) == (count, [])
-    assert tree(ben.shared) == tree(ana.shared)
+    assert digests_in(ben.shared) == digests_in(ana.shared)
 
 
 @pytest.mark.long
@@ -106,29 +114,29 @@ def test_a_pserver_starts_serves_and_ends_while_its_tracker_never_answers(cluste
     with ChaosProxy(address, (LOOPBACK, 0)) as proxy:
         ana = cluster.peer("ana", SERVER_PORT=proxy.address[1])
         make_file(ana.home / "film.bin", SIZE, rng)
-        assert upload(ana, "film.bin", copies=0).wait().sent
+        assert upload(ana, "film.bin", copies=0).wait().single_upload
         assert ana.terminate() == 0
 
         proxy.set(Fault(blackhole=True))
         proxy.cut()
-        assert timed(ana.start) < 10
+        assert seconds_taken(ana.start) < 10
         assert ana.status().user == "ana"
         assert ana.status().files == 1
         eventually(lambda: not ana.status().tracker_reached)
-        assert timed(ana.terminate) < 4
+        assert seconds_taken(ana.terminate) < 4
         assert not (ana.state / "cookie").exists()
         assert not (ana.state / "port").exists()
 
         proxy.set(Fault())
         ana.start()
-        eventually(lambda: [file.name for file in listed(ana)] == ["film.bin"])
+        eventually(lambda: [file.name for file in list_files(ana)] == ["film.bin"])
 
 
 def test_a_frozen_tracker_holds_no_pserver_back_from_its_end(cluster: Cluster) -> None:
     ana = cluster.peer("ana")
     cluster.tracker.freeze()
     try:
-        assert timed(ana.terminate) < 4
+        assert seconds_taken(ana.terminate) < 4
         assert not (ana.state / "cookie").exists()
         assert not (ana.state / "port").exists()
     finally:

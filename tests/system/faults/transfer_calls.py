@@ -18,7 +18,7 @@ from pserver_pb2_grpc import ControlStub
 from system.cluster import Metadata, Peer
 from system.launching import free_ports
 
-ORDER_SECONDS = 90.0
+CALL_TIMEOUT = 90.0
 
 
 @dataclass
@@ -29,19 +29,19 @@ class Outcome:
     uploaded: list[pb.Uploaded] = field(default_factory=list)
     faults: list[pb.Fault] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    broken: grpc.StatusCode | None = None
+    broken_by: grpc.StatusCode | None = None
 
     @property
-    def got(self) -> pb.Downloaded:
+    def single_download(self) -> pb.Downloaded:
         """The only file; the order must have gone well."""
-        assert not self.faults and self.broken is None, self
+        assert not self.faults and self.broken_by is None, self
         [only] = self.downloaded
         return only
 
     @property
-    def sent(self) -> pb.Uploaded:
+    def single_upload(self) -> pb.Uploaded:
         """The only file; the order must have gone well."""
-        assert not self.faults and self.broken is None, self
+        assert not self.faults and self.broken_by is None, self
         [only] = self.uploaded
         return only
 
@@ -51,7 +51,7 @@ class Outcome:
         return "".join(fault.code for fault in self.faults)
 
 
-class Order:
+class TransferCall:
     """An order under way. It goes on whoever listens; its events are gathered here."""
 
     def __init__(self, peer: Peer, call: Callable[[ControlStub, Metadata], Iterator[pb.TransferEvent]]) -> None:
@@ -60,11 +60,11 @@ class Order:
         self._thread.start()
 
     @property
-    def over(self) -> bool:
+    def done(self) -> bool:
         """Whether the stream has ended."""
         return self._outcome.done()
 
-    def wait(self, seconds: float = ORDER_SECONDS) -> Outcome:
+    def wait(self, seconds: float = CALL_TIMEOUT) -> Outcome:
         """Wait for its end."""
         return self._outcome.result(seconds)
 
@@ -78,23 +78,23 @@ class Order:
                     outcome.faults += event.results.faults
                     outcome.notices += [event.notice] if event.notice else []
         except grpc.RpcError as error:
-            outcome.broken = cast("grpc.Call", error).code()
+            outcome.broken_by = cast("grpc.Call", error).code()
         except OSError:
             # Its cookie is gone: it has ended.
-            outcome.broken = grpc.StatusCode.UNAVAILABLE
+            outcome.broken_by = grpc.StatusCode.UNAVAILABLE
         self._outcome.set_result(outcome)
 
 
-def download(peer: Peer, *names: str, output: str = "") -> Order:
+def download(peer: Peer, *names: str, output: str = "") -> TransferCall:
     """Order a download."""
     order = pb.DownloadCommand(names=names, output=output)
-    return Order(peer, lambda control, metadata: control.DownloadFileRequest(iter([order]), metadata=metadata))
+    return TransferCall(peer, lambda control, metadata: control.DownloadFileRequest(iter([order]), metadata=metadata))
 
 
-def upload(peer: Peer, *names: str, copies: int = 1) -> Order:
+def upload(peer: Peer, *names: str, copies: int = 1) -> TransferCall:
     """Order an upload of files in the peer's home folder."""
     order = pb.UploadCommand(paths=[str(peer.home / name) for name in names], copies=copies)
-    return Order(peer, lambda control, metadata: control.UploadFileRequest(iter([order]), metadata=metadata))
+    return TransferCall(peer, lambda control, metadata: control.UploadFileRequest(iter([order]), metadata=metadata))
 
 
 def remove(peer: Peer, *names: str) -> None:
@@ -104,32 +104,32 @@ def remove(peer: Peer, *names: str) -> None:
             assert not event.results.faults, event
 
 
-def listed(peer: Peer, match: str = "") -> list[pb.ListedFile]:
+def list_files(peer: Peer, match: str = "") -> list[pb.ListedFile]:
     """What the network has, as this peer's tracker says."""
     with peer.control() as (control, metadata):
         pages = control.ListFiles(pb.ListFilesRequest(match=match), metadata=metadata, timeout=20)
         return [file for page in pages for file in page.files]
 
 
-def moved(peer: Peer, kind: str = "download") -> int:
+def moved_bytes(peer: Peer, kind: str = "download") -> int:
     """Bytes that are verified (or sent) of the peer's transfers of a kind."""
     return sum(each.progress.done for each in peer.status().transfers if each.kind == kind)
 
 
-def reach(peer: Peer, order: Order, size: int, kind: str = "download") -> int:
+def wait_for_bytes(peer: Peer, order: TransferCall, size: int, kind: str = "download") -> int:
     """Wait until the transfers have moved `size` bytes or are over; return how many they had."""
     done = 0
 
     def reached() -> bool:
         nonlocal done
-        done = max(done, moved(peer, kind))
-        return done >= size or order.over
+        done = max(done, moved_bytes(peer, kind))
+        return done >= size or order.done
 
-    eventually(reached, ORDER_SECONDS, every=0.003)
+    eventually(reached, CALL_TIMEOUT, every=0.003)
     return done
 
 
-class Figures:
+class MetricsEndpoint:
     """A METRICS_PORT to start a peer with, and what it says."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class Figures:
         return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split()[0] == name)
 
 
-def timed(action: Callable[[], Any]) -> float:
+def seconds_taken(action: Callable[[], Any]) -> float:
     """Seconds that something took."""
     began = time.monotonic()
     action()
