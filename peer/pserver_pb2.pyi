@@ -7,6 +7,27 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Hint(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HINT_UNSPECIFIED: _ClassVar[Hint]
+    HINT_LIST_FILES: _ClassVar[Hint]
+    HINT_SHOW_FULL_IDS: _ClassVar[Hint]
+    HINT_OTHER_NAME: _ClassVar[Hint]
+    HINT_CHOOSE_VERSION: _ClassVar[Hint]
+    HINT_RESUME: _ClassVar[Hint]
+    HINT_REPEAT: _ClassVar[Hint]
+    HINT_REPEAT_LATER: _ClassVar[Hint]
+    HINT_LOG_IN: _ClassVar[Hint]
+HINT_UNSPECIFIED: Hint
+HINT_LIST_FILES: Hint
+HINT_SHOW_FULL_IDS: Hint
+HINT_OTHER_NAME: Hint
+HINT_CHOOSE_VERSION: Hint
+HINT_RESUME: Hint
+HINT_REPEAT: Hint
+HINT_REPEAT_LATER: Hint
+HINT_LOG_IN: Hint
+
 class ProveRequest(_message.Message):
     __slots__ = ("nonce",)
     NONCE_FIELD_NUMBER: _ClassVar[int]
@@ -238,18 +259,20 @@ class Removed(_message.Message):
     def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ..., arguments: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Fault(_message.Message):
-    __slots__ = ("code", "message", "name", "ids", "arguments")
+    __slots__ = ("code", "message", "name", "ids", "arguments", "hint")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    HINT_FIELD_NUMBER: _ClassVar[int]
     code: str
     message: str
     name: str
     ids: _containers.RepeatedScalarFieldContainer[str]
     arguments: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., name: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., arguments: _Optional[_Iterable[int]] = ...) -> None: ...
+    hint: Hint
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., name: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., arguments: _Optional[_Iterable[int]] = ..., hint: _Optional[_Union[Hint, str]] = ...) -> None: ...
 
 class ListFilesRequest(_message.Message):
     __slots__ = ("match",)

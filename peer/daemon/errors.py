@@ -16,11 +16,17 @@ to do next; nothing else of it ever reaches a user or another peer.
 
 from __future__ import annotations
 
+from common.control_messages import Hint
+
 
 class PeerError(Exception):
     """A refusal or failure with a code of its own. A bare one is an internal fault."""
 
     code = "internal"
+    # The ids to choose from, if several files have the name.
+    ids: tuple[str, ...] = ()
+    # What the user can do next.
+    hint: Hint | None = None
 
     def __init__(self, message: str = "internal error; the pserver's log has more", *, name: str = "") -> None:
         super().__init__(message)

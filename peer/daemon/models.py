@@ -67,17 +67,6 @@ class PushTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What a peer says of itself in a ping."""
-
-    uploads: int = 0
-    downloads: int = 0
-    free_bytes: int = 0
-    # Bytes per second sent lately.
-    rate: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class PingResponse:
     """The tracker's answer to a ping."""
 
@@ -94,26 +83,3 @@ class IndexEntry(NamedTuple):
     id: str
     size: int
     complete: bool
-
-
-class ListedFile(NamedTuple):
-    """A version in the network's list."""
-
-    name: str
-    id: str
-    size: int
-    # How many hold it whole, and in part.
-    holders: int
-    partial: int
-
-
-@dataclass(frozen=True, slots=True)
-class ListedPeer:
-    """A peer in the network's list."""
-
-    address: str
-    user: str
-    files: int
-    # Seconds since its last ping.
-    last_seen: float
-    load: Load

@@ -8,11 +8,10 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
+from common.control_messages import Downloaded, Event, Fault, Notice, Uploaded, events_to_pb
+from common.status_messages import NotShared
 from daemon.errors import StorageFault
 from daemon.peers.client import MAX_MESSAGE_BYTES
-from daemon.rpc import control_messages
-from daemon.runtime.events import Downloaded, Event, Fault, Notice, Uploaded
-from daemon.storage.walk import UnshareableEntry
 from live_pserver import LivePserver, code_of
 
 ODD = os.fsdecode(b"/caf\xe9.txt")
@@ -21,16 +20,16 @@ SHOWN = "/caf\\udce9.txt"
 
 def test_a_name_that_is_not_utf8_is_told_with_its_byte_escaped() -> None:
     events: list[Event] = [
-        Downloaded(ODD, "", 1, ODD, 0.0, (), 0, present=False),
+        Downloaded(ODD, "", 1, ODD, 0.0, (), 0, already_present=False),
         Uploaded(ODD, "", 1, ()),
         Fault.of(StorageFault(f"no room while reading {ODD}", name=ODD)),
     ]
-    (told,) = control_messages.events(events)
+    (told,) = events_to_pb(events)
     assert (told.results.downloaded[0].name, told.results.downloaded[0].path) == (SHOWN, SHOWN)
     assert told.results.uploaded[0].name == told.results.faults[0].name == SHOWN
     assert told.results.faults[0].message == f"no room while reading {SHOWN}"
-    assert [event.notice for event in control_messages.events([Notice(ODD)])] == [SHOWN]
-    assert control_messages.not_shared(UnshareableEntry(ODD, ODD)) == pb.NotShared(name=SHOWN, reason=SHOWN)
+    assert [event.notice for event in events_to_pb([Notice(ODD)])] == [SHOWN]
+    assert NotShared(ODD, ODD).to_pb() == pb.NotShared(name=SHOWN, reason=SHOWN)
 
 
 def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_of_it(ana: LivePserver) -> None:

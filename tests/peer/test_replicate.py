@@ -1,9 +1,9 @@
 """Whom to ask to take copies: as many as lack, nobody twice, and what every peer answered is told."""
 
+from common.control_messages import Fault, Notice, Uploaded
 from daemon.commands.replicate import ReplicationPlan
 from daemon.errors import NoHolders, QuotaExceeded
 from daemon.models import PushTarget, Version
-from daemon.runtime.events import Fault, Notice, Uploaded
 
 FILM = Version("film.bin", "ab" * 32, 5 << 20)
 BEN, CIA, DAN = "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from common.status_messages import Load
 from daemon.errors import Busy, LoginRefused, NotLoggedIn, PeerError, TrackerUnreachable
-from daemon.models import IndexEntry, Load, Version
+from daemon.models import IndexEntry, Version
 from daemon.tracker_client.client import SendIndex, TrackerClient
 from live_tracker import LiveTracker, live_tracker
 

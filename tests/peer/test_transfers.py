@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from common.control_messages import Fault, Notice, Phase, Progress, SourceView, Uploaded
 from daemon.errors import AmbiguousName, DiskFull, NoSuchFile
-from daemon.runtime.events import Fault, Notice, Phase, Progress, SourceView, Uploaded
 from daemon.runtime.rate import Rate
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from manual_clock import ManualUnixClock

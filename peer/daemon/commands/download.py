@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from common.control_messages import Fault, Phase
 from daemon.commands.download_job import DownloadJob
 from daemon.commands.download_target import DownloadTarget
 from daemon.commands.local_resolver import LocalResolver
 from daemon.commands.resolve import Resolver
 from daemon.errors import BadUsage
 from daemon.models import RemoteFile
-from daemon.runtime.events import Fault, Phase
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.login import Account
 

@@ -9,13 +9,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Any
 
+from common.control_messages import Phase
 from daemon.commands.download_target import DownloadTarget
 from daemon.commands.local_resolver import LocalResolver
 from daemon.errors import PeerError, TrackerUnreachable
 from daemon.models import Holder, RemoteFile, Version
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import KeyedLocks
-from daemon.runtime.events import Phase
 from daemon.storage.manifest import Manifest
 from daemon.swarm.stall import FIRST_RETRY_DELAY, NO_PROGRESS_TIMEOUT, next_retry_delay
 from daemon.tracker_client.async_client import AsyncTrackerClient

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.control_messages import Fault
 from daemon.errors import BadUsage, PeerError
 from daemon.models import RemoteFile
-from daemon.runtime.events import Fault
 from daemon.runtime.transfers import Transfer
 from daemon.storage.names import check_name
 

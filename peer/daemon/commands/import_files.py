@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from common.control_messages import Notice
 from common.state_files import is_state_dir
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, StorageFault, TargetExists
 from daemon.library.library import Library, LocalFile
 from daemon.library.scanner import Scanner
-from daemon.runtime.events import Notice
 from daemon.storage.disk import storage_faults
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.control_messages import Downloaded, Phase
 from daemon.commands.download_target import DownloadTarget
 from daemon.commands.export import LocalCopier
 from daemon.errors import PeerError, TargetExists
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
 from daemon.models import RemoteFile
-from daemon.runtime.events import Downloaded, Phase
 from daemon.runtime.executors import Threads
 from daemon.transfer.file_download import DownloadStats
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from common.control_messages import Fault, Phase, Removed
 from daemon.errors import NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
-from daemon.runtime.events import Fault, Phase, Removed
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.storage.names import fold, is_pattern

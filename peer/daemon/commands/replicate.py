@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from common.control_messages import Event, Fault, Notice, SourceView, Uploaded
 from daemon.errors import NoActivePeer, NoSuchFile, PeerError
 from daemon.models import PushTarget, Version
-from daemon.runtime.events import Event, Fault, Notice, SourceView, Uploaded
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.async_client import AsyncTrackerClient

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from common.status_messages import ListedFile
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
-from daemon.models import ListedFile, RemoteFile, Version
+from daemon.models import RemoteFile, Version
 from daemon.storage.names import check_name, is_pattern
 from daemon.tracker_client.async_client import AsyncTrackerClient
 

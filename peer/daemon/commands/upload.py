@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from common.control_messages import Fault, Notice, Phase, Uploaded
 from daemon.commands.import_files import Importer, ImportItem
 from daemon.commands.replicate import Replicator
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.library.library import LocalFile
 from daemon.models import Version
-from daemon.runtime.events import Fault, Notice, Phase, Uploaded
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.announcer import Announcer

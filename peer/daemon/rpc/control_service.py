@@ -13,14 +13,13 @@ import grpc
 
 import pserver_pb2 as pb
 from common import cookie
+from common.control_messages import Progress, events_to_pb
 from daemon.commands.download import DownloadHandler
 from daemon.commands.remove import RemoveHandler
 from daemon.commands.upload import UploadHandler
 from daemon.errors import Interrupted, NotAllowed
 from daemon.protocol import stream_io
-from daemon.rpc import control_messages
 from daemon.rpc.status import StatusReporter
-from daemon.runtime.events import Progress
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.tracker_client.login import Account
@@ -97,16 +96,16 @@ class ControlService:
         """What the network has."""
         self.account.require_login()
         async for page in self.network.files(request.match):
-            await stream_io.write(context, pb.ListFilesResponse(files=map(control_messages.listed_file, page)))
+            await stream_io.write(context, pb.ListFilesResponse(files=[file.to_pb() for file in page]))
 
     async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersResponse:
         """Who is alive."""
         self.account.require_login()
-        return pb.ListPeersResponse(peers=map(control_messages.listed_peer, await self.network.peers()))
+        return pb.ListPeersResponse(peers=[peer.to_pb() for peer in await self.network.peers()])
 
     async def status(self, request: pb.StatusRequest, context: Context[Any, Any]) -> pb.StatusResponse:
         """This peer."""
-        return await self.own_status.report()
+        return (await self.own_status.report()).to_pb()
 
     async def remove_files(self, parts: AsyncIterator[pb.RemoveCommand], context: Context[Any, Any]) -> None:
         """Delete and withdraw."""
@@ -150,7 +149,7 @@ async def _show(transfer: Transfer, context: Context[Any, Any], notice: str = ""
         await stream_io.write(context, pb.TransferEvent(notice=notice))
     async for news in transfer.watch():
         if isinstance(news, Progress):
-            await stream_io.write(context, pb.TransferEvent(progress=control_messages.progress(news)))
+            await stream_io.write(context, pb.TransferEvent(progress=news.to_pb()))
         else:
-            for event in control_messages.events(news):
+            for event in events_to_pb(news):
                 await stream_io.write(context, event)

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import nsmallest
 
-import pserver_pb2 as pb
+from common import status_messages
+from common.status_messages import Load
 from daemon.errors import PeerError
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
-from daemon.models import Load
 from daemon.peers.limits import StreamSlots
-from daemon.rpc import control_messages
 from daemon.runtime.executors import Threads
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.settings import Settings
@@ -40,24 +39,28 @@ class StatusReporter:
     transfers: TransferRegistry
     threads: Threads
 
-    async def report(self) -> pb.StatusResponse:
+    async def report(self) -> status_messages.Status:
         """Return everything."""
         refused, used = await self.threads.run(self.threads.disk, lambda: (self._not_shared(), self.replica_quota.used))
-        return pb.StatusResponse(
+        return status_messages.Status(
             user=self.account.user or "",
             address=self.address(),
             tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
-            shared_dir=control_messages.text(str(self.settings.shared_dir)),
-            state_dir=control_messages.text(str(self.settings.state_dir)),
+            shared_dir=str(self.settings.shared_dir),
+            state_dir=str(self.settings.state_dir),
             files=self.library.file_count,
             bytes=self.library.total_bytes,
             quota_used=used,
             quota=self.replica_quota.limit,
             tracker_reached=not self.announcer.fault,
-            tracker_fault=control_messages.text(self.announcer.fault),
-            not_shared=map(control_messages.not_shared, nsmallest(_NOT_SHARED_SHOWN, refused)),
+            tracker_fault=self.announcer.fault,
+            not_shared=tuple(
+                status_messages.NotShared(item.name, item.reason) for item in nsmallest(_NOT_SHARED_SHOWN, refused)
+            ),
             not_shared_total=len(refused),
-            transfers=map(control_messages.transfer, self.transfers),
+            transfers=tuple(
+                status_messages.TransferStatus(item.number, item.kind, item.progress()) for item in self.transfers
+            ),
         )
 
     def _not_shared(self) -> list[UnshareableEntry]:

@@ -14,13 +14,13 @@ from typing import Any, TypeVar, cast
 import grpc
 
 import pserver_pb2 as pb
+from common.control_messages import Phase, SourceView
 from daemon.errors import BadUsage, Interrupted, PeerError
 from daemon.peers.limits import SEND_TIMEOUT, ActiveStreams, RateLimiter, StreamSlots
 from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
 from daemon.rpc.auth import CURRENT_GRANT
-from daemon.runtime.events import Phase, SourceView
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest

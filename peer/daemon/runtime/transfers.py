@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterab
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from common.control_messages import Event, Fault, Notice, Phase, Progress, SourceView
 from daemon.errors import Interrupted, NoSuchFile, PeerError
-from daemon.runtime.events import Event, Fault, Notice, Phase, Progress, SourceView
 from daemon.runtime.rate import Rate
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from common.status_messages import Load
 from daemon.errors import NotLoggedIn, PeerError, TrackerUnreachable
 from daemon.library.library import Changes, Library
-from daemon.models import IndexEntry, Load
+from daemon.models import IndexEntry
 from daemon.runtime.executors import Threads
 from daemon.tracker_client.client import FILES_PER_REQUEST, SendIndex, TrackerClient
 

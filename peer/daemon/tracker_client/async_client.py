@@ -9,8 +9,9 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
+from common.status_messages import ListedFile, ListedPeer
 from daemon.errors import PeerError
-from daemon.models import ListedFile, ListedPeer, PushTarget, RemoteFile, Version
+from daemon.models import PushTarget, RemoteFile, Version
 from daemon.runtime.executors import Threads
 from daemon.tracker_client.client import TrackerClient
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+from common.status_messages import ListedFile, ListedPeer, Load
 from daemon.errors import (
     BadName,
     BadUsage,
@@ -20,17 +21,7 @@ from daemon.errors import (
     NotLoggedIn,
     PeerError,
 )
-from daemon.models import (
-    Holder,
-    IndexEntry,
-    ListedFile,
-    ListedPeer,
-    Load,
-    PingResponse,
-    PushTarget,
-    RemoteFile,
-    Version,
-)
+from daemon.models import Holder, IndexEntry, PingResponse, PushTarget, RemoteFile, Version
 from daemon.tracker_client.transport import Response, TrackerTransport
 
 # What one request may carry (contract of the tracker).

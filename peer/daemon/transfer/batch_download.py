@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pserver_pb2 as pb
+from common.control_messages import Phase
 from daemon.errors import BadUsage, NoHolders, NotVerified, PeerError
 from daemon.models import RemoteFile
 from daemon.peers.client import Call, PeerClient
 from daemon.peers.limits import RateLimiter
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
-from daemon.runtime.events import Phase
 from daemon.runtime.executors import Threads, shield_until_done
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import Transfer

@@ -11,11 +11,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from common.control_messages import Phase, SourceView
 from daemon.library.library import Library
 from daemon.models import Holder
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.piece_streams import RequesterStream
-from daemon.runtime.events import Phase, SourceView
 from daemon.runtime.executors import Threads
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import Transfer

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from common.control_messages import Phase
 from daemon.errors import Interrupted, TargetExists
 from daemon.library.library import Library
 from daemon.library.offer_checker import OfferChecker
 from daemon.peers.limits import KeyedLocks, expire_now
 from daemon.protocol.piece_streams import RequesterStream
-from daemon.runtime.events import Phase
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest
