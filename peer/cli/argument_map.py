@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 from cli import models
-from cli.errors import TerminalError, bad_usage
+from cli.errors import CliError, bad_usage
 
 Meaning = Callable[[models.Result], list[str]]
 
@@ -21,12 +21,12 @@ def is_pattern(name: str) -> bool:
     return "*" in name or "?" in name
 
 
-def means_many(name: str) -> bool:
+def may_match_many(name: str) -> bool:
     """Whether it may mean more than one file: a pattern, or a folder."""
     return name.endswith("/") or is_pattern(name)
 
 
-def absolute(path: str) -> str:
+def absolute_path(path: str) -> str:
     """The path for the pserver, which has another current folder.
 
     `..` stays as it is: after a link only the system knows where it leads.
@@ -52,7 +52,7 @@ def by_path(words: Sequence[str]) -> dict[str, list[str]]:
 
 def _path(word: str) -> str:
     """The same path for a file however its folder is called."""
-    path = absolute(word)
+    path = absolute_path(word)
     folder, leaf = os.path.split(path)
     if leaf in {"", ".", ".."}:
         return path
@@ -87,7 +87,7 @@ def of_names(words: Sequence[str], output: str = "") -> Meaning:
 
     def meaning(result: models.Result) -> list[str]:
         name = (result.name or "").removeprefix(outside)
-        if isinstance(result, TerminalError):
+        if isinstance(result, CliError):
             return [name] * max(1, counts[name])
         # Another name is for one file: all arguments mean it.
         if output and not outside:

@@ -19,13 +19,13 @@ _GLOBAL = {"--json": "json", "--quiet": "quiet", "-q": "quiet", "--version": "ve
 
 
 @dataclass(frozen=True)
-class Order:
+class Invocation:
     """One run of pclient. `command` is None for the menu."""
 
     env_pclient: str
     env_pserver: str | None = None
     command: str | None = None
-    words: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
     json: bool = False
     quiet: bool = False
     password_stdin: bool = False
@@ -43,23 +43,23 @@ class ShowText(Exception):
         self.text = text
 
 
-def wants(argv: Sequence[str], option: str) -> bool:
+def has_global_option(argv: Sequence[str], option: str) -> bool:
     """Whether a global option stands anywhere before `--`, also in a command line that makes no sense."""
     names = {name for name, meaning in _GLOBAL.items() if meaning == option}
     before = argv[: argv.index("--")] if "--" in argv else argv
     return any(word in names for word in before)
 
 
-def parse(argv: Sequence[str], version: str) -> Order:
+def parse(argv: Sequence[str], version: str) -> Invocation:
     """The order that `argv` (without the program's name) gives.
 
     Raises:
         ShowText: for --help and --version.
         TerminalError: bad_usage.
     """
-    if wants(argv, "help"):
+    if has_global_option(argv, "help"):
         raise ShowText("help", help_text(next((word for word in argv if word in COMMANDS), None)))
-    if wants(argv, "version"):
+    if has_global_option(argv, "version"):
         raise ShowText("version", version)
     flags, words, rest = _split(argv)
     if not words or words[0] in COMMANDS:
@@ -68,7 +68,7 @@ def parse(argv: Sequence[str], version: str) -> Order:
     if not rest:
         if "json" in flags:
             raise bad_usage(f"--json needs a command: {', '.join(COMMANDS)}")
-        return Order(words[0], env_pserver, quiet="quiet" in flags)
+        return Invocation(words[0], env_pserver, quiet="quiet" in flags)
     command, *after = rest
     if command not in COMMANDS:
         # A mistyped command before its words stands where ENV_PSERVER may stand.
@@ -79,7 +79,7 @@ def parse(argv: Sequence[str], version: str) -> Order:
     return _command(words[0], env_pserver, command, after, flags)
 
 
-def hints(order: Order) -> list[str]:
+def hints(order: Invocation) -> list[str]:
     """What may have been meant, if there is no such ENV_PSERVER: a mistyped command is taken for it."""
     word = order.env_pserver or ""
     return [f"{word} is not a command either; {_meant(word)}"] if word.isalpha() or _near(word) else []
@@ -116,25 +116,25 @@ def _split(argv: Sequence[str]) -> tuple[set[str], list[str], list[str]]:
     return flags, files, []
 
 
-def _command(env_pclient: str, env_pserver: str | None, command: str, after: list[str], flags: set[str]) -> Order:
+def _command(env_pclient: str, env_pserver: str | None, command: str, after: list[str], flags: set[str]) -> Invocation:
     shape = COMMANDS[command]
     cut = after.index("--") if "--" in after else len(after)
     # argparse is shown only what stands before `--`: it would drop a second `--` that is a name.
     found = parser(command).parse_intermixed_args(after[:cut])
     words = [*found.words, *after[cut + 1 :]]
-    if len(words) < shape.least or (shape.most is not None and len(words) > shape.most):
-        wanted = shape.words or "no argument"
+    if len(words) < shape.min_arguments or (shape.max_arguments is not None and len(words) > shape.max_arguments):
+        wanted = shape.metavar or "no argument"
         raise bad_usage(f"{command} takes {wanted}; got {len(words)}")
     # Of several words each is tried, and refused, for itself.
-    if "" in words and shape.most is not None:
+    if "" in words and shape.max_arguments is not None:
         raise bad_usage(f"{command}: an empty name")
     if getattr(found, "output", "") == "-":
         raise bad_usage("--output - would be a file called '-': name a file, or a folder with a / at its end")
-    return Order(
+    return Invocation(
         env_pclient=env_pclient,
         env_pserver=env_pserver,
         command=command,
-        words=words,
+        arguments=words,
         json=found.json or "json" in flags,
         quiet=found.quiet or "quiet" in flags,
         password_stdin=getattr(found, "password_stdin", False),

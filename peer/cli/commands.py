@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cli import models, render, transfer_commands
-from cli.arguments import Order
-from cli.context import Session, sendable, utf8
+from cli.arguments import Invocation
+from cli.context import Context, require_utf8, sendable
 from cli.errors import OK, bad_usage
 from cli.prompts import EndOfInput
 from cli.screen import Screen
@@ -15,7 +15,7 @@ _LACKS_ONE = "no password: give it as a line on stdin (--password-stdin)"
 _LACKS_TWO = "two passwords are wanted: first the old one, then the new, a line each on stdin (--password-stdin)"
 
 
-def run(session: Session, order: Order) -> int:
+def run(session: Context, order: Invocation) -> int:
     """Do what `order` says; the exit code.
 
     Raises:
@@ -24,9 +24,9 @@ def run(session: Session, order: Order) -> int:
     return _COMMANDS[order.command or ""](session, order)
 
 
-def login(session: Session, order: Order) -> int:
+def login(session: Context, order: Invocation) -> int:
     """Log the pserver in."""
-    found = session.node.login(utf8(order.words[0]), _passwords(session, order, "Enter password: ")[0])
+    found = session.daemon.login(require_utf8(order.arguments[0]), _passwords(session, order, "Enter password: ")[0])
     if session.screen.as_json:
         session.screen.data({"user": found.user, "registered": found.registered})
     else:
@@ -34,24 +34,28 @@ def login(session: Session, order: Order) -> int:
     return OK
 
 
-def logout(session: Session, _order: Order) -> int:
+def logout(session: Context, _order: Invocation) -> int:
     """Leave the network."""
-    user, notice = session.node.logout()
+    user, notice = session.daemon.logout()
     if session.screen.as_json:
         session.screen.data({"user": user or None})
     else:
         session.screen.line(f"Logged out {user}" if user else "Logged out already")
     if notice:
-        session.screen.say(notice)
+        session.screen.info(notice)
     return OK
 
 
-def passwd(session: Session, order: Order) -> int:
+def passwd(session: Context, order: Invocation) -> int:
     """Change the password."""
     old, new = _passwords(session, order, "Old password: ", "New password: ")
-    if session.asker.terminal and not order.password_stdin and session.asker.secret("New password again: ") != new:
+    if (
+        session.prompter.terminal
+        and not order.password_stdin
+        and session.prompter.secret("New password again: ") != new
+    ):
         raise bad_usage("the new passwords differ; nothing was changed")
-    user = session.node.change_password(old, new)
+    user = session.daemon.change_password(old, new)
     if session.screen.as_json:
         session.screen.data({"user": user})
     else:
@@ -59,15 +63,15 @@ def passwd(session: Session, order: Order) -> int:
     return OK
 
 
-def files(session: Session, order: Order) -> int:
+def files(session: Context, order: Invocation) -> int:
     """What the network has."""
-    match = utf8(order.words[0]) if order.words else ""
+    match = require_utf8(order.arguments[0]) if order.arguments else ""
     if session.screen.as_json:
-        for page in session.node.files(match):
+        for page in session.daemon.files(match):
             for file in page:
                 session.screen.data(render.listed_object(file))
         return OK
-    found = [file for page in session.node.files(match) for file in page]
+    found = [file for page in session.daemon.files(match) for file in page]
     show_files(session.screen, found)
     return OK
 
@@ -77,39 +81,39 @@ def show_files(screen: Screen, found: Sequence[models.ListedFile]) -> None:
     if found:
         screen.table(render.FILE_HEADERS, render.file_rows(found), render.FILE_NUMBERS)
     else:
-        screen.say("no such files in the network")
+        screen.info("no such files in the network")
 
 
-def peers(session: Session, _order: Order) -> int:
+def peers(session: Context, _order: Invocation) -> int:
     """Who is alive."""
-    found = session.node.peers()
+    found = session.daemon.peers()
     if session.screen.as_json:
         for peer in found:
             session.screen.data(render.peer_object(peer))
     elif found:
         session.screen.table(render.PEER_HEADERS, render.peer_rows(found), render.PEER_NUMBERS)
     else:
-        session.screen.say("no peer is alive")
+        session.screen.info("no peer is alive")
     return OK
 
 
-def status(session: Session, _order: Order) -> int:
+def status(session: Context, _order: Invocation) -> int:
     """This peer."""
-    found = session.node.status()
+    found = session.daemon.status()
     if session.screen.as_json:
         session.screen.data(render.status_object(found))
     else:
-        session.screen.facts("this peer", render.status_rows(found))
+        session.screen.key_values("this peer", render.status_rows(found))
     return OK
 
 
-def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:
+def _passwords(session: Context, order: Invocation, *prompts: str) -> list[str]:
     """One password for each prompt: asked for at a terminal, else lines of stdin. Never from argv."""
     try:
-        if order.password_stdin or not session.asker.terminal:
-            found = [session.asker.next_line() for _ in prompts]
+        if order.password_stdin or not session.prompter.terminal:
+            found = [session.prompter.next_line() for _ in prompts]
         else:
-            found = [session.asker.secret(prompt) for prompt in prompts]
+            found = [session.prompter.secret(prompt) for prompt in prompts]
     except EndOfInput as error:
         raise bad_usage(_LACKS_ONE if len(prompts) == 1 else _LACKS_TWO) from error
     if not all(found) or sendable(found)[1]:
@@ -117,7 +121,7 @@ def _passwords(session: Session, order: Order, *prompts: str) -> list[str]:
     return found
 
 
-_COMMANDS: dict[str, Callable[[Session, Order], int]] = {
+_COMMANDS: dict[str, Callable[[Context, Invocation], int]] = {
     "login": login,
     "logout": logout,
     "passwd": passwd,

@@ -15,7 +15,7 @@ import grpc
 import pserver_pb2 as pb
 import pserver_pb2_grpc
 from cli import status_codes
-from cli.errors import PserverUnreachable, TerminalError
+from cli.errors import CliError, PserverUnreachable
 from cli.settings import Settings
 from common import channels, cookie, state_files
 
@@ -49,7 +49,7 @@ def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connectio
     try:
         credentials = channels.channel_credentials(settings.tls_ca)
     except (OSError, ValueError) as error:
-        raise TerminalError("bad_env", f"{settings.env_pclient}: TLS_CA: {error}") from error
+        raise CliError("bad_env", f"{settings.env_pclient}: TLS_CA: {error}") from error
     options = channels.channel_options()
     if credentials is None:
         channel = grpc.insecure_channel(channels.target_of_own_host(_one_of(settings.host), port), options)
@@ -89,9 +89,9 @@ def _find(settings: Settings) -> tuple[int, bytes]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise PserverUnreachable(_nobody(settings)) from error
     except state_files.UnsafeFile as error:
-        raise TerminalError("not_allowed", str(error)) from error
+        raise CliError("not_allowed", str(error)) from error
     except OSError as error:
-        raise TerminalError("not_allowed", f"{error.filename}: {error.strerror}") from error
+        raise CliError("not_allowed", f"{error.filename}: {error.strerror}") from error
 
 
 def _nobody(settings: Settings) -> str:
@@ -122,7 +122,7 @@ def _have_it_proved(
 ) -> None:
     where = address(settings, port)
     shown = ((cookie.CHALLENGE_KEY, cookie.make_challenge(secret, port, nonce)),)
-    stranger = TerminalError(
+    stranger = CliError(
         "not_allowed",
         f"whoever answers at {where} does not know the cookie in {settings.state_dir}: it is not the pserver of that"
         " STATE_DIR, and was told nothing",
@@ -130,13 +130,11 @@ def _have_it_proved(
     try:
         reply = control.Prove(pb.ProveRequest(nonce=nonce), metadata=shown, timeout=_PROVES_WITHIN)
     except grpc.RpcError as error:
-        if status_codes.status(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
+        if status_codes.status_code(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
             raise stranger from error
-        meant = status_codes.meaning(error, where)
+        meant = status_codes.to_cli_error(error, where)
         if isinstance(meant, PserverUnreachable) and _listens(settings.host, port):
-            raise TerminalError(
-                "pserver_unreachable", f"{where} is no pserver, or {_other_manner(settings)}"
-            ) from error
+            raise CliError("pserver_unreachable", f"{where} is no pserver, or {_other_manner(settings)}") from error
         raise meant from error
     if not cookie.check_proof(reply.proof, secret, port, nonce):
         raise stranger

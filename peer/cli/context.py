@@ -5,42 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cli.daemon_client import NodeClient
-from cli.errors import TerminalError
-from cli.prompts import Asker
+from cli.daemon_client import DaemonClient
+from cli.errors import CliError
+from cli.prompts import Prompter
 from cli.screen import Screen
 
 
 @dataclass(frozen=True)
-class Session:
+class Context:
     """All that a command or the menu works with."""
 
-    node: NodeClient
+    daemon: DaemonClient
     screen: Screen
-    asker: Asker
+    prompter: Prompter
 
 
-def sendable(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
+def sendable(words: Sequence[str]) -> tuple[list[str], list[CliError]]:
     """The words that are UTF-8, and a fault for each that is not: a path may be any bytes, a shared name not."""
     good: list[str] = []
-    faults: list[TerminalError] = []
+    faults: list[CliError] = []
     for word in words:
         try:
             word.encode()
         except UnicodeEncodeError:
-            faults.append(TerminalError("bad_name", f"{word} is not UTF-8, as a name has to be", name=word))
+            faults.append(CliError("bad_name", f"{word} is not UTF-8, as a name has to be", name=word))
         else:
             good.append(word)
     return good, faults
 
 
-def not_empty(words: Sequence[str]) -> tuple[list[str], list[TerminalError]]:
+def not_empty(words: Sequence[str]) -> tuple[list[str], list[CliError]]:
     """The words that may be names or paths, and a fault for each that is none: an empty one."""
     good = [word for word in words if word]
-    return good, [TerminalError("bad_name", "an empty name: leave it out") for _ in range(len(words) - len(good))]
+    return good, [CliError("bad_name", "an empty name: leave it out") for _ in range(len(words) - len(good))]
 
 
-def utf8(word: str) -> str:
+def require_utf8(word: str) -> str:
     """The word, if it can go to the pserver.
 
     Raises:

@@ -17,7 +17,7 @@ import pserver_pb2 as pb
 import pserver_pb2_grpc
 from cli import messages, models, status_codes
 from cli.connection import Connection, Metadata, address, connect
-from cli.errors import PserverUnreachable, TerminalError
+from cli.errors import CliError, PserverUnreachable
 from cli.settings import Settings
 
 # Seconds that the pserver may take: to stop a transfer, while a person waits; for what it knows itself; for what it
@@ -37,14 +37,14 @@ class _Mark(Enum):
     WAKE = "wake"
 
 
-class Watch:
+class EventStream:
     """The events of one transfer. Going away does not stop it: that is `NodeClient.cancel`.
 
     A thread of its own reads them, so that Ctrl-C can be heard between two events and the rest still be had: gRPC's own
     iterator is broken by an exception from outside.
     """
 
-    def __init__(self, call: Iterator[pb.TransferEvent], meaning: Callable[[grpc.RpcError], TerminalError]) -> None:
+    def __init__(self, call: Iterator[pb.TransferEvent], meaning: Callable[[grpc.RpcError], CliError]) -> None:
         self._call = call
         self._meaning = meaning
         self._events: queue.SimpleQueue[models.Event | grpc.RpcError | _Mark] = queue.SimpleQueue()
@@ -64,7 +64,7 @@ class Watch:
         """Have whoever waits for an event look up. For a signal's handler, too: a SimpleQueue allows it."""
         self._events.put(_Mark.WAKE)
 
-    def next_within(self, seconds: float | None) -> models.Event | None:
+    def next_event(self, seconds: float | None) -> models.Event | None:
         """The next event, None after a `wake`; StopIteration at the end, queue.Empty if none comes within `seconds`."""
         event = self._events.get(timeout=seconds)
         if event is _Mark.END:
@@ -82,10 +82,10 @@ class Watch:
 
 # Sends the order of a transfer. Whoever has one has a pserver that proved itself, or was started: what may take long is
 # over, and a Ctrl-C in it ended all, as nothing was ordered. One that comes now has to stop the transfer.
-Send = Callable[[], Watch]
+StartTransfer = Callable[[], EventStream]
 
 
-class NodeClient:
+class DaemonClient:
     """The pserver of this terminal; connects when first needed, and again after the pserver was restarted."""
 
     def __init__(
@@ -117,9 +117,9 @@ class NodeClient:
             self._start(why)
         except PserverUnreachable:
             raise
-        except TerminalError as failure:
+        except CliError as failure:
             # Another terminal may have started one at the same moment: its STATE_DIR is locked then.
-            with suppress(TerminalError):
+            with suppress(CliError):
                 return connect(self._settings, self._randomness)
             raise failure from why
         return connect(self._settings, self._randomness)
@@ -150,17 +150,17 @@ class NodeClient:
             request = pb.ChangePasswordRequest(old_password=old, new_password=new)
             return control.ChangePassword(request, metadata=metadata, timeout=_ASKS_TRACKER).user
 
-    def upload(self, paths: Sequence[str], copies: int) -> Send:
+    def upload(self, paths: Sequence[str], copies: int) -> StartTransfer:
         """Share and push; the events of the transfer until its end."""
         order = (pb.UploadCommand(paths=part, copies=copies, more=more) for part, more in messages.parts(paths))
         return self._ready(lambda control, metadata: control.UploadFileRequest(order, metadata=metadata), _LOST)
 
-    def download(self, names: Sequence[str], output: str) -> Send:
+    def download(self, names: Sequence[str], output: str) -> StartTransfer:
         """Fetch and publish; the events of the transfer until its end."""
         order = (pb.DownloadCommand(names=part, output=output, more=more) for part, more in messages.parts(names))
         return self._ready(lambda control, metadata: control.DownloadFileRequest(order, metadata=metadata), _LOST)
 
-    def remove(self, names: Sequence[str]) -> Send:
+    def remove(self, names: Sequence[str]) -> StartTransfer:
         """Delete own copies; the events of the transfer, as which that is told, until its end."""
         order = (pb.RemoveCommand(names=part, more=more) for part, more in messages.parts(names))
         return self._ready(lambda control, metadata: control.RemoveFiles(order, metadata=metadata), _LEFT)
@@ -191,9 +191,9 @@ class NodeClient:
 
     def _ready(
         self, order: Callable[[pserver_pb2_grpc.ControlStub, Metadata], Iterator[pb.TransferEvent]], lost: str
-    ) -> Send:
+    ) -> StartTransfer:
         with self._calling() as (control, metadata):
-            return lambda: Watch(order(control, metadata), partial(self._lost, lost))
+            return lambda: EventStream(order(control, metadata), partial(self._lost, lost))
 
     @contextmanager
     def _calling(self) -> Iterator[tuple[pserver_pb2_grpc.ControlStub, Metadata]]:
@@ -212,16 +212,16 @@ class NodeClient:
         """Before it is told anything more; one that ended or was restarted is found, or started, anew."""
         try:
             connection.prove_again()
-        except TerminalError:
+        except CliError:
             self.close()
 
-    def _meaning(self, error: grpc.RpcError) -> TerminalError:
+    def _meaning(self, error: grpc.RpcError) -> CliError:
         # A restarted pserver has another cookie, and with port 0 another port: look again next time.
-        if status_codes.status(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
+        if status_codes.status_code(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
             self.close()
-        return status_codes.meaning(error, address(self._settings, self._settings.port))
+        return status_codes.to_cli_error(error, address(self._settings, self._settings.port))
 
-    def _lost(self, message: str, error: grpc.RpcError) -> TerminalError:
+    def _lost(self, message: str, error: grpc.RpcError) -> CliError:
         """What a transfer's broken stream means: the pserver that ends takes its transfers along."""
         meaning = self._meaning(error)
-        return TerminalError("interrupted", message) if isinstance(meaning, PserverUnreachable) else meaning
+        return CliError("interrupted", message) if isinstance(meaning, PserverUnreachable) else meaning

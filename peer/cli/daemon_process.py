@@ -14,18 +14,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cli.errors import EXIT_CODES, TerminalError
+from cli.errors import EXIT_CODES, CliError
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "pserver.py"
-MINDER = Path(__file__).with_name("child_guard.py")
-LOG = "pserver.log"
+CHILD_GUARD = Path(__file__).with_name("child_guard.py")
+LOG_NAME = "pserver.log"
 _STARTS_WITHIN = 60.0
 # The minder gives the pserver five.
 _ENDS_WITHIN = 7.0
 _LONGEST_LOG = 4 << 20
 
 
-class Child:
+class ChildDaemon:
     """At most one pserver, started by `start`."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Child:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._env = env_pserver
-        self._log = state_dir / LOG
+        self._log = state_dir / LOG_NAME
         self._launcher = launcher
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,11 +58,11 @@ class Child:
             self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             log = self._open_log()
         except OSError as error:
-            raise TerminalError("io", f"{error.filename}: {error.strerror}; the pserver was not started") from error
+            raise CliError("io", f"{error.filename}: {error.strerror}; the pserver was not started") from error
         try:
             # A session of its own: Ctrl-C at the terminal stops a transfer, not the pserver.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(MINDER), str(self._launcher), str(self._env)],
+                [sys.executable, "-I", "-S", str(CHILD_GUARD), str(self._launcher), str(self._env)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -108,18 +108,16 @@ class Child:
             selector.register(process.stdout, selectors.EVENT_READ)
             while not line.startswith(b"READY ") or b"\n" not in line:
                 if not selector.select(max(0.0, deadline - self._clock())):
-                    raise TerminalError(
-                        "pserver_unreachable", f"the pserver is not ready after a minute; see {self._log}"
-                    )
+                    raise CliError("pserver_unreachable", f"the pserver is not ready after a minute; see {self._log}")
                 piece = os.read(process.stdout.fileno(), 4096)
                 if not piece:
                     raise self._failure(process.wait())
                 line += piece
         return int(json.loads(line.removeprefix(b"READY "))["pid"])
 
-    def _failure(self, exit_code: int) -> TerminalError:
+    def _failure(self, exit_code: int) -> CliError:
         lines = self._log.read_bytes()[self._log_began :].decode("utf-8", "replace").strip().splitlines()
         if exit_code == EXIT_CODES["bad_env"]:
-            return TerminalError("bad_env", "; ".join(line.strip() for line in lines) or f"{self._env}: a fault")
+            return CliError("bad_env", "; ".join(line.strip() for line in lines) or f"{self._env}: a fault")
         why = lines[-1].strip() if lines else f"exit code {exit_code}"
-        return TerminalError("pserver_unreachable", f"the pserver did not start: {why} (its log: {self._log})")
+        return CliError("pserver_unreachable", f"the pserver did not start: {why} (its log: {self._log})")

@@ -31,7 +31,7 @@ EXIT_CODES = {
 }
 
 
-class TerminalError(Exception):
+class CliError(Exception):
     """A refusal or failure to show; `code` is one of EXIT_CODES, or one that only the tracker has."""
 
     def __init__(self, code: str, message: str, *, name: str | None = None, ids: tuple[str, ...] = ()) -> None:
@@ -49,19 +49,19 @@ class TerminalError(Exception):
         return EXIT_CODES.get(self.code, FAILED)
 
 
-class PserverUnreachable(TerminalError):
+class PserverUnreachable(CliError):
     """Nobody answers at the pserver's address: starting one may help."""
 
     def __init__(self, message: str) -> None:
         super().__init__("pserver_unreachable", message)
 
 
-def bad_usage(message: str) -> TerminalError:
+def bad_usage(message: str) -> CliError:
     """A command line or an answer that makes no sense."""
-    return TerminalError("bad_usage", message)
+    return CliError("bad_usage", message)
 
 
-def named(error: TerminalError) -> str:
+def message_with_name(error: CliError) -> str:
     """The message, after the name that it is about unless it tells that itself: of several files, which?"""
     name = error.name
     if not name or re.search(rf"(?:^|[\s/]){re.escape(name)}(?:$|[\s:;,])", error.message):

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 
 from cli.argument_map import is_pattern
-from cli.errors import CTRL_C, OK, TerminalError
+from cli.errors import CTRL_C, OK, CliError
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
-def exit_code(words: Sequence[str], faults: Sequence[TerminalError], *, interrupted: bool = False) -> int:
+def exit_code(words: Sequence[str], faults: Sequence[CliError], *, interrupted: bool = False) -> int:
     """What a command with these arguments exits with: Ctrl-C, else the first failure in the order of its arguments."""
     if interrupted:
         return CTRL_C

@@ -56,11 +56,11 @@ def ago(seconds: float) -> str:
     return f"{seconds:.0f} s ago" if seconds < 120 else f"{duration(seconds)} ago"
 
 
-def short(identity: str) -> str:
+def short_id(identity: str) -> str:
     """An id as tables show it."""
     return identity[:_SHORT_ID]
 
 
-def many(count: int, word: str) -> str:
+def pluralise(count: int, word: str) -> str:
     """`1 file`, `2,000 files`."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

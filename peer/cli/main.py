@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from cli import arguments
 from cli.arguments import ShowText
-from cli.errors import CTRL_C, EXIT_CODES, FAILED, OK, PserverUnreachable, TerminalError, bad_usage
+from cli.errors import CTRL_C, EXIT_CODES, FAILED, OK, CliError, PserverUnreachable, bad_usage
 from cli.screen import OutputLost, Screen
 from common.env_file import EnvFault, find_env_file
 from common.version import VERSION
@@ -28,7 +28,12 @@ def main(
     argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO, on_start: Callable[[], None] = lambda: None
 ) -> int:
     """Run pclient; the exit code. `on_start` is called once there is something to end in good order."""
-    screen = Screen(stdout, stderr, as_json=arguments.wants(argv, "json"), quiet=arguments.wants(argv, "quiet"))
+    screen = Screen(
+        stdout,
+        stderr,
+        as_json=arguments.has_global_option(argv, "json"),
+        quiet=arguments.has_global_option(argv, "quiet"),
+    )
     try:
         return _told(argv, stdin, screen, on_start)
     except BrokenPipeError:
@@ -49,7 +54,7 @@ def _told(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable
         return _run(argv, stdin, screen, on_start)
     except EnvFault as fault:
         for line in ["; ".join(fault.lines)] if screen.as_json else fault.lines:
-            screen.fault(TerminalError("bad_env", line))
+            screen.fault(CliError("bad_env", line))
         return EXIT_CODES["bad_env"]
     except ShowText as shown:
         if screen.as_json:
@@ -58,12 +63,12 @@ def _told(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable
             for line in shown.text.splitlines():
                 screen.line(line)
         return OK
-    except TerminalError as error:
+    except CliError as error:
         screen.fault(error)
         return error.exit_code
     except KeyboardInterrupt:
         if screen.as_json:
-            screen.fault(TerminalError("interrupted", "stopped by Ctrl-C"))
+            screen.fault(CliError("interrupted", "stopped by Ctrl-C"))
         else:
             screen.end_of_prompt()
         return CTRL_C
@@ -74,7 +79,7 @@ def _told(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         where = f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
-        screen.fault(TerminalError("internal", f"internal error of the terminal: {type(error).__name__}{where}"))
+        screen.fault(CliError("internal", f"internal error of the terminal: {type(error).__name__}{where}"))
         return FAILED
 
 
@@ -129,11 +134,11 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[
     order = arguments.parse(argv, VERSION)
     # What follows costs a tenth of a second to import: not for --help and not for a typing error.
     from cli.commands import run
-    from cli.context import Session
-    from cli.daemon_client import NodeClient
-    from cli.daemon_process import Child
+    from cli.context import Context
+    from cli.daemon_client import DaemonClient
+    from cli.daemon_process import ChildDaemon
     from cli.menu import Menu
-    from cli.prompts import Asker, EndOfInput
+    from cli.prompts import EndOfInput, Prompter
     from cli.settings import read_settings
 
     try:
@@ -141,18 +146,18 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[
     except EnvFault as fault:
         raise EnvFault(*fault.lines, *([] if _lies_there(order.env_pserver) else arguments.hints(order))) from fault
     on_start()
-    child = Child(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
+    child = ChildDaemon(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
 
     def start(why: PserverUnreachable) -> None:
         if child is None:
             raise PserverUnreachable(f"{why.message}; start one: {_how_to_start(settings)}") from why
         process = child.start()
-        screen.say(f"no pserver answered: started one (process {process}); sharing stops when this terminal ends")
+        screen.info(f"no pserver answered: started one (process {process}); sharing stops when this terminal ends")
 
-    node = NodeClient(settings, start)
+    node = DaemonClient(settings, start)
     try:
         node.connect()
-        session = Session(node, screen, Asker(stdin, screen))
+        session = Context(node, screen, Prompter(stdin, screen))
         return run(session, order) if order.command else Menu(session).run()
     except EndOfInput as error:
         raise bad_usage("the question was not answered; nothing was done") from error

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from cli import formatting, models, render
-from cli.errors import TerminalError
+from cli.errors import CliError
 
 _EXISTS = "File already exists"
 _REFUSALS = {
@@ -30,7 +30,7 @@ _NEXT = {
 }
 
 
-def refusal(error: TerminalError) -> str:
+def refusal(error: CliError) -> str:
     """One line about what went wrong."""
     message = error.message
     for command, entry in _NEXT.items():
@@ -41,20 +41,20 @@ def refusal(error: TerminalError) -> str:
 def reply(result: models.Downloaded | models.Uploaded | models.Removed) -> tuple[str, str]:
     """The reply, and what more there is to tell."""
     if isinstance(result, models.Uploaded):
-        return f"{_head(result)}: {result.name}", render.how_uploaded(result)
+        return f"{_head(result)}: {result.name}", render.upload_details(result)
     if isinstance(result, models.Removed):
         return f"{_head(result)}: {result.name}", formatting.size(result.size)
-    return f"{_head(result)}: {result.path}", render.how_downloaded(result)
+    return f"{_head(result)}: {result.path}", render.download_details(result)
 
 
-def counts(results: Iterable[models.Downloaded | models.Uploaded | models.Removed]) -> Iterator[str]:
+def totals(results: Iterable[models.Downloaded | models.Uploaded | models.Removed]) -> Iterator[str]:
     """The replies when there are many: how many of each kind."""
     sizes: defaultdict[str, list[int]] = defaultdict(list)
     for result in results:
         sizes[_head(result)].append(result.size)
     for head, each in sizes.items():
         more = "the same contents lay here already" if head == _EXISTS else formatting.size(sum(each))
-        yield f"{head}: {formatting.many(len(each), 'file')}, {more}"
+        yield f"{head}: {formatting.pluralise(len(each), 'file')}, {more}"
 
 
 def _head(result: models.Downloaded | models.Uploaded | models.Removed) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import pserver_pb2 as pb
 from cli import models
-from cli.errors import TerminalError
+from cli.errors import CliError
 
 _PHASES = {
     pb.Progress.PHASE_UNSPECIFIED: "preparing",
@@ -94,8 +94,8 @@ def _removed(message: pb.Removed) -> models.Removed:
     return models.Removed(message.name, message.id, message.size)
 
 
-def _fault(message: pb.Fault) -> TerminalError:
-    return TerminalError(message.code or "internal", message.message, name=message.name or None, ids=tuple(message.ids))
+def _fault(message: pb.Fault) -> CliError:
+    return CliError(message.code or "internal", message.message, name=message.name or None, ids=tuple(message.ids))
 
 
 def listed_file(message: pb.ListedFile) -> models.ListedFile:

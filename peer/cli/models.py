@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cli.errors import TerminalError
+from cli.errors import CliError
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Removed:
     size: int
 
 
-Result = Downloaded | Uploaded | Removed | TerminalError
+Result = Downloaded | Uploaded | Removed | CliError
 Event = Started | Notice | Progress | Result
 
 

@@ -14,26 +14,26 @@ _MOST_COPIES = 10_000
 
 
 @dataclass(frozen=True)
-class Shape:
+class CommandSpec:
     """What one command takes: its words, how many at least and at most, its own options, one line about it."""
 
-    words: str
-    least: int
-    most: int | None
-    about: str
+    metavar: str
+    min_arguments: int
+    max_arguments: int | None
+    summary: str
     options: tuple[str, ...] = ()
 
 
 COMMANDS = {
-    "login": Shape("USER", 1, 1, "log in; the session outlives this terminal", ("--password-stdin",)),
-    "logout": Shape("", 0, 0, "leave the network; nothing is served any more"),
-    "passwd": Shape("", 0, 0, "change the password", ("--password-stdin",)),
-    "upload": Shape("PATH...", 1, None, "share files and push them to other peers", ("--copies",)),
-    "download": Shape("NAME-or-ID...", 1, None, "fetch files, whole and verified", ("--output",)),
-    "files": Shape("[PATTERN]", 0, 1, "what the network has"),
-    "peers": Shape("", 0, 0, "who is alive"),
-    "status": Shape("", 0, 0, "this peer: user, addresses, folders, transfers"),
-    "remove": Shape("NAME...", 1, None, "delete this peer's own copies", ("--yes",)),
+    "login": CommandSpec("USER", 1, 1, "log in; the session outlives this terminal", ("--password-stdin",)),
+    "logout": CommandSpec("", 0, 0, "leave the network; nothing is served any more"),
+    "passwd": CommandSpec("", 0, 0, "change the password", ("--password-stdin",)),
+    "upload": CommandSpec("PATH...", 1, None, "share files and push them to other peers", ("--copies",)),
+    "download": CommandSpec("NAME-or-ID...", 1, None, "fetch files, whole and verified", ("--output",)),
+    "files": CommandSpec("[PATTERN]", 0, 1, "what the network has"),
+    "peers": CommandSpec("", 0, 0, "who is alive"),
+    "status": CommandSpec("", 0, 0, "this peer: user, addresses, folders, transfers"),
+    "remove": CommandSpec("NAME...", 1, None, "delete this peer's own copies", ("--yes",)),
 }
 
 # What there is to know of a command beside its options; lines of 78 characters at most, as argparse has them.
@@ -75,14 +75,14 @@ def parser(command: str) -> _Parser:
     shape = COMMANDS[command]
     parser = _Parser(
         prog=f"{PROGRAM} ENV_PCLIENT [ENV_PSERVER] {command}",
-        description=shape.about,
+        description=shape.summary,
         epilog="\n".join(_NOTES.get(command, ())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,
     )
-    if shape.most != 0:
-        parser.add_argument("words", nargs="*", metavar=shape.words.strip("[].") or "WORD")
+    if shape.max_arguments != 0:
+        parser.add_argument("words", nargs="*", metavar=shape.metavar.strip("[].") or "WORD")
     else:
         parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     if "--copies" in shape.options:
@@ -128,7 +128,7 @@ def help_text(command: str | None) -> str:
     if command is not None:
         shape = COMMANDS[command]
         shown = parser(command)
-        shown.usage = " ".join(filter(None, (shown.prog, shape.words, "[options]")))
+        shown.usage = " ".join(filter(None, (shown.prog, shape.metavar, "[options]")))
         return shown.format_help().rstrip()
     shown = _Parser(
         prog=PROGRAM,
@@ -139,7 +139,7 @@ def help_text(command: str | None) -> str:
         epilog="\n".join(
             [
                 "commands (none: the menu):",
-                *(f"  {' '.join((name, shape.words)):24} {shape.about}" for name, shape in COMMANDS.items()),
+                *(f"  {' '.join((name, shape.metavar)):24} {shape.summary}" for name, shape in COMMANDS.items()),
                 "",
                 "`COMMAND --help` tells more. `--` ends options: a name that begins with -",
                 "comes after it. An env file is looked for here, then in bootstrap/.",

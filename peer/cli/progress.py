@@ -12,14 +12,14 @@ from cli.models import Progress
 _EVERY = 10.0
 
 
-class View(Protocol):
+class ProgressView(Protocol):
     """Whatever shows where a transfer stands; `show` is called a few times a second."""
 
     def show(self, progress: Progress) -> None:
         """The transfer stands there now."""
 
 
-class Nothing:
+class NoProgress:
     """For --json and --quiet."""
 
     def show(self, progress: Progress) -> None:
@@ -43,7 +43,7 @@ class PlainLines:
             self._tell(as_line(self._verb, progress))
 
 
-def doing(verb: str, progress: Progress) -> str:
+def phase_label(verb: str, progress: Progress) -> str:
     """What a phase is called."""
     return {
         "preparing": "preparing",
@@ -58,20 +58,20 @@ def doing(verb: str, progress: Progress) -> str:
 
 def as_line(verb: str, progress: Progress) -> str:
     """All of it in one line: name, phase, how much, how fast, how long still, from how many."""
-    parts = [f"{progress.name}: {doing(verb, progress)}" if progress.name else doing(verb, progress)]
+    parts = [f"{progress.name}: {phase_label(verb, progress)}" if progress.name else phase_label(verb, progress)]
     if progress.total:
         parts.append(f"{formatting.percent(progress.done, progress.total)} % of {formatting.size(progress.total)}")
     if progress.files_total > 1:
-        parts.append(f"{progress.files_done:,} of {formatting.many(progress.files_total, 'file')}")
+        parts.append(f"{progress.files_done:,} of {formatting.pluralise(progress.files_total, 'file')}")
     if progress.rate > 0:
         parts.append(formatting.rate(progress.rate))
         parts.append(f"{formatting.remaining(progress.done, progress.total, progress.rate)} left")
     if progress.sources:
-        parts.append(formatting.many(sum(source.state == "active" for source in progress.sources), "holder"))
+        parts.append(formatting.pluralise(sum(source.state == "active" for source in progress.sources), "holder"))
     return ", ".join(parts)
 
 
-def why_not(progress: Progress) -> list[str]:
+def source_problems(progress: Progress) -> list[str]:
     """A phrase for each peer at the other end that gives nothing, with the reason."""
     return [
         f"{source.url} {source.state}" + (f": {source.why}" if source.why else "")

@@ -15,7 +15,7 @@ class EndOfInput(Exception):
     """There are no more answers."""
 
 
-class Asker:
+class Prompter:
     """stdin, and the screen that shows what is asked."""
 
     def __init__(self, stdin: TextIO, screen: Screen) -> None:

@@ -108,7 +108,7 @@ def _transfer_object(transfer: models.Transfer) -> JSONObject:
     }
 
 
-def how_downloaded(file: models.Downloaded) -> str:
+def download_details(file: models.Downloaded) -> str:
     """What is worth telling of a download, beside where it lies."""
     if file.present:
         return f"{formatting.size(file.size)}, the same contents lay here already"
@@ -123,20 +123,20 @@ def how_downloaded(file: models.Downloaded) -> str:
     return ", ".join(parts)
 
 
-def how_uploaded(file: models.Uploaded) -> str:
+def upload_details(file: models.Uploaded) -> str:
     """What is worth telling of an upload."""
     where = "also at " + ", ".join(file.copies) if file.copies else "shared here"
-    return f"{formatting.size(file.size)}, id {formatting.short(file.id)}, {where}"
+    return f"{formatting.size(file.size)}, id {formatting.short_id(file.id)}, {where}"
 
 
-def sum_of(files: Sequence[models.Downloaded | models.Uploaded | models.Removed], failed: int, seconds: float) -> str:
+def summary(files: Sequence[models.Downloaded | models.Uploaded | models.Removed], failed: int, seconds: float) -> str:
     """What is worth telling of many files that came or went in these seconds, beside those that did not."""
     new = [file for file in files if not (isinstance(file, models.Downloaded) and file.present)]
     parts = []
     if new:
         done = {models.Downloaded: "verified", models.Uploaded: "shared", models.Removed: "removed"}[type(new[0])]
         size = formatting.size(sum(file.size for file in new))
-        parts.append(f"{formatting.many(len(new), 'file')}, {size} {done} in {seconds:.1f} s")
+        parts.append(f"{formatting.pluralise(len(new), 'file')}, {size} {done} in {seconds:.1f} s")
     if len(new) < len(files):
         parts.append(f"{len(files) - len(new):,} lay here already")
     if failed:
@@ -147,7 +147,7 @@ def sum_of(files: Sequence[models.Downloaded | models.Uploaded | models.Removed]
 def file_rows(files: Iterable[models.ListedFile]) -> list[list[str]]:
     """Rows under FILE_HEADERS."""
     return [
-        [formatting.size(file.size), f"{file.holders:,}", f"{file.partial:,}", formatting.short(file.id), file.name]
+        [formatting.size(file.size), f"{file.holders:,}", f"{file.partial:,}", formatting.short_id(file.id), file.name]
         for file in files
     ]
 
@@ -179,7 +179,7 @@ PEER_NUMBERS = ("files", "up", "down", "rate", "free", "seen")
 
 def header(status: models.Status) -> list[tuple[str, str]]:
     """Who I am, which tracker, what I share."""
-    shared = f"{formatting.many(status.files, 'file')}, {formatting.size(status.bytes)}, in {status.shared_dir}"
+    shared = f"{formatting.pluralise(status.files, 'file')}, {formatting.size(status.bytes)}, in {status.shared_dir}"
     return [
         ("user", status.user or "nobody is logged in"),
         ("address", status.url),

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from cli import formatting
 from cli.models import Progress
-from cli.progress import doing, why_not
+from cli.progress import phase_label, source_problems
 from common.printable import printable
 
 _MOST_SOURCES = 4
@@ -79,7 +79,7 @@ def _records(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Renderabl
     return Padding(grid, 1)
 
 
-def facts(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:
+def key_values(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:
     """Words and their values in a frame."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
@@ -136,11 +136,13 @@ class Bar:
         grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         grid.add_column(justify="right", no_wrap=True)
         files = (
-            f"{progress.files_done:,} of {formatting.many(progress.files_total, 'file')}"
+            f"{progress.files_done:,} of {formatting.pluralise(progress.files_total, 'file')}"
             if progress.files_total > 1
             else ""
         )
-        grid.add_row(Text(doing(self._verb, progress), "bold"), Text(printable(progress.name)), Text(files, "dim"))
+        grid.add_row(
+            Text(phase_label(self._verb, progress), "bold"), Text(printable(progress.name)), Text(files, "dim")
+        )
         return grid
 
 
@@ -167,10 +169,10 @@ def _sources(progress: Progress) -> list[RenderableType]:
     if active:
         shown = [f"{source.url} {formatting.rate(source.rate)}" for source in active[:_MOST_SOURCES]]
         more = [f"{len(active) - _MOST_SOURCES} more"] if len(active) > _MOST_SOURCES else []
-        text = f"{formatting.many(len(active), 'peer')}: " + ", ".join([*shown, *more])
+        text = f"{formatting.pluralise(len(active), 'peer')}: " + ", ".join([*shown, *more])
         rows.append(Text(printable(text), "dim", no_wrap=True, overflow="ellipsis"))
     rows.extend(
         Text(printable(phrase), "yellow", no_wrap=True, overflow="ellipsis")
-        for phrase in why_not(progress)[:_MOST_SOURCES]
+        for phrase in source_problems(progress)[:_MOST_SOURCES]
     )
     return rows

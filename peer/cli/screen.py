@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from cli.errors import TerminalError, named
-from cli.progress import Nothing, PlainLines, View
+from cli.errors import CliError, message_with_name
+from cli.progress import NoProgress, PlainLines, ProgressView
 from common.printable import printable
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class Screen:
             return
         self._put(printable(text) + "\n")
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """One line for the person: what happens, what to know."""
         if self.quiet:
             return
         self._tell(text)
 
-    def fault(self, error: TerminalError) -> None:
+    def fault(self, error: CliError) -> None:
         """What went wrong, as one line, or as an object in JSON."""
         if self.as_json:
             values: dict[str, object] = {"code": error.code, "message": error.message, "name": error.name}
@@ -60,7 +60,7 @@ class Screen:
                 values["ids"] = list(error.ids)
             self.data({"error": values})
             return
-        self._tell(f"error: {named(error)}", style="red")
+        self._tell(f"error: {message_with_name(error)}", style="red")
         for identity in error.ids:
             if identity not in error.message:
                 self._tell(f"  {identity}")
@@ -90,13 +90,13 @@ class Screen:
             self._put("  ".join(cells).rstrip() + "\n", flush=False)
         self._put("")
 
-    def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    def key_values(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Words and their values on stdout, framed on a terminal; a row without a word goes on from the one before."""
         safe = [(key, printable(value)) for key, value in rows]
         if self._out.isatty():
             from cli import rich_output
 
-            self._show(rich_output.facts(title, safe))
+            self._show(rich_output.key_values(title, safe))
             return
         width = max(len(key) for key, _ in safe)
         for key, value in safe:
@@ -117,10 +117,10 @@ class Screen:
         self._aside("".join(f"  {key}  {about}\n" for key, about in rows))
 
     @contextmanager
-    def progress(self, verb: str) -> Iterator[View]:
+    def progress(self, verb: str) -> Iterator[ProgressView]:
         """A view of a transfer while it lasts: a bar on a terminal, else a line now and then, or nothing."""
         if self.as_json or self.quiet:
-            yield Nothing()
+            yield NoProgress()
         elif not self._err.isatty():
             yield PlainLines(verb, self._tell)
         else:

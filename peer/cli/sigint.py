@@ -17,7 +17,7 @@ from types import FrameType
 _PATIENCE = 5.0
 
 
-class Interrupts:
+class InterruptCounter:
     """Counts Ctrl-C; `wake` is called at each, inside the signal's handler."""
 
     def __init__(self, wake: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,7 +28,7 @@ class Interrupts:
         self._first = 0.0
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
+    def counting(self) -> Iterator[None]:
         """Note Ctrl-C for the length of the block, where it would be a KeyboardInterrupt."""
         before = signal.getsignal(signal.SIGINT)
         # A shell's & has us ignore it; only the main thread hears it.
@@ -42,17 +42,17 @@ class Interrupts:
             signal.signal(signal.SIGINT, before)
 
     @property
-    def waiting(self) -> bool:
+    def pending(self) -> bool:
         """Whether there was one that was not heard."""
         return self._noted > self._heard
 
-    def hear(self) -> None:
+    def acknowledge(self) -> None:
         """Take all until now as heard: those that came together are one."""
         self._heard = self._noted
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = self._clock()
-        if not self.waiting:
+        if not self.pending:
             self._first = now
         elif now - self._first > _PATIENCE:
             raise KeyboardInterrupt

@@ -6,32 +6,32 @@ from typing import cast
 
 import grpc
 
-from cli.errors import PserverUnreachable, TerminalError
+from cli.errors import CliError, PserverUnreachable
 
 _INTERNAL = "internal error; the pserver's log has more"
 
 
-def status(error: grpc.RpcError) -> grpc.StatusCode:
+def status_code(error: grpc.RpcError) -> grpc.StatusCode:
     """gRPC's own code."""
     return cast("grpc.Call", error).code()
 
 
-def meaning(error: grpc.RpcError, address: str) -> TerminalError:
+def to_cli_error(error: grpc.RpcError, address: str) -> CliError:
     """The error that the pserver meant by p2p-code and its line, or what gRPC says of a silent `address`."""
     details = cast("grpc.Call", error).details() or ""
     if own := _own_code(error):
-        return TerminalError(own, details or _INTERNAL)
-    match status(error):
+        return CliError(own, details or _INTERNAL)
+    match status_code(error):
         case grpc.StatusCode.UNAVAILABLE:
             return PserverUnreachable(f"no pserver answers at {address}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TerminalError("pserver_unreachable", f"the pserver at {address} does not answer; is it stopped?")
+            return CliError("pserver_unreachable", f"the pserver at {address} does not answer; is it stopped?")
         case grpc.StatusCode.CANCELLED:
-            return TerminalError("interrupted", "stopped; what was verified is kept: run it again to resume")
+            return CliError("interrupted", "stopped; what was verified is kept: run it again to resume")
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
-            return TerminalError("not_allowed", f"the pserver at {address} refuses: {details}")
+            return CliError("not_allowed", f"the pserver at {address} refuses: {details}")
         case _:
-            return TerminalError("internal", _INTERNAL)
+            return CliError("internal", _INTERNAL)
 
 
 def _own_code(error: grpc.RpcError) -> str:

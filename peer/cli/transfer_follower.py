@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cli.errors import TerminalError
+from cli.errors import CliError
 from cli.models import Notice, Progress, Result, Started
-from cli.progress import View
+from cli.progress import ProgressView
 from cli.screen import Screen
-from cli.sigint import Interrupts
+from cli.sigint import InterruptCounter
 
 if TYPE_CHECKING:
-    from cli.daemon_client import NodeClient, Send, Watch
+    from cli.daemon_client import DaemonClient, EventStream, StartTransfer
 
 # How long a cancelled transfer may take to say what became of its files, in seconds.
 _LAST_WORDS = 5.0
@@ -28,21 +28,21 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     interrupted: bool = False
     # Why the pserver could not be told to stop, so that the transfer goes on; "" if it could.
-    goes_on: str = ""
+    still_running_reason: str = ""
 
     @property
-    def faults(self) -> list[TerminalError]:
+    def faults(self) -> list[CliError]:
         """What failed, in the order it was told."""
-        return [result for result in self.results if isinstance(result, TerminalError)]
+        return [result for result in self.results if isinstance(result, CliError)]
 
     @property
     def not_stopped(self) -> str:
         """What to tell people of a transfer that goes on after Ctrl-C."""
-        return f"the transfer could not be stopped and goes on ({self.goes_on}): run it again to follow it"
+        return f"the transfer could not be stopped and goes on ({self.still_running_reason}): run it again to follow it"
 
 
 def follow(
-    node: NodeClient, ready: Callable[[], Send], screen: Screen, verb: str, show: Callable[[Result], None]
+    node: DaemonClient, ready: Callable[[], StartTransfer], screen: Screen, verb: str, show: Callable[[Result], None]
 ) -> Outcome:
     """Give an order and follow its transfer; `show` gets each result as it comes. Ctrl-C cancels it, not the terminal.
 
@@ -54,8 +54,8 @@ def follow(
     """
     send = ready()
     job = _Job(node, screen, show)
-    with job.interrupts.noted():
-        if job.interrupts.waiting:
+    with job.interrupts.counting():
+        if job.interrupts.pending:
             raise KeyboardInterrupt
         try:
             job.watch = watch = send()
@@ -70,10 +70,10 @@ def follow(
 
 
 class _Job:
-    def __init__(self, node: NodeClient, screen: Screen, show: Callable[[Result], None]) -> None:
+    def __init__(self, node: DaemonClient, screen: Screen, show: Callable[[Result], None]) -> None:
         self.outcome = Outcome()
-        self.watch: Watch | None = None
-        self.interrupts = Interrupts(self._wake)
+        self.watch: EventStream | None = None
+        self.interrupts = InterruptCounter(self._wake)
         self._node = node
         self._screen = screen
         self._show = show
@@ -82,30 +82,30 @@ class _Job:
         # The pserver was told to stop, or could not be.
         self._told = False
 
-    def run(self, watch: Watch, view: View) -> None:
+    def run(self, watch: EventStream, view: ProgressView) -> None:
         try:
             self._until_the_end(watch, view)
         except queue.Empty:
             if not self._told:
-                self.outcome.goes_on = "the pserver does not answer"
-        except TerminalError as error:
+                self.outcome.still_running_reason = "the pserver does not answer"
+        except CliError as error:
             self._result(error)
 
     def broken_off(self) -> None:
         """Ctrl-C struck where it was not noted, or was not heard for long."""
         self.outcome.interrupted = True
         if not self._told:
-            self.outcome.goes_on = "the pserver was not told"
+            self.outcome.still_running_reason = "the pserver was not told"
 
     def _wake(self) -> None:
         if self.watch is not None:
             self.watch.wake()
 
-    def _until_the_end(self, watch: Watch, view: View) -> None:
+    def _until_the_end(self, watch: EventStream, view: ProgressView) -> None:
         """Show what comes. After Ctrl-C only what comes soon: files that were done by then."""
         deadline: float | None = None
         while True:
-            if self.interrupts.waiting:
+            if self.interrupts.pending:
                 if self._told:
                     # One more: nothing is waited for.
                     return
@@ -117,12 +117,12 @@ class _Job:
                     self._cancel(self._transfer)
                     deadline = self._clock() + _LAST_WORDS
                 # Those until now are one; what comes after the pserver was told is one more.
-                self.interrupts.hear()
-            if self.outcome.goes_on:
+                self.interrupts.acknowledge()
+            if self.outcome.still_running_reason:
                 return
             left = None if deadline is None else max(0.0, deadline - self._clock())
             try:
-                event = watch.next_within(left)
+                event = watch.next_event(left)
             except StopIteration:
                 return
             match event:
@@ -133,22 +133,22 @@ class _Job:
                 case Progress():
                     view.show(event)
                 case Notice(text):
-                    self._screen.say(text)
+                    self._screen.info(text)
                 case result:
                     self._result(result)
 
     def _cancel(self, transfer: int) -> None:
         try:
             self._node.cancel(transfer)
-        except TerminalError as error:
+        except CliError as error:
             # One that has ended meanwhile needs no stopping.
             if error.code != "no_such_file":
-                self.outcome.goes_on = error.message
+                self.outcome.still_running_reason = error.message
         self._told = True
 
     def _result(self, result: Result) -> None:
         # After Ctrl-C the files that it stopped are no news.
-        if self.outcome.interrupted and isinstance(result, TerminalError) and result.code == "interrupted":
+        if self.outcome.interrupted and isinstance(result, CliError) and result.code == "interrupted":
             return
         self.outcome.results.append(result)
         self._show(result)

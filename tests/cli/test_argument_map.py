@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.argument_map import by_path, of_names, of_paths
-from cli.errors import TerminalError
+from cli.errors import CliError
 from cli.models import Downloaded, Uploaded
 from scripted_daemon import ID
 
@@ -20,8 +20,8 @@ def downloaded(name: str) -> Downloaded:
     return Downloaded(name, ID, 3, f"/shared/{name}", 0.5, (), 0, present=False)
 
 
-def fault(name: str) -> TerminalError:
-    return TerminalError("io", "", name=name)
+def fault(name: str) -> CliError:
+    return CliError("io", "", name=name)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_path_from_a_folder_that_was_removed_is_refused_in_a_line(
     (here / "gone").mkdir()
     monkeypatch.chdir(here / "gone")
     (here / "gone").rmdir()
-    with pytest.raises(TerminalError, match=r"a: the current folder was removed: name it from /"):
+    with pytest.raises(CliError, match=r"a: the current folder was removed: name it from /"):
         by_path(["/b", "a"])
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.arguments import Order, ShowText, parse
-from cli.errors import TerminalError
+from cli.arguments import Invocation, ShowText, parse
+from cli.errors import CliError
 from cli.options import COMMANDS, help_text
 from pclient_runs import Pclient
 
@@ -19,31 +19,31 @@ LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
 @pytest.mark.parametrize(
     ("line", "order"),
     [
-        ("E", Order("E")),
-        ("E P", Order("E", "P")),
-        ("E P --quiet", Order("E", "P", quiet=True)),
-        ("E status", Order("E", command="status")),
-        ("E P status", Order("E", "P", "status")),
-        ("--json E P status", Order("E", "P", "status", json=True)),
-        ("E --json status", Order("E", None, "status", json=True)),
-        ("E P status --json -q", Order("E", "P", "status", json=True, quiet=True)),
-        ("E P --json download a b", Order("E", "P", "download", ["a", "b"], json=True)),
-        ("E download a --output o b", Order("E", None, "download", ["a", "b"], output="o")),
-        ("E download --output=o a", Order("E", None, "download", ["a"], output="o")),
-        ("E download -- -a --json", Order("E", None, "download", ["-a", "--json"])),
-        ("E download -- -- a", Order("E", None, "download", ["--", "a"])),
-        ("E download x -- -a", Order("E", None, "download", ["x", "-a"])),
-        ("E P -- upload -x", Order("E", "P", "upload", ["-x"])),
-        ("E upload status", Order("E", None, "upload", ["status"])),
-        ("E upload a --copies 0", Order("E", None, "upload", ["a"], copies=0)),
-        ("E login ana --password-stdin", Order("E", None, "login", ["ana"], password_stdin=True)),
-        ("E remove a --yes", Order("E", None, "remove", ["a"], yes=True)),
-        ("E files", Order("E", None, "files")),
-        ("E files *.iso", Order("E", None, "files", ["*.iso"])),
-        ("E P login P", Order("E", "P", "login", ["P"])),
+        ("E", Invocation("E")),
+        ("E P", Invocation("E", "P")),
+        ("E P --quiet", Invocation("E", "P", quiet=True)),
+        ("E status", Invocation("E", command="status")),
+        ("E P status", Invocation("E", "P", "status")),
+        ("--json E P status", Invocation("E", "P", "status", json=True)),
+        ("E --json status", Invocation("E", None, "status", json=True)),
+        ("E P status --json -q", Invocation("E", "P", "status", json=True, quiet=True)),
+        ("E P --json download a b", Invocation("E", "P", "download", ["a", "b"], json=True)),
+        ("E download a --output o b", Invocation("E", None, "download", ["a", "b"], output="o")),
+        ("E download --output=o a", Invocation("E", None, "download", ["a"], output="o")),
+        ("E download -- -a --json", Invocation("E", None, "download", ["-a", "--json"])),
+        ("E download -- -- a", Invocation("E", None, "download", ["--", "a"])),
+        ("E download x -- -a", Invocation("E", None, "download", ["x", "-a"])),
+        ("E P -- upload -x", Invocation("E", "P", "upload", ["-x"])),
+        ("E upload status", Invocation("E", None, "upload", ["status"])),
+        ("E upload a --copies 0", Invocation("E", None, "upload", ["a"], copies=0)),
+        ("E login ana --password-stdin", Invocation("E", None, "login", ["ana"], password_stdin=True)),
+        ("E remove a --yes", Invocation("E", None, "remove", ["a"], yes=True)),
+        ("E files", Invocation("E", None, "files")),
+        ("E files *.iso", Invocation("E", None, "files", ["*.iso"])),
+        ("E P login P", Invocation("E", "P", "login", ["P"])),
     ],
 )
-def test_what_a_command_line_means(line: str, order: Order) -> None:
+def test_what_a_command_line_means(line: str, order: Invocation) -> None:
     assert parse(line.split(), "1") == order
 
 
@@ -74,7 +74,7 @@ def test_what_a_command_line_means(line: str, order: Order) -> None:
     ],
 )
 def test_what_makes_no_sense_is_bad_usage_in_one_line(line: str) -> None:
-    with pytest.raises(TerminalError) as caught:
+    with pytest.raises(CliError) as caught:
         parse(line.split(), "1")
     assert caught.value.code == "bad_usage"
     assert "\n" not in caught.value.message
@@ -82,23 +82,23 @@ def test_what_makes_no_sense_is_bad_usage_in_one_line(line: str) -> None:
 
 @pytest.mark.parametrize("command", ["login", "files"])
 def test_an_empty_user_or_pattern_is_bad_usage(command: str) -> None:
-    with pytest.raises(TerminalError, match="an empty name"):
+    with pytest.raises(CliError, match="an empty name"):
         parse(["E", command, ""], "1")
 
 
 def test_output_to_stdout_is_refused_with_what_can_be_named() -> None:
-    with pytest.raises(TerminalError, match="name a file, or a folder") as caught:
+    with pytest.raises(CliError, match="name a file, or a folder") as caught:
         parse(["E", "download", "a", "--output", "-"], "1")
     assert caught.value.code == "bad_usage"
     assert parse(["E", "download", "a", "--output", "./-"], "1").output == "./-"
 
 
 def test_a_mistyped_command_is_helped() -> None:
-    with pytest.raises(TerminalError, match="did you mean upload"):
+    with pytest.raises(CliError, match="did you mean upload"):
         parse(["E", "P", "uplaod", "x"], "1")
-    with pytest.raises(TerminalError, match="no command 'get', nor 'nn' if get is ENV_PSERVER; there are: login"):
+    with pytest.raises(CliError, match="no command 'get', nor 'nn' if get is ENV_PSERVER; there are: login"):
         parse(["E", "get", "nn"], "1")
-    with pytest.raises(TerminalError, match="no command 'nn'; there are: login"):
+    with pytest.raises(CliError, match="no command 'nn'; there are: login"):
         parse(["E", ".env_pserver1", "nn"], "1")
 
 
@@ -147,7 +147,7 @@ def test_help_of_download_says_that_a_word_is_a_name_in_the_shared_folder() -> N
 
 
 def test_help_is_a_name_after_the_end_of_options() -> None:
-    assert parse(["E", "download", "--", "--help"], "1").words == ["--help"]
+    assert parse(["E", "download", "--", "--help"], "1").arguments == ["--help"]
 
 
 def test_a_mistyped_command_that_was_taken_for_an_env_file_is_helped_too(pclient: Pclient) -> None:

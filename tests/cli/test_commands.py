@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from cli.errors import EXIT_CODES, TerminalError
+from cli.errors import EXIT_CODES, CliError
 from cli.exit_status import exit_code
 from pclient_runs import Pclient
 from scripted_daemon import ID, ScriptedNode, downloaded, failed, moving, removed, uploaded
@@ -385,9 +385,9 @@ def test_more_words_than_a_message_takes_all_arrive_in_their_order(
 )
 def test_of_tens_of_thousands_of_arguments_each_may_fail(word: str, name: str) -> None:
     words = [word.format(number) for number in range(30_000)]
-    faults = [TerminalError("no_such_file", "", name=name.format(number)) for number in reversed(range(1, 30_000))]
+    faults = [CliError("no_such_file", "", name=name.format(number)) for number in reversed(range(1, 30_000))]
     began = time.monotonic()
-    assert exit_code(words, [*faults, TerminalError("disk_full", "", name=words[0])]) == EXIT_CODES["disk_full"]
+    assert exit_code(words, [*faults, CliError("disk_full", "", name=words[0])]) == EXIT_CODES["disk_full"]
     # Gone through for each other they take minutes.
     assert time.monotonic() - began < 10
 
@@ -450,13 +450,13 @@ def test_a_pserver_that_dies_in_a_removal_leaves_the_rest(node: ScriptedNode, pc
     ],
 )
 def test_a_failure_counts_as_that_of_the_argument_that_meant_the_file(words: list[str], name: str) -> None:
-    faults = [TerminalError("no_such_file", "", name="z"), TerminalError("disk_full", "", name=name)]
+    faults = [CliError("no_such_file", "", name="z"), CliError("disk_full", "", name=name)]
     assert exit_code(words, faults) == 74
     assert exit_code(["z", *words], faults) == 66
 
 
 def test_a_failure_that_no_argument_brought_about_counts_last_and_ctrl_c_before_all() -> None:
-    unknown, known = TerminalError("no_such_file", "", name="z"), TerminalError("disk_full", "", name="a")
+    unknown, known = CliError("no_such_file", "", name="z"), CliError("disk_full", "", name="a")
     assert exit_code(["a"], [unknown, known]) == exit_code(["a"], [known, unknown]) == 74
     assert exit_code(["a"], [unknown]) == 66
     assert exit_code(["a"], []) == 0

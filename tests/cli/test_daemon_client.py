@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 import pserver_pb2 as pb
-from cli.daemon_client import NodeClient
-from cli.errors import TerminalError
+from cli.daemon_client import DaemonClient
+from cli.errors import CliError
 from cli.settings import read_settings
 from common import channels, cookie, state_files
 from eventually import eventually
@@ -70,7 +70,7 @@ def test_the_files_of_the_network_may_be_read_slowly(
 ) -> None:
     monkeypatch.setattr("cli.daemon_client._ASKS_TRACKER", 0.2)
     node.pages = [[pb.ListedFile(name=name, id="a" * 64)] for name in ("one", "two")]
-    client = NodeClient(read_settings(env_file(tmp_path, node.port), None), lambda why: None)
+    client = DaemonClient(read_settings(env_file(tmp_path, node.port), None), lambda why: None)
     pages = client.files("")
     names = [file.name for file in next(pages)]
     late = time.monotonic() + 0.5
@@ -130,7 +130,7 @@ def test_port_0_means_the_one_in_the_state_dir(node: ScriptedNode, tmp_path: Pat
 
 
 def test_a_restarted_pserver_is_found_again_by_a_running_menu(node: ScriptedNode, env: str, tmp_path: Path) -> None:
-    client = NodeClient(read_settings(env_file(tmp_path, 0), None), lambda why: None)
+    client = DaemonClient(read_settings(env_file(tmp_path, 0), None), lambda why: None)
     assert client.status().user == ""
     node.stop()
     other = ScriptedNode(tmp_path / "state")
@@ -146,7 +146,7 @@ def test_the_first_order_after_the_death_of_the_pserver_goes_to_the_one_that_is_
     node: ScriptedNode, tmp_path: Path
 ) -> None:
     successors: list[ScriptedNode] = []
-    client = NodeClient(
+    client = DaemonClient(
         read_settings(env_file(tmp_path, node.port), None),
         lambda why: successors.append(ScriptedNode(tmp_path / "state", node.port)),
     )
@@ -172,13 +172,13 @@ def test_a_pserver_without_tls_is_told_of_to_a_terminal_with(node: ScriptedNode,
 def test_who_takes_the_port_of_a_pserver_that_ended_learns_nothing_from_a_running_menu(
     node: ScriptedNode, tmp_path: Path
 ) -> None:
-    client = NodeClient(read_settings(env_file(tmp_path, node.port), None), lambda why: None)
+    client = DaemonClient(read_settings(env_file(tmp_path, node.port), None), lambda why: None)
     assert client.status().user == ""
     node.stop()
     (tmp_path / "squatter").mkdir(0o700)
     squatter = Taker(tmp_path / "squatter", node.port)
     try:
-        with pytest.raises(TerminalError, match="was told nothing"):
+        with pytest.raises(CliError, match="was told nothing"):
             client.login("ana", "secret")
         assert squatter.asked("Login") == []
         assert node.cookie.hex() not in str(squatter.calls)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.daemon_client import NodeClient
-from cli.daemon_process import Child
-from cli.errors import TerminalError
+from cli.daemon_client import DaemonClient
+from cli.daemon_process import ChildDaemon
+from cli.errors import CliError
 from cli.settings import read_settings
 from eventually import eventually
 
@@ -44,11 +44,11 @@ def gone(pid: int) -> bool:
 
 
 def test_it_starts_serves_and_ends(tmp_path: Path) -> None:
-    child = Child(env_file(tmp_path), tmp_path / "state", LAUNCHER)
+    child = ChildDaemon(env_file(tmp_path), tmp_path / "state", LAUNCHER)
     pid = child.start()
     own = tmp_path / ".env_pclient"
     own.write_text("PSERVER_URL=127.0.0.1\nPSERVER_PORT=0\nSTATE_DIR=state\n")
-    client = NodeClient(read_settings(str(own), None), lambda why: None)
+    client = DaemonClient(read_settings(str(own), None), lambda why: None)
     assert client.status().user == ""
     client.close()
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
@@ -60,15 +60,15 @@ def test_it_starts_serves_and_ends(tmp_path: Path) -> None:
 
 
 def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
-    with pytest.raises(TerminalError) as caught:
-        Child(env_file(tmp_path, "FAILS=3"), tmp_path / "state", LAUNCHER).start()
+    with pytest.raises(CliError) as caught:
+        ChildDaemon(env_file(tmp_path, "FAILS=3"), tmp_path / "state", LAUNCHER).start()
     assert caught.value.code == "pserver_unreachable"
     assert "STATE_DIR is in use" in caught.value.message
 
 
 def test_a_fault_in_its_env_file_is_bad_env(tmp_path: Path) -> None:
-    with pytest.raises(TerminalError) as caught:
-        Child(env_file(tmp_path, "FAILS=78"), tmp_path / "state", LAUNCHER).start()
+    with pytest.raises(CliError) as caught:
+        ChildDaemon(env_file(tmp_path, "FAILS=78"), tmp_path / "state", LAUNCHER).start()
     assert caught.value.code == "bad_env"
 
 
@@ -122,7 +122,7 @@ def test_it_ends_when_what_minds_it_is_killed(terminal: subprocess.Popen[bytes],
 
 
 def test_one_that_does_not_end_is_ended(tmp_path: Path) -> None:
-    child = Child(env_file(tmp_path, "STUBBORN=true"), tmp_path / "state", LAUNCHER)
+    child = ChildDaemon(env_file(tmp_path, "STUBBORN=true"), tmp_path / "state", LAUNCHER)
     pid = child.start()
     child.stop()
     assert gone(pid)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import pserver_pb2 as pb
 from cli import formatting, models, render, rich_output
-from cli.errors import TerminalError
+from cli.errors import CliError
 from cli.progress import PlainLines, as_line
 from cli.screen import Screen
 from pclient_runs import Pclient
@@ -76,9 +76,9 @@ def test_hostile_names_write_no_control_byte(count: int) -> None:
             out, err = make(), make()
             screen = Screen(out, err)
             screen.line(name)
-            screen.say(name)
+            screen.info(name)
             screen.prompt(name)
-            screen.fault(TerminalError("io", name, name=name, ids=(name,)))
+            screen.fault(CliError("io", name, name=name, ids=(name,)))
             shown = OURS.sub("", out.getvalue() + err.getvalue())
             assert not HARMFUL.search(shown), (SEED, name)
 
@@ -89,7 +89,7 @@ def test_tables_and_frames_of_hostile_names_write_no_control_byte() -> None:
         out, err = make(), make()
         screen = Screen(out, err)
         screen.table(("size", "name"), [["1", name] for name in names], ("size",))
-        screen.facts("this peer", [("user", name) for name in names])
+        screen.key_values("this peer", [("user", name) for name in names])
         assert not HARMFUL.search(OURS.sub("", out.getvalue() + err.getvalue())), SEED
 
 
@@ -232,5 +232,5 @@ def test_numbers_as_people_read_them() -> None:
     assert [formatting.duration(seconds) for seconds in (0, 61, 3661)] == ["0:00", "1:01", "1:01:01"]
     assert formatting.remaining(1, 2, 0) == "-:--"
     assert [formatting.ago(seconds) for seconds in (3.4, 119, 120)] == ["3 s ago", "119 s ago", "2:00 ago"]
-    assert formatting.many(1, "file") == "1 file"
-    assert formatting.many(2000, "file") == "2,000 files"
+    assert formatting.pluralise(1, "file") == "1 file"
+    assert formatting.pluralise(2000, "file") == "2,000 files"

@@ -18,7 +18,7 @@ import pexpect
 import pytest
 
 import pserver_pb2 as pb
-from cli.daemon_client import NodeClient
+from cli.daemon_client import DaemonClient
 from cli.screen import Screen
 from cli.settings import read_settings
 from cli.transfer_follower import follow
@@ -176,7 +176,7 @@ def test_ctrl_c_while_the_pserver_proves_itself_leads_back_to_the_menu(node: Scr
 
 
 def test_ctrl_c_that_is_noted_before_the_order_is_sent_keeps_it_from_being_sent(node: ScriptedNode, env: str) -> None:
-    client = NodeClient(read_settings(env, None), lambda why: None)
+    client = DaemonClient(read_settings(env, None), lambda why: None)
 
     def strike(_frame: FrameType, _event: str, _argument: object) -> None:
         """Ctrl-C as soon as it is noted: the profiler looks between any two steps."""
