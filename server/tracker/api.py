@@ -69,7 +69,9 @@ class Views:
     def login(self, body: b.Login) -> Response:
         asker = request.authorization
         token = asker.token if asker is not None and asker.type == "bearer" else None
-        opened = self._entrance.login(body.username, body.password, body.url, _source(), token or "")
+        opened = self._entrance.login(
+            body.username, body.password, body.url, _source(), token or "", register=body.register_unknown
+        )
         return success(
             201 if opened.registered else 200,
             f"registered and logged in as {body.username}" if opened.registered else f"logged in as {body.username}",

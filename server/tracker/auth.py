@@ -12,7 +12,7 @@ from tracker.addresses import AddressPolicy
 from tracker.clock import SteadyClock
 from tracker.concurrency_limits import PerSourceLimit
 from tracker.corruption_reports import CorruptionReports
-from tracker.errors import AddressTaken, LoginRefused, NotLoggedIn, TooMany
+from tracker.errors import AddressTaken, LoginRefused, NotLoggedIn, TooMany, UnknownUser
 from tracker.events import Events
 from tracker.index import Index
 from tracker.login_throttle import LoginThrottle
@@ -72,7 +72,7 @@ class AuthService:
         self._ping_timeout = ping_timeout
         self._started = clock.server_time()
         # Logins are checked and entered one after the other, or two could take one address.
-        self._door = threading.Lock()
+        self._session_lock = threading.Lock()
         self._hashing = PerSourceLimit(_HASHES, _HASHES_OWN_MACHINE)
         self._registering = PerSourceLimit(_HASHES, _REGISTRATIONS_OWN_MACHINE)
 
@@ -92,26 +92,40 @@ class AuthService:
         session = self._accounts.session_of(token, self._clock.server_time()) if token else None
         return session.user if session is not None else ""
 
-    def login(self, user: str, password: str, address: str, source: str, token: str = "") -> LoginResult:
-        """Open a session for a pserver at an address; an unknown user is registered while that is allowed.
+    def login(
+        self, user: str, password: str, address: str, source: str, token: str = "", *, register: bool = True
+    ) -> LoginResult:
+        """Open a session for a pserver.
 
-        The asker's own session, if `token` opens one at that address, makes way for another user's: so a refusal
-        leaves a pserver logged in as it was.
+        Args:
+            user: the account's name.
+            password: the account's password.
+            address: `host:port` at which other peers dial the pserver.
+            source: IP address from which the request comes.
+            token: the pserver's present token, or empty. A session of another user that it opens at `address` is
+                replaced only after the new login succeeds, so a refused login changes nothing. A session of the same
+                user at `address` stays, and is the result.
+            register: whether an unknown user gets an account, if the tracker registers users at all.
 
         Raises:
-            BadRequest: the address is no address, or not where the request comes from.
-            LoginRefused, TooMany: user and password do not go together, or not now.
-            Busy: too much is done already, of all or of this source.
-            AddressTaken: another user's live peer has the address.
+            BadRequest: `address` is not an address, or does not lead to `source`.
+            LoginRefused: wrong user name or password.
+            UnknownUser: the user is unknown, registration is open, and `register` is false.
+            TooMany: too many failed logins, or too many sessions of the account.
+            Busy: too many logins at once, in total or from `source`.
+            AddressTaken: another user's online peer has the address.
         """
-        # Who has to wait is told so before anything is looked up for him.
+        # Before the host is resolved: a delayed client costs no DNS query.
         with self._logging_delays(user, source):
             self._attempts.check(user, source)
         loopback = self._addresses.validate(address, source)
-        registered = self._verify_or_register(user, password, source, register=self._open_registration)
+        registered = self._verify_or_register(user, password, source, register)
         now = self._clock.server_time()
-        with self._door:
-            self._evict_sessions_at(user, address, self._accounts.session_of(token, now) if token else None)
+        with self._session_lock:
+            own = self._accounts.session_of(token, now) if token else None
+            if own is not None and (own.user, own.address) == (user, address):
+                return LoginResult(token, own, False)
+            self._evict_sessions_at(user, address, own)
             self._evict_oldest_session(user)
             token = secrets.token_urlsafe(32)
             session = self._accounts.open_session(token, secrets.token_hex(16), user, address, loopback, now)
@@ -135,14 +149,14 @@ class AuthService:
 
     def change_password(self, session: Session, old: str, new: str, source: str) -> None:
         """Raises LoginRefused, TooMany or Busy like login."""
-        self._verify_or_register(session.user, old, source, register=False, wrong=_AT_CHANGE)
+        self._verify(session.user, old, source, _AT_CHANGE)
         with self._hashing.acquired(source):
             self._accounts.set_password(session.user, self._passwords.hash(new))
         self._events("password_changed", user=session.user)
 
     def check_password(self, user: str, password: str, source: str) -> None:
         """Let a known user in without a session, as the page for people does; raises like login."""
-        self._verify_or_register(user, password, source, register=False)
+        self._verify(user, password, source, _AT_LOGIN)
 
     @contextmanager
     def _logging_delays(self, user: str, source: str) -> Iterator[None]:
@@ -152,21 +166,43 @@ class AuthService:
             self._events("login_delayed", logging.WARNING, user=user, source=source)
             raise
 
-    def _verify_or_register(
-        self, user: str, password: str, source: str, *, register: bool, wrong: _PasswordRefusal = _AT_LOGIN
-    ) -> bool:
-        with self._logging_delays(user, source), self._attempts.attempt(user, source), self._hashing.acquired(source):
+    @contextmanager
+    def _attempt(self, user: str, source: str) -> Iterator[None]:
+        """Count the block as one login attempt, and wait for a place to hash its password."""
+        with (
+            self._logging_delays(user, source),
+            self._attempts.attempt(user, source),
+            self._hashing.acquired(source),
+        ):
+            yield
+
+    def _verify_or_register(self, user: str, password: str, source: str, register: bool) -> bool:
+        """Check the password of a known user; create the account of an unknown one. True if it was created."""
+        with self._attempt(user, source):
             stored = self._accounts.password_hash(user)
-            if stored is None and register:
+            if stored is None and self._open_registration:
+                if not register:
+                    self._events(_AT_LOGIN.event, logging.WARNING, user=user, source=source, known=False)
+                    raise UnknownUser(f"no account named {user}: check the name, or register it")
                 if self._register(user, password, source):
                     return True
                 stored = self._accounts.password_hash(user)
-            if not self._passwords.check(password, stored):
-                self._events(wrong.event, logging.WARNING, user=user, source=source, known=stored is not None)
-                raise LoginRefused(wrong.message)
-            if stored is not None and self._passwords.needs_rehash(stored):
-                self._accounts.set_password(user, self._passwords.hash(password))
+            self._check_password(user, password, stored, source, _AT_LOGIN)
         return False
+
+    def _verify(self, user: str, password: str, source: str, refusal: _PasswordRefusal) -> None:
+        with self._attempt(user, source):
+            self._check_password(user, password, self._accounts.password_hash(user), source, refusal)
+
+    def _check_password(
+        self, user: str, password: str, stored: str | None, source: str, refusal: _PasswordRefusal
+    ) -> None:
+        # An unknown user costs a hash too, so that the time of the response does not reveal which names exist.
+        if not self._passwords.check(password, stored):
+            self._events(refusal.event, logging.WARNING, user=user, source=source, known=stored is not None)
+            raise LoginRefused(refusal.message)
+        if stored is not None and self._passwords.needs_rehash(stored):
+            self._accounts.set_password(user, self._passwords.hash(password))
 
     def _register(self, user: str, password: str, source: str) -> bool:
         """Make the account; False if somebody else just did."""

@@ -4,7 +4,7 @@ TrackerError
 ├── Internal
 ├── BadRequest, BadName
 ├── NotLoggedIn, LoginRefused, NotAllowed
-├── NoSuchFile, NoActivePeer, NotFound, MethodNotAllowed
+├── UnknownUser, NoSuchFile, NoActivePeer, NotFound, MethodNotAllowed
 ├── AddressTaken, SendIndex
 ├── TooLarge, BadMediaType
 └── TooMany, Busy
@@ -59,6 +59,13 @@ class LoginRefused(TrackerError):
 
     code = "login_refused"
     status = 401
+
+
+class UnknownUser(TrackerError):
+    """No such account, the tracker would register it, and the request says not to."""
+
+    code = "unknown_user"
+    status = 404
 
 
 class NotAllowed(TrackerError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from tracker.addresses import rate_limit_key
-from tracker.errors import Busy, LoginRefused, TooMany
+from tracker.errors import Busy, LoginRefused, TooMany, UnknownUser
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class LoginThrottle:
 
     @contextmanager
     def attempt(self, user: str, address: str) -> Iterator[None]:
-        """One try: LoginRefused out of the block is a failure, no error a success, any other error neither.
+        """One login: LoginRefused or UnknownUser from the block is a failure, any other error is not counted.
 
         Raises:
             TooMany: as begin.
@@ -65,7 +65,7 @@ class LoginThrottle:
             self._address_tries[address] += 1
         try:
             yield
-        except LoginRefused:
+        except (LoginRefused, UnknownUser):
             self._failed(user, address)
             raise
         else:

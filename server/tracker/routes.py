@@ -20,6 +20,7 @@ from tracker.errors import (
     TooLarge,
     TooMany,
     TrackerError,
+    UnknownUser,
 )
 
 
@@ -83,7 +84,7 @@ class Route:
 ROUTES = (
     Route(
         "POST", "/login", "login", "Open a session for a pserver; an unknown user is registered while that is allowed",
-        b.LoggedIn, b.Login, errors=(LoginRefused, AddressTaken, TooMany, Busy),
+        b.LoggedIn, b.Login, errors=(LoginRefused, UnknownUser, AddressTaken, TooMany, Busy),
         access=Access.PUBLIC, pool=Pool.LOGIN, success_statuses=(200, 201),
     ),
     Route(

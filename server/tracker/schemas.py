@@ -49,6 +49,8 @@ class Login(Request):
     username: User
     password: Password
     url: Url
+    # False: an unknown user is refused with unknown_user instead of getting an account.
+    register_unknown: Annotated[bool, Field(alias="register")] = True
 
 
 class Logout(Request):

@@ -52,6 +52,45 @@ def test_with_registration_closed_unknown_and_wrong_get_the_same_answer(make_wor
     assert login(closed, "ana", "right").status_code == 200
 
 
+def login_without_registering(world: TrackerFixture, user: str, password: str = "x") -> Any:
+    body = {"username": user, "password": password, "url": "127.0.0.1:5001", "register": False}
+    return world.call("POST", "/login", json=body)
+
+
+def test_an_unknown_user_is_named_as_such_when_the_client_does_not_want_to_register(world: TrackerFixture) -> None:
+    refused = login_without_registering(world, "ana")
+    assert (refused.status_code, refused.json["code"]) == (404, "unknown_user")
+    assert login(world, "ana", "right").status_code == 201
+    assert login_without_registering(world, "ana", "wrong").status_code == 401
+    assert login_without_registering(world, "ana", "right").status_code == 200
+
+
+def test_with_registration_closed_an_unknown_user_is_not_named_as_such(make_world: MakeTracker) -> None:
+    closed = make_world(open_registration=False)
+    assert login_without_registering(closed, "ana").data == login(closed, "ana", "x").data
+    assert login_without_registering(closed, "ana").status_code == 401
+
+
+def test_an_unknown_user_counts_as_a_failed_login(world: TrackerFixture) -> None:
+    answers = [login_without_registering(world, "ana").status_code for _ in range(7)]
+    assert answers == [404] * 6 + [429]
+    assert login_without_registering(world, "bob").status_code == 404, "another name need not wait"
+
+
+def test_a_login_as_the_user_of_the_own_session_checks_the_password_and_keeps_the_session(
+    world: TrackerFixture,
+) -> None:
+    ana = world.peer("ana", "127.0.0.1:5001")
+    ana.share("a.txt")
+    body = {"username": "ana", "password": "wrong", "url": "127.0.0.1:5001"}
+    assert ana.call("POST", "/login", body).status_code == 401
+    again = ana.call("POST", "/login", {**body, "password": "ana's"})
+    assert again.status_code == 200
+    kept = ("token", "peer_id", "ticket_key", "epoch")
+    assert {key: again.json[key] for key in kept} == {key: ana.login[key] for key in kept}  # type: ignore[index]
+    assert [file["name"] for file in ana.call("GET", "/files").json["files"]] == ["a.txt"]  # type: ignore[index]
+
+
 @pytest.mark.parametrize(("rounds", "apart"), [(60, 0.1), pytest.param(1_000, 0.05, marks=pytest.mark.long)])
 def test_with_registration_closed_unknown_and_wrong_take_the_same_time(
     make_world: MakeTracker, rounds: int, apart: float

@@ -433,7 +433,7 @@ def test_a_search_that_takes_long_is_a_short_page_with_a_next(
 ) -> None:
     ana = world.peer()
     ana.share(*(f"{n:04}" for n in range(100)))
-    monkeypatch.setattr(memory_index, "SEARCH_TIME", -1.0)
+    monkeypatch.setattr(memory_index, "SEARCH_TIMEOUT", -1.0)
     found, after, pages = [], None, 0
     while pages == 0 or after is not None:
         page = ana.call("GET", "/files", query_string={"match": "*7?", **({"after": after} if after else {})}).json

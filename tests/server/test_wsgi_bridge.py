@@ -45,7 +45,7 @@ def test_a_small_body_has_a_short_time(world: TrackerFixture) -> None:
 
     async def run() -> None:
         async with asyncio.timeout(10):
-            await gateway_of(world, small_body_time=0.01)(request.scope, request)
+            await gateway_of(world, small_body_timeout=0.01)(request.scope, request)
 
     asyncio.run(run())
     assert request.status == 408
