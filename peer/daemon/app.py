@@ -1,122 +1,374 @@
-"""One peer's daemon, started and stopped in order."""
+"""The pserver: builds every object of one peer, starts what runs, and stops it in the opposite order.
+
+This is the only module that knows how the parts fit together. It makes no decision about files, transfers or peers, and
+no byte of a transfer passes through it.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from common import cookie, state_files
-from daemon.assembly.ground import Bounds, Ground
-from daemon.assembly.holdings import Holdings
-from daemon.assembly.membership import Membership
-from daemon.assembly.moving import Moving
-from daemon.assembly.orders import Orders
+from common import channels, cookie, state_files
+from daemon.commands.download import DownloadHandler
+from daemon.commands.download_job import DownloadJob
+from daemon.commands.export import LocalCopier
+from daemon.commands.import_files import Importer
+from daemon.commands.local_resolver import LocalResolver
+from daemon.commands.remove import RemoveHandler
+from daemon.commands.replicate import Replicator
+from daemon.commands.resolve import Resolver
+from daemon.commands.upload import UploadHandler
 from daemon.errors import InUse, PeerError
-from daemon.peers import socket_options
+from daemon.library.library import Library
+from daemon.library.manifest_cache import ManifestCache
+from daemon.library.offer_checker import OfferChecker
+from daemon.library.scan_loop import ScanLoop
+from daemon.library.scanner import Scanner
+from daemon.peers import limits, socket_options
+from daemon.peers.client import PeerClient
+from daemon.peers.limits import ActiveStreams, KeyedLocks, MemoryBudget, RateLimiter, StreamSlots
 from daemon.rpc import server as rpc_server
 from daemon.rpc import status
 from daemon.rpc.auth import AuthInterceptor
+from daemon.rpc.control_service import ControlService
 from daemon.rpc.health_service import HealthService
+from daemon.rpc.status import LoadReporter, StatusReporter
+from daemon.rpc.transfer_service import TransferService
+from daemon.runtime.executors import Threads
+from daemon.runtime.metrics import Metrics, SentBytes
 from daemon.runtime.settings import Settings, bracketed_host
+from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.part_file import PartStore
+from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.temp_files import TempFiles
+from daemon.tracker_client.announcer import Announcer
+from daemon.tracker_client.async_client import AsyncTrackerClient
+from daemon.tracker_client.client import TrackerClient
+from daemon.tracker_client.health_probe import TrackerHealthProbe
+from daemon.tracker_client.login import Account, TrackerClock
+from daemon.tracker_client.session import SessionFile
+from daemon.transfer.batch_download import BatchDownloader
+from daemon.transfer.batch_push import BatchPusher
+from daemon.transfer.batch_serve import BatchReceiver, BatchServer
+from daemon.transfer.batch_store import BatchStore
+from daemon.transfer.file_download import FileDownloader
+from daemon.transfer.manifest_fetch import ManifestFetcher
+from daemon.transfer.push import Pusher
+from daemon.transfer.push_receiver import PushReceiver
+from daemon.transfer.replica_quota import ReplicaQuota
+from daemon.transfer.sources import ServedFiles
 
 log = logging.getLogger(__name__)
 
-# At a clean end calls under way have this many seconds.
+# Seconds that running calls have to finish when the pserver stops.
 _SHUTDOWN_GRACE = 1.0
+# The default QUOTA is this part of the free space at start.
+_QUOTA_SHARE = 10
 
 T = TypeVar("T")
 
 
 class Pserver:
-    """The daemon. Its attributes are what it runs, and what a test looks at."""
+    """One peer. Public attributes are the parts that run, and the parts that tests inspect."""
 
     def __init__(
         self, settings: Settings, *, disk: Disk | None = None, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        """Put everything together; touches the disk, starts nothing.
+        """Build every part. This touches the disk and starts nothing.
 
-        `disk` is how shared and unfinished files are touched, `calendar` this machine's time of day in Unix seconds.
+        Args:
+            settings: the env file.
+            disk: the disk operations for shared and part files; None for the machine's own.
+            wall_clock: returns this machine's time of day in Unix seconds.
 
         Raises:
-            PeerError: if the folders cannot be used.
+            PeerError: if SHARED_DIR or STATE_DIR cannot be used.
         """
         self.settings = settings
         self.port = settings.port
-        ground = Ground(settings, wall_clock)
-        self.wall_clock, self.threads, self.metrics, self.transfers = (
-            wall_clock,
-            ground.threads,
-            ground.metrics,
-            ground.jobs,
+        self.wall_clock = wall_clock
+        clock = time.monotonic
+        self.threads = threads = Threads()
+        self.metrics = Metrics()
+        self.transfers = TransferRegistry(clock, self.metrics.count_transfer)
+
+        # Limits.
+        self.stream_slots = StreamSlots()
+        self.manifest_slots = StreamSlots(
+            limits.MAX_MANIFESTS,
+            limits.MAX_MANIFESTS_PER_PEER,
+            limits.MAX_MANIFESTS_PER_PEER,
+            limits.MAX_MANIFESTS_PER_USER,
         )
-        bounds = Bounds(ground)
-        self.stream_slots, self.manifest_slots = bounds.slots, bounds.manifest_slots
-        holdings = Holdings(ground, disk)
-        self.manifest_cache, self.library, self.scanner = holdings.catalog, holdings.library, holdings.scanner
-        self.part_store, self.replica_quota, self.sources = holdings.parts, holdings.keeping, holdings.sharing
-        membership = Membership(ground, bounds, holdings, self.address)
-        self.account, self.announcer, self.tracker = membership.account, membership.announcer, membership.network
-        self.scan_loop, self.health_probe = membership.rescan, membership.lookout
-        moving = Moving(ground, bounds, holdings, membership)
-        self.peer_client, self.transfer_service = moving.peers, moving.transfer_service
-        self._orders = Orders(ground, bounds, holdings, membership, moving, self.address)
+        self.active_streams = ActiveStreams()
+        content_locks = KeyedLocks()
+        upload_limiter = RateLimiter(settings.upload_limit, clock)
+        download_limiter = RateLimiter(settings.download_limit, clock)
+        sent_bytes = SentBytes(self.metrics, clock)
+
+        # Files: shared, cached and partial.
+        folder = SharedFolder(settings.shared_dir, disk)
+        temp_files = TempFiles(folder)
+        self.manifest_cache = ManifestCache(settings.state_dir / "catalog.db", wall_clock())
+        self.library = library = Library(self.manifest_cache)
+        self.scanner = Scanner(folder, self.manifest_cache, library, clock=wall_clock)
+        self.part_store = PartStore(folder)
+        self.sources = ServedFiles(library, folder)
+        quota = settings.quota if settings.quota is not None else folder.free_bytes() // _QUOTA_SHARE
+        self.replica_quota = ReplicaQuota(self.manifest_cache, quota, threads)
+
+        # The tracker: login, index and pings.
+        verify = True if settings.tls_ca in (None, "system") else str(settings.tls_ca)
+        tracker_client = TrackerClient(settings.tracker_url, verify=verify)
+        self.tracker = AsyncTrackerClient(tracker_client, threads)
+        self.account = Account(
+            tracker=tracker_client,
+            file=SessionFile(settings.state_dir),
+            threads=threads,
+            clock=TrackerClock(clock, wall_clock),
+            address=self.address,
+            on_logged_out=self._on_logged_out,
+        )
+        load_reporter = LoadReporter(
+            transfers=self.transfers,
+            folder=folder,
+            replica_quota=self.replica_quota,
+            threads=threads,
+            rate=sent_bytes.rate,
+        )
+        self.announcer = Announcer(
+            tracker=tracker_client,
+            library=library,
+            threads=threads,
+            interval=settings.ping_interval,
+            load=load_reporter.current,
+            on_server_time=self.account.on_server_time,
+            on_session_expired=self.account.on_session_expired,
+            on_recheck=self._on_recheck,
+        )
+        self.account.announcer = self.announcer
+        self.health_probe = TrackerHealthProbe(
+            tracker=tracker_client,
+            threads=threads,
+            interval=settings.ping_interval,
+            logged_in=lambda: self.account.user is not None,
+        )
+        self.scan_loop = ScanLoop(
+            scanner=self.scanner,
+            threads=threads,
+            interval=settings.ping_interval,
+            clock=clock,
+            on_change=self.announcer.request_sync,
+        )
+
+        # Transfers that this peer starts.
+        batch_store = BatchStore(folder, temp_files, library)
+        self.peer_client = PeerClient(channels.channel_credentials(settings.tls_ca))
+        file_downloader = FileDownloader(
+            threads=threads,
+            parts=self.part_store,
+            library=library,
+            served=self.sources,
+            budget=MemoryBudget(),
+            bandwidth=download_limiter,
+            clock=clock,
+            announce_soon=self.announcer.request_sync,
+            metrics=self.metrics,
+        )
+
+        # Transfers that other peers start.
+        push_receiver = PushReceiver(
+            library=library,
+            claims=OfferChecker(
+                folder=folder, manifest_cache=self.manifest_cache, library=library, scanner=self.scanner
+            ),
+            threads=threads,
+            downloader=file_downloader,
+            quota=self.replica_quota,
+            jobs=self.transfers,
+            locks=content_locks,
+            announce=self.announcer.try_sync,
+        )
+        self.transfer_service = TransferService(
+            sources=self.sources,
+            push_receiver=push_receiver,
+            batch_server=BatchServer(
+                served=self.sources,
+                threads=threads,
+                bandwidth=upload_limiter,
+                check_ticket=self.account.check_ticket,
+                library=library,
+            ),
+            batch_receiver=BatchReceiver(
+                receiver=push_receiver,
+                quota=self.replica_quota,
+                store=batch_store,
+                threads=threads,
+                check_ticket=self.account.check_ticket,
+                announce=self.announcer.try_sync,
+            ),
+            threads=threads,
+            stream_slots=self.stream_slots,
+            manifest_slots=self.manifest_slots,
+            active_streams=self.active_streams,
+            upload_limiter=upload_limiter,
+            transfers=self.transfers,
+            sent_bytes=sent_bytes,
+        )
+
+        # Commands of this peer's user.
+        local_resolver = LocalResolver(
+            library=library,
+            scanner=self.scanner,
+            copier=LocalCopier(
+                sharing=self.sources,
+                temporaries=temp_files,
+                library=library,
+                disk=folder.disk,
+                threads=threads,
+            ),
+            announce=self.announcer.try_sync,
+            threads=threads,
+            shared_dir=settings.shared_dir,
+        )
+        self._downloads = DownloadHandler(
+            account=self.account,
+            resolver=Resolver(self.tracker, library),
+            local=local_resolver,
+            job=DownloadJob(
+                tracker=self.tracker,
+                manifests=ManifestFetcher(
+                    network=self.tracker, parts=self.part_store, peers=self.peer_client, threads=threads, clock=clock
+                ),
+                peers=self.peer_client,
+                fetcher=file_downloader,
+                small_fetcher=BatchDownloader(
+                    peers=self.peer_client,
+                    store=batch_store,
+                    threads=threads,
+                    bandwidth=download_limiter,
+                    clock=clock,
+                    metrics=self.metrics,
+                ),
+                locks=content_locks,
+                prioritise_local=push_receiver.prioritise_local,
+                announce=self.announcer.try_sync,
+                local=local_resolver,
+                clock=clock,
+            ),
+            clock=clock,
+        )
+        self._uploads = UploadHandler(
+            account=self.account,
+            announcer=self.announcer,
+            importer=Importer(
+                folder=folder,
+                temporaries=temp_files,
+                library=library,
+                scanner=self.scanner,
+                state_dir=settings.state_dir,
+            ),
+            replicator=Replicator(
+                tracker=self.tracker,
+                sharing=self.sources,
+                pusher=Pusher(peers=self.peer_client, threads=threads, bandwidth=upload_limiter),
+                small_pusher=BatchPusher(
+                    peers=self.peer_client, served=self.sources, threads=threads, bandwidth=upload_limiter
+                ),
+                threads=threads,
+            ),
+            threads=threads,
+        )
+        self._removals = RemoveHandler(folder=folder, library=library, announcer=self.announcer, threads=threads)
+        self._status = StatusReporter(
+            settings=settings,
+            address=self.address,
+            account=self.account,
+            announcer=self.announcer,
+            library=library,
+            scanner=self.scanner,
+            replica_quota=self.replica_quota,
+            transfers=self.transfers,
+            threads=threads,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve for the length of the block; leaves cleanly.
+        """Serve while the block runs, then stop cleanly.
 
         Raises:
-            InUse: if it cannot listen where it should.
-            DiskFull, StorageFault: if STATE_DIR cannot be written to.
+            InUse: if the port or METRICS_PORT is in use.
+            DiskFull, StorageFault: if STATE_DIR cannot be written.
         """
         state_dir = self.settings.state_dir
-        # What was begun is ended in the opposite order, each step whatever becomes of the others.
-        async with AsyncExitStack() as ending:
-            ending.callback(self.manifest_cache.close)
-            ending.callback(self.threads.shutdown)
-            unfinished = await self.threads.run(self.threads.disk, self.part_store.clean_up, self.wall_clock())
-            await self.replica_quota.load(unfinished)
-            secret = ending.enter_context(
-                private_file_present(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir))
+        # What starts first stops last. Each step runs even if another one fails.
+        async with AsyncExitStack() as cleanup:
+            cleanup.callback(self.manifest_cache.close)
+            cleanup.callback(self.threads.shutdown)
+            parts = await self.threads.run(self.threads.disk, self.part_store.clean_up, self.wall_clock())
+            await self.replica_quota.load(parts)
+            secret = cleanup.enter_context(
+                _present_while_running(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir))
             )
             health = HealthService()
             server = rpc_server.build_server(
                 AuthInterceptor(secret, lambda: self.port, self.account.check_ticket),
                 health,
-                self._orders.control(lambda nonce: cookie.make_proof(secret, self.port, nonce)),
+                self._control_service(secret),
                 self.transfer_service,
             )
             self.port = rpc_server.listen(server, self.settings, self.account.saved_port())
-            ending.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
+            cleanup.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
             await self.scan_loop.initial_scan()
             await self.threads.run(self.threads.disk, self.manifest_cache.prune)
-            over = await ending.enter_async_context(rpc_server.serving(server, _SHUTDOWN_GRACE))
+            stop_serving = await cleanup.enter_async_context(rpc_server.serving(server, _SHUTDOWN_GRACE))
             socket_options.set_notsent_lowat(self.port)
-            ending.enter_context(
-                private_file_present(
+            cleanup.enter_context(
+                _present_while_running(
                     state_dir / state_files.PORT_FILE, lambda: state_files.write_port(state_dir, self.port)
                 )
             )
-            ending.push_async_callback(self.peer_client.close)
-            ending.push_async_callback(self.transfers.cancel_all)
-            ending.push_async_callback(self.account.deregister)
-            ending.push_async_callback(self.scan_loop.stop)
+            cleanup.push_async_callback(self.peer_client.close)
+            cleanup.push_async_callback(self.transfers.cancel_all)
+            cleanup.push_async_callback(self.account.deregister)
+            cleanup.push_async_callback(self.scan_loop.stop)
             self.scan_loop.start()
             self.account.resume()
-            ending.push_async_callback(self.health_probe.stop)
+            cleanup.push_async_callback(self.health_probe.stop)
             self.health_probe.start()
-            # Calls under way have their grace while all that is ended.
-            ending.callback(over.set)
-            ending.push_async_callback(health.stop_serving)
+            # The grace of running calls starts here, while the other parts stop.
+            cleanup.callback(stop_serving.set)
+            cleanup.push_async_callback(health.stop_serving)
             yield
 
+    def address(self) -> str:
+        """Return the `host:port` that this peer announces."""
+        return f"{bracketed_host(self.settings.announced_host)}:{self.port}"
+
+    def _control_service(self, secret: bytes) -> ControlService:
+        return ControlService(
+            account=self.account,
+            network=self.tracker,
+            jobs=self.transfers,
+            downloads=self._downloads,
+            uploads=self._uploads,
+            removal=self._removals,
+            own_status=self._status,
+            proof=lambda nonce: cookie.make_proof(secret, self.port, nonce),
+        )
+
     def _serve_metrics(self) -> Callable[[], None]:
-        """Answer scrapes if the operator wants it; return what ends that."""
+        """Serve metrics if METRICS_PORT is set; return the function that stops that.
+
+        Raises:
+            InUse: if the port cannot be used.
+        """
         port = self.settings.metrics_port
         if port is None:
             return lambda: None
@@ -124,24 +376,29 @@ class Pserver:
             self.metrics, library=self.library, slots=self.stream_slots, account=self.account, announcer=self.announcer
         )
         try:
-            listening_at, stop = self.metrics.serve(port)
+            bound_port, stop = self.metrics.serve(port)
         except OSError as error:
             raise InUse(f"METRICS_PORT {port} cannot be used: {error.strerror}") from error
-        log.info("metrics at http://127.0.0.1:%d/metrics", listening_at)
+        log.info("metrics at http://127.0.0.1:%d/metrics", bound_port)
         return stop
 
-    def address(self) -> str:
-        return f"{bracketed_host(self.settings.announced_host)}:{self.port}"
+    def _on_recheck(self, ids: Sequence[str]) -> None:
+        self.scan_loop.recheck(ids)
+
+    async def _on_logged_out(self) -> None:
+        """Close the streams that this peer serves and cancel its transfers: both need a login."""
+        await self.active_streams.close_all()
+        await self.transfers.cancel_all()
 
 
 @contextmanager
-def private_file_present(path: Path, write: Callable[[], T]) -> Iterator[T]:
-    """Have what `write` writes lie at `path` for the length of the block; give what it returns.
+def _present_while_running(path: Path, write: Callable[[], T]) -> Iterator[T]:
+    """Create the file `path` with `write`, yield what that returns, and delete the file afterwards.
 
-    What cannot be removed is logged: the next start replaces it.
+    A file that cannot be deleted is logged: the next start replaces it.
 
     Raises:
-        DiskFull, StorageFault: if it cannot be written.
+        DiskFull, StorageFault: if the file cannot be written.
     """
     with storage_faults(f"writing {path}"):
         written = write()

@@ -96,7 +96,7 @@ def test_what_others_still_ask_for_can_be_resumed(tmp_path: Path, tracker: LiveT
             yield pb.PieceRequest()
             asking.wait(30)
 
-        asker = transfer.DownloadFile(wishes(), metadata=ben.ticket(manifest.id, asker="c" * 32), timeout=30)
+        asker = transfer.DownloadFile(wishes(), metadata=ben.ticket(manifest.id, requester="c" * 32), timeout=30)
         assert not next(asker).have.complete
         break_off(ben).result(10)
         [downloaded], faults = order(ben, "asked.bin")

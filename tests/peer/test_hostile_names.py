@@ -101,7 +101,7 @@ def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.S
             number=number,
             name=name,
             size=len(content),
-            ticket=ana.ticket(Manifest.of_bytes(content).id, WRITE, asker=ASKER)[0][1],
+            ticket=ana.ticket(Manifest.of_bytes(content).id, WRITE, requester=ASKER)[0][1],
         )
         for number, (name, content) in enumerate(files)
     ]
@@ -110,7 +110,7 @@ def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.S
     said.put(pb.UploadSmallFilesRequest(offers=offers).SerializeToString())
     with ana.channel() as channel:
         call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")
-        replies = call(iter(said.get, None), metadata=ana.ticket("ab" * 32, WRITE, asker=ASKER), timeout=60)
+        replies = call(iter(said.get, None), metadata=ana.ticket("ab" * 32, WRITE, requester=ASKER), timeout=60)
         for reply in replies:
             heard = pb.UploadSmallFilesResponse.FromString(reply).verdicts
             verdicts.update({verdict.number: verdict for verdict in heard})

@@ -54,12 +54,12 @@ def offer(name: str, manifest: Manifest) -> bytes:
 class Push:
     """A pusher that says what it is told to."""
 
-    def __init__(self, ben: LivePserver, id_: str, stack: contextlib.ExitStack, asker: str = "a" * 32) -> None:
+    def __init__(self, ben: LivePserver, id_: str, stack: contextlib.ExitStack, requester: str = "a" * 32) -> None:
         self._say: list[bytes] = []
         self._more = threading.Semaphore(0)
         channel = stack.enter_context(ben.channel())
         self.call: Any = channel.stream_stream("/p2p.v1.Transfer/UploadFile")(
-            self._requests(), metadata=ben.ticket(id_, WRITE, asker=asker), timeout=30
+            self._requests(), metadata=ben.ticket(id_, WRITE, requester=requester), timeout=30
         )
         stack.callback(self._more.release)
         stack.callback(self.call.cancel)
@@ -235,7 +235,7 @@ def test_beginnings_without_end_do_not_fill_the_disk(ben: LivePserver) -> None:
     for number in range(6):
         with contextlib.ExitStack() as stack:
             manifest = Manifest(3 * MIB, MIB, os.urandom(96))
-            push = Push(ben, manifest.id, stack, asker=f"{number:032x}")
+            push = Push(ben, manifest.id, stack, requester=f"{number:032x}")
             push.say(offer(f"begun{number}.bin", manifest))
             push.hear()
             push.call.cancel()
@@ -247,7 +247,7 @@ def test_beginnings_without_end_do_not_fill_the_disk(ben: LivePserver) -> None:
 def begin_and_break_off(ben: LivePserver, manifest: Manifest, number: int) -> None:
     """Push a file, and go when the receiver has begun."""
     with contextlib.ExitStack() as stack:
-        push = Push(ben, manifest.id, stack, asker=f"{number:032x}")
+        push = Push(ben, manifest.id, stack, requester=f"{number:032x}")
         push.say(offer(f"broken{number}.bin", manifest))
         push.hear()
         push.call.cancel()
@@ -317,7 +317,7 @@ def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
     for number in range(MAX_ABANDONED_PARTS + 5):
         with contextlib.ExitStack() as stack:
             manifest = Manifest(1, MIB, os.urandom(32))
-            push = Push(ben, manifest.id, stack, asker=f"{number:032x}")
+            push = Push(ben, manifest.id, stack, requester=f"{number:032x}")
             push.say(offer(f"tiny{number}.bin", manifest))
             push.hear()
             push.call.cancel()
@@ -415,7 +415,7 @@ def test_a_second_pusher_whose_turn_comes_before_our_users_gives_way_at_once(
     first = Push(ben, manifest.id, stack)
     first.say(offer("wanted2.bin", manifest))
     first.hear()
-    second = Push(ben, manifest.id, stack, asker="b" * 32)
+    second = Push(ben, manifest.id, stack, requester="b" * 32)
     second.say(offer("wanted2.bin", manifest))
     locks = ben.pserver.transfer_service.push_receiver.locks
     eventually(lambda: locks._locks[manifest.id][1] == 2)
@@ -463,7 +463,7 @@ def test_what_is_being_thrown_away_is_not_taken_up_meanwhile(
         eventually(lambda: dee.pserver.stream_slots.in_use == 0)
         disk.arm()
         # Its room is needed.
-        Push(dee, other.id, stack, asker="b" * 32).say(offer("other.bin", other))
+        Push(dee, other.id, stack, requester="b" * 32).say(offer("other.bin", other))
         assert disk.reached.wait(10)
         again = Push(dee, manifest.id, stack)
         again.say(offer("again.bin", manifest))
@@ -477,23 +477,23 @@ def test_what_is_being_thrown_away_is_not_taken_up_meanwhile(
 # small files
 
 
-def small(ben: LivePserver, *messages: bytes, asker: str = "a" * 32) -> list[Any]:
+def small(ben: LivePserver, *messages: bytes, requester: str = "a" * 32) -> list[Any]:
     """The verdicts on what is pushed; raises what ends the stream."""
     with ben.channel() as channel:
         call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")(
-            iter(messages), metadata=ben.ticket("ab" * 32, WRITE, asker=asker), timeout=20
+            iter(messages), metadata=ben.ticket("ab" * 32, WRITE, requester=requester), timeout=20
         )
         return [verdict for reply in call for verdict in pb.UploadSmallFilesResponse.FromString(reply).verdicts]
 
 
-def offers(ben: LivePserver, *files: tuple[int, str, bytes], asker: str = "a" * 32) -> bytes:
+def offers(ben: LivePserver, *files: tuple[int, str, bytes], requester: str = "a" * 32) -> bytes:
     return pb.UploadSmallFilesRequest(
         offers=[
             pb.SmallFileOffer(
                 number=number,
                 name=name,
                 size=len(content),
-                ticket=ben.ticket(Manifest.of_bytes(content).id, WRITE, asker=asker)[0][1],
+                ticket=ben.ticket(Manifest.of_bytes(content).id, WRITE, requester=requester)[0][1],
             )
             for number, name, content in files
         ]
@@ -557,7 +557,7 @@ def test_files_whose_batch_is_never_full_do_not_pile_up_in_memory(
 
 
 def test_another_peers_tickets_are_worth_nothing_in_a_stream(ben: LivePserver) -> None:
-    [verdict] = small(ben, offers(ben, (1, "theirs.txt", b"x"), asker="c" * 32))
+    [verdict] = small(ben, offers(ben, (1, "theirs.txt", b"x"), requester="c" * 32))
     assert verdict.code == "not_allowed"
 
 

@@ -141,23 +141,23 @@ def test_one_files_ticket_does_not_open_another(ana: LivePserver, film: Manifest
     with ana.transfer() as transfer:
         got = transfer.GetManifest(pb.GetManifestRequest(), metadata=ana.ticket(other.id), timeout=10)
         assert got.size == 5
-        asks = [pb.SmallFileRequest(number=1, ticket=ana.ticket(other.id, asker="b" * 32)[0][1])]
+        asks = [pb.SmallFileRequest(number=1, ticket=ana.ticket(other.id, requester="b" * 32)[0][1])]
         [reply] = transfer.DownloadSmallFiles(
             iter([pb.DownloadSmallFilesRequest(requests=asks)]), metadata=ana.ticket(film.id), timeout=10
         )
         assert [fault.code for fault in reply.faults] == ["not_allowed"] and not reply.blocks
 
 
-@pytest.mark.parametrize(("right", "asker"), [(READ, "a" * 32), (WRITE, "b" * 32)])
+@pytest.mark.parametrize(("right", "requester"), [(READ, "a" * 32), (WRITE, "b" * 32)])
 def test_among_small_files_each_needs_a_ticket_to_write_of_its_own(
-    ana: LivePserver, film: Manifest, right: int, asker: str
+    ana: LivePserver, film: Manifest, right: int, requester: str
 ) -> None:
-    ticket = ana.ticket(Manifest.of_bytes(b"x").id, right, asker=asker)[0][1]
+    ticket = ana.ticket(Manifest.of_bytes(b"x").id, right, requester=requester)[0][1]
     offers = [pb.SmallFileOffer(number=1, name="x.bin", size=1, ticket=ticket)]
     with ana.channel() as channel:
         said = iter([pb.UploadSmallFilesRequest(offers=offers).SerializeToString(), encode([Block(1, 0, b"x")])])
         call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")
-        replies = call(said, metadata=ana.ticket(film.id, WRITE, asker="a" * 32), timeout=10)
+        replies = call(said, metadata=ana.ticket(film.id, WRITE, requester="a" * 32), timeout=10)
         verdicts = pb.UploadSmallFilesResponse.FromString(next(replies)).verdicts
         # It sent what was refused: that ends the stream, or nothing comes of it.
         with suppress(grpc.RpcError):

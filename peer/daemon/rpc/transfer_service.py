@@ -6,7 +6,7 @@ The guard has checked the ticket of every call that comes here; nothing is decid
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -22,6 +22,7 @@ from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
 from daemon.rpc.auth import CURRENT_GRANT
 from daemon.runtime.executors import Threads
+from daemon.runtime.metrics import SentBytes
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.tracker_client.tickets import Grant
@@ -59,7 +60,7 @@ class TransferService:
     active_streams: ActiveStreams
     upload_limiter: RateLimiter
     transfers: TransferRegistry
-    on_sent: Callable[[int], None]
+    sent_bytes: SentBytes
 
     async def get_manifest(self, request: pb.GetManifestRequest, context: Context[Any, Any]) -> None:
         """The manifest of the ticket's id."""
@@ -99,7 +100,7 @@ class TransferService:
                     await _write_with_timeout(
                         context, Frame(blocks, pb.DownloadSmallFilesResponse(faults=map(_small_fault, faults)))
                     )
-                    self.on_sent(sum(len(block.data) for block in blocks))
+                    self.sent_bytes.add(sum(len(block.data) for block in blocks))
 
     async def upload_file(self, requests: AsyncIterator[Frame[pb.PushRequest]], context: Context[Any, Any]) -> None:
         """A file pushed to us."""
@@ -146,7 +147,7 @@ class TransferService:
 
     def _sent(self, transfer: Transfer, size: int) -> None:
         transfer.add_bytes(size)
-        self.on_sent(size)
+        self.sent_bytes.add(size)
 
 
 class _DownloadEndpoint:

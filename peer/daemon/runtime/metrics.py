@@ -1,4 +1,4 @@
-"""Figures of a pserver for Prometheus, on METRICS_PORT of this machine alone. No names and no addresses in them."""
+"""Metrics of a pserver for Prometheus, on METRICS_PORT of this machine only. They hold no names and no addresses."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-# Whoever reaches a port gets nothing but a refusal: the figures are for what runs on this machine.
+from daemon.runtime.rate import Rate
+
+# The metrics need no login, so only programs on this machine can read them.
 _ADDRESS = "127.0.0.1"
 
 
 class Metrics:
-    """The counters; whoever moves something counts it."""
+    """The counters of one pserver. Every part counts its own events here."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -27,29 +29,45 @@ class Metrics:
         )
 
     def add_gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Show a value that is read when it is asked for."""
+        """Add a gauge.
+
+        Args:
+            name: its name for Prometheus.
+            text: its help text.
+            read: returns the value at each scrape. A scrape runs in a thread of its own.
+        """
         Gauge(name, text, registry=self._registry).set_function(read)
 
     def count_received(self, size: int, pieces: int = 1) -> None:
-        """Count payload that verified."""
+        """Count `size` bytes of payload, in `pieces` pieces, that verified."""
         self.bytes_received.inc(size)
         self.pieces_verified.inc(pieces)
 
     def count_corrupt_piece(self) -> None:
-        """Count a piece that did not verify, and the holder that it cost."""
+        """Count a piece that did not verify, and the holder that was dropped for it."""
         self.corrupt_pieces.inc()
         self.count_dropped_holder("bad_piece")
 
     def count_dropped_holder(self, why: str) -> None:
-        """Count a holder that a download lost: bad_piece, silent or failed."""
+        """Count a holder that a download lost; `why` is bad_piece, silent or failed."""
         self.holders_dropped.labels(why).inc()
 
     def count_transfer(self, kind: str, outcome: str) -> None:
-        """Count a transfer: done, failed or cancelled."""
+        """Count a finished transfer; `outcome` is done, failed or cancelled."""
         self.transfers.labels(kind, outcome).inc()
 
     def serve(self, port: int) -> tuple[int, Callable[[], None]]:
-        """Answer scrapes; return the port (0 asks for any free one) and what ends it. Raises OSError if it is taken."""
+        """Serve the metrics by HTTP in a thread.
+
+        Args:
+            port: where to listen; 0 for any free port.
+
+        Returns:
+            The port, and a blocking function that stops the server.
+
+        Raises:
+            OSError: if the port is in use.
+        """
         server, thread = start_http_server(port, addr=_ADDRESS, registry=self._registry)
 
         def stop() -> None:
@@ -57,3 +75,21 @@ class Metrics:
             thread.join(1.0)
 
         return server.server_port, stop
+
+
+class SentBytes:
+    """Payload sent to other peers: the counter for the operator, and the rate that pings report."""
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], float]) -> None:
+        """`clock` returns seconds that never go back."""
+        self._counter = metrics.bytes_sent
+        self._rate = Rate(clock)
+
+    def add(self, size: int) -> None:
+        """Count `size` bytes that were sent now."""
+        self._rate.add(size)
+        self._counter.inc(size)
+
+    def rate(self) -> float:
+        """Return the bytes per second of the last few seconds."""
+        return self._rate.now()
