@@ -21,6 +21,7 @@ import pexpect
 
 import pserver_pb2 as pb
 from eventually import eventually
+from ports import reserve_port
 from programs import PCLIENT, PSERVER, SERVER, Program, write_env
 from pserver_pb2_grpc import ControlStub
 from system.certificates import Certificates
@@ -234,8 +235,14 @@ class Cluster:
     def start_tracker(self, **keys: object) -> ClusterProgram:
         """Start the tracker, on a port that it keeps when started again."""
         state = self.folder / "tracker"
-        values = {"SERVER_URL": LOOPBACK, "SERVER_PORT": 0, "STATE_DIR": state, **self._listen_keys(), **keys}
-        self.tracker = ClusterProgram(self._start("tracker", SERVER, values, "SERVER_PORT"))
+        values = {
+            "SERVER_URL": LOOPBACK,
+            "SERVER_PORT": reserve_port(),
+            "STATE_DIR": state,
+            **self._listen_keys(),
+            **keys,
+        }
+        self.tracker = ClusterProgram(self._start("tracker", SERVER, values))
         return self.tracker
 
     def peer(self, name: str, *, login: bool = True, script: Path = PSERVER, **keys: object) -> Peer:
@@ -248,7 +255,7 @@ class Cluster:
         values = {
             "PSERVER_URL": LOOPBACK,
             "PSERVER_LOCAL_URL": LOOPBACK,
-            "PSERVER_PORT": 0,
+            "PSERVER_PORT": reserve_port(),
             "SERVER_URL": LOOPBACK,
             "SERVER_PORT": self.tracker.program.port,
             "SHARED_DIR": home / "shared",
@@ -258,7 +265,7 @@ class Cluster:
             **self._dial_keys(),
             **keys,
         }
-        program = self._start(name, script, values, "PSERVER_PORT")
+        program = self._start(name, script, values)
         terminal = {"PSERVER_URL": LOOPBACK, "PSERVER_PORT": program.port, "STATE_DIR": home / "state"}
         env_terminal = write_env(self.folder / f".env_{name}_terminal", {**terminal, **self._dial_keys()})
         peer = Peer(program, home, self.folder / f".env_{name}", env_terminal, self.certificates)
@@ -274,13 +281,11 @@ class Cluster:
         for program in self._programs:
             print(f"--- log of {program.name}\n{program.tail(60)}")
 
-    def _start(self, name: str, script: Path, values: dict[str, object], port_key: str) -> Program:
-        env = self.folder / f".env_{name}"
-        write_env(env, values)
+    def _start(self, name: str, script: Path, values: dict[str, object]) -> Program:
+        env = write_env(self.folder / f".env_{name}", values)
         program = Program(name, script, [env], self.folder / f"{name}.log")
         self._programs.append(program)
         program.start()
-        write_env(env, {**values, port_key: program.port})
         return program
 
     def _listen_keys(self) -> dict[str, object]:

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from eventually import eventually
+from ports import reserve_port
 from programs import TOP
-from system.launching import free_ports
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -123,8 +123,7 @@ class Compose:
 @pytest.fixture
 def compose(tmp_path: Path) -> Iterator[Compose]:
     """A project that leaves nothing behind."""
-    [port] = free_ports(1)
-    made = Compose(f"p2ptest{secrets.token_hex(4)}", {"P2P_PORT": str(port)}, tmp_path / "override.yml")
+    made = Compose(f"p2ptest{secrets.token_hex(4)}", {"P2P_PORT": str(reserve_port())}, tmp_path / "override.yml")
     yield made
     print(made.run("logs", "--no-color").stdout[-8000:])
     made.run("down", "--volumes", "--timeout", "2")

@@ -15,9 +15,9 @@ import pexpect
 import pytest
 
 from eventually import eventually
+from ports import reserve_ports
 from programs import PSERVER, SERVER, TOP
 from system.cluster import Cluster
-from system.launching import free_ports
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def checkout(tmp_path: Path) -> Path:
     top = tmp_path / "checkout"
     for folder in ("server", "peer", "bootstrap"):
         shutil.copytree(TOP / folder, top / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    ports = dict(zip(("5000", "5001", "5002"), free_ports(3), strict=True))
+    ports = dict(zip(("5000", "5001", "5002"), reserve_ports(3), strict=True))
     for env in (top / "bootstrap").glob(".env_*"):
         env.write_text(re.sub(r"(?m)(_PORT=)(\d+)", lambda found: f"{found[1]}{ports[found[2]]}", env.read_text()))
     return top

@@ -11,6 +11,8 @@ from system.payload import digest, make_file
 MIB = 1 << 20
 BOUND = 200 * MIB
 
+pytestmark = pytest.mark.heavy
+
 
 def move(cluster: Cluster, rng: random.Random, size: int, seconds: float) -> None:
     """Upload a file from one peer, download it at another; hold every process to BOUND."""

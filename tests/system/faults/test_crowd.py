@@ -18,6 +18,8 @@ PEERS = 8
 EACH = 8
 SIZE = MIB + 100_001
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def ana(cluster: Cluster, rng: random.Random) -> Peer:

@@ -14,9 +14,9 @@ import grpc
 
 import pserver_pb2 as pb
 from eventually import eventually
+from ports import reserve_port
 from pserver_pb2_grpc import ControlStub
 from system.cluster import Metadata, Peer
-from system.launching import free_ports
 
 CALL_TIMEOUT = 90.0
 
@@ -133,7 +133,7 @@ class MetricsEndpoint:
     """A METRICS_PORT to start a peer with, and what it says."""
 
     def __init__(self) -> None:
-        [self.port] = free_ports(1)
+        self.port = reserve_port()
 
     def __getitem__(self, name: str) -> float:
         url = f"http://127.0.0.1:{self.port}/metrics"
