@@ -1,4 +1,4 @@
-"""Everything that can go wrong in a pserver, each with the code and the sentence that its user sees.
+"""The errors of a pserver. Each has a code and a one-line message for the user.
 
     PeerError
     ├── BadUsage, BadName, AmbiguousName
@@ -10,8 +10,8 @@
     ├── NotVerified
     └── LoginRefused, NotLoggedIn, NotAllowed
 
-The codes are those of README's table of exit codes. An error is raised with one line that says what is wrong and what
-to do next; nothing else of it ever reaches a user or another peer.
+The codes are those of the exit code table in docs/cli.md. Only the code, the message and the hint of an error reach a
+user or another peer.
 """
 
 from __future__ import annotations
@@ -20,132 +20,147 @@ from common.control_messages import Hint
 
 
 class PeerError(Exception):
-    """A refusal or failure with a code of its own. A bare one is an internal fault."""
+    """Base of all errors that a user or another peer sees. An instance of this class itself is an internal error."""
 
     code = "internal"
     # The ids to choose from, if several files have the name.
     ids: tuple[str, ...] = ()
-    # What the user can do next.
+    # What the user can do next; None if there is nothing, or the message says it.
     hint: Hint | None = None
 
-    def __init__(self, message: str = "internal error; the pserver's log has more", *, name: str = "") -> None:
+    def __init__(
+        self,
+        message: str = "internal error; see the pserver's log",
+        *,
+        name: str = "",
+        hint: Hint | None = None,
+    ) -> None:
+        """Make the error.
+
+        Args:
+            message: one line that says what is wrong. It names no command: pclient renders `hint` for that.
+            name: the name, id, path or pattern that the error is about; empty if it is about none.
+            hint: what the user can do next; None for the default of the class.
+        """
         super().__init__(message)
         self.message = message
-        # The name, id, path or pattern that it is about; empty if it is about none.
         self.name = name
+        if hint is not None:
+            self.hint = hint
 
 
 class BadUsage(PeerError):
-    """The order makes no sense."""
+    """The command or the request is malformed."""
 
     code = "bad_usage"
 
 
 class BadName(PeerError):
-    """A name that breaks a rule of names; the message says which."""
+    """The name breaks a rule for names; the message says which."""
 
     code = "bad_name"
 
 
 class AmbiguousName(PeerError):
-    """A name with several versions; `ids` are the ones to choose from."""
+    """The name has several versions; `ids` are the ones to choose from."""
 
     code = "ambiguous_name"
 
-    def __init__(self, message: str, *, name: str = "", ids: tuple[str, ...] = ()) -> None:
-        super().__init__(message, name=name)
+    def __init__(self, message: str, *, name: str = "", ids: tuple[str, ...] = (), hint: Hint | None = None) -> None:
+        super().__init__(message, name=name, hint=hint)
         self.ids = ids
 
 
 class NoSuchFile(PeerError):
-    """Not here, or not in the network."""
+    """This peer, or the network, does not have the file."""
 
     code = "no_such_file"
 
 
 class FileChanged(NoSuchFile):
-    """A shared file is no longer what was hashed: its old id is not here any more."""
+    """A shared file has changed since it was hashed, so its old id is gone."""
 
 
 class TrackerUnreachable(PeerError):
-    """The tracker does not answer."""
+    """The tracker does not respond."""
 
     code = "tracker_unreachable"
 
 
 class NoActivePeer(PeerError):
-    """No live peer can take a copy."""
+    """No online peer can store a copy."""
 
     code = "no_active_peer"
 
 
 class TargetExists(PeerError):
-    """Other contents lie under that name; nothing was touched."""
+    """Another file has that name; it was not changed."""
 
     code = "target_exists"
 
 
 class DiskFull(PeerError):
-    """No room on the disk."""
+    """The disk is full."""
 
     code = "disk_full"
 
 
 class QuotaExceeded(PeerError):
-    """This peer keeps as many bytes at others' request as it wants to."""
+    """The replicas of this peer have reached QUOTA."""
 
     code = "quota"
 
 
 class StorageFault(PeerError):
-    """The disk failed in another way."""
+    """The disk failed for another reason."""
 
     code = "io"
 
 
 class Interrupted(PeerError):
-    """Stopped before the end; what was verified is kept."""
+    """The transfer was stopped early. Its verified pieces stay on disk."""
 
     code = "interrupted"
 
 
 class NoHolders(PeerError):
-    """Nobody who has the rest of the file answers."""
+    """No holder of the missing pieces responds."""
 
     code = "no_holders"
 
 
 class Busy(NoHolders):
-    """A peer has no room for another stream now; `retry_after` is in seconds."""
+    """A peer serves as many streams as it can; `retry_after` is in seconds."""
 
-    def __init__(self, message: str, *, name: str = "", retry_after: float = 1.0) -> None:
-        super().__init__(message, name=name)
+    def __init__(self, message: str, *, name: str = "", retry_after: float = 1.0, hint: Hint | None = None) -> None:
+        super().__init__(message, name=name, hint=hint)
         self.retry_after = retry_after
 
 
 class NotVerified(PeerError):
-    """Bytes or a manifest that do not match their digest."""
+    """The bytes, or a manifest, do not match their digest."""
 
     code = "not_verified"
 
 
 class LoginRefused(PeerError):
-    """The tracker does not accept user and password."""
+    """The tracker rejects the user name or the password."""
 
     code = "login_refused"
 
 
 class NotLoggedIn(PeerError):
-    """Nobody is logged in here."""
+    """This peer is logged out."""
 
     code = "not_logged_in"
+    hint = Hint.LOG_IN
 
 
 class NotAllowed(PeerError):
-    """The caller may not do that."""
+    """The caller lacks the permission."""
 
     code = "not_allowed"
 
 
 class InUse(Exception):
-    """Another program has the port or the folder that this one should use. Of a start only: no peer is ever told it."""
+    """Another process has the port or the folder that this pserver needs. It ends the start and reaches no peer."""

@@ -1,4 +1,4 @@
-"""An error crosses gRPC and is the same error on the other side; no text of a stranger makes a second line."""
+"""An error crosses gRPC and is the same error on the other side. Text of another peer stays on one line."""
 
 import asyncio
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from common.control_messages import HINT_KEY, Hint
 from daemon import errors
 from daemon.errors import Busy, NoHolders, PeerError
 from daemon.protocol import status_codes
@@ -19,19 +20,19 @@ ALL = subclasses(PeerError)
 
 
 class Aborted(Exception):
-    """What a context raises to end a call."""
+    """A context raises it to end a call."""
 
 
 class Context:
-    """Keeps what a call was ended with."""
+    """A context that keeps how its call was ended."""
 
     async def abort(self, code: grpc.StatusCode, details: str, trailing: tuple[tuple[str, str], ...]) -> None:
         self.error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), details)
         raise Aborted
 
 
-def crossed(error: PeerError) -> PeerError:
-    """The error as the other side has it."""
+def received(error: PeerError) -> PeerError:
+    """Return the error as the caller receives it."""
     context: Any = Context()
     with pytest.raises(Aborted):
         asyncio.run(status_codes.abort(context, error))
@@ -40,7 +41,7 @@ def crossed(error: PeerError) -> PeerError:
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_error_has_a_status_and_comes_back_with_its_code(kind: type[PeerError]) -> None:
-    there = crossed(kind("one line"))
+    there = received(kind("one line"))
     assert there.code == kind.code
     assert there.message == "peer:1: one line"
 
@@ -54,7 +55,12 @@ def test_a_code_names_the_most_general_error_that_has_it() -> None:
         assert issubclass(kind, status_codes.ERROR_OF_CODE[kind.code])
 
 
-def test_no_room_says_when_to_try_again() -> None:
+def test_a_hint_travels_in_trailing_metadata() -> None:
+    assert (HINT_KEY, "log_in") in status_codes.trailing_metadata(errors.NotLoggedIn("not logged in"))
+    assert (HINT_KEY, "repeat") in status_codes.trailing_metadata(NoHolders("none", hint=Hint.REPEAT))
+
+
+def test_a_busy_peer_says_when_to_retry() -> None:
     assert (status_codes.RETRY_AFTER_KEY, "1.5") in status_codes.trailing_metadata(Busy("full", retry_after=1.5))
     assert status_codes.trailing_metadata(NoHolders("nobody")) == ((status_codes.CODE_KEY, "no_holders"),)
 
@@ -72,14 +78,14 @@ def test_no_room_says_when_to_try_again() -> None:
         (grpc.StatusCode.UNIMPLEMENTED, NoHolders),
     ],
 )
-def test_a_peer_without_our_codes_is_understood(status: grpc.StatusCode, kind: type[PeerError]) -> None:
+def test_a_status_without_our_code_still_names_an_error(status: grpc.StatusCode, kind: type[PeerError]) -> None:
     foreign = grpc.aio.AioRpcError(status, grpc.aio.Metadata(), grpc.aio.Metadata(("p2p-code", "nonsense")), "words")
     assert type(status_codes.error_from_rpc(foreign, "peer:1")) is kind
 
 
-def test_a_strangers_words_are_one_bounded_line() -> None:
+def test_text_of_a_peer_becomes_one_bounded_line() -> None:
     hostile = "a\n" * 10_000 + "\r\x0b\x0c\u2028b"
-    assert "\n" not in crossed(errors.NoSuchFile(hostile)).message
+    assert "\n" not in received(errors.NoSuchFile(hostile)).message
     assert len(status_codes.one_line(hostile)) <= 300
     assert status_codes.error_from_code("quota", hostile).message.count("\n") == 0
     assert type(status_codes.error_from_code("no such code", "x")) is PeerError

@@ -1,6 +1,6 @@
-"""Our errors and gRPC's status codes: one table, both directions. Nobody else translates between the two.
+"""Translates between the pserver's errors and gRPC status codes, in both directions, by one table.
 
-A status code says roughly what happened, for any client; our own code travels in trailing metadata and says it exactly.
+A status code says roughly what happened, for any client. The error's own code is in trailing metadata and is exact.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import grpc
 from grpc import StatusCode
 
+from common.control_messages import HINT_KEY
 from daemon import errors
 from daemon.errors import Busy, NoHolders, PeerError
 
@@ -38,7 +39,7 @@ STATUS_OF: dict[type[PeerError], StatusCode] = {
     errors.NotLoggedIn: StatusCode.FAILED_PRECONDITION,
     errors.NotAllowed: StatusCode.PERMISSION_DENIED,
 }
-# Several classes may share a code: the first of them stands for it.
+# Several classes may have one code: the first in STATUS_OF represents it.
 ERROR_OF_CODE: dict[str, type[PeerError]] = {kind.code: kind for kind in reversed(STATUS_OF)}
 _ERROR_OF_STATUS: dict[StatusCode, type[PeerError]] = {
     StatusCode.UNAUTHENTICATED: errors.NotAllowed,
@@ -49,19 +50,29 @@ _ERROR_OF_STATUS: dict[StatusCode, type[PeerError]] = {
 
 
 def trailing_metadata(error: PeerError) -> tuple[tuple[str, str], ...]:
-    """Return the trailing metadata that says exactly what happened."""
+    """Return the trailing metadata of an error: its code, and its hint and retry time if it has them."""
+    hint = ((HINT_KEY, error.hint.value),) if error.hint is not None else ()
     retry = ((RETRY_AFTER_KEY, f"{error.retry_after:g}"),) if isinstance(error, Busy) else ()
-    return ((CODE_KEY, error.code), *retry)
+    return ((CODE_KEY, error.code), *hint, *retry)
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: PeerError) -> NoReturn:
-    """End a call with an error."""
+    """End a call with an error.
+
+    Raises:
+        grpc.aio.AbortError: always; gRPC ends the call by it.
+    """
     await context.abort(STATUS_OF[type(error)], one_line(error.message), trailing_metadata(error))
     raise AssertionError("abort raises")
 
 
 def error_from_rpc(error: grpc.aio.AioRpcError, address: str) -> PeerError:
-    """Return the error that another peer meant, or what its silence means."""
+    """Return the error that another peer raised.
+
+    Args:
+        error: how the call failed. Without a code of ours, its status decides which error it is.
+        address: the peer's `host:port`, for the message.
+    """
     metadata = dict(_pairs(error.trailing_metadata()))
     kind = ERROR_OF_CODE.get(metadata.get(CODE_KEY, "")) or _ERROR_OF_STATUS.get(error.code(), NoHolders)
     if error.code() is StatusCode.RESOURCE_EXHAUSTED and kind is NoHolders:
@@ -73,12 +84,12 @@ def error_from_rpc(error: grpc.aio.AioRpcError, address: str) -> PeerError:
 
 
 def error_from_code(code: str, message: str) -> PeerError:
-    """Return the error of a code that travelled inside a message."""
+    """Return the error that a peer described in a message: `code` is one of ours, `message` is text of the peer."""
     return ERROR_OF_CODE.get(code, PeerError)(one_line(message))
 
 
 def one_line(text: str) -> str:
-    """Return text from elsewhere as one bounded line."""
+    """Return text of another peer as one line of at most 300 characters."""
     return " ".join(text.split())[:300]
 
 
