@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from tracker.app_factory import TrackerParts, build
+from tracker.env_file import EnvFault
 from tracker.http_server import ListenError, listen, serve, stop_on_signals
 from tracker.logs import configure_logging
-from tracker.settings import Settings, SettingsError
+from tracker.settings import Settings
 from tracker.state_dir import StateDir, StateError
 from tracker.wsgi_bridge import WsgiBridge
 
@@ -34,8 +35,8 @@ def main(arguments: list[str]) -> int:
         return 0 if asked else 2
     try:
         settings = Settings.from_env_file(Path(arguments[0]))
-    except SettingsError as error:
-        for fault in error.faults:
+    except EnvFault as error:
+        for fault in error.lines:
             sys.stderr.write(f"server: {fault}\n")
         return 78
     configure_logging(settings.log_format)
