@@ -91,7 +91,7 @@ class LivePserver:
     def ticket(self, id_: str, right: int = READ, **changes: Any) -> tuple[tuple[str, str], ...]:
         """The metadata of a good ticket of this holder, or of one with changes."""
         session = self.session()
-        now = self.pserver.account._clock.now()
+        now = self.pserver.account.clock.now()
         words = {"holder": session["peer_id"], "issued": now, "expires": now + 300, **changes}
         content = ticket_signer.payload(id_=id_, right=right, **words)
         return (("p2p-ticket", ticket_signer.sign(bytes.fromhex(session["ticket_key"]), content)),)

@@ -48,11 +48,8 @@ from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.tracker_client.announcer import Announcer
-from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.tracker_client.client import TrackerClient
-from daemon.tracker_client.health_probe import TrackerHealthProbe
-from daemon.tracker_client.login import Account, TrackerClock
-from daemon.tracker_client.session import SessionFile
+from daemon.tracker_client.login import Account, SessionFile, TrackerClock
 from daemon.transfer.batch_download import BatchDownloader
 from daemon.transfer.batch_push import BatchPusher
 from daemon.transfer.batch_serve import BatchReceiver, BatchServer
@@ -125,16 +122,8 @@ class Pserver:
 
         # The tracker: login, index and pings.
         verify = True if settings.tls_ca in (None, "system") else str(settings.tls_ca)
-        tracker_client = TrackerClient(settings.tracker_url, verify=verify)
-        self.tracker = AsyncTrackerClient(tracker_client, threads)
-        self.account = Account(
-            tracker=tracker_client,
-            file=SessionFile(settings.state_dir),
-            threads=threads,
-            clock=TrackerClock(clock, wall_clock),
-            address=self.address,
-            on_logged_out=self._on_logged_out,
-        )
+        self.tracker = TrackerClient(settings.tracker_url, threads.tracker, verify=verify)
+        tracker_clock = TrackerClock(clock, wall_clock)
         load_reporter = LoadReporter(
             transfers=self.transfers,
             folder=folder,
@@ -143,21 +132,21 @@ class Pserver:
             rate=sent_bytes.rate,
         )
         self.announcer = Announcer(
-            tracker=tracker_client,
+            tracker=self.tracker,
             library=library,
-            threads=threads,
             interval=settings.ping_interval,
             load=load_reporter.current,
-            on_server_time=self.account.on_server_time,
-            on_session_expired=self.account.on_session_expired,
+            on_server_time=tracker_clock.set_time,
             on_recheck=self._on_recheck,
         )
-        self.account.announcer = self.announcer
-        self.health_probe = TrackerHealthProbe(
-            tracker=tracker_client,
+        self.account = Account(
+            tracker=self.tracker,
+            announcer=self.announcer,
+            file=SessionFile(settings.state_dir),
             threads=threads,
-            interval=settings.ping_interval,
-            logged_in=lambda: self.account.user is not None,
+            clock=tracker_clock,
+            address=self.address,
+            on_logged_out=self._on_logged_out,
         )
         self.scan_loop = ScanLoop(
             scanner=self.scanner,
@@ -244,7 +233,7 @@ class Pserver:
             job=DownloadJob(
                 tracker=self.tracker,
                 manifests=ManifestFetcher(
-                    network=self.tracker, parts=self.part_store, peers=self.peer_client, threads=threads, clock=clock
+                    tracker=self.tracker, parts=self.part_store, peers=self.peer_client, threads=threads, clock=clock
                 ),
                 peers=self.peer_client,
                 fetcher=file_downloader,
@@ -340,8 +329,6 @@ class Pserver:
             cleanup.push_async_callback(self.scan_loop.stop)
             self.scan_loop.start()
             self.account.resume()
-            cleanup.push_async_callback(self.health_probe.stop)
-            self.health_probe.start()
             # The grace of running calls starts here, while the other parts stop.
             cleanup.callback(stop_serving.set)
             cleanup.push_async_callback(health.stop_serving)
@@ -354,7 +341,7 @@ class Pserver:
     def _control_service(self, secret: bytes) -> ControlService:
         return ControlService(
             account=self.account,
-            network=self.tracker,
+            tracker=self.tracker,
             jobs=self.transfers,
             downloads=self._downloads,
             uploads=self._uploads,

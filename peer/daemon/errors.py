@@ -149,6 +149,12 @@ class LoginRefused(PeerError):
     code = "login_refused"
 
 
+class UnknownUser(LoginRefused):
+    """The tracker has no account of that name, and none was to be made."""
+
+    code = "unknown_user"
+
+
 class NotLoggedIn(PeerError):
     """This peer is logged out."""
 

@@ -1,22 +1,26 @@
-"""The tracker's picture of a peer is true, and true again within a ping after the tracker lost its memory."""
+"""The tracker's index of a peer is up to date, also one ping after the tracker has lost its index."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from daemon.tracker_client.client import TrackerClient
 from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
+from tracker_requests import logged_in, with_token
 
 
 def names_at(tracker: LiveTracker, user: str = "watcher") -> list[str]:
-    """What another peer finds."""
-    client = TrackerClient(tracker.url)
-    client.token = client.login(user, "correct horse", "127.0.0.1:9").token
-    return [file.name for page in client.files("") for file in page]
+    """The names that another peer finds."""
+    client = logged_in(tracker.url, user)
+
+    async def names() -> list[str]:
+        return [file.name async for page in client.files("") for file in page]
+
+    return asyncio.run(names())
 
 
 @pytest.fixture
@@ -25,14 +29,14 @@ def dora(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
         yield live
 
 
-def test_what_is_added_and_removed_is_known(dora: LivePserver, tracker: LiveTracker) -> None:
+def test_added_and_removed_files_are_announced(dora: LivePserver, tracker: LiveTracker) -> None:
     dora.share("new.txt", b"new")
     eventually(lambda: "new.txt" in names_at(tracker))
     (dora.shared / "new.txt").unlink()
     eventually(lambda: "new.txt" not in names_at(tracker))
 
 
-def test_changes_that_the_tracker_has_are_remembered_no_longer(dora: LivePserver, tracker: LiveTracker) -> None:
+def test_announced_changes_are_discarded(dora: LivePserver, tracker: LiveTracker) -> None:
     library = dora.pserver.library
     for name in ("first.txt", "second.txt"):
         before = library.revision
@@ -41,7 +45,7 @@ def test_changes_that_the_tracker_has_are_remembered_no_longer(dora: LivePserver
         eventually(lambda: library.changes_since(before) is None)  # noqa: B023
 
 
-def test_a_tracker_that_lost_its_memory_is_whole_again(tmp_path: Path) -> None:
+def test_a_restarted_tracker_gets_the_complete_index(tmp_path: Path) -> None:
     with ExitStack() as stack:
         first = ExitStack()
         tracker = first.enter_context(live_tracker(tmp_path / "tracker"))
@@ -57,7 +61,7 @@ def test_a_tracker_that_lost_its_memory_is_whole_again(tmp_path: Path) -> None:
         assert emil.session() == before
 
 
-def test_a_logout_is_known_at_once_and_a_login_brings_all_back(dora: LivePserver, tracker: LiveTracker) -> None:
+def test_logout_withdraws_the_index_at_once_and_login_restores_it(dora: LivePserver, tracker: LiveTracker) -> None:
     dora.share("mine.txt", b"mine")
     eventually(lambda: "mine.txt" in names_at(tracker))
     dora.call(dora.pserver.account.logout())
@@ -67,21 +71,19 @@ def test_a_logout_is_known_at_once_and_a_login_brings_all_back(dora: LivePserver
     assert "mine.txt" in names_at(tracker)
 
 
-def test_a_session_outlives_a_restart_of_the_pserver(folder: Path, tracker: LiveTracker) -> None:
+def test_a_session_survives_a_restart_of_the_pserver(folder: Path, tracker: LiveTracker) -> None:
     with live_pserver(folder / "finn", tracker, "finn") as finn:
         finn.share("again.txt", b"again")
         eventually(lambda: "again.txt" in names_at(tracker))
-    # A clean end leaves the index.
+    # A clean shutdown withdraws the index.
     assert "again.txt" not in names_at(tracker)
     with live_pserver(folder / "finn", tracker) as finn:
         assert finn.pserver.account.user == "finn"
         eventually(lambda: "again.txt" in names_at(tracker))
 
 
-def test_a_session_that_the_tracker_does_not_know_is_forgotten(folder: Path, tracker: LiveTracker) -> None:
+def test_a_session_that_the_tracker_does_not_know_is_deleted(folder: Path, tracker: LiveTracker) -> None:
     with live_pserver(folder / "gina", tracker, "gina", ping_interval=0.2) as gina:
-        client = TrackerClient(tracker.url)
-        client.token = gina.session()["token"]
-        client.logout()
+        asyncio.run(with_token(tracker.url, gina.session()["token"]).logout())
         eventually(lambda: gina.pserver.account.user is None)
         assert not (gina.home / "state" / "session").exists()

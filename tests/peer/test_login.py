@@ -1,4 +1,4 @@
-"""Who is logged in changes as a whole or not at all, whoever goes away, and here as at the tracker."""
+"""A login or logout completes here and at the tracker, or changes nothing, even if its pclient goes away."""
 
 import asyncio
 import os
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 import pserver_pb2 as pb
+from daemon.errors import LoginRefused, TrackerUnreachable
 from daemon.runtime.transfers import Transfer
-from daemon.tracker_client.client import TrackerClient
 from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
+from tracker_requests import PASSWORD, with_token
 
 
 @pytest.fixture
@@ -23,86 +24,108 @@ def ben(tmp_path: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
         yield live
 
 
-def alive(ana: LivePserver) -> set[str]:
-    """Who is alive, as another peer sees it."""
+def online(ana: LivePserver) -> set[str]:
+    """The online users, as another peer sees them."""
     return {peer.user for peer in ana.call(ana.pserver.tracker.peers())}
 
 
-async def break_off(call: Coroutine[Any, Any, object], ben: LivePserver, at_user: str | None) -> None:
-    """Cancel a call, as when a terminal goes away, once this user is logged in while it is under way."""
-    under_way = asyncio.create_task(call)
+async def cancel_when(call: Coroutine[Any, Any, object], ben: LivePserver, at_user: str | None) -> None:
+    """Run a call, and cancel it once `at_user` is logged in, as when its pclient goes away."""
+    task = asyncio.create_task(call)
     await asyncio.sleep(0)
     while ben.pserver.account.user != at_user:
         await asyncio.sleep(0)
-    assert under_way.cancel()
-    await asyncio.wait([under_way])
+    assert task.cancel()
+    await asyncio.wait([task])
 
 
-def test_a_logout_goes_on_when_its_terminal_is_gone(ben: LivePserver, ana: LivePserver) -> None:
-    eventually(lambda: "ben" in alive(ana))
-    ben.call(break_off(ben.pserver.account.logout(), ben, "ben"))
+def test_a_logout_completes_without_its_pclient(ben: LivePserver, ana: LivePserver) -> None:
+    eventually(lambda: "ben" in online(ana))
+    ben.call(cancel_when(ben.pserver.account.logout(), ben, "ben"))
     eventually(lambda: ben.pserver.account.user is None)
-    eventually(lambda: "ben" not in alive(ana))
+    eventually(lambda: "ben" not in online(ana))
 
 
-def test_a_logout_of_which_the_tracker_hears_nothing_says_so(tmp_path: Path) -> None:
-    with ExitStack() as tracker_there:
-        tracker = tracker_there.enter_context(live_tracker(tmp_path / "tracker"))
+def test_a_logout_without_the_tracker_says_so(tmp_path: Path) -> None:
+    with ExitStack() as tracker_stack:
+        tracker = tracker_stack.enter_context(live_tracker(tmp_path / "tracker"))
         with live_pserver(tmp_path / "cleo", tracker, "cleo") as cleo, cleo.control() as control:
-            tracker_there.close()
+            tracker_stack.close()
             reply = control.Logout(pb.LogoutRequest(), metadata=cleo.cookie, timeout=20)
-            assert reply.user == "cleo" and "could not be told" in reply.notice
+            assert reply.user == "cleo" and "the tracker is unreachable" in reply.notice
             assert not control.Logout(pb.LogoutRequest(), metadata=cleo.cookie, timeout=20).notice
 
 
-def test_a_login_goes_on_when_its_terminal_is_gone(ben: LivePserver) -> None:
-    ben.call(break_off(ben.pserver.account.login("benno", "correct horse"), ben, None))
+def test_a_login_completes_without_its_pclient(ben: LivePserver) -> None:
+    ben.call(cancel_when(ben.pserver.account.login("benno", "correct horse"), ben, None))
     assert eventually(lambda: ben.pserver.account.user) == "benno"
 
 
-def test_a_login_as_who_one_is_keeps_what_the_tracker_tells_once(
-    tmp_path: Path, tracker: LiveTracker, ana: LivePserver
+def test_a_repeated_login_keeps_session_index_and_transfers(ben: LivePserver, ana: LivePserver) -> None:
+    ben.share("mine.txt", b"mine")
+    ben.call(ben.pserver.announcer.sync())
+    before = ben.session()
+
+    async def story() -> None:
+        transfer = ben.pserver.transfers.start("download", lambda _: asyncio.Event().wait())
+        assert await ben.pserver.account.login("ben", PASSWORD) is False
+        assert not transfer.finished
+        transfer.stop("the test is over")
+
+    ben.call(story())
+    assert ben.session() == before
+    assert [file.version.name for file in ana.call(ana.pserver.tracker.query(names=["mine.txt"]))] == ["mine.txt"]
+
+
+def test_a_repeated_login_with_a_wrong_password_is_refused_and_changes_nothing(ben: LivePserver) -> None:
+    before = ben.session()
+    with pytest.raises(LoginRefused):
+        ben.login("ben", "wrong")
+    assert ben.pserver.account.user == "ben"
+    assert ben.session() == before
+    ben.call(ben.pserver.announcer.ping())
+
+
+def test_a_repeated_login_without_the_tracker_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    with ExitStack() as tracker_stack:
+        tracker = tracker_stack.enter_context(live_tracker(tmp_path / "tracker"))
+        with live_pserver(tmp_path / "cleo", tracker, "cleo") as cleo:
+            before = cleo.session()
+            tracker_stack.close()
+            with pytest.raises(TrackerUnreachable):
+                cleo.login("cleo")
+            assert cleo.pserver.account.user == "cleo"
+            assert cleo.session() == before
+
+
+def test_an_expired_session_ends_without_ending_the_transfers_of_the_next(
+    ben: LivePserver, tracker: LiveTracker
 ) -> None:
-    with live_pserver(tmp_path / "rare", tracker, "rare", ping_interval=60) as rare:
-        manifest = rare.share("spoilt.txt", b"good")
-        eventually(lambda: [p for p in ana.call(ana.pserver.tracker.peers()) if p.user == "rare" and p.load.free_bytes])
-        path = rare.shared / "spoilt.txt"
-        before = path.stat()
-        path.write_bytes(b"evil")
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-        # Somebody reports it: the next ping is asked to hash it again.
-        tracker.parts.tracker._reports.report_corrupt("ana", rare.session()["peer_id"], bytes.fromhex(manifest.id))
-        rare.login("rare")
-        eventually(lambda: not rare.pserver.library.by_id(manifest.id))
-
-
-def test_the_end_of_a_lost_session_is_not_that_of_the_next(ben: LivePserver, tracker: LiveTracker) -> None:
     account, jobs = ben.pserver.account, ben.pserver.transfers
-    client = TrackerClient(tracker.url)
-    client.token = ben.session()["token"]
-    wound_down = asyncio.Event()
+    client = with_token(tracker.url, ben.session()["token"])
+    closing = asyncio.Event()
 
     async def stream() -> None:
         async with ben.pserver.transfer_service.active_streams.register():
             try:
-                await wound_down.wait()
+                await closing.wait()
             finally:
-                await wound_down.wait()
+                await closing.wait()
 
     async def work(_: Transfer) -> None:
-        await wound_down.wait()
+        await closing.wait()
 
-    async def lose_and_login() -> None:
+    async def expire_and_login() -> None:
         slow = asyncio.create_task(stream())
-        client.logout()
+        await client.logout()
         while account.user is not None:
             await asyncio.sleep(0)
-        await account.login("ben", "correct horse")
+        await account.login("ben", PASSWORD)
         transfer = jobs.start("download", work)
-        assert account._ending is not None
-        await account._ending
+        assert account.cleanup is not None
+        await account.cleanup
         assert not transfer.finished
-        wound_down.set()
+        closing.set()
         await asyncio.wait([slow])
 
-    ben.call(lose_and_login())
+    ben.call(expire_and_login())

@@ -21,7 +21,6 @@ from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
-from daemon.tracker_client.async_client import AsyncTrackerClient
 from daemon.tracker_client.client import TrackerClient
 from daemon.transfer.manifest_fetch import ManifestFetcher
 
@@ -72,7 +71,7 @@ async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float
         stack.callback(folder.close)
         manifests = ManifestFetcher(
             # A tracker that never answers: what is known already must do.
-            network=AsyncTrackerClient(TrackerClient("http://127.0.0.1:1"), threads),
+            tracker=TrackerClient("http://127.0.0.1:1", threads.tracker),
             parts=PartStore(folder),
             peers=peers,
             threads=threads,

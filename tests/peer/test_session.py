@@ -1,19 +1,19 @@
-"""The login session on disk: private, whole or not there, and worth nothing when odd."""
+"""The stored login session: private, written in one step, ignored if it is damaged."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
+from daemon.tracker_client.login import SessionFile
 
 from daemon.models import Session
-from daemon.tracker_client.session import SessionFile
 
 SESSION = Session(
     user="ana", address="127.0.0.1:5001", token="t" * 43, peer_id="ab" * 16, ticket_key=b"k" * 32, clock_offset=-1.5
 )
 
 
-def test_it_comes_back_as_it_was_and_nobody_else_can_read_it(tmp_path: Path) -> None:
+def test_a_saved_session_is_loaded_again_and_private_to_its_user(tmp_path: Path) -> None:
     file = SessionFile(tmp_path)
     assert file.load() is None
     file.save(SESSION)
@@ -29,7 +29,7 @@ def test_it_comes_back_as_it_was_and_nobody_else_can_read_it(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff\xfe", b'{"user": "ana"}', b"x" * 10_000])
-def test_an_odd_file_is_no_session(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_ignored(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "session"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -37,7 +37,7 @@ def test_an_odd_file_is_no_session(tmp_path: Path, content: bytes, caplog: pytes
     assert "ignored" in caplog.text
 
 
-def test_a_file_that_others_can_read_or_a_link_is_no_session(tmp_path: Path) -> None:
+def test_a_link_or_a_file_that_other_users_can_read_is_ignored(tmp_path: Path) -> None:
     file = SessionFile(tmp_path)
     file.save(SESSION)
     (tmp_path / "session").chmod(0o644)

@@ -1,10 +1,10 @@
-"""Whatever answers in the tracker's place, the pserver goes on and says so in one line; the real one is understood."""
+"""The tracker's responses are understood, and those of any other server are a fault of one line."""
 
+import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,13 +17,14 @@ from daemon.errors import Busy, LoginRefused, NotLoggedIn, PeerError, TrackerUnr
 from daemon.models import IndexEntry, Version
 from daemon.tracker_client.client import SendIndex, TrackerClient
 from live_tracker import LiveTracker, live_tracker
+from tracker_requests import PASSWORD, logged_in, tracker_client
 
 ID = "ab" * 32
 
 
 @contextmanager
-def impostor(status: int, body: bytes, retry_after: str = "", *, asked: list[str] | None = None) -> Iterator[str]:
-    """Something that gives every request the same answer; `asked` gathers the requests."""
+def impostor(status: int, body: bytes, retry_after: str = "", *, requests: list[str] | None = None) -> Iterator[str]:
+    """A server that gives every request the same response; `requests` collects the paths."""
 
     class Handler(BaseHTTPRequestHandler):
         def __getattr__(self, name: str) -> Any:
@@ -33,8 +34,8 @@ def impostor(status: int, body: bytes, retry_after: str = "", *, asked: list[str
 
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if asked is not None:
-                asked.append(self.path)
+            if requests is not None:
+                requests.append(self.path)
             self.send_response(status)
             if retry_after:
                 self.send_header("Retry-After", retry_after)
@@ -54,12 +55,17 @@ def impostor(status: int, body: bytes, retry_after: str = "", *, asked: list[str
         server.server_close()
 
 
-CALLS: list[Callable[[TrackerClient], object]] = [
+async def list_files(client: TrackerClient, match: str) -> list[str]:
+    """Return the first name of each page."""
+    return [page[0].name async for page in client.files(match)]
+
+
+CALLS: list[Callable[[TrackerClient], Coroutine[Any, Any, object]]] = [
     lambda client: client.login("ana", "pw", "127.0.0.1:1"),
     lambda client: client.ping("e", "v", Load()),
     lambda client: client.query(names=["a"]),
     lambda client: client.place([Version("a", ID, 1)], 1),
-    lambda client: list(client.files("")),
+    lambda client: list_files(client, ""),
     lambda client: client.peers(),
 ]
 
@@ -79,79 +85,89 @@ CALLS: list[Callable[[TrackerClient], object]] = [
         json.dumps({"files": 3, "peers": None, "targets": "x", "ticket_key": "zz", "status": "x"}).encode(),
     ],
 )
-def test_an_impostor_is_no_tracker(body: bytes) -> None:
+def test_a_response_that_is_not_the_trackers_is_a_fault_of_one_line(body: bytes) -> None:
     with impostor(200, body) as url:
         for call in CALLS:
             with pytest.raises(
-                TrackerUnreachable, match="is no tracker: look at SERVER_URL and SERVER_PORT"
+                TrackerUnreachable, match="is not a tracker: check SERVER_URL and SERVER_PORT"
             ) as refusal:
-                call(TrackerClient(url))
+                asyncio.run(call(tracker_client(url)))
             assert "\n" not in refusal.value.message
 
 
 @pytest.fixture
 def client(tracker: LiveTracker) -> TrackerClient:
-    client = TrackerClient(tracker.url)
-    answer = client.login("cleo", "correct horse", "127.0.0.1:9")
-    client.token = answer.token
-    return client
+    return logged_in(tracker.url, "cleo")
 
 
-def test_the_real_one_is_understood(client: TrackerClient) -> None:
-    pong = client.ping("none", "none", Load(free_bytes=5))
-    assert pong.send_index
-    client.put_index("v1", [IndexEntry("a.txt", ID, 3, True)])
-    client.patch_index("v1", "v2", [IndexEntry("b.txt", ID, 3, True)], [("a.txt", ID)])
-    with pytest.raises(SendIndex):
-        client.patch_index("v1", "v3", [], [])
-    assert not client.ping(pong.epoch, "v2", Load()).send_index
-    assert [page[0].name for page in client.files("b.t")] == ["b.txt"]
-    assert [found.version.name for found in client.query(ids=[ID])] == ["b.txt"]
-    assert client.query(names=["no such"]) == []
-    assert client.peers()[0].address
+def test_the_trackers_responses_are_understood(client: TrackerClient) -> None:
+    async def story() -> None:
+        response = await client.ping("none", "none", Load(free_bytes=5))
+        assert response.send_index
+        await client.put_index("v1", [IndexEntry("a.txt", ID, 3, True)])
+        await client.patch_index("v1", "v2", [IndexEntry("b.txt", ID, 3, True)], [("a.txt", ID)])
+        with pytest.raises(SendIndex):
+            await client.patch_index("v1", "v3", [], [])
+        assert not (await client.ping(response.epoch, "v2", Load())).send_index
+        assert await list_files(client, "b.t") == ["b.txt"]
+        assert [found.version.name for found in await client.query(ids=[ID])] == ["b.txt"]
+        assert await client.query(names=["no such"]) == []
+        assert (await client.peers())[0].address
+
+    asyncio.run(story())
 
 
-def test_of_many_files_all_thirty_peers_are_told(client: TrackerClient, tracker: LiveTracker) -> None:
+def test_a_query_of_many_files_names_thirty_holders_of_each(client: TrackerClient, tracker: LiveTracker) -> None:
     files = [Version(f"{n:04}", f"{n:064x}", 1) for n in range(400)]
-    for number in range(30):
-        other = TrackerClient(tracker.url)
-        other.token = other.login("dora", "correct horse", f"127.0.0.1:{1000 + number}").token
-        other.ping("none", "none", Load(free_bytes=1 << 40))
-        other.put_index("1", [IndexEntry(file.name, file.id, 1, False) for file in files])
-    found = client.query(ids=[file.id for file in files])
-    assert [len(held.holders) for held in found] == [30] * 400
-    assert Counter(target.id for target in client.place(files, 30)) == {file.id: 30 for file in files}
+
+    async def announce(address: str) -> None:
+        other = tracker_client(tracker.url)
+        other.token = (await other.login("dora", PASSWORD, address)).token
+        await other.ping("none", "none", Load(free_bytes=1 << 40))
+        await other.put_index("1", [IndexEntry(file.name, file.id, 1, False) for file in files])
+
+    async def story() -> None:
+        for number in range(30):
+            await announce(f"127.0.0.1:{1000 + number}")
+        found = await client.query(ids=[file.id for file in files])
+        assert [len(held.holders) for held in found] == [30] * 400
+        assert Counter(target.id for target in await client.place(files, 30)) == {file.id: 30 for file in files}
+
+    asyncio.run(story())
 
 
 def test_refusals_have_their_codes(client: TrackerClient, tracker: LiveTracker) -> None:
     with pytest.raises(LoginRefused):
-        TrackerClient(tracker.url).login("cleo", "wrong", "127.0.0.1:9")
+        asyncio.run(client.login("cleo", "wrong", "127.0.0.1:9"))
     with pytest.raises(NotLoggedIn):
-        TrackerClient(tracker.url).ping("e", "v", Load())
+        asyncio.run(tracker_client(tracker.url).ping("e", "v", Load()))
 
 
-def test_peers_of_one_address_log_in_at_once(tmp_path: Path) -> None:
-    # Twice as many as the tracker, at its own cost of a hash, has places for.
-    with live_tracker(tmp_path, cost=None, limits=None) as tracker, ThreadPoolExecutor(16) as pool:
-        url = tracker.url
+def test_sixteen_peers_behind_one_address_can_log_in_at_once(tmp_path: Path) -> None:
+    # The tracker hashes the passwords of eight of them at a time.
+    with live_tracker(tmp_path, cost=None, limits=None) as tracker:
+        client = tracker_client(tracker.url, threads=16)
 
-        def login(number: int) -> bool:
-            return TrackerClient(url).login(f"user{number}", "correct horse", f"127.0.0.1:{1000 + number}").registered
+        async def story() -> None:
+            logins = (client.login(f"user{n}", PASSWORD, f"127.0.0.1:{1000 + n}") for n in range(16))
+            assert all(response.registered for response in await asyncio.gather(*logins))
 
-        assert all(pool.map(login, range(16)))
+        asyncio.run(story())
 
 
 @pytest.mark.parametrize(
     ("status", "retry_after", "error"),
     [(429, "1", LoginRefused), (503, "", Busy), (503, "soon", TrackerUnreachable)],
 )
-def test_what_is_refused_otherwise_is_not_tried_again(status: int, retry_after: str, error: type[PeerError]) -> None:
-    asked: list[str] = []
-    with impostor(status, b"{}", retry_after, asked=asked) as url, pytest.raises(error):
-        TrackerClient(url).login("ana", "pw", "127.0.0.1:1")
-    assert asked == ["/login"]
+def test_refused_and_invalid_requests_are_not_retried(
+    status: int, retry_after: str, error: type[PeerError]
+) -> None:
+    requests: list[str] = []
+    with impostor(status, b"{}", retry_after, requests=requests) as url, pytest.raises(error):
+        asyncio.run(tracker_client(url).login("ana", "pw", "127.0.0.1:1"))
+    assert requests == ["/login"]
 
 
-def test_nobody_there_is_one_line() -> None:
+def test_a_tracker_that_does_not_run_is_a_fault_of_one_line() -> None:
     with pytest.raises(TrackerUnreachable, match="is it running"):
-        TrackerClient("http://127.0.0.1:9").peers()
+        asyncio.run(tracker_client("http://127.0.0.1:9").peers())

@@ -1,5 +1,6 @@
-"""Why the tracker was not reached is told in one line that says what to look at, and no longer once it answers."""
+"""A tracker that cannot be reached is a fault of one line that says what to check, until it responds."""
 
+import asyncio
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -10,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import NotLoggedIn, TrackerUnreachable
-from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.transport import TrackerTransport
 from live_tracker import live_tracker
 from system.certificates import Certificates
 from tracker.http_server import TlsFiles
+from tracker_requests import tracker_client
 
 RUNNING = "does not answer: is it running?"
-NOT_TRUSTED = "not from TLS_CA, or it speaks no TLS: look at SERVER_URL and TLS_CA"
+NOT_TRUSTED = "not signed by TLS_CA, or it does not use TLS: check SERVER_URL and TLS_CA"
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,11 @@ def tls(ours: Certificates) -> TlsFiles:
     return TlsFiles(ours.certificate, ours.key)
 
 
-def said(url: str, authority: Path | None = None) -> str:
-    """What is said of this tracker, in the refusal and afterwards."""
-    client = TrackerClient(url, verify=str(authority) if authority else True)
+def fault_of(url: str, authority: Path | None = None) -> str:
+    """The fault of a request to this tracker, which the client keeps."""
+    client = tracker_client(url, verify=str(authority) if authority else True)
     with pytest.raises(TrackerUnreachable) as refusal:
-        client.peers()
+        asyncio.run(client.peers())
     assert client.fault == refusal.value.message
     assert "\n" not in client.fault
     return client.fault
@@ -47,7 +48,7 @@ def said(url: str, authority: Path | None = None) -> str:
 
 @contextmanager
 def server(answer: bytes, *, held: threading.Event | None = None, go: threading.Event | None = None) -> Iterator[int]:
-    """Something that answers whoever speaks so, and hangs up; its port. Who asks for /held waits, for nothing."""
+    """A server that sends `answer` and closes; yields its port. A request for /held gets nothing."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -66,88 +67,88 @@ def server(answer: bytes, *, held: threading.Event | None = None, go: threading.
             listening.shutdown()
 
 
-def test_a_tracker_with_tls_is_dialled_without(tmp_path: Path, tls: TlsFiles) -> None:
+def test_http_to_a_tracker_with_tls_advises_tls_ca(tmp_path: Path, tls: TlsFiles) -> None:
     with live_tracker(tmp_path, tls=tls) as tracker:
-        assert said(tracker.url.replace("https:", "http:")).endswith(f"{RUNNING} if it has TLS, set TLS_CA")
+        assert fault_of(tracker.url.replace("https:", "http:")).endswith(f"{RUNNING} if it uses TLS, set TLS_CA")
 
 
-def test_a_tracker_without_tls_is_dialled_with(tmp_path: Path, ours: Certificates) -> None:
+def test_tls_to_a_tracker_without_it_is_not_trusted(tmp_path: Path, ours: Certificates) -> None:
     with live_tracker(tmp_path) as tracker:
-        assert said(tracker.url.replace("http:", "https:"), ours.authority).endswith(NOT_TRUSTED)
+        assert fault_of(tracker.url.replace("http:", "https:"), ours.authority).endswith(NOT_TRUSTED)
 
 
-def test_a_certificate_of_another_authority(tmp_path: Path, tls: TlsFiles, theirs: Certificates) -> None:
+def test_a_certificate_of_another_authority_is_not_trusted(tmp_path: Path, tls: TlsFiles, theirs: Certificates) -> None:
     with live_tracker(tmp_path, tls=tls) as tracker:
-        assert said(tracker.url, theirs.authority).endswith(NOT_TRUSTED)
-        assert said(tracker.url).endswith(NOT_TRUSTED)
+        assert fault_of(tracker.url, theirs.authority).endswith(NOT_TRUSTED)
+        assert fault_of(tracker.url).endswith(NOT_TRUSTED)
 
 
-def test_a_certificate_for_another_address(tmp_path: Path, tls: TlsFiles, ours: Certificates) -> None:
+def test_a_certificate_for_another_address_is_not_trusted(tmp_path: Path, tls: TlsFiles, ours: Certificates) -> None:
     with live_tracker(tmp_path, host="127.0.0.3", tls=tls) as tracker:
-        assert said(tracker.url, ours.authority).endswith(NOT_TRUSTED)
+        assert fault_of(tracker.url, ours.authority).endswith(NOT_TRUSTED)
 
 
-def test_certificates_that_are_gone_come_again(tmp_path: Path, tls: TlsFiles, ours: Certificates) -> None:
+def test_a_missing_tls_ca_file_is_a_fault_until_it_is_back(tmp_path: Path, tls: TlsFiles, ours: Certificates) -> None:
     authority = tmp_path / "ca.pem"
     with live_tracker(tmp_path / "tracker", tls=tls) as tracker:
-        client = TrackerClient(tracker.url, verify=str(authority))
-        with pytest.raises(TrackerUnreachable, match="look at TLS_CA"):
-            client.probe()
+        client = tracker_client(tracker.url, verify=str(authority))
+        with pytest.raises(TrackerUnreachable, match="check TLS_CA"):
+            asyncio.run(client.probe())
         authority.write_bytes(ours.authority.read_bytes())
-        client.probe()
+        asyncio.run(client.probe())
         assert not client.fault
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-other\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
-def test_what_breaks_off_or_speaks_no_http_may_want_tls(answer: bytes) -> None:
+def test_a_server_that_closes_early_or_speaks_no_http_advises_tls_ca(answer: bytes) -> None:
     with server(answer) as port:
-        assert said(f"http://127.0.0.1:{port}").endswith(f"{RUNNING} if it has TLS, set TLS_CA")
+        assert fault_of(f"http://127.0.0.1:{port}").endswith(f"{RUNNING} if it uses TLS, set TLS_CA")
 
 
-def test_what_hangs_up_at_tls_may_have_none(ours: Certificates) -> None:
+def test_a_server_that_closes_during_tls_advises_to_remove_tls_ca(ours: Certificates) -> None:
     with server(b"") as port:
-        assert said(f"https://127.0.0.1:{port}", ours.authority).endswith(
-            f"{RUNNING} if it has no TLS, leave out TLS_CA"
+        assert fault_of(f"https://127.0.0.1:{port}", ours.authority).endswith(
+            f"{RUNNING} if it does not use TLS, remove TLS_CA"
         )
 
 
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        ("200 OK", "is no tracker: look at SERVER_URL and SERVER_PORT"),
-        ("404 Not Found", "is no tracker: look at SERVER_URL and SERVER_PORT"),
-        # A gateway before a tracker that is down.
+        ("200 OK", "is not a tracker: check SERVER_URL and SERVER_PORT"),
+        ("404 Not Found", "is not a tracker: check SERVER_URL and SERVER_PORT"),
+        # A gateway in front of a tracker that is down.
         ("502 Bad Gateway", RUNNING),
     ],
 )
-def test_another_web_server_is_no_tracker(status: str, sentence: str) -> None:
+def test_another_web_server_is_not_a_tracker(status: str, sentence: str) -> None:
     page = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 17\r\n\r\n<html>hotel</html".encode()
     with server(page) as port:
-        assert said(f"http://127.0.0.1:{port}").endswith(sentence)
+        assert fault_of(f"http://127.0.0.1:{port}").endswith(sentence)
 
 
-def test_whatever_the_tracker_answers_it_is_reached(tmp_path: Path) -> None:
+def test_any_response_of_the_tracker_clears_the_fault(tmp_path: Path) -> None:
     with live_tracker(tmp_path) as tracker:
-        client = TrackerClient(tracker.url)
+        client = tracker_client(tracker.url)
         assert client.fault
         with pytest.raises(NotLoggedIn):
-            client.peers()
+            asyncio.run(client.peers())
         assert not client.fault
 
 
-def test_an_old_question_that_is_given_up_is_no_news() -> None:
+def test_a_failure_of_an_older_request_does_not_replace_a_newer_success() -> None:
     held, go = threading.Event(), threading.Event()
     answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
     with server(answer, held=held, go=go) as port, ThreadPoolExecutor(1) as pool:
-        line = TrackerTransport(f"http://127.0.0.1:{port}", verify=True)
+        transport = TrackerTransport(f"http://127.0.0.1:{port}", verify=True)
 
-        def ask(route: str) -> object:
-            return line.request("GET", route, None, query=None, token=None, timeout=20)
+        def request(route: str) -> object:
+            return transport.request("GET", route, None, params=None, token=None, timeout=20)
 
-        old = pool.submit(ask, "/held")
+        old = pool.submit(request, "/held")
         assert held.wait(20)
-        ask("/now")
+        request("/now")
         go.set()
         with pytest.raises(TrackerUnreachable):
             old.result()
-        assert not line.fault
+        assert not transport.fault

@@ -18,7 +18,7 @@ from daemon.peers.client import PeerClient
 from daemon.peers.limits import KeyedLocks
 from daemon.storage.manifest import Manifest
 from daemon.swarm.stall import FIRST_RETRY_DELAY, NO_PROGRESS_TIMEOUT, next_retry_delay
-from daemon.tracker_client.async_client import AsyncTrackerClient
+from daemon.tracker_client.client import TrackerClient
 from daemon.transfer.batch_download import BatchDownloader
 from daemon.transfer.batch_store import SMALL_FILE_MAX
 from daemon.transfer.file_download import DownloadSources, DownloadStats, FileDownloader
@@ -35,7 +35,7 @@ _LOOK_UP_BYTES = 128 << 20
 class DownloadJob:
     """Fetches versions for an order, and has them delivered."""
 
-    tracker: AsyncTrackerClient
+    tracker: TrackerClient
     manifests: ManifestFetcher
     peers: PeerClient
     fetcher: FileDownloader

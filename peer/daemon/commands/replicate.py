@@ -12,7 +12,7 @@ from daemon.errors import NoActivePeer, NoSuchFile, PeerError
 from daemon.models import PushTarget, Version
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
-from daemon.tracker_client.async_client import AsyncTrackerClient
+from daemon.tracker_client.client import TrackerClient
 from daemon.transfer.batch_push import BatchPusher, Offer
 from daemon.transfer.batch_store import SMALL_FILE_MAX
 from daemon.transfer.push import Pusher
@@ -34,7 +34,7 @@ _GONE = "removed or changed meanwhile: it is pushed no further; run it again to 
 class Replicator:
     """Spreads files that lie in the shared folder and are announced."""
 
-    tracker: AsyncTrackerClient
+    tracker: TrackerClient
     sharing: ServedFiles
     pusher: Pusher
     small_pusher: BatchPusher

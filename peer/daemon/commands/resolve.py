@@ -16,7 +16,7 @@ from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
 from daemon.models import RemoteFile, Version
 from daemon.storage.names import check_name, is_pattern
-from daemon.tracker_client.async_client import AsyncTrackerClient
+from daemon.tracker_client.client import TrackerClient
 
 _ID = re.compile(r"[0-9a-f]{64}")
 # No name that anybody would give: an id in part, as a table shows it, or in the other case.
@@ -41,8 +41,8 @@ class _Answers:
 class Resolver:
     """Turns arguments into versions."""
 
-    def __init__(self, network: AsyncTrackerClient, library: Library) -> None:
-        self._network = network
+    def __init__(self, tracker: TrackerClient, library: Library) -> None:
+        self._tracker = tracker
         self._library = library
 
     async def resolve(self, arguments: Sequence[str]) -> list[Resolved]:
@@ -54,9 +54,9 @@ class Resolver:
         names = [a for a in arguments if not _ID.fullmatch(a) and not a.endswith("/")]
         ids = [a for a in arguments if _ID.fullmatch(a)]
         answers = _Answers()
-        for found in await self._network.query(names=[n for n in names if _is_name(n)]) if names else ():
+        for found in await self._tracker.query(names=[n for n in names if _is_name(n)]) if names else ():
             answers.by_name[found.version.name].append(found)
-        for found in await self._network.query(ids=ids) if ids else ():
+        for found in await self._tracker.query(ids=ids) if ids else ():
             answers.by_id[found.version.id].append(found)
         resolved: dict[tuple[str, str], Resolved] = {}
         for argument in dict.fromkeys(arguments):
@@ -100,7 +100,7 @@ class Resolver:
             return False
         # It is for the sake of a better sentence: a tracker that does not answer now changes nothing.
         with suppress(PeerError):
-            async for page in self._network.files(name + "/*"):
+            async for page in self._tracker.files(name + "/*"):
                 if any(file.name.startswith(name + "/") for file in page):
                     return True
         return False
@@ -108,7 +108,7 @@ class Resolver:
     async def _matching(self, argument: str, pattern: str, accept: Callable[[str], bool]) -> list[Resolved]:
         """Return what the network lists; a name with several versions is a fault of its own."""
         listed: defaultdict[str, list[ListedFile]] = defaultdict(list)
-        async for page in self._network.files(pattern):
+        async for page in self._tracker.files(pattern):
             for file in page:
                 if accept(file.name):
                     listed[file.name].append(file)

@@ -36,6 +36,7 @@ STATUS_OF: dict[type[PeerError], StatusCode] = {
     errors.Busy: StatusCode.RESOURCE_EXHAUSTED,
     errors.NotVerified: StatusCode.DATA_LOSS,
     errors.LoginRefused: StatusCode.PERMISSION_DENIED,
+    errors.UnknownUser: StatusCode.NOT_FOUND,
     errors.NotLoggedIn: StatusCode.FAILED_PRECONDITION,
     errors.NotAllowed: StatusCode.PERMISSION_DENIED,
 }

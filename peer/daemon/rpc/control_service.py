@@ -21,11 +21,12 @@ from daemon.errors import Interrupted, NotAllowed
 from daemon.protocol import stream_io
 from daemon.rpc.status import StatusReporter
 from daemon.runtime.transfers import Transfer, TransferRegistry
-from daemon.tracker_client.async_client import AsyncTrackerClient
+from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.login import Account
 
 Context = grpc.aio.ServicerContext
 Order = TypeVar("Order", pb.UploadCommand, pb.DownloadCommand, pb.RemoveCommand)
+_TRACKER_NOT_INFORMED = "logged out here; the tracker is unreachable and drops this peer after its ping timeout"
 _ATTACHED = "the same order is under way already: this follows it as it was given then, and Ctrl-C stops it for all"
 
 
@@ -34,7 +35,7 @@ class ControlService:
     """The Control service; each method is one of the .proto."""
 
     account: Account
-    network: AsyncTrackerClient
+    tracker: TrackerClient
     jobs: TransferRegistry
     downloads: DownloadHandler
     uploads: UploadHandler
@@ -50,14 +51,15 @@ class ControlService:
 
     async def login(self, request: pb.LoginRequest, context: Context[Any, Any]) -> pb.LoginResponse:
         """Log in at the tracker."""
-        registered = await self.account.login(request.user, request.password)
+        register = request.register if request.HasField("register") else True
+        registered = await self.account.login(request.user, request.password, register=register)
         return pb.LoginResponse(user=request.user, registered=registered)
 
     async def logout(self, request: pb.LogoutRequest, context: Context[Any, Any]) -> pb.LogoutResponse:
         """Leave."""
-        user, told = await self.account.logout()
-        notice = "" if told else "the tracker could not be told: it forgets this peer after its ping timeout"
-        return pb.LogoutResponse(user=user or "", notice=notice)
+        logout = await self.account.logout()
+        notice = "" if logout.tracker_informed else _TRACKER_NOT_INFORMED
+        return pb.LogoutResponse(user=logout.user or "", notice=notice)
 
     async def change_password(
         self, request: pb.ChangePasswordRequest, context: Context[Any, Any]
@@ -95,13 +97,13 @@ class ControlService:
     async def list_files(self, request: pb.ListFilesRequest, context: Context[Any, Any]) -> None:
         """What the network has."""
         self.account.require_login()
-        async for page in self.network.files(request.match):
+        async for page in self.tracker.files(request.match):
             await stream_io.write(context, pb.ListFilesResponse(files=[file.to_pb() for file in page]))
 
     async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersResponse:
         """Who is alive."""
         self.account.require_login()
-        return pb.ListPeersResponse(peers=[peer.to_pb() for peer in await self.network.peers()])
+        return pb.ListPeersResponse(peers=[peer.to_pb() for peer in await self.tracker.peers()])
 
     async def status(self, request: pb.StatusRequest, context: Context[Any, Any]) -> pb.StatusResponse:
         """This peer."""

@@ -1,8 +1,7 @@
-"""Keeps the tracker's picture of this peer true: pings, the index, the epoch, the tracker's clock.
+"""Keeps the tracker's record of this peer up to date: pings, the index, the epoch.
 
-A change of the library is sent as a change, not as the whole list. When the tracker has lost its memory (a new
-epoch), or does not have the version that a change builds on, the list is sent again: a restarted tracker is whole
-again within one ping interval.
+A change of the library is announced as a change. The complete index is sent when the tracker has a new epoch, or does
+not have the version that a change builds on. A restarted tracker is therefore up to date within one ping interval.
 """
 
 from __future__ import annotations
@@ -17,177 +16,202 @@ from common.status_messages import Load
 from daemon.errors import NotLoggedIn, PeerError, TrackerUnreachable
 from daemon.library.library import Changes, Library
 from daemon.models import IndexEntry
-from daemon.runtime.executors import Threads
+from daemon.runtime.batches import batched
+from daemon.runtime.tasks import PeriodicTask
 from daemon.tracker_client.client import FILES_PER_REQUEST, SendIndex, TrackerClient
 
 log = logging.getLogger(__name__)
 
+# The version that a tracker never has: its next ping response asks for the complete index.
+_NO_VERSION = "none"
+# The shortest pause between two steps, in seconds, when the next ping is due at once.
+_STEP_PAUSE_MIN = 0.05
+
 
 class Announcer:
-    """Talks to the tracker on behalf of the library. `start` at login, `stop` at logout."""
+    """Pings the tracker and announces the library while somebody is logged in; otherwise checks that it answers."""
 
     def __init__(
         self,
         *,
         tracker: TrackerClient,
         library: Library,
-        threads: Threads,
         interval: float,
         load: Callable[[], Awaitable[Load]],
         on_server_time: Callable[[float], None],
-        on_session_expired: Callable[[], None],
         on_recheck: Callable[[Sequence[str]], None],
     ) -> None:
+        """Make an announcer; `open` starts it.
+
+        Args:
+            tracker: The tracker.
+            library: The files to announce.
+            interval: Seconds between two pings, or between two checks.
+            load: Returns the load that a ping carries.
+            on_server_time: Called with the tracker's time in Unix seconds.
+            on_recheck: Called with the ids that the tracker wants hashed again.
+        """
         self._tracker = tracker
         self._library = library
-        self._threads = threads
         self._interval = interval
         self._load = load
         self._on_server_time = on_server_time
-        self._on_session_expired = on_session_expired
         self._on_recheck = on_recheck
-        # Versions of this process are told apart from those of an earlier one.
+        # Distinguishes index versions of this process from those of an earlier one.
         self._process = secrets.token_hex(8)
-        # The library's version that the tracker has; None: unknown, or another's.
-        self._synced_version: int | None = None
+        # The library's revision that the tracker has; None if it is unknown.
+        self._synced_revision: int | None = None
         self._epoch = ""
         self._syncing = asyncio.Lock()
-        self._sync_requested = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        # What it did not take of what it was told last; empty if it was not reached, which the client knows.
+        # None while nobody is logged in.
+        self._on_session_expired: Callable[[], None] | None = None
+        self._loop = PeriodicTask(self._step)
+        self._next_ping = 0.0
+        self._failing = False
+        # Why the tracker refused the last announcement. It is empty if the tracker was not reached: then the client
+        # knows the fault.
         self._refusal = ""
 
     @property
     def fault(self) -> str:
-        """Why the tracker does not answer as it should, for people; empty while it does."""
+        """Why the tracker cannot be reached or refuses the index, one line for users; empty if all is well."""
         return self._tracker.fault or self._refusal
 
-    def start(self, epoch: str = "") -> None:
-        """Begin to announce: somebody has logged in."""
-        self._synced_version = None
+    def open(self) -> None:
+        """Begin: check once an interval that the tracker answers, until `start`."""
+        self._loop.start()
+
+    def start(self, epoch: str, on_session_expired: Callable[[], None]) -> None:
+        """Ping and announce from now on, since somebody has logged in.
+
+        Args:
+            epoch: The tracker's epoch from the login response; empty if it is unknown.
+            on_session_expired: Called when the tracker does not know the session any more. Announcing has stopped then.
+        """
+        self._synced_revision = None
         self._epoch = epoch
-        self._sync_requested.set()
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._next_ping = 0.0
+        self._failing = False
+        self._on_session_expired = on_session_expired
+        self._loop.start()
+        self._loop.wake()
 
     async def stop(self) -> None:
-        """Announce nothing any more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        """Stop pings and announcements, and return when none is under way; `open` begins the checks again."""
+        self._on_session_expired = None
+        await self._loop.stop()
         self._refusal = ""
 
     def request_sync(self) -> None:
-        """Have changes announced without waiting for the next ping."""
-        self._sync_requested.set()
+        """Announce changes soon, without waiting for the next ping."""
+        if self._on_session_expired is not None:
+            self._loop.wake()
 
     async def sync(self) -> None:
-        """Return when the tracker has the library as it is now.
+        """Announce all changes, and return when the tracker has the library as it is now.
 
         Raises:
-            TrackerUnreachable, NotLoggedIn: if it cannot.
+            TrackerUnreachable: The tracker does not answer.
+            NotLoggedIn: The session has ended.
         """
         async with self._syncing:
-            while self._synced_version != self._library.revision:
-                changes = None if self._synced_version is None else self._library.changes_since(self._synced_version)
+            while self._synced_revision != self._library.revision:
+                base = self._synced_revision
+                changes = None if base is None else self._library.changes_since(base)
                 try:
-                    if self._synced_version is None or changes is None:
+                    if base is None or changes is None:
                         await self._send_all()
                     else:
-                        await self._send_changes(self._version_label(self._synced_version), changes)
+                        await self._send_changes(self._version(base), changes)
                 except SendIndex:
-                    self._synced_version = None
+                    self._synced_revision = None
 
     async def try_sync(self) -> None:
-        """Like sync, but a tracker that cannot be reached now is told at the next ping."""
+        """Announce all changes as `sync` does; if the tracker cannot be reached, the next ping repeats it."""
         with suppress(PeerError):
             await self.sync()
 
     async def ping(self) -> None:
-        """Say that this peer is alive, and heed what the tracker answers.
+        """Report that this peer is online, and process the response.
 
         Raises:
-            TrackerUnreachable, NotLoggedIn: if it does not take it.
+            TrackerUnreachable: The tracker does not answer.
+            NotLoggedIn: The session has ended.
         """
         load = await self._load()
-        version = self._version_label(self._synced_version) if self._synced_version is not None else "none"
-        pong = await self._threads.run(self._threads.tracker, self._tracker.ping, self._epoch, version, load)
-        self._on_server_time(pong.server_time)
-        if pong.epoch != self._epoch:
-            log.info("the tracker has started anew: sending the index again")
-            self._epoch = pong.epoch
-            self._synced_version = None
-        if pong.send_index:
-            self._synced_version = None
-        if pong.recheck:
-            self._on_recheck(pong.recheck)
+        version = _NO_VERSION if self._synced_revision is None else self._version(self._synced_revision)
+        response = await self._tracker.ping(self._epoch, version, load)
+        self._on_server_time(response.server_time)
+        if response.epoch != self._epoch:
+            log.info("the tracker has a new epoch: sending the complete index")
+            self._epoch = response.epoch
+            self._synced_revision = None
+        if response.send_index:
+            self._synced_revision = None
+        if response.recheck:
+            self._on_recheck(response.recheck)
 
-    # ---------------------------------------------------------------------------------------------------------- pings
+    # ----------------------------------------------------------------------------------------------------------- loop
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        next_ping = loop.time()
-        failing = False
-        while True:
-            self._sync_requested.clear()
-            try:
-                if loop.time() >= next_ping:
-                    next_ping = loop.time() + self._interval
-                    await self.ping()
-                await self.sync()
-                failing, self._refusal = False, ""
-            except NotLoggedIn:
-                self._refusal = ""
-                log.warning("the tracker does not know this login any more: log in again")
-                self._on_session_expired()
-                return
-            except PeerError as error:
-                if not failing:
-                    log.warning("%s", error)
-                failing = True
-                self._refusal = "" if isinstance(error, TrackerUnreachable) else error.message
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.05, next_ping - loop.time())):
-                    await self._sync_requested.wait()
+    async def _step(self) -> float:
+        """Ping if it is time, and announce changes; return the seconds until the next step."""
+        if self._on_session_expired is None:
+            with suppress(PeerError):
+                await self._tracker.probe()
+            return self._interval
+        now = asyncio.get_running_loop().time
+        try:
+            if now() >= self._next_ping:
+                self._next_ping = now() + self._interval
+                await self.ping()
+            await self.sync()
+            self._failing, self._refusal = False, ""
+        except NotLoggedIn:
+            log.warning("the tracker does not know this session any more: log in again")
+            self._refusal = ""
+            on_session_expired, self._on_session_expired = self._on_session_expired, None
+            if on_session_expired is not None:
+                on_session_expired()
+            return self._interval
+        except PeerError as error:
+            if not self._failing:
+                log.warning("%s", error)
+            self._failing = True
+            self._refusal = "" if isinstance(error, TrackerUnreachable) else error.message
+        return max(_STEP_PAUSE_MIN, self._next_ping - now())
 
     # ---------------------------------------------------------------------------------------------------------- index
 
     async def _send_all(self) -> None:
-        """Send the whole list: the first part replaces what the tracker has, the others are changes of it."""
-        version, entries = self._library.snapshot()
-        parts = [entries[at : at + FILES_PER_REQUEST] for at in range(0, len(entries), FILES_PER_REQUEST)] or [[]]
-        steps = [
-            *(f"{self._version_label(version)}.{step}" for step in range(1, len(parts))),
-            self._version_label(version),
-        ]
-        await self._call(self._tracker.put_index, steps[0], parts[0])
-        for base, step, part in zip(steps, steps[1:], parts[1:], strict=False):
-            await self._call(self._tracker.patch_index, base, step, part, [])
-        self._mark_synced(version)
+        """Send the complete index: the first part replaces the tracker's entries, the further parts are changes."""
+        revision, entries = self._library.snapshot()
+        first, *rest = list(batched(entries, FILES_PER_REQUEST)) or [[]]
+        final = self._version(revision)
+        versions = [*(f"{final}.{part}" for part in range(1, len(rest) + 1)), final]
+        await self._tracker.put_index(versions[0], first)
+        for base, version, part in zip(versions, versions[1:], rest, strict=False):
+            await self._tracker.patch_index(base, version, part, [])
+        self._mark_synced(revision)
 
     async def _send_changes(self, base: str, changes: Changes) -> None:
-        """Send what changed, removals first, in as many steps as it takes."""
-        version, added, removed = changes.revision, changes.added, changes.removed
-        parts: list[tuple[Sequence[IndexEntry], Sequence[tuple[str, str]]]] = [
-            ((), removed[at : at + FILES_PER_REQUEST]) for at in range(0, len(removed), FILES_PER_REQUEST)
-        ]
-        parts += [(added[at : at + FILES_PER_REQUEST], ()) for at in range(0, len(added), FILES_PER_REQUEST)]
+        """Send changes in as few requests as possible, the removals first."""
+        added, removed, final = changes.added, changes.removed, self._version(changes.revision)
+        parts: list[tuple[Sequence[IndexEntry], Sequence[tuple[str, str]]]]
         if len(removed) + len(added) <= FILES_PER_REQUEST:
             parts = [(added, removed)]
-        for step, (add, remove) in enumerate(parts, 1):
-            last = step == len(parts)
-            name = self._version_label(version) if last else f"{self._version_label(version)}.c{step}"
-            await self._call(self._tracker.patch_index, base, name, add, remove)
-            base = name
-        self._mark_synced(version)
+        else:
+            parts = [([], part) for part in batched(removed, FILES_PER_REQUEST)]
+            parts += [(part, []) for part in batched(added, FILES_PER_REQUEST)]
+        for number, (add, remove) in enumerate(parts, 1):
+            version = final if number == len(parts) else f"{final}.c{number}"
+            await self._tracker.patch_index(base, version, add, remove)
+            base = version
+        self._mark_synced(changes.revision)
 
-    def _mark_synced(self, version: int) -> None:
-        self._synced_version = version
-        self._library.discard_changes(version)
+    def _mark_synced(self, revision: int) -> None:
+        self._synced_revision = revision
+        self._library.discard_changes(revision)
 
-    async def _call(self, request: Callable[..., None], *args: object) -> None:
-        await self._threads.run(self._threads.tracker, request, *args)
-
-    def _version_label(self, version: int) -> str:
-        return f"{self._process}.{version}"
+    def _version(self, revision: int) -> str:
+        """Return the index version of a revision of the library."""
+        return f"{self._process}.{revision}"

@@ -1,13 +1,17 @@
-"""REST out: the only module that asks the tracker for anything, and the only one that knows what it answers.
+"""The tracker's REST API for this pserver: the only module that knows the tracker's requests and responses.
 
-Plain blocking calls, safe from many threads; the daemon makes them in threads of their own. Every failure is a
-PeerError.
+The methods are coroutines. Each request runs in a thread of the executor that the client was made with. Every failure
+of a request is a PeerError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from common.status_messages import ListedFile, ListedPeer, Load
 from daemon.errors import (
@@ -20,213 +24,344 @@ from daemon.errors import (
     NotAllowed,
     NotLoggedIn,
     PeerError,
+    UnknownUser,
 )
 from daemon.models import Holder, IndexEntry, PingResponse, PushTarget, RemoteFile, Version
+from daemon.runtime.tasks import TaskSet
 from daemon.tracker_client.transport import Response, TrackerTransport
 
-# What one request may carry (contract of the tracker).
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# The most files of one request (the tracker's limit).
 FILES_PER_REQUEST = 5000
-# Of all files of a query, or of an order for copies, an answer names 10,000 peers at most: with 30 for each nothing is
-# left out. A query may have 1,000.
-_PEERS_PER_ANSWER = 10_000
-QUERIES_PER_REQUEST = _PEERS_PER_ANSWER // 30
-_READ = 15.0
-# A ping asks for little, and another follows soon: a tracker that keeps silent is to be known for it.
-_PONG = 5.0
-_ERRORS: dict[str, type[PeerError]] = {
-    kind.code: kind for kind in (BadName, LoginRefused, NotLoggedIn, NotAllowed, NoSuchFile, NoActivePeer)
-}
+# A response to a query or a placement names at most 10,000 peers (the tracker's limit), and at most 30 for each file.
+# Queries of this many ids or names therefore lose no holder.
+_PEERS_PER_RESPONSE = 10_000
+_PEERS_PER_FILE = 30
+QUERIES_PER_REQUEST = _PEERS_PER_RESPONSE // _PEERS_PER_FILE
+_FILES_PER_PAGE = 1000
+_REASON_MAX = 200
+# Seconds without a byte of the response.
+_READ_TIMEOUT = 15.0
+# A ping is cheap and the next one follows soon, so a silent tracker is noticed early.
+_PING_TIMEOUT = 5.0
+_KINDS: tuple[type[PeerError], ...] = (
+    BadName,
+    LoginRefused,
+    UnknownUser,
+    NotLoggedIn,
+    NotAllowed,
+    NoSuchFile,
+    NoActivePeer,
+)
+_ERRORS = {kind.code: kind for kind in _KINDS} | {"address_taken": LoginRefused}
 
 
 class SendIndex(Exception):
-    """The tracker does not have the version that a change builds on."""
+    """The tracker does not have the index version that a change builds on."""
 
 
+@dataclass(frozen=True, slots=True)
 class LoginResponse:
-    """What the tracker answers to a login."""
+    """The tracker's response to a login."""
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self.registered: bool = body["status"] == 201
-        self.token = str(body["token"])
-        self.epoch = str(body["epoch"])
-        self.peer_id = bytes.fromhex(body["peer_id"]).hex()
-        self.ticket_key = bytes.fromhex(body["ticket_key"])
-        self.server_time = float(body["server_time"])
+    registered: bool
+    token: str = field(repr=False)
+    epoch: str
+    # 32 hexadecimal digits.
+    peer_id: str
+    ticket_key: bytes = field(repr=False)
+    # Unix seconds of the tracker's clock.
+    server_time: float
 
 
 class TrackerClient:
-    """The tracker as this peer sees it. `token` is None when nobody is logged in."""
+    """The tracker as this peer sees it.
 
-    def __init__(self, url: str, *, verify: bool | str = True) -> None:
+    `token` is the session's token. It is None while nobody is logged in.
+    """
+
+    def __init__(self, url: str, executor: Executor, *, verify: bool | str = True) -> None:
+        """Connect lazily: the first request opens a connection.
+
+        Args:
+            url: Scheme, host and port of the tracker, for example `http://127.0.0.1:5000`.
+            executor: Its threads make the requests; each keeps a connection.
+            verify: True for the system's certificate authorities, or the path of a file of them.
+        """
         self.token: str | None = None
+        self._executor = executor
         self._transport = TrackerTransport(url, verify)
+        self._reports = TaskSet()
 
     @property
     def fault(self) -> str:
-        """Why the tracker was not reached, for people; empty since it has answered to whatever it was asked."""
+        """Why the tracker was not reached, one line for users; empty after any response of the tracker."""
         return self._transport.fault
 
     # -------------------------------------------------------------------------------------------------------- session
 
-    def login(self, user: str, password: str, address: str) -> LoginResponse:
-        """Log in; does not keep the token. A session that there is shows that the address may change hands."""
-        body = self._call("POST", "/login", {"username": user, "password": password, "url": address})
-        with self._transport.parse_errors():
-            return LoginResponse(body)
+    async def login(self, user: str, password: str, address: str, *, register: bool = True) -> LoginResponse:
+        """Log in. The new token is not stored here.
 
-    def logout(self) -> None:
-        """End the session; the tracker forgets this peer's files now."""
-        self._call("POST", "/logout", {})
+        The present token goes with the request. It proves that this peer has the address already.
 
-    def change_password(self, old: str, new: str) -> None:
-        """Change the password of the user who is logged in."""
-        self._call("POST", "/password", {"old": old, "new": new})
+        Args:
+            user: The user name.
+            password: The password in plain text.
+            address: `host:port` under which this peer can be reached.
+            register: Whether an unknown user gets an account, if the tracker allows it.
+
+        Raises:
+            LoginRefused: The password is wrong, another user's peer has the address, or too many logins failed.
+            UnknownUser: The user is unknown and `register` is false.
+            TrackerUnreachable: No valid response.
+        """
+        body: dict[str, Any] = {"username": user, "password": password, "url": address}
+        if not register:
+            body["register"] = False
+        return await self._request("POST", "/login", body, parse=_login_response)
+
+    async def logout(self) -> None:
+        """End the session. The tracker removes this peer's files from the index at once."""
+        await self._request("POST", "/logout", {}, parse=_nothing)
+
+    async def change_password(self, old: str, new: str) -> None:
+        """Change the password of the user who is logged in.
+
+        Raises:
+            LoginRefused: `old` is wrong, or too many logins failed.
+        """
+        await self._request("POST", "/password", {"old": old, "new": new}, parse=_nothing)
 
     # --------------------------------------------------------------------------------------------- liveness and index
 
-    def ping(self, epoch: str, index_version: str, load: Load) -> PingResponse:
-        """Say that this peer is alive."""
-        body = self._call(
-            "PUT",
-            "/ping",
-            {
-                "epoch": epoch,
-                "index_version": index_version,
-                "load": {
-                    "uploads": load.uploads,
-                    "downloads": load.downloads,
-                    "free_bytes": load.free_bytes,
-                    "rate": load.rate,
-                },
-            },
-            patience=_PONG,
-        )
-        with self._transport.parse_errors():
-            recheck = tuple(map(str, body["recheck"]))
-            return PingResponse(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
+    async def ping(self, epoch: str, index_version: str, load: Load) -> PingResponse:
+        """Report that this peer is online.
 
-    def put_index(self, version: str, files: Sequence[IndexEntry]) -> None:
-        """Send the whole list, or its first part: at most FILES_PER_REQUEST."""
-        self._call("PUT", "/index", {"version": version, "files": [_entry(file) for file in files]})
+        Args:
+            epoch: The tracker's epoch as last received; empty if there is none.
+            index_version: The version of the index that the tracker should have.
+            load: This peer's load.
+        """
+        load_fields = {
+            "uploads": load.uploads,
+            "downloads": load.downloads,
+            "free_bytes": load.free_bytes,
+            "rate": load.rate,
+        }
+        body = {"epoch": epoch, "index_version": index_version, "load": load_fields}
+        return await self._request("PUT", "/ping", body, parse=_pong, read_timeout=_PING_TIMEOUT)
 
-    def patch_index(
+    async def put_index(self, version: str, files: Sequence[IndexEntry]) -> None:
+        """Replace this peer's index.
+
+        Args:
+            version: What the tracker is to call this state of the index.
+            files: The entries, at most FILES_PER_REQUEST. More are added with `patch_index`.
+        """
+        body = {"version": version, "files": list(map(_entry, files))}
+        await self._request("PUT", "/index", body, parse=_nothing)
+
+    async def patch_index(
         self, base: str, version: str, add: Sequence[IndexEntry], remove: Sequence[tuple[str, str]]
     ) -> None:
-        """Send a change. Raises SendIndex if the tracker does not have `base`."""
-        self._call(
-            "PATCH",
-            "/index",
-            {
-                "base_version": base,
-                "version": version,
-                "add": [_entry(file) for file in add],
-                "remove": [{"name": name, "id": id_} for name, id_ in remove],
-            },
-        )
+        """Change this peer's index.
 
-    def delete_index(self) -> None:
-        """Leave index and liveness now; the session stays."""
-        self._call("DELETE", "/index")
+        Args:
+            base: The version that the change builds on.
+            version: The version with the change.
+            add: Entries to add or replace.
+            remove: Name and id of each entry to remove.
 
-    # ------------------------------------------------------------------------------------------------------ questions
+        Raises:
+            SendIndex: The tracker does not have `base`.
+        """
+        body = {
+            "base_version": base,
+            "version": version,
+            "add": list(map(_entry, add)),
+            "remove": [{"name": name, "id": id_} for name, id_ in remove],
+        }
+        await self._request("PATCH", "/index", body, parse=_nothing)
 
-    def query(self, *, names: Sequence[str] = (), ids: Sequence[str] = ()) -> list[RemoteFile]:
-        """Return the versions of these names, or of these ids, with their holders; what does not exist is left out."""
+    async def delete_index(self) -> None:
+        """Leave the index and the list of online peers now. The session stays."""
+        await self._request("DELETE", "/index", parse=_nothing)
+
+    # -------------------------------------------------------------------------------------------------------- queries
+
+    async def query(self, *, names: Sequence[str] = (), ids: Sequence[str] = ()) -> list[RemoteFile]:
+        """Return the versions of names or of ids, each with its holders, the best first.
+
+        Args:
+            names: Names to look up. Ignored if `ids` are given.
+            ids: Ids to look up.
+
+        Returns:
+            The versions that exist. A name or id without a holder is left out.
+        """
         key, values = ("ids", ids) if ids else ("names", names)
         found: list[RemoteFile] = []
-        for part in _parts(values, QUERIES_PER_REQUEST):
+        for start in range(0, len(values), QUERIES_PER_REQUEST):
+            body = {key: list(values[start : start + QUERIES_PER_REQUEST])}
             try:
-                body = self._call("POST", "/query", {key: list(part)})
+                found += await self._request("POST", "/query", body, parse=_versions)
             except NoSuchFile:
                 continue
-            with self._transport.parse_errors():
-                for file in body["files"]:
-                    holders = tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"])
-                    found.append(RemoteFile(Version(file["name"], file["id"], file["size"]), holders))
         return found
 
-    def place(self, files: Sequence[Version], copies: int) -> list[PushTarget]:
-        """Return the peers that should take copies, best first for each id; none is no error."""
+    async def place(self, files: Sequence[Version], copies: int) -> list[PushTarget]:
+        """Return the peers that should store copies.
+
+        Args:
+            files: The files to copy.
+            copies: How many receivers to name for each file.
+
+        Returns:
+            The receivers, the best first for each id. The list is empty if no online peer can store a copy.
+        """
+        most = max(1, min(FILES_PER_REQUEST, _PEERS_PER_RESPONSE // copies))
         targets: list[PushTarget] = []
-        for part in _parts(files, max(1, min(FILES_PER_REQUEST, _PEERS_PER_ANSWER // copies))):
-            order = [{"name": file.name, "id": file.id, "size": file.size} for file in part]
+        for start in range(0, len(files), most):
+            listed = [{"name": file.name, "id": file.id, "size": file.size} for file in files[start : start + most]]
             try:
-                body = self._call("POST", "/upload", {"files": order, "copies": copies})
+                targets += await self._request("POST", "/upload", {"files": listed, "copies": copies}, parse=_targets)
             except NoActivePeer:
                 continue
-            with self._transport.parse_errors():
-                targets += [PushTarget(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
         return targets
 
-    def report_corrupt(self, id_: str, address: str, reason: str) -> None:
-        """Say that a holder served what did not verify."""
-        self._call("POST", "/report", {"id": id_, "url": address, "reason": reason[:200]})
+    async def files(self, match: str) -> AsyncIterator[list[ListedFile]]:
+        """Yield the files of the network, page by page.
 
-    def files(self, match: str) -> Iterator[list[ListedFile]]:
-        """Yield what the network has, page by page."""
+        Args:
+            match: A part of the name, or a pattern with `*` and `?`; empty for all files.
+
+        Yields:
+            One page of the list, in order of names.
+        """
         after: str | None = None
         while True:
-            query = {"match": match, "limit": "1000"} | ({"after": after} if after else {})
-            body = self._call("GET", "/files", query=query)
-            with self._transport.parse_errors():
-                page = [ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"]) for f in body["files"]]
-                after = body["next"]
+            params = {"match": match, "limit": str(_FILES_PER_PAGE)} | ({"after": after} if after else {})
+            page, after = await self._request("GET", "/files", params=params, parse=_page)
             yield page
             if after is None:
                 return
 
-    def peers(self) -> list[ListedPeer]:
-        """Return who is alive."""
-        body = self._call("GET", "/peers")
-        with self._transport.parse_errors():
-            return [
-                ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], Load(**p["load"])) for p in body["peers"]
-            ]
+    async def peers(self) -> list[ListedPeer]:
+        """Return the online peers."""
+        return await self._request("GET", "/peers", parse=_peers)
 
-    def probe(self) -> None:
-        """See whether the tracker answers; needs no session."""
-        body = self._call("GET", "/healthz", patience=_PONG)
-        with self._transport.parse_errors():
-            int(body["status"])
+    async def probe(self) -> None:
+        """Check that the tracker answers. Needs no session."""
+        await self._request("GET", "/healthz", parse=lambda body: int(body["status"]), read_timeout=_PING_TIMEOUT)
 
-    # ------------------------------------------------------------------------------------------------------- the wire
+    def report_corrupt(self, id_: str, address: str, reason: str) -> None:
+        """Report a holder that sent corrupt data. Returns at once; a failure is logged.
 
-    def _call(
+        Args:
+            id_: The id that was requested.
+            address: `host:port` of the holder.
+            reason: One line. The tracker gets its first 200 characters.
+        """
+
+        async def report() -> None:
+            body = {"id": id_, "url": address, "reason": reason[:_REASON_MAX]}
+            try:
+                await self._request("POST", "/report", body, parse=_nothing)
+            except PeerError as error:
+                log.info("the corruption report about %s was not sent: %s", address, error)
+
+        self._reports.start(report())
+
+    # ------------------------------------------------------------------------------------------------------- requests
+
+    async def _request(
         self,
         method: str,
         route: str,
         body: Mapping[str, Any] | None = None,
         *,
-        query: Mapping[str, str] | None = None,
-        patience: float = _READ,
-    ) -> dict[str, Any]:
-        """Make one call, with the session's token if there is one."""
-        answer = self._transport.request(method, route, body, query=query, token=self.token, timeout=patience)
-        if answer.status >= 400:
-            self._refuse(answer)
-        return answer.body
+        parse: Callable[[dict[str, Any]], T],
+        params: Mapping[str, str] | None = None,
+        read_timeout: float = _READ_TIMEOUT,
+    ) -> T:
+        """Make one request with the session's token, and return what `parse` makes of the response."""
+        token = self.token
 
-    def _refuse(self, answer: Response) -> NoReturn:
-        code, message = str(answer.body.get("code", "")), str(answer.body.get("message", answer.reason))
-        if code == "send_index":
-            raise SendIndex
-        if code in _ERRORS:
-            raise _ERRORS[code](message)
-        if answer.status == 429:
-            raise LoginRefused(message)
-        if answer.status == 503:
-            raise Busy(message)
-        if code == "address_taken":
-            raise LoginRefused(message)
-        if answer.status == 400:
-            raise BadUsage(message)
-        raise PeerError(f"the tracker refused: {message}")
+        def request() -> T:
+            response = self._transport.request(method, route, body, params=params, token=token, timeout=read_timeout)
+            if response.status >= 400:
+                raise _error(response)
+            with self._transport.parse_errors():
+                return parse(response.body)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, request)
+
+
+def _error(response: Response) -> PeerError | SendIndex:
+    code = str(response.body.get("code", ""))
+    message = str(response.body.get("message", response.reason))
+    if code == "send_index":
+        return SendIndex()
+    if code in _ERRORS:
+        return _ERRORS[code](message)
+    if response.status == 429:
+        return LoginRefused(message)
+    if response.status == 503:
+        return Busy(message)
+    if response.status == 400:
+        return BadUsage(message)
+    return PeerError(f"the tracker refused: {message}")
+
+
+# The parsers raise KeyError, TypeError or ValueError for a body that is not the tracker's.
+
+
+def _nothing(body: dict[str, Any]) -> None:
+    return None
+
+
+def _login_response(body: dict[str, Any]) -> LoginResponse:
+    return LoginResponse(
+        registered=body["status"] == 201,
+        token=str(body["token"]),
+        epoch=str(body["epoch"]),
+        peer_id=bytes.fromhex(body["peer_id"]).hex(),
+        ticket_key=bytes.fromhex(body["ticket_key"]),
+        server_time=float(body["server_time"]),
+    )
+
+
+def _pong(body: dict[str, Any]) -> PingResponse:
+    recheck = tuple(map(str, body["recheck"]))
+    return PingResponse(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
+
+
+def _versions(body: dict[str, Any]) -> list[RemoteFile]:
+    return [
+        RemoteFile(
+            Version(file["name"], file["id"], file["size"]),
+            tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"]),
+        )
+        for file in body["files"]
+    ]
+
+
+def _targets(body: dict[str, Any]) -> list[PushTarget]:
+    return [PushTarget(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
+
+
+def _page(body: dict[str, Any]) -> tuple[list[ListedFile], str | None]:
+    page = [ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"]) for f in body["files"]]
+    return page, body["next"]
+
+
+def _peers(body: dict[str, Any]) -> list[ListedPeer]:
+    return [ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], Load(**p["load"])) for p in body["peers"]]
 
 
 def _entry(file: IndexEntry) -> dict[str, Any]:
     return {"name": file.name, "id": file.id, "size": file.size, "complete": file.complete}
-
-
-def _parts(values: Sequence[Any], most: int) -> Iterable[Sequence[Any]]:
-    for at in range(0, len(values), most):
-        yield values[at : at + most]

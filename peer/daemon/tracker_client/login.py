@@ -1,262 +1,366 @@
-"""Who is logged in here: the session, the tracker's clock, the tickets that are good now."""
+"""The login session of this peer: login, logout, its file on disk, the tracker's clock, and the check of tickets.
+
+Never serves or transfers anything itself. What must end with a session ends in the `on_logged_out` callback.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
+from common import state_files
 from daemon.errors import NotAllowed, NotLoggedIn, PeerError
 from daemon.models import Session
 from daemon.runtime.executors import Threads
+from daemon.runtime.tasks import TaskSet
+from daemon.storage.disk import storage_faults
 from daemon.tracker_client import tickets
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.client import TrackerClient
-from daemon.tracker_client.session import SessionFile
 from daemon.tracker_client.tickets import Grant
 
 log = logging.getLogger(__name__)
 
-# Neither a tracker nor a disk that does not answer is waited for at the end of the process: the one forgets a silent
-# peer by itself, the other has had the session since the login.
-_FAREWELL = 1.5
+# Seconds at the end of the process for the tracker and the disk. The tracker drops a silent peer by itself, and the
+# disk has had the session since the login.
+_DEREGISTER_TIMEOUT = 1.5
 
 T = TypeVar("T")
 
 
-class TrackerClock:
-    """The tracker's time, as its last answer told it.
+class Logout(NamedTuple):
+    """The outcome of a logout."""
 
-    Between answers this machine's steady clock goes on, whatever its calendar says.
+    # None if nobody was logged in.
+    user: str | None
+    # False if the tracker was not reached. It drops this peer after its ping timeout.
+    tracker_informed: bool
+
+
+class SessionFile:
+    """STATE_DIR/session, of mode 0600: the session outlives restarts of this pserver."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / "session"
+
+    def load(self) -> Session | None:
+        """Return the stored session; None if there is none, or the file is damaged or readable by other users."""
+        try:
+            fields = json.loads(state_files.read_private(self._path))
+            return Session(
+                user=str(fields["user"]),
+                token=str(fields["token"]),
+                peer_id=bytes.fromhex(fields["peer_id"]).hex(),
+                ticket_key=bytes.fromhex(fields["ticket_key"]),
+                clock_offset=float(fields["clock_offset"]),
+                address=str(fields["url"]),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, state_files.UnsafeFile, ValueError, KeyError, TypeError) as error:
+            log.warning("the session file is ignored: %s", type(error).__name__)
+            return None
+
+    def save(self, session: Session) -> None:
+        """Store a session, replacing the previous one in one step.
+
+        Raises:
+            DiskFull, StorageFault: The file cannot be written.
+        """
+        fields = {
+            "user": session.user,
+            "token": session.token,
+            "peer_id": session.peer_id,
+            "ticket_key": session.ticket_key.hex(),
+            "clock_offset": session.clock_offset,
+            "url": session.address,
+        }
+        with storage_faults(f"writing {self._path}"):
+            state_files.write_private(self._path, json.dumps(fields).encode("utf-8"))
+
+    def delete(self) -> None:
+        """Delete the stored session. A failure is only logged, because the session has ended at the tracker."""
+        try:
+            with storage_faults(f"removing {self._path}"):
+                state_files.remove(self._path)
+        except PeerError as error:
+            log.warning("%s", error)
+
+
+class TrackerClock:
+    """The tracker's time, from its last response.
+
+    Between responses it advances with this machine's monotonic clock, so changes of the wall clock have no effect.
     """
 
-    def __init__(self, steady: Callable[[], float], wall: Callable[[], float]) -> None:
-        self._steady = steady
+    def __init__(self, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
+        """Start with this machine's own time.
+
+        Args:
+            monotonic: Returns seconds of a clock that nobody sets.
+            wall: Returns Unix seconds of this machine.
+        """
+        self._monotonic = monotonic
         self._wall = wall
-        self._offset = wall() - steady()
+        self._difference = wall() - monotonic()
 
     def now(self) -> float:
-        """Seconds of the tracker's clock."""
-        return self._steady() + self._offset
+        """Return the tracker's time in Unix seconds."""
+        return self._monotonic() + self._difference
 
     def set_time(self, server_time: float) -> None:
-        """Take the tracker's word."""
-        self._offset = server_time - self._steady()
+        """Set the clock to the tracker's time in Unix seconds."""
+        self._difference = server_time - self._monotonic()
 
     @property
     def offset(self) -> float:
-        """By how much the tracker's clock is ahead of this machine's calendar."""
+        """Seconds by which the tracker's clock is ahead of this machine's wall clock."""
         return self.now() - self._wall()
 
     def restore(self, offset: float) -> None:
-        """Take up what an earlier process had learnt."""
+        """Set the clock by an `offset` that an earlier process stored."""
         self.set_time(self._wall() + offset)
 
 
 class Account:
-    """Logs in and out, and judges tickets."""
+    """Logs in and out, and checks the tickets of requesters."""
 
     def __init__(
         self,
         *,
         tracker: TrackerClient,
+        announcer: Announcer,
         file: SessionFile,
         threads: Threads,
         clock: TrackerClock,
         address: Callable[[], str],
         on_logged_out: Callable[[], Awaitable[None]],
     ) -> None:
+        """Make an account that is logged out; `resume` restores a stored session.
+
+        Args:
+            tracker: The tracker. Its token is set here.
+            announcer: Started at login, stopped at logout.
+            file: Where the session is stored.
+            threads: Where the file is written.
+            clock: The tracker's clock, for the expiry of tickets.
+            address: Returns this peer's `host:port`. The port is known once the pserver listens.
+            on_logged_out: Ends all streams and transfers of a session that has ended.
+        """
         self._tracker = tracker
+        self._announcer = announcer
         self._file = file
         self._threads = threads
         self._clock = clock
         self._address = address
         self._on_logged_out = on_logged_out
+        # Held by the login or logout that is under way.
         self._changing = asyncio.Lock()
+        self._changes = TaskSet()
         self._session: Session | None = None
-        # What a lost session's streams and transfers end in.
-        self._ending: asyncio.Task[None] | None = None
-        # The login or logout under way, and those that wait for it.
-        self._changes: set[asyncio.Task[object]] = set()
-        # Who tells the tracker of this peer while somebody is logged in.
-        self.announcer: Announcer
+        self._cleanup: asyncio.Task[None] | None = None
 
     @property
     def user(self) -> str | None:
-        """Who is logged in."""
+        """The user who is logged in, or None."""
         return self._session.user if self._session is not None else None
 
+    @property
+    def clock(self) -> TrackerClock:
+        """The tracker's clock."""
+        return self._clock
+
+    @property
+    def cleanup(self) -> asyncio.Task[None] | None:
+        """The task that ends the transfers of the session that expired last; None if none has expired."""
+        return self._cleanup
+
     def require_login(self) -> None:
-        """Raise NotLoggedIn if nobody is."""
+        """Do nothing if somebody is logged in.
+
+        Raises:
+            NotLoggedIn: Nobody is logged in.
+        """
         if self._session is None:
-            raise NotLoggedIn("nobody is logged in here: log in first")
+            raise NotLoggedIn("not logged in: log in first")
 
     def check_ticket(self, ticket: str) -> Grant:
-        """Return what a ticket allows here, now. Raises NotAllowed if nothing; always so when nobody is logged in."""
+        """Return what a ticket allows at this peer now.
+
+        Raises:
+            NotAllowed: The ticket is not valid, or this peer is not logged in.
+        """
         if self._session is None:
-            raise NotAllowed("nobody is logged in at this peer")
+            raise NotAllowed("this peer is not logged in")
         return tickets.check(ticket, key=self._session.ticket_key, holder=self._session.peer_id, now=self._clock.now())
 
-    def on_server_time(self, server_time: float) -> None:
-        """Take the tracker's time from one of its answers."""
-        self._clock.set_time(server_time)
-
     def saved_port(self) -> int:
-        """Return the port of the session that an earlier process left; 0 if there is none."""
+        """Return the port of the stored session; 0 if there is none."""
         session = self._file.load()
         port = session.address.rpartition(":")[2] if session is not None else ""
         return int(port) if port.isascii() and port.isdigit() and int(port) < 65536 else 0
 
     def resume(self) -> None:
-        """Take up the session that an earlier process left."""
+        """Continue the stored session, if there is one, and start the announcer."""
         session = self._file.load()
         if session is not None and session.address != self._address():
-            # The tracker would send others to where nobody is.
+            # The tracker would send requesters to the old address.
             log.warning(
-                "logged in as %s at %s, but now at %s: log in again", session.user, session.address, self._address()
+                "logged in as %s at %s, but the address is now %s: log in again",
+                session.user,
+                session.address,
+                self._address(),
             )
             self._file.delete()
         elif session is not None:
             self._clock.restore(session.clock_offset)
             self._begin(session, "")
             log.info("still logged in as %s", session.user)
+        self._announcer.open()
 
-    async def login(self, user: str, password: str) -> bool:
-        """Log in; the one who was logged in before is logged out. Return whether the account is new.
+    async def login(self, user: str, password: str, *, register: bool = True) -> bool:
+        """Log in. A user who is logged in already is logged out when the tracker has accepted the new one.
+
+        As the user who is logged in, only the password is checked: the session and its transfers go on.
+
+        Args:
+            user: The user name.
+            password: The password in plain text.
+            register: Whether an unknown user gets an account, if the tracker allows it.
+
+        Returns:
+            Whether the account is new.
 
         Raises:
-            LoginRefused, TrackerUnreachable, BadUsage: and whoever was logged in before still is.
-            DiskFull, StorageFault: if the session cannot be kept for the next start. Nobody is logged in then: it is
-                ended at the tracker, too.
+            LoginRefused, UnknownUser, TrackerUnreachable, BadUsage: The previous session goes on.
+            DiskFull, StorageFault: The session cannot be stored. It is ended at the tracker too, and nobody is logged
+                in.
         """
-        return await self._serialized(lambda: self._login(user, password))
+        return await self._serialized(lambda: self._login(user, password, register))
 
-    async def logout(self) -> tuple[str | None, bool]:
-        """Log out; return who was logged in, and whether the tracker knows. It forgets a silent peer by itself."""
+    async def logout(self) -> Logout:
+        """Log out here and at the tracker. Does nothing if nobody is logged in."""
         return await self._serialized(self._logout)
 
     async def change_password(self, old: str, new: str) -> str:
-        """Change the password of the user who is logged in; return who that is."""
+        """Change the password of the user who is logged in, and return that user.
+
+        Raises:
+            NotLoggedIn: Nobody is logged in.
+            LoginRefused: The old password is wrong.
+            TrackerUnreachable: The tracker does not answer.
+        """
         self.require_login()
-        await self._threads.run(self._threads.tracker, self._tracker.change_password, old, new)
+        await self._tracker.change_password(old, new)
         return self.user or ""
 
-    def on_session_expired(self) -> None:
-        """The tracker does not know the session any more."""
-        self._session = None
-        self._tracker.token = None
-        self._file.delete()
-        self._ending = asyncio.get_running_loop().create_task(_await(self._on_logged_out()))
-
     async def deregister(self) -> None:
-        """Leave the index at a clean end of the process; the session stays for the next."""
+        """At the end of the process: leave the index, and store the clock. The session stays for the next start."""
         with suppress(TimeoutError):
-            # A login or logout that is under way comes to its end first.
-            async with asyncio.timeout(_FAREWELL), self._changing:
+            # A login or logout that is under way completes first.
+            async with asyncio.timeout(_DEREGISTER_TIMEOUT), self._changing:
                 if self._session is not None:
-                    await self.announcer.stop()
-                    await asyncio.gather(self._keep_clock(self._session), self._tell_leave())
-        for change in self._changes:
-            change.cancel()
-        await self.announcer.stop()
+                    await self._announcer.stop()
+                    await asyncio.gather(self._save_clock(self._session), self._leave_index())
+        await self._changes.cancel()
+        await self._announcer.stop()
 
-    async def _keep_clock(self, session: Session) -> None:
-        """Keep what was learnt of the tracker's clock since the login."""
-        session = replace(session, clock_offset=self._clock.offset)
-        try:
-            await self._threads.run(self._threads.disk, self._file.save, session)
-        except PeerError as error:
-            log.warning("%s", error)
-
-    async def _tell_leave(self) -> None:
-        with suppress(PeerError):
-            await self._threads.run(self._threads.tracker, self._tracker.delete_index)
-
-    async def _end(self) -> None:
-        """Be nobody here: nothing is announced, fetched or served."""
-        await self.announcer.stop()
-        self._session = None
-        self._file.delete()
-        await self._on_logged_out()
+    # -------------------------------------------------------------------------------------------------------- changes
 
     async def _serialized(self, change: Callable[[], Awaitable[T]]) -> T:
-        """Change who is logged in, when no other change is under way.
+        """Run a login or logout when no other is under way.
 
-        Whoever asked for it may be gone by then: what was begun here is told to the tracker, and the other way round.
+        It completes even if the caller is cancelled, so this peer and the tracker agree on who is logged in.
         """
 
-        async def in_turn() -> T:
+        async def run() -> T:
             async with self._changing:
                 return await change()
 
-        task = asyncio.create_task(in_turn())
-        self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._changes.start(run()))
 
-    async def _login(self, user: str, password: str) -> bool:
-        if self.user == user and await self._still_good():
+    async def _login(self, user: str, password: str, register: bool) -> bool:
+        address = self._address()
+        response = await self._tracker.login(user, password, address, register=register)
+        if self._session is not None and self._session.token == response.token:
+            # The tracker continues the session of the same user at the same address.
             return False
-        url = self._address()
-        answer = await self._threads.run(self._threads.tracker, self._tracker.login, user, password, url)
         if self._session is not None:
-            # The tracker has ended that session, as it does with all others at this address.
-            await self._end()
-        elif self._ending is not None:
-            # Else it would end the new user's transfers, too.
-            await asyncio.wait([self._ending])
-        self._clock.set_time(answer.server_time)
-        session = Session(user, answer.token, answer.peer_id, answer.ticket_key, self._clock.offset, url)
+            # The tracker has ended this session, as all others at this address.
+            await self._end_session()
+        elif self._cleanup is not None:
+            # It would otherwise end the new session's transfers too.
+            await asyncio.wait([self._cleanup])
+        self._clock.set_time(response.server_time)
+        session = Session(user, response.token, response.peer_id, response.ticket_key, self._clock.offset, address)
         try:
             await self._threads.run(self._threads.disk, self._file.save, session)
         except PeerError:
             self._tracker.token = session.token
-            await self._tell_logout()
+            await self._logout_at_tracker()
             raise
-        self._begin(session, answer.epoch)
+        self._begin(session, response.epoch)
         log.info("logged in as %s", user)
-        await self.announcer.try_sync()
-        return answer.registered
+        await self._announcer.try_sync()
+        return response.registered
 
-    async def _logout(self) -> tuple[str | None, bool]:
+    async def _logout(self) -> Logout:
         user = self.user
         if user is None:
-            return None, True
-        await self._end()
-        return user, await self._tell_logout()
+            return Logout(None, tracker_informed=True)
+        await self._end_session()
+        return Logout(user, await self._logout_at_tracker())
 
-    async def _tell_logout(self) -> bool:
-        """End the session at the tracker; tell whether it has ended there."""
+    def _begin(self, session: Session, epoch: str) -> None:
+        self._session = session
+        self._tracker.token = session.token
+        self._announcer.start(epoch, self._on_session_expired)
+
+    def _on_session_expired(self) -> None:
+        self._session = None
+        self._tracker.token = None
+        self._file.delete()
+        self._cleanup = asyncio.get_running_loop().create_task(_await(self._on_logged_out()))
+
+    async def _end_session(self) -> None:
+        """End the session here: from now on nothing is announced, downloaded or served."""
+        await self._announcer.stop()
+        self._session = None
+        self._file.delete()
+        await self._on_logged_out()
+        self._announcer.open()
+
+    async def _logout_at_tracker(self) -> bool:
+        """End the session at the tracker; return False if the tracker was not reached."""
         try:
-            await self._threads.run(self._threads.tracker, self._tracker.logout)
+            await self._tracker.logout()
         except NotLoggedIn:
             return True
         except PeerError as error:
-            # It forgets a silent peer by itself, after its ping timeout.
-            log.warning("the tracker could not be told of the logout: %s", error)
+            log.warning("the logout did not reach the tracker: %s", error)
             return False
         else:
             return True
         finally:
             self._tracker.token = None
 
-    async def _still_good(self) -> bool:
+    async def _save_clock(self, session: Session) -> None:
+        """Store what the pings since the login have shown of the tracker's clock."""
+        session = replace(session, clock_offset=self._clock.offset)
         try:
-            # Not past the announcer: the tracker tells some things once.
-            await self.announcer.ping()
-        except NotLoggedIn:
-            return False
-        except PeerError:
-            return True
-        return True
+            await self._threads.run(self._threads.disk, self._file.save, session)
+        except PeerError as error:
+            log.warning("%s", error)
 
-    def _begin(self, session: Session, epoch: str) -> None:
-        self._session = session
-        self._tracker.token = session.token
-        self.announcer.start(epoch)
+    async def _leave_index(self) -> None:
+        with suppress(PeerError):
+            await self._tracker.delete_index()
 
 
 async def _await(work: Awaitable[None]) -> None:

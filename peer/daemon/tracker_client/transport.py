@@ -1,7 +1,7 @@
-"""The line to the tracker: one request, one answer in JSON, and what is known of whether it answers.
+"""HTTP requests to the tracker: one request, one JSON response, and whether the tracker can be reached.
 
-The only module that knows requests. It says in one line what is wrong with the line and what to do about it; what an
-answer means is the tracker client's affair.
+The only module that knows `requests`. It says in one line why a request failed and what to check. It never interprets
+the content of a response.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from urllib3.util.retry import Retry
 
 from daemon.errors import TrackerUnreachable
 
-_CONNECT = 3.05
-# What the tracker is too busy for is tried again so often, after at most so many seconds each: thirty peers of one
-# address that log in at once take that long.
-_BUSY_RETRIES, _BUSY_PAUSE = 4, 2.0
-# What a gateway says of a tracker that is not behind it.
-_NOBODY_BEHIND = frozenset({502, 503, 504})
+# Seconds; just over a multiple of 3, the first retransmission of TCP (requests' documentation advises this).
+_CONNECT_TIMEOUT = 3.05
+# A busy tracker (503 with Retry-After) gets this many retries, after at most this many seconds each. Thirty peers
+# behind one address that log in at once need that long.
+_BUSY_RETRIES, _BUSY_DELAY_MAX = 4, 2.0
+# A gateway answers with these while no tracker is behind it.
+_GATEWAY_ERRORS = frozenset({502, 503, 504})
 
 
 class Response(NamedTuple):
-    """What came back: the HTTP status, its phrase, and the JSON object."""
+    """An HTTP status, its phrase, and the JSON object of the body."""
 
     status: int
     reason: str
@@ -39,17 +40,23 @@ class Response(NamedTuple):
 
 
 class TrackerTransport:
-    """Makes requests of one tracker. Safe from many threads.
+    """Makes blocking requests to one tracker. Safe to use from many threads; each thread keeps its own connection.
 
-    `fault` is why the tracker was not reached, for people; empty since it has answered, whatever it answered.
+    `fault` says in one line for users why the tracker was not reached. It is empty after any response of the tracker.
     """
 
     def __init__(self, url: str, verify: bool | str) -> None:
+        """Make a transport; nothing is sent.
+
+        Args:
+            url: Scheme, host and port of the tracker.
+            verify: True for the system's certificate authorities, or the path of a file of them.
+        """
         self.url = url
-        self.fault = "not asked yet"
+        self.fault = "no request yet"
         self._verify = verify
-        self._answers = 0
-        self._threads = threading.local()
+        self._responses = 0
+        self._thread_local = threading.local()
 
     def request(
         self,
@@ -57,96 +64,111 @@ class TrackerTransport:
         route: str,
         body: Mapping[str, Any] | None,
         *,
-        query: Mapping[str, str] | None,
+        params: Mapping[str, str] | None,
         token: str | None,
         timeout: float,
     ) -> Response:
-        """Make one request; `patience` is how many seconds the tracker may be silent.
+        """Make one request.
+
+        Args:
+            method: The HTTP method.
+            route: The path, from `/` on.
+            body: Sent as JSON, if not None.
+            params: The query string.
+            token: The session's token, if there is one.
+            timeout: Seconds without a byte of the response.
+
+        Returns:
+            The response, whatever its status.
 
         Raises:
-            TrackerUnreachable: if what comes back is no object in JSON, or nothing does.
+            TrackerUnreachable: There was no response, or it is not a JSON object.
         """
-        with self._noted():
+        with self._recording_fault():
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             try:
-                answer = self._session().request(
-                    method, self.url + route, params=query, json=body, headers=headers, timeout=(_CONNECT, timeout)
+                response = self._session().request(
+                    method,
+                    self.url + route,
+                    params=params,
+                    json=body,
+                    headers=headers,
+                    timeout=(_CONNECT_TIMEOUT, timeout),
                 )
             except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
-                raise self._no_answer(error) from error
+                raise self._connection_failed(error) from error
             except (requests.RequestException, ValueError) as error:
-                raise self._no_tracker() from error
+                raise self._not_a_tracker() from error
             except OSError as error:
-                # Not of the network: requests looks for the file at each request.
-                raise TrackerUnreachable("the certificates of TLS_CA cannot be read: look at TLS_CA") from error
+                # Not from the network: requests opens the file of TLS_CA for each request.
+                raise TrackerUnreachable("the certificates of TLS_CA cannot be read: check TLS_CA") from error
             try:
-                return Response(answer.status_code, answer.reason, {**answer.json()})
+                return Response(response.status_code, response.reason, {**response.json()})
             except (ValueError, TypeError) as error:
-                if answer.status_code in _NOBODY_BEHIND:
-                    raise self._not_there() from error
-                raise self._no_tracker() from error
+                if response.status_code in _GATEWAY_ERRORS:
+                    raise self._no_response() from error
+                raise self._not_a_tracker() from error
 
     @contextmanager
     def parse_errors(self) -> Iterator[None]:
-        """Take an answer apart; whatever it lacks, it is not the tracker's.
+        """Context manager for code that reads a response: a malformed one does not come from a tracker.
 
         Raises:
-            TrackerUnreachable: for a KeyError, TypeError or ValueError of the block.
+            TrackerUnreachable: The block raised KeyError, TypeError or ValueError.
         """
         try:
             yield
         except (KeyError, TypeError, ValueError) as error:
-            unreachable = self._no_tracker()
+            unreachable = self._not_a_tracker()
             self.fault = unreachable.message
             raise unreachable from error
 
     @contextmanager
-    def _noted(self) -> Iterator[None]:
-        """Keep what a request says of the line."""
-        answers = self._answers
+    def _recording_fault(self) -> Iterator[None]:
+        responses = self._responses
         try:
             yield
         except TrackerUnreachable as error:
-            # What was asked before another was answered, and is given up only now, is no news.
-            if self._answers == answers:
+            # If a later request got its response meanwhile, this failure is outdated.
+            if self._responses == responses:
                 self.fault = error.message
             raise
-        self._answers += 1
+        self._responses += 1
         self.fault = ""
 
-    def _no_answer(self, error: requests.RequestException) -> TrackerUnreachable:
-        """Say why a request came to nothing: it is not running, or the two do not agree on TLS."""
+    def _connection_failed(self, error: requests.RequestException) -> TrackerUnreachable:
+        """Return why there was no response: nothing listens there, or only one side uses TLS."""
         cause = error.args[0] if error.args else None
         if isinstance(cause, MaxRetryError):
             cause = cause.reason
-        # Also a server without TLS that hangs up at the first word of it.
-        broken_off = isinstance(cause, ProtocolError) or _is_end_of_file(cause)
-        if isinstance(error, SSLError) and not broken_off:
+        # A server without TLS that closes the connection at the ClientHello looks like this, too.
+        closed_early = isinstance(cause, ProtocolError) or _is_tls_end_of_file(cause)
+        if isinstance(error, SSLError) and not closed_early:
             return TrackerUnreachable(
-                f"the tracker at {self.url} is not trusted: its certificate is not for this address, or not from "
-                "TLS_CA, or it speaks no TLS: look at SERVER_URL and TLS_CA"
+                f"the tracker at {self.url} is not trusted: its certificate is for another address or not signed by "
+                "TLS_CA, or it does not use TLS: check SERVER_URL and TLS_CA"
             )
-        if not broken_off:
-            return self._not_there()
-        return self._not_there(
-            "if it has TLS, set TLS_CA" if self.url.startswith("http:") else "if it has no TLS, leave out TLS_CA"
+        if not closed_early:
+            return self._no_response()
+        return self._no_response(
+            "if it uses TLS, set TLS_CA" if self.url.startswith("http:") else "if it does not use TLS, remove TLS_CA"
         )
 
-    def _not_there(self, hint: str = "") -> TrackerUnreachable:
-        question = f"is it running? {hint}".rstrip()
+    def _no_response(self, advice: str = "") -> TrackerUnreachable:
+        question = f"is it running? {advice}".rstrip()
         return TrackerUnreachable(f"the tracker at {self.url} does not answer: {question}")
 
-    def _no_tracker(self) -> TrackerUnreachable:
-        return TrackerUnreachable(f"what answers at {self.url} is no tracker: look at SERVER_URL and SERVER_PORT")
+    def _not_a_tracker(self) -> TrackerUnreachable:
+        return TrackerUnreachable(f"the server at {self.url} is not a tracker: check SERVER_URL and SERVER_PORT")
 
     def _session(self) -> requests.Session:
-        """Return this thread's session: connections are kept, proxies of the environment are not asked."""
-        session: requests.Session | None = getattr(self._threads, "session", None)
+        """Return this thread's session, which keeps connections open and ignores proxies of the environment."""
+        session: requests.Session | None = getattr(self._thread_local, "session", None)
         if session is None:
             session = requests.Session()
             session.trust_env = False
             session.verify = self._verify
-            # A kept connection that the tracker has closed meanwhile is tried once more; every route bears it.
+            # One more try for a kept connection that the tracker has closed meanwhile. All routes are idempotent.
             retry = _BusyRetry(
                 total=1 + _BUSY_RETRIES,
                 connect=0,
@@ -157,20 +179,20 @@ class TrackerTransport:
                 raise_on_status=False,
             )
             session.mount(self.url, HTTPAdapter(max_retries=retry))
-            self._threads.session = session
+            self._thread_local.session = session
         return session
 
 
 class _BusyRetry(Retry):
-    """Tries again what was cut off, and what the tracker is too busy for; not what took too long."""
+    """Retries closed connections and 503 with Retry-After. Never retries a timeout."""
 
-    # Who has failed too often (429) is told so, and does not wait unasked.
+    # 429 (too many failed logins) goes to the user, who decides when to try again.
     RETRY_AFTER_STATUS_CODES = frozenset({503})
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         seconds = super().get_retry_after(response)
-        # Not all at once again.
-        return None if seconds is None else min(seconds, _BUSY_PAUSE) + random.random()  # noqa: S311
+        # The random part keeps many peers from retrying at the same moment.
+        return None if seconds is None else min(seconds, _BUSY_DELAY_MAX) + random.random()  # noqa: S311
 
     def increment(self, method: str | None = None, url: str | None = None, *args: Any, **kwargs: Any) -> Self:
         error = kwargs.get("error")
@@ -179,6 +201,6 @@ class _BusyRetry(Retry):
         return super().increment(method, url, *args, **kwargs)
 
 
-def _is_end_of_file(error: object) -> bool:
-    """Whether urllib3 tells of a line that ended in the middle of TLS."""
+def _is_tls_end_of_file(error: object) -> bool:
+    """Return whether urllib3 reports a connection that was closed during TLS."""
     return isinstance(error, Exception) and bool(error.args) and isinstance(error.args[0], ssl.SSLEOFError)

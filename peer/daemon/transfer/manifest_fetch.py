@@ -15,7 +15,7 @@ from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.swarm.stall import CORRUPT_ONLY_TIMEOUT, FIRST_RETRY_DELAY, NO_PROGRESS_TIMEOUT, next_retry_delay
-from daemon.tracker_client.async_client import AsyncTrackerClient
+from daemon.tracker_client.client import TrackerClient
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _HEDGE_DELAY = 1.0
 class ManifestFetcher:
     """Finds them."""
 
-    network: AsyncTrackerClient
+    tracker: TrackerClient
     parts: PartStore
     peers: PeerClient
     threads: Threads
@@ -92,14 +92,14 @@ class ManifestFetcher:
         try:
             return await self.peers.fetch_manifest(holder.address, holder.ticket, id_)
         except NotVerified as error:
-            self.network.report_corrupt(id_, holder.address, error.message)
+            self.tracker.report_corrupt(id_, holder.address, error.message)
             return error
         except PeerError as error:
             return error
 
     async def _query_holders(self, id_: str) -> tuple[Holder, ...]:
         try:
-            return next((found.holders for found in await self.network.query(ids=[id_])), ())
+            return next((found.holders for found in await self.tracker.query(ids=[id_])), ())
         except PeerError as error:
             log.info("holders cannot be looked for now: %s", error)
             return ()
