@@ -1,7 +1,6 @@
 """A login or logout completes here and at the tracker, or changes nothing, even if its pclient goes away."""
 
 import asyncio
-import os
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,8 +65,11 @@ def test_a_repeated_login_keeps_session_index_and_transfers(ben: LivePserver, an
     ben.call(ben.pserver.announcer.sync())
     before = ben.session()
 
+    async def work(_: Transfer) -> None:
+        await asyncio.Event().wait()
+
     async def story() -> None:
-        transfer = ben.pserver.transfers.start("download", lambda _: asyncio.Event().wait())
+        transfer = ben.pserver.transfers.start("download", work)
         assert await ben.pserver.account.login("ben", PASSWORD) is False
         assert not transfer.finished
         transfer.stop("the test is over")

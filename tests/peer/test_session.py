@@ -4,9 +4,9 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from daemon.tracker_client.login import SessionFile
 
 from daemon.models import Session
+from daemon.tracker_client.login import SessionFile
 
 SESSION = Session(
     user="ana", address="127.0.0.1:5001", token="t" * 43, peer_id="ab" * 16, ticket_key=b"k" * 32, clock_offset=-1.5
