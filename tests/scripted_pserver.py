@@ -12,7 +12,7 @@ from scripted_daemon import ScriptedNode
 
 def main() -> int:
     """Serve until told to end."""
-    env = EnvReader(Path(sys.argv[1]))
+    env = EnvReader(Path(sys.argv[1]), "pserver")
     if env.has("FAILS"):
         print("pserver: STATE_DIR is in use", file=sys.stderr)
         return env.port("FAILS")

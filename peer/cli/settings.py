@@ -9,7 +9,7 @@ from os.path import realpath
 from pathlib import Path
 
 from common.env_file import EnvFault, EnvReader, find_env_file
-from common.xdg import default_state_dir
+from common.state_files import default_state_dir
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Own:
     @staticmethod
     def read(argument: str, faults: list[str]) -> _Own | None:
         try:
-            env = EnvReader(find_env_file(argument))
+            env = EnvReader(find_env_file(argument), "pclient")
             found = _Own(
                 path=env.path,
                 host=env.host("PSERVER_URL"),
@@ -97,9 +97,9 @@ class _Other:
     @staticmethod
     def read(argument: str, faults: list[str]) -> _Other | None:
         try:
-            env = EnvReader(find_env_file(argument))
+            env = EnvReader(find_env_file(argument), "pserver")
             found = _Other(env.path, env.port("PSERVER_PORT"), env.path_to("STATE_DIR", None))
-            env.finish(others_allowed=True)
+            env.finish(unknown_keys_allowed=True)
         except EnvFault as fault:
             faults.extend(fault.lines)
             return None

@@ -1,1 +1,1 @@
-"""What the pserver and its terminal both need, and nothing else. Imports neither of them."""
+"""Code that pserver and pclient share. Imports neither of them."""

@@ -1,9 +1,9 @@
-"""The cookie that lets a terminal drive its own pserver, and the proof that a pserver is one's own. No network here.
+"""The cookie that proves a pclient to its pserver, and the reverse. No network I/O.
 
-A pserver makes the cookie (32 random bytes, kept as hex digits in STATE_DIR/cookie, mode 0600) anew at each start; who
-can read the file may call Control. Before a terminal shows the cookie to whoever listens at the pserver's port, both
-sides prove that they know it, as Tor's SAFECOOKIE does: the terminal by its challenge, the pserver by its answer. Both
-proofs name the port, so that a squatter on one port cannot pass them on to the pserver on another.
+A pserver writes a new cookie at each start: 32 random bytes, as hex digits in STATE_DIR/cookie, mode 0600. A program
+that can read the file may call Control. Another program might listen at the pserver's port. So both sides prove that
+they know the cookie before pclient sends it: pclient by its challenge, the pserver by its response. The scheme is Tor's
+SAFECOOKIE. Both proofs cover the port, so that a program on one port cannot relay them to the pserver on another.
 """
 
 from __future__ import annotations
@@ -27,38 +27,47 @@ _CHALLENGE = re.compile(r"([0-9a-f]{64})\.([0-9a-f]{64})")
 
 
 def make_cookie(state_dir: Path, randomness: Callable[[int], bytes] = secrets.token_bytes) -> bytes:
-    """Make a new cookie in `state_dir`, in place of an old one; return its 32 bytes."""
+    """Write a new cookie to `state_dir`, in place of an old one, and return it.
+
+    Args:
+        state_dir: an existing folder.
+        randomness: returns a number of secure random bytes.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
     cookie = randomness(LENGTH)
     state_files.write_private(state_dir / COOKIE_FILE, cookie.hex().encode("ascii"))
     return cookie
 
 
 def read_cookie(state_dir: Path) -> bytes:
-    """The cookie of the pserver that runs on `state_dir`, as 32 bytes.
+    """Return the cookie, of 32 bytes, of the pserver that runs on `state_dir`.
 
     Raises:
-        FileNotFoundError: if no pserver runs there.
-        state_files.UnsafeFile: if others could have read or planted it; says why.
+        FileNotFoundError: if no pserver runs on it.
+        state_files.UnsafeFile: if another user could have read or written the file; the message says why.
+        OSError: if the file cannot be read.
     """
     path = state_dir / COOKIE_FILE
     text = state_files.read_private(path).decode("ascii", "replace").strip()
     if not _HEX.fullmatch(text):
-        raise state_files.UnsafeFile(f"{path} holds no cookie; restart the pserver, which makes a new one")
+        raise state_files.UnsafeFile(f"{path} contains no cookie; restart the pserver, which writes a new one")
     return bytes.fromhex(text)
 
 
 def cookie_matches(shown: str, cookie: bytes) -> bool:
-    """Whether the metadata p2p-cookie holds the cookie; takes as long for every wrong one."""
+    """Return whether `shown`, the metadata p2p-cookie, is the cookie. The comparison takes constant time."""
     return hmac.compare_digest(shown.encode("utf-8", "replace"), cookie.hex().encode("ascii"))
 
 
 def make_challenge(cookie: bytes, port: int, nonce: bytes) -> str:
-    """The metadata p2p-challenge: `nonce` (32 bytes), and the proof that the terminal knows the cookie."""
+    """Return the metadata p2p-challenge: `nonce`, of 32 bytes, and pclient's proof that it knows the cookie."""
     return f"{nonce.hex()}.{_mac(cookie, b'p2p-prove-pclient', port, nonce).hex()}"
 
 
 def check_challenge(shown: str, cookie: bytes, port: int) -> bytes | None:
-    """The nonce of a challenge made with our cookie for our port; None for any other."""
+    """Return the nonce of a challenge that was made with this cookie for this port; None for any other challenge."""
     found = _CHALLENGE.fullmatch(shown)
     if found is None:
         return None
@@ -68,12 +77,12 @@ def check_challenge(shown: str, cookie: bytes, port: int) -> bytes | None:
 
 
 def make_proof(cookie: bytes, port: int, nonce: bytes) -> bytes:
-    """What a pserver answers to `nonce`: that it knows the cookie and listens on `port`."""
+    """Return the pserver's response to `nonce`: the proof that it knows the cookie and listens on `port`."""
     return _mac(cookie, b"p2p-prove-pserver", port, nonce)
 
 
 def check_proof(shown: bytes, cookie: bytes, port: int, nonce: bytes) -> bool:
-    """Whether `shown` proves that the pserver dialled at `port` knows the cookie."""
+    """Return whether `shown` proves that the pserver at `port` knows the cookie."""
     return hmac.compare_digest(shown, make_proof(cookie, port, nonce))
 
 

@@ -1,25 +1,25 @@
-"""Text from strangers made safe for a screen and a log line. Changes what is shown, never what is stored or sent.
+"""Escapes text of other peers for a screen or a log line. Changes what is shown, never what is stored or sent.
 
-Names, users and messages come from other peers. None of them may move our cursor, start a line of its own, or read
-differently from what it is (the "Trojan Source" trick with bidi controls).
+Names, users and messages come from other peers. Unescaped, they could move the cursor, start a new line, or display
+differently from their content (the "Trojan Source" attack with bidi controls).
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-# Control, format (bidi controls, zero-width characters), surrogates, line and paragraph separators.
+# Unicode categories: control, format (bidi controls, zero-width characters), surrogates, line and paragraph separators.
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-# Letters and marks that show nothing: the Hangul fillers and the combining grapheme joiner.
+# Letters and marks without a glyph: the Hangul fillers and the combining grapheme joiner.
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u3164\uffa0")
 _JOINER = "\u200d"
 _EMOJI_PRESENTATION = "\ufe0f"
 
 
 def printable(text: str) -> str:
-    r"""Return `text` as one line in which each harmful character stands as its escape: `\x1b`, `\u202e`.
+    r"""Return `text` as one line, with each harmful character replaced by its escape: `\x1b`, `\u202e`.
 
-    A zero-width joiner between two emoji stays: it is what makes one picture of them.
+    A zero-width joiner between two emoji stays, because it joins them to one glyph.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -43,9 +43,9 @@ def _joins_emoji(text: str, place: int) -> bool:
     if text[place] != _JOINER or not 0 < place < len(text) - 1:
         return False
     before, after = text[place - 1], text[place + 1]
-    return (before == _EMOJI_PRESENTATION or _pictures(before)) and _pictures(after)
+    return (before == _EMOJI_PRESENTATION or _is_emoji(before)) and _is_emoji(after)
 
 
-def _pictures(char: str) -> bool:
+def _is_emoji(char: str) -> bool:
     # Emoji are symbols ("So"); their skin tones are modifiers ("Sk").
     return ord(char) >= 0x2000 and unicodedata.category(char) in {"So", "Sk"}

@@ -1,6 +1,6 @@
-"""Small private files in STATE_DIR: written whole or not at all, read only if nobody else can have touched them.
+"""STATE_DIR: its default place, and small private files in it that are written atomically and read only if safe.
 
-Never follows a link, never leaves a file that another user can read.
+Never follows a symbolic link, and never leaves a file that another user can read.
 """
 
 from __future__ import annotations
@@ -9,24 +9,26 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 PORT_FILE = "port"
-_LONGEST = 4096
-# The lock that a STATE_DIR has from its first use on, a tracker's too (tracker/state.py). A dot name: no other peer can
-# send a file that has it.
+# Bytes. No private file is longer.
+_MAX_BYTES = 4096
+# Every STATE_DIR has this file from its first use on, a tracker's too (tracker/state_dir.py). The name begins with a
+# dot, so no peer can push a file of this name.
 LOCK_FILE = ".p2p-lock"
 
 
 class UnsafeFile(Exception):
-    """A file that others can read or write, or that is not ours; the message says which and what to do."""
+    """Another user could have read or written the file. The message says why, and what to do."""
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step, mode 0600, replacing what is there. The folder must exist.
+    """Write a file of mode 0600 in one atomic step, in place of an existing one. Its folder must exist.
 
     Raises:
-        OSError: if the disk refuses; nothing is left behind then.
+        OSError: if the file cannot be written; no part of it is left then.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -43,11 +45,11 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def read_private(path: Path) -> bytes:
-    """The content of a small private file.
+    """Return the content of a private file of at most 4 KiB.
 
     Raises:
-        FileNotFoundError: if there is none.
-        UnsafeFile: if it is a link, no regular file, another user's, open to others, or absurdly long.
+        FileNotFoundError: if there is no such file.
+        UnsafeFile: if it is a link or no regular file, if another user owns it or may use it, or if it is too long.
         OSError: if it cannot be read.
     """
     try:
@@ -60,11 +62,11 @@ def read_private(path: Path) -> bytes:
         raise
     try:
         _check_private(path, os.fstat(handle))
-        content = os.read(handle, _LONGEST + 1)
+        content = os.read(handle, _MAX_BYTES + 1)
     finally:
         os.close(handle)
-    if len(content) > _LONGEST:
-        raise UnsafeFile(f"{path} is too long to be what it should be; restart the pserver")
+    if len(content) > _MAX_BYTES:
+        raise UnsafeFile(f"{path} is longer than {_MAX_BYTES} bytes; restart the pserver")
     return content
 
 
@@ -75,39 +77,63 @@ def _check_private(path: Path, found: os.stat_result) -> None:
         raise UnsafeFile(f"{path} belongs to user {found.st_uid}, not to you; run this as the pserver's user")
     if found.st_mode & 0o077:
         raise UnsafeFile(
-            f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o}, should be 0600);"
-            " restart the pserver, which makes a new one"
+            f"{path} is accessible to other users (mode {stat.S_IMODE(found.st_mode):04o}, should be 0600);"
+            " restart the pserver, which writes a new one"
         )
 
 
 def remove(path: Path) -> None:
-    """Remove a file; harmless if there is none."""
+    """Delete a file if it exists."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
 def write_port(state_dir: Path, port: int) -> None:
-    """Keep the port of the running pserver where its terminal finds it."""
+    """Write the port of the running pserver to STATE_DIR/port, where its pclient reads it."""
     write_private(state_dir / PORT_FILE, f"{port}\n".encode("ascii"))
 
 
 def read_port(state_dir: Path) -> int:
-    """The port of the pserver that runs on this STATE_DIR.
+    """Return the port of the pserver that runs on this STATE_DIR.
 
     Raises:
-        FileNotFoundError: if none runs.
-        UnsafeFile: if the file cannot be trusted, or holds no port.
+        FileNotFoundError: if no pserver runs on it.
+        UnsafeFile: if the file cannot be trusted, or contains no port.
     """
     path = state_dir / PORT_FILE
     text = read_private(path).strip()
     if not (text.isdigit() and 0 < int(text) <= 65535):
-        raise UnsafeFile(f"{path} holds no port; restart the pserver")
+        raise UnsafeFile(f"{path} contains no port; restart the pserver")
     return int(text)
 
 
 def is_state_dir(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder is the STATE_DIR of a tracker or a pserver, one's own or another's, running or not.
+    """Return whether a folder is the STATE_DIR of any tracker or pserver, running or not.
 
-    By the lock that each leaves there: the mode is lost in a copy, and on some file systems.
+    The lock file decides it. The mode does not: a copy, and some file systems, lose it.
     """
     return os.path.lexists(os.path.join(folder, LOCK_FILE))
+
+
+def default_shared_dir(port: int, environment: Mapping[str, str], home: Path) -> Path:
+    """Return the default SHARED_DIR of the pserver on `port`. See `default_state_dir`."""
+    return _base_dir(environment.get("XDG_DATA_HOME"), home / ".local" / "share") / f"peer-{port}" / "shared"
+
+
+def default_state_dir(port: int, environment: Mapping[str, str], home: Path) -> Path:
+    """Return the default STATE_DIR of the pserver on `port`; it is not created.
+
+    Default folders follow the XDG base directory specification, version 0.8. They differ by port, so two peers of one
+    user never share one.
+
+    Args:
+        port: PSERVER_PORT.
+        environment: the process environment, for XDG_STATE_HOME.
+        home: the user's home folder.
+    """
+    return _base_dir(environment.get("XDG_STATE_HOME"), home / ".local" / "state") / f"peer-{port}"
+
+
+def _base_dir(value: str | None, default: Path) -> Path:
+    # The specification: "If an implementation encounters a relative path [...] it should consider the path invalid".
+    return (Path(value) if value and Path(value).is_absolute() else default) / "p2p"

@@ -1,3 +1,3 @@
-"""The version of the peer's programs, as `--version` shows it."""
+"""The version of pserver and pclient, as `--version` prints it."""
 
 VERSION = "0.1.0"

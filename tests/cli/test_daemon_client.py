@@ -119,7 +119,7 @@ def test_a_cookie_open_to_others_is_refused_with_the_reason(
     (tmp_path / "state" / "cookie").chmod(mode)
     done = run(env, "status", "--json")
     assert (done.code, done.error["code"]) == (77, "not_allowed")
-    assert "open to others" in done.error["message"]
+    assert "accessible to other users" in done.error["message"]
     assert node.calls == []
 
 

@@ -46,7 +46,7 @@ def test_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
         read_settings(own, other)
     text = str(caught.value)
     assert "PSERVER_PORT: missing" in text
-    assert "PSRVER_PORT: '1': unknown key; the nearest known one is PSERVER_PORT" in text
+    assert "PSRVER_PORT: '1': unknown key; did you mean PSERVER_PORT?" in text
     assert "QUOTA: '5': unknown key" in text
     assert "'99999' should be a port" in text
 

@@ -1,4 +1,4 @@
-"""A pserver's env file: every fault at once, before anything starts."""
+"""The env file of a pserver: all its faults are reported at once, before anything starts."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def read(folder: Path, **keys: str) -> Settings:
     return Settings.from_env_file(str(path))
 
 
-def test_the_least_that_is_needed(tmp_path: Path) -> None:
+def test_optional_keys_have_defaults(tmp_path: Path) -> None:
     settings = read(tmp_path)
     assert settings.tracker_url == "http://127.0.0.1:5000"
     assert (settings.port, settings.announced_host, settings.ping_interval) == (5001, "peer.example", 10.0)
@@ -31,10 +31,11 @@ def test_the_least_that_is_needed(tmp_path: Path) -> None:
     assert "5001" in str(settings.shared_dir) and "5001" in str(settings.state_dir)
 
 
-def test_everything_that_may_be_said(tmp_path: Path) -> None:
+def test_every_key_is_read(tmp_path: Path) -> None:
     certificates = Certificates.make(tmp_path)
+    folder = certificates.key.parent
     settings = read(
-        tmp_path,
+        folder,
         PSERVER_PORT="0",
         SERVER_URL="::1",
         SHARED_DIR="files",
@@ -55,7 +56,7 @@ def test_everything_that_may_be_said(tmp_path: Path) -> None:
         certificates.key,
         certificates.authority,
     )
-    assert settings.shared_dir == tmp_path / "files"
+    assert settings.shared_dir == folder / "files"
     assert (settings.quota, settings.upload_limit, settings.download_limit) == (2 << 30, 500 << 10, 1 << 20)
 
 
@@ -79,16 +80,16 @@ def test_a_fault_names_file_and_key(tmp_path: Path, keys: dict[str, str], named:
     assert any(named in line and ".env_pserver" in line for line in fault.value.lines)
 
 
-def test_what_tls_cannot_use_is_told_with_its_key(tmp_path: Path) -> None:
-    Certificates.make(tmp_path)
-    (tmp_path / "odd.pem").write_text("no certificate, no key\n")
+def test_an_unusable_tls_file_is_reported_with_its_key(tmp_path: Path) -> None:
+    folder = Certificates.make(tmp_path).key.parent
+    (folder / "odd.pem").write_text("no certificate, no key\n")
     with pytest.raises(EnvFault) as fault:
-        read(tmp_path, SERVER_PORT="x", TLS_CERT="cert.pem", TLS_KEY="odd.pem", TLS_CA="odd.pem")
+        read(folder, SERVER_PORT="x", TLS_CERT="cert.pem", TLS_KEY="odd.pem", TLS_CA="odd.pem")
     keys = [line.split(": ")[1] for line in fault.value.lines]
     assert sorted(keys) == ["SERVER_PORT", "TLS_CA", "TLS_KEY"]
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(EnvFault) as fault:
         read(tmp_path, PSERVER_URL="-", SERVER_PORT="x", PING_INTERVAL="0", NONSENSE="1")
     assert len(fault.value.lines) == 4

@@ -1,4 +1,4 @@
-"""A pserver's env file, checked once. Every fault is found at the same time, before anything starts."""
+"""The settings of a pserver, read from its env file and checked once, before anything starts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import xdg
+from common import state_files
 from common.env_file import EnvReader, find_env_file
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator of a peer decided. Rates in bytes per second, sizes in bytes, times in seconds."""
+    """The env file of a pserver. Rates are in bytes per second, sizes in bytes, times in seconds."""
 
-    # Address announced to others, address to listen on, port for both (0: any free one).
+    # PSERVER_URL: the host that other peers dial; PSERVER_LOCAL_URL: the address to listen on; the port of both, 0 for
+    # any free one.
     announced_host: str
     listen_host: str
     port: int
@@ -22,7 +23,7 @@ class Settings:
     tracker_port: int
     shared_dir: Path
     state_dir: Path
-    # None: a tenth of the free space at start.
+    # None for a tenth of the free space at start.
     quota: int | None
     upload_limit: int | None
     download_limit: int | None
@@ -31,17 +32,17 @@ class Settings:
     log_format: str
     tls_cert: Path | None
     tls_key: Path | None
-    # A file of certificates, or "system"; None: no TLS when dialling.
+    # A file of certificates, or "system"; None to dial without TLS.
     tls_ca: Path | str | None
 
     @classmethod
     def from_env_file(cls, argument: str) -> Settings:
-        """Read the file that a command line means.
+        """Read the env file that the command line names.
 
         Raises:
             EnvFault: with a line for each fault.
         """
-        reader = EnvReader(find_env_file(argument))
+        reader = EnvReader(find_env_file(argument), "pserver")
         port = reader.port("PSERVER_PORT")
         given_state_dir = reader.path_to("STATE_DIR", None)
         identity = reader.tls_identity()
@@ -52,8 +53,8 @@ class Settings:
             port=port,
             tracker_host=reader.host("SERVER_URL"),
             tracker_port=reader.port("SERVER_PORT"),
-            shared_dir=reader.path_to("SHARED_DIR", xdg.default_shared_dir(port or 0, environment, home)),
-            state_dir=given_state_dir or xdg.default_state_dir(port or 0, environment, home),
+            shared_dir=reader.path_to("SHARED_DIR", state_files.default_shared_dir(port or 0, environment, home)),
+            state_dir=given_state_dir or state_files.default_state_dir(port or 0, environment, home),
             quota=reader.size("QUOTA", None),
             upload_limit=_rate(reader, "UPLOAD_LIMIT"),
             download_limit=_rate(reader, "DOWNLOAD_LIMIT"),
@@ -65,9 +66,9 @@ class Settings:
             tls_ca=reader.tls_ca(),
         )
         if port == 0 and given_state_dir is None:
-            reader.fault("STATE_DIR", None, "given when PSERVER_PORT is 0: it is where the port can be found")
+            reader.fault("STATE_DIR", None, "given if PSERVER_PORT is 0: pclient finds the port there")
         if settings.shared_dir and _shared(settings.state_dir.resolve(), settings.shared_dir.resolve()):
-            reader.fault("STATE_DIR", str(settings.state_dir), "outside SHARED_DIR: it holds this peer's secrets")
+            reader.fault("STATE_DIR", str(settings.state_dir), "outside SHARED_DIR, because it contains secrets")
         if settings.tracker_port == 0:
             reader.fault("SERVER_PORT", "0", "the tracker's port")
         reader.finish()
@@ -75,18 +76,18 @@ class Settings:
 
     @property
     def tracker_url(self) -> str:
-        """Where the tracker's routes are."""
+        """The URL of the tracker's REST service."""
         scheme = "http" if self.tls_ca is None else "https"
         return f"{scheme}://{bracketed_host(self.tracker_host)}:{self.tracker_port}"
 
 
 def bracketed_host(host: str) -> str:
-    """Return a host as it stands before a port."""
+    """Return a host as it is written before a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def _shared(path: Path, shared_dir: Path) -> bool:
-    """Tell whether files at a path would be shared; what lies under a dot name is not."""
+    """Return whether files in the folder `path` would be shared: hidden folders are not."""
     return path.is_relative_to(shared_dir) and not any(
         part.startswith(".") for part in path.relative_to(shared_dir).parts
     )
@@ -95,5 +96,5 @@ def _shared(path: Path, shared_dir: Path) -> bool:
 def _rate(reader: EnvReader, key: str) -> int | None:
     limit = reader.size(key, None)
     if limit == 0:
-        reader.fault(key, "0", "above 0, or left out for no limit")
+        reader.fault(key, "0", "above 0, or omitted for no limit")
     return limit

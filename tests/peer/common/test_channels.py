@@ -1,4 +1,4 @@
-"""Channels go only where they should, and TLS checks who is there."""
+"""Channels reach only IP addresses and hosts of the env file, and TLS verifies the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from common import channels
-from common.xdg import default_shared_dir, default_state_dir
+from common.state_files import default_shared_dir, default_state_dir
 
 
 def test_an_address_becomes_a_target_without_a_name_server() -> None:
@@ -23,7 +23,7 @@ def test_an_address_becomes_a_target_without_a_name_server() -> None:
 @pytest.mark.parametrize(
     "host", ["localhost", "unix:/tmp/x", "unix", "dns:///a", "xds:a", "", "127.1", "fe80::1%eth0", "a/b"]
 )
-def test_nothing_else_of_a_stranger_becomes_a_target(host: str) -> None:
+def test_only_an_ip_address_becomes_a_target(host: str) -> None:
     with pytest.raises(ValueError):
         channels.target_of_address(host, 1)
 
@@ -38,7 +38,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def test_tls_reaches_the_one_with_the_right_certificate_and_nobody_else(authority: trustme.CA, tmp_path: Path) -> None:
+def test_tls_accepts_only_a_server_with_a_trusted_certificate(authority: trustme.CA, tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
     issued = authority.issue_cert("127.0.0.1")
@@ -72,7 +72,7 @@ def test_without_tls_there_are_no_credentials() -> None:
     assert channels.channel_credentials(None) is None
 
 
-def test_the_systems_authorities_can_be_meant() -> None:
+def test_the_authorities_of_the_system_can_be_used() -> None:
     assert channels.channel_credentials("system") is not None
 
 
@@ -103,8 +103,8 @@ def test_default_folders_follow_xdg_and_differ_by_port() -> None:
     assert default_shared_dir(5001, {"XDG_DATA_HOME": "relative"}, home).is_relative_to(home)
 
 
-def test_grpc_knows_every_option_that_we_set() -> None:
-    # An unknown one is passed over without a word.
+def test_grpc_knows_every_option_that_is_set() -> None:
+    # gRPC ignores an unknown option.
     core = Path(str(import_module("grpc._cython.cygrpc").__file__)).read_bytes()
     unknown = [
         name for name, _ in channels.channel_options() + channels.server_options() if name.encode() + b"\0" not in core

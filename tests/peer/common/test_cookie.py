@@ -1,4 +1,4 @@
-"""Who knows the cookie proves it; who does not learns nothing and is believed nothing."""
+"""Pclient and pserver prove that they know the cookie. A program without it learns nothing and proves nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_new_cookie_is_private_and_reads_back(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ["cookie"]
 
 
-def test_each_start_makes_another_one(tmp_path: Path) -> None:
+def test_each_start_makes_a_different_cookie(tmp_path: Path) -> None:
     assert cookie.make_cookie(tmp_path) != cookie.make_cookie(tmp_path)
 
 
@@ -51,28 +51,28 @@ def test_a_link_is_not_read(tmp_path: Path) -> None:
 def test_a_cookie_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     cookie.make_cookie(tmp_path)
     (tmp_path / "cookie").chmod(mode)
-    with pytest.raises(state_files.UnsafeFile, match=f"open to others .mode {mode:04o}, should be 0600"):
+    with pytest.raises(state_files.UnsafeFile, match=f"accessible to other users .mode {mode:04o}, should be 0600"):
         cookie.read_cookie(tmp_path)
 
 
-def test_what_is_no_cookie_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_cookie_is_refused(tmp_path: Path) -> None:
     state_files.write_private(tmp_path / "cookie", b"not a cookie")
-    with pytest.raises(state_files.UnsafeFile, match="holds no cookie"):
+    with pytest.raises(state_files.UnsafeFile, match="contains no cookie"):
         cookie.read_cookie(tmp_path)
 
 
-def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_cookie_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cookie").mkdir()
     with pytest.raises(state_files.UnsafeFile, match="not a regular file"):
         cookie.read_cookie(tmp_path)
 
 
-def test_no_cookie_is_no_pserver(tmp_path: Path) -> None:
+def test_a_missing_cookie_means_that_no_pserver_runs(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         cookie.read_cookie(tmp_path)
 
 
-def test_the_cookie_shown_is_compared_whole() -> None:
+def test_only_the_complete_cookie_matches() -> None:
     assert cookie.cookie_matches(COOKIE.hex(), COOKIE)
     assert not cookie.cookie_matches(COOKIE.hex()[:-1], COOKIE)
     assert not cookie.cookie_matches(COOKIE.hex().upper(), COOKIE)
@@ -90,7 +90,7 @@ def test_the_proofs_are_those_of_the_protocol() -> None:
     assert cookie.check_proof(answer, COOKIE, 5001, NONCE)
 
 
-def test_a_proof_is_worth_nothing_at_another_port_for_another_nonce_or_the_other_way_round() -> None:
+def test_a_proof_is_valid_for_one_port_one_nonce_and_one_direction() -> None:
     shown = cookie.make_challenge(COOKIE, 5001, NONCE)
     assert cookie.check_challenge(shown, COOKIE, 5002) is None
     assert cookie.check_challenge(shown, bytes(32), 5001) is None
@@ -101,7 +101,7 @@ def test_a_proof_is_worth_nothing_at_another_port_for_another_nonce_or_the_other
 
 
 @given(st.text())
-def test_no_other_text_is_a_challenge(text: str) -> None:
+def test_a_malformed_challenge_is_refused(text: str) -> None:
     assert cookie.check_challenge(text, COOKIE, 5001) is None
 
 
@@ -111,7 +111,7 @@ def test_the_port_reads_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"0", b"65536", b"-1", b"http", b"9" * 5000])
-def test_what_is_no_port_is_refused(tmp_path: Path, text: bytes) -> None:
+def test_a_file_without_a_port_is_refused(tmp_path: Path, text: bytes) -> None:
     state_files.write_private(tmp_path / "port", text)
     with pytest.raises(state_files.UnsafeFile):
         state_files.read_port(tmp_path)

@@ -1,4 +1,4 @@
-"""An env file is read as it stands, and all its faults are told at once."""
+"""An env file is read without the process environment, and all its faults are reported at once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from common.env_file import EnvFault, EnvReader, find_env_file
 from system.certificates import Certificates
 
 
-def reader(folder: Path, text: str) -> EnvReader:
+def reader(folder: Path, text: str, program: str = "pserver") -> EnvReader:
     path = folder / ".env_test"
     path.write_text(text)
-    return EnvReader(path)
+    return EnvReader(path, program)
 
 
 def test_the_current_folder_comes_first_then_bootstrap(tmp_path: Path) -> None:
@@ -34,9 +34,7 @@ def test_the_current_folder_comes_first_then_bootstrap(tmp_path: Path) -> None:
     assert find_env_file(str(bootstrap / ".env_a"), here, bootstrap) == bootstrap / ".env_a"
 
 
-def test_a_current_folder_that_was_removed_is_in_the_way_of_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removed_current_folder_does_not_hide_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     removed = tmp_path / "removed"
     removed.mkdir()
     monkeypatch.chdir(removed)
@@ -77,7 +75,7 @@ def test_every_kind_of_value(tmp_path: Path) -> None:
     env.finish()
 
 
-def test_what_is_not_given_or_empty_has_its_default(tmp_path: Path) -> None:
+def test_a_missing_or_empty_key_has_its_default(tmp_path: Path) -> None:
     env = reader(tmp_path, "QUOTA=\n")
     assert env.size("QUOTA", None) is None
     assert env.seconds("PING_INTERVAL", 10.0) == 10.0
@@ -109,9 +107,9 @@ def test_all_faults_at_once_each_with_file_key_value_and_what_it_should_be(tmp_p
             f"{file}: PORT: '70000' should be a port, 0 to 65535",
             f"{file}: PORT: '1' should be given once only",
             f"{file}: HOST: 'http://a:1' should be a host name or an IP address, without http:// and without a port",
-            f"{file}: QOTA: '5': unknown key; the nearest known one is QUOTA",
+            f"{file}: QOTA: '5': unknown key; did you mean QUOTA?",
             f"{file}: EVERY: '0' should be a number of seconds above 0, such as 10 or 0.5",
-            f"{file}: HALF: should be followed by = and a value",
+            f"{file}: line 5: should be KEY=value",
             f"{file}: OPEN: 'perhaps' should be true or false",
             f"{file}: line 8: should be KEY=value",
             f"{file}: MISSING: missing; should be a port, 0 to 65535",
@@ -119,10 +117,44 @@ def test_all_faults_at_once_each_with_file_key_value_and_what_it_should_be(tmp_p
     )
 
 
-def test_a_program_may_leave_the_other_keys_to_another(tmp_path: Path) -> None:
+def test_a_program_may_allow_unknown_keys(tmp_path: Path) -> None:
     env = reader(tmp_path, "PORT=1\nOTHER=2\n")
     assert env.port("PORT") == 1
-    env.finish(others_allowed=True)
+    env.finish(unknown_keys_allowed=True)
+
+
+PSERVER_FILE = "PSERVER_URL=a\nPSERVER_LOCAL_URL=b\nPSERVER_PORT=1\nSERVER_URL=c\nSERVER_PORT=2\n"
+SERVER_FILE = "SERVER_URL=a\nSERVER_PORT=1\nPING_TIMEOUT=5\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "text", "fault"),
+    [
+        ("pclient", PSERVER_FILE, "this is a pserver env file; the pclient env file comes first"),
+        ("pclient", PSERVER_FILE + "QUOTA=1\n", "this is a pserver env file; the pclient env file comes first"),
+        ("pclient", SERVER_FILE, "this is a server env file; pclient needs its own"),
+        ("pserver", SERVER_FILE, "this is a server env file; pserver needs its own"),
+    ],
+)
+def test_the_file_of_another_program_is_one_fault(tmp_path: Path, program: str, text: str, fault: str) -> None:
+    env = reader(tmp_path, text, program)
+    env.host("PSERVER_URL")
+    env.port("PSERVER_PORT")
+    assert faults(env) == [fault]
+
+
+def test_a_file_with_a_key_of_no_program_is_not_taken_for_another_programs(tmp_path: Path) -> None:
+    env = reader(tmp_path, SERVER_FILE + "QUX=1\n")
+    assert "QUX: '1': unknown key" in faults(env)
+
+
+def test_an_unlike_key_gets_no_suggestion(tmp_path: Path) -> None:
+    env = reader(tmp_path, "PSERVER_PROT=1\nQUX=2\n")
+    env.port("PSERVER_PORT", None)
+    assert faults(env) == [
+        "PSERVER_PROT: '1': unknown key; did you mean PSERVER_PORT?",
+        "QUX: '2': unknown key",
+    ]
 
 
 def test_control_characters_of_a_value_do_not_reach_the_screen(tmp_path: Path) -> None:
@@ -133,21 +165,24 @@ def test_control_characters_of_a_value_do_not_reach_the_screen(tmp_path: Path) -
     assert "\x1b" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"PORT=\xff\xfe\n", None])
-def test_an_unreadable_file_is_a_fault(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "fault"), [(b"PORT=\xff\xfe\n", "not UTF-8 text"), (None, "cannot be read: Is a directory")]
+)
+def test_an_unreadable_file_is_a_fault(tmp_path: Path, content: bytes | None, fault: str) -> None:
     path = tmp_path / ".env_test"
     if content is None:
         path.mkdir()
     else:
         path.write_bytes(content)
-    with pytest.raises(EnvFault):
-        EnvReader(path)
+    with pytest.raises(EnvFault) as caught:
+        EnvReader(path, "pserver")
+    assert caught.value.lines == (f"{path}: {fault}",)
 
 
 @pytest.mark.parametrize(
     "text", ["a b", "http://a", "a:1", "-a", "a..b", "1.2.3", "256.1.1.1", "a/b", "x" * 64, "[a", "é"]
 )
-def test_what_is_no_host(tmp_path: Path, text: str) -> None:
+def test_a_malformed_host_is_a_fault(tmp_path: Path, text: str) -> None:
     env = reader(tmp_path, f"HOST='{text}'\n")
     env.host("HOST")
     with pytest.raises(EnvFault):
@@ -155,7 +190,7 @@ def test_what_is_no_host(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["-1", "1T", "K", "1 K", "0x10", "1e3", "nan", "inf", "9999999999G", "\u0661"])
-def test_what_is_no_size(tmp_path: Path, text: str) -> None:
+def test_a_malformed_size_is_a_fault(tmp_path: Path, text: str) -> None:
     env = reader(tmp_path, f"SIZE={text}\n")
     env.size("SIZE")
     with pytest.raises(EnvFault):
@@ -163,7 +198,7 @@ def test_what_is_no_size(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e9", "0.0", "1s", "99999999999"])
-def test_what_is_no_interval(tmp_path: Path, text: str) -> None:
+def test_a_malformed_interval_is_a_fault(tmp_path: Path, text: str) -> None:
     env = reader(tmp_path, f"EVERY={text}\n")
     env.seconds("EVERY")
     with pytest.raises(EnvFault):
@@ -171,57 +206,58 @@ def test_what_is_no_interval(tmp_path: Path, text: str) -> None:
 
 
 def faults(env: EnvReader) -> list[str]:
-    """What finish tells, without the file's name."""
+    """Return the faults, without the name of the file."""
     with pytest.raises(EnvFault) as caught:
         env.finish()
     return [line.removeprefix(f"{env.path}: ") for line in caught.value.lines]
 
 
-def test_tls_ca_is_a_file_of_certificates_or_the_word_system(tmp_path: Path) -> None:
+def test_tls_ca_is_a_file_of_certificates_or_system(tmp_path: Path) -> None:
     made = Certificates.make(tmp_path)
-    assert reader(tmp_path, "TLS_CA=system\n").tls_ca() == "system"
-    assert reader(tmp_path, "TLS_CA=ca.pem\n").tls_ca() == made.authority
-    assert reader(tmp_path, "\n").tls_ca() is None
-    (tmp_path / "empty.pem").touch()
+    folder = made.key.parent
+    assert reader(folder, "TLS_CA=system\n").tls_ca() == "system"
+    assert reader(folder, "TLS_CA=ca.pem\n").tls_ca() == made.authority
+    assert reader(folder, "\n").tls_ca() is None
+    (folder / "empty.pem").touch()
     for name, should_be in (
         ("missing.pem", "a file that exists"),
         ("empty.pem", "a file of certificates in PEM, or system"),
         ("key.pem", "a file of certificates in PEM, or system"),
     ):
-        env = reader(tmp_path, f"TLS_CA={name}\n")
+        env = reader(folder, f"TLS_CA={name}\n")
         env.tls_ca()
-        assert faults(env) == [f"TLS_CA: '{tmp_path / name}' should be {should_be}"]
+        assert faults(env) == [f"TLS_CA: '{folder / name}' should be {should_be}"]
 
 
 def test_a_certificate_comes_with_its_own_key(tmp_path: Path) -> None:
     made = Certificates.make(tmp_path)
-    other = tmp_path / "other"
-    other.mkdir()
-    Certificates.make(other)
-    (tmp_path / "garbage.pem").write_bytes(b"\xff\0garbage")
+    folder = made.key.parent
+    (folder / "other").mkdir()
+    other = Certificates.make(folder / "other")
+    (folder / "garbage.pem").write_bytes(b"\xff\0garbage")
     key = load_pem_private_key(made.key.read_bytes(), None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
-    (tmp_path / "locked.pem").write_bytes(locked)
-    env = reader(tmp_path, "TLS_CERT=cert.pem\nTLS_KEY=key.pem\n")
+    (folder / "locked.pem").write_bytes(locked)
+    env = reader(folder, "TLS_CERT=cert.pem\nTLS_KEY=key.pem\n")
     assert env.tls_identity() == (made.certificate, made.key)
     env.finish()
-    assert reader(tmp_path, "\n").tls_identity() is None
+    assert reader(folder, "\n").tls_identity() is None
     for certificate, private_key, named in (
         ("garbage.pem", "key.pem", "TLS_CERT"),
         ("key.pem", "cert.pem", "TLS_CERT"),
         ("cert.pem", "garbage.pem", "TLS_KEY"),
-        ("cert.pem", "other/key.pem", "TLS_KEY"),
+        ("cert.pem", str(other.key), "TLS_KEY"),
         ("cert.pem", "locked.pem", "TLS_KEY"),
         ("cert.pem", "", "TLS_CERT"),
         ("", "key.pem", "TLS_CERT"),
     ):
-        env = reader(tmp_path, f"TLS_CERT={certificate}\nTLS_KEY={private_key}\n")
+        env = reader(folder, f"TLS_CERT={certificate}\nTLS_KEY={private_key}\n")
         env.tls_identity()
         [line] = faults(env)
         assert line.startswith(f"{named}: ")
 
 
-def test_a_file_that_may_not_be_read_is_a_fault(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "key.pem").touch(mode=0o000)
     env = reader(tmp_path, "TLS_KEY=key.pem\n")
     us = os.geteuid()

@@ -1,4 +1,4 @@
-"""What strangers write is shown as one harmless line."""
+"""Text of other peers is shown as one harmless line."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_harmless_text_is_shown_as_it_is(text: str) -> None:
         ("fill\u3164er", r"fill\u3164er"),
     ],
 )
-def test_harmful_characters_stand_as_their_escapes(text: str, shown: str) -> None:
+def test_harmful_characters_become_escapes(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
 @given(st.text(st.characters()))
-def test_whatever_comes_nothing_harmful_is_left(text: str) -> None:
+def test_no_input_leaves_a_harmful_character(text: str) -> None:
     shown = printable(text)
     left = {char for char in shown if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
     assert left <= {"\u200d"}
