@@ -9,16 +9,16 @@ except KeyboardInterrupt:
     os._exit(0)
 
 
-def leave_quietly() -> None:
-    """Have a signal end us, well, while the pserver sees to none: before it is imported, and after it."""
+def exit_on_signal() -> None:
+    """Exit with status 0 on a signal while the pserver handles none: before it is imported, and after it returns."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
 
 
 if __name__ == "__main__":
-    leave_quietly()
+    exit_on_signal()
     from daemon.main import main
 
     status = main(sys.argv[1:])
-    leave_quietly()
+    exit_on_signal()
     sys.exit(status)
