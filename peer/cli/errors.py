@@ -1,4 +1,4 @@
-"""What can go wrong as the user sees it: a code, one line, an exit code. The table is README's."""
+"""What can go wrong as the user sees it: a code, one line, an exit code. docs/cli.md has the table."""
 
 from __future__ import annotations
 

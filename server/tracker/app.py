@@ -213,7 +213,7 @@ def _http_exception_response(error: HTTPException) -> Response:
         return _internal(error)
     known = _FOREIGN.get(status, BadRequest)
     texts = {
-        NotFound: "no such route: see README for those there are",
+        NotFound: "no such route: /openapi.json lists the routes",
         MethodNotAllowed: f"{printable(request.method)[1:-1]} is not what this route takes",
         TooLarge: f"the body is over {request.max_content_length} bytes: send it in several requests",
         BadRequest: "the request could not be read",

@@ -151,5 +151,5 @@ class Busy(TrackerError):
 
 
 def all_errors() -> Iterator[type[TrackerError]]:
-    """All errors: the table of codes in README and in the OpenAPI document."""
+    """All errors: the table of codes in docs/cli.md and in the OpenAPI document."""
     yield from TrackerError.__subclasses__()

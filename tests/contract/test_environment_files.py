@@ -1,4 +1,4 @@
-"""The env files that come with the checkout, README's table and the programs name the same keys."""
+"""The env files that come with the checkout, the table of keys and the programs name the same keys."""
 
 import re
 import subprocess
@@ -81,8 +81,7 @@ def test_a_program_knows_every_key_of_the_contract(program: Path, tmp_path: Path
     assert "NO_SUCH_KEY" in unknown[0]
 
 
-def test_readme_lists_every_key() -> None:
-    readme = (TOP / "README.md").read_text()
-    [table] = re.findall(r"(?s)## Env files.*?\n## ", readme)
+def test_the_configuration_page_lists_every_key() -> None:
+    table = (TOP / "docs" / "configuration.md").read_text()
     listed = set(re.findall(r"(?m)^\| `([A-Z_]+)`", table))
     assert listed == set().union(*REQUIRED.values(), *OPTIONAL.values())

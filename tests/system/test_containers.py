@@ -1,4 +1,4 @@
-"""The images and docker-compose.yml, on a real engine: as README's "In containers" has people type it."""
+"""The images and docker-compose.yml, on a real engine, with the commands of docs/deployment.md."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""The commands of the original's README, in its folders, with the env files that come with the checkout."""
+"""The commands of the course exercise, in its folders, with the env files that come with the checkout."""
 
 import json
 import os

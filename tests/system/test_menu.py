@@ -1,4 +1,4 @@
-"""The menu in real terminals, as README has people type it."""
+"""The menu in real terminals, as README describes it."""
 
 import random
 import re

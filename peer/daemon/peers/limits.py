@@ -1,6 +1,6 @@
 """What bounds a pserver: bytes in flight, bytes per second, streams at once. For one event loop; never blocks a thread.
 
-The defaults are documented in README (Limits).
+docs/limits.md lists the defaults.
 """
 
 from __future__ import annotations

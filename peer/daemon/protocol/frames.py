@@ -5,7 +5,7 @@ into the message once, and comes out as a view of what gRPC handed over. All fou
 payload as `repeated Block blocks = 1`; every other field of such a message is left to the generated class. Never does
 I/O.
 
-The figures behind it: 480 MB/s through generated messages, 1,240 MB/s through these (README, Performance).
+The figures behind it: 480 MB/s through generated messages, 1,240 MB/s through these (docs/performance.md).
 """
 
 from __future__ import annotations

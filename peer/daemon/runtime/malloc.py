@@ -1,7 +1,7 @@
 """How this process keeps its memory: malloc, what it gives back at rest, and Python's search for garbage.
 
 glibc's malloc is told to keep large buffers instead of mapping and unmapping each, for a message of 1 MiB is one.
-Measured: 1,240 MB/s without, 1,430 to 1,810 MB/s with (README, Performance). And to have one arena, not eight for each
+Measured: 1,240 MB/s without, 1,430 to 1,810 MB/s with (docs/performance.md). And to have one arena, not eight for each
 core: what one thread frees another takes. Measured in turns, a large file: as quick, with 77 MiB instead of 104. Not
 where there is no glibc.
 What it keeps for the next transfer it gives back while the process is at rest: a daemon is at rest most of its life.
