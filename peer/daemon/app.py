@@ -15,10 +15,8 @@ from typing import TypeVar
 
 from common import channels, cookie, state_files
 from daemon.commands.download import DownloadHandler
-from daemon.commands.download_job import DownloadJob
 from daemon.commands.export import LocalCopier
 from daemon.commands.import_files import Importer
-from daemon.commands.local_resolver import LocalResolver
 from daemon.commands.remove import RemoveHandler
 from daemon.commands.replicate import Replicator
 from daemon.commands.resolve import Resolver
@@ -212,7 +210,9 @@ class Pserver:
         )
 
         # Commands of this peer's user.
-        local_resolver = LocalResolver(
+        self._downloads = DownloadHandler(
+            account=self.account,
+            resolver=Resolver(self.tracker, library),
             library=library,
             scanner=self.scanner,
             copier=LocalCopier(
@@ -222,35 +222,25 @@ class Pserver:
                 disk=folder.disk,
                 threads=threads,
             ),
+            tracker=self.tracker,
+            manifest_fetcher=ManifestFetcher(
+                tracker=self.tracker, parts=self.part_store, peers=self.peer_client, threads=threads, clock=clock
+            ),
+            peers=self.peer_client,
+            file_downloader=file_downloader,
+            batch_downloader=BatchDownloader(
+                peers=self.peer_client,
+                store=batch_store,
+                threads=threads,
+                bandwidth=download_limiter,
+                clock=clock,
+                metrics=self.metrics,
+            ),
+            content_locks=content_locks,
+            prioritise_local=push_receiver.prioritise_local,
             announce=self.announcer.try_sync,
             threads=threads,
             shared_dir=settings.shared_dir,
-        )
-        self._downloads = DownloadHandler(
-            account=self.account,
-            resolver=Resolver(self.tracker, library),
-            local=local_resolver,
-            job=DownloadJob(
-                tracker=self.tracker,
-                manifests=ManifestFetcher(
-                    tracker=self.tracker, parts=self.part_store, peers=self.peer_client, threads=threads, clock=clock
-                ),
-                peers=self.peer_client,
-                fetcher=file_downloader,
-                small_fetcher=BatchDownloader(
-                    peers=self.peer_client,
-                    store=batch_store,
-                    threads=threads,
-                    bandwidth=download_limiter,
-                    clock=clock,
-                    metrics=self.metrics,
-                ),
-                locks=content_locks,
-                prioritise_local=push_receiver.prioritise_local,
-                announce=self.announcer.try_sync,
-                local=local_resolver,
-                clock=clock,
-            ),
             clock=clock,
         )
         self._uploads = UploadHandler(

@@ -1,8 +1,9 @@
-"""What the arguments of a download mean, asked of a real tracker."""
+"""What the arguments of a download mean, with a real tracker."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ FILES = {"a.txt": b"a", "b.txt": b"b", "tree/one.txt": b"1", "tree/deep/two.txt"
 
 @pytest.fixture(scope="module")
 def rita(folder: Path, tracker: LiveTracker, ana: LivePserver) -> Iterator[LivePserver]:
-    """A peer that wants what ana has; both have a version of their own of one name."""
+    """A peer that downloads from ana. Ana and sam have different versions of one name."""
     with live_pserver(folder / "rita", tracker, "rita") as live, live_pserver(folder / "sam", tracker, "sam") as sam:
         ids = {name: ana.share(name, content).id for name, content in FILES.items()}
         ana.share("both.txt", b"ana's")
@@ -28,32 +29,34 @@ def rita(folder: Path, tracker: LiveTracker, ana: LivePserver) -> Iterator[LiveP
 
 def download(rita: LivePserver, *names: str, output: str = "") -> tuple[list[str], list[tuple[str, str]]]:
     """Names that arrived, and (code, what it is about) of what did not."""
-    results = ordered(rita, *names, output=output)
+    results = results_of(rita, *names, output=output)
     return (
         sorted(got.name for result in results for got in result.downloaded),
         [(fault.code, fault.name) for result in results for fault in result.faults],
     )
 
 
-def ordered(rita: LivePserver, *names: str, output: str = "") -> list[pb.Results]:
-    """All that a download order tells of its files."""
+def results_of(rita: LivePserver, *names: str, output: str = "") -> list[pb.Results]:
+    """The results of a download command."""
     with rita.control() as control:
-        order = pb.DownloadCommand(names=names, output=output)
-        return [event.results for event in control.DownloadFileRequest(iter([order]), metadata=rita.cookie, timeout=30)]
+        command = pb.DownloadCommand(names=names, output=output)
+        return [
+            event.results for event in control.DownloadFileRequest(iter([command]), metadata=rita.cookie, timeout=30)
+        ]
 
 
-def test_names_ids_folders_and_patterns(rita: LivePserver, ana: LivePserver) -> None:
+def test_names_ids_folders_and_patterns_are_resolved(rita: LivePserver, ana: LivePserver) -> None:
     assert download(rita, "a.txt") == (["a.txt"], [])
     id_ = ana.pserver.library.by_name("b.txt")
     assert id_ is not None
     assert download(rita, id_.id) == (["b.txt"], [])
     assert download(rita, "tree/") == (["tree/deep/two.txt", "tree/one.txt"], [])
     assert download(rita, "od?*") == (["odd [1].txt"], [])
-    # One that several arguments mean comes once.
+    # A file that several arguments mean is downloaded once.
     assert download(rita, "a.txt", "a*", "a.txt") == (["a.txt"], [])
 
 
-def test_what_means_nothing_is_told_and_the_others_come(rita: LivePserver) -> None:
+def test_an_argument_without_a_file_is_a_fault_and_the_others_are_downloaded(rita: LivePserver) -> None:
     got, faults = download(rita, "no such", "a.txt", "../x", "f" * 64, "none/", "zz*")
     assert got == ["a.txt"]
     assert faults == [
@@ -65,39 +68,83 @@ def test_what_means_nothing_is_told_and_the_others_come(rita: LivePserver) -> No
     ]
 
 
-def test_a_folder_that_is_named_like_a_file_is_told_as_that(rita: LivePserver) -> None:
+def test_a_folder_named_without_its_slash_is_recognised(rita: LivePserver) -> None:
     names = ["tree/deep", *(f"none{number}" for number in range(8)), "tree", "tree/one.txt/", "no", "tree/dee", "od"]
-    told = {fault.name: fault for result in ordered(rita, *names) for fault in result.faults}
-    assert {fault.code for fault in told.values()} == {"no_such_file"}
-    folders = {name: fault.message for name, fault in told.items() if "folder" in fault.message}
-    assert folders == {name: f"it is a folder: name it with a / at the end: {name}/" for name in ("tree/deep", "tree")}
+    faults = {fault.name: fault for result in results_of(rita, *names) for fault in result.faults}
+    assert {fault.code for fault in faults.values()} == {"no_such_file"}
+    folders = {name: fault.message for name, fault in faults.items() if "folder" in fault.message}
+    assert folders == {name: f"this is a folder; add a slash: {name}/" for name in ("tree/deep", "tree")}
 
 
 @pytest.mark.parametrize("length", [12, 63, 65])
-def test_a_part_of_an_id_is_told_to_be_that(rita: LivePserver, ana: LivePserver, length: int) -> None:
+def test_part_of_an_id_is_recognised(rita: LivePserver, ana: LivePserver, length: int) -> None:
     held = ana.pserver.library.by_name("b.txt")
     assert held is not None
-    (fault,) = [fault for result in ordered(rita, (held.id * 2)[:length]) for fault in result.faults]
-    assert (fault.code, "an id has 64 digits: `files --json`" in fault.message) == ("no_such_file", True)
+    (fault,) = [fault for result in results_of(rita, (held.id * 2)[:length]) for fault in result.faults]
+    assert (fault.code, fault.hint) == ("no_such_file", pb.HINT_SHOW_FULL_IDS)
+    assert "an id has 64 digits" in fault.message
 
 
-def test_the_tracker_is_asked_about_ten_folders_of_an_order_at_most(rita: LivePserver) -> None:
+def test_one_command_queries_at_most_ten_folders(rita: LivePserver) -> None:
     names = [*(f"none{number}" for number in range(10)), "tree"]
-    [fault] = [fault for result in ordered(rita, *names) for fault in result.faults if fault.name == "tree"]
+    [fault] = [fault for result in results_of(rita, *names) for fault in result.faults if fault.name == "tree"]
     assert "folder" not in fault.message
 
 
-def test_a_name_with_several_versions_must_be_chosen_by_id(rita: LivePserver) -> None:
+def test_a_name_with_several_versions_is_ambiguous(rita: LivePserver) -> None:
     assert download(rita, "both.txt") == ([], [("ambiguous_name", "both.txt")])
     got, faults = download(rita, "bo*")
     assert (got, [code for code, _ in faults]) == ([], ["ambiguous_name"])
 
 
-def test_another_name_is_for_one_file(rita: LivePserver) -> None:
+def test_a_new_name_fits_one_file_only(rita: LivePserver) -> None:
     assert download(rita, "a.txt", output="renamed.txt") == (["renamed.txt"], [])
     assert (rita.shared / "renamed.txt").read_bytes() == b"a"
     assert download(rita, "tree/", output="many.txt") == ([], [("bad_usage", "")])
-    (told,) = [fault.message for result in ordered(rita, "tree/", output="many.txt") for fault in result.faults]
-    assert "many.txt/" in told
+    (message,) = [fault.message for result in results_of(rita, "tree/", output="many.txt") for fault in result.faults]
+    assert "many.txt/" in message
     assert download(rita, "a.txt", output="../x")[1] != []
     assert not os.path.exists(rita.home / "x")
+
+
+def test_each_result_names_the_arguments_that_mean_it(rita: LivePserver) -> None:
+    names = ["no such", "a.txt", "a*", "tree/", "tree/one.txt", "a.txt", "no such", "bo*"]
+    results = results_of(rita, *names)
+    assert {file.name: list(file.arguments) for each in results for file in each.downloaded} == {
+        "a.txt": [1, 2, 5],
+        "tree/one.txt": [3, 4],
+        "tree/deep/two.txt": [3],
+    }
+    assert {fault.name: list(fault.arguments) for each in results for fault in each.faults} == {
+        "no such": [0, 6],
+        "both.txt": [7],
+    }
+
+
+def test_a_name_that_exists_with_other_content_is_a_fault_of_its_argument(rita: LivePserver) -> None:
+    rita.share("here.txt", b"mine")
+    [fault] = [fault for each in results_of(rita, "a.txt", output="here.txt") for fault in each.faults]
+    assert (fault.code, fault.hint, list(fault.arguments)) == ("target_exists", pb.HINT_OTHER_NAME, [0])
+    assert (rita.shared / "here.txt").read_bytes() == b"mine"
+
+
+def test_the_tracker_is_queried_once_for_the_holders_of_small_files(
+    rita: LivePserver, ana: LivePserver, tracker: LiveTracker
+) -> None:
+    names = ["once.txt", "twice.txt"]
+    for name in names:
+        ana.share(name, name.encode())
+    ana.call(ana.pserver.announcer.sync())
+    views = tracker.parts.app.view_functions
+    answer, queries = views["query_many"], []
+
+    def counting(**arguments: Any) -> Any:
+        queries.append(arguments)
+        return answer(**arguments)
+
+    views["query_many"] = counting
+    try:
+        assert download(rita, *names) == (names, [])
+    finally:
+        views["query_many"] = answer
+    assert len(queries) == 1

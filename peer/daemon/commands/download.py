@@ -1,46 +1,364 @@
-"""Downloads that this peer's own user orders: what is wanted is resolved, found here, or fetched."""
+"""The download command: resolves its arguments, uses local content where there is some, downloads the rest.
+
+Each file ends in one result of the transfer. Small files are downloaded in batches, larger ones a few at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from common.control_messages import Fault, Phase
-from daemon.commands.download_job import DownloadJob
+from common.control_messages import Downloaded, Fault, Hint, Phase
 from daemon.commands.download_target import DownloadTarget
-from daemon.commands.local_resolver import LocalResolver
-from daemon.commands.resolve import Resolver
-from daemon.errors import BadUsage
-from daemon.models import RemoteFile
+from daemon.commands.export import LocalCopier
+from daemon.commands.resolve import ResolvedFile, Resolver
+from daemon.errors import BadUsage, PeerError, TargetExists, TrackerUnreachable
+from daemon.library.library import Library
+from daemon.library.scanner import Scanner
+from daemon.models import Holder, RemoteFile, Version
+from daemon.peers.client import PeerClient
+from daemon.peers.limits import KeyedLocks
+from daemon.runtime.batches import batched
+from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
+from daemon.storage.manifest import Manifest
+from daemon.swarm.stall import FIRST_RETRY_DELAY, NO_PROGRESS_TIMEOUT, next_retry_delay
+from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.login import Account
+from daemon.transfer.batch_download import BatchDownloader
+from daemon.transfer.batch_store import SMALL_FILE_MAX
+from daemon.transfer.file_download import DownloadSources, DownloadStats, FileDownloader
+from daemon.transfer.manifest_fetch import ManifestFetcher
+
+# Large files of one command that are downloaded at once: the start of the next ones overlaps the end of the first.
+_LARGE_AT_ONCE = 3
+# Small files of one tracker query, download and announcement. Two such batches are done before their tickets expire.
+_BATCH_FILES = 4000
+_BATCH_BYTES = 128 << 20
+
+# The holders of a batch by id, or why the tracker cannot be queried.
+_Holders = Mapping[str, tuple[Holder, ...]] | PeerError
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """One download command that runs."""
+
+    target: DownloadTarget
+    transfer: Transfer
+    clock: Callable[[], float]
+    started: float
+
+    def name_of(self, item: ResolvedFile) -> str:
+        return self.target.local_name(item.file)
+
+    def stats(self, holders: tuple[str, ...] = ()) -> DownloadStats:
+        """Return the stats of a file that took the time since the command began."""
+        return DownloadStats(self.clock() - self.started, holders, resumed_bytes=0)
+
+    def show(self, phase: Phase, item: ResolvedFile) -> None:
+        counters = self.transfer.counters
+        counters.phase, counters.name = phase, self.name_of(item)
+
+    def fail(self, item: ResolvedFile, error: PeerError) -> None:
+        self.transfer.emit(Fault.of(error, item.file.version.name, item.arguments))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadHandler:
-    """Carries out download orders."""
+    """Runs download commands."""
 
     account: Account
     resolver: Resolver
-    local: LocalResolver
-    job: DownloadJob
+    library: Library
+    scanner: Scanner
+    copier: LocalCopier
+    tracker: TrackerClient
+    manifest_fetcher: ManifestFetcher
+    peers: PeerClient
+    file_downloader: FileDownloader
+    batch_downloader: BatchDownloader
+    # One transfer at a time for each id.
+    content_locks: KeyedLocks
+    # While the context is open, incoming pushes of this id give way.
+    prioritise_local: Callable[[str], AbstractAsyncContextManager[None]]
+    # Announces what is new in the library, if the tracker can be reached.
+    announce: Callable[[], Coroutine[Any, Any, None]]
+    threads: Threads
+    shared_dir: Path
     clock: Callable[[], float]
 
     async def run(self, names: Sequence[str], output: str, transfer: Transfer) -> None:
-        """Fetch what the arguments mean; tells the transfer a result for each file."""
+        """Download the files that the arguments mean.
+
+        Args:
+            names: The arguments, as `Resolver.resolve` takes them.
+            output: The output option, as `DownloadTarget.parse` takes it.
+            transfer: Gets a result for each file, and a fault for each argument without a file.
+
+        Raises:
+            NotLoggedIn: Nobody is logged in.
+            BadUsage, BadName: There are no arguments, or the output option is wrong.
+            TrackerUnreachable: The tracker does not answer.
+        """
         self.account.require_login()
         if not names:
-            raise BadUsage("name at least one file")
+            raise BadUsage("a download needs at least one name")
         resolved = await self.resolver.resolve(names)
-        several = len(resolved) > 1 or any(name.endswith("/") for name in names)
-        order = DownloadTarget.parse(output, transfer, self.clock, multiple=several)
+        multiple = len(resolved) > 1 or any(name.endswith("/") for name in names)
+        target = DownloadTarget.parse(output, multiple=multiple)
+        command = _Command(target, transfer, self.clock, self.clock())
         transfer.counters.files_total = len(resolved)
-        await self.local.refresh(order, [item for item in resolved if isinstance(item, RemoteFile)])
-        wanted: list[RemoteFile] = []
+        files = [item for item in resolved if isinstance(item, ResolvedFile)]
+        await self._refresh(command, files)
+        missing: list[ResolvedFile] = []
         for item in resolved:
-            if not isinstance(item, RemoteFile):
-                transfer.emit(Fault.of(item[1], item[0]))
-            elif await self.local.is_wanted(order, item):
-                wanted.append(item)
-        transfer.start_phase(Phase.MOVING, total=sum(item.version.size for item in wanted))
-        await self.job.fetch(order, wanted)
+            if not isinstance(item, ResolvedFile):
+                transfer.emit(Fault.of(item.error, arguments=item.arguments))
+            elif await self._is_missing(command, item):
+                missing.append(item)
+        transfer.start_phase(Phase.MOVING, total=sum(item.file.version.size for item in missing))
+        await self._download(command, missing)
+
+    # -------------------------------------------------------------------------------------------------- local content
+
+    async def _refresh(self, command: _Command, items: Sequence[ResolvedFile]) -> None:
+        """Update the library for the names that matter: the last scan may be older than a change of their files."""
+        names = {command.name_of(item) for item in items}
+        names.update(local.name for item in items for local in self.library.by_id(item.file.version.id))
+        if names:
+            await self.threads.run_cancellable(
+                self.threads.disk, lambda stop: self.scanner.index_files(sorted(names), stop=stop)
+            )
+
+    async def _is_missing(self, command: _Command, item: ResolvedFile) -> bool:
+        """Return whether a file must be downloaded; otherwise it gets its result here."""
+        name = command.name_of(item)
+        try:
+            outside = command.target.copy_path_of(name)
+            if outside is not None:
+                await self.threads.run(self.threads.disk, self.copier.check_free, outside)
+            # Finds names that differ in case only, too: they are one name at one peer.
+            local = self.library.by_name(name)
+            if local is not None and local.id != item.file.version.id:
+                first = "" if outside is None else ", where a download is stored first"
+                message = f"{local.name} has different content in the shared folder{first}"
+                raise TargetExists(message, name=name, hint=Hint.OTHER_NAME)
+            return not await self._use_local_content(command, item)
+        except PeerError as error:
+            command.fail(item, error)
+            return False
+
+    async def _use_local_content(self, command: _Command, item: ResolvedFile, *, queued: bool = False) -> bool:
+        """Finish a file whose content is in the shared folder, under its own name or another one.
+
+        Args:
+            command: The command.
+            item: The file.
+            queued: Whether another transfer brought the content while the command waited for it. Then the result is
+                not "already present".
+
+        Returns:
+            False if the content is not here.
+
+        Raises:
+            PeerError: The content cannot be copied to where it should be.
+        """
+        name, id_ = command.name_of(item), item.file.version.id
+        local = self.library.by_name(name)
+        if local is not None and local.id == id_:
+            if queued:
+                await self._finish(command, item, command.stats())
+            else:
+                await self._finish(command, item, DownloadStats(0.0, (), resumed_bytes=0), present_as=local.name)
+            return True
+        if not self.library.by_id(id_):
+            return False
+        command.show(Phase.COPYING, item)
+        await self.copier.copy_within(id_, name)
+        await self.announce()
+        await self._finish(command, item, command.stats())
+        return True
+
+    async def _finish(
+        self, command: _Command, item: ResolvedFile, stats: DownloadStats, *, present_as: str = ""
+    ) -> None:
+        """Make the copy outside the shared folder, if there is to be one, and report the result.
+
+        Args:
+            command: The command.
+            item: The file.
+            stats: How it was downloaded.
+            present_as: Its name in the shared folder, if it was there before the command.
+
+        Raises:
+            PeerError: The copy cannot be made.
+        """
+        name, version = present_as or command.name_of(item), item.file.version
+        outside = command.target.copy_path_of(name)
+        if outside is not None:
+            await self.copier.export(version.id, outside, make_folders=command.target.copy_into_folder)
+        command.transfer.emit(
+            Downloaded(
+                name=name,
+                id=version.id,
+                size=version.size,
+                path=command.target.result_path(name, self.shared_dir),
+                seconds=stats.seconds,
+                holders=stats.holders,
+                resumed_bytes=stats.resumed_bytes,
+                already_present=bool(present_as) and outside is None,
+                arguments=item.arguments,
+            )
+        )
+
+    # ------------------------------------------------------------------------------------------------------ downloads
+
+    async def _download(self, command: _Command, items: Sequence[ResolvedFile]) -> None:
+        """Download files; each gets its result."""
+        small = [item for item in items if item.file.version.size <= SMALL_FILE_MAX]
+        slots = asyncio.Semaphore(_LARGE_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            if small:
+                group.create_task(self._download_small(command, small))
+            for item in items:
+                if item.file.version.size > SMALL_FILE_MAX:
+                    await slots.acquire()
+                    task = group.create_task(self._download_large(command, item))
+                    task.add_done_callback(lambda _: slots.release())
+
+    async def _download_small(self, command: _Command, items: Sequence[ResolvedFile]) -> None:
+        """Download small files in batches. The next batch is queried, and the last one announced, meanwhile."""
+        large: list[ResolvedFile] = []
+        batches = list(batched(items, _BATCH_FILES, _BATCH_BYTES, lambda item: item.file.version.size))
+        async with asyncio.TaskGroup() as group:
+            # For the first batch, the holders that the resolver got are recent enough.
+            unknown = [item for item in batches[0] if not item.file.holders]
+            query = group.create_task(self._query_holders(command, unknown))
+            for number, batch in enumerate(batches, 1):
+                holders = await query
+                if isinstance(holders, PeerError):
+                    for item in itertools.chain(batch, *batches[number:]):
+                        command.fail(item, holders)
+                    break
+                if number < len(batches):
+                    query = group.create_task(self._query_holders(command, batches[number]))
+                large += await self._download_batch(command, batch, holders)
+                group.create_task(self.announce())
+        # The index had their size wrong; the manifest is right.
+        for item in large:
+            await self._download_large(command, item)
+
+    async def _query_holders(self, command: _Command, batch: Sequence[ResolvedFile]) -> _Holders:
+        """Return the holders of some files, retrying for a while if the tracker does not answer."""
+        ids = [item.file.version.id for item in batch]
+        end, delay = self.clock() + NO_PROGRESS_TIMEOUT, FIRST_RETRY_DELAY
+        while True:
+            try:
+                return {found.version.id: found.holders for found in await self._query(ids)}
+            except TrackerUnreachable as error:
+                if self.clock() > end:
+                    return error
+            except PeerError as error:
+                return error
+            # The next file that arrives changes the phase again, if an earlier batch is still under way.
+            command.transfer.counters.phase = Phase.WAITING
+            await asyncio.sleep(delay)
+            delay = next_retry_delay(delay)
+
+    async def _download_batch(
+        self, command: _Command, batch: Sequence[ResolvedFile], holders: Mapping[str, tuple[Holder, ...]]
+    ) -> list[ResolvedFile]:
+        """Download small files; return those that are large after all."""
+        items: dict[Version, ResolvedFile] = {}
+        wanted: list[RemoteFile] = []
+        for item in batch:
+            version = item.file.version._replace(name=command.name_of(item))
+            items[version] = item
+            wanted.append(RemoteFile(version, holders.get(version.id, item.file.holders)))
+        arrived: list[tuple[ResolvedFile, tuple[str, ...]]] = []
+
+        def on_result(file: RemoteFile, sources: tuple[str, ...], fault: PeerError | None) -> None:
+            if fault is not None:
+                command.fail(items[file.version], fault)
+            else:
+                arrived.append((items[file.version], sources))
+
+        large = await self.batch_downloader.download(
+            wanted, command.transfer, on_result, self._query, self.tracker.report_corrupt
+        )
+        stats = command.stats()
+        for item, sources in arrived:
+            try:
+                await self._finish(command, item, DownloadStats(stats.seconds, sources, 0))
+            except PeerError as error:
+                command.fail(item, error)
+        return [_with(items[file.version], holders=file.holders) for file in large]
+
+    async def _download_large(self, command: _Command, item: ResolvedFile) -> None:
+        """Download one file of several pieces, and report its result."""
+        id_ = item.file.version.id
+        try:
+            queued = self.content_locks.in_use(id_)
+            if queued:
+                command.show(Phase.QUEUED, item)
+            async with self._exclusive(id_):
+                command.show(Phase.PREPARING, item)
+                # Another transfer may have brought the content meanwhile.
+                if await self._use_local_content(command, item, queued=queued):
+                    return
+                holders = item.file.holders or await self._try_find_holders(id_)
+                manifest = await self._fetch_manifest(command, _with(item, holders=holders))
+                # The size in the index may be wrong.
+                item = _with(item, size=manifest.size)
+                stats = await self._download_pieces(command, item, manifest, holders)
+            await self.announce()
+            await self._finish(command, item, stats)
+        except PeerError as error:
+            command.fail(item, error)
+
+    async def _fetch_manifest(self, command: _Command, item: ResolvedFile) -> Manifest:
+        return await self.manifest_fetcher.fetch(item.file, lambda: command.show(Phase.WAITING, item))
+
+    async def _download_pieces(
+        self, command: _Command, item: ResolvedFile, manifest: Manifest, known: tuple[Holder, ...]
+    ) -> DownloadStats:
+        sources = DownloadSources(
+            dial=lambda holder: self.peers.open_download(holder.address, holder.ticket, manifest.piece_count),
+            find=lambda: self._find_holders(manifest.id),
+            known=known,
+            on_corrupt=lambda holder, reason: self.tracker.report_corrupt(manifest.id, holder, reason),
+        )
+        return await self.file_downloader.download(manifest, command.name_of(item), command.transfer, sources)
+
+    @asynccontextmanager
+    async def _exclusive(self, id_: str) -> AsyncIterator[None]:
+        """Hold the lock of an id. Pushes of the id that hold it or wait for it give way."""
+        async with AsyncExitStack() as waiting:
+            await waiting.enter_async_context(self.prioritise_local(id_))
+            async with self.content_locks.acquire(id_):
+                await waiting.aclose()
+                yield
+
+    async def _try_find_holders(self, id_: str) -> tuple[Holder, ...]:
+        # If the tracker does not answer now, the manifest fetcher and the swarm query it again.
+        with suppress(PeerError):
+            return await self._find_holders(id_)
+        return ()
+
+    async def _find_holders(self, id_: str) -> tuple[Holder, ...]:
+        return next((found.holders for found in await self._query([id_])), ())
+
+    async def _query(self, ids: Sequence[str]) -> list[RemoteFile]:
+        return await self.tracker.query(ids=ids)
+
+
+def _with(item: ResolvedFile, *, holders: tuple[Holder, ...] | None = None, size: int | None = None) -> ResolvedFile:
+    """Return the file with other holders or another size."""
+    version = item.file.version if size is None else item.file.version._replace(size=size)
+    return item._replace(file=RemoteFile(version, item.file.holders if holders is None else holders))

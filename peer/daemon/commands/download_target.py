@@ -1,72 +1,57 @@
-"""One download order: where what it fetches goes, and the transfer that is told of it. Fetches and writes nothing."""
+"""Where the files of one download command go: the shared folder, and perhaps a copy outside it. Writes nothing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.control_messages import Fault
-from daemon.errors import BadUsage, PeerError
+from daemon.errors import BadUsage
 from daemon.models import RemoteFile
-from daemon.runtime.transfers import Transfer
 from daemon.storage.names import check_name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class DownloadTarget:
-    """An order. Made by `of`."""
+    """The output option of a download. Made by `parse`."""
 
-    transfer: Transfer
-    # Another name in the shared folder; "" leaves each file its own.
+    # Another name in the shared folder; empty if files keep their names.
     new_name: str
-    # Where copies outside go, a folder or the copy itself; None: no copies.
+    # Where the copies outside go: a folder, or the copy itself. None if there are no copies.
     copy_path: Path | None
     copy_into_folder: bool
-    clock: Callable[[], float]
-    started: float
 
     @classmethod
-    def parse(cls, output: str, transfer: Transfer, clock: Callable[[], float], *, multiple: bool) -> DownloadTarget:
-        """Read what the user gave as output: nothing, another name, or a path outside. Looks at what lies there.
+    def parse(cls, output: str, *, multiple: bool) -> DownloadTarget:
+        """Read the output option. Checks on disk whether a path is a folder.
+
+        Args:
+            output: Empty, another name for the shared folder (without "/"), or an absolute path outside it.
+            multiple: Whether the command downloads several files.
 
         Raises:
-            BadUsage, BadName: if it cannot be so.
+            BadUsage: The path is not absolute, or several files cannot have one name.
+            BadName: The name breaks a rule of names.
         """
-        new_name = output if "/" not in output else ""
-        path = Path(output) if "/" in output else None
-        if path is not None and not path.is_absolute():
-            raise BadUsage("a path for a copy outside the shared folder is an absolute one")
-        if multiple and new_name:
-            raise BadUsage(f"another name is for one file: write {output}/ to copy several into it")
-        if new_name:
-            check_name(new_name)
-        into_folder = path is not None and (multiple or output.endswith("/") or os.path.isdir(output))
-        return cls(
-            transfer=transfer,
-            new_name=new_name,
-            copy_path=path,
-            copy_into_folder=into_folder,
-            clock=clock,
-            started=clock(),
-        )
+        if "/" not in output:
+            if multiple and output:
+                raise BadUsage(f"one name does not fit several files; {output}/ copies them into a folder")
+            return cls(check_name(output) if output else "", None, copy_into_folder=False)
+        path = Path(output)
+        if not path.is_absolute():
+            raise BadUsage("the path of a copy outside the shared folder should be absolute")
+        return cls("", path, copy_into_folder=multiple or output.endswith("/") or path.is_dir())
 
-    def local_name(self, item: RemoteFile) -> str:
-        """Return the name that a version gets here."""
-        return self.new_name or item.version.name
+    def local_name(self, file: RemoteFile) -> str:
+        """Return the name that a file gets in the shared folder."""
+        return self.new_name or file.version.name
 
     def copy_path_of(self, local_name: str) -> Path | None:
-        """Return where the copy outside goes of what has this name here; None if there is to be none."""
+        """Return the path of the copy outside the shared folder; None if there is none."""
         if self.copy_path is None or not self.copy_into_folder:
             return self.copy_path
         return self.copy_path / local_name
 
-    @property
-    def elapsed(self) -> float:
-        """How long it has taken so far."""
-        return self.clock() - self.started
-
-    def report_fault(self, item: RemoteFile, error: PeerError) -> None:
-        """Tell that a version cannot be had."""
-        self.transfer.emit(Fault.of(error, item.version.name))
+    def result_path(self, local_name: str, shared_dir: Path) -> str:
+        """Return the absolute path of the file that the user asked for."""
+        return str(self.copy_path_of(local_name) or os.path.join(shared_dir, local_name))

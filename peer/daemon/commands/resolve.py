@@ -1,6 +1,6 @@
 """What the arguments of a download mean: names, ids, folders, patterns.
 
-Asks the tracker and the library, changes nothing.
+Queries the tracker and the library. Never changes anything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from common.control_messages import Hint
 from common.status_messages import ListedFile
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
@@ -19,19 +21,32 @@ from daemon.storage.names import check_name, is_pattern
 from daemon.tracker_client.client import TrackerClient
 
 _ID = re.compile(r"[0-9a-f]{64}")
-# No name that anybody would give: an id in part, as a table shows it, or in the other case.
+# Part of an id as tables show it, or an id in upper case: hardly ever a file's name.
 _LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{12,}")
 
-# A version to fetch, or why an argument gives none.
-Resolved = RemoteFile | tuple[str, PeerError]
+# Of one command, this many unknown names are checked for being folders. Each check is a query.
+_FOLDER_QUERIES_MAX = 10
 
-# Names of an order that nobody has and that the tracker is asked about once more.
-_FOLDERS_ASKED = 10
+
+class ResolvedFile(NamedTuple):
+    """One file to download."""
+
+    file: RemoteFile
+    # Indexes, from 0, of the command's arguments that mean it.
+    arguments: tuple[int, ...]
+
+
+class Unresolved(NamedTuple):
+    """A name or argument that means no file, or several."""
+
+    error: PeerError
+    # Indexes, from 0, of the command's arguments.
+    arguments: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class _Answers:
-    """What the tracker has answered about one order's arguments, and how often it was asked for folders."""
+    """What the tracker has answered about the arguments of one command."""
 
     by_name: defaultdict[str, list[RemoteFile]] = field(default_factory=lambda: defaultdict(list))
     by_id: defaultdict[str, list[RemoteFile]] = field(default_factory=lambda: defaultdict(list))
@@ -39,103 +54,135 @@ class _Answers:
 
 
 class Resolver:
-    """Turns arguments into versions."""
+    """Turns arguments into files."""
 
     def __init__(self, tracker: TrackerClient, library: Library) -> None:
         self._tracker = tracker
         self._library = library
 
-    async def resolve(self, arguments: Sequence[str]) -> list[Resolved]:
-        """Return the versions that the arguments mean, each once, in order, and a fault for each that means none.
+    async def resolve(self, arguments: Sequence[str]) -> list[ResolvedFile | Unresolved]:
+        """Find the files that the arguments mean.
 
-        Holders and tickets are given for what was named outright; what a folder or a pattern matched comes without,
-        since a ticket would be old by the time the last of ten thousand is fetched.
+        Args:
+            arguments: Names, ids, folders ("name/") or patterns with `*` and `?`.
+
+        Returns:
+            Each file once, in the order of the arguments, and each argument or name without exactly one version. Files
+            that are named by name or id have their holders. Files of a folder or pattern have none, since their tickets
+            would expire before the last of ten thousand files is requested.
+
+        Raises:
+            TrackerUnreachable, NotLoggedIn: The tracker cannot be queried.
         """
-        names = [a for a in arguments if not _ID.fullmatch(a) and not a.endswith("/")]
-        ids = [a for a in arguments if _ID.fullmatch(a)]
-        answers = _Answers()
-        for found in await self._tracker.query(names=[n for n in names if _is_name(n)]) if names else ():
-            answers.by_name[found.version.name].append(found)
-        for found in await self._tracker.query(ids=ids) if ids else ():
-            answers.by_id[found.version.id].append(found)
-        resolved: dict[tuple[str, str], Resolved] = {}
-        for argument in dict.fromkeys(arguments):
+        answers = await self._query(arguments)
+        positions: defaultdict[str, list[int]] = defaultdict(list)
+        for position, argument in enumerate(arguments):
+            positions[argument].append(position)
+        # By name and id, or by name and "" for an error.
+        merged: dict[tuple[str, str], tuple[RemoteFile | PeerError, list[int]]] = {}
+        for argument, indexes in positions.items():
+            outcomes: Iterable[RemoteFile | PeerError]
             try:
-                for version in await self._one(argument, answers):
-                    key = (version.version.name, version.version.id) if isinstance(version, RemoteFile) else version
-                    resolved[(str(key[0]), str(key[1]))] = version
+                outcomes = await self._resolve_one(argument, answers)
             except PeerError as error:
-                resolved[argument, ""] = (argument, error)
-        return list(resolved.values())
+                error.name = error.name or argument
+                outcomes = (error,)
+            for outcome in outcomes:
+                if isinstance(outcome, PeerError):
+                    merged.setdefault((outcome.name, ""), (outcome, []))[1].extend(indexes)
+                    continue
+                key = (outcome.version.name, outcome.version.id)
+                earlier, earlier_indexes = merged.get(key, (outcome, []))
+                # A name or id brings holders, a pattern does not.
+                merged[key] = (outcome if outcome.holders else earlier), earlier_indexes + indexes
+        return [
+            Unresolved(outcome, tuple(sorted(indexes)))
+            if isinstance(outcome, PeerError)
+            else ResolvedFile(outcome, tuple(sorted(indexes)))
+            for outcome, indexes in merged.values()
+        ]
 
-    async def _one(self, argument: str, answers: _Answers) -> Iterable[Resolved]:
+    async def _query(self, arguments: Sequence[str]) -> _Answers:
+        """Query the tracker for all names and ids at once."""
+        answers = _Answers()
+        ids = [argument for argument in arguments if _ID.fullmatch(argument)]
+        names = [argument for argument in arguments if not _ID.fullmatch(argument) and _is_name(argument)]
+        for found in await self._tracker.query(names=names):
+            answers.by_name[found.version.name].append(found)
+        for found in await self._tracker.query(ids=ids):
+            answers.by_id[found.version.id].append(found)
+        return answers
+
+    async def _resolve_one(self, argument: str, answers: _Answers) -> Iterable[RemoteFile | PeerError]:
         if _ID.fullmatch(argument):
-            versions = answers.by_id.get(argument) or self._held(self._library.by_id(argument))
+            versions = answers.by_id.get(argument) or _local_versions(self._library.by_id(argument))
             if not versions:
-                raise NoSuchFile("nobody who is alive has a file of that id", name=argument)
+                raise NoSuchFile("no online peer has a file of this id", hint=Hint.LIST_FILES)
             return versions[:1]
         if argument.endswith("/"):
-            return await self._matching(argument, argument + "*", lambda name: name.startswith(argument))
+            return await self._match(argument, argument + "*", lambda name: name.startswith(argument))
         if found := answers.by_name.get(argument):
-            # What only this peer has under the name is no choice: it lies here, and the other contents are refused.
-            return [_only(argument, [version for version in found if version.holders] or found)]
-        held = self._library.by_name(argument)
-        if held is not None:
-            return self._held([held])
+            # A version that only this peer has is no choice: another one of this name cannot be stored beside it.
+            return [_only_version(argument, [version for version in found if version.holders] or found)]
+        local = self._library.by_name(argument)
+        if local is not None:
+            return _local_versions([local])
         if is_pattern(argument):
-            return await self._matching(argument, argument, lambda name: True)
+            return await self._match(argument, argument, lambda name: True)
         check_name(argument)
         if await self._is_folder(argument, answers):
-            message = f"it is a folder: name it with a / at the end: {argument}/"
-            raise NoSuchFile(message, name=argument)
+            raise NoSuchFile(f"this is a folder; add a slash: {argument}/")
         if _LIKE_AN_ID.fullmatch(argument):
-            message = "nobody who is alive has a file of that name; an id has 64 digits: `files --json` tells it whole"
-            raise NoSuchFile(message, name=argument)
-        raise NoSuchFile("nobody who is alive has a file of that name: `files` lists what there is", name=argument)
+            message = "no online peer has a file of this name; an id has 64 digits"
+            raise NoSuchFile(message, hint=Hint.SHOW_FULL_IDS)
+        raise NoSuchFile("no online peer has a file of this name", hint=Hint.LIST_FILES)
 
     async def _is_folder(self, name: str, answers: _Answers) -> bool:
-        """Tell whether the network lists anything below a name; False, too, if that was asked too often."""
+        """Return whether the network has a file in a folder of this name; False after too many such queries."""
         answers.folder_queries += 1
-        if answers.folder_queries > _FOLDERS_ASKED:
+        if answers.folder_queries > _FOLDER_QUERIES_MAX:
             return False
-        # It is for the sake of a better sentence: a tracker that does not answer now changes nothing.
+        # This only improves an error message, so a tracker that does not answer now changes nothing.
         with suppress(PeerError):
             async for page in self._tracker.files(name + "/*"):
                 if any(file.name.startswith(name + "/") for file in page):
                     return True
         return False
 
-    async def _matching(self, argument: str, pattern: str, accept: Callable[[str], bool]) -> list[Resolved]:
-        """Return what the network lists; a name with several versions is a fault of its own."""
+    async def _match(
+        self, argument: str, pattern: str, accept: Callable[[str], bool]
+    ) -> Iterable[RemoteFile | PeerError]:
+        """Return the files of the network that match; an error for each name that has several versions."""
         listed: defaultdict[str, list[ListedFile]] = defaultdict(list)
         async for page in self._tracker.files(pattern):
             for file in page:
                 if accept(file.name):
                     listed[file.name].append(file)
         if not listed:
-            raise NoSuchFile("nobody who is alive has a file that matches", name=argument)
-        resolved: list[Resolved] = []
+            raise NoSuchFile("no file of an online peer matches", name=argument, hint=Hint.LIST_FILES)
+        outcomes: list[RemoteFile | PeerError] = []
         for name, files in listed.items():
-            held = self._library.by_name(name)
-            own = held.id if held is not None else ""
-            others = [file for file in files if file.id != own or file.holders + file.partial > 1] or files
+            local = self._library.by_name(name)
+            own_id = local.id if local is not None else ""
+            # As above: a version that only this peer has is no choice.
+            elsewhere = [file for file in files if file.id != own_id or file.holders + file.partial > 1] or files
+            versions = [RemoteFile(Version(file.name, file.id, file.size), ()) for file in elsewhere]
             try:
-                resolved.append(_only(name, [RemoteFile(Version(f.name, f.id, f.size), ()) for f in others]))
+                outcomes.append(_only_version(name, versions))
             except AmbiguousName as error:
-                resolved.append((name, error))
-        return resolved
-
-    @staticmethod
-    def _held(files: Iterable[LocalFile]) -> list[RemoteFile]:
-        return [RemoteFile(Version(held.name, held.id, held.size), ()) for held in files]
+                outcomes.append(error)
+        return outcomes
 
 
-def _only(name: str, versions: Sequence[RemoteFile]) -> RemoteFile:
+def _local_versions(files: Iterable[LocalFile]) -> list[RemoteFile]:
+    return [RemoteFile(Version(file.name, file.id, file.size), ()) for file in files]
+
+
+def _only_version(name: str, versions: Sequence[RemoteFile]) -> RemoteFile:
     ids = tuple(dict.fromkeys(found.version.id for found in versions))
     if len(ids) > 1:
-        raise AmbiguousName(
-            f"{len(ids)} versions go by that name: name one by its id ({', '.join(ids)})", name=name, ids=ids
-        )
+        message = f"{len(ids)} different files have this name: {', '.join(ids)}"
+        raise AmbiguousName(message, name=name, ids=ids, hint=Hint.CHOOSE_VERSION)
     return versions[0]
 
 
