@@ -46,14 +46,14 @@ def test_who_logs_in_sees_peers_and_files(world: TrackerFixture) -> None:
 def test_every_route_of_the_page_refuses_a_stranger_but_those_that_let_him_in(world: TrackerFixture) -> None:
     refused = set()
     for rule in world.parts.app.url_map.iter_rules():
-        if not rule.endpoint.startswith("pages."):
+        if not rule.endpoint.startswith("dashboard."):
             continue
         [method] = set(rule.methods or ()) - {"HEAD"}
         answer = world.client.open(rule.rule, method=method)
         if answer.status_code == 401 and answer.is_json:
             refused.add(rule.rule)
             assert (answer.json or {})["code"] == "not_logged_in"
-    everything = {r.rule for r in world.parts.app.url_map.iter_rules() if r.endpoint.startswith("pages.")}
+    everything = {r.rule for r in world.parts.app.url_map.iter_rules() if r.endpoint.startswith("dashboard.")}
     assert everything - refused == {"/page/login", "/page/logout", "/page/page.css", "/page/page.js", "/page/icon.svg"}
 
 
@@ -264,7 +264,7 @@ def test_a_wrong_old_password_is_told_as_what_it_is_and_versions_as_versions(wor
     ana.call("POST", "/password", {"old": "wrong", "new": "y"})
     enter(world)
     parts = snapshot(world)
-    assert "the old one was wrong" in parts["failures"]["html"]
-    assert "login" not in parts["failures"]["html"]
-    assert "1 refused new password" in parts["summary"]["html"]
-    assert "as 2 versions of names" in parts["summary"]["html"]
+    assert "(wrong old password)" in parts["errors"]["html"]
+    assert "login" not in parts["errors"]["html"]
+    assert "1 refused password change" in parts["summary"]["html"]
+    assert "2 files (6 B), 2 copies" in parts["summary"]["html"]

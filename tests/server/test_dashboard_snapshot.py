@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.dashboard import formatting, graph_svg
-from tracker.dashboard.graph_svg import Dot, TransferEdge
+from tracker.dashboard.activity import MAX_EDGES, TransferEdge
+from tracker.dashboard.graph_svg import Dot
 from tracker.dashboard.render_cache import RenderCache, TtlCache
 from tracker.dashboard.snapshot import (
     MAX_FILE_ROWS,
@@ -22,7 +23,6 @@ from tracker.dashboard.snapshot import (
     list_files,
     take_snapshot,
 )
-from tracker.dashboard.transfer_edges import MAX_EDGES
 from tracker_fixture import ManualClock, Peer, id_of
 from tracker_fixture import TrackerFixture as Tracker
 
@@ -44,7 +44,7 @@ def test_what_one_peer_only_holds_is_counted_and_listed(world: Tracker) -> None:
     ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
     ana.share("both.txt", "only-ana.txt")
     ben.share("both.txt")
-    assert look(world).scarce.contents == 1
+    assert look(world).single_copies.contents == 1
     assert [row.name for row in listed(world, once=True).rows] == ["only-ana.txt"]
     assert listed(world, "BOTH", once=True).rows == []
 
@@ -53,10 +53,10 @@ def test_a_part_is_no_second_copy(world: Tracker) -> None:
     ana, ben = world.peer("ana"), world.peer("ben", "127.0.0.1:5002")
     ana.share("a.txt")
     ben.share("a.txt", complete=False)
-    assert look(world).scarce.contents == 1
+    assert look(world).single_copies.contents == 1
     [row] = listed(world, once=True).rows
     assert (row.holders, row.partial, list(row.complete_at), list(row.partial_at)) == (1, 1, [0], [1])
-    assert row.holder_labels == ["ana", "ben (in part)"]
+    assert row.holder_labels == ["ana", "ben (partial)"]
 
 
 def test_versions_of_a_name_are_told_apart(world: Tracker) -> None:
@@ -98,7 +98,7 @@ def test_a_copy_that_was_placed_is_told_with_its_reason_and_drawn(world: Tracker
     ben.ping(free_bytes=1 << 40)
     assert ana.targets("film.mkv") == ["127.0.0.1:5002"]
     seen = look(world)
-    [line] = seen.placed
+    [line] = seen.placements
     assert (line.subject, line.name, line.detail) == ("ana", "film.mkv", "ben")
     assert "1.0 TiB free" in line.reason
     [arrow] = seen.arrows
@@ -143,14 +143,14 @@ def test_failures_of_today_are_counted_by_kind_and_forgotten_tomorrow(world: Tra
         world.call("POST", "/login", json={"username": user, "password": "wrong", "url": url})
     world.clock.advance(30)
     seen = look(world)
-    assert (seen.failed["login_refused"], seen.failed["expired"], seen.failed.total()) == (2, 1, 3)
-    assert [(line.kind, line.subject, line.repeats) for line in seen.failures] == [
+    assert (seen.error_counts["login_refused"], seen.error_counts["expired"], seen.error_counts.total()) == (2, 1, 3)
+    assert [(line.kind, line.subject, line.repeats) for line in seen.errors] == [
         ("expired", "ana", 1),
         ("login_refused", "ana", 2),
     ]
     world.clock.advance(25 * 3600)
     world.peer("ben")
-    assert (look(world).failed.total(), look(world).failures) == (0, [])
+    assert (look(world).error_counts.total(), look(world).errors) == (0, [])
 
 
 def test_an_answer_that_failed_is_told(world: Tracker) -> None:
@@ -162,7 +162,7 @@ def test_an_answer_that_failed_is_told(world: Tracker) -> None:
     world.parts.app.view_functions["peers"] = broken
     headers = {"Authorization": f"Bearer {ana.login['token']}"}
     assert world.client.get("/peers", headers=headers).status_code == 500
-    [line] = look(world).failures
+    [line] = look(world).errors
     assert (line.kind, line.reason) == ("failed", "/peers")
 
 
@@ -170,7 +170,7 @@ def test_a_name_that_is_no_account_is_not_shown(world: Tracker) -> None:
     world.peer("ana")
     refused = {"username": "my-password-by-mistake", "password": "ana"}
     assert world.client.post("/page/login", data=refused).status_code == 401
-    [line] = look(world).failures
+    [line] = look(world).errors
     assert (line.subject, line.detail) == ("", "127.0.0.1")
 
 

@@ -19,7 +19,7 @@ STRANGER = "203.0.113.9"
 
 def rest_rules(world: TrackerFixture) -> list[Rule]:
     """All rules but those of the page for people, which has a guard and tests of its own (test_page_routes.py)."""
-    return [rule for rule in world.parts.app.url_map.iter_rules() if not rule.endpoint.startswith("pages.")]
+    return [rule for rule in world.parts.app.url_map.iter_rules() if not rule.endpoint.startswith("dashboard.")]
 
 
 def test_every_rule_of_the_application_is_in_the_table(world: TrackerFixture) -> None:

@@ -1,17 +1,18 @@
-"""A real Chromium without a window, driven over its DevTools protocol through a pipe: no port, no library."""
+"""Headless Chromium, driven by Selenium: for the tests of the dashboard."""
 
+import base64
 import json
 import os
-import select
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from eventually import eventually
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from ports import reserve_port
 from programs import die_with_parent
 
 _FLAGS = (
@@ -25,123 +26,89 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--ignore-certificate-errors",
-    "--remote-debugging-pipe",
 )
-_COMPLAINTS = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Page.javascriptDialogOpening")
-ANSWER_SECONDS = 20.0
+# urllib3, which Selenium talks to chromedriver with, would use a proxy of the environment even for this machine.
+_NO_PROXY = "localhost,127.0.0.1"
 
 
 class Browser:
-    """One page in a browser of its own, with a fresh profile."""
+    """One window of a Chromium with a fresh profile. A context manager.
+
+    An open dialog makes the next call raise, so a test need not look for one.
+    """
 
     def __init__(self, profile: Path) -> None:
-        name = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-        ours_in, theirs_out = os.pipe()
-        theirs_in, ours_out = os.pipe()
-        die = die_with_parent()
-
-        def inherit() -> None:
-            # Chromium reads from 3 and writes to 4; out of the way first, they may be among our own numbers.
-            spare = os.dup(theirs_in), os.dup(theirs_out)
-            os.dup2(spare[0], 3)
-            os.dup2(spare[1], 4)
-            if die is not None:
-                die()
-
-        self._process = subprocess.Popen(
-            [name, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(3, 4),
-            preexec_fn=inherit,  # noqa: PLW1509 - what it does is safe after a fork
-            start_new_session=True,
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(
+            executable_path=shutil.which("chromedriver"),
+            port=reserve_port(),
+            env={**os.environ, "no_proxy": _NO_PROXY},
+            popen_kw={"preexec_fn": die_with_parent(), "start_new_session": True},
         )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._in, self._out = ours_in, ours_out
-        self._read = b""
-        self._asked = 0
-        self._session = ""
-        self._events: list[dict[str, Any]] = []
+        os.environ["no_proxy"] = _NO_PROXY
+        self._driver = webdriver.Chrome(options, service)
 
     def __enter__(self) -> Self:
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
-        os.close(self._in)
-        os.close(self._out)
+        self._driver.quit()
 
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command of the protocol, and its answer."""
-        self._asked += 1
-        message: dict[str, Any] = {"id": self._asked, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        while True:
-            told = self._next()
-            if told.get("id") == self._asked:
-                assert "error" not in told, (method, told)
-                result: dict[str, Any] = told["result"]
-                return result
-            self._events.append(told)
-
-    def open(self, url: str) -> None:
-        self.call("Page.navigate", url=url)
-        eventually(lambda: self.js("document.readyState") == "complete" and self.js("location.href") != "about:blank")
+    def open(self, address: str) -> None:
+        """Load a page and wait until it is complete."""
+        self._driver.get(address)
 
     def js(self, expression: str) -> Any:
-        """The value of an expression in the page."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, (expression, answer)
-        return answer["result"].get("value")
+        """Return the value of a JavaScript expression in the page."""
+        return self._driver.execute_script(f"return {expression}")
 
     def text(self, selector: str) -> str:
-        """What a reader sees there; empty if there is no such element."""
+        """Return the visible text of the first element that matches; empty if there is none."""
         return str(self.js(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
 
     def type(self, selector: str, text: str) -> None:
-        """Focus a field and type."""
-        self.js(f"document.querySelector({json.dumps(selector)}).focus()")
-        self.call("Input.insertText", text=text)
+        """Type into a field, after what it contains already."""
+        self._driver.find_element(By.CSS_SELECTOR, selector).send_keys(text)
 
-    def press_enter(self) -> None:
-        for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r"
-            )
+    def press_enter(self, selector: str) -> None:
+        """Press Enter in a field."""
+        self.type(selector, Keys.ENTER)
+
+    def click(self, selector: str) -> None:
+        """Click on the first element that matches."""
+        self._driver.find_element(By.CSS_SELECTOR, selector).click()
 
     def resize(self, width: int, height: int, scheme: str = "light") -> None:
-        """The size of the window, and whether its user likes it light or dark."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        """Set the size of the page in CSS pixels, and whether its user prefers `light` or `dark`."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
-    def complaints(self) -> list[dict[str, Any]]:
-        """What the console would show: errors, warnings, refusals of the policy, dialogs."""
-        return [event for event in self._events if event.get("method") in _COMPLAINTS]
+    def disable_scripts(self) -> None:
+        """Run no script of any page that is loaded from now on."""
+        self._driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+
+    def screenshot(self, path: Path) -> None:
+        """Write a PNG of the complete page, also of what is below the window."""
+        picture = self._driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+        path.write_bytes(base64.b64decode(picture["data"]))
+
+    def console(self) -> list[dict[str, Any]]:
+        """Return the console's entries since the last call: errors, warnings, violations of the content policy."""
+        entries: list[dict[str, Any]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return entries
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass for the page."""
+        self._driver.execute_async_script("setTimeout(arguments[1], arguments[0])", seconds * 1000)
 
     def requests(self) -> int:
-        """How many requests the page has made."""
-        return sum(event.get("method") == "Network.requestWillBeSent" for event in self._events)
-
-    def _next(self) -> dict[str, Any]:
-        deadline = time.monotonic() + ANSWER_SECONDS
-        while b"\0" not in self._read:
-            ready = select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))[0]
-            some = os.read(self._in, 1 << 16) if ready else b""
-            assert some, "Chromium does not answer"
-            self._read += some
-        message, _, self._read = self._read.partition(b"\0")
-        told: dict[str, Any] = json.loads(message)
-        return told
+        """Return the number of requests that the page has made since it was loaded."""
+        return int(self.js("performance.getEntriesByType('resource').length"))

@@ -1,1 +1,1 @@
-"""The page for people: what the tracker knows, shown. It decides nothing and changes nothing of the network."""
+"""The dashboard: shows people what the tracker knows. Changes nothing in the network."""

@@ -1,4 +1,4 @@
-"""Numbers as people read them. Pure. page.js has the same words for ages, so that they go on between two polls."""
+"""Numbers as text for the dashboard. Pure. page.js formats ages in the same way between two polls."""
 
 from urllib.parse import quote
 
@@ -7,7 +7,7 @@ _SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def size(count: float) -> str:
-    """Bytes, in three digits or so."""
+    """Return a number of bytes with about three digits, for example `1.4 MiB`."""
     for unit in _UNITS:
         if count < 1000 or unit == _UNITS[-1]:
             break
@@ -16,17 +16,17 @@ def size(count: float) -> str:
 
 
 def rate(count: float) -> str:
-    """Bytes per second."""
+    """Return bytes per second as text."""
     return f"{size(count)}/s"
 
 
 def number(count: int) -> str:
-    """Thousands apart, by a space that does not break."""
+    """Return a number with a narrow no-break space between thousands."""
     return f"{count:,}".replace(",", "\u202f")
 
 
 def duration(seconds: float) -> str:
-    """A length of time, in its largest unit."""
+    """Return a length of time in its largest unit, rounded down."""
     for length, unit in _SPANS:
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
@@ -34,20 +34,20 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long since."""
+    """Return how long ago something was: `now` below two seconds."""
     return "now" if seconds < 2 else f"{duration(seconds)} ago"
 
 
 def pluralise(count: int, one: str, many: str = "") -> str:
-    """A number with its noun."""
+    """Return a number with its noun; `many` is needed only where the plural is not `one` with an s."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
 def truncated(text: str, length: int) -> str:
-    """The text, cut to a length."""
+    """Return the text, cut to at most `length` characters."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def url_quoted(text: str) -> str:
-    """The text as part of an address."""
+    """Return the text as the value of a query parameter."""
     return quote(text, safe="")

@@ -1,14 +1,16 @@
-"""The picture of the network: peers on a ring, an arrow from whoever feeds to whoever is fed. Pure geometry."""
+"""Geometry of the network graph: peers on a ring, an arrow from sender to receiver. Pure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from tracker.dashboard.activity import TransferEdge
+
 SIZE = 480
 _CENTRE = SIZE / 2
-# Up to so many peers have room for a level label beside them; more of them have theirs stand along the spokes.
+# With more peers than this, labels stand along the spokes instead of beside the dots.
 MAX_LEVEL_LABELS = 14
-# With so few, dots are drawn large, and their labels say more.
+# With at most this number of peers, dots are large and have a second line of label.
 MAX_LARGE_DOTS = 6
 _PAIR_RADIUS, _LEVEL_RADIUS, _SPOKE_RADIUS = 158.0, 124.0, 146.0
 _MAX_LEVEL_LETTERS, _MAX_SPOKE_LETTERS = 11, 13
@@ -17,7 +19,12 @@ Point = tuple[float, float]
 
 
 class Dot(NamedTuple):
-    """A peer to draw: where, how large, and its label. `turn` is 0 for a level label, else degrees."""
+    """A peer in the graph, in units of the SVG's view box.
+
+    Attributes:
+        anchor: text-anchor of the label.
+        rotation: degrees of the label; 0 for a level one.
+    """
 
     address: str
     x: float
@@ -32,7 +39,13 @@ class Dot(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """Somebody feeds somebody: a curve, and its head."""
+    """Transfers from one peer to another.
+
+    Attributes:
+        path: SVG path of the curve.
+        head: SVG points of the arrow head.
+        age: `fresh`, `recent` or `old`.
+    """
 
     source: str
     target: str
@@ -43,18 +56,13 @@ class Arrow(NamedTuple):
     transfers: int
 
 
-class TransferEdge(NamedTuple):
-    """What goes between two addresses lately."""
-
-    source: str
-    target: str
-    transfers: int
-    weight: float
-    age: str
-
-
 def place_dots(peers: Sequence[tuple[str, str, int]], shorten: Callable[[str, int], str]) -> list[Dot]:
-    """Place (address, label, files) around the ring, in this order, from the top; two face each other."""
+    """Return the dots of the peers, around the ring from the top; two peers face each other.
+
+    Args:
+        peers: address, label and number of files of each.
+        shorten: returns a text cut to a number of letters.
+    """
     level = len(peers) <= MAX_LEVEL_LABELS
     around = {1: 0.0, 2: _PAIR_RADIUS}.get(len(peers), _LEVEL_RADIUS if level else _SPOKE_RADIUS)
     few = len(peers) <= MAX_LARGE_DOTS
@@ -81,7 +89,7 @@ def place_dots(peers: Sequence[tuple[str, str, int]], shorten: Callable[[str, in
 
 
 def draw_arrows(edges: Sequence[TransferEdge], dots: Mapping[str, Dot]) -> list[Arrow]:
-    """Curves between the dots that are there; the freshest last, so that it lies on top."""
+    """Return an arrow for each edge between two of `dots`; the newest last, so that it is drawn on top."""
     order = {"old": 0, "recent": 1, "fresh": 2}
     found = []
     for feed in sorted(edges, key=lambda feed: order[feed.age]):
@@ -107,7 +115,10 @@ def _dot_with_level_label(
 
 
 def _curve(source: Dot, target: Dot, width: float) -> tuple[str, str]:
-    """A curve bowed to its own left, so that there and back are two, and drawn to the centre the farther it goes."""
+    """Return path and head of an arrow.
+
+    The curve bends to its left, so that both directions stay apart, and towards the centre, more so for a long one.
+    """
     dx, dy = target.x - source.x, target.y - source.y
     length = math.hypot(dx, dy)
     pull = 0.15 + 0.35 * min(1.0, length / (2 * _LEVEL_RADIUS))

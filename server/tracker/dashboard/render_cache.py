@@ -1,4 +1,4 @@
-"""Keeps what the page shows for a moment, so that many viewers cost no more than one; renders it. No HTTP."""
+"""Renders the dashboard and caches it briefly, so that many viewers cost no more than one. Knows no HTTP."""
 
 import hashlib
 import threading
@@ -16,11 +16,12 @@ from tracker.dashboard.snapshot import FileList, Snapshot, list_files, take_snap
 from tracker.models import SingleCopies
 from tracker.service import Tracker
 
-PARTS = ("summary", "network", "peers", "files", "failures", "placed", "lately")
+PARTS = ("summary", "network", "peers", "files", "errors", "placements", "activity")
+# Seconds that a value is served before it is computed again.
 TTL = 1.0
-# Walking all contents is kept for longer.
+# Counting single-copy files visits the whole index, so its result is cached for longer.
 SINGLE_COPY_TTL = 5.0
-# However long gathering takes, it takes at most this share of the time.
+# Computing takes at most this share of the time: the TTL of a value that takes long to compute is extended.
 MAX_RENDER_SHARE = 0.05
 _MAX_SEARCHES = 64
 
@@ -28,91 +29,108 @@ T = TypeVar("T")
 
 
 class TtlCache(Generic[T]):
-    """A value made when asked for, and again when it is stale."""
+    """A value that is computed on demand, and again after its TTL. Not safe to call from several threads at once."""
 
-    def __init__(self, now: Callable[[], float], seconds: float, make: Callable[[], T]) -> None:
+    def __init__(self, now: Callable[[], float], seconds: float, compute: Callable[[], T]) -> None:
         self._now = now
         self._seconds = seconds
-        self._make = make
-        self._until = float("-inf")
+        self._compute = compute
+        self._expires = float("-inf")
         self._value: T | None = None
 
     def __call__(self) -> T:
-        began = self._now()
-        if self._value is None or began >= self._until:
-            self._value = self._make()
-            ended = self._now()
-            self._until = ended + max(self._seconds, (ended - began) / MAX_RENDER_SHARE)
+        started = self._now()
+        if self._value is None or started >= self._expires:
+            self._value = self._compute()
+            finished = self._now()
+            self._expires = finished + max(self._seconds, (finished - started) / MAX_RENDER_SHARE)
         return self._value
 
 
 @dataclass(frozen=True)
 class PagePart:
-    """A part of the page, and a tag that differs when the part does."""
+    """One part of the page. Two parts with equal tags have equal HTML."""
 
     tag: str
     html: str
 
 
+@dataclass(frozen=True)
+class _Rendered:
+    files: FileList
+    parts: dict[str, PagePart]
+
+
 class RenderCache:
-    """The page's contents. One viewer at a time has them made; the others find them made."""
+    """The rendered dashboard. One thread computes at a time; the others wait and use its result."""
 
     def __init__(self, tracker: Tracker, now: Callable[[], float], version: str, ping_interval: float) -> None:
         self._tracker = tracker
         self._now = now
         self._lock = threading.Lock()
-        self._scarce: TtlCache[SingleCopies] = TtlCache(now, SINGLE_COPY_TTL, lambda: tracker.single_copies("", 0))
-        self._snapshot: TtlCache[Snapshot] = TtlCache(
-            now, TTL, lambda: take_snapshot(tracker, self._scarce(), version, ping_interval)
+        self._single_copies: TtlCache[SingleCopies] = TtlCache(
+            now, SINGLE_COPY_TTL, lambda: tracker.single_copies("", 0)
         )
-        self._files: OrderedDict[tuple[str, bool], TtlCache[tuple[FileList, dict[str, PagePart]]]] = OrderedDict()
+        self._snapshot: TtlCache[Snapshot] = TtlCache(
+            now, TTL, lambda: take_snapshot(tracker, self._single_copies(), version, ping_interval)
+        )
+        self._searches: OrderedDict[tuple[str, bool], TtlCache[_Rendered]] = OrderedDict()
         self._templates = _environment()
 
     def page(self, user: str, match: str, single_copy: bool) -> str:
-        """The whole page, with ages as of now: for browsers without the script, and until its first word."""
+        """Return the complete page as HTML, with ages as of now.
+
+        It is what a browser without JavaScript shows, and any browser until its first poll.
+
+        Args:
+            match: pattern or part of a name; empty for all files.
+            single_copy: list only files with one complete copy.
+        """
         with self._lock:
             snapshot = self._snapshot()
-            files, _ = self._cached_list(match, single_copy)()
-        return self._render("home.html", snapshot=snapshot, files=files, now=self._tracker.server_time(), user=user)
+            files = self._search(match, single_copy).files
+        now = self._tracker.server_time()
+        return self._render("home.html", snapshot=snapshot, files=files, now=now, user=user)
 
     def parts(self, match: str, single_copy: bool) -> dict[str, PagePart]:
-        """The parts of the page by name; ages are left to the reader's clock, so what has not changed is the same."""
+        """Return the parts of the page by name, without ages.
+
+        The browser computes ages from its own clock, so a part changes only when its content does.
+        """
         with self._lock:
-            return self._cached_list(match, single_copy)()[1]
+            return self._search(match, single_copy).parts
 
     def login(self, message: str = "", user: str = "") -> str:
-        """The form for strangers: nothing of the network is in it."""
+        """Return the login form, which contains nothing of the network."""
         return self._render("login.html", message=message, user=user)
 
     def server_time(self) -> float:
+        """Return the tracker's clock in Unix seconds."""
         return self._tracker.server_time()
 
-    def _cached_list(self, match: str, single_copy: bool) -> TtlCache[tuple[FileList, dict[str, PagePart]]]:
-        kept = self._files.get((match, single_copy))
-        if kept is None:
-            kept = self._files[match, single_copy] = TtlCache(
-                self._now, TTL, lambda: self._render_parts(match, single_copy)
-            )
-            while len(self._files) > _MAX_SEARCHES:
-                self._files.popitem(last=False)
-        self._files.move_to_end((match, single_copy))
-        return kept
+    def _search(self, match: str, single_copy: bool) -> _Rendered:
+        key = (match, single_copy)
+        if key not in self._searches:
+            self._searches[key] = TtlCache(self._now, TTL, lambda: self._render_parts(match, single_copy))
+            while len(self._searches) > _MAX_SEARCHES:
+                self._searches.popitem(last=False)
+        self._searches.move_to_end(key)
+        return self._searches[key]()
 
-    def _render_parts(self, match: str, single_copy: bool) -> tuple[FileList, dict[str, PagePart]]:
+    def _render_parts(self, match: str, single_copy: bool) -> _Rendered:
         snapshot = self._snapshot()
         files = list_files(self._tracker, snapshot, match, single_copy)
         parts = {}
         for name in PARTS:
             html = self._render(f"parts/{name}.html", snapshot=snapshot, files=files, now=None)
             parts[name] = PagePart(hashlib.blake2b(html.encode(), digest_size=8).hexdigest(), html)
-        return files, parts
+        return _Rendered(files, parts)
 
     def _render(self, template: str, **values: Any) -> str:
         return self._templates.get_template(template).render(**values)
 
 
 def _environment() -> Environment:
-    # Everything is escaped, whatever the template's name.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -121,10 +139,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for word in (
+    for function in (
         formatting.size, formatting.rate, formatting.number, formatting.duration, formatting.ago, formatting.pluralise,
         formatting.truncated, formatting.url_quoted,
     ):  # fmt: skip
-        environment.filters[word.__name__] = word
+        environment.filters[function.__name__] = function
     environment.filters["utc"] = lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return environment

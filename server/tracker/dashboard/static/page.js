@@ -1,46 +1,46 @@
-// Keeps the page live: asks for a snapshot every two seconds while somebody can see it. Never makes markup of its own:
-// the tracker renders and escapes, this puts in what changed.
+// Updates the dashboard: polls for a snapshot every two seconds while the page is visible. The tracker renders and
+// escapes all HTML; this script only replaces what has changed.
 "use strict";
 (() => {
-  const EVERY = 2000;
+  const POLL_INTERVAL = 2000;
   const SPANS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   const parts = document.querySelectorAll("[data-part]");
   const pulse = document.getElementById("pulse");
   const search = document.getElementById("match");
-  const once = new URLSearchParams(location.search).get("only") === "once";
+  const singleCopy = new URLSearchParams(location.search).get("only") === "single-copy";
   const tags = new Map();
   let etag = "";
   let clock = null;
   let timer = 0;
-  let asked = 0;
-  let chosen = null;
+  let polls = 0;
+  let highlighted = null;
 
-  const span = (seconds) => {
+  const duration = (seconds) => {
     const [length, unit] = SPANS.find(([length]) => seconds >= length) || [1, "s"];
     return `${Math.max(0, Math.floor(seconds / length))} ${unit}`;
   };
 
-  // The tracker's clock, carried on by ours: the two need not agree.
-  const now = () => clock.told + (performance.now() - clock.at) / 1000;
+  // The tracker's clock at the last response, plus the time since; the browser's own clock may be wrong.
+  const now = () => clock.server + (performance.now() - clock.at) / 1000;
 
-  const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+  const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
   const showAges = (root) => {
     if (!clock) return;
     const time = now();
     for (const each of root.querySelectorAll("time[data-at]")) {
       const seconds = time - Number(each.dataset.at);
-      write(each, seconds < 2 ? "now" : `${span(seconds)} ago`);
+      setText(each, seconds < 2 ? "now" : `${duration(seconds)} ago`);
     }
-    for (const each of root.querySelectorAll("time[data-since]")) write(each, span(time - Number(each.dataset.since)));
+    for (const each of root.querySelectorAll("time[data-since]")) setText(each, duration(time - Number(each.dataset.since)));
   };
 
-  const say = (kind, text) => {
+  const showState = (kind, text) => {
     pulse.className = `pulse ${kind}`;
-    write(pulse.firstElementChild, text);
+    setText(pulse.firstElementChild, text);
   };
 
-  // Makes `old` the same as `fresh`, touching only what differs, so that focus, selection and scrolling stay.
+  // Makes `old` equal to `fresh` and changes only the differences, so that focus, selection and scrolling stay.
   const morph = (old, fresh) => {
     if (old.isEqualNode(fresh)) return;
     if (old.nodeName !== fresh.nodeName) { old.replaceWith(fresh); return; }
@@ -81,44 +81,44 @@
 
   const poll = async () => {
     clearTimeout(timer);
-    const turn = ++asked;
+    const turn = ++polls;
     const query = new URLSearchParams({ match: search.value.trim(), have: [...tags.values()].join(",") });
-    if (once) query.set("only", "once");
+    if (singleCopy) query.set("only", "single-copy");
     try {
       const headers = etag ? { "If-None-Match": etag } : {};
-      const answer = await fetch(`/page/snapshot?${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
-      if (turn !== asked) return;
-      if (answer.status === 401) { location.reload(); return; }
-      if (answer.status !== 200 && answer.status !== 304) throw new Error(String(answer.status));
-      const told = answer.status === 200 ? await answer.json() : null;
-      if (turn !== asked) return;
-      clock = { told: Number(answer.headers.get("Server-Time")), at: performance.now() };
-      if (told) {
-        etag = answer.headers.get("ETag");
+      const response = await fetch(`/page/snapshot?${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
+      if (turn !== polls) return;
+      if (response.status === 401) { location.reload(); return; }
+      if (response.status !== 200 && response.status !== 304) throw new Error(String(response.status));
+      const body = response.status === 200 ? await response.json() : null;
+      if (turn !== polls) return;
+      clock = { server: Number(response.headers.get("Server-Time")), at: performance.now() };
+      if (body) {
+        etag = response.headers.get("ETag");
         for (const part of parts) {
-          const { tag, html } = told.parts[part.dataset.part];
+          const { tag, html } = body.parts[part.dataset.part];
           if (html === undefined) continue;
           tags.set(part.dataset.part, tag);
           show(part, html);
         }
-        light();
+        highlight();
       }
-      say("live", "live");
+      showState("live", "live");
     } catch (error) {
-      if (turn !== asked) return;
-      say("lost", "the tracker does not answer; trying again");
+      if (turn !== polls) return;
+      showState("lost", "tracker unreachable; retrying");
     }
-    if (!document.hidden) timer = setTimeout(poll, EVERY);
+    if (!document.hidden) timer = setTimeout(poll, POLL_INTERVAL);
   };
 
-  // A row that is pointed at shows in the picture: who holds the file, or what the peer feeds and is fed.
-  const light = () => {
+  // Highlights in the graph what the pointer is on: the holders of a file, or a peer with its transfers.
+  const highlight = () => {
     const ring = document.querySelector(".ring");
     if (!ring) return;
-    const row = chosen && chosen.isConnected ? chosen : null;
+    const row = highlighted && highlighted.isConnected ? highlighted : null;
     const holders = row && row.dataset.holders !== undefined ? new Set(row.dataset.holders.split(",")) : null;
     const url = row && row.dataset.url;
-    ring.classList.toggle("chosen", Boolean(row));
+    ring.classList.toggle("highlighted", Boolean(row));
     const near = new Set([url]);
     for (const arrow of ring.querySelectorAll(".arrow")) {
       const mine = Boolean(url) && (arrow.dataset.from === url || arrow.dataset.to === url);
@@ -132,13 +132,13 @@
 
   document.addEventListener("pointerover", (event) => {
     const row = event.target.closest ? event.target.closest("tbody tr, .dot") : null;
-    if (row !== chosen) { chosen = row; light(); }
+    if (row !== highlighted) { highlighted = row; highlight(); }
   });
 
-  let typing = 0;
+  let searchTimer = 0;
   search.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => {
+    clearTimeout(searchTimer);
+    searchTimer = setTimeout(() => {
       const query = new URLSearchParams(location.search);
       if (search.value.trim()) query.set("match", search.value.trim()); else query.delete("match");
       history.replaceState(null, "", `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`);
@@ -153,7 +153,7 @@
   search.form.addEventListener("submit", (event) => { event.preventDefault(); poll(); });
 
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) { clearTimeout(timer); say("", "paused"); } else poll();
+    if (document.hidden) { clearTimeout(timer); showState("", "paused"); } else poll();
   });
   setInterval(() => { if (!document.hidden) showAges(document); }, 1000);
   poll();
