@@ -51,7 +51,7 @@ def test_a_peer_with_a_wrong_calendar_serves_fetches_and_stays_logged_in(
     contents = [rng.randbytes(2 * MIB) for _ in range(4)]
     with live_tracker(tmp_path / "tracker") as tracker, live_pserver(tmp_path / "ana", tracker, "ana") as ana:
         home = tmp_path / "ben"
-        with live_pserver(home, tracker, "ben", calendar=calendar(ahead)) as ben:
+        with live_pserver(home, tracker, "ben", wall_clock=calendar(ahead)) as ben:
             share(ana, "a.bin", contents[0])
             share(ben, "b.bin", contents[1])
             assert fetch(ben, "a.bin") == []
@@ -82,7 +82,7 @@ def test_a_calendar_that_jumps_while_a_peer_runs_changes_nothing(
     truth = rng.randbytes(2 * MIB)
     with (
         live_tracker(tmp_path / "tracker") as tracker,
-        live_pserver(tmp_path / "ana", tracker, "ana", calendar=clock) as ana,
+        live_pserver(tmp_path / "ana", tracker, "ana", wall_clock=clock) as ana,
         live_pserver(tmp_path / "ben", tracker, "ben") as ben,
     ):
         share(ana, "a.bin", truth)
