@@ -150,7 +150,7 @@ class Simulation:
         def hear() -> None:
             if not holder.gone:
                 picker.add_source(holder.name, self.now)
-                picker.set_pieces(holder.name, has, whole=whole)
+                picker.set_pieces(holder.name, has, complete=whole)
                 # What it gained while the word travelled.
                 picker.add_pieces(holder.name, holder.has)
                 self._pump(peer)

@@ -57,7 +57,7 @@ from daemon.transfer.manifest_fetch import ManifestFetcher
 from daemon.transfer.push import Pusher
 from daemon.transfer.push_receiver import PushReceiver
 from daemon.transfer.replica_quota import ReplicaQuota
-from daemon.transfer.sources import ServedFiles
+from daemon.transfer.served_files import ServedFiles
 
 log = logging.getLogger(__name__)
 
@@ -163,22 +163,22 @@ class Pserver:
             library=library,
             served=self.sources,
             budget=MemoryBudget(),
-            bandwidth=download_limiter,
+            limiter=download_limiter,
             clock=clock,
-            announce_soon=self.announcer.request_sync,
+            request_sync=self.announcer.request_sync,
             metrics=self.metrics,
         )
 
         # Transfers that other peers start.
         push_receiver = PushReceiver(
             library=library,
-            claims=OfferChecker(
+            offer_checker=OfferChecker(
                 folder=folder, manifest_cache=self.manifest_cache, library=library, scanner=self.scanner
             ),
             threads=threads,
             downloader=file_downloader,
             quota=self.replica_quota,
-            jobs=self.transfers,
+            transfers=self.transfers,
             locks=content_locks,
             announce=self.announcer.try_sync,
         )
@@ -188,12 +188,12 @@ class Pserver:
             batch_server=BatchServer(
                 served=self.sources,
                 threads=threads,
-                bandwidth=upload_limiter,
+                limiter=upload_limiter,
                 check_ticket=self.account.check_ticket,
                 library=library,
             ),
             batch_receiver=BatchReceiver(
-                receiver=push_receiver,
+                push_receiver=push_receiver,
                 quota=self.replica_quota,
                 store=batch_store,
                 threads=threads,
@@ -232,7 +232,7 @@ class Pserver:
                 peers=self.peer_client,
                 store=batch_store,
                 threads=threads,
-                bandwidth=download_limiter,
+                limiter=download_limiter,
                 clock=clock,
                 metrics=self.metrics,
             ),
@@ -256,9 +256,9 @@ class Pserver:
             replicator=Replicator(
                 tracker=self.tracker,
                 sharing=self.sources,
-                pusher=Pusher(peers=self.peer_client, threads=threads, bandwidth=upload_limiter),
+                pusher=Pusher(peers=self.peer_client, threads=threads, limiter=upload_limiter),
                 small_pusher=BatchPusher(
-                    peers=self.peer_client, served=self.sources, threads=threads, bandwidth=upload_limiter
+                    peers=self.peer_client, served=self.sources, threads=threads, limiter=upload_limiter
                 ),
                 threads=threads,
             ),

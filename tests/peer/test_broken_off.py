@@ -89,7 +89,7 @@ def test_what_others_still_ask_for_can_be_resumed(tmp_path: Path, tracker: LiveT
     ana.call(ana.pserver.announcer.sync())
     with live_pserver(tmp_path / "ben", tracker, "ben", download_limit=4 * MIB) as ben, ben.transfer() as transfer:
         begin(ben, "asked.bin")
-        eventually(lambda: any(file.have().pieces for file in list(ben.pserver.sources._partial.values())))
+        eventually(lambda: any(file.have().pieces for file in ben.pserver.sources.partial_files))
         asking = threading.Event()
 
         def wishes() -> Iterator[pb.PieceRequest]:

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.errors import Busy, Interrupted
 from daemon.peers.limits import ActiveStreams, KeyedLocks, MemoryBudget, RateLimiter, StreamSlots
-from daemon.swarm.in_flight_reservation import InFlightReservation
+from daemon.swarm.pieces import InFlightReservation
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -30,7 +30,7 @@ from daemon.transfer.batch_download import BatchDownloader
 from daemon.transfer.batch_push import BatchPusher, Offer
 from daemon.transfer.batch_store import BatchStore
 from daemon.transfer.push import Pusher
-from daemon.transfer.sources import ServedFiles
+from daemon.transfer.served_files import ServedFiles
 from swarm_files import manifest_of
 
 CONTENTS = {f"file{n}.bin": os.urandom(1000 + n) for n in range(20)}
@@ -130,7 +130,7 @@ class Fetch:
                 peers=peers,
                 store=BatchStore(folder, TempFiles(folder), Library(catalog)),
                 threads=threads,
-                bandwidth=RateLimiter(None, loop.time),
+                limiter=RateLimiter(None, loop.time),
                 clock=lambda: self._haste * loop.time(),
                 metrics=Metrics(),
             )
@@ -225,10 +225,8 @@ async def push_small(sharing: ServedFiles, way: Way, patience: float = 20.0) -> 
     settled: list[tuple[str, PeerError | None]] = []
     async with answering(UploadSmallFiles=way) as url, asyncio.timeout(20):
         peers, threads = PeerClient(None), Threads()
-        bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
-        pusher = BatchPusher(
-            peers=peers, served=sharing, threads=threads, bandwidth=bandwidth, progress_timeout=patience
-        )
+        limiter = RateLimiter(None, asyncio.get_running_loop().time)
+        pusher = BatchPusher(peers=peers, served=sharing, threads=threads, limiter=limiter, progress_timeout=patience)
         offers = [Offer(Version(name, id_, len(CONTENTS[name])), "ticket") for id_, name in IDS.items()]
         try:
             await pusher.push(url, offers, lambda o, e: settled.append((o.version.name, e)), lambda size: None)
@@ -246,7 +244,7 @@ def test_a_receiver_that_wants_a_file_again_and_again_is_sent_it_once(tmp_path: 
 
 @pytest.mark.parametrize("way", [wanting_for_ever, here_and_idle], ids=lambda way: way.__name__)
 def test_a_receiver_of_small_files_that_settles_nothing_is_given_up(tmp_path: Path, way: Way) -> None:
-    with shared(tmp_path) as sharing, pytest.raises(NoHolders, match="took nothing"):
+    with shared(tmp_path) as sharing, pytest.raises(NoHolders, match="accepted nothing"):
         asyncio.run(push_small(sharing, way, patience=1.0))
 
 
@@ -261,8 +259,8 @@ async def asking_again(requests: AsyncIterator[bytes], context: Any) -> None:
 async def push_large(sharing: ServedFiles, way: Way) -> None:
     async with answering(UploadFile=way) as url, asyncio.timeout(20):
         peers, threads = PeerClient(None), Threads()
-        bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
-        pusher = Pusher(peers=peers, threads=threads, bandwidth=bandwidth, progress_timeout=1.0)
+        limiter = RateLimiter(None, asyncio.get_running_loop().time)
+        pusher = Pusher(peers=peers, threads=threads, limiter=limiter, progress_timeout=1.0)
         try:
             source = sharing.open_complete(manifest_of(LARGE).id)
             await pusher.push(url, "ticket", "large.bin", source, lambda size: None)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from daemon.peers.limits import RateLimiter
 from daemon.protocol.piece_streams import Have, PendingRequests, PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
-from daemon.transfer.piece_sender import send_pieces
+from daemon.transfer.piece_sender import PieceSender
 from swarm_files import manifest_of
 
 
@@ -104,8 +104,8 @@ def test_a_piece_given_thousands_of_times_is_told_once() -> None:
     async def serving() -> list[PieceResponse]:
         source, asker = Source(), Asker()
         with ThreadPoolExecutor(1) as disk:
-            bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
-            task = asyncio.create_task(send_pieces(source, asker, requester="ben", disk=disk, bandwidth=bandwidth))
+            limiter = RateLimiter(None, asyncio.get_running_loop().time)
+            task = asyncio.create_task(PieceSender(source, asker, requester="ben", disk=disk, limiter=limiter).run())
             while not source.listeners:
                 await asyncio.sleep(0)
             for _ in range(5000):

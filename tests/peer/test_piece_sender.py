@@ -11,8 +11,8 @@ import pytest
 from daemon.peers.limits import RateLimiter
 from daemon.protocol.piece_streams import PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
-from daemon.transfer.piece_sender import send_pieces
-from daemon.transfer.sources import CompleteFile
+from daemon.transfer.piece_sender import PieceSender
+from daemon.transfer.served_files import CompleteFile
 from live_pserver import LivePserver
 
 MIB = 1 << 20
@@ -55,11 +55,11 @@ async def two_askers(source: CompleteFile) -> AsyncIterator[tuple[Asker, Asker]]
     """Serve one that is being sent piece 3 and takes its time, and one that takes all at once."""
     slow, quick = Asker(), Asker()
     quick.gate.set()
-    bandwidth = RateLimiter(None, asyncio.get_running_loop().time)
+    limiter = RateLimiter(None, asyncio.get_running_loop().time)
     with ThreadPoolExecutor(2) as disk:
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             for name, asker in (("slow", slow), ("quick", quick)):
-                group.create_task(send_pieces(source, asker, requester=name, disk=disk, bandwidth=bandwidth))
+                group.create_task(PieceSender(source, asker, requester=name, disk=disk, limiter=limiter).run())
             slow.ask(3)
             assert await slow.begun.get() == 3
             yield slow, quick

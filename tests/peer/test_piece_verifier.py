@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from daemon.swarm.piece_verifier import PieceVerifier
+from daemon.swarm.pieces import PieceVerifier
 from swarm_files import manifest_of
 
 MIB = 1 << 20

@@ -43,7 +43,7 @@ def ben(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
 def nothing_half_done(ben: LivePserver) -> Iterator[None]:
     yield
     eventually(lambda: ben.pserver.stream_slots.in_use == 0)
-    assert ben.pserver.replica_quota._incoming_bytes == 0
+    assert ben.pserver.replica_quota.incoming_bytes == 0
 
 
 def offer(name: str, manifest: Manifest) -> bytes:
@@ -309,8 +309,8 @@ def test_a_restart_forgets_nothing_of_what_pushes_have_left(tmp_path: Path, trac
         assert sum(part.stat().st_size for part in parts(hal)) == (6 + 2) * MIB
     with live_pserver(home, tracker, "", quota=QUOTA) as hal:
         assert hal.pserver.replica_quota.used == 6 * MIB
-        assert hal.pserver.manifest_cache.incoming_parts().keys() == hal.pserver.replica_quota._abandoned.keys()
-        assert users.id not in hal.pserver.replica_quota._abandoned
+        assert hal.pserver.manifest_cache.incoming_parts().keys() == hal.pserver.replica_quota.abandoned_parts
+        assert users.id not in hal.pserver.replica_quota.abandoned_parts
 
 
 def test_beginnings_of_next_to_nothing_do_not_pile_up(ben: LivePserver) -> None:
@@ -445,7 +445,7 @@ def test_a_push_that_is_broken_off_while_it_is_published_counts_once(
         cem.call(cem.pserver.account.logout())
         disk.let_go.set()
         eventually(lambda: cem.pserver.library.by_name("late.bin"))
-        eventually(lambda: cem.pserver.replica_quota._incoming_bytes == 0)
+        eventually(lambda: cem.pserver.replica_quota.incoming_bytes == 0)
         assert cem.pserver.manifest_cache.replica_usage().bytes == cem.pserver.replica_quota.used == 2 * MIB
 
 
@@ -548,12 +548,14 @@ def test_files_whose_batch_is_never_full_do_not_pile_up_in_memory(
                 without_the_last(cid, stream), metadata=cid.ticket(f"{stream:064x}", WRITE), timeout=30
             )
             stack.callback(call.cancel)
-        waiting = cid.pserver.transfer_service.batch_receiver.waiting
+        receiver = cid.pserver.transfer_service.batch_receiver
         least = streams * each * MIB - MAX_UNPUBLISHED_BYTES
-        eventually(lambda: cid.pserver.library.total_bytes >= least and 0 < waiting.bytes <= MAX_UNPUBLISHED_BYTES)
+        eventually(
+            lambda: cid.pserver.library.total_bytes >= least and 0 < receiver.unpublished_bytes <= MAX_UNPUBLISHED_BYTES
+        )
         stack.close()
         eventually(lambda: cid.pserver.stream_slots.in_use == 0)
-        assert waiting.bytes == 0
+        assert receiver.unpublished_bytes == 0
 
 
 def test_another_peers_tickets_are_worth_nothing_in_a_stream(ben: LivePserver) -> None:

@@ -18,7 +18,7 @@ def test_the_other_holder_ends_the_download(seed: int) -> None:
     picker = Picker(PIECES, [], lambda piece: MIB, choose=rng.randrange)
     for name in ("good", "silent"):
         picker.add_source(name, 0.0)
-        picker.set_pieces(name, (1 << PIECES) - 1, whole=True)
+        picker.set_pieces(name, (1 << PIECES) - 1, complete=True)
     queues: dict[str, list[int]] = {"good": [], "silent": []}
     lengths = {"good": MIB, "silent": MIB}
     sent = {"good": 0, "silent": 0}

@@ -14,15 +14,17 @@ from typing import Any
 import pytest
 
 import evil_holder as evil
+from common.control_messages import SourceView
 from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.models import Holder as Found
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
+from daemon.runtime.metrics import Metrics
+from daemon.runtime.transfers import Transfer
 from daemon.swarm.download import Swarm
-from daemon.swarm.piece_picker import Picker, SourceInfo
-from daemon.swarm.source import SourceStatus
+from daemon.swarm.piece_picker import Picker
 from evil_holder import Holder, Way
 from swarm_files import manifest_of
 
@@ -64,7 +66,7 @@ class Outcome:
     """What became of a download."""
 
     memory: Memory
-    holders: dict[str, SourceInfo]
+    holders: dict[str, SourceView]
     liars: list[tuple[str, str]]
     sources: list[str]
     seconds: float
@@ -74,7 +76,7 @@ class Outcome:
     def whole(self) -> bool:
         return b"".join(self.memory.pieces[piece] for piece in sorted(self.memory.pieces)) == CONTENT
 
-    def view(self, number: int) -> SourceInfo:
+    def view(self, number: int) -> SourceView:
         return self.holders[self.urls[number]]
 
 
@@ -110,15 +112,17 @@ async def fetch(
             memory,
             disk=pool,
             budget=MemoryBudget(),
-            bandwidth=RateLimiter(rate, loop.time),
+            transfer=Transfer(1, "download", loop.time),
+            metrics=Metrics(),
+            limiter=RateLimiter(rate, loop.time),
             clock=lambda: haste * loop.time(),
-            dial=lambda found: peers.open_download(found.address, found.ticket, MANIFEST.piece_count),
+            open_stream=lambda found: peers.open_download(found.address, found.ticket, MANIFEST.piece_count),
             find=find,
             on_corrupt=lambda holder, why: liars.append((holder, why)),
         )
         async with asyncio.timeout(seconds):
             await swarm.run()
-        views = {view.source: view for view in swarm.sources()}
+        views = {view.address: view for view in swarm.sources()}
         urls = [holder.url for holder in holders]
         return Outcome(memory, views, liars, list(swarm.contributors), loop.time() - began, urls)
 
@@ -170,7 +174,7 @@ def flip_one_byte(count: int, seed: int) -> None:
             assert len(outcome.liars) <= 1
             assert all(liar == (outcome.urls[0], f"piece {at // MIB} did not verify") for liar in outcome.liars)
             if outcome.liars:
-                assert outcome.view(0).state is SourceStatus.DROPPED
+                assert outcome.view(0).state == "dropped"
             assert outcome.memory.writes == MANIFEST.piece_count
             caught.append(bool(outcome.liars))
 
@@ -237,7 +241,7 @@ def test_a_download_ends_well_whatever_one_holder_does(way: Way) -> None:
     # Only bytes that do not verify are a lie that is reported.
     assert {liar for liar, _ in outcome.liars} <= ({*outcome.urls[:2]} if way is evil.wrong_bytes else set())
     for view in outcome.holders.values():
-        assert view.why.isprintable() and len(view.why) < 500
+        assert view.reason.isprintable() and len(view.reason) < 500
 
 
 @pytest.mark.parametrize("way", [evil.hanging, evil.trickling], ids=["hanging", "trickling"])
@@ -275,7 +279,7 @@ def test_an_honest_holder_that_comes_after_the_liars_is_in_time() -> None:
 
 def test_nobody_who_sends_anything_ends_with_no_holders() -> None:
     # A minute passes in a second and a half.
-    with pytest.raises(NoHolders, match=r"sent anything for 60 s.*run it again to resume"):
+    with pytest.raises(NoHolders, match=r"sent anything new for 60 s.*run it again to resume"):
         run(fetch([evil.refusing, evil.wrong_bytes], haste=40))
 
 
@@ -285,7 +289,7 @@ def test_a_limit_of_our_own_that_takes_longer_for_a_piece_is_nobodys_silence() -
 
 
 def test_silence_under_a_limit_of_our_own_is_given_up_on_all_the_same() -> None:
-    with pytest.raises(NoHolders, match=r"sent anything for 60 s"):
+    with pytest.raises(NoHolders, match=r"sent anything new for 60 s"):
         run(fetch([evil.hanging] * 3, haste=40, rate=1_300_000))
 
 
@@ -295,7 +299,7 @@ def test_beginnings_without_end_are_no_sign_of_life() -> None:
 
 
 def test_a_holder_cannot_have_us_keep_the_beginnings_of_all_pieces() -> None:
-    with pytest.raises(NoHolders, match="it began a piece before another was whole"):
+    with pytest.raises(NoHolders, match="it started a piece before the previous one was complete"):
         run(fetch([evil.hoarding], haste=40))
 
 
@@ -345,7 +349,9 @@ def pushed(memory: Memory, end: Pusher, pool: ThreadPoolExecutor) -> Swarm:
         memory,
         disk=pool,
         budget=MemoryBudget(),
-        bandwidth=RateLimiter(None, loop.time),
+        transfer=Transfer(1, "push", loop.time),
+        metrics=Metrics(),
+        limiter=RateLimiter(None, loop.time),
         clock=loop.time,
     )
     swarm.join("ben", end)

@@ -329,7 +329,7 @@ class DownloadHandler:
         self, command: _Command, item: ResolvedFile, manifest: Manifest, known: tuple[Holder, ...]
     ) -> DownloadStats:
         sources = DownloadSources(
-            dial=lambda holder: self.peers.open_download(holder.address, holder.ticket, manifest.piece_count),
+            open_stream=lambda holder: self.peers.open_download(holder.address, holder.ticket, manifest.piece_count),
             find=lambda: self._find_holders(manifest.id),
             known=known,
             on_corrupt=lambda holder, reason: self.tracker.report_corrupt(manifest.id, holder, reason),

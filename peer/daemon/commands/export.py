@@ -18,7 +18,7 @@ from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.temp_files import TempFiles
-from daemon.transfer.sources import ServedFiles
+from daemon.transfer.served_files import ServedFiles
 
 _HASH_THREADS = 2
 

@@ -16,7 +16,7 @@ from daemon.tracker_client.client import TrackerClient
 from daemon.transfer.batch_push import BatchPusher, Offer
 from daemon.transfer.batch_store import SMALL_FILE_MAX
 from daemon.transfer.push import Pusher
-from daemon.transfer.sources import ServedFiles
+from daemon.transfer.served_files import ServedFiles
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import grpc
 
 import pserver_pb2 as pb
 from common.control_messages import Phase, SourceView
-from daemon.errors import BadUsage, Interrupted, PeerError
+from daemon.errors import BadUsage, Interrupted
 from daemon.peers.limits import SEND_TIMEOUT, ActiveStreams, RateLimiter, StreamSlots
 from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
@@ -26,15 +26,23 @@ from daemon.runtime.metrics import SentBytes
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.tracker_client.tickets import Grant
-from daemon.transfer.batch_serve import MAX_FILES_PER_MESSAGE, BatchReceiver, BatchServer
-from daemon.transfer.piece_sender import send_pieces
+from daemon.transfer.batch_serve import (
+    MAX_FILES_PER_MESSAGE,
+    BatchReceiver,
+    BatchServer,
+    Decision,
+    FileOffer,
+    TicketRequest,
+    Verdict,
+)
+from daemon.transfer.piece_sender import PieceSender
 from daemon.transfer.push_receiver import PushReceiver
-from daemon.transfer.sources import CompleteFile, PartialFile, ServedFiles
+from daemon.transfer.served_files import CompleteFile, FileFault, PartialFile, ServedFiles
 
-_VERDICTS = {
-    "wanted": pb.SmallFileVerdict.VERDICT_WANTED,
-    "published": pb.SmallFileVerdict.VERDICT_PUBLISHED,
-    "refused": pb.SmallFileVerdict.VERDICT_REFUSED,
+_DECISIONS = {
+    Decision.WANTED: pb.SmallFileVerdict.VERDICT_WANTED,
+    Decision.PUBLISHED: pb.SmallFileVerdict.VERDICT_PUBLISHED,
+    Decision.REFUSED: pb.SmallFileVerdict.VERDICT_REFUSED,
 }
 Context = grpc.aio.ServicerContext
 File = TypeVar("File")
@@ -78,14 +86,14 @@ class TransferService:
             try:
                 with self._noted("serving", grant.user) as transfer:
                     transfer.start_phase(Phase.MOVING, source.name, source.manifest.size)
-                    await send_pieces(
+                    await PieceSender(
                         source,
                         _DownloadEndpoint(requests, context, source),
                         requester=grant.requester,
                         disk=self.threads.payload,
-                        bandwidth=self.upload_limiter,
-                        on_sent=lambda size: self._sent(transfer, size),
-                    )
+                        limiter=self.upload_limiter,
+                        on_sent=(transfer.add_bytes, self.sent_bytes.add),
+                    ).run()
             finally:
                 source.close()
 
@@ -95,7 +103,7 @@ class TransferService:
         """Many files of one piece each."""
         async with self._stream(context) as grant:
             async for request in _with_idle_timeout(requests):
-                asks = [(ask.number, ask.ticket) for ask in _check_batch_size(request.requests)]
+                asks = [TicketRequest(ask.number, ask.ticket) for ask in _check_batch_size(request.requests)]
                 async for blocks, faults in self.batch_server.read(grant, asks):
                     await _write_with_timeout(
                         context, Frame(blocks, pb.DownloadSmallFilesResponse(faults=map(_small_fault, faults)))
@@ -119,7 +127,9 @@ class TransferService:
         async with self._stream(context) as grant:
             with self.batch_receiver.stream(grant) as stream:
                 async for frame in _with_idle_timeout(requests):
-                    offers = [(o.number, o.name, o.size, o.ticket) for o in _check_batch_size(frame.rest.offers)]
+                    offers = [
+                        FileOffer(o.number, o.name, o.size, o.ticket) for o in _check_batch_size(frame.rest.offers)
+                    ]
                     verdicts = await stream.on_offers(offers)
                     if frame.blocks:
                         verdicts += await stream.on_blocks(frame.blocks)
@@ -144,10 +154,6 @@ class TransferService:
         _acquire_slot_until_call_ends(self.stream_slots, grant, context)
         async with self.active_streams.register():
             yield grant
-
-    def _sent(self, transfer: Transfer, size: int) -> None:
-        transfer.add_bytes(size)
-        self.sent_bytes.add(size)
 
 
 class _DownloadEndpoint:
@@ -277,14 +283,14 @@ async def _write_with_timeout(context: Context[Any, Any], message: Any) -> None:
         raise Interrupted(f"nothing was taken for {SEND_TIMEOUT:.0f} s: try again") from None
 
 
-def _small_fault(fault: tuple[int, PeerError]) -> pb.SmallFileFault:
+def _small_fault(fault: FileFault) -> pb.SmallFileFault:
     number, error = fault
     return pb.SmallFileFault(number=number, code=error.code, message=error.message)
 
 
-def _verdict(verdict: tuple[int, str, PeerError | None]) -> pb.SmallFileVerdict:
-    number, word, error = verdict
-    kind = _VERDICTS[word]
+def _verdict(verdict: Verdict) -> pb.SmallFileVerdict:
+    number, decision, error = verdict
+    kind = _DECISIONS[decision]
     if error is None:
         return pb.SmallFileVerdict(number=number, verdict=kind)
     return pb.SmallFileVerdict(number=number, verdict=kind, code=error.code, message=error.message)

@@ -1,1 +1,1 @@
-"""One file from many holders: which piece of whom next."""
+"""One file from many sources: which piece to request from which source, and when to give up."""

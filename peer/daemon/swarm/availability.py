@@ -1,29 +1,30 @@
-"""How common each piece is, and which of some is the rarest: pure, and knows no holder.
+"""The rarity of each piece, and the rarest piece of a set. Pure, and knows no source.
 
-Level n is the set of the pieces that n partial holders have, so every piece is on one level. Whole holders have them
-all and tell none apart; they are not counted. A set of pieces is a Python integer, bit i for piece i (as in `bitmap`):
-what a holder has moves up by a few operations on whole sets, and a choice among 65,536 pieces costs microseconds.
+Level n is the set of the pieces that n partial sources have, so every piece is on exactly one level. Complete sources
+have all pieces and do not distinguish them; they are not counted. A set of pieces is a Python integer, bit i for piece
+i (as in `storage.bitmap`). One source moves up by a few operations on whole sets, and a choice among 65,536 pieces
+costs microseconds.
 
-Rarest first is BitTorrent's (Cohen 2003, "Incentives Build Robustness in BitTorrent"): what few have is fetched before
-those few are gone, and then there is one more who has it.
+Rarest first comes from BitTorrent (Cohen 2003, "Incentives Build Robustness in BitTorrent"). A piece that few sources
+have is requested before those sources leave, and then one more peer has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-# What as many holders have, or more, is all equally common: a crowd of liars cannot make the levels grow. A download is
-# connected to 24 holders at most (`swarm`), so of honest ones none is miscounted.
+# Pieces of this many sources or more share the last level, so hostile sources cannot make the levels grow. A download
+# connects to `download.MAX_CONNECTIONS` (24) sources, so the count of honest sources stays exact.
 MAX_LEVELS = 64
 
 
 class RarityLevels:
-    """The pieces of one file by the number of partial holders that have them. Iterates over levels, rarest first."""
+    """The pieces of one file by the number of partial sources that have them. Iterates over levels, rarest first."""
 
     __slots__ = ("_levels",)
 
     def __init__(self, pieces: int) -> None:
-        """Nobody has any of the `pieces` yet."""
+        """Create levels for `pieces` pieces that no partial source has."""
         self._levels = [(1 << pieces) - 1]
 
     def __iter__(self) -> Iterator[int]:
@@ -34,11 +35,11 @@ class RarityLevels:
 
     @property
     def unshared(self) -> int:
-        """The set of the pieces that no partial holder has."""
+        """The set of the pieces that no partial source has."""
         return self._levels[0]
 
     def add(self, pieces: int) -> None:
-        """One more holder has these pieces."""
+        """Count one more source for each piece of the set `pieces`."""
         levels = self._levels
         if len(levels) < MAX_LEVELS and levels[-1] & pieces:
             levels.append(0)
@@ -50,7 +51,7 @@ class RarityLevels:
                 levels[n + 1] |= moved
 
     def remove(self, pieces: int) -> None:
-        """One holder fewer has these pieces. Those that nobody has stay where they are."""
+        """Count one source fewer for each piece of the set `pieces`. Pieces at 0 stay there."""
         levels = self._levels
         # From the bottom, or a piece would be moved twice.
         for n in range(1, len(levels)):
@@ -60,9 +61,12 @@ class RarityLevels:
                 levels[n - 1] |= moved
 
     def rarest(self, candidates: int, start: int) -> int:
-        """Return the rarest piece of a set that is not empty; of equally rare ones the first from `start` on.
+        """Return the rarest piece of a set.
 
-        After the last piece comes the first again.
+        Args:
+            candidates: The set; not empty.
+            start: Among equally rare pieces the first one from this number on wins; after the last piece comes the
+                first again.
         """
         for level in self._levels:
             rare = candidates & level

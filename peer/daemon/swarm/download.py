@@ -1,8 +1,8 @@
-"""One file fetched from many holders at once: the I/O around the picker.
+"""One file from many sources at once: the streams, threads and timers around the picker.
 
-Every piece is held in memory until it verifies, and only then written, so no holder can spoil what another has sent.
-The pieces asked for bound the memory: nothing is sent that was not asked, and nothing is asked without room in the
-budget.
+Each piece stays in memory until it is verified, and only then is it written. So no source can corrupt data that another
+source sent. Requests bound the memory: a source may send only requested pieces, and nothing is requested without room
+in the budget.
 """
 
 from __future__ import annotations
@@ -15,41 +15,43 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from daemon.errors import NoHolders, NotVerified, PeerError
+from common.control_messages import Phase, SourceView
+from daemon.errors import NoHolders, NoSuchFile, NotAllowed, NotVerified, PeerError
 from daemon.models import Holder
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse, RequesterStream
 from daemon.runtime.executors import shield_until_done
+from daemon.runtime.metrics import Metrics
 from daemon.runtime.rate import Rate
+from daemon.runtime.tasks import TaskSet
+from daemon.runtime.transfers import Transfer
 from daemon.storage.manifest import Manifest
-from daemon.swarm.in_flight_reservation import InFlightReservation
 from daemon.swarm.peer_discovery import FindHolders, PeerDiscovery
-from daemon.swarm.piece_assembler import PieceAssembler, PieceData
-from daemon.swarm.piece_picker import Assignment, Picker, SourceInfo
-from daemon.swarm.piece_verifier import PieceStore, PieceVerifier
+from daemon.swarm.piece_picker import Assignment, Picker
+from daemon.swarm.pieces import InFlightReservation, PieceAssembler, PieceData, PieceStore, PieceVerifier
 from daemon.swarm.source import SourceStatus
 from daemon.swarm.stall import NO_PROGRESS_TIMEOUT, StallDetector
 
 log = logging.getLogger(__name__)
 
-# Holders connected at once.
+# Sources connected at once.
 MAX_CONNECTIONS = 24
 _TICK_SECONDS = 0.25
-# A holder that was dialled says what it has within this many seconds, or makes room for another.
+# A connected source sends its first message within this many seconds, or makes room for another.
 _FIRST_MESSAGE_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    """A stream to one holder, and what it owes on it."""
+    """A stream to one source, and the pieces that it may send."""
 
     stream: RequesterStream
     assembler: PieceAssembler
 
 
 class Swarm:
-    """One download. Make it, `join` holders, `run` it to the end."""
+    """One download. Create it, `join` open streams, then `run` it once."""
 
     def __init__(
         self,
@@ -57,71 +59,89 @@ class Swarm:
         picker: Picker,
         store: PieceStore,
         *,
+        transfer: Transfer,
+        metrics: Metrics,
         disk: Executor,
         budget: MemoryBudget,
-        bandwidth: RateLimiter,
+        limiter: RateLimiter,
         clock: Callable[[], float],
-        dial: Callable[[Holder], RequesterStream] | None = None,
+        open_stream: Callable[[Holder], RequesterStream] | None = None,
         find: FindHolders | None = None,
         known: Iterable[Holder] = (),
-        on_piece_verified: Callable[[int], None] = lambda piece: None,
-        on_corrupt: Callable[[str, str], None] = lambda holder, why: None,
-        on_source_lost: Callable[[str], None] = lambda why: None,
+        on_piece: Callable[[int], None] = lambda piece: None,
+        on_corrupt: Callable[[str, str], None] = lambda source, reason: None,
     ) -> None:
+        """Create a download that is not running.
+
+        Args:
+            manifest: The file.
+            picker: Chooses the pieces; knows those that are present already.
+            store: The destination of verified pieces.
+            transfer: Gets the verified bytes, and the phase MOVING or WAITING.
+            metrics: Counts verified and corrupt pieces, and lost sources.
+            disk: The threads that verify and write.
+            budget: The memory that all downloads share.
+            limiter: The download limit of this peer.
+            clock: Returns seconds.
+            open_stream: Opens a stream to a holder; None for a push, which has the one source that joined.
+            find: Queries the tracker for holders.
+            known: Holders known already.
+            on_piece: Called with each verified piece, after it is written.
+            on_corrupt: Called with the address of a source that sent corrupt data, and the reason.
+        """
         self._manifest = manifest
         self._picker = picker
         self._verifier = PieceVerifier(manifest, store, disk)
-        self._reservation = InFlightReservation(budget, bandwidth, manifest.piece_length)
+        self._reservation = InFlightReservation(budget, limiter, manifest.piece_length)
         self._stall = StallDetector(clock())
+        self._transfer = transfer
+        self._metrics = metrics
         self._clock = clock
-        self._dial = dial
-        self._on_piece = on_piece_verified
-        self._on_liar = on_corrupt
-        self._on_lost = on_source_lost
+        self._open_stream = open_stream
+        self._on_piece = on_piece
+        self._on_corrupt = on_corrupt
         self._connections: dict[str, _Connection] = {}
-        # What comes from each holder, for people; the picker's rates are of the time that it had something to send.
+        # What comes from each source, for the user. The rates of the picker leave out the time without requests.
         self._display_rates = defaultdict[str, Rate](lambda: Rate(clock))
-        self._known: dict[str, Holder] = {found.address: found for found in known}
-        self._discovery = PeerDiscovery(find, self._known, clock) if find is not None else None
-        self._tasks: set[asyncio.Task[None]] = set()
-        # Why the last stream that broke did so.
+        self._known: dict[str, Holder] = {holder.address: holder for holder in known}
+        self._discovery = PeerDiscovery(find, self._known, clock, self._connect_known) if find is not None else None
+        self._tasks = TaskSet()
+        # The error of the last stream that failed.
         self._last_error: PeerError | None = None
         self._wake = asyncio.Event()
         self._finished: asyncio.Future[None] | None = None
-        # Holders that verified pieces came from, in order of their first.
+        # Sources of verified pieces, in order of their first.
         self.contributors: dict[str, None] = {}
 
-    def sources(self) -> list[SourceInfo]:
-        """Return the holders as they stand."""
-        views = self._picker.sources()
+    def sources(self) -> list[SourceView]:
+        """Return all sources as the user sees them."""
+        rates = self._display_rates
         return [
-            view._replace(rate=self._display_rates[view.source].now() if view.source in self._display_rates else 0.0)
-            for view in views
+            SourceView(
+                each.source,
+                rates[each.source].now() if each.source in rates else 0.0,
+                each.bytes,
+                each.state.value,
+                each.reason,
+            )
+            for each in self._picker.sources()
         ]
 
-    @property
-    def is_waiting(self) -> bool:
-        """Nobody is connected who has what is missing, or whoever is keeps silent."""
-        return self._stall.is_waiting(self._clock()) or not self._may_ask
-
-    @property
-    def _may_ask(self) -> bool:
-        return any(self._picker.is_useful(name) for name in self._connections)
-
-    def join(self, name: str, end: RequesterStream) -> None:
-        """Add a holder whose stream is open already: a push."""
-        self._connect(name, end)
+    def join(self, address: str, stream: RequesterStream) -> None:
+        """Add a source whose stream is open: the sender of a push."""
+        self._connect(address, stream)
 
     async def run(self) -> None:
         """Return when every piece is verified and written.
 
         Raises:
-            NoHolders: if nobody sent anything for GIVE_UP seconds.
-            NotVerified: if what every holder sent did not verify.
-            PeerError: if the disk failed; what was verified is kept.
+            NoHolders: if no source sent anything new for NO_PROGRESS_TIMEOUT seconds.
+            NotVerified: if all sources sent corrupt data.
+            PeerError: if the disk failed. Verified pieces are kept.
         """
         self._finished = asyncio.get_running_loop().create_future()
         self._stall.start(self._clock())
+        self._transfer.counters.phase = Phase.MOVING
         try:
             if self._picker.complete:
                 return
@@ -129,26 +149,23 @@ class Swarm:
             self._connect_known()
             self._spawn(self._watch())
             if self._discovery is not None:
-                self._spawn(self._discovery.run(self._connect_known))
+                self._spawn(self._discovery.run())
             await self._finished
         finally:
-            # Whatever comes in between: after this nothing is written any more.
+            # Also if this task is cancelled again: after this, nothing is written.
             await shield_until_done(asyncio.create_task(self._shut_down()))
             self._reservation.release_excess(0)
-            # A failure knows this frame, and this frame the failure: both would stay until Python looks for cycles.
+            # An error references this frame by its traceback; both would stay until the next garbage collection.
             self._finished = self._last_error = None
 
     async def _shut_down(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.cancel()
         await self._verifier.close()
 
-    # -------------------------------------------------------------------------------------------------------- asking
+    # ------------------------------------------------------------------------------------------------------- requests
 
     async def _request_pieces(self) -> None:
-        """Ask for pieces whenever there is room and somebody to ask."""
+        """Request pieces whenever there is room and a source for them."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -157,210 +174,212 @@ class Swarm:
                 continue
             while not self._picker.complete:
                 await self._reservation.acquire(self._picker.in_flight)
-                ask = self._picker.pick(self._clock())
-                if ask is None:
+                assignment = self._picker.pick(self._clock())
+                if assignment is None:
                     self._reservation.release_excess(self._picker.in_flight)
                     break
                 self._reservation.charge()
-                self._send(ask)
+                self._send(assignment)
 
-    def _send(self, ask: Assignment) -> None:
-        if ask.replaces:
-            self._cancel(ask.replaces, ask.piece)
-        connection = self._connections.get(ask.source)
+    def _send(self, assignment: Assignment) -> None:
+        source, piece, block_length, replaces = assignment
+        if replaces:
+            self._cancel(replaces, piece)
+        connection = self._connections.get(source)
         if connection is None:
-            self._picker.on_failed(ask.source, "not connected", self._clock())
+            self._picker.on_failed(source, "not connected", self._clock())
             return
-        connection.assembler.expect(ask.piece)
-        connection.stream.request(PieceRequest(pieces=(ask.piece,), block_length=ask.block_length))
+        connection.assembler.expect(piece)
+        connection.stream.request(PieceRequest(pieces=(piece,), block_length=block_length))
 
-    def _cancel(self, holder: str, piece: int) -> None:
-        connection = self._connections.get(holder)
+    def _cancel(self, source: str, piece: int) -> None:
+        connection = self._connections.get(source)
         if connection is not None:
             connection.stream.request(PieceRequest(cancel=(piece,)))
 
-    # ----------------------------------------------------------------------------------------------------- conversing
+    # -------------------------------------------------------------------------------------------------------- streams
 
-    def _connect(self, name: str, end: RequesterStream) -> None:
-        self._connections[name] = _Connection(end, PieceAssembler(self._manifest.length))
-        self._spawn(self._run_stream(name))
+    def _connect(self, source: str, stream: RequesterStream) -> None:
+        self._connections[source] = _Connection(stream, PieceAssembler(self._manifest.length))
+        self._spawn(self._run_stream(source))
 
-    async def _run_stream(self, name: str) -> None:
-        """Hear one holder until its stream ends; then its pieces are somebody else's."""
-        end = self._connections[name].stream
+    async def _run_stream(self, source: str) -> None:
+        """Handle the messages of one source until its stream ends."""
+        stream = self._connections[source].stream
         try:
-            stream = end.responses()
-            await self._read_first_message(name, stream)
-            async for news in stream:
-                await self._on_message(name, news)
-            self._picker.on_closed(name, self._clock())
+            responses = stream.responses()
+            await self._read_first_message(source, responses)
+            async for response in responses:
+                await self._on_message(source, response)
+            self._picker.on_closed(source, self._clock())
         except PeerError as error:
-            # Without its traceback, which knows this frame: else both stay, and a piece, until Python looks for cycles.
+            # Its traceback references this frame: a cycle that would keep a piece until the next garbage collection.
             self._last_error = error.with_traceback(None)
-            log.info("lost a holder: %s: %s", name, error)
-            self._picker.on_failed(name, error.message.removeprefix(f"{name}: "), self._clock())
-            self._on_lost("failed")
-            retry = self._picker.state(name) is SourceStatus.WAITING and error.code in ("not_allowed", "no_such_file")
-            if retry and self._discovery is not None:
+            log.info("source failed: %s: %s", source, error)
+            self._picker.on_failed(source, error.message.removeprefix(f"{source}: "), self._clock())
+            self._metrics.count_dropped_holder("failed")
+            new_ticket = isinstance(error, (NotAllowed, NoSuchFile))
+            if new_ticket and self._discovery is not None and self._picker.state(source) is SourceStatus.WAITING:
                 self._discovery.query_soon()
         finally:
-            del self._connections[name]
+            del self._connections[source]
             self._wake.set()
-            await end.close()
+            await stream.close()
 
-    async def _read_first_message(self, name: str, stream: AsyncIterator[PieceResponse]) -> None:
-        """Hear what a holder says first; it may end without a word."""
+    async def _read_first_message(self, source: str, responses: AsyncIterator[PieceResponse]) -> None:
+        """Handle the first message of a source, if it sends one."""
         try:
-            # Not in the frame that hears the rest: a timeout knows its task, whose end knows that frame, and a piece.
+            # In a frame of its own: the timeout references the task, and the task would reference the frame that
+            # handles all other messages, and with it a piece.
             async with asyncio.timeout(_FIRST_MESSAGE_TIMEOUT):
-                news = await anext(stream, None)
+                response = await anext(responses, None)
         except TimeoutError:
-            raise NoHolders(f"said nothing for {_FIRST_MESSAGE_TIMEOUT:.0f} s") from None
-        if news is not None:
-            await self._on_message(name, news)
+            raise NoHolders(f"sent nothing for {_FIRST_MESSAGE_TIMEOUT:.0f} s") from None
+        if response is not None:
+            await self._on_message(source, response)
 
-    async def _on_message(self, name: str, news: PieceResponse) -> None:
+    async def _on_message(self, source: str, response: PieceResponse) -> None:
         now = self._clock()
-        if self._picker.state(name) in (None, SourceStatus.WAITING):
-            self._picker.add_source(name, now)
-        if news.have is not None:
-            self._on_have(name, news.have)
-        if news.blocks:
-            size = sum(len(block.data) for block in news.blocks)
-            self._picker.on_data(name, size, now)
-            self._display_rates[name].add(size)
-            for block in news.blocks:
-                await self._on_block(name, block, now)
+        if self._picker.state(source) in (None, SourceStatus.WAITING):
+            self._picker.add_source(source, now)
+        if response.have is not None:
+            self._on_have(source, response.have)
+        if response.blocks:
+            size = sum(len(block.data) for block in response.blocks)
+            self._picker.on_data(source, size, now)
+            self._display_rates[source].add(size)
+            for block in response.blocks:
+                await self._on_block(source, block, now)
         self._wake.set()
 
-    def _on_have(self, name: str, have: Have) -> None:
+    def _on_have(self, source: str, have: Have) -> None:
         if have.complete:
-            self._picker.set_pieces(name, (1 << self._manifest.piece_count) - 1, whole=True)
+            self._picker.set_pieces(source, (1 << self._manifest.piece_count) - 1, complete=True)
         elif have.pieces is not None:
-            self._picker.set_pieces(name, have.pieces, whole=False)
-        self._picker.add_pieces(name, have.gained)
-        for holder, piece in self._picker.on_in_flight_elsewhere(name, have.in_flight, self._clock()):
-            self._cancel(holder, piece)
+            self._picker.set_pieces(source, have.pieces, complete=False)
+        self._picker.add_pieces(source, have.gained)
+        for other, piece in self._picker.on_in_flight_elsewhere(source, have.in_flight, self._clock()):
+            self._cancel(other, piece)
 
-    async def _on_block(self, name: str, block: Block, now: float) -> None:
-        """Gather a piece from its blocks; a whole one is verified and written while the next is on its way."""
-        data = self._connections[name].assembler.add_block(block)
+    async def _on_block(self, source: str, block: Block, now: float) -> None:
+        """Assemble a piece; a complete one is verified and written while the next one arrives."""
+        data = self._connections[source].assembler.add_block(block)
         if not self._picker.is_missing(block.number):
             return
-        self._stall.on_progress(name, block.number, block.offset + len(block.data), now)
+        self._stall.on_progress(source, block.number, block.offset + len(block.data), now)
         if data is None:
             return
-        self._picker.on_received(name, block.number, self._clock())
+        self._picker.on_received(source, block.number, self._clock())
         await self._verifier.acquire()
-        self._spawn(self._complete_piece(name, block.number, data))
+        self._spawn(self._complete_piece(source, block.number, data))
 
-    async def _complete_piece(self, name: str, piece: int, data: PieceData) -> None:
+    async def _complete_piece(self, source: str, piece: int, data: PieceData) -> None:
         if not await self._verifier.verify_and_write(piece, data):
-            self._drop_corrupt(name, piece)
+            self._drop_corrupt(source, piece)
             return
         if self._picker.is_missing(piece):
-            self.contributors.setdefault(name)
-            self._stall.on_verified(name, piece)
-            for holder, other in self._picker.on_verified(name, piece, self._clock()):
-                self._cancel(holder, other)
+            self.contributors.setdefault(source)
+            self._stall.on_verified(source, piece)
+            for other, duplicate in self._picker.on_verified(source, piece, self._clock()):
+                self._cancel(other, duplicate)
+            size = self._manifest.length(piece)
+            self._transfer.add_bytes(size)
+            self._metrics.count_received(size)
             self._on_piece(piece)
         self._wake.set()
         if self._picker.complete and self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
 
-    def _drop_corrupt(self, name: str, piece: int) -> None:
-        """A holder sent a whole piece that does not verify: it is the liar, for the piece came from it alone."""
-        why = f"piece {piece} did not verify"
-        log.warning("dropped a holder: %s: %s", name, why)
-        self._last_error = fault = NotVerified(f"{why}: push it again to resume")
+    def _drop_corrupt(self, source: str, piece: int) -> None:
+        """Drop a source that sent a corrupt piece. All blocks of the piece came from this source."""
+        reason = f"piece {piece} did not verify"
+        log.warning("source dropped: %s: %s", source, reason)
+        self._last_error = error = NotVerified(f"{reason}: push it again to resume")
         self._stall.on_corrupt(self._clock())
-        self._picker.drop(name, why, piece)
-        self._on_liar(name, why)
-        connection = self._connections.get(name)
+        self._picker.drop(source, reason, piece)
+        self._metrics.count_corrupt_piece()
+        self._on_corrupt(source, reason)
+        connection = self._connections.get(source)
         if connection is not None:
             self._spawn(connection.stream.close())
-        if self._dial is None:
-            self._fail(fault)
+        if self._open_stream is None:
+            self._fail(error)
         self._wake.set()
 
-    # ------------------------------------------------------------------------------------------------------- watching
+    # --------------------------------------------------------------------------------------------------------- timers
 
     async def _watch(self) -> None:
-        """Take pieces from silent holders, try lost ones again, give up when nobody is heard of."""
+        """Reassign the requests of stalled sources, reconnect failed ones, and fail after a time without progress."""
         last = self._clock()
         while True:
             now = self._clock()
-            if self._reservation.waiting and not self._picker.in_flight and self._may_ask:
+            useful = self._has_useful_source()
+            if self._reservation.waiting and not self._picker.in_flight and useful:
                 self._stall.exclude(now - last)
             last = now
-            overdue = self._picker.reassign_stalled(now)
-            for holder, piece in overdue:
-                self._cancel(holder, piece)
-                self._wake.set()
-            for _ in {holder for holder, _ in overdue}:
-                self._on_lost("silent")
+            reassigned = self._picker.reassign_stalled(now)
+            for source, piece in reassigned:
+                self._cancel(source, piece)
+            for _ in {source for source, _ in reassigned}:
+                self._metrics.count_dropped_holder("silent")
             self._connect_known()
-            if self._only_corrupt_sources() and self._stall.corrupt_only_timed_out(now):
-                self._fail(
-                    NotVerified(self._failure_summary("no holder sent what verifies", "when another peer has it"))
-                )
-            if self._stall.timed_out(now):
-                self._fail(
-                    NoHolders(
-                        self._failure_summary(f"no holder sent anything for {NO_PROGRESS_TIMEOUT:.0f} s", "to resume")
-                    )
-                )
-            if self._dial is None and not self._connections and not self._verifier.busy:
-                # A push comes from one peer only: nobody else could go on with it.
-                self._fail(self._last_error or NoHolders("ended before the file was whole: push it again to resume"))
-            # Nobody's news says that a holder is silent by now, and that an idle one could take over from it.
+            self._check_timeouts(now)
+            # Without a message from any source too: one may have stalled by now, and an idle one may take over.
             self._wake.set()
             await asyncio.sleep(_TICK_SECONDS)
+            waiting = self._stall.is_waiting(self._clock()) or not self._has_useful_source()
+            self._transfer.counters.phase = Phase.WAITING if waiting else Phase.MOVING
+
+    def _check_timeouts(self, now: float) -> None:
+        if self._only_corrupt_sources() and self._stall.corrupt_only_timed_out(now):
+            self._fail(NotVerified(self._failure_summary("all holders sent corrupt data", "when another peer has it")))
+        if self._stall.timed_out(now):
+            what = f"no holder sent anything new for {NO_PROGRESS_TIMEOUT:.0f} s"
+            self._fail(NoHolders(self._failure_summary(what, "to resume")))
+        if self._open_stream is None and not self._connections and not self._verifier.busy:
+            # The sender of a push is its only source.
+            self._fail(self._last_error or NoHolders("ended before the file was complete: push it again to resume"))
+
+    def _has_useful_source(self) -> bool:
+        return any(self._picker.is_useful(source) for source in self._connections)
 
     def _only_corrupt_sources(self) -> bool:
-        holders = self._picker.sources()
-        return bool(holders) and all(view.state is SourceStatus.DROPPED for view in holders)
+        sources = self._picker.sources()
+        return bool(sources) and all(each.state is SourceStatus.DROPPED for each in sources)
+
+    def _connect_known(self) -> None:
+        if self._open_stream is None:
+            return
+        now = self._clock()
+        for source, holder in self._known.items():
+            if source in self._connections or not self._picker.may_connect(source, now):
+                continue
+            if len(self._connections) >= MAX_CONNECTIONS:
+                self._close_one_stalled()
+                return
+            self._connect(source, self._open_stream(holder))
+
+    def _close_one_stalled(self) -> None:
+        """Close the stream to a stalled source, so that another one can be connected."""
+        for source, connection in self._connections.items():
+            if self._picker.state(source) is SourceStatus.STALLED:
+                self._spawn(connection.stream.close())
+                return
+
+    # -------------------------------------------------------------------------------------------------------- failure
 
     def _fail(self, error: PeerError) -> None:
         if self._finished is not None and not self._finished.done() and not self._picker.complete:
             self._finished.set_exception(error)
 
-    def _connect_known(self) -> None:
-        if self._dial is None:
-            return
-        now = self._clock()
-        for name, found in self._known.items():
-            if name in self._connections or not self._picker.may_connect(name, now):
-                continue
-            if len(self._connections) >= MAX_CONNECTIONS:
-                self._close_one_stalled()
-                return
-            self._connect(name, self._dial(found))
-
-    def _close_one_stalled(self) -> None:
-        """Make room for a holder that might send something, by the end of one that does not."""
-        for name, connection in self._connections.items():
-            if self._picker.state(name) is SourceStatus.STALLED:
-                self._spawn(connection.stream.close())
-                return
-
     def _failure_summary(self, what: str, when: str) -> str:
-        states = "; ".join(f"{view.source}: {view.why}" for view in self.sources() if view.why)
-        return f"{what} ({states or 'none answers'}): run it again {when}"
-
-    # --------------------------------------------------------------------------------------------------- small change
+        states = "; ".join(f"{each.source}: {each.reason}" for each in self._picker.sources() if each.reason)
+        return f"{what} ({states or 'no holder answers'}): run it again {when}"
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
+        self._tasks.start(work).add_done_callback(self._on_task_done)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if (
-            not task.cancelled()
-            and (error := task.exception())
-            and self._finished is not None
-            and not self._finished.done()
-        ):
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._finished is not None and not self._finished.done():
             self._finished.set_exception(error)

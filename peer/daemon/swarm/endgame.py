@@ -1,8 +1,8 @@
-"""Who takes over a piece that another holder is late with: pure, and changes nothing.
+"""Which source takes over a piece that another source is late with. Pure, and changes nothing.
 
-A holder that nothing is left to ask for would stand idle until the slowest has sent its last. So it takes over what it
-would have much earlier. BitTorrent's endgame (Cohen 2003, "Incentives Build Robustness in BitTorrent") asks everybody
-for everything that is missing; here one other is asked, and only where that saves time.
+A source with nothing left to request would be idle until the slowest source has sent its last piece. So it takes over a
+piece that it would deliver much earlier. The endgame of BitTorrent (Cohen 2003, "Incentives Build Robustness in
+BitTorrent") requests every missing piece from every peer. Here one second source is asked, and only if that saves time.
 """
 
 from __future__ import annotations
@@ -13,78 +13,95 @@ from typing import NamedTuple
 
 from daemon.swarm.source import SourceState, SourceStatus, requests_for
 
-# An idle holder takes over a piece if it would have it in this part of the time that the other still needs: rates are
-# measured, not known, and a piece sent twice for little is a loss.
+# An idle source takes over a piece if it needs at most this share of the time that the late source still needs. Rates
+# are estimates, and a piece that is sent twice for a small gain is a loss.
 _MAX_TIME_SHARE = 0.6
-# ... and if that saves so many seconds: more than the wishes themselves need to travel.
+# It must also save this many seconds: more than the requests themselves need to travel.
 _MIN_SAVED_SECONDS = 0.1
 
 
 class Takeover(NamedTuple):
-    """This idle holder should be asked for the piece that the late one was asked for."""
+    """A piece to request from the source `idle` because the source `late` is late with it."""
 
     idle: str
     piece: int
     late: str
-    # The late one is sending it already: then both may, and the first to end wins. If not, it need not begin.
+    # The late source is sending it already: then both may send it, and the first to finish wins. If not, its request
+    # can be cancelled.
+    started: bool
+
+
+class _LatePiece(NamedTuple):
+    """A requested piece that another source may take over."""
+
+    seconds_left: float
+    source: str
+    piece: int
     started: bool
 
 
 def find_takeover(
-    holders: Mapping[str, SourceState], free: int, length: Callable[[int], int], now: float
+    sources: Mapping[str, SourceState], free: int, length: Callable[[int], int], now: float
 ) -> Takeover | None:
-    """Find an idle holder and a piece that another was asked for and is late with; the latest piece first.
+    """Find an idle source and a piece that it should take over, the latest piece first.
 
-    `free` is the set of the pieces that nobody is asked for, `length` gives a piece's bytes. One that is on its way is
-    asked for twice only when nothing is free: then it is the end that is late.
+    Args:
+        sources: All sources, by address.
+        free: The set of missing pieces that are not requested. A piece that is on its way is requested twice only if
+            this set is empty.
+        length: Returns the bytes of a piece.
+        now: Seconds on the clock of the download.
+
+    Returns:
+        None if no takeover saves enough time.
     """
-    late = _late_pieces(holders, free, length, now)
+    late = _late_pieces(sources, free, length, now)
     if not late:
         return None
     wanted = 0
-    for _, _, piece, _ in late:
-        wanted |= 1 << piece
-    for name, known in holders.items():
-        if (
-            known.state is not SourceStatus.ACTIVE
-            or known.requested
-            or known.pieces & free
-            or not known.pieces & wanted
-        ):
+    for each in late:
+        wanted |= 1 << each.piece
+    for name, idle in sources.items():
+        if idle.state is not SourceStatus.ACTIVE or idle.requested or idle.pieces & free or not idle.pieces & wanted:
             continue
-        if known.was_preempted:
-            # Or a silent holder and a slow one would take the last piece from each other for ever.
+        if idle.was_preempted:
+            # Otherwise an idle source and a slow one would take the last piece from each other for ever.
             continue
-        for rest, slow, piece, begun in late:
-            mine = length(piece) / known.rate if known.rate else rest / 2
-            if known.pieces >> piece & 1 and mine < rest * _MAX_TIME_SHARE and mine < rest - _MIN_SAVED_SECONDS:
-                return Takeover(name, piece, slow, begun)
+        for seconds_left, slow, piece, started in late:
+            seconds = length(piece) / idle.rate if idle.rate else seconds_left / 2
+            faster = seconds < seconds_left * _MAX_TIME_SHARE and seconds < seconds_left - _MIN_SAVED_SECONDS
+            if idle.pieces >> piece & 1 and faster:
+                return Takeover(name, piece, slow, started)
     return None
 
 
 def _late_pieces(
-    holders: Mapping[str, SourceState], free: int, length: Callable[[int], int], now: float
-) -> list[tuple[float, str, int, bool]]:
-    """Return the pieces that may be asked of another, the latest first: seconds left, holder, piece, whether begun."""
+    sources: Mapping[str, SourceState], free: int, length: Callable[[int], int], now: float
+) -> list[_LatePiece]:
+    """Return the pieces that may be requested from a second source, the latest first."""
     late = []
-    for name, known in holders.items():
-        ahead = -known.partial_bytes
-        for place, piece in enumerate(known.requested):
+    for name, source in sources.items():
+        ahead = -source.partial_bytes
+        for place, piece in enumerate(source.requested):
             ahead += length(piece)
-            begun = place == 0 and known.partial_bytes > 0
-            rest = _seconds_left(known, ahead, now)
-            if rest > _MIN_SAVED_SECONDS and not (begun and free) and requests_for(holders.values(), piece) == 1:
-                late.append((rest, name, piece, begun))
+            started = place == 0 and source.partial_bytes > 0
+            seconds_left = _seconds_left(source, ahead, now)
+            if (
+                seconds_left > _MIN_SAVED_SECONDS
+                and not (started and free)
+                and requests_for(sources.values(), piece) == 1
+            ):
+                late.append(_LatePiece(seconds_left, name, piece, started))
     late.sort(reverse=True)
     return late
 
 
-def _seconds_left(known: SourceState, ahead: int, now: float) -> float:
-    """Return the seconds until a holder will have sent `ahead` bytes of its queue.
+def _seconds_left(source: SourceState, ahead: int, now: float) -> float:
+    """Return the seconds until a source will have sent `ahead` bytes of its queue.
 
-    At least as many as it has been silent for; of one whose rate is unknown, twice as many.
+    At least the time of its silence. If its rate is unknown, twice the time of its silence.
     """
-    if known.state is not SourceStatus.ACTIVE:
+    if source.state is not SourceStatus.ACTIVE:
         return math.inf
-    waited = now - known.last_progress
-    return max(ahead / known.rate if known.rate else 2 * waited, waited)
+    waited = now - source.last_progress
+    return max(ahead / source.rate if source.rate else 2 * waited, waited)

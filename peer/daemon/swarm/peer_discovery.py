@@ -1,51 +1,72 @@
-"""Who may have the file: the holders known by now, and looking for more of them."""
+"""The known holders of one file, and queries for more of them."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from daemon.errors import PeerError
 from daemon.models import Holder
+from daemon.runtime.tasks import PeriodicTask
 
-# When a download is young, holders are looked for at these ages, in seconds, for a crowd depends on it; later every
-# _LOOK_EVERY.
+# Seconds after the start of a download at which holders are queried: a young swarm depends on it. Later they are
+# queried every _QUERY_INTERVAL seconds.
 _EARLY_QUERIES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _QUERY_INTERVAL = 10.0
-# Between two looks that were asked for.
+# The least time between two queries that were asked for, in seconds.
 _MIN_QUERY_INTERVAL = 0.25
-
 
 FindHolders = Callable[[], Awaitable[Iterable[Holder]]]
 
 
 class PeerDiscovery:
-    """Looks for holders of one file."""
+    """Queries the holders of one file again and again."""
 
-    def __init__(self, find: FindHolders, known: dict[str, Holder], clock: Callable[[], float]) -> None:
-        """`known`, by url, is kept up to date."""
+    def __init__(
+        self,
+        find: FindHolders,
+        known: dict[str, Holder],
+        clock: Callable[[], float],
+        on_found: Callable[[], None],
+    ) -> None:
+        """Create a discovery that is not running.
+
+        Args:
+            find: Returns the holders that the tracker knows now. May raise PeerError.
+            known: The holders by address; updated here.
+            clock: Returns seconds.
+            on_found: Called after each answer of the tracker.
+        """
         self._find = find
         self._known = known
         self._clock = clock
-        self._query_now = asyncio.Event()
+        self._on_found = on_found
+        self._task = PeriodicTask(self._step)
+        # The known holders are an answer of the tracker: it need not be asked at once.
+        self._skip_query = bool(known)
+        self._began = clock()
+        self._last_query = -math.inf
 
     def query_soon(self) -> None:
-        """Look again without waiting: somebody's ticket is no good."""
-        self._query_now.set()
+        """Query without waiting for the interval: a ticket was rejected."""
+        self._task.wake()
 
-    async def run(self, on_found: Callable[[], None]) -> None:
-        """Look again and again; tell each time that the tracker answers."""
-        began = self._clock()
-        while True:
-            # If the tracker does not answer, the holders known so far may do.
+    async def run(self) -> None:
+        """Query holders until cancelled: at once if none is known, else after the first interval."""
+        self._began = self._clock()
+        await self._task.run()
+
+    async def _step(self) -> float:
+        if self._skip_query:
+            self._skip_query = False
+        else:
+            await asyncio.sleep(self._last_query + _MIN_QUERY_INTERVAL - self._clock())
+            # If the tracker does not answer, the known holders may suffice.
             with suppress(PeerError):
                 self._known.update({found.address: found for found in await self._find()})
-                on_found()
-            age = self._clock() - began
-            pause = next((at - age for at in _EARLY_QUERIES if at > age), _QUERY_INTERVAL)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._query_now.wait(), pause)
-                # Not in a tight circle.
-                await asyncio.sleep(_MIN_QUERY_INTERVAL)
-            self._query_now.clear()
+                self._on_found()
+            self._last_query = self._clock()
+        age = self._clock() - self._began
+        return next((at - age for at in _EARLY_QUERIES if at > age), _QUERY_INTERVAL)

@@ -1,20 +1,20 @@
-"""Which piece to ask of which holder next: pure, no I/O, and no clock but the one it is handed.
+"""Which piece to request next, and from which source. Pure: no I/O, and the time is an argument.
 
-What there is to choose from is in the `ledger`; how common pieces are, in `rarity`; who takes over what is late, in
-`endgame`. Here they are joined.
+Rules:
+- Rarest first (`availability`). Among equally rare pieces the one after the last requested of that source wins, so that
+  disks read on. Each source starts at a random piece, so that two downloads seldom want the same one.
+- A piece goes to the source with the shortest queue in seconds, by its measured rate.
+- Each source may have one or two requests at any time: a slow source never uses up the requests of a fast one.
+- A complete source is asked for the pieces that no partial source has. The pieces that it is sending to another
+  requester (`source.InFlightElsewhere`) are left alone, even if they were requested here and not started, until they
+  arrive from that requester or are late. Simulated swarms of 8 finish at 1.01 times the time that the seeder needs to
+  send the file once, of 30 at 1.07; without this rule at 2.5 and more.
+- A source that failed is retried later, one that is idle loses its requests until it sends again, one that sent corrupt
+  data is dropped.
+- When no piece is left to request, an idle source takes over a late piece (`endgame`).
 
-Rarest first among what is known; of equally rare pieces the one after the last asked of that holder, from a random
-start, so that disks read on and two askers seldom want the same. A piece goes to the holder with the shortest queue
-in seconds (by its measured rate). A holder that failed backs off, one that went silent loses its pieces until it sends
-again, one that sent a bad piece is out.
-
-A crowd at one seeder must not ask it for anything twice. So a whole holder is asked for what no partial holder has;
-and what it is sending to somebody else (`promises`) is left alone, even if it was asked for and not begun, until that
-somebody has it or is late. Simulated crowds of 8 end at 1.01 times the time that the seeder needs to send the file
-once, of 30 at 1.07; without this at 2.5 and more.
-
-Each holder may have a piece or two asked of it whatever the others do: the slow do not take the window from the fast,
-nor the fast from the slow. When nothing is left to ask, an idle holder is asked for a piece that another is late with.
+Invariants: each missing piece is either free, requested, or being verified; its rarity level is the number of partial
+sources that have it.
 """
 
 from __future__ import annotations
@@ -23,52 +23,62 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from daemon.storage.bitmap import mask_of
+from daemon.swarm.availability import RarityLevels
 from daemon.swarm.endgame import find_takeover
-from daemon.swarm.piece_ledger import Cancellation, Ledger
-from daemon.swarm.source import SourceState, SourceStatus
+from daemon.swarm.source import SourceState, SourceStatus, requests_for
 
-# Pieces asked for and not yet verified, beside one or two of each holder: what a SIGKILL can cost.
+# Pieces requested and not yet verified, beside `_MIN_QUEUE` of each source: what a SIGKILL can cost.
 MAX_IN_FLIGHT = 8
-# A holder may be asked for this many at any time, so that it need not wait for a wish between two; and until its rate
-# is known for no more.
+# A source may have this many requests at any time, so that it does not wait for a request between two pieces. Until its
+# rate is known it gets no more.
 _MIN_QUEUE = 2
-# A holder is given work for this many seconds: more would only lie there while others could send it.
+# A source gets work for this many seconds. More would only wait there while another source could send it.
 _QUEUE_MAX_SECONDS = 1.0
-# A holder silent for this long, with pieces asked of it, loses them to others.
+# A source that sends nothing for this many seconds loses its requests to other sources.
 SOURCE_IDLE_TIMEOUT = 5.0
-# A piece may take this many seconds, and its size at the slowest rate that is put up with, in bytes per second.
+# A piece may take _PIECE_TIMEOUT seconds, and the time of its size at MIN_RATE, the slowest accepted rate in bytes per
+# second.
 _PIECE_TIMEOUT, MIN_RATE = 10.0, 64 << 10
-# No announcement for what is over at once: a file in part is announced when it is longer than this, or takes a while.
-# Shorter files know no promises, for nobody could be asked for the pieces instead.
+# A partial file is announced if it has more pieces than this, or takes a while. Shorter files ignore what is in flight
+# to other requesters, because no other peer could be asked for those pieces.
 PARTIAL_MIN_PIECES = 16
-# Above this rate, in bytes per second, half a window lasts longer than a wish is on its way.
+# Above this rate, in bytes per second, half of MAX_IN_FLIGHT lasts longer than a request travels.
 _FAST_RATE = 100 << 20
 
 
 class Assignment(NamedTuple):
-    """Ask this holder for this piece."""
+    """A piece to request from a source."""
 
     source: str
     piece: int
-    # Data in one block, at most.
+    # The most bytes in one block.
     block_length: int
-    # Who was asked before, has not begun it, and need not send it any more; empty: nobody.
+    # The source whose request this one replaces, because it has not started the piece; "" if there is none.
     replaces: str = ""
 
 
+class Cancellation(NamedTuple):
+    """A request to cancel: this source need not send this piece."""
+
+    source: str
+    piece: int
+
+
 class SourceInfo(NamedTuple):
-    """A holder as it is shown to people."""
+    """A snapshot of one source."""
 
     source: str
     state: SourceStatus
-    why: str
-    # Bytes per second; 0 if unknown.
+    # The reason of a state other than ACTIVE.
+    reason: str
+    # Bytes per second while it had something to send; 0 if unknown.
     rate: float
+    # All bytes that it has sent.
     bytes: int
 
 
-class Picker(Ledger):
-    """The choices of one download, and the ledger that they are made from."""
+class Picker:
+    """The pieces and sources of one download. Sources are named by address, pieces by number; sets have bit i for i."""
 
     def __init__(
         self,
@@ -79,76 +89,218 @@ class Picker(Ledger):
         choose: Callable[[int], int],
         max_in_flight: int = MAX_IN_FLIGHT,
     ) -> None:
-        """`have` are verified already, `length` gives a piece's bytes, `choose(n)` a number below n by chance."""
-        super().__init__(pieces, have, length, choose)
-        self._window = max_in_flight
+        """Create a picker without sources.
+
+        Args:
+            pieces: The number of pieces.
+            have: The numbers of the verified pieces.
+            length: Returns the bytes of a piece.
+            choose: Returns a random number below its argument.
+            max_in_flight: Pieces requested and not yet verified, beside one or two of each source.
+        """
+        self._pieces = pieces
+        self._length = length
+        self._choose = choose
+        self._max_in_flight = max_in_flight
+        self._missing = (1 << pieces) - 1
+        for piece in have:
+            self._missing &= ~(1 << piece)
+        # Missing pieces that are neither requested nor being verified.
+        self._free = self._missing
+        self._rarity = RarityLevels(pieces)
+        self._sources: dict[str, SourceState] = {}
+
+    # ---------------------------------------------------------------------------------------------------------- state
+
+    @property
+    def complete(self) -> bool:
+        """Whether every piece is verified."""
+        return not self._missing
+
+    @property
+    def missing_count(self) -> int:
+        """The number of pieces that are not verified."""
+        return self._missing.bit_count()
+
+    @property
+    def in_flight(self) -> int:
+        """The number of pieces that are requested or being verified."""
+        return (self._missing & ~self._free).bit_count()
+
+    @property
+    def free(self) -> int:
+        """The set of missing pieces that are neither requested nor being verified."""
+        return self._free
+
+    @property
+    def rarity(self) -> RarityLevels:
+        """The rarity of the pieces among partial sources. Read-only."""
+        return self._rarity
+
+    def is_missing(self, piece: int) -> bool:
+        """Return whether a piece is not verified yet."""
+        return bool(self._missing >> piece & 1)
 
     def sources(self) -> list[SourceInfo]:
-        """Return the holders as they stand."""
-        return [SourceInfo(name, h.state, h.why, h.rate, h.received_bytes) for name, h in self._sources.items()]
+        """Return a snapshot of all sources, in the order in which they were added."""
+        return [SourceInfo(name, s.state, s.reason, s.rate, s.received_bytes) for name, s in self._sources.items()]
 
-    # ------------------------------------------------------------------------------------------- what to ask no longer
+    def state(self, source: str) -> SourceStatus | None:
+        """Return the status of a source; None if it was never added."""
+        known = self._sources.get(source)
+        return known.state if known else None
 
-    def on_in_flight_elsewhere(self, holder: str, pieces: Iterable[int], now: float) -> list[Cancellation]:
-        """A holder is sending these to somebody else, from whom they will be had soon.
+    def requested(self, source: str) -> list[int]:
+        """Return the pieces requested from a source, in order of request."""
+        known = self._sources.get(source)
+        return list(known.requested) if known else []
 
-        Return which of them it need not send to us: those that it was asked for and cannot have begun.
+    def is_useful(self, source: str) -> bool:
+        """Return whether a source has a missing piece."""
+        known = self._sources.get(source)
+        return bool(known and known.pieces & self._missing)
+
+    def may_connect(self, source: str, now: float) -> bool:
+        """Return whether a source that is not connected may be tried now."""
+        known = self._sources.get(source)
+        return known is None or (known.state is SourceStatus.WAITING and now >= known.retry_at)
+
+    # --------------------------------------------------------------------------------------------------------- events
+
+    def add_source(self, source: str, now: float) -> None:
+        """Activate a source that answered. A dropped source stays dropped."""
+        known = self._sources.get(source)
+        if known is None:
+            self._sources[source] = SourceState(last_progress=now, next_index=self._choose(max(1, self._pieces)))
+        elif known.state is not SourceStatus.DROPPED:
+            known.state, known.reason, known.last_progress = SourceStatus.ACTIVE, "", now
+
+    def set_pieces(self, source: str, pieces: int, *, complete: bool) -> None:
+        """Replace the set of pieces that a source has."""
+        known = self._sources[source]
+        self._uncount_pieces(known)
+        known.complete = complete
+        known.pieces = pieces & ((1 << self._pieces) - 1)
+        if not complete:
+            self._rarity.add(known.pieces & self._missing)
+
+    def add_pieces(self, source: str, pieces: Iterable[int]) -> None:
+        """Add pieces that a source gained. Numbers that are no piece of the file are ignored."""
+        known = self._sources[source]
+        new = mask_of(pieces, self._pieces) & ~known.pieces
+        known.pieces |= new
+        if not known.complete:
+            self._rarity.add(new & self._missing)
+
+    def on_data(self, source: str, size: int, now: float) -> None:
+        """Count `size` bytes that a source sent. A stalled source becomes active again."""
+        self._sources[source].on_data(size, now)
+
+    def on_received(self, source: str, piece: int, now: float) -> None:
+        """Record that all of a piece arrived. No other source is asked for it while it is verified."""
+        self._sources[source].on_received(piece, self._length(piece), now)
+        self._free &= ~(1 << piece)
+
+    def on_verified(self, source: str, piece: int, now: float) -> list[Cancellation]:
+        """Record a verified piece; return the requests for it at other sources."""
+        known = self._sources[source]
+        if piece in known.requested:
+            self.on_received(source, piece, now)
+        known.verifying.discard(piece)
+        known.failures = 0
+        self._missing &= ~(1 << piece)
+        self._free &= ~(1 << piece)
+        cancellations = []
+        for name, other in self._sources.items():
+            if piece in other.requested:
+                del other.requested[piece]
+                cancellations.append(Cancellation(name, piece))
+        return cancellations
+
+    def on_in_flight_elsewhere(self, source: str, pieces: Iterable[int], now: float) -> list[Cancellation]:
+        """Record pieces that a source is sending to other requesters, which will announce them soon.
+
+        Returns:
+            The requests for them at this source that it cannot have started.
         """
         if self._pieces <= PARTIAL_MIN_PIECES:
             return []
-        known = self._sources[holder]
+        known = self._sources[source]
         named = mask_of(pieces, self._pieces) & self._missing
         known.in_flight_elsewhere.add(named, self._length(0), known.rate, now)
         spared = [piece for piece in known.not_started() if named >> piece & 1]
         self._release(known, spared)
-        return [Cancellation(holder, piece) for piece in spared]
+        return [Cancellation(source, piece) for piece in spared]
+
+    def on_failed(self, source: str, reason: str, now: float) -> None:
+        """Record that a stream broke or was refused: its requests are free again, and it is retried later."""
+        known = self._sources.setdefault(source, SourceState())
+        self._release_all(known)
+        known.partial_bytes = 0
+        if known.state is not SourceStatus.DROPPED:
+            known.back_off(reason, now)
+
+    def on_closed(self, source: str, now: float) -> None:
+        """Record that a source closed its stream in good order: retried later, but no failure."""
+        self.on_failed(source, "closed the stream", now)
+        known = self._sources[source]
+        if known.state is SourceStatus.WAITING:
+            known.failures -= 1
+
+    def drop(self, source: str, reason: str, corrupt: int | None = None) -> None:
+        """Never ask a source again. `corrupt` is the piece that it sent and that did not verify."""
+        known = self._sources[source]
+        if corrupt is not None:
+            known.verifying.discard(corrupt)
+            self._mark_free(corrupt)
+        self._release_all(known)
+        known.state, known.reason = SourceStatus.DROPPED, reason
 
     def reassign_stalled(self, now: float) -> list[Cancellation]:
-        """Take pieces away from holders that are silent or late; return what they need not send any more.
+        """Free the requests at sources that are idle or late; return them.
 
-        The only holder that has a piece keeps it: slow is better than never.
+        A piece that no other active source has stays requested: slow is better than never.
         """
-        cancels = []
+        cancellations = []
         for name, known in self._sources.items():
             if not known.requested or known.state is not SourceStatus.ACTIVE:
                 continue
             head = next(iter(known.requested))
-            silent = now - known.last_progress
+            idle = now - known.last_progress
             late = now - known.piece_started - _PIECE_TIMEOUT - self._length(head) / MIN_RATE
-            if silent < SOURCE_IDLE_TIMEOUT and late < 0:
+            if idle < SOURCE_IDLE_TIMEOUT and late < 0:
                 continue
-            others = 0
+            elsewhere = 0
             for other in self._sources.values():
                 if other is not known and other.state is SourceStatus.ACTIVE:
-                    others |= other.pieces
-            lost = [piece for piece in known.requested if others >> piece & 1]
+                    elsewhere |= other.pieces
+            lost = [piece for piece in known.requested if elsewhere >> piece & 1]
             if not lost:
                 continue
             known.state = SourceStatus.STALLED
-            known.why = (
-                f"sent nothing for {silent:.0f} s" if silent >= SOURCE_IDLE_TIMEOUT else "too slow for its piece"
-            )
+            known.reason = f"sent nothing for {idle:.0f} s" if idle >= SOURCE_IDLE_TIMEOUT else "too slow for its piece"
             self._release(known, lost)
-            cancels += [Cancellation(name, piece) for piece in lost]
-        return cancels
+            cancellations += [Cancellation(name, piece) for piece in lost]
+        return cancellations
 
-    # ------------------------------------------------------------------------------------------------ what to ask next
+    # --------------------------------------------------------------------------------------------------------- choice
 
     def should_request(self) -> bool:
-        """Tell whether to ask for more now: of fast holders several pieces at a time, for each wish costs as much as
-        one.
+        """Return whether to request more now.
+
+        Fast sources are asked for several pieces at a time, because each message costs the same.
         """
-        rate = sum(holder.rate for holder in self._sources.values())
+        rate = sum(source.rate for source in self._sources.values())
         if rate <= _FAST_RATE:
             return True
-        # What slow ones still owe is no reason to let the fast ones wait.
-        fast = sum(len(holder.requested) for holder in self._sources.values() if 8 * holder.rate > rate)
-        return fast <= self._window // 2
+        # Requests at slow sources must not let the fast ones wait.
+        fast = sum(len(source.requested) for source in self._sources.values() if 8 * source.rate > rate)
+        return fast <= self._max_in_flight // 2
 
     def pick(self, now: float) -> Assignment | None:
-        """Choose the next piece and its holder, and note it as asked; None if nothing should be asked now."""
-        full = self.in_flight >= self._window
-        common: tuple[str, SourceState, int] | None = None
+        """Choose the next piece and its source, and record the request; None if nothing should be requested now."""
+        full = self.in_flight >= self._max_in_flight
+        fallback: tuple[str, SourceState, int] | None = None
         for _, name, known in self._sources_by_queue():
             if full and len(known.requested) >= _MIN_QUEUE:
                 continue
@@ -156,19 +308,19 @@ class Picker(Ledger):
             if known.complete:
                 known.in_flight_elsewhere.expire(now)
                 candidates &= ~known.in_flight_elsewhere.pieces
-                rare = candidates & self._rarity.unshared
-                if candidates and not rare and common is None:
-                    common = name, known, candidates
-                candidates = rare
+                unshared = candidates & self._rarity.unshared
+                if candidates and not unshared and fallback is None:
+                    fallback = name, known, candidates
+                candidates = unshared
             if candidates:
                 return self._assign_rarest(candidates, name, known, now)
-        if common is not None:
-            name, known, candidates = common
+        if fallback is not None:
+            name, known, candidates = fallback
             return self._assign_rarest(candidates, name, known, now)
         return self._assign_takeover(now)
 
     def _sources_by_queue(self) -> list[tuple[float, str, SourceState]]:
-        """Return the holders that may be asked, the shortest queue in seconds first; an untried one before all."""
+        """Return the sources that may get a request, the shortest queue in seconds first; untried sources lead."""
         able = []
         for name, known in self._sources.items():
             if known.state is not SourceStatus.ACTIVE or not known.pieces & self._free:
@@ -183,7 +335,10 @@ class Picker(Ledger):
         return able
 
     def _assign_rarest(self, candidates: int, name: str, known: SourceState, now: float) -> Assignment:
-        """Ask for the rarest: the one after the last; anywhere in a crowd, whose askers would march in step."""
+        """Request the rarest candidate: the one after the last request, or a random one if the source has a swarm.
+
+        Requesters of one seeder would otherwise all want the same piece next.
+        """
         start = self._choose(self._pieces) if known.in_flight_elsewhere.pieces else known.next_index
         return self._assign(name, known, self._rarity.rarest(candidates, start), now)
 
@@ -191,15 +346,36 @@ class Picker(Ledger):
         found = find_takeover(self._sources, self._free, self._length, now)
         if found is None:
             return None
-        ask = self._assign(found.idle, self._sources[found.idle], found.piece, now)
+        assignment = self._assign(found.idle, self._sources[found.idle], found.piece, now)
         if found.started:
-            return ask
+            return assignment
         late = self._sources[found.late]
         del late.requested[found.piece]
         late.was_preempted = True
-        return ask._replace(replaces=found.late)
+        return assignment._replace(replaces=found.late)
 
     def _assign(self, name: str, known: SourceState, piece: int, now: float) -> Assignment:
         known.on_request(piece, now)
         self._free &= ~(1 << piece)
         return Assignment(name, piece, known.block_length)
+
+    # ------------------------------------------------------------------------------------------------------- internal
+
+    def _release_all(self, known: SourceState) -> None:
+        """Free all requests at a source and forget its pieces."""
+        self._release(known, list(known.requested))
+        self._uncount_pieces(known)
+        known.pieces = 0
+
+    def _release(self, known: SourceState, pieces: list[int]) -> None:
+        for piece in pieces:
+            del known.requested[piece]
+            self._mark_free(piece)
+
+    def _mark_free(self, piece: int) -> None:
+        if self._missing >> piece & 1 and not requests_for(self._sources.values(), piece):
+            self._free |= 1 << piece
+
+    def _uncount_pieces(self, known: SourceState) -> None:
+        if not known.complete:
+            self._rarity.remove(known.pieces & self._missing)

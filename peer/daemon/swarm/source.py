@@ -1,78 +1,129 @@
-"""What an asker knows of one holder: what it has, what was asked of it, how fast it sends. Pure, and chooses nothing.
+"""The state of one source of a download: its pieces, its queue, its rate. Pure, and makes no choice.
 
-The rate is that of the time in which the holder had something to send: bytes by seconds, both fading, so that what was
-long ago counts little.
+The rate covers only the time in which the source had something to send. Bytes and seconds both decay, so old
+measurements count little.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from daemon.swarm.in_flight_elsewhere import InFlightElsewhere
-
-# Rates forget with this time constant, in seconds: twice the work that a holder is given at a time (`picker`).
+# Time constant of the measured rate, in seconds: twice `piece_picker._QUEUE_MAX_SECONDS`, the work queued at a source.
 _RATE_TIME_CONSTANT = 2.0
-# Seconds until a holder that failed is asked again. Each failure in a row doubles them, up to the second: so often do
-# downloads look for holders (`seeking`).
+# Seconds until a source that failed is tried again. Each failure in a row doubles the first value. The maximum is the
+# interval of peer discovery.
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.5, 10.0
-# A block is what is sent in this part of a second: small on a slow stream, so that news of pieces need not wait long
-# behind one. It has from 64 KiB, with which a piece server begins anyway, to 1 MiB, the most that it sends in one.
+# A block is the data that a source sends in this many seconds. Small blocks on a slow stream let news of pieces pass
+# between two of them.
 _BLOCK_SECONDS = 1 / 16
+# Limits of a block, in bytes: `piece_sender.DEFAULT_BLOCK_LENGTH` and `piece_sender.MAX_BLOCK_LENGTH`.
 _BLOCK_MIN, _BLOCK_MAX = 64 << 10, 1 << 20
+
+# A record lasts this many seconds beside the time of sending, because messages travel meanwhile. It is also the assumed
+# time of a piece while the rate of the source is unknown.
+_MESSAGE_SECONDS = 0.1
+# A record lasts as long as this many pieces take: the piece itself, and some time until the new holder announces it.
+_PIECE_TIMES = 1.5
+# The longest life of a record, in seconds: the other requester may be gone.
+_MAX_SECONDS = 30.0
+# Records stored of one source, the newest. A hostile source can make each cost one bit for every piece, 8 KiB at most.
+_MAX_RECORDS = 256
 
 
 class SourceStatus(Enum):
-    """What a holder is good for."""
+    """What the picker does with a source."""
 
     ACTIVE = "active"
-    # Silent or late: not asked until it sends something.
+    # Idle or late: not asked until it sends data.
     STALLED = "stalled"
-    # Failed: not asked until its time has come.
+    # Failed: not connected until `SourceState.retry_at`.
     WAITING = "waiting"
-    # Sent what did not verify, or is gone for good.
+    # Sent corrupt data: never asked again.
     DROPPED = "dropped"
+
+
+class InFlightElsewhere:
+    """The pieces that one source is sending to other requesters, as sets (bit i for piece i).
+
+    Many requesters at one complete source should not request the same piece from it. So a source reports which pieces
+    it begins to send (`Have.in_flight`), and the other requesters leave those pieces alone for a while: they will get
+    them from that requester. A record expires by itself, because that requester may be gone.
+    """
+
+    __slots__ = ("_expiries", "pieces")
+
+    def __init__(self) -> None:
+        # The union of all records, including those that expired since the last call of `expire`.
+        self.pieces = 0
+        # (time, pieces) of each record, in the order in which they were added.
+        self._expiries: deque[tuple[float, int]] = deque(maxlen=_MAX_RECORDS)
+
+    def __len__(self) -> int:
+        return len(self._expiries)
+
+    def add(self, pieces: int, piece_length: int, rate: float, now: float) -> None:
+        """Record pieces that the source sends to another requester.
+
+        Args:
+            pieces: The set of pieces.
+            piece_length: Bytes in one piece.
+            rate: Bytes per second of the source; 0 if unknown.
+            now: Seconds on the clock of the download.
+        """
+        piece_seconds = piece_length / rate if rate else _MESSAGE_SECONDS
+        self._expiries.append((now + min(_MESSAGE_SECONDS + _PIECE_TIMES * piece_seconds, _MAX_SECONDS), pieces))
+        self.pieces |= pieces
+
+    def expire(self, now: float) -> None:
+        """Remove the records that have expired. A piece that a newer record names stays."""
+        expiries = self._expiries
+        if expiries and expiries[0][0] <= now:
+            while expiries and expiries[0][0] <= now:
+                expiries.popleft()
+            self.pieces = 0
+            for _, pieces in expiries:
+                self.pieces |= pieces
 
 
 @dataclass(slots=True)
 class SourceState:
-    """One holder, as far as one download knows it.
+    """One source of one download.
 
-    Times are in seconds, by the asker's clock; sets have bit i for piece i.
+    Times are seconds on the clock of the download; sets have bit i for piece i.
     """
 
-    # The pieces that it has.
+    # The pieces that the source has.
     pieces: int = 0
     complete: bool = False
     state: SourceStatus = SourceStatus.ACTIVE
-    # Why it is in another state than ACTIVE, for people.
-    why: str = ""
-    # Pieces asked for, in order, with the time of asking.
+    # The reason of a state other than ACTIVE, for the user.
+    reason: str = ""
+    # Requested pieces, in order of request, with the time of the request.
     requested: OrderedDict[int, float] = field(default_factory=OrderedDict)
-    # Pieces that are here and not verified yet.
+    # Pieces that arrived and are being verified.
     verifying: set[int] = field(default_factory=set)
-    # The piece after the last asked for.
+    # The piece after the last requested one.
     next_index: int = 0
-    # When it last sent a byte, or was asked while idle.
+    # When it last sent data, or got a request while idle.
     last_progress: float = 0.0
-    # When its present piece began.
+    # When the piece that it sends now was started.
     piece_started: float = 0.0
-    # The measured rate is bytes / seconds; both fade.
+    # The measured rate is rate_bytes / rate_seconds; both decay.
     rate_bytes: float = 0.0
     rate_seconds: float = 0.0
-    # Bytes that it ever sent.
+    # All bytes that it has sent.
     received_bytes: int = 0
-    # Bytes heard of pieces that are not whole yet: above 0 when the first of those asked for has begun.
+    # Bytes received of incomplete pieces: above 0 once the first requested piece has started.
     partial_bytes: int = 0
-    # A piece was taken over from it, and it has sent nothing since: its rate is of another time.
+    # Another source took over a piece, and this one has sent nothing since: its rate is out of date.
     was_preempted: bool = False
     # Failures in a row, and when it may be tried again.
     failures: int = 0
     retry_at: float = 0.0
-    # What it is sending to others.
     in_flight_elsewhere: InFlightElsewhere = field(default_factory=InFlightElsewhere)
 
     @property
@@ -82,23 +133,23 @@ class SourceState:
 
     @property
     def block_length(self) -> int:
-        """Data in one block that is asked of it, at most: a power of two."""
+        """The most bytes that it should send in one block: a power of two."""
         length = max(_BLOCK_MIN, min(_BLOCK_MAX, int(self.rate * _BLOCK_SECONDS)))
         return 1 << (length.bit_length() - 1)
 
     def on_request(self, piece: int, now: float) -> None:
-        """It is asked for a piece, after the others."""
+        """Append a piece to its queue."""
         if not self.requested:
             self.last_progress = self.piece_started = now
         self.requested[piece] = now
         self.next_index = piece + 1
 
     def not_started(self) -> list[int]:
-        """Return the pieces that it was asked for and has sent nothing of."""
+        """Return the requested pieces of which no data has arrived."""
         return list(self.requested)[1 if self.partial_bytes > 0 else 0 :]
 
     def on_data(self, size: int, now: float) -> None:
-        """It sent `size` bytes of data. If it was stalled, it is good again."""
+        """Count `size` bytes that it sent. A stalled source becomes active again."""
         elapsed = max(now - self.last_progress, 1e-6)
         fade = math.exp(-elapsed / _RATE_TIME_CONSTANT)
         self.rate_bytes = self.rate_bytes * fade + size
@@ -108,22 +159,22 @@ class SourceState:
         self.last_progress = now
         self.was_preempted = False
         if self.state is SourceStatus.STALLED:
-            self.state, self.why = SourceStatus.ACTIVE, ""
+            self.state, self.reason = SourceStatus.ACTIVE, ""
 
     def on_received(self, piece: int, length: int, now: float) -> None:
-        """All `length` bytes of a piece are here, to be verified; its next begins."""
+        """Record that all `length` bytes of a piece have arrived; verification and its next piece start."""
         self.requested.pop(piece, None)
         self.verifying.add(piece)
         self.partial_bytes = max(0, self.partial_bytes - length)
         self.piece_started = now
 
-    def back_off(self, why: str, now: float) -> None:
-        """It failed: it rests for a while, longer each time."""
+    def back_off(self, reason: str, now: float) -> None:
+        """Record a failure: no retry until `retry_at`, which is further away after each failure in a row."""
         self.failures += 1
-        self.state, self.why = SourceStatus.WAITING, why
+        self.state, self.reason = SourceStatus.WAITING, reason
         self.retry_at = now + min(_BACKOFF_FIRST * 2 ** (self.failures - 1), _BACKOFF_MAX)
 
 
-def requests_for(holders: Iterable[SourceState], piece: int) -> int:
-    """Return how many of them are to send a piece, or have sent it and it is not verified yet."""
-    return sum(piece in holder.requested or piece in holder.verifying for holder in holders)
+def requests_for(sources: Iterable[SourceState], piece: int) -> int:
+    """Return how many sources are asked for a piece, or have sent it and it is being verified."""
+    return sum(piece in source.requested or piece in source.verifying for source in sources)

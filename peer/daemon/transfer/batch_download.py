@@ -1,4 +1,4 @@
-"""Many files of one piece brought here: one stream to each holder, hundreds of files on their way at once."""
+"""Downloads many small files: one stream to each holder, with hundreds of files in flight."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pserver_pb2 as pb
 from common.control_messages import Phase
@@ -17,36 +18,48 @@ from daemon.peers.client import Call, PeerClient
 from daemon.peers.limits import RateLimiter
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
+from daemon.runtime.batches import batched
 from daemon.runtime.executors import Threads, shield_until_done
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import Transfer
 from daemon.swarm.piece_picker import MIN_RATE, SOURCE_IDLE_TIMEOUT
 from daemon.swarm.stall import CORRUPT_ONLY_TIMEOUT, FIRST_RETRY_DELAY, NO_PROGRESS_TIMEOUT, next_retry_delay
 from daemon.transfer import batch_store
+from daemon.transfer.batch_requests import MissingFile, RequestWindow
 from daemon.transfer.batch_store import BATCH_MAX_BYTES, BATCH_MAX_FILES, BatchStore, SmallFile
-from daemon.transfer.batch_wanted import MissingFile
-from daemon.transfer.request_window import RequestWindow
 
 log = logging.getLogger(__name__)
 
-# Files named in one request: of the 1,024 that a server bears with, so many that the first answers come early.
-_FILES_PER_REQUEST = 256
-# Holders asked at once; more would not be quicker than one disk.
+# Files named in one message. A holder accepts 1,024 (`batch_serve.MAX_FILES_PER_MESSAGE`); with fewer the first
+# responses come earlier.
+_FILES_PER_MESSAGE = 256
+# Holders asked at once. More are not faster than one disk.
 _MAX_HOLDERS = 8
 
-# A file and whom it came from, or why it did not.
+# Called once for each file: the file, the addresses of its sources, and the error if it failed.
 OnResult = Callable[[RemoteFile, tuple[str, ...], PeerError | None], None]
+# Returns the files of some ids with their holders now. May raise PeerError.
 Query = Callable[[Sequence[str]], Awaitable[Sequence[RemoteFile]]]
+# Called with the id, the address of a holder that sent corrupt data for it, and the reason.
+OnCorrupt = Callable[[str, str, str], None]
+
+
+class _Received(NamedTuple):
+    """A verified file, and the address of the holder that sent it."""
+
+    item: MissingFile
+    address: str
+    file: SmallFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchDownloader:
-    """Brings small files here."""
+    """Downloads small files."""
 
     peers: PeerClient
     store: BatchStore
     threads: Threads
-    bandwidth: RateLimiter
+    limiter: RateLimiter
     clock: Callable[[], float]
     metrics: Metrics
 
@@ -56,71 +69,89 @@ class BatchDownloader:
         transfer: Transfer,
         on_result: OnResult,
         query: Query,
-        on_corrupt: Callable[[str, str, str], None],
+        on_corrupt: OnCorrupt,
     ) -> list[RemoteFile]:
-        """Fetch and publish files; `outcome` hears of each as it is done. Return those that are not small after all.
+        """Download and publish small files.
 
-        `query` looks for holders of ids again; `on_liar` is told (id, holder, why). When no file has come for GIVE_UP
-        seconds, those that are lacking end with NoHolders; one that only liars have ends with NotVerified.
+        Files without progress for NO_PROGRESS_TIMEOUT seconds end with NoHolders. A file that only sources of corrupt
+        data have ends with NotVerified after CORRUPT_ONLY_TIMEOUT seconds.
+
+        Args:
+            files: The files with their holders; each is published under its name.
+            transfer: Gets the bytes and the phase MOVING or WAITING.
+            on_result: Called once for each file that is not returned.
+            query: Queries holders again.
+            on_corrupt: Called for each corrupt file that a holder sent.
+
+        Returns:
+            The files that turned out to have more than one piece; they are not downloaded.
         """
-        return await BatchDownload(self, transfer, on_result, on_corrupt).run(
-            [MissingFile(file) for file in files], query
-        )
+        run = _BatchDownload(self, transfer, on_result, on_corrupt, [MissingFile(file) for file in files])
+        return await run.run(query)
 
 
-class BatchDownload:
-    """One order's small files."""
+class _BatchDownload:
+    """The download of one list of small files."""
 
     def __init__(
-        self, fetcher: BatchDownloader, transfer: Transfer, outcome: OnResult, on_liar: Callable[[str, str, str], None]
+        self,
+        downloader: BatchDownloader,
+        transfer: Transfer,
+        on_result: OnResult,
+        on_corrupt: OnCorrupt,
+        missing: Sequence[MissingFile],
     ) -> None:
-        self._fetcher = fetcher
+        self._downloader = downloader
         self._transfer = transfer
-        self._on_result = outcome
-        self._on_corrupt = on_liar
-        # Not here yet, and not asked for now.
-        self._missing: dict[MissingFile, None] = {}
-        # Of several pieces, as somebody says.
+        self._on_result = on_result
+        self._on_corrupt = on_corrupt
+        # Files that are neither downloaded nor requested.
+        self._missing = dict.fromkeys(missing)
         self._large: list[RemoteFile] = []
-        self._batch: list[tuple[MissingFile, str, SmallFile]] = []
+        # Verified files that wait to be published.
+        self._batch: list[_Received] = []
         self._batch_bytes = 0
-        self._storing = asyncio.Lock()
+        self._publish_lock = asyncio.Lock()
         self._publishing: asyncio.Task[None] | None = None
-        self._last_progress = fetcher.clock()
-        # Why the tracker did not say who has what is lacking, when it was asked last.
+        self._last_progress = downloader.clock()
+        # The error of the last query for holders.
         self._query_error: PeerError | None = None
 
-    async def run(self, wanted: list[MissingFile], query: Query) -> list[RemoteFile]:
-        """Go round among the holders until every file is here, or nobody sends anything any more; return the large."""
-        self._missing = dict.fromkeys(wanted)
+    async def run(self, query: Query) -> list[RemoteFile]:
+        """Request files until none is missing or no holder makes progress; return the large ones."""
         try:
             await self._download_until_done(query)
         finally:
-            # Broken off, too: what was verified is kept.
+            # Also when cancelled: verified files are kept.
             await shield_until_done(asyncio.create_task(self._publish_all()))
         for item in self._missing:
-            why = item.fault.message if item.fault else "nobody who is alive has it"
-            lost = NoHolders(f"{why}: run it again to resume")
-            self._on_result(item.file, (), lost if item.fault or not self._query_error else self._query_error)
+            reason = item.error.message if item.error else "no online peer has it"
+            error: PeerError = NoHolders(f"{reason}: run it again to resume")
+            if item.error is None and self._query_error is not None:
+                error = self._query_error
+            self._on_result(item.file, (), error)
         return self._large
 
     async def _download_until_done(self, query: Query) -> None:
-        pause = FIRST_RETRY_DELAY
+        delay = FIRST_RETRY_DELAY
         while self._missing:
             before = self._last_progress
             await self._request_from_all()
             await self._start_publishing()
             self._set_aside_large()
-            if not self._missing or self._fetcher.clock() - self._last_progress > NO_PROGRESS_TIMEOUT:
+            if not self._missing or self._downloader.clock() - self._last_progress > NO_PROGRESS_TIMEOUT:
                 break
             self._transfer.counters.phase = Phase.WAITING
-            pause = FIRST_RETRY_DELAY if self._last_progress > before else next_retry_delay(pause)
-            await asyncio.sleep(pause)
+            delay = FIRST_RETRY_DELAY if self._last_progress > before else next_retry_delay(delay)
+            await asyncio.sleep(delay)
             await self._query_again(query)
             self._fail_corrupt()
 
     def _set_aside_large(self) -> None:
-        """Leave alone what nobody sends and somebody calls large: believed only now, for whoever says so may lie."""
+        """Move the files that a holder called large to `_large`.
+
+        Only after all holders were asked: a hostile holder can call any file large.
+        """
         for item in [item for item in self._missing if item.large]:
             del self._missing[item]
             self._large.append(item.file)
@@ -131,159 +162,185 @@ class BatchDownload:
         try:
             found = {file.version.id: file for file in await query([item.file.version.id for item in self._missing])}
         except PeerError as error:
-            # The holders known so far may do.
+            # The known holders may suffice.
             self._query_error = error
         for item in self._missing:
             item.update_holders(found.get(item.file.version.id, item.file).holders)
 
     def _fail_corrupt(self) -> None:
-        """Give up what nobody but liars has had for a while."""
-        late = self._fetcher.clock() - CORRUPT_ONLY_TIMEOUT
-        for item in [
-            item for item in self._missing if item.corrupt_holders and not item.holders and item.last_corrupt < late
-        ]:
-            del self._missing[item]
-            lies = f"no holder sent what verifies ({', '.join(sorted(item.corrupt_holders))} did not)"
-            self._on_result(item.file, (), NotVerified(f"{lies}: run it again when another peer has it"))
+        """Fail the files that only sources of corrupt data have had for CORRUPT_ONLY_TIMEOUT seconds."""
+        limit = self._downloader.clock() - CORRUPT_ONLY_TIMEOUT
+        for item in list(self._missing):
+            if item.corrupt_holders and not item.holders and item.last_corrupt < limit:
+                del self._missing[item]
+                holders = ", ".join(sorted(item.corrupt_holders))
+                message = f"all holders sent corrupt data ({holders}): run it again when another peer has it"
+                self._on_result(item.file, (), NotVerified(message))
+
+    # -------------------------------------------------------------------------------------------------------- requests
 
     async def _request_from_all(self) -> None:
-        """Ask the holders for what they have, until none has anything left to give."""
-        # What one holder had taken and did not send is the others', who may have had nothing more to do.
-        while counts := Counter(url for item in self._missing for url in item.holders):
+        """Request files from their holders until no holder has a missing one."""
+        # Repeated, because files that one holder did not send may be requested from holders that were done.
+        while counts := Counter(address for item in self._missing for address in item.holders):
             async with asyncio.TaskGroup() as group:
-                for url, _ in counts.most_common(_MAX_HOLDERS):
-                    group.create_task(self._request_from(url))
+                for address, _ in counts.most_common(_MAX_HOLDERS):
+                    group.create_task(self._request_from(address))
 
-    async def _request_from(self, url: str) -> None:
-        opener = next((item.holders[url].ticket for item in self._missing if url in item.holders), None)
-        if opener is None:
+    async def _request_from(self, address: str) -> None:
+        ticket = next((item.holders[address].ticket for item in self._missing if address in item.holders), None)
+        if ticket is None:
             return
-        asked: dict[int, MissingFile] = {}
+        requested: dict[int, MissingFile] = {}
         try:
-            async with self._fetcher.peers.open_call("DownloadSmallFiles", url, opener) as call:
-                await self._run_stream(url, call, asked)
+            async with self._downloader.peers.open_call("DownloadSmallFiles", address, ticket) as call:
+                await self._run_stream(address, call, requested)
         except PeerError as error:
-            log.info("lost a holder of small files: %s", error)
-            for item in asked.values():
-                item.fault = error
-            # What it was asked for, and whatever else it has, is somebody else's this round.
-            self._missing.update(dict.fromkeys(asked.values()))
+            log.info("source failed: %s", error)
+            for item in requested.values():
+                item.error = error
+            # No further request to this holder in this round.
+            self._missing.update(dict.fromkeys(requested.values()))
             for item in self._missing:
-                item.exclude_holder(url)
+                item.exclude_holder(address)
 
-    async def _run_stream(self, url: str, call: Call, asked: dict[int, MissingFile]) -> None:
-        """Keep the holder busy until it has nothing more that is wanted."""
-        replies = call.responses()
+    async def _run_stream(self, address: str, call: Call, requested: dict[int, MissingFile]) -> None:
+        """Request files from one holder until it has no missing one; `requested` has them by number.
+
+        Raises:
+            PeerError: if the stream broke, or the holder makes no progress.
+        """
+        responses = call.responses()
         numbers = itertools.count()
-        pace = RequestWindow(self._fetcher.clock)
-        useful = self._fetcher.clock()
+        clock = self._downloader.clock
+        window = RequestWindow(clock)
+        last_progress = clock()
         while True:
-            asks = self._next_requests(url, asked, numbers, pace)
-            if asks:
-                await self._fetcher.bandwidth.acquire(sum(asked[ask.number].file.version.size for ask in asks))
-                for at in range(0, len(asks), _FILES_PER_REQUEST):
-                    await call.write(pb.DownloadSmallFilesRequest(requests=asks[at : at + _FILES_PER_REQUEST]))
-                useful = self._fetcher.clock()
-            if not asked:
+            requests = self._next_requests(address, requested, numbers, window)
+            if requests:
+                await self._downloader.limiter.acquire(
+                    sum(requested[request.number].file.version.size for request in requests)
+                )
+                for message in batched(requests, _FILES_PER_MESSAGE):
+                    await call.write(pb.DownloadSmallFilesRequest(requests=message))
+                last_progress = clock()
+            if not requested:
                 return
-            # A file comes in one message: on a slow link nothing is heard of it until it is here.
-            patience = SOURCE_IDLE_TIMEOUT + max(item.file.version.size for item in asked.values()) / MIN_RATE
+            # A file comes in one message: on a slow link nothing arrives until it is complete.
+            timeout = SOURCE_IDLE_TIMEOUT + max(item.file.version.size for item in requested.values()) / MIN_RATE
             try:
-                # What settles nothing is as good as silence.
-                async with asyncio.timeout(max(0.0, useful + patience - self._fetcher.clock())):
-                    frame = await anext(replies, None)
+                # From the last progress, not from the last message: messages without a result count as silence.
+                async with asyncio.timeout(max(0.0, last_progress + timeout - clock())):
+                    frame = await anext(responses, None)
             except TimeoutError:
-                raise NoHolders(f"{url}: sent nothing for {patience:.0f} s") from None
+                raise NoHolders(f"{address}: sent nothing for {timeout:.0f} s") from None
             if frame is None:
-                raise NoHolders(f"{url}: ended the stream")
-            if await self._on_response(url, frame, asked, pace):
-                useful = self._fetcher.clock()
+                raise NoHolders(f"{address}: ended the stream")
+            if await self._on_response(address, frame, requested, window):
+                last_progress = clock()
 
     def _next_requests(
-        self, url: str, asked: dict[int, MissingFile], numbers: Iterator[int], pace: RequestWindow
+        self, address: str, requested: dict[int, MissingFile], numbers: Iterator[int], window: RequestWindow
     ) -> list[pb.SmallFileRequest]:
-        """Take files that this holder has, as many as its pace allows."""
-        if not pace.should_refill():
+        """Return the requests for missing files of a holder that its window allows; record them in `requested`."""
+        if not window.should_refill():
             return []
-        asks: list[pb.SmallFileRequest] = []
+        requests: list[pb.SmallFileRequest] = []
         chosen: list[MissingFile] = []
-        room = pace.available()
+        available = window.available()
         for item in self._missing:
-            if room <= 0:
+            if available <= 0:
                 break
-            holder = item.holders.get(url)
+            holder = item.holders.get(address)
             if holder is not None:
                 number = next(numbers)
-                asked[number] = item
-                room -= pace.on_request(item.file.version.size)
-                asks.append(pb.SmallFileRequest(number=number, ticket=holder.ticket))
+                requested[number] = item
+                available -= window.on_request(item.file.version.size)
+                requests.append(pb.SmallFileRequest(number=number, ticket=holder.ticket))
                 chosen.append(item)
         for item in chosen:
             del self._missing[item]
-        return asks
+        return requests
+
+    # ------------------------------------------------------------------------------------------------------- responses
 
     async def _on_response(
-        self, url: str, frame: Frame[pb.DownloadSmallFilesResponse], asked: dict[int, MissingFile], pace: RequestWindow
+        self,
+        address: str,
+        frame: Frame[pb.DownloadSmallFilesResponse],
+        requested: dict[int, MissingFile],
+        window: RequestWindow,
     ) -> bool:
-        """Take what a holder says; tell whether it settled anything that it was asked for."""
-        before = len(asked)
+        """Handle files and faults; return whether the message answered a request.
+
+        Raises:
+            BadUsage: if it has a file that was not requested.
+        """
+        before = len(requested)
         for fault in frame.rest.faults:
-            item = asked.pop(fault.number, None)
+            item = requested.pop(fault.number, None)
             if item is not None:
-                pace.on_response(1, item.file.version.size)
-                item.fault = status_codes.error_from_code(fault.code, f"{url}: {fault.message}")
-                item.large = item.large or isinstance(item.fault, BadUsage)
-                self._return_missing(item, url)
+                window.on_response(1, item.file.version.size)
+                item.error = status_codes.error_from_code(fault.code, f"{address}: {fault.message}")
+                item.large = item.large or isinstance(item.error, BadUsage)
+                self._return_missing(item, address)
         numbers = {block.number for block in frame.blocks}
-        if len(numbers) < len(frame.blocks) or not numbers <= asked.keys():
-            # All are still asked for: whoever asks another holder now asks for all of them.
-            raise BadUsage(f"{url}: sent a file that nobody asked for")
-        arrived = [(asked.pop(block.number), block.data) for block in frame.blocks]
+        if len(numbers) < len(frame.blocks) or not numbers <= requested.keys():
+            # `requested` is unchanged, so all of them will be requested from another holder.
+            raise BadUsage(f"{address}: sent a file that was not requested")
+        arrived = [(requested.pop(block.number), block.data) for block in frame.blocks]
         if not arrived:
-            return len(asked) < before
-        pace.on_response(len(arrived), sum(item.file.version.size for item, _ in arrived))
+            return len(requested) < before
+        window.on_response(len(arrived), sum(item.file.version.size for item, _ in arrived))
         self._transfer.counters.phase = Phase.MOVING
-        outcomes = await self._fetcher.threads.run(self._fetcher.threads.payload, _verify_all, arrived)
-        good: list[tuple[MissingFile, str, SmallFile]] = []
+        threads = self._downloader.threads
+        outcomes = await threads.run(threads.payload, _verify_all, arrived)
+        verified: list[_Received] = []
         for (item, _), outcome in zip(arrived, outcomes, strict=True):
             if isinstance(outcome, PeerError):
-                item.fault = outcome
-                item.corrupt_holders.add(url)
-                item.last_corrupt = self._fetcher.clock()
-                self._return_missing(item, url)
-                self._fetcher.metrics.count_corrupt_piece()
-                self._on_corrupt(item.file.version.id, url, outcome.message)
+                self._on_corrupt_file(item, address, outcome)
             else:
-                good.append((item, url, outcome))
-        if good:
-            # What does not verify is no sign of life: or liars could keep an order waiting for ever.
-            self._last_progress = self._fetcher.clock()
-            size = sum(small.manifest.size for _, _, small in good)
-            self._batch += good
+                verified.append(_Received(item, address, outcome))
+        if verified:
+            # Only verified files are progress. Else sources of corrupt data could keep the download waiting for ever.
+            self._last_progress = self._downloader.clock()
+            size = sum(received.file.manifest.size for received in verified)
+            self._batch += verified
             self._batch_bytes += size
             self._transfer.add_bytes(size)
-            self._fetcher.metrics.count_received(size, len(good))
+            self._downloader.metrics.count_received(size, len(verified))
         if len(self._batch) >= BATCH_MAX_FILES or self._batch_bytes >= BATCH_MAX_BYTES:
             await self._start_publishing()
         return True
 
-    def _return_missing(self, item: MissingFile, url: str) -> None:
-        item.exclude_holder(url)
+    def _on_corrupt_file(self, item: MissingFile, address: str, error: PeerError) -> None:
+        item.error = error
+        item.corrupt_holders.add(address)
+        item.last_corrupt = self._downloader.clock()
+        self._return_missing(item, address)
+        self._downloader.metrics.count_corrupt_piece()
+        self._on_corrupt(item.file.version.id, address, error.message)
+
+    def _return_missing(self, item: MissingFile, address: str) -> None:
+        item.exclude_holder(address)
         self._missing[item] = None
 
-    async def _start_publishing(self) -> None:
-        """Begin to publish what has arrived, while more comes.
+    # ----------------------------------------------------------------------------------------------------- publication
 
-        One batch at a time: whoever brings the next one waits, and so do the holders. So two are in memory, at most.
+    async def _start_publishing(self) -> None:
+        """Start to publish the batch; the download goes on.
+
+        One batch at a time: a stream that fills the next one waits here, and so does its holder. So at most two batches
+        are in memory.
         """
-        async with self._storing:
+        async with self._publish_lock:
             await self._wait_published()
             batch, self._batch, self._batch_bytes = self._batch, [], 0
             if batch:
                 self._publishing = asyncio.create_task(self._publish(batch))
 
     async def _wait_published(self) -> None:
-        """Wait for the batch that is being published. Whoever is cancelled meanwhile leaves it alone."""
+        """Wait for the batch that is being published. Cancelling the wait does not cancel the publication."""
         if self._publishing is not None:
             await asyncio.shield(self._publishing)
 
@@ -291,16 +348,18 @@ class BatchDownload:
         await self._start_publishing()
         await self._wait_published()
 
-    async def _publish(self, batch: Sequence[tuple[MissingFile, str, SmallFile]]) -> None:
-        threads = self._fetcher.threads
-        outcomes: Sequence[PeerError | None]
+    async def _publish(self, batch: Sequence[_Received]) -> None:
+        threads = self._downloader.threads
+        errors: Sequence[PeerError | None]
         try:
-            outcomes = await threads.run(threads.disk, self._fetcher.store.publish, [small for _, _, small in batch])
+            errors = await threads.run(
+                threads.disk, self._downloader.store.publish, [received.file for received in batch]
+            )
         except PeerError as error:
-            # The disk's fault, not the holder's: none of them is published.
-            outcomes = [error] * len(batch)
-        for (item, url, _), fault in zip(batch, outcomes, strict=True):
-            self._on_result(item.file, (url,), fault)
+            # The disk failed, so none of them is published.
+            errors = [error] * len(batch)
+        for received, fault in zip(batch, errors, strict=True):
+            self._on_result(received.item.file, (received.address,), fault)
 
 
 def _verify_all(files: Sequence[tuple[MissingFile, bytes | memoryview]]) -> list[SmallFile | PeerError]:

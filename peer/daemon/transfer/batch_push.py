@@ -1,11 +1,12 @@
-"""Many files of one piece pushed to one peer over one stream: offered, asked for, sent, published."""
+"""Pushes many small files to one peer over one stream: each is offered, requested, sent and published."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 import pserver_pb2 as pb
 from daemon.errors import NoHolders, PeerError
@@ -14,31 +15,38 @@ from daemon.peers.client import Call, PeerClient
 from daemon.peers.limits import RateLimiter
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
+from daemon.runtime.batches import batched
 from daemon.runtime.executors import Threads
 from daemon.transfer.push import IDLE_TIMEOUT
-from daemon.transfer.sources import ServedFiles
+from daemon.transfer.served_files import FileRequest, ServedFiles
 
-# Offered and not yet settled.
+# Files that are offered and neither published nor refused.
 _MAX_UNRESOLVED = 1024
 _OFFERS_PER_MESSAGE = 256
-_FRAME_MAX_BYTES = 1 << 20
-_FRAME_MAX_FILES = 256
+_MESSAGE_MAX_BYTES = 1 << 20
+_MESSAGE_MAX_FILES = 256
 
 
-class Offer:
-    """A file that a peer should take, with the permission to push it there."""
+class Offer(NamedTuple):
+    """A file for a receiver, with the ticket that allows the push."""
 
-    def __init__(self, version: Version, ticket: str) -> None:
-        self.version = version
-        self.ticket = ticket
+    version: Version
+    ticket: str
+
+
+# Called once for each offer: the error is None if the receiver has published the file.
+OnResult = Callable[[Offer, PeerError | None], None]
 
 
 @dataclass(slots=True)
-class _PushState:
-    """One stream's files by number: not settled yet; wanted by the receiver, and not sent; wanted at any time."""
+class _Stream:
+    """The offers of one stream, by number."""
 
+    # Neither published nor refused.
     unresolved: dict[int, Offer] = field(default_factory=dict)
+    # Requested by the receiver, and not sent.
     to_send: dict[int, None] = field(default_factory=dict)
+    # Requested by the receiver, sent or not.
     requested: set[int] = field(default_factory=set)
 
 
@@ -49,113 +57,98 @@ class BatchPusher:
     peers: PeerClient
     served: ServedFiles
     threads: Threads
-    bandwidth: RateLimiter
+    limiter: RateLimiter
+    # Seconds without progress after which a push fails.
     progress_timeout: float = 2 * IDLE_TIMEOUT
 
     async def push(
-        self,
-        url: str,
-        offers: Sequence[Offer],
-        on_result: Callable[[Offer, PeerError | None], None],
-        on_sent: Callable[[int], None],
+        self, address: str, offers: Sequence[Offer], on_result: OnResult, on_sent: Callable[[int], None]
     ) -> None:
-        """Push files to one peer; `settled` hears of each that it has published or refused.
+        """Push files to one peer.
+
+        Args:
+            address: The receiver.
+            offers: The files; at least one.
+            on_result: Called for each file that the receiver published or refused.
+            on_sent: Called with the bytes of each message that was sent.
 
         Raises:
-            PeerError: if the stream breaks; those not settled by then are not there.
+            PeerError: if the stream breaks. The receiver does not have the files without a result.
         """
-        async with self.peers.open_call("UploadSmallFiles", url, offers[0].ticket) as call:
-            run = _PushState()
+        async with self.peers.open_call("UploadSmallFiles", address, offers[0].ticket) as call:
+            stream = _Stream()
             numbered = iter(enumerate(offers))
-            replies = call.responses()
-            await self._offer(call, run, numbered)
+            responses = call.responses()
+            await self._send_offers(call, stream, numbered)
             clock = asyncio.get_running_loop().time
-            useful = clock()
-            while run.unresolved:
+            last_progress = clock()
+            while stream.unresolved:
                 try:
-                    # What neither wants nor settles a file is as good as silence.
-                    async with asyncio.timeout(max(0.0, useful + self.progress_timeout - clock())):
-                        reply = await anext(replies, None)
+                    # From the last progress, not from the last message: messages without a result count as silence.
+                    async with asyncio.timeout(max(0.0, last_progress + self.progress_timeout - clock())):
+                        response = await anext(responses, None)
                 except TimeoutError:
-                    raise NoHolders(f"{url}: took nothing for {self.progress_timeout:.0f} s") from None
-                if reply is None:
-                    raise NoHolders(f"{url}: ended without taking all files")
-                before = len(run.unresolved), len(run.requested)
-                self._on_response(url, reply, run, on_result)
-                if (len(run.unresolved), len(run.requested)) != before:
-                    useful = clock()
-                await self._send(call, run, on_result, on_sent)
-                if len(run.unresolved) <= _MAX_UNRESOLVED // 2:
-                    await self._offer(call, run, numbered)
+                    raise NoHolders(f"{address}: accepted nothing for {self.progress_timeout:.0f} s") from None
+                if response is None:
+                    raise NoHolders(f"{address}: ended without accepting all files")
+                before = len(stream.unresolved), len(stream.requested)
+                _on_response(address, response, stream, on_result)
+                if (len(stream.unresolved), len(stream.requested)) != before:
+                    last_progress = clock()
+                await self._send_files(call, stream, on_result, on_sent)
+                if len(stream.unresolved) <= _MAX_UNRESOLVED // 2:
+                    await self._send_offers(call, stream, numbered)
             await call.half_close()
 
-    async def _offer(self, call: Call, run: _PushState, numbered: Iterator[tuple[int, Offer]]) -> None:
-        while len(run.unresolved) < _MAX_UNRESOLVED:
-            offers = []
-            for number, offer in numbered:
-                run.unresolved[number] = offer
-                version = offer.version
-                offers.append(
-                    pb.SmallFileOffer(number=number, name=version.name, size=version.size, ticket=offer.ticket)
-                )
-                if len(offers) == _OFFERS_PER_MESSAGE:
-                    break
-            if not offers:
-                return
+    async def _send_offers(self, call: Call, stream: _Stream, numbered: Iterator[tuple[int, Offer]]) -> None:
+        """Offer files until _MAX_UNRESOLVED are unresolved."""
+        offered = list(islice(numbered, _MAX_UNRESOLVED - len(stream.unresolved)))
+        stream.unresolved.update(offered)
+        for message in batched(offered, _OFFERS_PER_MESSAGE):
+            offers = [
+                pb.SmallFileOffer(number=number, name=version.name, size=version.size, ticket=ticket)
+                for number, (version, ticket) in message
+            ]
             await call.write(Frame((), pb.UploadSmallFilesRequest(offers=offers)))
 
-    @staticmethod
-    def _on_response(
-        url: str,
-        reply: pb.UploadSmallFilesResponse,
-        run: _PushState,
-        settled: Callable[[Offer, PeerError | None], None],
+    async def _send_files(
+        self, call: Call, stream: _Stream, on_result: OnResult, on_sent: Callable[[int], None]
     ) -> None:
-        for verdict in reply.verdicts:
-            offer = run.unresolved.get(verdict.number)
-            if offer is None:
-                continue
-            if verdict.verdict == pb.SmallFileVerdict.VERDICT_WANTED:
-                # Once: or it would be sent as often as the receiver says so.
-                if verdict.number not in run.requested:
-                    run.requested.add(verdict.number)
-                    run.to_send[verdict.number] = None
-                continue
-            del run.unresolved[verdict.number]
-            run.to_send.pop(verdict.number, None)
-            refused = verdict.verdict != pb.SmallFileVerdict.VERDICT_PUBLISHED
-            error = status_codes.error_from_code(verdict.code, f"{url}: {verdict.message}") if refused else None
-            settled(offer, error)
-
-    async def _send(
-        self,
-        call: Call,
-        run: _PushState,
-        settled: Callable[[Offer, PeerError | None], None],
-        on_sent: Callable[[int], None],
-    ) -> None:
-        """Send what is wanted, in frames of about 1 MiB; smaller where an upload limit makes one take long."""
-        while run.to_send:
-            numbers = _frame(run.to_send, run.unresolved, self.bandwidth.max_block(_FRAME_MAX_BYTES))
+        """Send requested files in messages of about 1 MiB, or less if the upload limit makes one take long."""
+        while stream.to_send:
+            numbers = next(
+                batched(
+                    stream.to_send,
+                    _MESSAGE_MAX_FILES,
+                    self.limiter.max_block(_MESSAGE_MAX_BYTES),
+                    lambda number: stream.unresolved[number].version.size,
+                )
+            )
             for number in numbers:
-                del run.to_send[number]
-            files = [(number, run.unresolved[number].version.id) for number in numbers]
-            blocks, failed = await self.threads.run(self.threads.payload, self.served.read_small_files, files)
-            for number, error in failed:
-                settled(run.unresolved.pop(number), error)
+                del stream.to_send[number]
+            requests = [FileRequest(number, stream.unresolved[number].version.id) for number in numbers]
+            blocks, faults = await self.threads.run(self.threads.payload, self.served.read_small_files, requests)
+            for number, error in faults:
+                on_result(stream.unresolved.pop(number), error)
             size = sum(len(block.data) for block in blocks)
-            await self.bandwidth.acquire(size, call.address)
+            await self.limiter.acquire(size, call.address)
             await call.write(Frame(blocks, pb.UploadSmallFilesRequest()))
             on_sent(size)
 
 
-def _frame(wanted: Iterable[int], offers: Mapping[int, Offer], most: int) -> list[int]:
-    """Return the files of the next frame: of `most` bytes together, or a single one."""
-    numbers: list[int] = []
-    size = 0
-    for number in islice(wanted, _FRAME_MAX_FILES):
-        size += offers[number].version.size
-        if numbers and size > most:
-            break
-        numbers.append(number)
-    return numbers
+def _on_response(address: str, response: pb.UploadSmallFilesResponse, stream: _Stream, on_result: OnResult) -> None:
+    for verdict in response.verdicts:
+        offer = stream.unresolved.get(verdict.number)
+        if offer is None:
+            continue
+        if verdict.verdict == pb.SmallFileVerdict.VERDICT_WANTED:
+            # Sent once, however often the receiver requests it.
+            if verdict.number not in stream.requested:
+                stream.requested.add(verdict.number)
+                stream.to_send[verdict.number] = None
+            continue
+        del stream.unresolved[verdict.number]
+        stream.to_send.pop(verdict.number, None)
+        refused = verdict.verdict != pb.SmallFileVerdict.VERDICT_PUBLISHED
+        error = status_codes.error_from_code(verdict.code, f"{address}: {verdict.message}") if refused else None
+        on_result(offer, error)

@@ -1,4 +1,4 @@
-"""Many files of one piece over one stream, the called side: served to an asker, or taken from a pusher.
+"""Serves small files to a requester, and receives small files from a sender: the called side of batch streams.
 
 Knows no gRPC.
 """
@@ -7,32 +7,82 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
 
 from daemon.errors import BadUsage, NotAllowed, PeerError
 from daemon.library.library import Library
 from daemon.peers.limits import RateLimiter
 from daemon.protocol.frames import Block
+from daemon.runtime.batches import batched
 from daemon.runtime.executors import Threads
 from daemon.tracker_client.tickets import Grant, Right, require_right
 from daemon.transfer import batch_store
 from daemon.transfer.batch_store import BATCH_MAX_BYTES, BATCH_MAX_FILES, SMALL_FILE_MAX, BatchStore, SmallFile
 from daemon.transfer.push_receiver import PushReceiver
 from daemon.transfer.replica_quota import ReplicaQuota
-from daemon.transfer.sources import ServedFiles
+from daemon.transfer.served_files import FileFault, FileRequest, ServedFiles
 
-# Files that one request may name.
+# Files that one message may name.
 MAX_FILES_PER_MESSAGE = 1024
+# Files of one stream that may be accepted and not yet published.
+_MAX_ACCEPTED = 2 * MAX_FILES_PER_MESSAGE
 _RESPONSE_MAX_BYTES = 1 << 20
 _RESPONSE_MAX_FILES = 256
-# Bytes that wait for their batches on all streams together: a pusher that never sends the last of what it offered would
-# keep a batch in memory on each of its streams.
+# Bytes of all streams that wait for their batches. A sender that never sends the last offered file would otherwise keep
+# a batch in memory on each of its streams.
 MAX_UNPUBLISHED_BYTES = 64 << 20
-# What a file takes beside its bytes: its manifest, its name, and the message that its bytes are a view of.
+# Memory of a file beside its bytes: its manifest, its name, and the message that contains the bytes.
 _FILE_OVERHEAD = 4096
 
-Verdict = tuple[int, str, PeerError | None]
+# Returns the grant of a ticket. Raises NotAllowed.
 CheckTicket = Callable[[str], Grant]
+
+
+class TicketRequest(NamedTuple):
+    """A small file that a requester asks for, by its ticket."""
+
+    # Chosen by the requester; the answer has it too.
+    number: int
+    ticket: str
+
+
+class FileOffer(NamedTuple):
+    """A small file that a sender offers."""
+
+    # Chosen by the sender; verdict and block have it too.
+    number: int
+    name: str
+    size: int
+    ticket: str
+
+
+class Decision(Enum):
+    """What a receiver does with an offered file."""
+
+    # The sender should send it.
+    WANTED = "wanted"
+    # It is published, or existed before.
+    PUBLISHED = "published"
+    REFUSED = "refused"
+
+
+class Verdict(NamedTuple):
+    """The decision about one offered file."""
+
+    number: int
+    decision: Decision
+    # Why it is refused.
+    error: PeerError | None = None
+
+
+class _Accepted(NamedTuple):
+    """An offer that the sender should send."""
+
+    id: str
+    name: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,162 +91,182 @@ class BatchServer:
 
     served: ServedFiles
     threads: Threads
-    bandwidth: RateLimiter
+    limiter: RateLimiter
     check_ticket: CheckTicket
     library: Library
 
     async def read(
-        self, opener: Grant, asks: Sequence[tuple[int, str]]
-    ) -> AsyncIterator[tuple[list[Block], list[tuple[int, PeerError]]]]:
-        """Yield the files that (number, ticket) name, in replies of about 1 MiB; smaller where an upload limit would
-        have the asker wait long for one.
+        self, opener: Grant, requests: Sequence[TicketRequest]
+    ) -> AsyncIterator[tuple[list[Block], list[FileFault]]]:
+        """Read requested files in messages of about 1 MiB, or less if the upload limit makes one take long.
 
-        `opener` is the ticket that opened the stream.
+        Args:
+            opener: The grant that opened the stream.
+            requests: At most MAX_FILES_PER_MESSAGE requests.
+
+        Yields:
+            The files and the faults of one message.
         """
-        wanted: list[tuple[int, str]] = []
-        refused: list[tuple[int, PeerError]] = []
-        for number, ticket in asks:
+        allowed: list[FileRequest] = []
+        refused: list[FileFault] = []
+        for number, ticket in requests:
             try:
-                wanted.append((number, check_same_requester(opener, self.check_ticket(ticket), Right.READ).id))
+                grant = check_same_requester(opener, self.check_ticket(ticket), Right.READ)
+                allowed.append(FileRequest(number, grant.id))
             except PeerError as error:
-                refused.append((number, error))
+                refused.append(FileFault(number, error))
         if refused:
             yield [], refused
-        for group in self._groups(wanted):
-            blocks, faults = await self.threads.run(self.threads.payload, self.served.read_small_files, group)
-            await self.bandwidth.acquire(sum(len(block.data) for block in blocks), opener.requester)
+        for batch in batched(allowed, _RESPONSE_MAX_FILES, self.limiter.max_block(_RESPONSE_MAX_BYTES), self._size_of):
+            blocks, faults = await self.threads.run(self.threads.payload, self.served.read_small_files, batch)
+            await self.limiter.acquire(sum(len(block.data) for block in blocks), opener.requester)
             yield blocks, faults
 
-    def _groups(self, wanted: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-        group: list[tuple[int, str]] = []
-        size = 0
-        most = self.bandwidth.max_block(_RESPONSE_MAX_BYTES)
-        for number, id_ in wanted:
-            held = self.library.by_id(id_)
-            length = held[0].size if held else 0
-            if group and (len(group) >= _RESPONSE_MAX_FILES or size + length > most):
-                yield group
-                group, size = [], 0
-            group.append((number, id_))
-            size += length
-        if group:
-            yield group
+    def _size_of(self, request: FileRequest) -> int:
+        local = self.library.by_id(request.id)
+        return local[0].size if local else 0
 
 
-@dataclass(slots=True)
-class Waiting:
-    """What arrived on all streams and waits for its batch, or is being published."""
-
-    bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchReceiver:
-    """Takes small files that are pushed."""
+    """Receives small files that are pushed. It bounds the memory of all its streams together."""
 
-    receiver: PushReceiver
-    quota: ReplicaQuota
-    store: BatchStore
-    threads: Threads
-    check_ticket: CheckTicket
-    announce: Callable[[], Awaitable[None]]
-    waiting: Waiting = field(default_factory=Waiting)
+    def __init__(
+        self,
+        *,
+        push_receiver: PushReceiver,
+        quota: ReplicaQuota,
+        store: BatchStore,
+        threads: Threads,
+        check_ticket: CheckTicket,
+        announce: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.push_receiver = push_receiver
+        self.quota = quota
+        self._store = store
+        self._threads = threads
+        self._check_ticket = check_ticket
+        self._announce = announce
+        # Bytes of all streams that arrived and are not published yet.
+        self.unpublished_bytes = 0
 
     @contextmanager
     def stream(self, opener: Grant) -> Iterator[BatchStream]:
-        """Begin to take what one pusher offers."""
+        """Receive the files of one sender inside the `with` block. `opener` is the grant that opened the stream."""
         stream = BatchStream(self, opener)
         try:
             yield stream
         finally:
             stream.close()
 
-    def check_offer(self, opener: Grant, name: str, size: int, ticket: str) -> tuple[str, bool]:
-        """Return the id of an offer, and whether it is wanted. Raises PeerError if it is refused."""
-        if size > SMALL_FILE_MAX:
+    def check_offer(self, opener: Grant, offer: FileOffer) -> tuple[str, bool]:
+        """Return the id of an offer, and whether this peer wants it.
+
+        Raises:
+            PeerError: if it is refused.
+        """
+        if offer.size > SMALL_FILE_MAX:
             raise BadUsage("the file has more than one piece: push its pieces")
-        id_ = check_same_requester(opener, self.check_ticket(ticket), Right.WRITE).id
-        return id_, self.receiver.wants(name, id_)
+        id_ = check_same_requester(opener, self._check_ticket(offer.ticket), Right.WRITE).id
+        return id_, self.push_receiver.wants(offer.name, id_)
 
     async def verify(self, id_: str, name: str, data: bytes | memoryview) -> SmallFile:
-        """Return a file that arrived. Raises NotVerified if it is another."""
-        return SmallFile(name, await self.threads.run(self.threads.payload, batch_store.verify, id_, data), data)
+        """Return a received file.
+
+        Raises:
+            NotVerified: if the data is not that of the id.
+        """
+        return SmallFile(name, await self._threads.run(self._threads.payload, batch_store.verify, id_, data), data)
 
     async def publish(self, files: Sequence[SmallFile]) -> list[PeerError | None]:
-        """Publish and announce files; one outcome for each."""
-        outcomes = await self.threads.run_uncancellable(self.threads.disk, self.store.publish, files, replica=True)
-        await self.announce()
-        return outcomes
+        """Publish and announce files; return the error of each, or None.
+
+        Raises:
+            DiskFull, StorageFault: if the disk failed for all of them.
+        """
+        errors = await self._threads.run_uncancellable(self._threads.disk, self._store.publish, files, replica=True)
+        await self._announce()
+        return errors
 
 
 class BatchStream:
-    """One pusher's stream: what it offered and was told to send, and what has arrived and waits for its batch."""
+    """The stream of one sender: the offers that it should send, and the files that wait for their batch."""
 
     def __init__(self, receiver: BatchReceiver, opener: Grant) -> None:
         self._receiver = receiver
         self._opener = opener
-        # Room for what was asked for, by number, until it is published or refused.
+        # Number -> reservation of an accepted file, until it is published or refused.
         self._reservations: dict[int, ExitStack] = {}
-        # Number -> (id, name, size) of files that were asked for.
-        self._wanted: dict[int, tuple[str, str, int]] = {}
+        # Number -> accepted file that has not arrived.
+        self._accepted: dict[int, _Accepted] = {}
         self._arrived: list[tuple[int, SmallFile]] = []
-        self._bytes = 0
+        self._arrived_bytes = 0
 
-    async def on_offers(self, offers: Sequence[tuple[int, str, int, str]]) -> list[Verdict]:
-        """Judge offers of (number, name, size, ticket)."""
+    async def on_offers(self, offers: Sequence[FileOffer]) -> list[Verdict]:
+        """Return a verdict for each offer.
+
+        Raises:
+            BadUsage: if too many files are accepted, or two have the same number.
+        """
         if not offers:
-            # A message that brings files only: the catalog need not be asked.
+            # The message has files only: the quota need not be queried.
             return []
         verdicts: list[Verdict] = []
-        async with self._receiver.quota.lock_usage() as kept:
-            for number, name, size, ticket in offers:
-                if len(self._reservations) >= 2 * MAX_FILES_PER_MESSAGE:
-                    raise BadUsage(f"more than {2 * MAX_FILES_PER_MESSAGE} files were offered and not sent")
+        async with self._receiver.quota.lock_usage() as stored:
+            for offer in offers:
+                number = offer.number
+                if len(self._reservations) >= _MAX_ACCEPTED:
+                    raise BadUsage(f"more than {_MAX_ACCEPTED} files were offered and not sent")
                 if number in self._reservations:
                     raise BadUsage("two files were offered under one number")
                 try:
-                    id_, wanted = self._receiver.check_offer(self._opener, name, size, ticket)
+                    id_, wanted = self._receiver.check_offer(self._opener, offer)
                     if wanted:
-                        with ExitStack() as room:
-                            room.enter_context(self._receiver.quota.reserve(name, size, kept))
-                            self._reservations[number] = room.pop_all()
-                        self._wanted[number] = (id_, name, size)
-                    verdicts.append((number, "wanted" if wanted else "published", None))
+                        with ExitStack() as reservation:
+                            reservation.enter_context(self._receiver.quota.reserve(offer.name, offer.size, stored))
+                            self._reservations[number] = reservation.pop_all()
+                        self._accepted[number] = _Accepted(id_, offer.name, offer.size)
+                    verdicts.append(Verdict(number, Decision.WANTED if wanted else Decision.PUBLISHED))
                 except PeerError as error:
-                    verdicts.append((number, "refused", error))
-        await self._receiver.receiver.evict_parts()
+                    verdicts.append(Verdict(number, Decision.REFUSED, error))
+        await self._receiver.push_receiver.evict_parts()
         return verdicts
 
     async def on_blocks(self, blocks: Sequence[Block]) -> list[Verdict]:
-        """Take files that were asked for; those of a full batch, or of the last one, are published now, and any while
-        too much waits on all streams.
+        """Verify files that arrived, and publish the batch if it is full, or ends, or all streams use much memory.
+
+        Returns:
+            Verdicts for the files that are published or refused now.
+
+        Raises:
+            BadUsage: if a file was not requested.
+            DiskFull, StorageFault: if the disk failed for the whole batch.
         """
         verdicts: list[Verdict] = []
         for block in blocks:
-            if block.number not in self._wanted:
-                raise BadUsage("a file was sent that nobody asked for")
-            id_, name, size = self._wanted.pop(block.number)
+            accepted = self._accepted.pop(block.number, None)
+            if accepted is None:
+                raise BadUsage("a file was sent that was not requested")
+            id_, name, size = accepted
             try:
                 if len(block.data) != size:
                     raise BadUsage("the file has another size than was offered", name=name)
                 self._arrived.append((block.number, await self._receiver.verify(id_, name, block.data)))
-                self._bytes += size + _FILE_OVERHEAD
-                self._receiver.waiting.bytes += size + _FILE_OVERHEAD
+                self._arrived_bytes += size + _FILE_OVERHEAD
+                self._receiver.unpublished_bytes += size + _FILE_OVERHEAD
             except PeerError as error:
-                verdicts.append((block.number, "refused", error))
-        full = len(self._arrived) >= BATCH_MAX_FILES or self._bytes >= BATCH_MAX_BYTES
-        if full or not self._wanted or self._receiver.waiting.bytes > MAX_UNPUBLISHED_BYTES:
+                verdicts.append(Verdict(block.number, Decision.REFUSED, error))
+        full = len(self._arrived) >= BATCH_MAX_FILES or self._arrived_bytes >= BATCH_MAX_BYTES
+        if full or not self._accepted or self._receiver.unpublished_bytes > MAX_UNPUBLISHED_BYTES:
             verdicts += await self._publish()
         for number, _, _ in verdicts:
             self._reservations.pop(number).close()
         return verdicts
 
     def close(self) -> None:
-        """Give back the room of what did not come, and let go of what was not published."""
-        self._receiver.waiting.bytes -= self._bytes
-        self._bytes = 0
-        for room in self._reservations.values():
-            room.close()
+        """Release the reservations of files that did not arrive, and discard files that were not published."""
+        self._release_memory()
+        for reservation in self._reservations.values():
+            reservation.close()
         self._reservations.clear()
 
     async def _publish(self) -> list[Verdict]:
@@ -204,19 +274,26 @@ class BatchStream:
         if not arrived:
             return []
         try:
-            outcomes = await self._receiver.publish([small for _, small in arrived])
+            errors = await self._receiver.publish([file for _, file in arrived])
         finally:
-            self._receiver.waiting.bytes -= self._bytes
-            self._bytes = 0
+            self._release_memory()
         return [
-            (number, "published" if fault is None else "refused", fault)
-            for (number, _), fault in zip(arrived, outcomes, strict=True)
+            Verdict(number, Decision.REFUSED if error else Decision.PUBLISHED, error)
+            for (number, _), error in zip(arrived, errors, strict=True)
         ]
+
+    def _release_memory(self) -> None:
+        self._receiver.unpublished_bytes -= self._arrived_bytes
+        self._arrived_bytes = 0
 
 
 def check_same_requester(opener: Grant, grant: Grant, right: Right) -> Grant:
-    """Return a ticket of a stream, if it is the opener's and gives this right."""
+    """Return `grant` if it gives `right` to the requester of `opener`.
+
+    Raises:
+        NotAllowed: if it does not.
+    """
     require_right(grant, right)
     if grant.requester != opener.requester:
-        raise NotAllowed("the ticket is another peer's")
+        raise NotAllowed("the ticket is another peer's: ask the tracker for a new one")
     return grant

@@ -1,6 +1,4 @@
-"""Files of one piece, made durable and published in batches: a sync for each of ten thousand would take minutes.
-Blocking.
-"""
+"""Publishes small files in batches: one sync for each of ten thousand files would take minutes. Blocking."""
 
 from __future__ import annotations
 
@@ -15,17 +13,17 @@ from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFile, TempFiles
 from daemon.storage.walk import Fingerprint
 
-# What one batch holds, at most.
+# The most that one batch contains.
 BATCH_MAX_FILES = 1024
 BATCH_MAX_BYTES = 16 << 20
-# A file of at most one piece goes this way.
+# The most bytes of a small file: one piece.
 SMALL_FILE_MAX = PIECE_LENGTH_MIN
 
 _Published = tuple[str, Fingerprint, Manifest]
 
 
 class SmallFile(NamedTuple):
-    """A small file in memory, verified."""
+    """A verified small file in memory."""
 
     name: str
     manifest: Manifest
@@ -33,7 +31,11 @@ class SmallFile(NamedTuple):
 
 
 def verify(id_: str, data: bytes | memoryview) -> Manifest:
-    """Return the manifest of a small file. Raises NotVerified if it is not the file of this id."""
+    """Return the manifest of a small file.
+
+    Raises:
+        NotVerified: if the data is not that of the id.
+    """
     if len(data) > SMALL_FILE_MAX:
         raise NotVerified("the file is longer than one piece")
     manifest = Manifest.of_bytes(data)
@@ -45,51 +47,64 @@ def verify(id_: str, data: bytes | memoryview) -> Manifest:
 class BatchStore:
     """Publishes small files."""
 
-    def __init__(self, folder: SharedFolder, temporaries: TempFiles, library: Library) -> None:
+    def __init__(self, folder: SharedFolder, temp_files: TempFiles, library: Library) -> None:
         self._folder = folder
-        self._temporaries = temporaries
+        self._temp_files = temp_files
         self._library = library
 
     def publish(self, files: Sequence[SmallFile], *, replica: bool = False) -> list[PeerError | None]:
-        """Publish verified files under their names; one outcome for each, in order. `kept`: at others' request.
+        """Publish verified files under their names and add them to the library.
 
-        One that lies there already, because another transfer was quicker, is published, and not at this request.
+        A file that exists with the same content counts as published, but never as a replica: another transfer was
+        faster.
+
+        Args:
+            files: At most BATCH_MAX_FILES files.
+            replica: The files are stored at another peer's request.
+
+        Returns:
+            For each file, in order, the error that kept it from being published, or None.
 
         Raises:
-            DiskFull, StorageFault: if the disk failed under all of them; nothing is published then.
+            DiskFull, StorageFault: if the disk failed for all of them. Then nothing is published.
         """
         unpublished: list[TempFile] = []
         try:
-            unpublished.extend(self._temporaries.write(file.data) for file in files)
-            self._temporaries.sync_all(unpublished)
-            named = [(temporary.name, file.name) for temporary, file in zip(unpublished, files, strict=True)]
-            stamps = self._folder.publish_many(named)
-            unpublished = [one for one, stamp in zip(unpublished, stamps, strict=True) if isinstance(stamp, PeerError)]
+            unpublished.extend(self._temp_files.write(file.data) for file in files)
+            self._temp_files.sync_all(unpublished)
+            names = [(temp_file.name, file.name) for temp_file, file in zip(unpublished, files, strict=True)]
+            outcomes = self._folder.publish_many(names)
+            unpublished = [
+                temp_file
+                for temp_file, outcome in zip(unpublished, outcomes, strict=True)
+                if isinstance(outcome, PeerError)
+            ]
         finally:
-            for temporary in unpublished:
-                temporary.discard()
-        outcomes: list[PeerError | None] = []
+            for temp_file in unpublished:
+                temp_file.discard()
+        errors: list[PeerError | None] = []
         published: list[_Published] = []
-        present: list[_Published] = []
-        for file, stamp in zip(files, stamps, strict=True):
-            there = self._existing(file) if isinstance(stamp, TargetExists) else None
-            if isinstance(stamp, Fingerprint):
-                published.append((file.name, stamp, file.manifest))
-            elif there is not None:
-                present.append((file.name, there, file.manifest))
-            outcomes.append(stamp if isinstance(stamp, PeerError) and there is None else None)
+        existing: list[_Published] = []
+        for file, outcome in zip(files, outcomes, strict=True):
+            found = self._existing(file) if isinstance(outcome, TargetExists) else None
+            if isinstance(outcome, Fingerprint):
+                published.append((file.name, outcome, file.manifest))
+            elif found is not None:
+                existing.append((file.name, found, file.manifest))
+            errors.append(outcome if isinstance(outcome, PeerError) and found is None else None)
         self._library.register(published, replica=replica)
-        if present:
-            self._library.register(present)
-        return outcomes
+        if existing:
+            self._library.register(existing)
+        return errors
 
     def _existing(self, file: SmallFile) -> Fingerprint | None:
-        """Return the stamp of what lies under a file's name, if it has the same contents.
+        """Return the fingerprint of the file of this name if it has the same content.
 
-        The library may not know yet: whoever published it holds it only then.
+        The library cannot answer this: the other transfer registers the file after publishing it.
         """
-        with suppress(PeerError), self._folder.open(file.name) as there:
-            if there.fingerprint.size == file.manifest.size and there.read(0, there.fingerprint.size) == file.data:
-                there.ensure_unchanged()
-                return there.fingerprint
+        with suppress(PeerError), self._folder.open(file.name) as existing:
+            size = existing.fingerprint.size
+            if size == file.manifest.size and existing.read(0, size) == file.data:
+                existing.ensure_unchanged()
+                return existing.fingerprint
         return None

@@ -1,4 +1,4 @@
-"""The manifest of what is to be fetched: the one beside an unfinished file, or any holder's that fits the id."""
+"""Fetches the manifest of a file: from the resume data beside its part file, or from any holder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from daemon.tracker_client.client import TrackerClient
 
 log = logging.getLogger(__name__)
 
-# The next holder is asked when the one before has not answered for so many seconds: a frozen one costs no more.
+# Seconds after which the next holder is asked too, if the one before has not answered.
 _HEDGE_DELAY = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestFetcher:
-    """Finds them."""
+    """Fetches manifests."""
 
     tracker: TrackerClient
     parts: PartStore
@@ -33,60 +33,68 @@ class ManifestFetcher:
     threads: Threads
     clock: Callable[[], float]
 
-    async def fetch(self, item: RemoteFile, on_retry: Callable[[], None]) -> Manifest:
-        """Return the manifest of a version; `on_wait` is called when no holder had it and it is looked for again.
+    async def fetch(self, file: RemoteFile, on_retry: Callable[[], None]) -> Manifest:
+        """Return the manifest of a file.
+
+        Args:
+            file: The file, with the holders to ask first.
+            on_retry: Called each time no holder had it, before holders are queried again.
 
         Raises:
-            NotVerified: if whoever answers lies, for ONLY_LIARS seconds.
-            NoHolders: if nobody answers for GIVE_UP seconds.
+            NotVerified: if all holders that answer sent a corrupt manifest, for CORRUPT_ONLY_TIMEOUT seconds.
+            NoHolders: if no holder answers for NO_PROGRESS_TIMEOUT seconds.
         """
-        version = item.version
-        kept = await self.threads.run(self.threads.disk, self.parts.saved_manifest, version.id)
-        if kept is not None:
-            return kept
+        version = file.version
+        saved = await self.threads.run(self.threads.disk, self.parts.saved_manifest, version.id)
+        if saved is not None:
+            return saved
         began = self.clock()
-        # Since when whoever answers lies.
-        lied: float | None = None
-        holders: Iterable[Holder] = item.holders
-        pause = FIRST_RETRY_DELAY
+        # Since when all answers are corrupt.
+        corrupt_since: float | None = None
+        holders: Iterable[Holder] = file.holders
+        delay = FIRST_RETRY_DELAY
         while True:
             answer = await self._request_any(version.id, holders or await self._query_holders(version.id))
             if isinstance(answer, Manifest):
                 return answer
             now = self.clock()
-            lied = (lied or now) if isinstance(answer, NotVerified) else None
-            over = now - began > NO_PROGRESS_TIMEOUT
-            if lied is not None and (over or now - lied > CORRUPT_ONLY_TIMEOUT):
+            corrupt_since = (corrupt_since or now) if isinstance(answer, NotVerified) else None
+            timed_out = now - began > NO_PROGRESS_TIMEOUT
+            if corrupt_since is not None and (timed_out or now - corrupt_since > CORRUPT_ONLY_TIMEOUT):
                 raise NotVerified(f"{answer.message}: run it again when another peer has it", name=version.name)
-            if over:
+            if timed_out:
                 raise NoHolders(f"{answer.message}: run it again to resume", name=version.name)
             on_retry()
-            await asyncio.sleep(pause)
-            pause = next_retry_delay(pause)
+            await asyncio.sleep(delay)
+            delay = next_retry_delay(delay)
             holders = ()
 
     async def _request_any(self, id_: str, holders: Iterable[Holder]) -> Manifest | PeerError:
-        """Ask holders, the best first, without waiting long for any; return why if none has it: a lie if all lied."""
-        answer: Manifest | PeerError = NoSuchFile("nobody who is alive has it")
-        faults: list[PeerError] = []
+        """Request the manifest from holders, in order, _HEDGE_DELAY seconds apart.
+
+        Returns:
+            The first manifest of the id; else an error, which is NotVerified only if all answers were corrupt.
+        """
+        answer: Manifest | PeerError = NoSuchFile("no online peer has it")
+        errors: list[PeerError] = []
         waiting = deque(holders)
-        asked: set[asyncio.Task[Manifest | PeerError]] = set()
+        running: set[asyncio.Task[Manifest | PeerError]] = set()
         try:
-            while waiting or asked:
+            while waiting or running:
                 if waiting:
-                    asked.add(asyncio.create_task(self._request(id_, waiting.popleft())))
-                patience = _HEDGE_DELAY if waiting else None
-                done, asked = await asyncio.wait(asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                    running.add(asyncio.create_task(self._request(id_, waiting.popleft())))
+                timeout = _HEDGE_DELAY if waiting else None
+                done, running = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     answer = task.result()
                     if isinstance(answer, Manifest):
                         return answer
-                    faults.append(answer)
-            return next((fault for fault in faults if not isinstance(fault, NotVerified)), answer)
+                    errors.append(answer)
+            return next((error for error in errors if not isinstance(error, NotVerified)), answer)
         finally:
-            for task in asked:
+            for task in running:
                 task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def _request(self, id_: str, holder: Holder) -> Manifest | PeerError:
         try:
@@ -101,5 +109,5 @@ class ManifestFetcher:
         try:
             return next((found.holders for found in await self.tracker.query(ids=[id_])), ())
         except PeerError as error:
-            log.info("holders cannot be looked for now: %s", error)
+            log.info("the tracker cannot be asked for holders now: %s", error)
             return ()

@@ -1,4 +1,4 @@
-"""One file pushed to one peer: the holder's end over a call that we make."""
+"""Pushes one file to one peer: the holder's side of a stream that this peer opens."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import PieceRequest, PieceResponse
 from daemon.runtime.executors import Threads
 from daemon.storage.manifest import Manifest
-from daemon.transfer.piece_sender import send_pieces
-from daemon.transfer.sources import CompleteFile
+from daemon.transfer.piece_sender import PieceSender
+from daemon.transfer.served_files import CompleteFile
 
-# A receiver says how far it is every 2 s; one that says nothing for this long is given up.
+# Seconds without a message from the receiver after which a push fails. A receiver sends one every 2 s.
 IDLE_TIMEOUT = 15.0
-# It may wait for its turn, look at what an earlier push left, or make the file durable for so long, and for as long as
-# the file takes to be read at so many bytes per second: then it must ask for a piece, or have published.
+# Seconds within which the receiver must request a new piece, or publish. It may wait for its lock, verify a part, or
+# sync the file. The time to read the file at _MIN_DISK_RATE is added.
 PROGRESS_TIMEOUT = 600.0
+# Bytes per second.
 _MIN_DISK_RATE = 32 << 20
-# How often it may ask for one piece.
+# How often a receiver may request one piece.
 _MAX_REQUESTS_PER_PIECE = 3
 
 
@@ -34,78 +35,88 @@ class Pusher:
 
     peers: PeerClient
     threads: Threads
-    bandwidth: RateLimiter
+    limiter: RateLimiter
     progress_timeout: float = PROGRESS_TIMEOUT
 
     async def push(
-        self, url: str, ticket: str, name: str, source: CompleteFile, on_sent: Callable[[int], None]
+        self, address: str, ticket: str, name: str, file: CompleteFile, on_sent: Callable[[int], None]
     ) -> None:
-        """Return when the peer has published the file, or had it before.
+        """Return when the receiver has published the file, or had it before.
+
+        Args:
+            address: The receiver.
+            ticket: Its permission to push this file.
+            name: The name of the file at the receiver.
+            file: The file; the caller closes it.
+            on_sent: Called with the bytes of each block that was sent.
 
         Raises:
-            PeerError: if it does not take it.
+            PeerError: if the receiver refused the file, or the stream broke.
         """
-        async with self.peers.open_call("UploadFile", url, ticket) as call:
-            offer = pb.Offer(name=name, manifest=transfer_messages.manifest_to_pb(source.manifest))
+        async with self.peers.open_call("UploadFile", address, ticket) as call:
+            offer = pb.Offer(name=name, manifest=transfer_messages.manifest_to_pb(file.manifest))
             await call.write(Frame((), pb.PushRequest(offer=offer)))
-            end = PushStream(call, source.manifest, self.progress_timeout)
-            await send_pieces(
-                source, end, requester=url, disk=self.threads.payload, bandwidth=self.bandwidth, on_sent=on_sent
-            )
-            if not end.published:
-                raise NoHolders(f"{url}: ended without publishing the file")
+            stream = PushStream(call, file.manifest, self.progress_timeout)
+            await PieceSender(
+                file, stream, requester=address, disk=self.threads.payload, limiter=self.limiter, on_sent=(on_sent,)
+            ).run()
+            if not stream.published:
+                raise NoHolders(f"{address}: ended without publishing the file: push it again to resume")
 
 
 class PushStream:
-    """HolderEnd of a push."""
+    """The stream of a push, as `piece_streams.HolderStream`."""
 
-    def __init__(self, call: Call, manifest: Manifest, patience: float) -> None:
+    def __init__(self, call: Call, manifest: Manifest, progress_timeout: float) -> None:
         self._call = call
-        self._patience = patience + manifest.size / _MIN_DISK_RATE
-        # How often each piece was asked for.
-        self._asked = bytearray(manifest.piece_count)
+        self._progress_timeout = progress_timeout + manifest.size / _MIN_DISK_RATE
+        # How often each piece was requested.
+        self._request_counts = bytearray(manifest.piece_count)
+        # Whether the receiver has published the file.
         self.published = False
 
     async def requests(self) -> AsyncIterator[PieceRequest]:
-        """Yield what the receiver wants, until it has published."""
-        replies = self._call.responses()
+        """Yield what the receiver requests, until it has published the file.
+
+        Raises:
+            NoHolders: if it sends no message, or makes no progress, for too long.
+            BadUsage: if it requests the same piece too often.
+        """
+        responses = self._call.responses()
         clock = asyncio.get_running_loop().time
-        useful = clock()
+        last_progress = clock()
         while True:
-            left = useful + self._patience - clock()
+            left = last_progress + self._progress_timeout - clock()
             try:
                 async with asyncio.timeout(max(0.0, min(IDLE_TIMEOUT, left))):
-                    reply = await anext(replies, None)
+                    response = await anext(responses, None)
             except TimeoutError:
-                said = (
-                    f"said nothing for {IDLE_TIMEOUT:.0f} s"
-                    if left > IDLE_TIMEOUT
-                    else "asked for nothing new for too long"
-                )
-                raise NoHolders(f"{self._call.address}: {said}") from None
-            if reply is None:
+                idle = left > IDLE_TIMEOUT
+                reason = f"sent nothing for {IDLE_TIMEOUT:.0f} s" if idle else "requested nothing new for too long"
+                raise NoHolders(f"{self._call.address}: {reason}") from None
+            if response is None:
                 return
-            if reply.published:
+            if response.published:
                 self.published = True
                 return
-            wish = transfer_messages.request_from_pb(reply)
-            if self._count_new(wish):
-                useful = clock()
-            yield wish
+            request = transfer_messages.request_from_pb(response)
+            if self._count(request):
+                last_progress = clock()
+            yield request
 
-    def _count_new(self, wish: PieceRequest) -> bool:
-        """Count what is asked for; tell whether any of it is new."""
+    def _count(self, request: PieceRequest) -> bool:
+        """Count the requested pieces; return whether one of them is requested for the first time."""
         new = False
-        for piece in wish.pieces:
-            # Whoever serves refuses what is no piece of the file.
-            if piece < len(self._asked):
-                new = new or not self._asked[piece]
-                self._asked[piece] += 1
-                if self._asked[piece] > _MAX_REQUESTS_PER_PIECE:
-                    raise BadUsage(f"{self._call.address}: asks for the same piece again and again")
+        for piece in request.pieces:
+            # The piece sender rejects numbers that are no piece of the file.
+            if piece < len(self._request_counts):
+                new = new or not self._request_counts[piece]
+                self._request_counts[piece] += 1
+                if self._request_counts[piece] > _MAX_REQUESTS_PER_PIECE:
+                    raise BadUsage(f"{self._call.address}: requests the same piece again and again")
         return new
 
-    async def send(self, news: PieceResponse) -> None:
-        """Send blocks; that we have all of it was said in the offer."""
-        if news.blocks:
-            await self._call.write(Frame(news.blocks, pb.PushRequest()))
+    async def send(self, response: PieceResponse) -> None:
+        """Send blocks. The offer has reported that this peer has all pieces, so `have` is not sent."""
+        if response.blocks:
+            await self._call.write(Frame(response.blocks, pb.PushRequest()))

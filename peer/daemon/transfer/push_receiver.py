@@ -1,4 +1,4 @@
-"""Files pushed to this peer: what it takes, and when. The streams are transfer's business, the quota keeping's."""
+"""Accepts or refuses pushed files, and downloads the accepted ones. Streams are the work of `rpc.transfer_service`."""
 
 from __future__ import annotations
 
@@ -21,138 +21,142 @@ from daemon.storage.names import check_name
 from daemon.transfer.file_download import DownloadSources, FileDownloader
 from daemon.transfer.replica_quota import ReplicaQuota
 
-# Seconds that a pusher waits while another sends the same contents.
+# Seconds that a push waits for another transfer of the same content.
 _LOCK_TIMEOUT = 60.0
-# A push of what our own user waits for may go on for so many seconds before it must give way.
+# Seconds that a download of this peer's user waits for a push of the same content, before it cancels the push.
 _LOCAL_WAIT = 5.0
-_GIVES_WAY = "this peer fetches the file itself now: push it again later"
+_LOCAL_FIRST = "this peer downloads the file itself now: push it again later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushReceiver:
-    """Takes pushed files."""
+    """Receives pushed files of several pieces."""
 
     library: Library
-    claims: OfferChecker
+    offer_checker: OfferChecker
     threads: Threads
     downloader: FileDownloader
     quota: ReplicaQuota
-    jobs: TransferRegistry
+    transfers: TransferRegistry
+    # Held by the one transfer of an id that runs.
     locks: KeyedLocks
     announce: Callable[[], Awaitable[None]]
-    # What ends the push of an id.
+    # Id -> the timeout block of the push that runs; expiring it cancels the push.
     pushes: dict[str, asyncio.Timeout] = field(default_factory=dict)
-    # How many orders of our own user wait for each id.
+    # Id -> downloads of this peer's user that wait for its lock.
     local_waiters: Counter[str] = field(default_factory=Counter)
 
     def wants(self, name: str, id_: str) -> bool:
-        """Tell whether this file is wanted; False if its contents lie here already.
+        """Return whether this peer accepts a file; False if it has the content already.
 
         Raises:
             BadName: if the name cannot be shared.
-            TargetExists: if other contents have it.
+            TargetExists: if another file has the name.
         """
         check_name(name)
         if self.library.by_id(id_):
             return False
-        held = self.library.by_name(name)
-        if held is not None:
-            raise TargetExists("this peer has other contents under that name", name=name)
+        if self.library.by_name(name) is not None:
+            raise TargetExists("this peer has another file of that name", name=name)
         return True
 
-    async def receive(self, name: str, manifest: Manifest, sender: str, end: RequesterStream) -> None:
-        """Take a pushed file; returns when it is published and announced, or lay here before.
+    async def receive(self, name: str, manifest: Manifest, sender: str, stream: RequesterStream) -> None:
+        """Receive a pushed file; return when it is published and announced, or existed before.
+
+        Args:
+            name: The name to publish it under.
+            manifest: The file.
+            sender: The user who pushes it; the source that is shown.
+            stream: The stream to the sender.
 
         Raises:
-            PeerError: if it is not wanted, or does not arrive.
+            PeerError: if the file is refused, or does not arrive.
         """
-        # A pusher is not kept waiting by another that takes its time.
         async with self.locks.acquire(manifest.id, within=_LOCK_TIMEOUT):
             check_name(name)
             await self.threads.run_cancellable(
-                self.threads.disk, lambda stop: self.claims.reconcile(name, manifest, stop=stop)
+                self.threads.disk, lambda stop: self.offer_checker.reconcile(name, manifest, stop=stop)
             )
             if not self.wants(name, manifest.id):
                 return
-            left = self.quota.claim_part(manifest.id)
-            ours = not left and await self._has_partial(manifest.id)
-            with ExitStack() as room:
+            abandoned = self.quota.claim_part(manifest.id)
+            # A part that no push abandoned belongs to a download of this peer's user.
+            local_part = not abandoned and await self._has_part(manifest.id)
+            with ExitStack() as reservation:
                 try:
-                    async with self.quota.lock_usage() as kept:
-                        room.enter_context(self.quota.reserve(name, manifest.size, kept))
+                    async with self.quota.lock_usage() as stored:
+                        reservation.enter_context(self.quota.reserve(name, manifest.size, stored))
                     await self.evict_parts()
-                    if not ours:
+                    if not local_part:
                         await self.quota.record_part(manifest.id, manifest.size)
                     if self.local_waiters[manifest.id]:
-                        # Whoever begins to wait from here on, finds the push under way.
-                        raise Interrupted(_GIVES_WAY)
+                        # A download that begins to wait after this line finds the push in `pushes`.
+                        raise Interrupted(_LOCAL_FIRST)
                 except BaseException:
-                    if left:
+                    if abandoned:
                         self.quota.abandon_part(manifest.id, manifest.size)
                     raise
-                transfer = self.jobs.register("push")
+                transfer = self.transfers.register("push")
                 try:
                     transfer.counters.files_total = 1
                     transfer.start_phase(Phase.MOVING, name, manifest.size)
-                    await self._download(
-                        manifest, name, transfer, DownloadSources(pushed=(sender, end), replica=True), ours=ours
-                    )
+                    sources = DownloadSources(pushed=(sender, stream), replica=True)
+                    await self._download(manifest, name, transfer, sources, local_part=local_part)
                 finally:
-                    self.jobs.finish(transfer)
+                    self.transfers.finish(transfer)
             await self.quota.forget_parts(manifest.id)
         await self.announce()
 
     @asynccontextmanager
     async def prioritise_local(self, id_: str) -> AsyncIterator[None]:
-        """Our own user waits for the lock of an id, for the length of the block.
+        """Give a download of this peer's user priority over pushes while it waits for the lock of an id.
 
-        A pusher that has it and takes its time is not waited for, nor any that has its turn before our user. What a
-        broken push has left of it is our user's then.
+        An incoming push that holds the lock is cancelled after _LOCAL_WAIT seconds, and queued pushes are refused. If
+        the `with` block ends without an error, the part of a broken push belongs to the download, and leaves the quota.
         """
-        patience = asyncio.get_running_loop().call_later(_LOCAL_WAIT, self._cancel_push, id_)
+        timer = asyncio.get_running_loop().call_later(_LOCAL_WAIT, self._cancel_push, id_)
         self.local_waiters[id_] += 1
         try:
             yield
             await self.quota.forget_parts(id_)
         finally:
-            patience.cancel()
+            timer.cancel()
             self.local_waiters[id_] -= 1
             if not self.local_waiters[id_]:
                 del self.local_waiters[id_]
+
+    async def evict_parts(self) -> None:
+        """Delete parts of broken pushes if the quota needs their space."""
+        for id_ in await self.quota.evictable_parts():
+            self.quota.claim_part(id_)
+            if not self.locks.in_use(id_):
+                # Acquired at once; a transfer of this content that starts now waits until the part is deleted.
+                async with self.locks.acquire(id_):
+                    await self.threads.run_uncancellable(self.threads.disk, self.downloader.parts.discard, id_)
+                    await self.quota.forget_parts(id_)
 
     def _cancel_push(self, id_: str) -> None:
         push = self.pushes.get(id_)
         if push is not None:
             expire_now(push)
 
-    async def _has_partial(self, id_: str) -> bool:
-        """Tell whether there is a part of an id."""
+    async def _has_part(self, id_: str) -> bool:
         return id_ in await self.threads.run(self.threads.disk, self.downloader.parts.part_ids)
 
     async def _download(
-        self, manifest: Manifest, name: str, transfer: Transfer, sources: DownloadSources, *, ours: bool
+        self, manifest: Manifest, name: str, transfer: Transfer, sources: DownloadSources, *, local_part: bool
     ) -> None:
-        """Have a file come. `ours`: it goes on with what our own user's download has left, and so leaves that."""
+        """Download the pushed pieces. If the push breaks, its part is abandoned unless it is a `local_part`."""
         try:
             async with asyncio.timeout(None) as push:
                 self.pushes[manifest.id] = push
                 await self.downloader.download(manifest, name, transfer, sources)
         except BaseException as error:
-            # Broken off while it was published, it is whole.
-            if not ours and not self.library.by_id(manifest.id):
+            # A push that was cancelled during publication is in the library.
+            if not local_part and not self.library.by_id(manifest.id):
                 self.quota.abandon_part(manifest.id, manifest.size)
             if isinstance(error, TimeoutError):
-                raise Interrupted(_GIVES_WAY) from None
+                raise Interrupted(_LOCAL_FIRST) from None
             raise
         finally:
             del self.pushes[manifest.id]
-
-    async def evict_parts(self) -> None:
-        """Throw away what broken pushes left, if the room is needed: nobody fills the disk with beginnings."""
-        for id_ in await self.quota.evictable_parts():
-            self.quota.claim_part(id_)
-            if not self.locks.in_use(id_):
-                # Had at once; whoever wants these contents meanwhile waits.
-                async with self.locks.acquire(id_):
-                    await self.threads.run_uncancellable(self.threads.disk, self.downloader.parts.discard, id_)
-                    await self.quota.forget_parts(id_)

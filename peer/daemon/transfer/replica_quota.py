@@ -1,6 +1,6 @@
-"""What is kept, or lies here unfinished, at others' request: how much it is, and how much it may be.
+"""The quota of replicas: how much other peers have stored here, and how much more they may store.
 
-Knows no files and no streams: whoever receives tells it what comes, and asks it what must go.
+Knows no files and no streams. The receivers of pushes reserve space here, and ask which parts to evict.
 """
 
 from __future__ import annotations
@@ -13,65 +13,89 @@ from daemon.errors import QuotaExceeded
 from daemon.library.manifest_cache import ManifestCache, ReplicaUsage
 from daemon.runtime.executors import Threads
 
-# Parts of broken pushes that are left for those who may take them up.
+# Parts of broken pushes that are kept for a later push of the same content.
 MAX_ABANDONED_PARTS = 64
-# A file takes a block and an inode of the disk, however short it is, and so does a folder: as many are kept as have
-# room in the quota if each had this size, and so many in any case. A folder counts anew for each file in it: who shares
-# it need not be known.
+# Small files cost a block and an inode each, so the quota also limits entries: quota / _ENTRY_BYTES, at least
+# MIN_ENTRIES. Every component of a name counts as one entry for every file; shared folders are not deduplicated.
 _ENTRY_BYTES = 4096
 MIN_ENTRIES = 1000
 
 
 class ReplicaQuota:
-    """How many bytes are kept at others' request, and how many may be; and how many files and folders.
+    """The bytes and entries of replicas, stored and incoming, and their limits.
 
-    What is being received counts already; what pushers left unfinished counts until its room is needed, or our own user
-    goes on with it.
+    An incoming file counts from the start of its push. The part of a broken push counts until it is evicted, or a
+    download of this peer's user continues it.
     """
 
-    def __init__(self, catalog: ManifestCache, quota: int, threads: Threads) -> None:
-        self._catalog = catalog
-        self.limit = quota
+    def __init__(self, manifest_cache: ManifestCache, limit: int, threads: Threads) -> None:
+        """Create the quota.
+
+        Args:
+            manifest_cache: Records which files are replicas, and the parts of pushes.
+            limit: Bytes that replicas may take.
+            threads: Run the queries of the cache.
+        """
+        self._manifest_cache = manifest_cache
+        self.limit = limit
         self._threads = threads
         self._lock = asyncio.Lock()
-        self._max_entries = max(MIN_ENTRIES, quota // _ENTRY_BYTES)
+        self._max_entries = max(MIN_ENTRIES, limit // _ENTRY_BYTES)
         self._incoming_bytes = 0
         self._incoming_entries = 0
-        # Sizes of the parts that broken pushes left, by id, the oldest first.
+        # Id -> size of the parts of broken pushes, the oldest first.
         self._abandoned: dict[str, int] = {}
-        # Ids that the catalog has as begun by pushes.
+        # Ids that the cache has recorded as parts of pushes.
         self._recorded: set[str] = set()
 
     @property
     def used(self) -> int:
-        """Bytes kept, coming or left unfinished. Blocking: the catalog may be busy."""
-        return self._catalog.replica_usage().bytes + self._incoming_bytes + sum(self._abandoned.values())
+        """Bytes of replicas: stored, incoming, and in abandoned parts. Blocking: reads the manifest cache."""
+        return self._manifest_cache.replica_usage().bytes + self._incoming_bytes + sum(self._abandoned.values())
+
+    @property
+    def incoming_bytes(self) -> int:
+        """Bytes reserved for pushes under way."""
+        return self._incoming_bytes
+
+    @property
+    def abandoned_parts(self) -> set[str]:
+        """Ids of the parts of broken pushes."""
+        return set(self._abandoned)
 
     @asynccontextmanager
     async def lock_usage(self) -> AsyncIterator[ReplicaUsage]:
-        """Give what is kept, for `room_for` in the block, which awaits nothing. One at a time judges."""
+        """Lock the quota and yield the stored replicas, for `reserve`. The `with` block must not await."""
         async with self._lock:
-            coming, entries = self._incoming_bytes, self._incoming_entries
-            kept = await self._threads.run(self._threads.disk, self._catalog.replica_usage)
-            # What arrived meanwhile may be in neither figure: it is counted still.
+            incoming_bytes, incoming_entries = self._incoming_bytes, self._incoming_entries
+            stored = await self._threads.run(self._threads.disk, self._manifest_cache.replica_usage)
+            # A push that ended during the query may be in neither figure, so it still counts as incoming.
             yield ReplicaUsage(
-                kept.entries + entries - self._incoming_entries, kept.bytes + coming - self._incoming_bytes
+                stored.entries + incoming_entries - self._incoming_entries,
+                stored.bytes + incoming_bytes - self._incoming_bytes,
             )
 
     @contextmanager
-    def reserve(self, name: str, size: int, kept: ReplicaUsage) -> Iterator[None]:
-        """Hold room for what is coming. Raises QuotaExceeded if there is none."""
-        used = kept.bytes + self._incoming_bytes
+    def reserve(self, name: str, size: int, stored: ReplicaUsage) -> Iterator[None]:
+        """Count a file as incoming inside the `with` block.
+
+        Args:
+            name: The name of the file.
+            size: Its bytes.
+            stored: The usage that `lock_usage` yielded.
+
+        Raises:
+            QuotaExceeded: if the file does not fit.
+        """
+        used = stored.bytes + self._incoming_bytes
         if used + size > self.limit:
             free = max(0, self.limit - used)
             raise QuotaExceeded(
-                f"{size} bytes are more than this peer still takes from others ({free} of {self.limit})"
+                f"{size} bytes do not fit into the quota of this peer ({free} of {self.limit} are free)"
             )
         entries = 1 + name.count("/")
-        if kept.entries + self._incoming_entries + entries > self._max_entries:
-            raise QuotaExceeded(
-                f"this peer takes {self._max_entries} files from others, the folders of each counted, and has as many"
-            )
+        if stored.entries + self._incoming_entries + entries > self._max_entries:
+            raise QuotaExceeded(f"this peer stores at most {self._max_entries} files and folders for other peers")
         self._incoming_bytes += size
         self._incoming_entries += entries
         try:
@@ -80,44 +104,44 @@ class ReplicaQuota:
             self._incoming_bytes -= size
             self._incoming_entries -= entries
 
-    async def load(self, parts: Iterable[str]) -> None:
-        """Know again what pushes of earlier processes have left, of the parts that lie here."""
-        begun = await self._threads.run(self._threads.disk, self._catalog.incoming_parts)
-        there = begun.keys() & set(parts)
-        self._abandoned = {id_: size for id_, size in begun.items() if id_ in there}
-        self._recorded = set(begun)
-        await self.forget_parts(*(begun.keys() - there))
+    async def load(self, part_ids: Iterable[str]) -> None:
+        """Load the parts that pushes to earlier processes left; `part_ids` are the parts that exist."""
+        recorded = await self._threads.run(self._threads.disk, self._manifest_cache.incoming_parts)
+        existing = recorded.keys() & set(part_ids)
+        self._abandoned = {id_: size for id_, size in recorded.items() if id_ in existing}
+        self._recorded = set(recorded)
+        await self.forget_parts(*(recorded.keys() - existing))
 
     async def record_part(self, id_: str, size: int) -> None:
-        """A push begins a part: known again after a restart, however this process ends."""
+        """Record durably that a push creates a part of `size` bytes, so that it counts after a crash too."""
         self._recorded.add(id_)
-        await self._threads.run_uncancellable(self._threads.disk, self._catalog.record_incoming, id_, size)
+        await self._threads.run_uncancellable(self._threads.disk, self._manifest_cache.record_incoming, id_, size)
 
     async def forget_parts(self, *ids: str) -> None:
-        """These parts are no push's any more: gone, published, or our own user's."""
-        noted = [id_ for id_ in ids if id_ in self._recorded]
+        """Forget parts of pushes that are deleted, published, or continued by a download of this peer's user."""
+        recorded = [id_ for id_ in ids if id_ in self._recorded]
         for id_ in ids:
             self.claim_part(id_)
-        if noted:
-            self._recorded.difference_update(noted)
-            await self._threads.run_uncancellable(self._threads.disk, self._catalog.forget_incoming, noted)
+        if recorded:
+            self._recorded.difference_update(recorded)
+            await self._threads.run_uncancellable(self._threads.disk, self._manifest_cache.forget_incoming, recorded)
 
     def abandon_part(self, id_: str, size: int) -> None:
-        """A push broke: its part may be taken up again."""
+        """Record that a push of `size` bytes broke: its part stays until it is claimed or evicted."""
         self._abandoned[id_] = size
 
     def claim_part(self, id_: str) -> bool:
-        """The part is somebody's again; tell whether a broken push had left one."""
+        """Return whether an abandoned part of this id existed; it is no longer abandoned."""
         return self._abandoned.pop(id_, None) is not None
 
     async def evictable_parts(self) -> list[str]:
-        """Return the parts to throw away for what is coming, or for being too many."""
-        lacking = await self._threads.run(self._threads.disk, lambda: self.used) - self.limit
-        many = len(self._abandoned) - MAX_ABANDONED_PARTS
+        """Return the abandoned parts to delete, the oldest first: the quota is exceeded, or there are too many."""
+        excess_bytes = await self._threads.run(self._threads.disk, lambda: self.used) - self.limit
+        excess_parts = len(self._abandoned) - MAX_ABANDONED_PARTS
         chosen: list[str] = []
-        for id_, left in self._abandoned.items():
-            if lacking <= 0 and len(chosen) >= many:
+        for id_, size in self._abandoned.items():
+            if excess_bytes <= 0 and len(chosen) >= excess_parts:
                 break
             chosen.append(id_)
-            lacking -= left
+            excess_bytes -= size
         return chosen

@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.transfer.request_window import RequestWindow
+from daemon.transfer.batch_requests import RequestWindow
 from manual_clock import ManualUnixClock
 
 KIB, MIB = 1 << 10, 1 << 20
