@@ -1,9 +1,9 @@
-"""The two-minute tour: a tracker and two peers on this machine; a real file goes from one to the other, another back.
+"""The demo: a tracker and two peers on this machine. One file is downloaded from peer to peer, another is uploaded.
 
-    ./bootstrap/demo          then the second peer's menu, if there is a terminal
-    ./bootstrap/demo --once   ends after the transfers
+    ./bootstrap/demo          opens the second peer's menu at the end, if there is a terminal
+    ./bootstrap/demo --once   exits after the transfers
 
-Everything lies in a folder of its own under the system's temporary one, on free ports, and is gone at the end.
+All files are in one temporary folder, which is deleted at the end. All ports are free ones.
 """
 
 import argparse
@@ -29,12 +29,12 @@ MIB = 1 << 20
 
 
 class DemoFailed(Exception):
-    """A step did not do what it should; the message says which."""
+    """A step failed; the message says which."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A running pserver, and what a terminal needs to drive it."""
+    """A running pserver, and what pclient needs to use it."""
 
     user: str
     password: str
@@ -43,11 +43,19 @@ class Peer:
     program: Program
 
     def command(self, *words: str) -> list[str]:
-        """The pclient command line that does `words` on this peer."""
+        """Return the command line of pclient for this peer."""
         return [sys.executable, str(PCLIENT), str(self.env), *words]
 
     def run(self, *words: str, typed: str | None = None) -> list[dict[str, Any]]:
-        """Show a pclient command, run it with --json, and return its objects. Progress goes to the screen."""
+        """Print a pclient command, run it with --json and return its objects. Progress goes to the terminal.
+
+        Args:
+            words: the command and its arguments.
+            typed: text for its stdin.
+
+        Raises:
+            DemoFailed: if its exit status is not 0.
+        """
         print(f"\n{bold(self.user + ' $')} pclient {' '.join(words)}", flush=True)
         done = subprocess.run(
             self.command("--json", *words), input=typed, stdout=subprocess.PIPE, text=True, check=False
@@ -58,19 +66,19 @@ class Peer:
 
 
 def bold(text: str) -> str:
-    """`text`, emphasised where the screen can."""
+    """Return `text`, bold on a terminal unless NO_COLOR is set."""
     return f"\033[1m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
 
 
 def make_file(path: Path, size: int) -> None:
-    """Write `size` random bytes, a multiple of 1 MiB."""
+    """Write a file of `size` random bytes, rounded down to whole MiB."""
     with path.open("wb") as file:
         for _ in range(size // MIB):
             file.write(secrets.token_bytes(MIB))
 
 
 def show_digest(owner: str, path: Path, folder: Path) -> str:
-    """Print and return the SHA-256 of a file that lies in `folder`."""
+    """Print and return the SHA-256 of a file below `folder`."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     print(f"  {owner}: {path.relative_to(folder)}\n  {digest}")
@@ -78,7 +86,11 @@ def show_digest(owner: str, path: Path, folder: Path) -> str:
 
 
 def start_programs(folder: Path, stack: contextlib.ExitStack) -> tuple[Program, Peer, Peer]:
-    """Start tracker and peers; `stack` ends them."""
+    """Start the tracker and two peers, which `stack` stops.
+
+    Raises:
+        NotReady: if one of them does not start.
+    """
 
     def program(name: str, script: Path, **values: object) -> Program:
         env = write_env(folder / f".env_{name}", values)
@@ -110,7 +122,11 @@ def start_programs(folder: Path, stack: contextlib.ExitStack) -> tuple[Program, 
 
 
 def run_transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
-    """The story: ana shares, ben downloads; ben uploads, and the tracker has it pushed to ana."""
+    """Let ben download a file of ana's, then upload one, of which the tracker has a copy stored at ana.
+
+    Raises:
+        DemoFailed: if a command fails or the copies differ.
+    """
     for peer in (ana, ben):
         [logged_in] = peer.run("login", peer.user, "--password-stdin", typed=peer.password + "\n")
         print(f"  Logged in as {logged_in['user']}" + (" (a new account)" if logged_in["registered"] else ""))
@@ -121,7 +137,7 @@ def run_transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
     ana.run("upload", str(film), "--copies", "0")
     [got] = ben.run("download", "film.bin")
     print(
-        f"\n  {got['size']:,} bytes, verified piece by piece,",
+        f"\n  {got['size']:,} bytes, each piece verified,",
         f"in {got['seconds']:.2f} s from {', '.join(got['holders'])}",
     )
     if show_digest("ana", film, folder) != show_digest("ben", Path(got["path"]), folder):
@@ -129,7 +145,7 @@ def run_transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
 
     songs = folder / "songs.bin"
     make_file(songs, mebibytes * MIB // 4)
-    print(f"\n{bold('A file of ben')} is uploaded: the tracker chooses a peer that takes a copy.")
+    print(f"\n{bold('ben uploads a file')}; the tracker picks a peer to store a copy.")
     [sent] = ben.run("upload", str(songs))
     print(f"\n  copies at {', '.join(sent['copies'])}")
     if show_digest("ben", songs, folder) != show_digest("ana", ana.shared / "songs.bin", folder):
@@ -138,7 +154,7 @@ def run_transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
 
 @contextlib.contextmanager
 def ctrl_c_for_the_menu_only() -> Iterator[None]:
-    """Leave Ctrl-C to the program in front. A handler, since a child would inherit SIG_IGN."""
+    """Leave Ctrl-C to the menu. Needs a handler, since the menu would inherit an ignored signal."""
 
     def leave_it(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -151,21 +167,23 @@ def ctrl_c_for_the_menu_only() -> Iterator[None]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the demo; return the exit status."""
-    parser = argparse.ArgumentParser(prog="bootstrap/demo", description="A tracker and two peers on this machine.")
-    parser.add_argument("--once", action="store_true", help="end after the transfers, without the menu")
-    parser.add_argument("--size", type=int, default=64, metavar="MIB", help="size of the file that goes across")
+    """Run the demo and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="bootstrap/demo", description="Starts a tracker and two peers on this machine and transfers two files."
+    )
+    parser.add_argument("--once", action="store_true", help="exit after the transfers, without the menu")
+    parser.add_argument("--size", type=int, default=64, metavar="MIB", help="size of the downloaded file")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2p-demo-", ignore_cleanup_errors=True)))
-        print(bold("A tracker and two peers start"), f"in {folder}", flush=True)
+        print(bold("Starting a tracker and two peers"), f"in {folder}", flush=True)
         try:
             tracker, ana, ben = start_programs(folder, stack)
             dashboard = f"http://{tracker.host}:{tracker.port}/"
-            print(f"  the tracker's dashboard is {dashboard}")
+            print(f"  Dashboard: {dashboard}")
             run_transfers(folder, ana, ben, max(options.size, 4))
         except (DemoFailed, NotReady) as error:
             print(f"demo: {error}", file=sys.stderr)
@@ -176,15 +194,12 @@ def main(arguments: list[str]) -> int:
             return 130
         print(f"\n{bold('Both files are on both peers now.')}")
         if options.once or not sys.stdin.isatty():
-            print(
-                "  All of it ends and is deleted now; without --once, at a terminal, it stays\n"
-                "  while ben's menu is open."
-            )
+            print("  Demo finished, files deleted. Without --once it keeps running\n  while ben's menu is open.")
             return 0
         print(f"  dashboard  {dashboard}  (user {ana.user}, password {ana.password})")
         print(f"  ana's files  {ana.shared}\n  ben's files  {ben.shared}")
         print(
-            f"\nThis is {bold('the menu of ben')}; when you leave it, all of this ends and is deleted.\n",
+            f"\n{bold('This is the menu of ben.')} Quitting stops the demo and deletes its files.\n",
             flush=True,
         )
         with ctrl_c_for_the_menu_only():
@@ -193,12 +208,12 @@ def main(arguments: list[str]) -> int:
 
 
 def main_with_closed_stdout(arguments: list[str]) -> int:
-    """What the launcher does: `main`, on a stdout whose reader may have seen enough."""
+    """Run `main`; return 1 without a traceback if the reader of stdout has gone."""
     try:
         status = main(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Nothing is left for Python to flush at exit, in vain once more.
+        # Python flushes stdout at exit, which would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status

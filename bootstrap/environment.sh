@@ -1,6 +1,6 @@
-# Makes this checkout's environment, for the scripts beside it: `. bootstrap/environment.sh; prepare [--dev]`, from the checkout's top.
-# .tools/ gets pipenv in an environment of its own (Debian refuses `pip install --user`), .venv/ the packages of Pipfile.lock.
-# Says nothing and starts at once when .venv/ holds what the lock says already.
+# Sets up .venv for the scripts of this folder: `. bootstrap/environment.sh; prepare [--dev]`, from the top of the checkout.
+# .tools/ contains pipenv in its own environment, since Debian refuses `pip install --user`; .venv/ the packages of Pipfile.lock.
+# Does nothing if .venv/ is up to date.
 
 export PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_DONT_LOAD_ENV=1 PIPENV_NOSPIN=1 PIPENV_VERBOSITY=-1
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -13,7 +13,7 @@ fail() {
     exit 69
 }
 
-# Candidates are tried, not looked up: pyenv leaves a python3.12 on PATH that fails where 3.12 is not switched on.
+# Runs each candidate, since pyenv puts a python3.12 on PATH that fails unless 3.12 is enabled.
 find_python() {
     fitting=
     for candidate in python3.14 python3.13 python3.12 python3.11 python3 python; do
@@ -25,18 +25,18 @@ find_python() {
     done
     [ -n "$fitting" ] || fail "Python 3.11 or newer is needed: https://www.python.org/downloads/"
     version=$("$fitting" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    fail "Python $version is here without its venv module; on Debian and Ubuntu: sudo apt install python$version-venv"
+    fail "Python $version has no venv module; on Debian and Ubuntu: sudo apt install python$version-venv"
 }
 
-# Runs a command quietly; shows what it said only when it fails.
+# Runs a command and prints its output only if it fails.
 quietly() {
     "$@" >.tools/setup.log 2>&1 || {
         cat .tools/setup.log >&2
-        fail "this failed: $*"
+        fail "command failed: $*"
     }
 }
 
-# True if .venv/ holds what the lock says; the environment for developing serves for running too.
+# True if .venv/ is up to date. An environment with the development packages is also enough for running.
 ready() {
     [ -x .venv/bin/python ] || return 1
     cmp -s Pipfile.lock .venv/synced-dev || { [ -z "$kind" ] && cmp -s Pipfile.lock .venv/synced; }
@@ -47,12 +47,12 @@ prepare() {
     if ready; then return; fi
     find_python
     mkdir -p .tools
-    if command -v flock >/dev/null 2>&1; then  # two demos may be started at once
+    if command -v flock >/dev/null 2>&1; then  # two scripts may start at the same time
         exec 9>.tools/lock
         flock 9
         if ready; then exec 9>&-; return; fi
     fi
-    echo "bootstrap: making the environment in .venv, once; this takes a minute or two" >&2
+    echo "Setting up .venv (first run only, 1-2 minutes)..." >&2
     if ! .tools/bin/pipenv --version 2>/dev/null | grep -q "$pipenv_version"; then
         quietly "$python" -m venv .tools
         quietly .tools/bin/python -m pip install --quiet "pipenv==$pipenv_version"

@@ -1,8 +1,10 @@
-"""Locks the packages and writes each image's requirements. Never names a package index: each machine's own serves.
+"""Locks the packages and writes the requirements of each image.
 
-python bootstrap/lock.py                 lock with pipenv, empty the lock's sources, write the requirements
-python bootstrap/lock.py --requirements  write the requirements from the lock as it is
-python bootstrap/lock.py --check         say whether they are what the lock gives
+The lock names no package index, so each machine uses the index it is configured for.
+
+python bootstrap/lock.py                 lock with pipenv, remove the sources from the lock, write the requirements
+python bootstrap/lock.py --requirements  write the requirements from the present lock
+python bootstrap/lock.py --check         exit with 1 if the requirements are out of date
 """
 
 import json
@@ -19,7 +21,7 @@ HEAD = "# Written from Pipfile.lock by `pipenv run requirements`: pinned and has
 
 
 def requirements(lock: dict[str, Any], image: str) -> str:
-    """Text of requirements.txt for the category of packages that `image` needs."""
+    """Return the text of requirements.txt for the package category that is named after `image`."""
     lines = [HEAD]
     for name, entry in sorted(lock[image].items()):
         extras = f"[{','.join(entry['extras'])}]" if "extras" in entry else ""
@@ -30,7 +32,7 @@ def requirements(lock: dict[str, Any], image: str) -> str:
 
 
 def relock() -> None:
-    """Lock anew with pipenv, and empty the lock's sources."""
+    """Lock with pipenv and remove the sources from the lock."""
     environment = {**os.environ, "PIPENV_IGNORE_VIRTUALENVS": "1", "PIPENV_VENV_IN_PROJECT": "1"}
     subprocess.run([TOP / ".tools/bin/pipenv", "lock"], cwd=TOP, env=environment, check=True)
     lock = json.loads(LOCK.read_text())
@@ -39,7 +41,7 @@ def relock() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the module's docstring says; return the exit status."""
+    """Run the command line of the module docstring; return the exit status."""
     if not arguments:
         relock()
     lock = json.loads(LOCK.read_text())

@@ -1,6 +1,6 @@
-"""Runs this checkout's programs as processes, for the demo and the system tests: start, wait for READY, end.
+"""Runs this checkout's programs as processes: starts them, waits for READY, stops them. For the demo and the tests.
 
-Never chooses a port or a folder: that is in the env files that its callers write.
+Ports and folders come from the env files that the callers write.
 """
 
 import contextlib
@@ -21,22 +21,23 @@ SERVER = TOP / "server" / "server.py"
 PSERVER = TOP / "peer" / "pserver.py"
 PCLIENT = TOP / "peer" / "pclient.py"
 
-READY_TIMEOUT = 30.0
+# Seconds.
+READY_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 
 
 class NotReady(Exception):
-    """A program ended, or kept silent, instead of saying READY. The message ends with its log's last lines."""
+    """A program exited or timed out before it printed READY. The message ends with the last lines of its log."""
 
 
 def write_env(path: Path, values: Mapping[str, object]) -> Path:
-    """Write an env file; return its path."""
+    """Write an env file with one KEY=value a line; return `path`."""
     path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     return path
 
 
 def die_with_parent() -> Callable[[], object] | None:
-    """What a child runs first so that the kernel ends it when its parent is gone, however that went; Linux only."""
+    """Return a `preexec_fn` by which the kernel sends a child SIGTERM when its parent dies; None unless on Linux."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -44,9 +45,12 @@ def die_with_parent() -> Callable[[], object] | None:
 
 
 class Program:
-    """A server or pserver in a process of its own, its log in a file.
+    """A tracker or pserver as a process, with its stderr in a log file.
 
-    A program that was stopped or killed may be started again: the log goes on.
+    A program that was stopped or killed may be started again; it appends to the same log.
+
+    Attributes:
+        host, port: the address of its READY line, once started.
     """
 
     def __init__(self, name: str, script: Path, arguments: Sequence[str | Path], log: Path) -> None:
@@ -59,19 +63,22 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Process id; the program must have been started."""
+        """Process id; valid once started."""
         return self._started().pid
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is alive."""
         return self._process is not None and self._process.poll() is None
 
     def start(self, environment: Mapping[str, str] | None = None) -> None:
-        """Start, and return once it says READY.
+        """Start the process and wait for READY.
+
+        Args:
+            environment: variables in addition to those of this process.
 
         Raises:
-            NotReady: if it does not.
+            NotReady: if the process exits or prints nothing within READY_TIMEOUT.
         """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -81,7 +88,7 @@ class Program:
                 stderr=log,
                 env=None if environment is None else {**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - the starter has one thread of its own
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
             )
         try:
             ready = self._wait_ready()
@@ -95,7 +102,11 @@ class Program:
         self._started().send_signal(number)
 
     def wait(self, seconds: float = STOP_TIMEOUT) -> int:
-        """Wait for the process to end; return its exit status, negative for a signal."""
+        """Wait for the process to exit; return its exit status, negative for a signal.
+
+        Raises:
+            subprocess.TimeoutExpired: if it is alive after `seconds`.
+        """
         process = self._started()
         status = process.wait(seconds)
         if process.stdout:
@@ -103,7 +114,7 @@ class Program:
         return status
 
     def stop(self, grace: float = STOP_TIMEOUT) -> int | None:
-        """End the process, by force after `grace` seconds; return its exit status, None if it was never started."""
+        """Send SIGTERM, and SIGKILL after `grace` seconds; return the exit status, None if it was never started."""
         if self._process is None:
             return None
         if self.running:
@@ -116,7 +127,7 @@ class Program:
         return self.wait()
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines of the log."""
+        """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def _started(self) -> "subprocess.Popen[bytes]":
@@ -132,7 +143,7 @@ class Program:
         said = b""
         while b"\n" not in said:
             if not select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise NotReady(f"{self.name} did not say READY within {READY_TIMEOUT:.0f} s\n{self.tail()}")
+                raise NotReady(f"{self.name} did not print READY within {READY_TIMEOUT:.0f} s\n{self.tail()}")
             some = os.read(stdout.fileno(), 4096)
             if not some:
                 raise NotReady(f"{self.name} ended with exit status {self._started().wait()}\n{self.tail()}")

@@ -1,4 +1,4 @@
-"""Makes the generated code in peer/ from protobufs/pserver.proto; with --check only compares. Touches nothing else."""
+"""Generates the gRPC code in peer/ from protobufs/pserver.proto; with --check only compares."""
 
 import sys
 import tempfile
@@ -12,7 +12,11 @@ GENERATED = ("pserver_pb2.py", "pserver_pb2.pyi", "pserver_pb2_grpc.py", "pserve
 
 
 def generate(target: Path) -> None:
-    """Write the GENERATED files into `target`."""
+    """Write the GENERATED files into the folder `target`.
+
+    Raises:
+        SystemExit: if protoc fails.
+    """
     plugin = Path(sys.executable).with_name("protoc-gen-mypy_grpc")
     arguments = [
         "protoc",
@@ -30,14 +34,14 @@ def generate(target: Path) -> None:
 
 
 def outdated_files() -> list[str]:
-    """Names of GENERATED files in peer/ that differ from what the .proto gives now."""
+    """Return the names of GENERATED files in peer/ that are not what protoc generates now."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
         return [name for name in GENERATED if (Path(folder) / name).read_bytes() != (TOP / "peer" / name).read_bytes()]
 
 
 def main(arguments: list[str]) -> int:
-    """Generate, or with --check say which files are out of date; return the exit status."""
+    """Generate, or with --check print the files that are out of date; return the exit status."""
     if arguments != ["--check"]:
         generate(TOP / "peer")
         return 0

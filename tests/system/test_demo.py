@@ -99,7 +99,7 @@ def test_with_a_terminal_the_second_peers_menu_opens() -> None:
             dimensions=(40, 120),
         )
         terminal.expect("dashboard")
-        terminal.expect("This is .*deleted[.]")
+        terminal.expect("This is .*its files[.]")
         plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.after)
         assert max(map(len, plain.splitlines())) <= 78
         terminal.expect("Enter choice: ")

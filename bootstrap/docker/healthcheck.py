@@ -1,6 +1,6 @@
-"""A container's health check: asks the program that runs here whether it serves. Exit status 0 if it does.
+"""Health check of a container: exits with 0 if the program that the env file configures responds.
 
-python healthy.py ENV_SERVER | ENV_PSERVER
+python healthcheck.py ENV_SERVER | ENV_PSERVER
 """
 
 import ssl
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-TIMEOUT = 3.0
+TIMEOUT = 3.0  # seconds; Docker allows five
 
 
 def dial_address(listening: str, port: str) -> str:
-    """host:port at which a program answers that listens on this address."""
+    """Return the host:port at which to dial a program that listens on this address."""
     host = listening.strip("[]")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def tracker_is_healthy(address: str, tls: bool) -> bool:
-    """Whether GET /healthz answers 200. Over TLS nobody's certificate is checked: this asks its own machine."""
+    """Return whether GET /healthz responds with 200. Checks no certificate, since it dials its own machine."""
     unchecked = ssl.create_default_context()
     unchecked.check_hostname = False
     unchecked.verify_mode = ssl.CERT_NONE
@@ -32,12 +32,12 @@ def tracker_is_healthy(address: str, tls: bool) -> bool:
     try:
         with opener.open(url, timeout=TIMEOUT) as answer:
             return bool(answer.status == 200)
-    except OSError:  # urllib's own, and what it lets through: time is up, connection reset
+    except OSError:  # URLError, and what urllib passes on: timeout, connection reset
         return False
 
 
 def pserver_is_healthy(address: str, certificate: Path | None) -> bool:
-    """Whether grpc.health.v1 says SERVING."""
+    """Return whether grpc.health.v1 reports SERVING."""
     import grpc  # noqa: PLC0415 - the tracker's image has no gRPC
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
 
@@ -55,7 +55,7 @@ def pserver_is_healthy(address: str, certificate: Path | None) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Check the program of the env file; return the exit status."""
+    """Check the program of an env file; return the exit status."""
     [path] = map(Path, arguments)
     env = {key: value or "" for key, value in dotenv_values(path, interpolate=False).items()}
     certificate = path.parent / env["TLS_CERT"] if env.get("TLS_CERT") else None

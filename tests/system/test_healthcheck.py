@@ -12,7 +12,7 @@ from system.cluster import Cluster
 
 def check(env_file: Path) -> int:
     """Exit status of the health check for a program's env file; it must say nothing."""
-    command = [sys.executable, str(TOP / "bootstrap" / "docker" / "healthy.py"), str(env_file)]
+    command = [sys.executable, str(TOP / "bootstrap" / "docker" / "healthcheck.py"), str(env_file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert done.stdout + done.stderr == ""
     return done.returncode
