@@ -1,19 +1,25 @@
-"""The last events worth showing to people: bounded, in memory. Decides nothing."""
+"""The last events, placements and fetches, for the dashboard. Bounded and in memory; decides nothing."""
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from tracker.corruption_reports import CorruptionReports
+from tracker.index import Index
+from tracker.models import IndexEntry, Session
+
 HOURS_PER_DAY = 24
-# Texts from outside are kept to a length: a hundred of them are in memory.
-_KEPT = 200
-# Too frequent to be worth a line each; placements are noted with more than an event tells.
-_DULL = frozenset({"reindexed", "placed"})
+# Characters stored of a text from outside.
+MAX_DETAIL_LENGTH = 200
+# Fetches recorded of one announcement, and holders named for each: what the dashboard can show.
+MAX_LISTED = 20
+# Too frequent to list; a placement is recorded with more details than its event has.
+_UNLISTED_EVENTS = frozenset({"reindexed", "placed"})
 
 
 class Placement(NamedTuple):
-    """A copy that the tracker found a place for. `at` is server_time."""
+    """A receiver that the tracker chose for a copy. `at` is server_time; `uploader` and `receiver` are addresses."""
 
     at: float
     name: str
@@ -25,7 +31,10 @@ class Placement(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Contents that a peer was given tickets for and then announced, in part or whole; `holders` had them before."""
+    """Content that a peer had tickets for and then announced, complete or partial.
+
+    `at` is server_time; `requester` and `holders` are addresses. The holders had the content before.
+    """
 
     at: float
     name: str
@@ -37,7 +46,7 @@ class Fetch(NamedTuple):
 
 
 class LoggedEvent(NamedTuple):
-    """An event of tracker.events, its details as short texts."""
+    """An event of tracker.events, its details as short texts. `at` is server_time."""
 
     at: float
     event: str
@@ -45,59 +54,101 @@ class LoggedEvent(NamedTuple):
 
 
 class ActivityLog:
-    """The latest placements, fetches and happenings of each kind, newest last; and how often each happened lately."""
+    """The latest placements, fetches and events, oldest first, and counts of events per hour. Thread-safe."""
 
     def __init__(self, server_time: Callable[[], float], length: int = 100) -> None:
+        """Create an empty log.
+
+        Args:
+            server_time: the tracker's clock, in Unix seconds.
+            length: entries stored of placements, of fetches, and of each kind of event.
+        """
         self._server_time = server_time
         self._length = length
         self._lock = threading.Lock()
         self._placements: deque[Placement] = deque(maxlen=length)
         self._fetches: deque[Fetch] = deque(maxlen=length)
-        # Kinds apart, so that a flood of one does not wash away another.
-        self._happenings: dict[str, deque[LoggedEvent]] = {}
-        self._hours: Counter[tuple[str, int]] = Counter()
+        # One queue per kind: many events of one kind do not push out the others.
+        self._events: dict[str, deque[LoggedEvent]] = {}
+        self._hourly_counts: Counter[tuple[str, int]] = Counter()
 
     def add_placement(self, placement: Placement) -> None:
+        """Record a placement."""
         with self._lock:
             self._placements.append(placement)
 
     def add_fetches(self, fetches: Sequence[Fetch]) -> None:
+        """Record what `detect_fetches` found."""
         with self._lock:
             self._fetches.extend(fetches)
 
     def on_event(self, event: str, details: Mapping[str, object]) -> None:
-        """Note an event; called by tracker.events."""
-        if event in _DULL:
+        """Record an event; a listener of tracker.events."""
+        if event in _UNLISTED_EVENTS:
             return
         now = self._server_time()
         hour = int(now // 3600)
-        kept = LoggedEvent(now, event, {key: str(value)[:_KEPT] for key, value in details.items()})
+        entry = LoggedEvent(now, event, {key: str(value)[:MAX_DETAIL_LENGTH] for key, value in details.items()})
         with self._lock:
-            if not self._hours[event, hour]:
-                for old in [key for key in self._hours if key[1] <= hour - HOURS_PER_DAY]:
-                    del self._hours[old]
-            self._hours[event, hour] += 1
-            self._happenings.setdefault(event, deque(maxlen=self._length)).append(kept)
+            if not self._hourly_counts[event, hour]:
+                for old in [key for key in self._hourly_counts if key[1] <= hour - HOURS_PER_DAY]:
+                    del self._hourly_counts[old]
+            self._hourly_counts[event, hour] += 1
+            self._events.setdefault(event, deque(maxlen=self._length)).append(entry)
 
     def placements(self) -> list[Placement]:
+        """Return the latest placements, oldest first."""
         with self._lock:
             return list(self._placements)
 
     def fetches(self) -> list[Fetch]:
+        """Return the latest fetches, oldest first."""
         with self._lock:
             return list(self._fetches)
 
     def events(self) -> list[LoggedEvent]:
-        """Those kept, of all kinds, newest last."""
+        """Return the latest events of all kinds, oldest first."""
         with self._lock:
-            return sorted((h for kind in self._happenings.values() for h in kind), key=lambda h: h.at)
+            return sorted((event for kind in self._events.values() for event in kind), key=lambda event: event.at)
 
     def count_last_day(self) -> Counter[str]:
-        """How often each event happened in the last 24 hours, to the hour."""
+        """Count the events of the last 24 hours by kind, to the hour."""
         since = int(self._server_time() // 3600) - HOURS_PER_DAY
         with self._lock:
             counts: Counter[str] = Counter()
-            for (event, hour), count in self._hours.items():
+            for (event, hour), count in self._hourly_counts.items():
                 if hour > since:
                     counts[event] += count
             return counts
+
+
+def detect_fetches(
+    index: Index, reports: CorruptionReports, session: Session, files: Collection[IndexEntry], now: float
+) -> list[Fetch]:
+    """Find in an announcement what the peer has downloaded: transfers go from peer to peer, unseen by the tracker.
+
+    Must be called before the index applies the announcement, while it still shows what the peer had.
+
+    Args:
+        index: the index before the announcement.
+        reports: knows which ids the peer was given tickets for.
+        session: the peer that announces.
+        files: the announced entries.
+        now: server_time.
+
+    Returns:
+        At most MAX_LISTED entries that the peer had tickets for, and that are new or newly complete.
+    """
+    if not reports.has_tickets(session.peer_id):
+        return []
+    found: list[Fetch] = []
+    for name, file_id, size, complete in files:
+        if len(found) == MAX_LISTED:
+            break
+        if not reports.may_report(session.peer_id, file_id):
+            continue
+        before = index.holder(file_id, session.peer_id)
+        if before is None or (complete and not before.complete):
+            holders = [h.session.address for h in index.some_holders(file_id, MAX_LISTED) if h.session != session]
+            found.append(Fetch(now, name, file_id, size, session.address, holders, complete))
+    return found

@@ -1,7 +1,8 @@
-"""Puts the tracker together: the one place that knows every part. Nothing here listens or ends."""
+"""Builds the tracker from its parts: the composition root. It neither listens nor exits."""
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from tracker.addresses import AddressPolicy
 from tracker.api import Views
 from tracker.app import bearer_token, create_app
 from tracker.auth import AuthService
-from tracker.clock import SteadyClock
 from tracker.corruption_reports import CorruptionReports
 from tracker.dashboard.render_cache import RenderCache
 from tracker.dashboard.sessions import BrowserSessions
@@ -35,16 +35,41 @@ from tracker.state_dir import load_secret
 MAX_FILES_PER_USER = 1_000_000
 
 
+class SteadyClock:
+    """Wall time at its creation, plus the monotonic time since. Later changes of the machine's clock have no effect."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        self._monotonic = monotonic
+        self._offset = wall() - monotonic()
+
+    def now(self) -> float:
+        """Return seconds of the monotonic clock, to measure durations."""
+        return self._monotonic()
+
+    def server_time(self) -> float:
+        """Return Unix seconds, as sent to peers and written into tickets."""
+        return self._monotonic() + self._offset
+
+
 @dataclass(frozen=True)
 class TrackerParts:
-    """A tracker, ready to be served."""
+    """A tracker, ready to be served.
+
+    Attributes:
+        app: the WSGI application.
+        tracker: the operations of logged-in peers.
+        auth: login and logout.
+        metrics: counters for Prometheus.
+        close: closes the database.
+        body_limit: method, path and Authorization header of a request -> how much of its body is read, and for whom.
+        pool: method and path of a request -> where it runs.
+    """
 
     app: Flask
     tracker: Tracker
     auth: AuthService
     metrics: Metrics
     close: Callable[[], None]
-    # For the server, before a body is read: how much of it to read, and where the request waits its turn.
     body_limit: Callable[[str, str, str], BodyLimit]
     pool: Callable[[str, str], Pool]
 
@@ -62,58 +87,74 @@ def build(
     resolver: Resolver = resolve,
     files_per_user: int = MAX_FILES_PER_USER,
 ) -> TrackerParts:
-    """A tracker on a state folder that exists and that nobody else uses."""
+    """Build a tracker.
+
+    Args:
+        state_dir: an existing folder that no other tracker uses.
+        open_registration: whether a login creates the account of an unknown user.
+        ping_timeout: seconds without a ping after which a peer is offline.
+        advertise_check: whether an announced address must lead to the source of the login.
+        clock: the tracker's clock.
+        rng: chooses among equal peers.
+        cost: of password hashes.
+        limits: of failed logins.
+        resolver: looks up host names.
+        files_per_user: entries that all peers of one account may announce together.
+
+    Raises:
+        StateError: a file in `state_dir` cannot be used.
+    """
     clock = clock or SteadyClock()
     metrics = Metrics()
-    journal = ActivityLog(clock.server_time)
+    activity = ActivityLog(clock.server_time)
     browsers = BrowserSessions(clock.now)
-    events = Events(metrics, journal.on_event, browsers.on_event)
+    events = Events(metrics, activity.on_event, browsers.on_event)
     accounts = Accounts(state_dir / "accounts.sqlite3", load_secret(state_dir / "secret"), clock.server_time())
     index = MemoryIndex(
         clock.now,
         ping_timeout,
         files_per_user,
-        lambda session: events("expired", logging.WARNING, url=session.address, user=session.user),
-        accounts.check_session,
+        on_expired=lambda session: events("expired", logging.WARNING, url=session.address, user=session.user),
+        check_session=accounts.check_session,
     )
     reports = CorruptionReports(clock.now)
     addresses = AddressPolicy(advertise_check, HostLookup(resolver))
-    entrance = AuthService(
+    auth = AuthService(
         accounts,
         index,
         reports,
         Passwords(cost, max_running=max(2, min(4, os.cpu_count() or 2))),
         LoginThrottle(clock.now, limits),
         addresses,
-        clock,
+        clock.server_time,
         events,
         open_registration=open_registration,
         ping_timeout=ping_timeout,
     )
-    tracker = Tracker(index, reports, clock, events, rng or Random(), journal)  # noqa: S311 - spreads load, guards nothing
+    rng = rng or Random()  # noqa: S311 - spreads load, guards nothing
+    tracker = Tracker(index, reports, clock.server_time, events, rng, activity)
     metrics.register_gauges(tracker.totals, lambda: clock.server_time() - tracker.started)
-    # Two pings may be lost before a peer counts as gone.
+    # Two pings may be lost before a peer counts as offline.
     ping_interval = ping_timeout / 2.5
-    pages = Dashboard(RenderCache(tracker, clock.now, VERSION, ping_interval), browsers, entrance)
-    views = Views(tracker, entrance, addresses, metrics, openapi_document, ping_interval, pages.home)
-    app = create_app(views, entrance, addresses, metrics, events, pages.blueprint())
-    table = {(route.method, route.path): route for route in ROUTES}
-    # An answer to HEAD is made like one to GET, and takes as long.
-    table |= {("HEAD", route.path): route for route in ROUTES if route.method == "GET"}
+    dashboard = Dashboard(RenderCache(tracker, clock.now, VERSION, ping_interval), browsers, auth)
+    views = Views(tracker, auth, addresses, metrics, openapi_document, ping_interval, dashboard.home)
+    app = create_app(views, auth, addresses, metrics, events, dashboard.blueprint())
+    routes = {(route.method, route.path): route for route in ROUTES}
+    routes |= {("HEAD", route.path): route for route in ROUTES if route.method == "GET"}
 
-    def allowance(method: str, path: str, authorization: str) -> BodyLimit:
-        route = table.get((method, path))
+    def body_limit(method: str, path: str, authorization: str) -> BodyLimit:
+        route = routes.get((method, path))
         if route is None or route.access is Access.PUBLIC:
             return BodyLimit(SMALL_BODY_LIMIT)
-        sender = entrance.user_of(bearer_token(authorization))
+        user = auth.user_of(bearer_token(authorization))
         if route.access is Access.OWN_MACHINE:
-            return BodyLimit(SMALL_BODY_LIMIT, sender)
-        return BodyLimit(route.body_limit if sender else 0, sender)
+            return BodyLimit(SMALL_BODY_LIMIT, user)
+        return BodyLimit(route.body_limit if user else 0, user)
 
-    def lane(method: str, path: str) -> Pool:
-        route = table.get((method, path))
+    def pool(method: str, path: str) -> Pool:
+        route = routes.get((method, path))
         if route is None:
             return {LOGIN_PATH: Pool.LOGIN, SNAPSHOT_PATH: Pool.SEARCH}.get(path, Pool.WORK)
         return route.pool
 
-    return TrackerParts(app, tracker, entrance, metrics, accounts.close, allowance, lane)
+    return TrackerParts(app, tracker, auth, metrics, accounts.close, body_limit, pool)

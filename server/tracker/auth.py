@@ -1,15 +1,14 @@
-"""Logging in and out: accounts, sessions, addresses. Knows no HTTP."""
+"""Login and logout: accounts, sessions, addresses. Knows no HTTP."""
 
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from tracker.accounts import Accounts
 from tracker.addresses import AddressPolicy
-from tracker.clock import SteadyClock
 from tracker.concurrency_limits import PerSourceLimit
 from tracker.corruption_reports import CorruptionReports
 from tracker.errors import AddressTaken, LoginRefused, NotLoggedIn, TooMany, UnknownUser
@@ -19,15 +18,15 @@ from tracker.login_throttle import LoginThrottle
 from tracker.models import Session
 from tracker.passwords import Passwords
 
-# One account's sessions; the oldest that is not alive makes room.
+# Sessions of one account; a new login ends the oldest one that is offline.
 MAX_SESSIONS_PER_USER = 1000
-# Password hashes that run or wait, of one source, and of all peers on the tracker's own machine: fewer than there are
-# places (tracker.passwords). Strangers make accounts as they like, so these leave room for who has one.
-_HASHES, _HASHES_OWN_MACHINE, _REGISTRATIONS_OWN_MACHINE = 2, 16, 8
+# Password hashes that run or wait, for one source and for all peers on the tracker's own machine. Both are below the
+# queue of tracker.passwords. Registrations have a lower limit, so that they leave room for users with an account.
+_HASHES_PER_SOURCE, _HASHES_LOCAL, _REGISTRATIONS_LOCAL = 2, 16, 8
 
 
 class _PasswordRefusal(NamedTuple):
-    """What a wrong password is told as: to the log and the page, and to who sent it."""
+    """How a wrong password is reported: the event for log and dashboard, and the message for the client."""
 
     event: str
     message: str
@@ -38,13 +37,15 @@ _AT_CHANGE = _PasswordRefusal("password_refused", "the old password is wrong")
 
 
 class LoginResult(NamedTuple):
+    """A session, the token that opens it, and whether the login created the account."""
+
     token: str
     session: Session
     registered: bool
 
 
 class AuthService:
-    """Who may come in, and as whom."""
+    """Checks passwords and tokens, and opens and ends sessions. Thread-safe."""
 
     def __init__(
         self,
@@ -52,44 +53,58 @@ class AuthService:
         index: Index,
         reports: CorruptionReports,
         passwords: Passwords,
-        attempts: LoginThrottle,
+        throttle: LoginThrottle,
         addresses: AddressPolicy,
-        clock: SteadyClock,
+        server_time: Callable[[], float],
         events: Events,
         *,
         open_registration: bool,
         ping_timeout: float,
     ) -> None:
+        """Wire the service.
+
+        Args:
+            accounts: users and sessions on disk.
+            index: which peers are online.
+            reports: corruption reports, dropped with the session of their holder.
+            passwords: hashes passwords.
+            throttle: limits failed logins.
+            addresses: checks announced addresses.
+            server_time: the tracker's clock, in Unix seconds.
+            events: reports logins and failures.
+            open_registration: whether a login may create an account.
+            ping_timeout: seconds without a ping after which a peer is offline.
+        """
         self._accounts = accounts
         self._index = index
         self._reports = reports
         self._passwords = passwords
-        self._attempts = attempts
+        self._throttle = throttle
         self._addresses = addresses
-        self._clock = clock
+        self._server_time = server_time
         self._events = events
         self._open_registration = open_registration
         self._ping_timeout = ping_timeout
-        self._started = clock.server_time()
-        # Logins are checked and entered one after the other, or two could take one address.
+        self._started = server_time()
+        # Held from the check of an address until its session is open, or two logins could get one address.
         self._session_lock = threading.Lock()
-        self._hashing = PerSourceLimit(_HASHES, _HASHES_OWN_MACHINE)
-        self._registering = PerSourceLimit(_HASHES, _REGISTRATIONS_OWN_MACHINE)
+        self._hashing = PerSourceLimit(_HASHES_PER_SOURCE, _HASHES_LOCAL)
+        self._registering = PerSourceLimit(_HASHES_PER_SOURCE, _REGISTRATIONS_LOCAL)
 
     def authenticate(self, token: str) -> Session:
-        """The session of a token.
+        """Return the session that a token opens.
 
         Raises:
-            NotLoggedIn: there is none.
+            NotLoggedIn: the token is unknown, or its session has ended.
         """
-        session = self._accounts.session_of(token, self._clock.server_time()) if token else None
+        session = self._accounts.session_of(token, self._server_time()) if token else None
         if session is None:
             raise NotLoggedIn("not logged in, or the session has ended: log in again")
         return session
 
     def user_of(self, token: str) -> str:
-        """Whose session a token opens; empty if it opens none."""
-        session = self._accounts.session_of(token, self._clock.server_time()) if token else None
+        """Return the user whose session a token opens, or an empty string."""
+        session = self._accounts.session_of(token, self._server_time()) if token else None
         return session.user if session is not None else ""
 
     def login(
@@ -117,10 +132,10 @@ class AuthService:
         """
         # Before the host is resolved: a delayed client costs no DNS query.
         with self._logging_delays(user, source):
-            self._attempts.check(user, source)
+            self._throttle.check(user, source)
         loopback = self._addresses.validate(address, source)
         registered = self._verify_or_register(user, password, source, register)
-        now = self._clock.server_time()
+        now = self._server_time()
         with self._session_lock:
             own = self._accounts.session_of(token, now) if token else None
             if own is not None and (own.user, own.address) == (user, address):
@@ -136,26 +151,44 @@ class AuthService:
         return LoginResult(token, session, registered)
 
     def logout(self, session: Session) -> None:
-        """End a session and forget the peer's files."""
+        """End a session and remove the peer's files from the index."""
         self._end(session)
         self._events("logout", user=session.user, url=session.address)
 
     def leave_index(self, session: Session) -> None:
-        """A clean stop: the peer and its files are gone from every answer; the session stays."""
-        # First, so that no request that is under way brings them back.
+        """Remove a peer and its files from the index, and keep the session: a clean stop of the pserver."""
+        # Before the index: requests still running fail their check of the session, so none adds the files again.
         self._accounts.replace_session(session)
         self._index.remove_peer(session.peer_id)
         self._events("left", url=session.address)
 
     def change_password(self, session: Session, old: str, new: str, source: str) -> None:
-        """Raises LoginRefused, TooMany or Busy like login."""
+        """Change the password of a session's user.
+
+        Args:
+            session: a session of the user.
+            old: the present password.
+            new: the new password.
+            source: IP address from which the request comes.
+
+        Raises:
+            LoginRefused: `old` is wrong.
+            TooMany: too many failed logins.
+            Busy: too many logins at once, in total or from `source`.
+        """
         self._verify(session.user, old, source, _AT_CHANGE)
         with self._hashing.acquired(source):
             self._accounts.set_password(session.user, self._passwords.hash(new))
         self._events("password_changed", user=session.user)
 
     def check_password(self, user: str, password: str, source: str) -> None:
-        """Let a known user in without a session, as the page for people does; raises like login."""
+        """Check a password without opening a session, for the dashboard.
+
+        Raises:
+            LoginRefused: wrong user name or password.
+            TooMany: too many failed logins.
+            Busy: too many logins at once, in total or from `source`.
+        """
         self._verify(user, password, source, _AT_LOGIN)
 
     @contextmanager
@@ -168,10 +201,10 @@ class AuthService:
 
     @contextmanager
     def _attempt(self, user: str, source: str) -> Iterator[None]:
-        """Count the block as one login attempt, and wait for a place to hash its password."""
+        """Count the block as one login attempt, and hold a slot to hash its password."""
         with (
             self._logging_delays(user, source),
-            self._attempts.attempt(user, source),
+            self._throttle.attempt(user, source),
             self._hashing.acquired(source),
         ):
             yield
@@ -205,36 +238,46 @@ class AuthService:
             self._accounts.set_password(user, self._passwords.hash(password))
 
     def _register(self, user: str, password: str, source: str) -> bool:
-        """Make the account; False if somebody else just did."""
+        """Create the account; False if another request has just created it."""
         with self._registering.acquired(source):
-            return self._accounts.register(user, self._passwords.hash(password), self._clock.server_time())
+            return self._accounts.register(user, self._passwords.hash(password), self._server_time())
 
-    def _evict_sessions_at(self, user: str, url: str, askers: Session | None) -> None:
-        """End what sessions there are at the address; refuse while another user's, and not the asker's, is alive."""
-        here = self._accounts.sessions_at(url)
-        own = askers.peer_id if askers is not None else ""
+    def _evict_sessions_at(self, user: str, address: str, own: Session | None) -> None:
+        """End the sessions at an address, for a login of `user`; `own` is the session of the pserver that logs in.
+
+        Raises:
+            AddressTaken: a session of another user, which is not `own`, may be online.
+        """
+        here = self._accounts.sessions_at(address)
         for session in here:
-            if session.user != user and session.peer_id != own and self._may_be_online(session):
-                raise AddressTaken(f"another user's peer is alive at {url}: log it out first, or use another port")
+            is_own = own is not None and session.peer_id == own.peer_id
+            if session.user != user and not is_own and self._may_be_online(session):
+                raise AddressTaken(f"another user's peer is online at {address}: log it out first, or use another port")
         for session in here:
             self._end(session)
 
     def _may_be_online(self, session: Session) -> bool:
-        # Just after a restart nobody has pinged yet: whoever was logged in before counts as alive until it could have.
-        now = self._clock.server_time()
+        # Until a ping timeout after the start a peer that was logged in before has had no time to ping.
         return self._index.is_online(session.peer_id) or (
-            session.since < self._started and now - self._started < self._ping_timeout
+            session.since < self._started and self._server_time() - self._started < self._ping_timeout
         )
 
     def _evict_oldest_session(self, user: str) -> None:
-        mine = self._accounts.sessions_of(user)
-        if len(mine) < MAX_SESSIONS_PER_USER:
+        """Make room for one more session of the user, if it has as many as allowed.
+
+        Raises:
+            TooMany: all its peers are online.
+        """
+        sessions = self._accounts.sessions_of(user)
+        if len(sessions) < MAX_SESSIONS_PER_USER:
             return
-        for session in sorted(mine, key=lambda session: session.since):
+        for session in sorted(sessions, key=lambda session: session.since):
             if not self._index.is_online(session.peer_id):
                 self._end(session)
                 return
-        raise TooMany(f"{MAX_SESSIONS_PER_USER} peers of this account are alive: log one out first", self._ping_timeout)
+        raise TooMany(
+            f"{MAX_SESSIONS_PER_USER} peers of this account are online: log one out first", self._ping_timeout
+        )
 
     def _end(self, session: Session) -> None:
         self._accounts.end_session(session)

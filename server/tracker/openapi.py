@@ -1,12 +1,10 @@
-"""The OpenAPI 3.1 document, made from the table of routes and the models that check requests. Decides nothing."""
+"""The OpenAPI 3.1 document, made from the table of routes and tracker.schemas."""
 
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
 
-from tracker import VERSION
-from tracker import schemas as b
+from tracker import VERSION, schemas
 from tracker.errors import TrackerError, all_errors
 from tracker.routes import ROUTES, Access, Route
 
@@ -16,30 +14,32 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "id": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     "match": {"type": "string", "maxLength": 1000},
     "after": {"type": "string"},
-    "limit": {"type": "integer", "minimum": 1, "maximum": b.MAX_PAGE_SIZE},
+    "limit": {"type": "integer", "minimum": 1, "maximum": schemas.MAX_PAGE_SIZE},
 }
 
 
 def openapi_document() -> dict[str, Any]:
-    """The whole document."""
-    models = [route.response for route in ROUTES if route.response] + [b.Refusal]
-    _, shared = models_json_schema([(m, "serialization") for m in dict.fromkeys(models)], ref_template=_REF)
-    schemas: dict[str, Any] = dict(shared["$defs"])
+    """Make the document, as JSON values."""
+    responses = dict.fromkeys([route.response for route in ROUTES if route.response] + [schemas.ErrorResponse])
+    _, shared = TypeAdapter.json_schemas(
+        [(response, "serialization", TypeAdapter(response)) for response in responses], ref_template=_REF
+    )
+    components: dict[str, Any] = dict(shared["$defs"])
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, components)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tracker", "version": VERSION, "description": _codes()},
         "paths": paths,
         "components": {
-            "schemas": schemas,
+            "schemas": components,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary, "responses": _responses(route)}
     operation["security"] = [] if route.access is Access.PUBLIC else [{"token": []}]
     if route.access is Access.OWN_MACHINE:
@@ -48,7 +48,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         operation["parameters"] = [{"name": p, "in": "query", "schema": _PARAMETERS[p]} for p in route.parameters]
     if route.body is not None:
         schema = TypeAdapter(route.body).json_schema(ref_template=_REF)
-        schemas.update(schema.pop("$defs", {}))
+        components.update(schema.pop("$defs", {}))
         operation["requestBody"] = {
             "required": not route.body_optional,
             "content": {"application/json": {"schema": schema}},
@@ -66,12 +66,14 @@ def _responses(route: Route) -> dict[str, Any]:
         str(status): {"description": "done", "content": {route.media_type: content}}
         for status in route.success_statuses
     }
-    refusals: dict[int, list[str]] = {}
+    errors: dict[int, list[str]] = {}
     for error in route.all_errors():
-        refusals.setdefault(error.status, []).append(error.code)
-    for status, codes in sorted(refusals.items()):
-        # `code` is one of these; the shape is the same for all.
-        schema = {"allOf": [{"$ref": _REF.format(model="Refusal")}, {"properties": {"code": {"enum": sorted(codes)}}}]}
+        errors.setdefault(error.status, []).append(error.code)
+    for status, codes in sorted(errors.items()):
+        # The shape is the same for all errors; only the codes differ.
+        schema = {
+            "allOf": [{"$ref": _REF.format(model="ErrorResponse")}, {"properties": {"code": {"enum": sorted(codes)}}}]
+        }
         responses[str(status)] = {
             "description": " or ".join(sorted(codes)),
             "content": {"application/json": {"schema": schema}},

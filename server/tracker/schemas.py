@@ -1,8 +1,11 @@
-"""The shapes of requests and answers: what is checked, and what OpenAPI is made from. No rules beyond shape."""
+"""The JSON bodies of requests and responses. Requests are validated with them; OpenAPI is made from all of them.
+
+Only shape is checked here. Responses are TypedDicts: mypy checks what the views build, at no cost at run time.
+"""
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 MAX_FILES_PER_REQUEST = 5000
@@ -10,11 +13,11 @@ MAX_NAMES_PER_QUERY = 1000
 MAX_COPIES = 30
 DEFAULT_PAGE_SIZE = 500
 MAX_PAGE_SIZE = 1000
-
-# Strict: a number in quotes is no number. Unknown keys are refused. NaN and infinity are no numbers.
-_REQUEST = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
 MAX_INT64 = 2**63 - 1
+
+# Strict: a number in quotes is not a number. Unknown keys, NaN and infinity are refused.
+_REQUEST = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+_RESPONSE = ConfigDict(extra="forbid")
 
 
 def _password(value: str) -> str:
@@ -23,8 +26,8 @@ def _password(value: str) -> str:
     return value
 
 
-# Patterns in words, for whoever sent something else.
 _ID, _USER = "^[0-9a-f]{64}$", "^[A-Za-z0-9._-]{1,64}$"
+# What error messages say in place of a pattern.
 PATTERN_DESCRIPTIONS = {
     _ID: "should be 64 lower-case hex digits",
     _USER: "should be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
@@ -32,20 +35,24 @@ PATTERN_DESCRIPTIONS = {
 Id = Annotated[str, Field(pattern=_ID, description="64 lower-case hex digits")]
 Opaque = Annotated[str, Field(max_length=64)]
 User = Annotated[str, Field(pattern=_USER)]
-# The lengths are for readers of the document; the validator says it in words, and counts bytes.
+# The lengths are for readers of the document; the validator counts bytes and has the better message.
 Password = Annotated[str, AfterValidator(_password), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})]
 Url = Annotated[str, Field(max_length=300, description="host:port")]
-# Judged in full by tracker.names; longer ones need no judge.
+# tracker.names checks the rules; a longer name cannot pass them.
 Name = Annotated[str, Field(max_length=4000)]
 Size = Annotated[int, Field(ge=0, le=MAX_INT64)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class Request(BaseModel):
+    """What all request bodies have in common: strict validation."""
+
     model_config = _REQUEST
 
 
 class Login(Request):
+    """POST /login."""
+
     username: User
     password: Password
     url: Url
@@ -54,15 +61,19 @@ class Login(Request):
 
 
 class Logout(Request):
-    """Nothing needs to be sent."""
+    """POST /logout: an empty object, or no body."""
 
 
 class ChangePassword(Request):
+    """POST /password."""
+
     old: Password
     new: Password
 
 
 class PingLoad(Request):
+    """Load of a peer; `free_bytes` in bytes, `rate` in bytes per second."""
+
     uploads: Count = 0
     downloads: Count = 0
     free_bytes: Size = 0
@@ -70,39 +81,45 @@ class PingLoad(Request):
 
 
 class Ping(Request):
+    """PUT /ping."""
+
     epoch: Opaque
     index_version: Opaque
     load: PingLoad | None = None
 
 
-# Dicts rather than models: lists of them are long, and this halves the time to check one.
+# Items of long lists are dicts rather than models, which halves the time to validate a list.
+@with_config(_REQUEST)
 class IndexFile(TypedDict):
-    __pydantic_config__ = _REQUEST  # type: ignore[misc]
     name: Name
     id: Id
     size: Size
     complete: bool
 
 
+@with_config(_REQUEST)
 class NamedId(TypedDict):
-    __pydantic_config__ = _REQUEST  # type: ignore[misc]
     name: Name
     id: Id
 
 
+@with_config(_REQUEST)
 class SizedFile(TypedDict):
-    __pydantic_config__ = _REQUEST  # type: ignore[misc]
     name: Name
     id: Id
     size: Size
 
 
 class PutIndex(Request):
+    """PUT /index."""
+
     version: Opaque
     files: Annotated[list[IndexFile], Field(max_length=MAX_FILES_PER_REQUEST)]
 
 
 class PatchIndex(Request):
+    """PATCH /index."""
+
     base_version: Opaque
     version: Opaque
     add: Annotated[list[IndexFile], Field(max_length=MAX_FILES_PER_REQUEST)] = []
@@ -110,40 +127,47 @@ class PatchIndex(Request):
 
 
 class QueryNames(Request):
+    """POST /query by name."""
+
     names: Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES_PER_QUERY)]
 
 
 class QueryIds(Request):
+    """POST /query by id."""
+
     ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_NAMES_PER_QUERY)]
 
 
 class Upload(Request):
+    """POST /upload."""
+
     files: Annotated[list[SizedFile], Field(min_length=1, max_length=MAX_FILES_PER_REQUEST)]
     copies: Annotated[int, Field(ge=1, le=MAX_COPIES)] = 1
 
 
 class Report(Request):
+    """POST /report."""
+
     id: Id
     url: Url
     reason: Annotated[str, Field(max_length=500)]
 
 
-QUERY: TypeAdapter[QueryNames | QueryIds] = TypeAdapter(QueryNames | QueryIds)
+@with_config(_RESPONSE)
+class Response(TypedDict):
+    """What every response has; `status` is the HTTP status."""
 
-
-class Answer(BaseModel):
-    """What every answer has."""
-
-    model_config = ConfigDict(extra="forbid")
     status: int
     message: str
 
 
-class Refusal(Answer):
+@with_config(_RESPONSE)
+class ErrorResponse(Response):
     code: str
 
 
-class LoggedIn(Answer):
+@with_config(_RESPONSE)
+class LoginResponse(Response):
     token: str
     epoch: str
     peer_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -153,47 +177,50 @@ class LoggedIn(Answer):
     user: str
 
 
-class Pinged(Answer):
+@with_config(_RESPONSE)
+class PingResponse(Response):
     epoch: str
     send_index: bool
     recheck: list[Id]
     server_time: float
 
 
-class HolderOut(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+@with_config(_RESPONSE)
+class OfferedHolder(TypedDict):
     url: str
     ticket: str
     complete: bool
     why: str
 
 
-class VersionOut(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+@with_config(_RESPONSE)
+class FoundVersion(TypedDict):
     name: str
     id: Id
     size: int
-    holders: Annotated[list[HolderOut], Field(max_length=30)]
+    holders: Annotated[list[OfferedHolder], Field(max_length=30)]
 
 
-class Found(Answer):
-    files: list[VersionOut]
+@with_config(_RESPONSE)
+class QueryResponse(Response):
+    files: list[FoundVersion]
 
 
-class TargetOut(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+@with_config(_RESPONSE)
+class ChosenTarget(TypedDict):
     id: Id
     url: str
     ticket: str
     why: str
 
 
-class Targets(Answer):
-    targets: list[TargetOut]
+@with_config(_RESPONSE)
+class UploadResponse(Response):
+    targets: list[ChosenTarget]
 
 
-class ListedOut(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+@with_config(_RESPONSE)
+class ListedFile(TypedDict):
     name: str
     id: Id
     size: int
@@ -201,27 +228,29 @@ class ListedOut(BaseModel):
     partial: int
 
 
-class Page(Answer):
-    files: list[ListedOut]
+@with_config(_RESPONSE)
+class FilesResponse(Response):
+    files: list[ListedFile]
     next: str | None
 
 
-class LoadOut(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+@with_config(_RESPONSE)
+class ListedLoad(TypedDict):
     uploads: int
     downloads: int
     free_bytes: int
     rate: float
 
 
-class PeerOut(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+@with_config(_RESPONSE)
+class ListedPeer(TypedDict):
     url: str
     user: str
     files: int
     last_seen: float
-    load: LoadOut
+    load: ListedLoad
 
 
-class Peers(Answer):
-    peers: list[PeerOut]
+@with_config(_RESPONSE)
+class PeersResponse(Response):
+    peers: list[ListedPeer]

@@ -1,15 +1,14 @@
-"""The tracker's rules once somebody is in: liveness, index, query, upload, report. Knows no HTTP."""
+"""The tracker's rules for logged-in peers: liveness, index, query, upload, corruption reports. Knows no HTTP."""
 
 import secrets
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from tracker import fetch_detection, placement, tickets
-from tracker.activity_log import ActivityLog, Placement
-from tracker.clock import SteadyClock
+from tracker import placement
+from tracker.activity_log import ActivityLog, Placement, detect_fetches
 from tracker.corruption_reports import CorruptionReports
 from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed, SendIndex
 from tracker.events import Events
@@ -27,22 +26,23 @@ from tracker.models import (
     Version,
 )
 from tracker.names import check_name, fold, printable
+from tracker.tickets import Right, TicketSigner
 
-# Versions told in one answer, of each name or id that was asked for, and of each however many were.
-MAX_VERSIONS, MAX_PER_QUERY, MIN_PER_QUERY = 5000, 100, 5
-# Tickets in one answer: 3.6 MB of them. All versions, or all files to be placed, have an equal share.
+# Versions in one response: a query for n items gets MAX_VERSIONS / n of each, within the two bounds per item.
+MAX_VERSIONS, MAX_PER_ITEM, MIN_PER_ITEM = 5000, 100, 5
+# Tickets in one response, 3.6 MB of them, in equal shares for all versions or all files to be placed.
 MAX_TICKETS = 10_000
 
 
 class PingResult(NamedTuple):
-    """The answer to a ping."""
+    """What a peer has to do after a ping: send its complete index; hash the content of some ids again."""
 
     send_index: bool
     recheck: list[bytes]
 
 
 class HolderOffer(NamedTuple):
-    """A holder and the ticket to it."""
+    """A holder, the ticket for it, and why it has its place in the order."""
 
     holder: Holder
     ticket: str
@@ -50,7 +50,7 @@ class HolderOffer(NamedTuple):
 
 
 class UploadTarget(NamedTuple):
-    """A peer to push to, and the ticket to it."""
+    """A receiver for the content `id`, the ticket for it, and why it was chosen."""
 
     id: bytes
     address: str
@@ -59,55 +59,69 @@ class UploadTarget(NamedTuple):
 
 
 class Tracker:
-    """Who is alive, who holds what, and who may ask whom for it."""
+    """The operations of a logged-in peer. Thread-safe."""
 
     def __init__(
         self,
         index: Index,
         reports: CorruptionReports,
-        clock: SteadyClock,
+        server_time: Callable[[], float],
         events: Events,
         rng: Random,
-        journal: ActivityLog,
+        activity: ActivityLog,
     ) -> None:
+        """Wire the service.
+
+        Args:
+            index: online peers and their files.
+            reports: corruption reports.
+            server_time: the tracker's clock, in Unix seconds.
+            events: reports what happens.
+            rng: chooses among equal peers; guards nothing.
+            activity: stores placements and fetches for the dashboard.
+        """
         self.epoch = secrets.token_hex(8)
-        self.started = clock.server_time()
-        self.activity = journal
+        self.server_time = server_time
+        self.started = server_time()
+        self.activity = activity
         self._index = index
         self._reports = reports
-        self._clock = clock
         self._events = events
         self._rng = rng
 
-    def server_time(self) -> float:
-        """Unix seconds of the tracker's own steady clock."""
-        return self._clock.server_time()
-
     def ping(self, session: Session, epoch: str, index_version: str, load: Load | None) -> PingResult:
-        """The peer is alive.
+        """Record a sign of life.
+
+        Args:
+            session: the peer's session.
+            epoch: the epoch that the peer knows.
+            index_version: the version of the index that the peer has announced.
+            load: the peer's load; None leaves the last one.
 
         Raises:
-            NotLoggedIn: the session has just ended.
+            NotLoggedIn: the session has ended since the request arrived.
         """
         try:
             self._index.touch(session, load)
         except SendIndex:
-            # Its peer stopped cleanly while it was on its way, and stays gone until the next ping.
+            # The pserver stopped cleanly since the request arrived; it stays offline until its next ping.
             return PingResult(True, [])
         send_index = epoch != self.epoch or self._index.index_version(session.peer_id) != index_version
         return PingResult(send_index, self._reports.pop_rechecks(session.peer_id))
 
     def put_index(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
-        """Replace the peer's whole list.
+        """Replace all files of the peer.
 
         Raises:
-            BadName, TooLarge: nothing is changed.
-            NotLoggedIn, SendIndex: the session ended, or the peer stopped, since the request came; likewise.
+            BadName: a name breaks a rule; nothing is changed.
+            TooLarge: the account would share too many files; nothing is changed.
+            NotLoggedIn: the session has ended since the request arrived; nothing is changed.
+            SendIndex: the pserver stopped since the request arrived; nothing is changed.
         """
         self._check_new_names(files)
-        fetched = fetch_detection.detect_fetches(self._index, self._reports, session, files, self.server_time())
+        fetches = detect_fetches(self._index, self._reports, session, files, self.server_time())
         self._index.replace(session, version, files)
-        self.activity.add_fetches(fetched)
+        self.activity.add_fetches(fetches)
         self._reports.on_announced(session.peer_id, {file_id for _, file_id, _, _ in files})
         self._events("reindexed", url=session.address, files=len(files))
 
@@ -119,56 +133,83 @@ class Tracker:
         add: Collection[IndexEntry],
         remove: Sequence[tuple[str, bytes]],
     ) -> None:
-        """Change the peer's list.
+        """Change the files of the peer.
+
+        Args:
+            session: the peer's session.
+            base: the version that the change applies to.
+            version: the version after the change.
+            add: new entries; each replaces what the peer has under its name.
+            remove: names and ids of entries that are gone.
 
         Raises:
-            BadName, TooLarge, SendIndex: nothing is changed.
-            NotLoggedIn: the session ended since the request came; likewise.
+            BadName: a name breaks a rule; nothing is changed.
+            TooLarge: the account would share too many files; nothing is changed.
+            NotLoggedIn: the session has ended since the request arrived; nothing is changed.
+            SendIndex: the index is not at `base`, or the pserver stopped; nothing is changed.
         """
         self._check_new_names(add)
-        fetched = fetch_detection.detect_fetches(self._index, self._reports, session, add, self.server_time())
+        fetches = detect_fetches(self._index, self._reports, session, add, self.server_time())
         self._index.patch(session, base, version, add, remove)
-        self.activity.add_fetches(fetched)
+        self.activity.add_fetches(fetches)
         if add:
             self._reports.on_announced(session.peer_id, {file_id for _, file_id, _, _ in add})
 
     def find_names(
         self, session: Session, names: Collection[str], local: bool
     ) -> list[tuple[Version, list[HolderOffer]]]:
-        """The versions of these names, each with holders, best first; `near`: asked from the tracker's own machine.
+        """Find the versions of names, each with its holders, best first.
 
-        Where TICKETS are not enough for all holders, each version has the same number of them: ten of a thousand.
+        Args:
+            session: the requester's session.
+            names: at least one name.
+            local: whether the request comes from the tracker's own machine, so that loopback addresses are usable.
+
+        Returns:
+            Versions with holders and tickets. If MAX_TICKETS do not suffice for all holders, each version has the same
+            number, for example ten of a thousand.
 
         Raises:
-            BadName: one of the names.
-            NoSuchFile: none of them is held by anybody.
+            BadName: a name breaks a rule.
+            NoSuchFile: no online peer has any of the names.
         """
-        most = _max_per_item(names)
-        found = [version for name in dict.fromkeys(names) for version in self._index.by_name(check_name(name), most)]
+        limit = _max_per_item(len(names))
+        found = [version for name in dict.fromkeys(names) for version in self._index.by_name(check_name(name), limit)]
         if not found:
-            raise NoSuchFile(f"nobody alive has {_describe(names)}")
+            raise NoSuchFile(f"no online peer has {_describe(names)}")
         return self._offers(session, found, local)
 
     def find_ids(
         self, session: Session, ids: Collection[bytes], local: bool
     ) -> list[tuple[Version, list[HolderOffer]]]:
-        """As find_names, by id: one entry for each name that the contents go by."""
-        most = _max_per_item(ids)
-        found = [version for file_id in dict.fromkeys(ids) for version in self._index.by_id(file_id, most)]
+        """Find the names of ids, each with the holders of the content, best first.
+
+        Args and result are as in find_names.
+
+        Raises:
+            NoSuchFile: no online peer has any of the ids.
+        """
+        limit = _max_per_item(len(ids))
+        found = [version for file_id in dict.fromkeys(ids) for version in self._index.by_id(file_id, limit)]
         if not found:
-            raise NoSuchFile(f"nobody alive has {_describe([file_id.hex() for file_id in ids])}")
+            raise NoSuchFile(f"no online peer has {_describe([file_id.hex() for file_id in ids])}")
         return self._offers(session, found, local)
 
     def choose_targets(
         self, session: Session, files: Collection[tuple[str, bytes, int]], copies: int, local: bool
     ) -> list[UploadTarget]:
-        """Live peers that should take copies of (name, id, size), best first for each id.
+        """Choose online peers that should store copies, best first for each id.
 
-        At most TICKETS: of many files with many copies each has fewer targets than `copies`, two of 5,000 at the least.
+        Args:
+            session: the uploader's session.
+            files: name, id and size in bytes of each file; at least one.
+            copies: receivers wanted for each file. At most MAX_TICKETS are chosen in total, so a request for 5,000
+                files gets two for each.
+            local: whether the request comes from the tracker's own machine, so that loopback addresses are usable.
 
         Raises:
-            BadName: one of the names.
-            NoActivePeer: there is no target for any of the files.
+            BadName: a name breaks a rule.
+            NoActivePeer: there is no receiver for any of the files.
         """
         for name, _, _ in files:
             check_name(name)
@@ -178,7 +219,7 @@ class Tracker:
             if peer.session.peer_id != session.peer_id and (local or not peer.session.loopback)
         ]
         ranked = placement.rank_receivers(others, min(size for _, _, size in files), session.user, self._rng)
-        signer = tickets.TicketSigner(session.peer_id, session.user, self.server_time())
+        signer = TicketSigner(session.peer_id, session.user, Right.WRITE, self.server_time())
         copies = min(copies, MAX_TICKETS // len(files))
         planned: Counter[str] = Counter()
         targets: list[UploadTarget] = []
@@ -195,96 +236,104 @@ class Tracker:
                 max(placement.SAMPLE_SIZE, placement.MAX_CANDIDATE_CHECKS // len(files)),
                 planned,
                 users,
-                partial(self._fit, fold(name), file_id),
+                partial(self._can_receive, fold(name), file_id),
             )
             for peer in chosen:
-                holder, why = peer.session, placement.explain_receiver(peer, users)
-                ticket = signer.sign(holder.ticket_key, holder.peer_id, file_id, tickets.WRITE)
-                targets.append(UploadTarget(file_id, holder.address, ticket, why))
+                receiver, why = peer.session, placement.explain_receiver(peer, users)
+                ticket = signer.sign(receiver.ticket_key, receiver.peer_id, file_id)
+                targets.append(UploadTarget(file_id, receiver.address, ticket, why))
                 self.activity.add_placement(
-                    Placement(self.server_time(), name, file_id, size, session.address, holder.address, why)
+                    Placement(self.server_time(), name, file_id, size, session.address, receiver.address, why)
                 )
         if not targets:
-            raise NoActivePeer("no active peer can take a copy: none is alive, has room and lacks the file")
-        self._events("placed", files=len(seen), targets=len(targets), asker=session.address)
+            raise NoActivePeer("no other online peer has room for a copy and lacks the file")
+        self._events("placed", files=len(seen), targets=len(targets), uploader=session.address)
         return targets
 
     def report(self, session: Session, file_id: bytes, address: str, reason: str) -> bool:
-        """Note that a holder's bytes did not verify; False if there is no such holder any more.
+        """Record a corruption report.
+
+        Args:
+            session: the reporter's session.
+            file_id: the content that the holder served.
+            address: the holder's address.
+            reason: the reporter's text, for the log.
+
+        Returns:
+            False if no online peer at the address has the content.
 
         Raises:
-            NotAllowed: the reporter was given no ticket for it.
+            NotAllowed: the reporter was given no ticket for the content.
         """
         if not self._reports.may_report(session.peer_id, file_id):
-            raise NotAllowed("only a peer that was given a ticket for these contents may report their holder")
-        accused = [s for s in self._index.sessions_at(address) if self._index.holder(file_id, s.peer_id) is not None]
-        for holder in accused:
+            raise NotAllowed("only a peer that was given a ticket for an id may report its holders")
+        holders = [s for s in self._index.sessions_at(address) if self._index.holder(file_id, s.peer_id) is not None]
+        for holder in holders:
             if holder.peer_id != session.peer_id:
                 self._reports.report_corrupt(session.user, holder.peer_id, file_id)
         self._events("reported", url=address, by=session.address, id=file_id.hex(), reason=reason)
-        return bool(accused)
+        return bool(holders)
 
     def page(self, match: str, after: PageCursor | None, limit: int) -> tuple[list[ListedVersion], PageCursor | None]:
-        """The catalogue after a place, and where it goes on."""
+        """List versions of names; as Index.page."""
         return self._index.page(match, after, limit)
 
     def online_peers(self) -> list[OnlinePeer]:
-        """Everybody alive."""
+        """List the online peers; as Index.online_peers."""
         return self._index.online_peers()
 
     def some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
-        """Up to so many holders of these contents."""
+        """List up to `limit` holders of an id; as Index.some_holders."""
         return self._index.some_holders(file_id, limit)
 
     def single_copies(self, match: str, limit: int) -> SingleCopies:
-        """What would be lost with one peer."""
+        """List files that only one peer has complete; as Index.single_copies."""
         return self._index.single_copies(match, limit)
 
     def totals(self) -> Totals:
-        """How much there is."""
+        """Count what the index has."""
         return self._index.totals()
 
-    def _fit(self, folded: str, file_id: bytes, peer: OnlinePeer) -> bool:
+    def _can_receive(self, folded: str, file_id: bytes, peer: OnlinePeer) -> bool:
         return self._index.can_receive(peer.session.peer_id, folded, file_id)
 
     def _check_new_names(self, files: Collection[IndexEntry]) -> None:
+        # A name that the index has was checked when it came in.
         for name in self._index.unknown_names(name for name, _, _, _ in files):
             check_name(name)
 
-    def _offers(self, session: Session, found: list[Version], near: bool) -> list[tuple[Version, list[HolderOffer]]]:
-        signer = tickets.TicketSigner(session.peer_id, session.user, self.server_time())
-        most = min(placement.MAX_HOLDERS, MAX_TICKETS // len(found))
-        return [(version, self._offer(session, signer, version, near, most)) for version in found]
+    def _offers(self, session: Session, found: list[Version], local: bool) -> list[tuple[Version, list[HolderOffer]]]:
+        signer = TicketSigner(session.peer_id, session.user, Right.READ, self.server_time())
+        limit = min(placement.MAX_HOLDERS, MAX_TICKETS // len(found))
+        return [(version, self._offers_of(session, signer, version, local, limit)) for version in found]
 
-    def _offer(
-        self, session: Session, signer: tickets.TicketSigner, version: Version, near: bool, most: int
+    def _offers_of(
+        self, session: Session, signer: TicketSigner, version: Version, local: bool, limit: int
     ) -> list[HolderOffer]:
         file_id = version.id
         self._reports.note_tickets(session.peer_id, file_id)
-        doubted = self._reports.suspect_check(session.user, file_id)
-        me = session.peer_id
-        dialled = [h for h in version.holders if h.session.peer_id != me and (near or not h.session.loopback)]
+        is_suspect = self._reports.suspect_check(session.user, file_id)
+        own_id = session.peer_id
+        usable = [h for h in version.holders if h.session.peer_id != own_id and (local or not h.session.loopback)]
         return [
             HolderOffer(
                 holder,
-                signer.sign(holder.session.ticket_key, holder.session.peer_id, file_id, tickets.READ),
-                placement.explain_holder(holder, doubted(holder.session.peer_id)),
+                signer.sign(holder.session.ticket_key, holder.session.peer_id, file_id),
+                placement.explain_holder(holder, is_suspect(holder.session.peer_id)),
             )
-            for holder in placement.order_holders(dialled, doubted, self._rng, most)
+            for holder in placement.order_holders(usable, is_suspect, self._rng, limit)
         ]
 
 
-def _max_per_item(asked: Collection[object]) -> int:
-    """How many versions of a name, or names of an id, are told of each that is asked for.
+def _max_per_item(items: int) -> int:
+    """How many versions of one name, or names of one id, a query for so many `items` returns for each.
 
-    An account can carry one id under a million names, and a thousand of its peers a name in as many versions: all of
-    them, each with tickets, would be hundreds of megabytes and the tracker's time for minutes.
+    One account can give an id a million names, and a thousand of its peers can give a name as many versions. All of
+    them, each with tickets, would be hundreds of megabytes and minutes of the tracker's time.
     """
-    return min(MAX_PER_QUERY, max(MIN_PER_QUERY, MAX_VERSIONS // len(asked)))
+    return min(MAX_PER_ITEM, max(MIN_PER_ITEM, MAX_VERSIONS // items))
 
 
-def _describe(asked: Collection[str]) -> str:
-    first, others = printable(next(iter(asked))), len(asked) - 1
-    if others < 2:
-        return f"{first} or the other" if others else first
-    return f"{first} or any of the {others} others"
+def _describe(items: Collection[str]) -> str:
+    first, others = printable(next(iter(items))), len(items) - 1
+    return f"{first} or any other of the {len(items)} requested" if others else first

@@ -1,40 +1,63 @@
-"""Signs tickets: one holder, one asker, one id, one right, five minutes. Never checks one; the holder does that."""
+"""Signs tickets: one requester, one holder, one id, one right, five minutes. Checking is the holder's part.
+
+A ticket is base64url without padding of payload and MAC. Payload, big-endian: version (1 byte), right (1), holder (16),
+requester (16), id (32), issue and expiry as Unix seconds (8 each), the requester's user name in ASCII. MAC: HMAC-SHA256
+of a prefix and the payload, under a key that only the tracker and the holder's session have.
+"""
 
 import hashlib
 import hmac
 import struct
 from binascii import b2a_base64
+from enum import IntEnum
 
-READ = 1
-WRITE = 2
 TICKET_LIFETIME = 300
 
 _PREFIX = b"p2p-ticket-v1\0"
-# Version, right; 16 bytes holder, 16 bytes asker, 32 bytes id; issued, expires; the asker's user name.
+_VERSION = 1
 _HEAD = struct.Struct(">BB")
 _TIMES = struct.Struct(">QQ")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
-_VERSION = 1
 
 
-def derive_key(master: bytes, peer_id: str, token_digest: str) -> bytes:
-    """The key of one login session: made again when needed, stored nowhere, worthless after the session."""
-    return hmac.digest(master, f"p2p-ticket-key-v1|{peer_id}|{token_digest}".encode("ascii"), hashlib.sha256)
+class Right(IntEnum):
+    """What a ticket permits: READ to download from the holder, WRITE to push to it."""
+
+    READ = 1
+    WRITE = 2
+
+
+def derive_key(master_key: bytes, peer_id: str, token_digest: str) -> bytes:
+    """Derive the ticket key of a session (32 bytes); it is stored nowhere and worthless after the session."""
+    return hmac.digest(master_key, f"p2p-ticket-key-v1|{peer_id}|{token_digest}".encode("ascii"), hashlib.sha256)
 
 
 class TicketSigner:
-    """Signs for one asker at one moment: what does not change from holder to holder is laid out once."""
+    """Signs for one requester, one right and one moment: that part of the payload is built once."""
 
-    def __init__(self, requester_id: str, requester_user: str, now: float) -> None:
+    def __init__(self, requester_id: str, requester_user: str, right: Right, now: float) -> None:
+        """Prepare the common part.
+
+        Args:
+            requester_id: peer id of the requester, 32 hex digits.
+            requester_user: its user.
+            right: what the tickets permit.
+            now: server_time.
+        """
         issued = int(now)
-        self._asker = bytes.fromhex(requester_id)
+        self._head = _HEAD.pack(_VERSION, right)
+        self._requester = bytes.fromhex(requester_id)
         self._times_and_user = _TIMES.pack(issued, issued + TICKET_LIFETIME) + requester_user.encode("ascii")
 
-    def sign(self, key: bytes, holder_id: str, file_id: bytes, right: int) -> str:
-        """The ticket's text: base64url without padding of payload and MAC."""
-        payload = b"".join(
-            (_HEAD.pack(_VERSION, right), bytes.fromhex(holder_id), self._asker, file_id, self._times_and_user)
-        )
-        # "sha256" by name takes OpenSSL's one-call path, several times as fast as an HMAC object.
+    def sign(self, key: bytes, holder_id: str, file_id: bytes) -> str:
+        """Sign a ticket.
+
+        Args:
+            key: the ticket key of the holder's session.
+            holder_id: peer id of the holder or receiver, 32 hex digits.
+            file_id: the id, 32 bytes.
+        """
+        payload = b"".join((self._head, bytes.fromhex(holder_id), self._requester, file_id, self._times_and_user))
+        # "sha256" by name uses OpenSSL's one-call function, several times as fast as an HMAC object.
         mac = hmac.digest(key, _PREFIX + payload, "sha256")
         return b2a_base64(payload + mac, newline=False).translate(_URL_SAFE, b"=").decode("ascii")

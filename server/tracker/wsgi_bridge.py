@@ -1,8 +1,8 @@
-"""Between the server, which is asynchronous, and the application, which is WSGI. Knows neither routes nor rules.
+"""Runs the WSGI application in granian, which is asynchronous (RSGI). Knows neither routes nor rules.
 
-A body is read whole before the application sees the request, and only as much of it as the caller may send: so a slow
-sender holds a few bytes, never a thread. Quick requests are answered where they are read; the others wait in lanes of
-their own, so that no password hash and no long list delays a ping.
+A body is read completely before the application sees the request, and only up to the caller's limit. So a slow sender
+occupies a few bytes and never a thread. Short requests run in the event loop. The others run in a pool for their kind:
+no password hash and no long list delays a ping.
 """
 
 import asyncio
@@ -14,26 +14,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
-from tracker.account_limits import PerAccountByteLimit, PerAccountLimit
-from tracker.concurrency_limits import PerSourceLimit
+from tracker.concurrency_limits import PerAccountByteLimit, PerAccountLimit, PerSourceLimit
 from tracker.errors import Busy
 from tracker.routes import SMALL_BODY_LIMIT, BodyLimit, Pool
 
 log = logging.getLogger("tracker.wsgi_bridge")
 
+# Seconds for a body to arrive. One within SMALL_BODY_LIMIT is sent at once, so it gets less.
 BODY_TIMEOUT = 60.0
-# A body that fits SMALL is sent in one go: whoever takes longer only holds a connection.
 SMALL_BODY_TIMEOUT = 10.0
-# Bytes of long bodies, from their first byte until they are answered: of all senders, and of each.
+# Bytes of longer bodies in memory, from their first byte until the response: in total, and of one account.
 MAX_BODY_BYTES, MAX_BODY_BYTES_PER_ACCOUNT = 256 << 20, 32 << 20
-# Requests from their first byte until they are answered: of one source, and of all peers on the tracker's own machine.
-# Of the connections that the server takes (tracker.serving) each source so fills a part only.
+# Requests from their first byte until the response: of one source, and of all peers on the tracker's own machine. Both
+# are below the connections that granian accepts (tracker.http_server), so one source cannot use them all.
 MAX_REQUESTS_PER_SOURCE, MAX_REQUESTS_LOCAL = 256, 2048
-WORKERS = 4
-# Of one account at once, whatever number of peers it has: the others' work waits behind none of it.
-WORKERS_PER_ACCOUNT = 2
+# Threads for Pool.WORK, and how many of them one account may use at once, however many peers it has.
+WORKERS, WORKERS_PER_ACCOUNT = 4, 2
 SEARCHERS = 2
-# More than the hashes that run and wait, so that the first one too many is told to come back rather than left waiting.
+# More than the hashes that run or wait (tracker.passwords), so that the first one too many gets Busy at once.
 LOGIN_WORKERS = 32
 
 # Status, headers, body.
@@ -41,7 +39,7 @@ WsgiResponse = tuple[int, list[tuple[str, str]], bytes]
 
 
 class RsgiScope(Protocol):
-    """What the server tells of a request (RSGI)."""
+    """A request as granian describes it (RSGI)."""
 
     proto: str
     server: str
@@ -55,7 +53,7 @@ class RsgiScope(Protocol):
 
 
 class StartResponse:
-    """WSGI's start_response; keeps what it is told."""
+    """WSGI's start_response: records status and headers."""
 
     __slots__ = ("headers", "status")
 
@@ -72,29 +70,38 @@ class StartResponse:
 
 
 class WsgiBridge:
-    """The RSGI application that answers with a WSGI one."""
+    """The RSGI application that runs a WSGI application."""
 
     def __init__(
         self,
         app: Callable[[dict[str, Any], StartResponse], Iterable[bytes]],
-        allowance: Callable[[str, str, str], BodyLimit],
-        lane: Callable[[str, str], Pool],
+        body_limit: Callable[[str, str, str], BodyLimit],
+        pool: Callable[[str, str], Pool],
         *,
         body_timeout: float = BODY_TIMEOUT,
         small_body_timeout: float = SMALL_BODY_TIMEOUT,
     ) -> None:
+        """Wire the bridge.
+
+        Args:
+            app: the WSGI application.
+            body_limit: method, path and Authorization header of a request -> its body limit and account.
+            pool: method and path of a request -> where it runs.
+            body_timeout: seconds for a long body to arrive.
+            small_body_timeout: seconds for a body within SMALL_BODY_LIMIT to arrive.
+        """
         self._app = app
-        self._allowance = allowance
-        self._lane = lane
-        self._body_time = body_timeout
-        self._small_body_time = small_body_timeout
-        self._long_bodies = PerAccountByteLimit(MAX_BODY_BYTES, MAX_BODY_BYTES_PER_ACCOUNT)
-        self._pools = {
+        self._body_limit = body_limit
+        self._pool = pool
+        self._body_timeout = body_timeout
+        self._small_body_timeout = small_body_timeout
+        self._body_bytes = PerAccountByteLimit(MAX_BODY_BYTES, MAX_BODY_BYTES_PER_ACCOUNT)
+        self._executors = {
             Pool.WORK: ThreadPoolExecutor(WORKERS, thread_name_prefix="work"),
             Pool.SEARCH: ThreadPoolExecutor(SEARCHERS, thread_name_prefix="search"),
             Pool.LOGIN: ThreadPoolExecutor(LOGIN_WORKERS, thread_name_prefix="login"),
         }
-        self._turns = PerAccountLimit(WORKERS_PER_ACCOUNT)
+        self._account_slots = PerAccountLimit(WORKERS_PER_ACCOUNT)
         self._requests = PerSourceLimit(MAX_REQUESTS_PER_SOURCE, MAX_REQUESTS_LOCAL)
         self._running = 0
         self._idle = asyncio.Event()
@@ -104,19 +111,19 @@ class WsgiBridge:
         """Answer one request."""
         if scope.proto != "http":
             return
-        status, headers, body = await self._answer(scope, protocol)
+        status, headers, body = await self._respond(scope, protocol)
         protocol.response_bytes(status, headers, body)
 
     async def wait_idle(self) -> None:
-        """Until every request that has arrived whole is answered."""
+        """Wait until every request that has arrived completely has its response."""
         await self._idle.wait()
 
     def close(self) -> None:
-        """Give the threads back."""
-        for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+        """Stop the threads. Requests that wait for one are dropped."""
+        for executor in self._executors.values():
+            executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _answer(self, scope: RsgiScope, protocol: Any) -> WsgiResponse:
+    async def _respond(self, scope: RsgiScope, protocol: Any) -> WsgiResponse:
         environ = _environ(scope)
         source = environ["REMOTE_ADDR"]
         try:
@@ -124,86 +131,88 @@ class WsgiBridge:
         except Busy as busy:
             return _busy(busy.message, 1)
         try:
-            return await self._answer_one(environ, scope, protocol)
+            return await self._respond_within_limits(environ, scope, protocol)
         finally:
             self._requests.release(source)
 
-    async def _answer_one(self, environ: dict[str, Any], scope: RsgiScope, protocol: Any) -> WsgiResponse:
-        allowed = self._allowance(scope.method, scope.path, environ.get("HTTP_AUTHORIZATION", ""))
+    async def _respond_within_limits(self, environ: dict[str, Any], scope: RsgiScope, protocol: Any) -> WsgiResponse:
+        limit = self._body_limit(scope.method, scope.path, environ.get("HTTP_AUTHORIZATION", ""))
         length = environ.get("CONTENT_LENGTH", "")
-        size = int(length) if length.isdecimal() else allowed.max_bytes
-        if not SMALL_BODY_LIMIT < size <= allowed.max_bytes or scope.method in ("GET", "HEAD"):
-            return await self._answer_when_read(environ, scope, protocol, allowed)
-        async with AsyncExitStack() as room:
+        size = int(length) if length.isdecimal() else limit.max_bytes
+        if not SMALL_BODY_LIMIT < size <= limit.max_bytes or scope.method in ("GET", "HEAD"):
+            return await self._read_and_run(environ, scope, protocol, limit)
+        async with AsyncExitStack() as held:
             try:
-                async with asyncio.timeout(self._body_time):
-                    await room.enter_async_context(self._long_bodies.acquired(allowed.account, size))
+                async with asyncio.timeout(self._body_timeout):
+                    await held.enter_async_context(self._body_bytes.acquired(limit.account, size))
             except TimeoutError:
-                return _busy("too many long requests: try again soon", 5)
-            return await self._answer_when_read(environ, scope, protocol, allowed)
+                return _busy("too many long requests: try again in some seconds", 5)
+            return await self._read_and_run(environ, scope, protocol, limit)
 
-    async def _answer_when_read(
-        self, environ: dict[str, Any], scope: RsgiScope, protocol: Any, allowed: BodyLimit
+    async def _read_and_run(
+        self, environ: dict[str, Any], scope: RsgiScope, protocol: Any, limit: BodyLimit
     ) -> WsgiResponse:
         try:
-            body, declared = await self._body(environ, scope, protocol, allowed.max_bytes)
+            body, declared = await self._read_body(environ, scope, protocol, limit.max_bytes)
         except TimeoutError:
             close = [("Connection", "close"), ("Content-Type", "application/json")]
             return 408, close, b'{"status":408,"message":"the body did not arrive in time","code":"bad_request"}'
-        # However it was sent, it lies here whole.
+        # The application sees a body of known length, whether it came in chunks or not.
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(declared)
-        lane = self._lane(scope.method, scope.path)
-        if lane is Pool.INLINE:
-            return self._call(environ)
-        pool = self._pools[lane]
+        pool = self._pool(scope.method, scope.path)
+        if pool is Pool.INLINE:
+            return self._run(environ)
         self._running += 1
         self._idle.clear()
         try:
-            async with AsyncExitStack() as turn:
-                if lane is Pool.WORK and allowed.account:
-                    await turn.enter_async_context(self._turns.acquired(allowed.account))
-                return await asyncio.get_running_loop().run_in_executor(pool, self._call, environ)
+            async with AsyncExitStack() as held:
+                if pool is Pool.WORK and limit.account:
+                    await held.enter_async_context(self._account_slots.acquired(limit.account))
+                return await asyncio.get_running_loop().run_in_executor(self._executors[pool], self._run, environ)
         finally:
             self._running -= 1
             if not self._running:
                 self._idle.set()
 
-    async def _body(self, environ: dict[str, Any], scope: RsgiScope, protocol: Any, allowed: int) -> tuple[bytes, int]:
-        """The body and its length; nothing of one that is too long, which the application then refuses.
+    async def _read_body(
+        self, environ: dict[str, Any], scope: RsgiScope, protocol: Any, max_bytes: int
+    ) -> tuple[bytes, int]:
+        """Read the body; return it and its length.
 
-        Of a declared length granian hands over just that; what comes in chunks is counted.
+        A body over `max_bytes` is returned as empty with its length, and the application refuses it. granian never
+        passes on more than a declared length; chunks without one are counted here.
         """
         length = environ.get("CONTENT_LENGTH")
         if length is None and "HTTP_TRANSFER_ENCODING" not in environ and scope.method in ("GET", "HEAD"):
             return b"", 0
         if length == "0":
             return b"", 0
-        if length is not None and (not length.isdecimal() or int(length) > allowed):
-            return b"", int(length) if length.isdecimal() else allowed + 1
-        most = int(length) if length is not None else allowed
-        async with asyncio.timeout(self._body_time if most > SMALL_BODY_LIMIT else self._small_body_time):
+        if length is not None and (not length.isdecimal() or int(length) > max_bytes):
+            return b"", int(length) if length.isdecimal() else max_bytes + 1
+        expected = int(length) if length is not None else max_bytes
+        async with asyncio.timeout(self._body_timeout if expected > SMALL_BODY_LIMIT else self._small_body_timeout):
             if length is not None:
-                # At once: the loop below costs a twentieth of a ping.
+                # One call: the loop below costs 5 % of a ping.
                 body: bytes = await protocol()
                 return body, len(body)
             chunks: list[bytes] = []
             size = 0
             async for chunk in protocol:
                 size += len(chunk)
-                if size > most:
-                    return b"", allowed + 1
+                if size > expected:
+                    return b"", max_bytes + 1
                 chunks.append(chunk)
         return b"".join(chunks), size
 
-    def _call(self, environ: dict[str, Any]) -> WsgiResponse:
-        reply = StartResponse()
-        answer = self._app(environ, reply)
+    def _run(self, environ: dict[str, Any]) -> WsgiResponse:
+        head = StartResponse()
+        chunks = self._app(environ, head)
         try:
-            return reply.status, reply.headers, b"".join(answer)
+            return head.status, head.headers, b"".join(chunks)
         finally:
-            close = getattr(answer, "close", None)
+            close = getattr(chunks, "close", None)
             if close is not None:
                 close()
 
@@ -218,7 +227,7 @@ def _environ(scope: RsgiScope) -> dict[str, Any]:
         "SERVER_NAME": host,
         "SERVER_PORT": port,
         "SERVER_PROTOCOL": "HTTP/1.1",
-        # The connection's own: a header that claims another source is never believed.
+        # The connection's address. Headers that name another source are ignored.
         "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope.scheme,
@@ -228,13 +237,13 @@ def _environ(scope: RsgiScope) -> dict[str, Any]:
         "wsgi.run_once": False,
     }
     for name, value in scope.headers.items():
-        # As a variable "Content_Length" would pass for the length by which the server reads the body.
+        # The header "Content_Length" would otherwise become the variable of the real Content-Length.
         if "_" in name:
             continue
         key = name.upper().replace("-", "_")
         environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
     if "HTTP_TRANSFER_ENCODING" in environ:
-        # It overrides a length that is declared beside it (RFC 9112, 6.3).
+        # RFC 9112, 6.3: it overrides Content-Length.
         environ.pop("CONTENT_LENGTH", None)
     if scope.authority and "HTTP_HOST" not in environ:
         environ["HTTP_HOST"] = scope.authority
@@ -242,8 +251,8 @@ def _environ(scope: RsgiScope) -> dict[str, Any]:
 
 
 def _busy(message: str, seconds: int) -> WsgiResponse:
-    again = [("Retry-After", str(seconds)), ("Connection", "close"), ("Content-Type", "application/json")]
-    return 503, again, b'{"status":503,"message":"%s","code":"busy"}' % message.encode()
+    headers = [("Retry-After", str(seconds)), ("Connection", "close"), ("Content-Type", "application/json")]
+    return 503, headers, b'{"status":503,"message":"%s","code":"busy"}' % message.encode()
 
 
 def _no_writer(_data: bytes) -> None:

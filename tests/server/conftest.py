@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from live_tracker import CHEAP_HASHES
-from tracker.app_factory import TrackerParts, build
-from tracker.clock import SteadyClock
+from tracker.app_factory import SteadyClock, TrackerParts, build
 from tracker_fixture import MakeTracker, ManualClock, TrackerFixture
 
 

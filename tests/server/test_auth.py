@@ -591,7 +591,7 @@ def test_a_source_has_its_places_and_takes_nobody_elses(monkeypatch: pytest.Monk
         places.release("2001:db8:0:1::1")
     with pytest.raises(NotLoggedIn), places.acquired(STRANGER):
         raise NotLoggedIn("x")
-    assert places._taken == {}
+    assert places.in_use == {}
 
 
 def test_a_damaged_file_of_accounts_is_told_of_in_a_line(make_world: MakeTracker, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Tickets, checked here by a reader written from their description alone."""
+"""Tickets, read here by a parser written from their description alone."""
 
 import base64
 import hashlib
 import hmac
 import struct
+from pathlib import Path
 
 from tracker_fixture import Peer, TrackerFixture, id_of
 
@@ -13,15 +14,15 @@ def read(ticket: str, key: bytes) -> tuple[int, int, str, str, str, int, int, st
     assert base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == ticket, "one encoding only"
     payload, mac = raw[:-32], raw[-32:]
     assert hmac.new(key, b"p2p-ticket-v1\0" + payload, hashlib.sha256).digest() == mac
-    version, right, holder, asker, file_id, issued, expires = struct.unpack(">BB16s16s32sQQ", payload[:82])
-    return version, right, holder.hex(), asker.hex(), file_id.hex(), issued, expires, payload[82:].decode("ascii")
+    version, right, holder, requester, file_id, issued, expires = struct.unpack(">BB16s16s32sQQ", payload[:82])
+    return version, right, holder.hex(), requester.hex(), file_id.hex(), issued, expires, payload[82:].decode("ascii")
 
 
 def key_of(peer: Peer) -> bytes:
     return bytes.fromhex(peer.login["ticket_key"])
 
 
-def test_a_query_gives_tickets_to_read_and_an_upload_tickets_to_write(world: TrackerFixture) -> None:
+def test_a_query_returns_read_tickets_and_an_upload_write_tickets(world: TrackerFixture) -> None:
     ana, bob = world.peer("ana", "127.0.0.1:5001"), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt")
     query = bob.call("GET", "/query?name=a.txt").json
@@ -37,16 +38,16 @@ def test_a_query_gives_tickets_to_read_and_an_upload_tickets_to_write(world: Tra
     assert to_write == (1, 2, bob_id, ana_id, file_id, now, now + 300, "ana")
 
 
-def test_the_key_is_derived_from_the_session_and_dies_with_it(world: TrackerFixture) -> None:
+def test_the_ticket_key_is_derived_from_the_session_and_ends_with_it(world: TrackerFixture, tmp_path: Path) -> None:
     ana = world.peer()
-    master = next(iter({world.parts.auth._accounts._master}))
+    master_key = (tmp_path / "state" / "secret").read_bytes()
     digest = hashlib.sha256(ana.login["token"].encode()).hexdigest()
-    said = b"p2p-ticket-key-v1|" + ana.login["peer_id"].encode() + b"|" + digest.encode()
-    assert hmac.new(master, said, hashlib.sha256).digest() == key_of(ana)
+    message = b"p2p-ticket-key-v1|" + ana.login["peer_id"].encode() + b"|" + digest.encode()
+    assert hmac.new(master_key, message, hashlib.sha256).digest() == key_of(ana)
     assert key_of(world.peer()) != key_of(ana)
 
 
-def test_the_trackers_time_does_not_jump_with_the_machines_clock(world: TrackerFixture) -> None:
+def test_server_time_advances_with_the_monotonic_clock(world: TrackerFixture) -> None:
     ana = world.peer()
     before = ana.ping()["server_time"]
     world.clock.advance(10)

@@ -12,7 +12,7 @@ from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import live_tracker
 from manual_clock import ManualUnixClock
-from tracker.clock import SteadyClock
+from tracker.app_factory import SteadyClock
 
 MIB = 1 << 20
 HOUR = 3600.0
