@@ -63,13 +63,94 @@ def test_the_shipped_files_agree_on_addresses() -> None:
         assert daemon["PSERVER_PORT"] == terminal["PSERVER_PORT"] == f"500{number}"
 
 
+# A key of each kind that every program has.
+HOST_KEY = {SERVER: "SERVER_URL", PSERVER: "SERVER_URL", PCLIENT: "PSERVER_URL"}
+PORT_KEY = {SERVER: "SERVER_PORT", PSERVER: "SERVER_PORT", PCLIENT: "PSERVER_PORT"}
+
+
+def reported(program: Path, env: Path) -> set[str]:
+    """The faults that a program reports, without its own name and with the path of the file as PATH."""
+    lines = refusal(program, env).splitlines()
+    prefix = "error: " if program == PCLIENT else f"{program.stem}: "
+    assert all(line.startswith(prefix) for line in lines), lines
+    return {line.removeprefix(prefix).replace(str(env), "PATH") for line in lines}
+
+
+def good_values(program: Path) -> dict[str, str]:
+    """The required keys of a program, with good values."""
+    return {key: "1" if key.endswith("_PORT") else "127.0.0.1" for key in REQUIRED[program]}
+
+
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
-def test_every_missing_key_and_every_unknown_one_is_named_at_once(program: Path, tmp_path: Path) -> None:
-    said = refusal(program, write_env(tmp_path / ".env", {"STATE_DIRR": "x", "QUX": "y"}))
-    for key in REQUIRED[program]:
-        assert re.search(rf"\b{key}\b", said), said
-    assert "STATE_DIR" in said.replace("STATE_DIRR", "")
-    assert "QUX" in said
+def test_all_programs_report_a_fault_with_the_same_words(program: Path, tmp_path: Path) -> None:
+    host, port = HOST_KEY[program], PORT_KEY[program]
+    good = "".join(f"{key}={value}\n" for key, value in good_values(program).items() if key not in (host, port))
+    env = tmp_path / ".env"
+    env.write_text(f"STATE_DIR\n{host}=http://x\n{port}=70000\nSTATE_DIRR=s\nQUX=y\n{port}=1\n{good}")
+    assert reported(program, env) == {
+        "PATH: line 1: should be KEY=value",
+        f"PATH: {host}: 'http://x' should be a host name or an IP address, without http:// and without a port",
+        f"PATH: {port}: '70000' should be a port, 0 to 65535",
+        f"PATH: {port}: '1' should be given once only",
+        "PATH: STATE_DIRR: 's': unknown key; did you mean STATE_DIR?",
+        "PATH: QUX: 'y': unknown key",
+    }
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_all_programs_report_a_missing_key_a_binary_and_a_missing_file_with_the_same_words(
+    program: Path, tmp_path: Path
+) -> None:
+    empty = write_env(tmp_path / ".env", {})
+    assert f"PATH: {PORT_KEY[program]}: missing; should be a port, 0 to 65535" in reported(program, empty)
+    assert len(reported(program, empty)) == len(REQUIRED[program])
+    binary = tmp_path / ".env_binary"
+    binary.write_bytes(b"\xff\xfe")
+    assert reported(program, binary) == {"PATH: not UTF-8 text"}
+    assert reported(program, tmp_path / "none") == {f"PATH: no such env file (looked in {tmp_path})"}
+
+
+@pytest.mark.parametrize("program", [SERVER, PSERVER], ids=lambda path: path.stem)
+def test_the_programs_that_listen_report_tls_faults_with_the_same_words(program: Path, tmp_path: Path) -> None:
+    good = good_values(program)
+    text = tmp_path / "text.pem"
+    text.write_text("not a certificate")
+    faults = []
+    for tls in (
+        {"TLS_CERT": "missing.pem"},
+        {"TLS_CERT": "text.pem", "TLS_KEY": "text.pem"},
+    ):
+        faults.append(reported(program, write_env(tmp_path / ".env", good | tls | {"LOG_FORMAT": "xml"})))
+    bad_format = "PATH: LOG_FORMAT: 'xml' should be text or json"
+    assert faults == [
+        {
+            bad_format,
+            f"PATH: TLS_CERT: '{tmp_path}/missing.pem' should be a file that exists",
+            "PATH: TLS_CERT: should be given together with TLS_KEY",
+        },
+        {
+            bad_format,
+            f"PATH: TLS_CERT: '{text}' should be a certificate in PEM, with those that lead to its authority",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("program", "other", "fault"),
+    [
+        (SERVER, PSERVER, "this is a pserver env file; server needs its own"),
+        (SERVER, PCLIENT, "this is a pclient env file; server needs its own"),
+        (PSERVER, SERVER, "this is a server env file; pserver needs its own"),
+        (PCLIENT, SERVER, "this is a server env file; pclient needs its own"),
+        (PCLIENT, PSERVER, "this is a pserver env file; the pclient env file comes first"),
+    ],
+    ids=lambda value: value.stem if isinstance(value, Path) else "",
+)
+def test_a_program_recognizes_the_env_file_of_another_one(
+    program: Path, other: Path, fault: str, tmp_path: Path
+) -> None:
+    every_key = dict.fromkeys(REQUIRED[other] | OPTIONAL[other], "1")
+    assert reported(program, write_env(tmp_path / ".env", every_key)) == {f"PATH: {fault}"}
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
