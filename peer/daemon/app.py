@@ -216,8 +216,8 @@ class Pserver:
             library=library,
             scanner=self.scanner,
             copier=LocalCopier(
-                sharing=self.sources,
-                temporaries=temp_files,
+                served_files=self.sources,
+                temp_files=temp_files,
                 library=library,
                 disk=folder.disk,
                 threads=threads,
@@ -248,16 +248,16 @@ class Pserver:
             announcer=self.announcer,
             importer=Importer(
                 folder=folder,
-                temporaries=temp_files,
+                temp_files=temp_files,
                 library=library,
                 scanner=self.scanner,
                 state_dir=settings.state_dir,
             ),
             replicator=Replicator(
                 tracker=self.tracker,
-                sharing=self.sources,
+                served_files=self.sources,
                 pusher=Pusher(peers=self.peer_client, threads=threads, limiter=upload_limiter),
-                small_pusher=BatchPusher(
+                batch_pusher=BatchPusher(
                     peers=self.peer_client, served=self.sources, threads=threads, limiter=upload_limiter
                 ),
                 threads=threads,

@@ -1,4 +1,4 @@
-"""Copies of this peer's own files have the contents that were asked for, or do not come to be."""
+"""A copy of a shared file has the content of its id, or is not made."""
 
 import os
 from pathlib import Path
@@ -12,15 +12,15 @@ MIB = 1 << 20
 
 
 def copy(ana: LivePserver, name: str, output: str) -> list[str]:
-    """The codes of what failed."""
+    """The codes of the faults of a download of this peer's own file."""
     with ana.control() as control:
-        order = pb.DownloadCommand(names=[name], output=output)
-        events = list(control.DownloadFileRequest(iter([order]), metadata=ana.cookie, timeout=20))
+        command = pb.DownloadCommand(names=[name], output=output)
+        events = list(control.DownloadFileRequest(iter([command]), metadata=ana.cookie, timeout=20))
     return [fault.code for event in events for fault in event.results.faults]
 
 
 def flip_last_byte(path: Path) -> None:
-    """Change a file as a failing disk does: its time stays."""
+    """Corrupt a file as a failing disk does: its time stays."""
     status = path.stat()
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -30,7 +30,9 @@ def flip_last_byte(path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 9 * MIB])
-def test_what_is_not_what_its_stamp_stood_for_is_not_copied(ana: LivePserver, tmp_path: Path, size: int) -> None:
+def test_a_file_that_is_corrupt_but_kept_its_fingerprint_is_not_copied(
+    ana: LivePserver, tmp_path: Path, size: int
+) -> None:
     name, inside = f"{size}.bin", ana.shared / f"copy{size}.bin"
     content = os.urandom(size)
     ana.share(name, content)

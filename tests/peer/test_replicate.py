@@ -1,7 +1,7 @@
-"""Whom to ask to take copies: as many as lack, nobody twice, and what every peer answered is told."""
+"""A replication plan assigns missing copies only, tries no peer twice, and reports every refusal."""
 
-from common.control_messages import Fault, Notice, Uploaded
-from daemon.commands.replicate import ReplicationPlan
+from common.control_messages import Fault, Hint, Notice, Uploaded
+from daemon.commands.replicate import ReplicationPlan, SharedFile
 from daemon.errors import NoHolders, QuotaExceeded
 from daemon.models import PushTarget, Version
 
@@ -9,7 +9,7 @@ FILM = Version("film.bin", "ab" * 32, 5 << 20)
 BEN, CIA, DAN = "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"
 
 
-def held(id_: str) -> bool:
+def is_shared(id_: str) -> bool:
     return True
 
 
@@ -17,68 +17,74 @@ def targets(*urls: str) -> list[PushTarget]:
     return [PushTarget(FILM.id, url, "ticket", "") for url in urls]
 
 
-def test_no_more_are_asked_than_copies_lack() -> None:
-    spread = ReplicationPlan([FILM], 2, {FILM.id: [BEN]})
-    assert spread.under_replicated(held) == [FILM]
-    assert list(spread.assign(targets(CIA, DAN))) == [CIA]
+def test_only_missing_copies_are_assigned() -> None:
+    plan = ReplicationPlan([SharedFile(FILM, (0, 2))], 2, {FILM.id: [BEN]})
+    assert plan.under_replicated(is_shared) == [FILM]
+    assert list(plan.assign(targets(CIA, DAN))) == [CIA]
 
 
-def test_a_peer_that_has_it_or_was_asked_is_not_asked() -> None:
-    spread = ReplicationPlan([FILM], 3, {FILM.id: [BEN]})
-    assert list(spread.assign(targets(BEN, CIA))) == [CIA]
-    spread.record(FILM.id, CIA, QuotaExceeded("full"))
-    assert list(spread.assign(targets(BEN, CIA, DAN))) == [DAN]
-    assert spread.assign(targets(BEN, CIA, DAN)) == {}
+def test_a_holder_or_a_peer_that_was_tried_is_not_assigned() -> None:
+    plan = ReplicationPlan([SharedFile(FILM, (0, 2))], 3, {FILM.id: [BEN]})
+    assert list(plan.assign(targets(BEN, CIA))) == [CIA]
+    plan.record(FILM.id, CIA, QuotaExceeded("full"))
+    assert list(plan.assign(targets(BEN, CIA, DAN))) == [DAN]
+    assert plan.assign(targets(BEN, CIA, DAN)) == {}
 
 
-def test_those_who_refused_are_looked_beyond() -> None:
-    spread = ReplicationPlan([FILM], 1, {})
-    before = spread.peers_needed()
-    spread.assign(targets(BEN))
-    spread.record(FILM.id, BEN, QuotaExceeded("full"))
-    assert spread.peers_needed() == before + 1
+def test_a_refusal_needs_one_more_receiver() -> None:
+    plan = ReplicationPlan([SharedFile(FILM, (0, 2))], 1, {})
+    before = plan.receivers_needed()
+    plan.assign(targets(BEN))
+    plan.record(FILM.id, BEN, QuotaExceeded("full"))
+    assert plan.receivers_needed() == before + 1
 
 
-def test_enough_copies_end_it() -> None:
-    spread = ReplicationPlan([FILM], 1, {})
-    spread.assign(targets(BEN))
-    spread.record(FILM.id, BEN, None)
-    assert spread.under_replicated(held) == []
-    assert spread.is_holder(FILM.id, BEN)
-    assert list(spread.results()) == [Uploaded(FILM.name, FILM.id, FILM.size, (BEN,))]
+def test_enough_copies_complete_the_upload() -> None:
+    plan = ReplicationPlan([SharedFile(FILM, (0, 2))], 1, {})
+    plan.assign(targets(BEN))
+    plan.record(FILM.id, BEN, None)
+    assert plan.under_replicated(is_shared) == []
+    assert plan.has_copy(FILM.id, BEN)
+    assert list(plan.results()) == [Uploaded(FILM.name, FILM.id, FILM.size, (BEN,), (0, 2))]
 
 
-def test_too_few_copies_are_a_notice_with_every_reason_once() -> None:
-    spread = ReplicationPlan([FILM], 3, {FILM.id: [BEN]})
-    spread.assign(targets(CIA, DAN))
-    spread.record(FILM.id, CIA, QuotaExceeded(f"{CIA}: full"))
-    spread.record(FILM.id, CIA, QuotaExceeded("full"))
-    notice, uploaded = spread.results()
-    what_to_do = "no other peer has room or lacks it: run it again when more are there"
-    assert notice == Notice(f"film.bin: 1 of 3 copies; {CIA}: full; {what_to_do}")
-    assert uploaded == Uploaded(FILM.name, FILM.id, FILM.size, (BEN,))
+def test_too_few_copies_are_a_notice_with_each_refusal_once() -> None:
+    plan = ReplicationPlan([SharedFile(FILM, (0, 2))], 3, {FILM.id: [BEN]})
+    plan.assign(targets(CIA, DAN))
+    plan.record(FILM.id, CIA, QuotaExceeded(f"{CIA}: full"))
+    plan.record(FILM.id, CIA, QuotaExceeded("full"))
+    notice, uploaded = plan.results()
+    assert notice == Notice(f"film.bin: 1 of 3 copies; {CIA}: full; no other eligible peer is online")
+    assert uploaded == Uploaded(FILM.name, FILM.id, FILM.size, (BEN,), (0, 2))
 
 
-def test_no_copy_at_all_is_a_fault_that_says_why() -> None:
-    spread = ReplicationPlan([FILM], 1, {})
-    spread.assign(targets(BEN))
-    spread.record(FILM.id, BEN, NoHolders("gone"))
-    (fault,) = spread.results()
+def test_an_upload_without_any_copy_is_a_fault_with_the_refusals() -> None:
+    plan = ReplicationPlan([SharedFile(FILM, (0, 2))], 1, {})
+    plan.assign(targets(BEN))
+    plan.record(FILM.id, BEN, NoHolders("gone"))
+    (fault,) = plan.results()
     assert isinstance(fault, Fault)
-    assert (fault.code, fault.name) == ("no_active_peer", "film.bin")
-    assert f"{BEN}: gone" in fault.message
+    assert (fault.code, fault.name, fault.arguments) == ("no_active_peer", "film.bin", (0, 2))
+    assert fault.message == f"film.bin is shared, but no online peer stored a copy; {BEN}: gone"
 
 
-def test_what_is_removed_meanwhile_is_pushed_no_further_and_says_who_has_it() -> None:
-    spread = ReplicationPlan([FILM], 2, {FILM.id: [BEN]})
-    assert spread.under_replicated(lambda id_: False) == []
-    (fault,) = spread.results()
+def test_a_file_removed_during_its_upload_is_a_fault_that_names_its_copies() -> None:
+    plan = ReplicationPlan([SharedFile(FILM, (0, 2))], 2, {FILM.id: [BEN]})
+    assert plan.under_replicated(lambda id_: False) == []
+    (fault,) = plan.results()
     assert isinstance(fault, Fault)
-    assert (fault.code, fault.name) == ("no_such_file", "film.bin")
+    assert (fault.code, fault.name, fault.arguments) == ("no_such_file", "film.bin", (0, 2))
     assert f"{BEN} has a copy" in fault.message
 
 
-def test_what_is_removed_when_there_are_copies_enough_was_uploaded() -> None:
-    spread = ReplicationPlan([FILM], 1, {FILM.id: [BEN]})
-    assert spread.under_replicated(lambda id_: False) == []
-    assert list(spread.results()) == [Uploaded(FILM.name, FILM.id, FILM.size, (BEN,))]
+def test_a_file_removed_after_enough_copies_was_uploaded() -> None:
+    plan = ReplicationPlan([SharedFile(FILM, (0, 2))], 1, {FILM.id: [BEN]})
+    assert plan.under_replicated(lambda id_: False) == []
+    assert list(plan.results()) == [Uploaded(FILM.name, FILM.id, FILM.size, (BEN,), (0, 2))]
+
+
+def test_without_an_online_peer_the_fault_says_that_the_file_is_shared() -> None:
+    (fault,) = ReplicationPlan([SharedFile(FILM)], 1, {}).results()
+    assert isinstance(fault, Fault)
+    assert fault.message == "film.bin is shared, but no peer is online to store a copy"
+    assert fault.hint is Hint.REPEAT_LATER

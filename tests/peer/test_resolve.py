@@ -73,7 +73,7 @@ def test_a_folder_named_without_its_slash_is_recognised(rita: LivePserver) -> No
     faults = {fault.name: fault for result in results_of(rita, *names) for fault in result.faults}
     assert {fault.code for fault in faults.values()} == {"no_such_file"}
     folders = {name: fault.message for name, fault in faults.items() if "folder" in fault.message}
-    assert folders == {name: f"this is a folder; add a slash: {name}/" for name in ("tree/deep", "tree")}
+    assert folders == {name: f'"{name}" is a folder; add a slash: {name}/' for name in ("tree/deep", "tree")}
 
 
 @pytest.mark.parametrize("length", [12, 63, 65])

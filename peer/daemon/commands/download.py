@@ -147,7 +147,7 @@ class DownloadHandler:
             local = self.library.by_name(name)
             if local is not None and local.id != item.file.version.id:
                 first = "" if outside is None else ", where a download is stored first"
-                message = f"{local.name} has different content in the shared folder{first}"
+                message = f"{local.name} already exists in the shared folder with different content{first}"
                 raise TargetExists(message, name=name, hint=Hint.OTHER_NAME)
             return not await self._use_local_content(command, item)
         except PeerError as error:

@@ -1,5 +1,7 @@
-"""Copies of this peer's own files: to another name in the shared folder, or to where the user wants one outside.
-Blocking inside.
+"""Copies of shared files: to another name in the shared folder, or to a path outside it.
+
+Each copy is hashed before it gets its name, because a file that kept its fingerprint may still be corrupt. Nothing here
+replaces a file.
 """
 
 from __future__ import annotations
@@ -25,43 +27,59 @@ _HASH_THREADS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalCopier:
-    """Makes copies. Each is hashed before it gets its name: a stamp that did not change does not prove the bytes."""
+    """Copies files that this peer shares."""
 
-    sharing: ServedFiles
-    temporaries: TempFiles
+    served_files: ServedFiles
+    temp_files: TempFiles
     library: Library
     disk: Disk
     threads: Threads
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise TargetExists if something lies at a path outside, BadUsage if it cannot be. Blocking."""
-        with storage_faults(f"looking at {path}"):
+        """Check that nothing exists at a path outside the shared folder. Blocking.
+
+        Raises:
+            TargetExists: Something exists there.
+            StorageFault: The path cannot be checked.
+        """
+        with storage_faults(f"checking {path}"):
             if os.path.lexists(path):
                 raise _target_exists(path)
 
     async def copy_within(self, id_: str, name: str) -> None:
-        """Publish contents that are held already under one more name.
+        """Publish the content of an id under one more name in the shared folder.
+
+        Args:
+            id_: An id in the library.
+            name: The new name.
 
         Raises:
-            FileChanged: if what is held has other contents by now; NoSuchFile: if it is gone.
-            TargetExists, DiskFull, StorageFault: and nothing is there.
+            FileChanged: The shared file has different content by now.
+            NoSuchFile: The shared file is gone.
+            TargetExists, DiskFull, StorageFault: The copy cannot be made; nothing is left of it.
         """
         await self.threads.run_cancellable(self.threads.disk, lambda stop: self._copy_within(id_, name, stop))
 
     async def export(self, id_: str, path: Path, *, make_folders: bool) -> None:
-        """Copy a file of the shared folder to a path outside, in one step and never over anything.
+        """Copy the content of an id to a path outside the shared folder. The copy appears there in one step.
+
+        Args:
+            id_: An id in the library.
+            path: The path of the copy.
+            make_folders: Whether to create missing parent folders.
 
         Raises:
-            BadUsage: if its folder is not there; otherwise as copy_own.
+            BadUsage: The parent folder is missing, and `make_folders` is false.
+            FileChanged, NoSuchFile, TargetExists, DiskFull, StorageFault: As for `copy_within`.
         """
         await self.threads.run_cancellable(self.threads.disk, lambda stop: self._export(id_, path, make_folders, stop))
 
     def _copy_within(self, id_: str, name: str, stop: CancelCheck) -> None:
         with (
-            self.sharing.open_file(id_) as file,
+            self.served_files.open_file(id_) as file,
             file.handle as fd,
-            self.temporaries.copy_in(fd, stop=stop) as copy,
+            self.temp_files.copy_in(fd, stop=stop) as copy,
             copy.handle as copied,
         ):
             manifest = self._check(id_, copied, copy.size, stop)
@@ -74,11 +92,11 @@ class LocalCopier:
             if make_folders:
                 path.parent.mkdir(parents=True, exist_ok=True)
             elif not path.parent.is_dir():
-                raise BadUsage(f"there is no folder {path.parent} to write {path.name} to", name=str(path))
+                raise BadUsage(f"{path.parent}: no such folder", name=str(path))
             temporary = path.with_name(f".{secrets.token_hex(8)}.p2p")
             target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
-            with self.sharing.open_file(id_) as file, file.handle as fd, storage_faults(f"writing {path}"):
+            with self.served_files.open_file(id_) as file, file.handle as fd, storage_faults(f"writing {path}"):
                 copy_contents(self.disk, fd, target, file.fingerprint.size, stop=stop)
                 file.ensure_unchanged()
                 self._check(id_, target, file.fingerprint.size, stop)
@@ -90,12 +108,15 @@ class LocalCopier:
                 temporary.unlink()
 
     def _check(self, id_: str, copy: int, size: int, stop: CancelCheck) -> Manifest:
-        """Return the manifest of a copy. Raises FileChanged if it is not of the contents that were asked for."""
+        """Return the manifest of a copy.
+
+        Raises:
+            FileChanged: The copy does not have the content of the id.
+        """
         manifest = hash_file(self.disk, copy, size, stop=stop, threads=_HASH_THREADS)
         if manifest.id != id_:
             raise FileChanged(
-                "what is shared here under this id changed though its time did not, as on a failing disk: look at it, "
-                "then touch it"
+                "the local copy is corrupt: its content changed, its time did not; check the disk, then touch the file"
             )
         return manifest
 
@@ -112,4 +133,4 @@ class LocalCopier:
 
 
 def _target_exists(path: Path) -> TargetExists:
-    return TargetExists(f"{path} exists already, and was not touched: name another path", name=str(path))
+    return TargetExists(f"{path} already exists and was not changed: choose another path", name=str(path))

@@ -1,4 +1,4 @@
-"""This peer's own copies deleted and withdrawn, at the word of its own user."""
+"""The remove command: deletes this peer's own copies and withdraws them from the index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daemon.tracker_client.announcer import Announcer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveHandler:
-    """Deletes shared files."""
+    """Runs remove commands."""
 
     folder: SharedFolder
     library: Library
@@ -28,68 +28,82 @@ class RemoveHandler:
     threads: Threads
 
     async def run(self, names: Sequence[str], transfer: Transfer) -> None:
-        """Delete files by name, all below `folder/`, or all that match a pattern; tells the transfer of each that is
-        gone, and why others are not. Cancelling stops between two files.
+        """Delete shared files. Cancelling stops between two files.
+
+        Args:
+            names: Names, folders ("name/") or patterns with `*` and `?`.
+            transfer: Gets a result for each file, and a fault for each argument without a file.
         """
         transfer.start_phase(Phase.MOVING)
         loop = asyncio.get_running_loop()
 
-        def told(result: Removed | Fault) -> None:
+        def on_result(result: Removed | Fault) -> None:
             loop.call_soon_threadsafe(transfer.emit, result)
 
-        def found(count: int) -> None:
-            transfer.counters.files_total = count
+        def on_total(files: int) -> None:
+            transfer.counters.files_total = files
 
-        await self.threads.run_cancellable(self.threads.disk, lambda stop: self._remove(names, stop, found, told))
+        await self.threads.run_cancellable(
+            self.threads.disk, lambda stop: self._remove(names, stop, on_total, on_result)
+        )
         await self.announcer.try_sync()
 
     def _remove(
         self,
         names: Sequence[str],
         stop: Callable[[], bool],
-        found: Callable[[int], None],
-        told: Callable[[Removed | Fault], None],
+        on_total: Callable[[int], None],
+        on_result: Callable[[Removed | Fault], None],
     ) -> None:
-        meant = {name: self._match_names(name) for name in names}
-        missing = [name for name, files in meant.items() if not files]
-        # One that several arguments mean is deleted once.
-        wanted = {file.name: file for files in meant.values() for file in files}
-        found(len(missing) + len(wanted))
-        for file in wanted.values():
+        """Delete the files, each once. Blocking."""
+        positions: dict[str, tuple[int, ...]] = {}
+        for position, name in enumerate(names):
+            positions[name] = (*positions.get(name, ()), position)
+        unmatched: dict[str, tuple[int, ...]] = {}
+        matched: dict[str, tuple[LocalFile, tuple[int, ...]]] = {}
+        for name, arguments in positions.items():
+            files = self._match_names(name)
+            if not files:
+                unmatched[name] = arguments
+            for file in files:
+                earlier = matched[file.name][1] if file.name in matched else ()
+                matched[file.name] = file, tuple(sorted(earlier + arguments))
+        on_total(len(unmatched) + len(matched))
+        for file, arguments in matched.values():
             if stop():
                 return
             try:
                 self.folder.remove(file.name, file.fingerprint)
             except PeerError as error:
-                told(Fault.of(error, file.name))
+                on_result(Fault.of(error, file.name, arguments))
                 continue
             self.library.remove([file])
-            told(Removed(file.name, file.id, file.size))
-        for name in missing:
-            told(Fault.of(_missing(name)))
+            on_result(Removed(file.name, file.id, file.size, arguments))
+        for name, arguments in unmatched.items():
+            what = "no file that matches" if is_pattern(name) else "no file named"
+            missing = NoSuchFile(f'this peer shares {what} "{name}"')
+            on_result(Fault.of(missing, name, arguments))
 
     def _match_names(self, name: str) -> list[LocalFile]:
-        """Return what a download of `name` would mean, but never a file whose name differs in case only."""
-        held = self.library.by_name(name)
-        if held is not None and held.name == name:
-            return [held]
+        """Return the shared files that an argument means, as for a download, but never by a name in another case."""
+        local = self.library.by_name(name)
+        if local is not None and local.name == name:
+            return [local]
         if name.endswith("/"):
-            inside = [other for other in self.library.names() if other.startswith(name)]
+            found = [other for other in self.library.names() if other.startswith(name)]
         elif is_pattern(name):
             matches = _matcher(name)
-            inside = [other for other in self.library.names() if matches(other)]
+            found = [other for other in self.library.names() if matches(other)]
         else:
             return []
-        found = [self.library.by_name(other) for other in sorted(inside)]
-        return [held for held in found if held is not None]
+        files = [self.library.by_name(other) for other in sorted(found)]
+        return [file for file in files if file is not None]
 
 
 def _matcher(pattern: str) -> Callable[[str], object]:
-    """Judge of names as the tracker's for downloads: `*` and `?` over the whole name, in any case; `[` is itself."""
-    wanted = re.compile(fnmatch.translate(fold(pattern).replace("[", "[[]")))
-    return lambda name: wanted.match(fold(name))
+    """Return a function that matches names as the tracker does for downloads.
 
-
-def _missing(name: str) -> NoSuchFile:
-    what = "that matches" if is_pattern(name) else "of that name"
-    return NoSuchFile(f"this peer does not share a file {what}", name=name)
+    `*` and `?` apply to the complete name, in any case. `[` is an ordinary character.
+    """
+    expression = re.compile(fnmatch.translate(fold(pattern).replace("[", "[[]")))
+    return lambda name: expression.match(fold(name))

@@ -1,4 +1,4 @@
-"""Copies of shared files brought to other peers, round by round, until there are enough or nobody is left to ask."""
+"""The second half of an upload: pushes copies of shared files to peers that the tracker names, round by round."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from common.control_messages import Event, Fault, Notice, SourceView, Uploaded
+from common.control_messages import Event, Fault, Hint, Notice, SourceView, Uploaded
 from daemon.errors import NoActivePeer, NoSuchFile, PeerError
 from daemon.models import PushTarget, Version
+from daemon.runtime.batches import batched
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.client import TrackerClient
@@ -20,67 +22,83 @@ from daemon.transfer.served_files import ServedFiles
 
 log = logging.getLogger(__name__)
 
-# Peers that the tracker names at once; more copies are brought about in several rounds.
-_TARGETS_AT_ONCE = 30
-# Peers asked for beyond the copies that are wanted: one may refuse.
-_SPARE = 2
-# Small files that are placed and pushed together; larger ones are pushed so many at a time.
-_PLACE = 1000
-_AT_ONCE = 2
-_GONE = "removed or changed meanwhile: it is pushed no further; run it again to push what lies there now"
+# Receivers of one placement. More copies take several rounds.
+_RECEIVERS_PER_ROUND = 30
+# Receivers requested beyond the missing copies, because some may refuse.
+_SPARE_RECEIVERS = 2
+# Small files that are placed and pushed together.
+_BATCH_FILES = 1000
+# Batches, or large files, that are pushed at once.
+_BATCHES_AT_ONCE = 2
+
+
+class SharedFile(NamedTuple):
+    """A file of an upload command that is in the shared folder."""
+
+    version: Version
+    # Indexes, from 0, of the command's arguments that mean it.
+    arguments: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicator:
-    """Spreads files that lie in the shared folder and are announced."""
+    """Pushes copies of files that are shared and announced."""
 
     tracker: TrackerClient
-    sharing: ServedFiles
+    served_files: ServedFiles
     pusher: Pusher
-    small_pusher: BatchPusher
+    batch_pusher: BatchPusher
     threads: Threads
 
-    async def replicate(self, versions: Sequence[Version], copies: int, transfer: Transfer) -> None:
-        """Have so many other peers hold each file; tells the transfer a result for each."""
-        small = [version for version in versions if version.size <= SMALL_FILE_MAX]
-        turns = asyncio.Semaphore(_AT_ONCE)
+    async def replicate(self, files: Sequence[SharedFile], copies: int, transfer: Transfer) -> None:
+        """Push files until enough other peers have each of them complete.
 
-        async def in_turn(batch: Sequence[Version]) -> None:
-            async with turns:
-                await self._spread(batch, copies, transfer)
+        Args:
+            files: The files.
+            copies: How many other peers should have each file, at least 1.
+            transfer: Gets a result for each file.
+        """
+        small = [file for file in files if file.version.size <= SMALL_FILE_MAX]
+        batches = list(batched(small, _BATCH_FILES))
+        batches += [[file] for file in files if file.version.size > SMALL_FILE_MAX]
+        slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
+
+        async def replicate(batch: Sequence[SharedFile]) -> None:
+            async with slots:
+                await self._replicate_batch(batch, copies, transfer)
 
         async with asyncio.TaskGroup() as group:
-            for at in range(0, len(small), _PLACE):
-                group.create_task(in_turn(small[at : at + _PLACE]))
-            for version in versions:
-                if version.size > SMALL_FILE_MAX:
-                    group.create_task(in_turn([version]))
+            for batch in batches:
+                group.create_task(replicate(batch))
 
-    async def _spread(self, versions: Sequence[Version], copies: int, transfer: Transfer) -> None:
+    async def _replicate_batch(self, files: Sequence[SharedFile], copies: int, transfer: Transfer) -> None:
         try:
-            spread = ReplicationPlan(versions, copies, await self._holders(versions))
-            while lacking := spread.under_replicated(self.sharing.has):
-                targets = spread.assign(await self.tracker.place(lacking, min(spread.peers_needed(), _TARGETS_AT_ONCE)))
-                if not targets:
+            plan = ReplicationPlan(files, copies, await self._complete_holders(files))
+            while missing := plan.under_replicated(self.served_files.has):
+                receivers = min(plan.receivers_needed(), _RECEIVERS_PER_ROUND)
+                assigned = plan.assign(await self.tracker.place(missing, receivers))
+                if not assigned:
                     break
                 async with asyncio.TaskGroup() as group:
-                    for url, batch in targets.items():
-                        group.create_task(self._push(url, batch, spread, transfer))
+                    for address, targets in assigned.items():
+                        group.create_task(self._push(address, targets, plan, transfer))
         except PeerError as error:
-            for version in versions:
-                transfer.emit(Fault.of(error, version.name))
+            for version, arguments in files:
+                transfer.emit(Fault.of(error, version.name, arguments))
             return
-        for event in spread.results():
+        for event in plan.results():
             transfer.emit(event)
 
-    async def _holders(self, versions: Sequence[Version]) -> dict[str, list[str]]:
-        """Return who else holds these ids whole already."""
-        found = await self.tracker.query(ids=list(dict.fromkeys(version.id for version in versions)))
+    async def _complete_holders(self, files: Sequence[SharedFile]) -> dict[str, list[str]]:
+        """Return the addresses of the other peers that have each id complete."""
+        found = await self.tracker.query(ids=list(dict.fromkeys(file.version.id for file in files)))
         return {held.version.id: [holder.address for holder in held.holders if holder.complete] for held in found}
 
-    async def _push(self, url: str, targets: Sequence[PushTarget], spread: ReplicationPlan, transfer: Transfer) -> None:
-        """Push some files to one peer; a refusal is noted, and the next peer is asked in the next round."""
-        view = _ReceiverView(url)
+    async def _push(
+        self, address: str, targets: Sequence[PushTarget], plan: ReplicationPlan, transfer: Transfer
+    ) -> None:
+        """Push some files to one peer. A refusal is recorded, and the next round tries another peer."""
+        view = _ReceiverView(address)
 
         def on_sent(size: int) -> None:
             view.bytes += size
@@ -88,25 +106,25 @@ class Replicator:
 
         with transfer.show_sources(lambda: (view.show(transfer.rate),)):
             try:
-                files = [(target, spread.version(target.id)) for target in targets]
+                files = [(target, plan.version(target.id)) for target in targets]
                 small = [Offer(version, target.ticket) for target, version in files if version.size <= SMALL_FILE_MAX]
                 if small:
-                    await self.small_pusher.push(
-                        url, small, lambda offer, error: spread.record(offer.version.id, url, error), on_sent
+                    await self.batch_pusher.push(
+                        address, small, lambda offer, error: plan.record(offer.version.id, address, error), on_sent
                     )
                 for target, version in files:
                     if version.size > SMALL_FILE_MAX:
                         await self._push_large(target, version, transfer, on_sent)
-                        spread.record(version.id, url, None)
+                        plan.record(version.id, address, None)
             except PeerError as error:
                 for target in targets:
-                    if not spread.is_holder(target.id, url):
-                        spread.record(target.id, url, error)
+                    if not plan.has_copy(target.id, address):
+                        plan.record(target.id, address, error)
 
     async def _push_large(
         self, target: PushTarget, version: Version, transfer: Transfer, on_sent: Callable[[int], None]
     ) -> None:
-        source = await self.threads.run(self.threads.disk, self.sharing.open_complete, version.id)
+        source = await self.threads.run(self.threads.disk, self.served_files.open_complete, version.id)
         try:
             transfer.counters.name = version.name
             await self.pusher.push(target.address, target.ticket, version.name, source, on_sent)
@@ -116,98 +134,118 @@ class Replicator:
 
 @dataclass(slots=True)
 class _Copies:
-    """Where a file is, and who has been asked to take it."""
+    """The copies of one file."""
 
     version: Version
+    # Addresses of the peers that have it complete.
     holders: list[str]
+    # Addresses of the peers that were asked to store it.
     tried: set[str] = field(default_factory=set)
     refusals: list[str] = field(default_factory=list)
-    # It is not here any more.
+    # This peer does not share it any more.
     removed: bool = False
 
 
 class ReplicationPlan:
-    """What has been reached for some files, and whom to ask next. Asks nobody itself."""
+    """Which copies of some files exist, and which peers to push to next. No I/O."""
 
-    def __init__(self, versions: Sequence[Version], copies: int, holders: Mapping[str, list[str]]) -> None:
-        """`copies` are wanted of each; `holders` are the peers that have an id whole already."""
-        self._versions = versions
-        self._copies = copies
-        self._files = {version.id: _Copies(version, list(holders.get(version.id, ()))) for version in versions}
+    def __init__(self, files: Sequence[SharedFile], copies: int, holders: Mapping[str, list[str]]) -> None:
+        """Make a plan.
+
+        Args:
+            files: The files.
+            copies: How many other peers should have each file.
+            holders: By id, the addresses of the peers that have it complete already.
+        """
+        self._files = files
+        self._wanted = copies
+        self._copies = {version.id: _Copies(version, list(holders.get(version.id, ()))) for version, _ in self._files}
 
     def version(self, id_: str) -> Version:
-        """Return one of the files."""
-        return self._files[id_].version
+        """Return the file of an id."""
+        return self._copies[id_].version
 
-    def is_holder(self, id_: str, url: str) -> bool:
-        """Tell whether a peer holds a file."""
-        return url in self._files[id_].holders
+    def has_copy(self, id_: str, address: str) -> bool:
+        """Return whether a peer has a file complete."""
+        return address in self._copies[id_].holders
 
     def under_replicated(self, is_shared: Callable[[str], bool]) -> list[Version]:
-        """Return the files that have too few holders; those whose id is not `held` here any more are given up."""
-        for copies in self._files.values():
+        """Return the files that have too few copies.
+
+        Args:
+            is_shared: Whether this peer still shares an id. A file that it does not share is given up.
+        """
+        for copies in self._copies.values():
             if self._missing(copies) and not is_shared(copies.version.id):
                 copies.removed = True
-        return [copies.version for copies in self._files.values() if self._missing(copies)]
+        return [copies.version for copies in self._copies.values() if self._missing(copies)]
 
-    def peers_needed(self) -> int:
-        """Return how many peers to look for, so that each copy that is lacking has one who was not asked yet."""
-        lacking = [copies for copies in self._files.values() if self._missing(copies)]
-        return max(self._missing(copies) + len(copies.tried) for copies in lacking) + _SPARE
+    def receivers_needed(self) -> int:
+        """Return how many receivers a placement should name, so that each missing copy has one that was not tried."""
+        incomplete = [copies for copies in self._copies.values() if self._missing(copies)]
+        return max(self._missing(copies) + len(copies.tried) for copies in incomplete) + _SPARE_RECEIVERS
 
     def assign(self, placed: Sequence[PushTarget]) -> dict[str, list[PushTarget]]:
-        """Return whom to push to now, and what, of those who might take copies. Nobody is asked twice."""
-        targets: dict[str, list[PushTarget]] = {}
+        """Choose receivers for the missing copies. No peer is tried twice for one file.
+
+        Args:
+            placed: The receivers that the tracker named, the best first for each id.
+
+        Returns:
+            By address, the targets to push to now.
+        """
+        assigned: dict[str, list[PushTarget]] = {}
         chosen: dict[str, int] = {}
         for target in placed:
-            copies = self._files[target.id]
-            wanted = self._missing(copies) - chosen.get(target.id, 0)
-            if wanted > 0 and target.address not in copies.tried and target.address not in copies.holders:
+            copies = self._copies[target.id]
+            missing = self._missing(copies) - chosen.get(target.id, 0)
+            if missing > 0 and target.address not in copies.tried and target.address not in copies.holders:
                 chosen[target.id] = chosen.get(target.id, 0) + 1
                 copies.tried.add(target.address)
-                targets.setdefault(target.address, []).append(target)
-        return targets
+                assigned.setdefault(target.address, []).append(target)
+        return assigned
 
-    def record(self, id_: str, url: str, error: PeerError | None) -> None:
-        """Note that a peer took a file, or why not."""
-        copies = self._files[id_]
+    def record(self, id_: str, address: str, error: PeerError | None) -> None:
+        """Record that a peer has stored a file, or why it has not."""
+        copies = self._copies[id_]
         if error is None:
-            copies.holders.append(url)
+            copies.holders.append(address)
         else:
-            log.info("%s was not taken: %s", copies.version.name, error)
-            copies.refusals.append(error.message if error.message.startswith(url) else f"{url}: {error.message}")
+            log.info("%s was not stored: %s", copies.version.name, error)
+            message = error.message if error.message.startswith(address) else f"{address}: {error.message}"
+            copies.refusals.append(message)
 
     def results(self) -> Iterator[Event]:
-        """Yield what became of each file."""
-        for version in self._versions:
-            copies = self._files[version.id]
+        """Yield a result for each file, and a notice for each with fewer copies than wanted."""
+        for version, arguments in self._files:
+            copies = self._copies[version.id]
             why = "".join(f"; {refusal}" for refusal in dict.fromkeys(copies.refusals))
             if copies.removed:
-                has = f"; {', '.join(copies.holders)} has a copy" if copies.holders else ""
-                yield Fault.of(NoSuchFile(f"{_GONE}{has}", name=version.name))
+                stored = f"; {', '.join(copies.holders)} has a copy" if copies.holders else ""
+                message = f"{version.name} was removed or changed during the upload{stored}"
+                yield Fault.of(NoSuchFile(message, hint=Hint.REPEAT), version.name, arguments)
                 continue
             if not copies.holders:
-                message = f"nobody took a copy{why}: the file is shared from here; run it again when a peer is there"
-                yield Fault.of(NoActivePeer(message, name=version.name))
+                none = "no online peer stored a copy" if why else "no peer is online to store a copy"
+                message = f"{version.name} is shared, but {none}{why}"
+                yield Fault.of(NoActivePeer(message, hint=Hint.REPEAT_LATER), version.name, arguments)
                 continue
             if self._missing(copies):
-                yield Notice(
-                    f"{version.name}: {len(copies.holders)} of {self._copies} copies{why}; no other peer has room or "
-                    "lacks it: run it again when more are there"
-                )
-            yield Uploaded(version.name, version.id, version.size, tuple(copies.holders))
+                count = f"{len(copies.holders)} of {self._wanted} copies"
+                yield Notice(f"{version.name}: {count}{why}; no other eligible peer is online")
+            yield Uploaded(version.name, version.id, version.size, tuple(copies.holders), arguments)
 
     def _missing(self, copies: _Copies) -> int:
-        # Of what is not here any more nobody is to get a copy.
-        return 0 if copies.removed else max(0, self._copies - len(copies.holders))
+        # Nothing more is pushed of a file that this peer does not share any more.
+        return 0 if copies.removed else max(0, self._wanted - len(copies.holders))
 
 
 @dataclass(slots=True)
 class _ReceiverView:
-    """The receiver of a push, as people see it."""
+    """The receiver of a push, as the progress shows it."""
 
-    url: str
+    address: str
     bytes: int = 0
 
     def show(self, rate: float) -> SourceView:
-        return SourceView(self.url, rate, self.bytes, "active", "")
+        return SourceView(self.address, rate, self.bytes, "active", "")

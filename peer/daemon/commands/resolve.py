@@ -117,7 +117,7 @@ class Resolver:
         if _ID.fullmatch(argument):
             versions = answers.by_id.get(argument) or _local_versions(self._library.by_id(argument))
             if not versions:
-                raise NoSuchFile("no online peer has a file of this id", hint=Hint.LIST_FILES)
+                raise NoSuchFile(f"no online peer has a file of the id {argument}", hint=Hint.LIST_FILES)
             return versions[:1]
         if argument.endswith("/"):
             return await self._match(argument, argument + "*", lambda name: name.startswith(argument))
@@ -131,11 +131,11 @@ class Resolver:
             return await self._match(argument, argument, lambda name: True)
         check_name(argument)
         if await self._is_folder(argument, answers):
-            raise NoSuchFile(f"this is a folder; add a slash: {argument}/")
+            raise NoSuchFile(f'"{argument}" is a folder; add a slash: {argument}/')
         if _LIKE_AN_ID.fullmatch(argument):
-            message = "no online peer has a file of this name; an id has 64 digits"
+            message = f'no online peer has "{argument}"; an id has 64 digits'
             raise NoSuchFile(message, hint=Hint.SHOW_FULL_IDS)
-        raise NoSuchFile("no online peer has a file of this name", hint=Hint.LIST_FILES)
+        raise NoSuchFile(f'no online peer has "{argument}"', hint=Hint.LIST_FILES)
 
     async def _is_folder(self, name: str, answers: _Answers) -> bool:
         """Return whether the network has a file in a folder of this name; False after too many such queries."""
@@ -159,7 +159,7 @@ class Resolver:
                 if accept(file.name):
                     listed[file.name].append(file)
         if not listed:
-            raise NoSuchFile("no file of an online peer matches", name=argument, hint=Hint.LIST_FILES)
+            raise NoSuchFile(f'no file of an online peer matches "{argument}"', name=argument, hint=Hint.LIST_FILES)
         outcomes: list[RemoteFile | PeerError] = []
         for name, files in listed.items():
             local = self._library.by_name(name)
@@ -181,7 +181,7 @@ def _local_versions(files: Iterable[LocalFile]) -> list[RemoteFile]:
 def _only_version(name: str, versions: Sequence[RemoteFile]) -> RemoteFile:
     ids = tuple(dict.fromkeys(found.version.id for found in versions))
     if len(ids) > 1:
-        message = f"{len(ids)} different files have this name: {', '.join(ids)}"
+        message = f"{name} is ambiguous ({len(ids)} different files: {', '.join(ids)})"
         raise AmbiguousName(message, name=name, ids=ids, hint=Hint.CHOOSE_VERSION)
     return versions[0]
 

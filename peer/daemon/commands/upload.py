@@ -1,29 +1,32 @@
-"""Uploads that this peer's own user orders: what lies at the paths is shared, then spread."""
+"""The upload command: shares the files at the user's paths, then pushes copies to other peers."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common.control_messages import Fault, Notice, Phase, Uploaded
-from daemon.commands.import_files import Importer, ImportItem
-from daemon.commands.replicate import Replicator
+from daemon.commands.import_files import Importer, ImportItem, Rejected
+from daemon.commands.replicate import Replicator, SharedFile
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
-from daemon.library.library import LocalFile
 from daemon.models import Version
 from daemon.runtime.executors import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
 
-_SHARED_LATER = "what was uploaded lies in the shared folder, and is announced once the tracker answers"
+_ANNOUNCED_LATER = "the files are shared, and announced once the tracker answers"
+
+# Files with the indexes, from 0, of the command's arguments that mean them.
+_Items = dict[ImportItem, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadHandler:
-    """Carries out upload orders."""
+    """Runs upload commands."""
 
     account: Account
     announcer: Announcer
@@ -32,91 +35,109 @@ class UploadHandler:
     threads: Threads
 
     async def run(self, paths: Sequence[str], copies: int, transfer: Transfer) -> None:
-        """Share what lies at the paths and push it; tells the transfer a result for each file."""
+        """Share files and push copies of them.
+
+        Args:
+            paths: Absolute paths of files and folders.
+            copies: How many other peers should have each file complete; 0 only shares.
+            transfer: Gets a result for each file, and a fault for each path or file that cannot be shared.
+
+        Raises:
+            NotLoggedIn: Nobody is logged in.
+            BadUsage: There are no paths.
+            TrackerUnreachable: The files are shared, but not announced and not pushed.
+        """
         self.account.require_login()
         if not paths:
-            raise BadUsage("name at least one file")
+            raise BadUsage("an upload needs at least one path")
         shared = await self._share(await self._collect(paths, transfer), transfer)
         if not shared:
             return
         transfer.start_phase(Phase.PREPARING)
         await self._announce()
-        versions = [Version(held.name, held.id, held.size) for held in shared]
         if copies == 0:
-            for version in versions:
-                transfer.emit(Uploaded(version.name, version.id, version.size, ()))
+            for version, arguments in shared:
+                transfer.emit(Uploaded(version.name, version.id, version.size, (), arguments))
             return
-        transfer.start_phase(Phase.MOVING, total=sum(version.size for version in versions) * copies)
-        await self.replicator.replicate(versions, copies, transfer)
+        transfer.start_phase(Phase.MOVING, total=sum(file.version.size for file in shared) * copies)
+        await self.replicator.replicate(shared, copies, transfer)
 
     async def fingerprints(self, paths: Sequence[str]) -> tuple[tuple[int, int] | None, ...]:
-        """Return size and time of change of what lies at each path, or None: to know an order of the same again."""
-        return await self.threads.run(self.threads.disk, lambda: tuple(map(_stamp, paths)))
+        """Return size and modification time (in nanoseconds) of each path; None for one that cannot be read.
+
+        Two upload commands are the same only if these are.
+        """
+        return await self.threads.run(self.threads.disk, lambda: tuple(map(_fingerprint, paths)))
 
     async def _announce(self) -> None:
         try:
             await self.announcer.sync()
         except TrackerUnreachable as error:
-            raise TrackerUnreachable(f"{error.message} ({_SHARED_LATER})") from error
+            raise TrackerUnreachable(f"{error.message} ({_ANNOUNCED_LATER})") from error
 
-    async def _collect(self, paths: Sequence[str], transfer: Transfer) -> list[ImportItem]:
-        """Return the files that the paths mean, each name once; what cannot be shared is told."""
-        items: dict[str, ImportItem] = {}
-        for path in paths:
+    async def _collect(self, paths: Sequence[str], transfer: Transfer) -> _Items:
+        """Return the files that the paths mean; notices and what cannot be shared go to the transfer."""
+        positions: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
+        for position, path in enumerate(paths):
+            positions[path] += (position,)
+        items: _Items = {}
+        by_name: dict[str, ImportItem] = {}
+        for path, arguments in positions.items():
             for found in await self.threads.run(self.threads.disk, self.importer.collect, path):
                 if isinstance(found, Notice):
                     transfer.emit(found)
-                elif isinstance(found, ImportItem):
-                    if found.name in items and items[found.name].path != found.path:
-                        fault = BadUsage("two files of one order would have the same name", name=found.name)
-                        transfer.emit(Fault.of(fault))
-                    else:
-                        items[found.name] = found
+                elif isinstance(found, Rejected):
+                    transfer.counters.files_total += 1
+                    transfer.emit(Fault.of(found.error, found.name, arguments))
+                elif by_name.setdefault(found.name, found).path == found.path:
+                    first = by_name[found.name]
+                    items[first] = tuple(sorted({*items.get(first, ()), *arguments}))
                 else:
                     transfer.counters.files_total += 1
-                    transfer.emit(Fault.of(found[1], found[0]))
-        return list(items.values())
+                    fault = BadUsage(f"{found.name}: two files of one upload cannot have the same name")
+                    transfer.emit(Fault.of(fault, found.name, arguments))
+        return items
 
-    async def _share(self, items: Sequence[ImportItem], transfer: Transfer) -> list[LocalFile]:
-        """Bring files into the shared folder where they are not, and hold them; those that fail are told."""
+    async def _share(self, items: _Items, transfer: Transfer) -> list[SharedFile]:
+        """Import files into the shared folder and the library; failures go to the transfer."""
         transfer.counters.files_total += len(items)
-        outside = sum(not item.inside for item in items)
-        transfer.start_phase(
-            Phase.COPYING if outside else Phase.HASHING,
-            total=sum(item.size * (1 + (not item.inside)) for item in items),
-        )
+        # What is outside the shared folder is copied, then hashed.
+        total = sum(item.size if item.inside else 2 * item.size for item in items)
+        transfer.start_phase(Phase.HASHING if all(item.inside for item in items) else Phase.COPYING, total=total)
         loop = asyncio.get_running_loop()
 
-        def tell(phase: Phase) -> Callable[[str, int], None]:
-            def told(name: str, size: int) -> None:
-                loop.call_soon_threadsafe(self._note, transfer, phase, name, size)
+        def counter(phase: Phase) -> Callable[[str, int], None]:
+            def on_bytes(name: str, count: int) -> None:
+                loop.call_soon_threadsafe(_count, transfer, phase, name, count)
 
-            return told
+            return on_bytes
 
-        shared: list[LocalFile] = []
         outcomes = await self.threads.run_cancellable(
             self.threads.disk,
             lambda stop: list(
-                self.importer.share(items, stop=stop, on_copied=tell(Phase.COPYING), on_hashed=tell(Phase.HASHING))
+                self.importer.share(
+                    list(items), stop=stop, on_copied=counter(Phase.COPYING), on_hashed=counter(Phase.HASHING)
+                )
             ),
         )
-        for name, outcome in outcomes:
+        shared: list[SharedFile] = []
+        for item, outcome in outcomes:
             if isinstance(outcome, PeerError):
-                transfer.emit(Fault.of(outcome, name))
+                transfer.emit(Fault.of(outcome, item.name, items[item]))
             else:
-                shared.append(outcome)
+                shared.append(SharedFile(Version(outcome.name, outcome.id, outcome.size), items[item]))
         return shared
 
-    @staticmethod
-    def _note(transfer: Transfer, phase: Phase, name: str, size: int) -> None:
-        transfer.counters.phase, transfer.counters.name = phase, name
-        transfer.add_bytes(size)
+
+def _count(transfer: Transfer, phase: Phase, name: str, count: int) -> None:
+    transfer.counters.phase, transfer.counters.name = phase, name
+    transfer.add_bytes(count)
 
 
-def _stamp(path: str) -> tuple[int, int] | None:
+def _fingerprint(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        # What is wrong with it is told by the order.
+        # The command reports what is wrong with the path.
         return None
     return status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""The same order given again attaches to the one that is under way; what is removed is pushed and served no further."""
+"""A repeated command attaches to the one that runs; a removed file is neither pushed nor served any more."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ CONTENT = os.urandom(5 * MIB)
 SLOW = 2 * MIB
 
 
-class Terminal:
-    """One order followed by a thread, as a terminal does."""
+class Follower:
+    """A thread that follows one command, as a pclient does."""
 
-    def __init__(self, peer: LivePserver, method: str, order: Any) -> None:
+    def __init__(self, peer: LivePserver, method: str, command: Any) -> None:
         self.events: list[Any] = []
-        self.thread = threading.Thread(target=self._follow, args=(peer, method, order), daemon=True)
+        self.thread = threading.Thread(target=self._follow, args=(peer, method, command), daemon=True)
         self.thread.start()
 
-    def _follow(self, peer: LivePserver, method: str, order: Any) -> None:
+    def _follow(self, peer: LivePserver, method: str, command: Any) -> None:
         with peer.control() as control:
-            for event in getattr(control, method)(iter([order]), metadata=peer.cookie, timeout=60):
+            for event in getattr(control, method)(iter([command]), metadata=peer.cookie, timeout=60):
                 self.events.append(event)
 
     @property
@@ -44,23 +44,23 @@ class Terminal:
     def notices(self) -> list[str]:
         return [event.notice for event in self.events if event.notice]
 
-    def moves(self) -> bool:
+    def has_moved(self) -> bool:
         return any(event.progress.done for event in self.events if event.progress.phase == pb.Progress.PHASE_MOVING)
 
     def results(self) -> list[Any]:
-        """All of them, at the end."""
+        """All results, when the command has ended."""
         self.thread.join(60)
         assert not self.thread.is_alive()
         each = [event.results for event in self.events]
         return [item for result in each for item in (*result.downloaded, *result.uploaded, *result.faults)]
 
 
-def download(peer: LivePserver, *names: str, output: str = "") -> Terminal:
-    return Terminal(peer, "DownloadFileRequest", pb.DownloadCommand(names=names, output=output))
+def download(peer: LivePserver, *names: str, output: str = "") -> Follower:
+    return Follower(peer, "DownloadFileRequest", pb.DownloadCommand(names=names, output=output))
 
 
-def upload(peer: LivePserver, path: Path) -> Terminal:
-    return Terminal(peer, "UploadFileRequest", pb.UploadCommand(paths=[str(path)], copies=1))
+def upload(peer: LivePserver, path: Path) -> Follower:
+    return Follower(peer, "UploadFileRequest", pb.UploadCommand(paths=[str(path)], copies=1))
 
 
 def cancel(peer: LivePserver, number: int) -> None:
@@ -70,8 +70,8 @@ def cancel(peer: LivePserver, number: int) -> None:
 
 def remove(peer: LivePserver, name: str) -> None:
     with peer.control() as control:
-        order = iter([pb.RemoveCommand(names=[name])])
-        events = list(control.RemoveFiles(order, metadata=peer.cookie, timeout=30))
+        command = iter([pb.RemoveCommand(names=[name])])
+        events = list(control.RemoveFiles(command, metadata=peer.cookie, timeout=30))
     assert [file.name for event in events for file in event.results.removed] == [name]
 
 
@@ -90,9 +90,9 @@ def ben(tracker: LiveTracker, tmp_path: Path) -> Iterator[LivePserver]:
         yield peer
 
 
-def test_the_same_download_attaches_and_has_its_result(slow: LivePserver, ben: LivePserver) -> None:
+def test_a_repeated_download_attaches_and_gets_the_same_result(slow: LivePserver, ben: LivePserver) -> None:
     first = download(ben, "big.bin")
-    eventually(first.moves)
+    eventually(first.has_moved)
     second = download(ben, "big.bin")
     assert second.number == first.number
     [one], [other] = first.results(), second.results()
@@ -101,20 +101,20 @@ def test_the_same_download_attaches_and_has_its_result(slow: LivePserver, ben: L
     assert "under way already" in second.notices[0] and not first.notices
 
 
-def test_ctrl_c_at_one_terminal_ends_it_for_both_and_tells_the_other(slow: LivePserver, ben: LivePserver) -> None:
+def test_cancelling_an_attached_download_ends_it_for_both_pclients(slow: LivePserver, ben: LivePserver) -> None:
     first = download(ben, "big.bin")
-    eventually(first.moves)
+    eventually(first.has_moved)
     second = download(ben, "big.bin")
     cancel(ben, second.number)
-    for terminal in (first, second):
-        [fault] = terminal.results()
+    for follower in (first, second):
+        [fault] = follower.results()
         assert (fault.code, "at another terminal" in fault.message) == ("interrupted", True)
     assert not (ben.shared / "big.bin").exists()
 
 
-def test_another_order_of_the_same_file_waits_and_says_so(slow: LivePserver, ben: LivePserver, tmp_path: Path) -> None:
+def test_another_download_of_the_same_file_is_queued(slow: LivePserver, ben: LivePserver, tmp_path: Path) -> None:
     first = download(ben, "big.bin")
-    eventually(first.moves)
+    eventually(first.has_moved)
     second = download(ben, "big.bin", output=str(tmp_path / "copy.bin"))
     assert second.number != first.number
     queued = (pb.Progress.PHASE_QUEUED, "big.bin")
@@ -124,11 +124,13 @@ def test_another_order_of_the_same_file_waits_and_says_so(slow: LivePserver, ben
     assert (result.path, result.already_present, result.seconds > 0) == (str(tmp_path / "copy.bin"), False, True)
 
 
-def test_the_same_upload_attaches_unless_the_file_changed(slow: LivePserver, ben: LivePserver, tmp_path: Path) -> None:
+def test_a_repeated_upload_attaches_unless_the_file_has_changed(
+    slow: LivePserver, ben: LivePserver, tmp_path: Path
+) -> None:
     path = tmp_path / "film.bin"
     path.write_bytes(CONTENT[::-1])
     first = upload(slow, path)
-    eventually(first.moves)
+    eventually(first.has_moved)
     second = upload(slow, path)
     assert second.number == first.number
     path.write_bytes(b"other")
@@ -139,23 +141,23 @@ def test_the_same_upload_attaches_unless_the_file_changed(slow: LivePserver, ben
     assert [list(result.copies) for result in first.results()] == [[ben.address]]
 
 
-def test_what_is_removed_while_it_is_pushed_arrives_nowhere(slow: LivePserver, ben: LivePserver) -> None:
-    pushing = upload(slow, slow.shared / "big.bin")
-    eventually(pushing.moves)
+def test_a_file_removed_during_its_push_is_not_stored(slow: LivePserver, ben: LivePserver) -> None:
+    push = upload(slow, slow.shared / "big.bin")
+    eventually(push.has_moved)
     remove(slow, "big.bin")
-    [fault] = pushing.results()
+    [fault] = push.results()
     assert (fault.code, fault.name) == ("no_such_file", "big.bin")
-    assert "removed or changed meanwhile" in fault.message
+    assert "removed or changed during the upload" in fault.message
     eventually(lambda: not list(ben.pserver.transfers))
     assert not (ben.shared / "big.bin").exists()
 
 
-def test_what_is_removed_while_others_fetch_it_is_served_no_further(slow: LivePserver, ben: LivePserver) -> None:
-    fetching = download(ben, "big.bin")
-    eventually(fetching.moves)
+def test_a_file_removed_during_its_download_is_not_served_any_more(slow: LivePserver, ben: LivePserver) -> None:
+    fetch = download(ben, "big.bin")
+    eventually(fetch.has_moved)
     remove(slow, "big.bin")
     eventually(lambda: not list(slow.pserver.transfers))
-    eventually(lambda: any(event.progress.phase == pb.Progress.PHASE_WAITING for event in fetching.events))
-    cancel(ben, fetching.number)
-    assert [fault.code for fault in fetching.results()] == ["interrupted"]
+    eventually(lambda: any(event.progress.phase == pb.Progress.PHASE_WAITING for event in fetch.events))
+    cancel(ben, fetch.number)
+    assert [fault.code for fault in fetch.results()] == ["interrupted"]
     assert not (ben.shared / "big.bin").exists()
