@@ -1,13 +1,17 @@
-"""Fixtures of the system tests: a running tracker, randomness with a printed seed."""
+"""Fixtures of the system tests: a running tracker, a copy of the checkout, randomness with a printed seed."""
 
 import os
 import random
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ports import reserve_ports
+from programs import TOP
 from system.certificates import Certificates
 from system.cluster import Cluster
 
@@ -45,3 +49,24 @@ def rng() -> random.Random:
     seed = int(os.environ.get("P2P_SEED") or secrets.randbits(32))
     print(f"P2P_SEED={seed}")
     return random.Random(seed)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The programs and env files elsewhere; only the three ports are others, since no test may claim 5000."""
+    top = tmp_path / "checkout"
+    for folder in ("server", "peer", "bootstrap"):
+        shutil.copytree(TOP / folder, top / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    ports = dict(zip(("5000", "5001", "5002"), reserve_ports(3), strict=True))
+    for env in (top / "bootstrap").glob(".env_*"):
+        env.write_text(re.sub(r"(?m)(_PORT=)(\d+)", lambda found: f"{found[1]}{ports[found[2]]}", env.read_text()))
+    return top
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A user's environment whose home is empty."""
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
+    return {**kept, "HOME": str(home), "TERM": "xterm"}

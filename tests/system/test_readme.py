@@ -1,9 +1,12 @@
-"""Commands of the documents, run as they are written there."""
+"""Commands of the documents, run as they are written there, and what the documents show of their output."""
 
 import random
 import re
 import subprocess
+import sys
 from pathlib import Path
+
+import pexpect
 
 from programs import TOP
 from system.certificates import Certificates
@@ -31,3 +34,61 @@ def test_the_certificates_of_the_security_page_serve(tmp_path: Path, rng: random
         assert digest(ben.shared / "film.bin") == digest(source)
     finally:
         cluster.close()
+
+
+def blocks(page: str, heading: str) -> list[list[str]]:
+    """The indented blocks below one heading of README, line by line."""
+    [section] = re.findall(rf"(?ms)^## {re.escape(heading)}\n(.*?)^## ", (TOP / page).read_text())
+    found = re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", section)
+    return [[line.removeprefix("    ") for line in block.strip("\n").splitlines()] for block in found]
+
+
+def pattern(shown: str) -> str:
+    """A regular expression for a line of output whose numbers, ids and paths differ from run to run."""
+    words = re.sub(r"(?<=\s)/\S+", "<path>", f" {shown}").strip()
+    words = re.sub(r"\b[0-9a-f]{12,64}\b", "<id>", words)
+    words = re.sub(r"[0-9][0-9,.]*(?<![,.])", "<number>", words)
+    for mark, expression in (("<path>", r"/\S+"), ("<id>", "[0-9a-f]+"), ("<number>", "[0-9][0-9,.]*")):
+        words = words.replace(mark, f"\0{expression}\0")
+    return "".join(part if at % 2 else re.escape(part) for at, part in enumerate(words.split("\0")))
+
+
+def test_the_demo_prints_what_readme_shows() -> None:
+    command, shown = blocks("README.md", "Quick start")[:2]
+    assert command == ["./bootstrap/demo"]
+    done = subprocess.run([TOP / command[0], "--once"], capture_output=True, text=True, check=True)
+    printed = done.stdout
+    for line in filter(None, (line.strip() for line in shown)):
+        if line != "...":
+            found = re.search(pattern(line), printed)
+            assert found is not None, (line, printed)
+            printed = printed[found.end() :]
+
+
+def test_two_peers_on_one_machine_print_what_readme_shows(checkout: Path, environment: dict[str, str]) -> None:
+    programs: list[pexpect.spawn[str]] = []
+    try:
+        for line in (line for block in blocks("README.md", "Two peers on one machine") for line in block):
+            prompt = re.match(r"(Enter [^:]*:|.*\[y/N\]) ?(.*)", line)
+            if line.startswith("$ head "):
+                subprocess.run(line.removeprefix("$ "), shell=True, cwd=checkout, check=True)
+            elif line.startswith("$ "):
+                words = line.removeprefix("$ .venv/bin/python ").split()
+                program = pexpect.spawn(
+                    sys.executable,
+                    words,
+                    cwd=str(checkout),
+                    env={**environment, "NO_COLOR": "1"},
+                    encoding="utf-8",
+                    timeout=30,
+                    dimensions=(40, 200),
+                )
+                programs.append(program)
+            elif prompt:
+                programs[-1].expect_exact(prompt[1])
+                programs[-1].sendline(prompt[2] or "secret")
+            else:
+                programs[-1].expect(pattern(line))
+    finally:
+        for program in reversed(programs):
+            program.close(force=True)
