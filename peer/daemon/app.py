@@ -27,7 +27,7 @@ from daemon.library.manifest_cache import ManifestCache
 from daemon.library.offer_checker import OfferChecker
 from daemon.library.scan_loop import ScanLoop
 from daemon.library.scanner import Scanner
-from daemon.peers import limits, socket_options
+from daemon.peers import addresses, limits
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import ActiveStreams, KeyedLocks, MemoryBudget, RateLimiter, StreamSlots
 from daemon.rpc import server as rpc_server
@@ -307,7 +307,7 @@ class Pserver:
             await self.scan_loop.initial_scan()
             await self.threads.run(self.threads.disk, self.manifest_cache.prune)
             stop_serving = await cleanup.enter_async_context(rpc_server.serving(server, _SHUTDOWN_GRACE))
-            socket_options.set_notsent_lowat(self.port)
+            addresses.set_notsent_lowat(self.port)
             cleanup.enter_context(
                 _present_while_running(
                     state_dir / state_files.PORT_FILE, lambda: state_files.write_port(state_dir, self.port)

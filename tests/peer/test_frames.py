@@ -1,4 +1,4 @@
-"""The hand-written wire format is the generated classes', both ways, and no bytes make it raise anything else."""
+"""The frames module reads and writes what generated classes do, and raises only BadFrame for any bytes."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -48,7 +48,7 @@ UNKNOWN = [b"\xf8\x07\x05", b"\xf9\x07" + bytes(8), b"\xfa\x07\x03abc", b"\xfd\x
 
 
 def generated(kind: Kind, blocks: list[Block], rest: Message) -> Any:
-    """The same message, made by the generated class."""
+    """Return the same message of the generated class."""
     message = kind()
     message.CopyFrom(rest)
     message.blocks.extend(pb.Block(number=b.number, offset=b.offset, data=bytes(b.data)) for b in blocks)
@@ -80,7 +80,7 @@ def test_what_generated_code_writes_is_read(kind: Kind, data: st.DataObject, blo
 
 @kinds
 @given(block=BLOCKS.filter(bool), unknown=st.permutations(UNKNOWN))
-def test_unknown_fields_are_passed_over(kind: Kind, block: list[Block], unknown: list[bytes]) -> None:
+def test_unknown_fields_are_ignored(kind: Kind, block: list[Block], unknown: list[bytes]) -> None:
     wire = encode(block)
     read = decoder(kind)(unknown[0] + wire + unknown[1] + unknown[2])
     assert plain(read)[0] == [tuple(each) for each in block]
@@ -100,19 +100,19 @@ def test_unknown_fields_are_passed_over(kind: Kind, block: list[Block], unknown:
 # A number and an offset of more than 32 bits.
 @example(b"\x0a\x06\x08\xff\xff\xff\xff\x7f")
 @example(b"\x0a\x06\x10\xff\xff\xff\xff\x7f")
-def test_noise_is_read_as_generated_code_reads_it_or_is_a_bad_frame(kind: Kind, noise: bytes) -> None:
+def test_random_bytes_decode_as_in_generated_code_or_are_a_bad_frame(kind: Kind, noise: bytes) -> None:
     try:
         read = plain(decoder(kind)(noise))
     except BadFrame:
         return
-    # We are never stricter about what we accept: what we read, generated code reads alike.
+    # What frames accepts, generated code decodes to the same value.
     expected = kind.FromString(noise)
     assert read[0] == [(b.number, b.offset, b.data) for b in expected.blocks]
 
 
 @kinds
 @given(data=st.data(), blocks=BLOCKS)
-def test_a_broken_message_is_a_bad_frame_and_nothing_else(kind: Kind, data: st.DataObject, blocks: list[Block]) -> None:
+def test_a_corrupt_message_raises_only_bad_frame(kind: Kind, data: st.DataObject, blocks: list[Block]) -> None:
     wire = bytearray(encode(blocks, data.draw(RESTS[kind])))
     if wire:
         wire[data.draw(st.integers(0, len(wire) - 1))] ^= data.draw(st.integers(1, 255))
@@ -133,7 +133,7 @@ def test_a_message_of_a_million_tiny_fields_is_refused_at_once(kind: Kind) -> No
 
 
 @kinds
-def test_a_crumb_does_not_keep_a_large_message_in_memory(kind: Kind) -> None:
+def test_a_small_block_does_not_keep_a_large_message_in_memory(kind: Kind) -> None:
     wire = encode([Block(1, 0, b"x")]) + b"\xfa\x07\x80\x80\x40" + bytes(1 << 20)
     [block], _ = decoder(kind)(wire)
     assert isinstance(block.data, bytes)
@@ -141,7 +141,7 @@ def test_a_crumb_does_not_keep_a_large_message_in_memory(kind: Kind) -> None:
     assert isinstance(view.data, memoryview)
 
 
-def test_generated_code_and_ours_agree_about_what_is_malformed() -> None:
+def test_generated_code_and_frames_agree_on_malformed_messages() -> None:
     for wire in (b"\x0a\x02\x1a\x05", b"\x0a\x05abc", b"\x80"):
         with pytest.raises(DecodeError):
             pb.PushRequest.FromString(wire)

@@ -1,4 +1,4 @@
-"""Health is open to strangers: checked by everybody, watched by a bounded number, and nobody's watch is for ever."""
+"""Health needs no login: every program can check it, and a limited number of programs can watch it."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -22,7 +22,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def watch(ana: LivePserver, stack: ExitStack, service: str = "") -> Any:
-    """A watcher on a connection of its own."""
+    """Open a watch on a connection of its own."""
     channel = stack.enter_context(grpc.insecure_channel(ana.address, OPTIONS))
     call = channel.unary_stream(
         "/grpc.health.v1.Health/Watch",
@@ -33,8 +33,8 @@ def watch(ana: LivePserver, stack: ExitStack, service: str = "") -> Any:
     return call
 
 
-def test_strangers_watch_it_in_a_bounded_number(ana: LivePserver, stack: ExitStack) -> None:
-    # Under many names: what is asked for is the stranger's choice.
+def test_the_number_of_watches_is_limited(ana: LivePserver, stack: ExitStack) -> None:
+    # Under many names, because the caller chooses the service.
     watches = [watch(ana, stack, f"service{number}" if number else "") for number in range(MAX_LOCAL_HEALTH_CALLS)]
     assert next(watches[0]).status == SERVING
     for other in watches[1:]:
@@ -56,5 +56,5 @@ def test_strangers_watch_it_in_a_bounded_number(ana: LivePserver, stack: ExitSta
         with ExitStack() as opened, suppress(grpc.RpcError):
             return next(watch(ana, opened)).status
 
-    # Its place is the next one's.
+    # Its slot is free for the next watch.
     assert eventually(status) == SERVING

@@ -1,4 +1,4 @@
-"""Whatever bytes are sent to whatever method: a refusal, never INTERNAL, UNKNOWN or a traceback, and others go on."""
+"""Any bytes to any method end in a refusal, never in INTERNAL, UNKNOWN or a traceback, and other calls continue."""
 
 import gzip
 import logging
@@ -26,14 +26,14 @@ HARMLESS = ["Prove", "WatchTransfer", "CancelTransfer", "ListFiles", "Status", "
 
 @pytest.fixture(autouse=True)
 def no_tracebacks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing that nobody foresaw is logged, by us, by asyncio or by gRPC."""
+    """Assert that neither the pserver, asyncio nor gRPC logs an unexpected error."""
     with caplog.at_level(logging.WARNING):
         yield
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def samples(film: Manifest, tickets: dict[int, str]) -> list[bytes]:
-    """Messages that make sense somewhere, to be spoilt."""
+    """Return valid messages, to be corrupted."""
     manifest = pb.Manifest(size=film.size, piece_length=film.piece_length, digests=film.digests)
     messages: list[Any] = [
         pb.PieceRequest(pieces=[0, 1, 2**32 - 1], block_length=2**32 - 1, cancel=[7]),
@@ -55,7 +55,7 @@ def samples(film: Manifest, tickets: dict[int, str]) -> list[bytes]:
 
 
 def spoilt(rng: random.Random, good: list[bytes]) -> bytes:
-    """A hostile message."""
+    """Return a hostile message."""
     kind = rng.randrange(6)
     if kind == 0:
         return rng.randbytes(rng.randrange(200))
@@ -107,7 +107,7 @@ def attack(ana: LivePserver, film: Manifest, count: int, seed: int) -> dict[grpc
     return ends
 
 
-def test_of_2000_hostile_messages_none_hurts(ana: LivePserver, film: Manifest) -> None:
+def test_2000_hostile_messages_do_no_harm(ana: LivePserver, film: Manifest) -> None:
     ends = attack(ana, film, 2_000, 1)
     assert len(ends) > 3
     assert_alive(ana)
@@ -117,7 +117,7 @@ def test_of_2000_hostile_messages_none_hurts(ana: LivePserver, film: Manifest) -
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(2, 12))
-def test_of_100000_hostile_messages_none_hurts(ana: LivePserver, film: Manifest, seed: int) -> None:
+def test_100000_hostile_messages_do_no_harm(ana: LivePserver, film: Manifest, seed: int) -> None:
     attack(ana, film, 10_000, seed)
     assert_alive(ana)
 
@@ -129,7 +129,7 @@ def assert_alive(ana: LivePserver) -> None:
 
 
 def ended(ana: LivePserver, method: str, messages: list[bytes], metadata: Any, **options: Any) -> grpc.StatusCode:
-    """How a call ends."""
+    """Return how a call ends."""
     with grpc.insecure_channel(ana.address, [*OPTIONS, ("grpc.max_send_message_length", -1)]) as channel:
         stream: Any = channel.stream_stream(method)
         call = stream(iter(messages), metadata=metadata, timeout=20, **options)
@@ -148,8 +148,8 @@ def test_an_oversized_message_is_refused(ana: LivePserver, film: Manifest) -> No
     assert_alive(ana)
 
 
-def test_a_bomb_is_not_unpacked(ana: LivePserver, film: Manifest) -> None:
-    # 64 MiB of zeros as 64 KiB, sent as gRPC sends what a client compressed.
+def test_a_compression_bomb_is_not_unpacked(ana: LivePserver, film: Manifest) -> None:
+    # 64 MiB of zeros in 64 KiB, framed as gRPC frames a compressed message.
     bomb = gzip.compress(b"\xfa\x07" + b"\xff\xff\xff\x1f" + bytes(64 << 20))
     assert len(bomb) < 100_000
     peak = memory()
@@ -162,7 +162,7 @@ def test_a_bomb_is_not_unpacked(ana: LivePserver, film: Manifest) -> None:
             compression=grpc.Compression.Gzip,
         )
         assert status in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED}
-    # The client is in this process, too, and has the zeros.
+    # The client shares this process and has the zeros in memory.
     assert memory() - peak < 400 << 20
     assert_alive(ana)
 
@@ -172,7 +172,7 @@ def memory() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_compressed_messages_of_an_honest_client_are_read(ana: LivePserver, film: Manifest) -> None:
+def test_compressed_messages_are_read(ana: LivePserver, film: Manifest) -> None:
     status = ended(ana, "/p2p.v1.Transfer/GetManifest", [b""], ana.ticket(film.id), compression=grpc.Compression.Gzip)
     assert status in {grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED}
 
@@ -233,8 +233,8 @@ def longest_answer_beside(ana: LivePserver, film: Manifest, method: str, right: 
         ("UploadSmallFiles", WRITE, b"\x12\x00" * 8000),
     ],
 )
-def test_a_message_of_a_million_parts_does_not_hold_others_up(
+def test_a_message_of_a_million_fields_does_not_delay_other_calls(
     ana: LivePserver, film: Manifest, method: str, right: int, message: bytes
 ) -> None:
-    # A machine that is busy with other things may hold one of the three up.
+    # A busy machine may delay one of the three.
     assert min(longest_answer_beside(ana, film, method, right, message) for _ in range(3)) < 0.5

@@ -1,4 +1,4 @@
-"""Bytes in flight, bytes per second, streams at once, one transfer for each id: all fair, and all given back."""
+"""Limits of bytes in flight, bytes per second, streams and locks are fair, and everything acquired is released."""
 
 import asyncio
 from collections import Counter
@@ -30,7 +30,7 @@ async def settle() -> None:
 # ---------------------------------------------------------------------------------------------------------------- bytes
 
 
-def test_whoever_does_not_fit_waits_in_line() -> None:
+def test_requests_that_do_not_fit_wait_in_order() -> None:
     async def work() -> None:
         budget = MemoryBudget(10)
         await budget.acquire(8)
@@ -45,7 +45,7 @@ def test_whoever_does_not_fit_waits_in_line() -> None:
     run(work())
 
 
-def test_a_downloads_pieces_take_room_but_for_the_first_and_give_it_all_back() -> None:
+def test_a_download_reserves_memory_for_all_but_its_first_piece_and_releases_it() -> None:
     async def work() -> None:
         budget = MemoryBudget(20)
         room = InFlightReservation(budget, RateLimiter(None, asyncio.get_running_loop().time), 10)
@@ -54,7 +54,7 @@ def test_a_downloads_pieces_take_room_but_for_the_first_and_give_it_all_back() -
             await room.acquire(in_flight)
             used.append(budget.used)
         assert used == [0, 10, 20]
-        # Room that was made and not asked for is there for the next.
+        # Memory that was reserved and not used is there for the next download.
         await room.acquire(2)
         assert (budget.used, room.waiting) == (20, False)
         another = asyncio.create_task(room.acquire(3))
@@ -70,7 +70,7 @@ def test_a_downloads_pieces_take_room_but_for_the_first_and_give_it_all_back() -
     run(work())
 
 
-def test_the_first_piece_of_a_download_waits_for_no_memory() -> None:
+def test_the_first_piece_of_a_download_does_not_wait_for_memory() -> None:
     async def work() -> None:
         budget = MemoryBudget(10)
         await budget.acquire(10)
@@ -84,7 +84,7 @@ def test_the_first_piece_of_a_download_waits_for_no_memory() -> None:
     run(work())
 
 
-def test_more_than_the_budget_goes_alone() -> None:
+def test_an_amount_larger_than_the_budget_is_granted_alone() -> None:
     async def work() -> None:
         budget = MemoryBudget(10)
         await budget.acquire(100)
@@ -98,7 +98,7 @@ def test_more_than_the_budget_goes_alone() -> None:
 
 
 @pytest.mark.parametrize("already_served", [False, True])
-def test_who_stops_waiting_takes_nothing(already_served: bool) -> None:
+def test_a_cancelled_request_for_memory_acquires_nothing(already_served: bool) -> None:
     async def work() -> None:
         budget = MemoryBudget(10)
         await budget.acquire(10)
@@ -117,20 +117,20 @@ def test_who_stops_waiting_takes_nothing(already_served: bool) -> None:
     run(work())
 
 
-def test_a_rate_is_kept() -> None:
+def test_the_rate_is_not_exceeded() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
         bandwidth = RateLimiter(1_000_000, loop.time)
         began = loop.time()
         for _ in range(10):
             await bandwidth.acquire(75_000)
-        # 750,000 bytes, of which a quarter second's worth went at once.
+        # 750,000 bytes, a quarter second of which passed at once.
         assert 0.45 <= loop.time() - began < 2
 
     run(work())
 
 
-def test_no_rate_is_no_wait() -> None:
+def test_without_a_rate_nothing_waits() -> None:
     async def work() -> None:
         bandwidth = RateLimiter(None, lambda: 0.0)
         await bandwidth.acquire(1 << 40)
@@ -139,7 +139,7 @@ def test_no_rate_is_no_wait() -> None:
     run(work())
 
 
-def test_one_with_many_streams_gets_no_more_than_another_with_one() -> None:
+def test_many_streams_of_one_requester_get_no_more_than_one_stream_of_another() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
         bandwidth = RateLimiter(4_000_000, loop.time)
@@ -156,13 +156,13 @@ def test_one_with_many_streams_gets_no_more_than_another_with_one() -> None:
         for each in streams:
             each.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
-        # What went at once at the beginning went to whoever came first.
+        # The bytes that passed at once at the beginning went to the first requester.
         assert got["modest"] >= 0.4 * got.total()
 
     run(work())
 
 
-def test_askers_share_so_that_none_waits_long() -> None:
+def test_block_sizes_shrink_so_that_no_requester_waits_long() -> None:
     async def work() -> None:
         bandwidth = RateLimiter(1_000_000, lambda: 0.0)
         assert bandwidth.max_block(1 << 20) == 500_000
@@ -176,7 +176,7 @@ def test_askers_share_so_that_none_waits_long() -> None:
     run(work())
 
 
-def test_who_waits_for_room_and_asks_for_nothing_takes_nothing() -> None:
+def test_a_turn_that_is_not_charged_costs_nothing() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
         bandwidth, budget = RateLimiter(4_000_000, loop.time), MemoryBudget()
@@ -192,7 +192,7 @@ def test_who_waits_for_room_and_asks_for_nothing_takes_nothing() -> None:
         for _ in range(8):
             await rooms[0].acquire(0)
             rooms[0].charge()
-        # The first two went at once, the last is owed: six quarters of a second.
+        # The first two passed at once, the last is owed: six quarters of a second.
         assert 1.2 < loop.time() - began < 3
         for each in idlers:
             each.cancel()
@@ -200,7 +200,7 @@ def test_who_waits_for_room_and_asks_for_nothing_takes_nothing() -> None:
     run(work())
 
 
-def test_who_gives_up_its_turn_leaves_it_to_the_others() -> None:
+def test_a_cancelled_request_leaves_its_bytes_to_the_next() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
         bandwidth = RateLimiter(100_000, loop.time)
@@ -211,7 +211,7 @@ def test_who_gives_up_its_turn_leaves_it_to_the_others() -> None:
         hasty.cancel()
         await settle()
         patient = asyncio.create_task(bandwidth.acquire(10_000, "patient"))
-        # Ten seconds' worth was asked for and not used.
+        # Ten seconds of the rate were requested and cancelled.
         await asyncio.wait_for(patient, 5)
         assert loop.time() - began < 5
 
@@ -221,7 +221,7 @@ def test_who_gives_up_its_turn_leaves_it_to_the_others() -> None:
 # -------------------------------------------------------------------------------------------------------------- streams
 
 
-def test_slots_are_bounded_in_all_per_peer_and_per_ticket() -> None:
+def test_slots_are_limited_in_total_per_peer_and_per_ticket() -> None:
     slots = StreamSlots(total=4, per_peer=3, per_ticket=2)
     with slots.acquire("ana", "x", "ana"), slots.acquire("ana", "x", "ana"):
         with pytest.raises(Busy) as busy, slots.acquire("ana", "x", "ana"):
@@ -239,7 +239,7 @@ def test_slots_are_bounded_in_all_per_peer_and_per_ticket() -> None:
         pass
 
 
-def test_a_stream_that_fails_gives_its_slot_back() -> None:
+def test_a_stream_that_fails_releases_its_slot() -> None:
     slots = StreamSlots(total=1)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), slots.acquire("ana", "x", "ana"):
@@ -247,7 +247,7 @@ def test_a_stream_that_fails_gives_its_slot_back() -> None:
     assert slots.in_use == 0
 
 
-def test_a_logout_ends_the_streams_under_way_and_not_later_ones() -> None:
+def test_closing_all_streams_does_not_close_later_ones() -> None:
     async def work() -> None:
         streams = ActiveStreams()
 
@@ -267,7 +267,7 @@ def test_a_logout_ends_the_streams_under_way_and_not_later_ones() -> None:
     run(work())
 
 
-def test_a_stream_that_takes_its_time_to_end_is_in_no_logouts_way() -> None:
+def test_a_stream_that_closes_slowly_does_not_delay_the_others() -> None:
     async def work() -> None:
         streams = ActiveStreams()
         done = asyncio.Event()
@@ -294,7 +294,7 @@ def test_a_stream_that_takes_its_time_to_end_is_in_no_logouts_way() -> None:
 # ---------------------------------------------------------------------------------------------------------------- locks
 
 
-def test_one_transfer_at_a_time_for_each_id() -> None:
+def test_one_transfer_at_a_time_has_the_lock_of_an_id() -> None:
     async def work() -> None:
         locks = KeyedLocks()
         log: list[str] = []
@@ -313,7 +313,7 @@ def test_one_transfer_at_a_time_for_each_id() -> None:
     run(work())
 
 
-def test_who_stops_waiting_for_a_lock_leaves_nothing_behind() -> None:
+def test_a_cancelled_wait_for_a_lock_leaves_nothing_behind() -> None:
     async def work() -> None:
         locks = KeyedLocks()
         async with locks.acquire("x"):
@@ -327,7 +327,7 @@ def test_who_stops_waiting_for_a_lock_leaves_nothing_behind() -> None:
     run(work())
 
 
-def test_whoever_waits_only_so_long_for_a_lock_is_told_when_it_was_not_to_be_had() -> None:
+def test_a_lock_that_is_not_free_in_time_is_busy() -> None:
     async def story() -> None:
         locks = KeyedLocks()
         async with locks.acquire("id"):
@@ -341,7 +341,7 @@ def test_whoever_waits_only_so_long_for_a_lock_is_told_when_it_was_not_to_be_had
     asyncio.run(story())
 
 
-def test_the_peers_of_one_account_leave_slots_to_others() -> None:
+def test_peers_of_one_account_leave_slots_to_other_accounts() -> None:
     slots = StreamSlots(total=4, per_user=3)
     with ExitStack() as stack:
         for number in range(3):

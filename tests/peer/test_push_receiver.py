@@ -418,7 +418,7 @@ def test_a_second_pusher_whose_turn_comes_before_our_users_gives_way_at_once(
     second = Push(ben, manifest.id, stack, requester="b" * 32)
     second.say(offer("wanted2.bin", manifest))
     locks = ben.pserver.transfer_service.push_receiver.locks
-    eventually(lambda: locks._locks[manifest.id][1] == 2)
+    eventually(lambda: locks.users(manifest.id) == 2)
     assert downloaded(ben, "wanted2.bin") == ["wanted2.bin"]
     for push in (first, second):
         assert push.end() == (grpc.StatusCode.ABORTED, "interrupted")
@@ -468,7 +468,7 @@ def test_what_is_being_thrown_away_is_not_taken_up_meanwhile(
         again = Push(dee, manifest.id, stack)
         again.say(offer("again.bin", manifest))
         locks = dee.pserver.transfer_service.push_receiver.locks
-        eventually(lambda: locks._locks[manifest.id][1] == 2)
+        eventually(lambda: locks.users(manifest.id) == 2)
         disk.let_go.set()
         assert again.end() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "quota")
         assert [part.name for part in parts(dee)] == [f"{other.id}.part"]

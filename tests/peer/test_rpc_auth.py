@@ -1,4 +1,4 @@
-"""Every method of every service, by its descriptor: refused without what it needs, before its request is read."""
+"""Every method of every service is refused without its credentials, before its request is read."""
 
 import hashlib
 import hmac
@@ -32,19 +32,19 @@ UNREADABLE = b"\xff\xff\xff"
 
 
 def refusal(live: LivePserver, method: str, metadata: Metadata = (), request: bytes = UNREADABLE) -> Any:
-    """How a call of this method ends."""
+    """Return how a call of this method ends."""
     with live.channel() as channel, pytest.raises(grpc.RpcError) as error:
         list(channel.stream_stream(method)(iter([request]), metadata=tuple(metadata), timeout=10))
     return code_of(error.value)
 
 
 @pytest.mark.parametrize("method", [*CONTROL, *TRANSFER])
-def test_a_stranger_is_refused_everywhere(ana: LivePserver, method: str) -> None:
+def test_a_call_without_credentials_is_refused_everywhere(ana: LivePserver, method: str) -> None:
     assert refusal(ana, method) == (UNAUTHENTICATED, "not_allowed")
 
 
 @pytest.mark.parametrize("method", CONTROL)
-def test_control_needs_the_cookie_and_nothing_else_will_do(ana: LivePserver, film: Manifest, method: str) -> None:
+def test_control_accepts_only_the_cookie(ana: LivePserver, film: Manifest, method: str) -> None:
     [(_, cookie)] = ana.cookie
     wrong: list[Metadata] = [
         [("p2p-cookie", secrets.token_hex(32))],
@@ -69,7 +69,7 @@ def challenge(cookie: str, port: int, nonce: bytes) -> list[tuple[str, str]]:
     return [("p2p-challenge", f"{nonce.hex()}.{mac.hexdigest()}")]
 
 
-def test_a_challenge_opens_prove_and_nothing_else(ana: LivePserver) -> None:
+def test_a_challenge_opens_prove_only(ana: LivePserver) -> None:
     [(_, cookie)] = ana.cookie
     nonce = secrets.token_bytes(32)
     good = challenge(cookie, ana.pserver.port, nonce)
@@ -85,7 +85,7 @@ def test_a_challenge_opens_prove_and_nothing_else(ana: LivePserver) -> None:
 
 
 @pytest.mark.parametrize("method", TRANSFER)
-def test_transfer_needs_a_ticket_that_is_good_here_and_now(ana: LivePserver, film: Manifest, method: str) -> None:
+def test_transfer_needs_a_valid_ticket_of_this_session(ana: LivePserver, film: Manifest, method: str) -> None:
     right = WRITE if method in WRITING else READ
     now = ana.pserver.account._clock.now()
     wrong: list[Metadata] = [
@@ -120,7 +120,7 @@ def test_transfer_needs_a_ticket_that_is_good_here_and_now(ana: LivePserver, fil
         "/x",
     ],
 )
-def test_nothing_else_is_there_for_a_stranger(ana: LivePserver, method: str) -> None:
+def test_an_unknown_method_is_refused(ana: LivePserver, method: str) -> None:
     status, _ = refusal(ana, method)
     assert status in {UNAUTHENTICATED, DENIED, grpc.StatusCode.UNIMPLEMENTED}
 
@@ -136,7 +136,7 @@ def test_health_is_open_to_all(ana: LivePserver) -> None:
         assert code_of(error.value)[0] is grpc.StatusCode.NOT_FOUND
 
 
-def test_one_files_ticket_does_not_open_another(ana: LivePserver, film: Manifest) -> None:
+def test_a_ticket_opens_one_file_only(ana: LivePserver, film: Manifest) -> None:
     other = ana.share("other.bin", b"other")
     with ana.transfer() as transfer:
         got = transfer.GetManifest(pb.GetManifestRequest(), metadata=ana.ticket(other.id), timeout=10)
@@ -149,7 +149,7 @@ def test_one_files_ticket_does_not_open_another(ana: LivePserver, film: Manifest
 
 
 @pytest.mark.parametrize(("right", "requester"), [(READ, "a" * 32), (WRITE, "b" * 32)])
-def test_among_small_files_each_needs_a_ticket_to_write_of_its_own(
+def test_each_small_file_needs_its_own_ticket_to_write(
     ana: LivePserver, film: Manifest, right: int, requester: str
 ) -> None:
     ticket = ana.ticket(Manifest.of_bytes(b"x").id, right, requester=requester)[0][1]
@@ -159,7 +159,7 @@ def test_among_small_files_each_needs_a_ticket_to_write_of_its_own(
         call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")
         replies = call(said, metadata=ana.ticket(film.id, WRITE, requester="a" * 32), timeout=10)
         verdicts = pb.UploadSmallFilesResponse.FromString(next(replies)).verdicts
-        # It sent what was refused: that ends the stream, or nothing comes of it.
+        # Sending a refused file either ends the stream or has no effect.
         with suppress(grpc.RpcError):
             list(replies)
     assert [(each.verdict, each.code) for each in verdicts] == [(pb.SmallFileVerdict.VERDICT_REFUSED, "not_allowed")]
@@ -167,7 +167,7 @@ def test_among_small_files_each_needs_a_ticket_to_write_of_its_own(
 
 
 @pytest.mark.parametrize("right", [READ, WRITE])
-def test_a_right_to_write_a_small_file_reads_none(ana: LivePserver, film: Manifest, right: int) -> None:
+def test_a_right_to_write_a_small_file_does_not_read_it(ana: LivePserver, film: Manifest, right: int) -> None:
     small = ana.share("small.bin", b"small")
     asks = [pb.SmallFileRequest(number=1, ticket=ana.ticket(small.id, right)[0][1])]
     with ana.transfer() as transfer:

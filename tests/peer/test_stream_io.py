@@ -1,4 +1,4 @@
-"""What gRPC keeps of an operation is freed when its call ends, also if nobody waits for the operation any more."""
+"""A gRPC operation is freed when its call ends, even if the task that awaited it was cancelled."""
 
 import asyncio
 import ctypes
@@ -18,12 +18,11 @@ from daemon.protocol import stream_io
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import PieceRequest
 from daemon.rpc.methods import wrap_method
-from daemon.rpc.transfer_service import _PushEndpoint
-from daemon.storage.manifest import Manifest
+from daemon.rpc.transfer_service import PushEndpoint
 
 
 class Mallinfo(ctypes.Structure):
-    """What glibc says of its heap."""
+    """The heap statistics of glibc."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -35,11 +34,11 @@ class Mallinfo(ctypes.Structure):
 
 
 LIBC = ctypes.CDLL(None)
-pytestmark = pytest.mark.skipif(not hasattr(LIBC, "mallinfo2"), reason="malloc does not say what it has given out")
+pytestmark = pytest.mark.skipif(not hasattr(LIBC, "mallinfo2"), reason="malloc has no mallinfo2")
 
 
 def in_use() -> int:
-    """Bytes that malloc has given out: gRPC's are among them, small objects of Python are not."""
+    """Return the bytes that malloc has allocated: those of gRPC are included, small Python objects are not."""
     gc.collect()
     LIBC.mallinfo2.restype = Mallinfo
     heap = LIBC.mallinfo2()
@@ -47,13 +46,13 @@ def in_use() -> int:
 
 
 async def left_by_each(work: Callable[[], Awaitable[None]], times: int) -> float:
-    """Bytes that stay of each of so many calls: the median of five measurements, once all is warm."""
-    looks = []
+    """Return the bytes that one call of `work` leaks: the median of five measurements of `times` calls each."""
+    measured = []
     for _ in range(6):
         for _ in range(times):
             await work()
-        looks.append(in_use())
-    return statistics.median(after - before for before, after in itertools.pairwise(looks)) / times
+        measured.append(in_use())
+    return statistics.median(after - before for before, after in itertools.pairwise(measured)) / times
 
 
 @asynccontextmanager
@@ -62,7 +61,7 @@ async def holder(
     write: Callable[[Any], bytes] | None = None,
     name: str = "DownloadFile",
 ) -> AsyncIterator[Callable[[], Any]]:
-    """A server that answers so; yields what opens a stream to it."""
+    """A server whose method is `answer`; yields a function that opens a stream to it."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     method: Any = grpc.stream_stream_rpc_method_handler(answer, None, write)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("p2p.v1.Transfer", {name: method}),))
@@ -76,21 +75,21 @@ async def holder(
         await server.stop(0)
 
 
-async def give_up(waiting: Awaitable[Any]) -> None:
-    """Wait until there surely is nothing more, and no longer."""
+async def cancel_soon(waiting: Awaitable[Any]) -> None:
+    """Await for 5 ms, then cancel."""
     with suppress(TimeoutError):
         async with asyncio.timeout(0.005):
             await waiting
 
 
-def test_what_a_receiver_writes_last_does_not_come_upon_a_wish_that_is_still_being_written() -> None:
-    # How far the write of the wish is by then is chance: each moment is tried several times.
+def test_the_last_write_of_a_receiver_waits_for_a_request_that_is_being_written() -> None:
+    # The write of the request may be at any point by then, so each delay is tried several times.
     moments = iter([*range(1, 6)] * 10)
 
     async def answer(requests: Any, context: Any) -> None:
-        end = _PushEndpoint(requests, context, Manifest.of_bytes(b"x"))
-        async with end.sending_requests():
-            end.request(PieceRequest(pieces=(7,)))
+        endpoint = PushEndpoint(requests, context)
+        async with endpoint.sending_requests():
+            endpoint.request(PieceRequest(pieces=(7,)))
             for _ in range(next(moments)):
                 await asyncio.sleep(0)
         await context.write(pb.PushResponse(published=True))
@@ -100,42 +99,42 @@ def test_what_a_receiver_writes_last_does_not_come_upon_a_wish_that_is_still_bei
         async with holder(served, pb.PushResponse.SerializeToString, "UploadFile") as dial:
             for _ in range(50):
                 async with dial() as call:
-                    replies = [(list(reply.pieces), reply.published) async for reply in call.replies()]
+                    replies = [(list(reply.pieces), reply.published) async for reply in call.responses()]
                 assert replies == [([7], False), ([], True)]
 
     asyncio.run(run())
 
 
 async def silent(_requests: Any, context: Any) -> None:
-    """A holder that says what it has, and then neither reads nor writes."""
+    """A holder that sends one message, and then neither reads nor writes."""
     await stream_io.write(context, b"")
     await asyncio.Event().wait()
 
 
 async def attentive(requests: Any, context: Any) -> None:
-    """A holder that hears all wishes."""
+    """A holder that reads all requests."""
     await stream_io.write(context, b"")
     async for _ in stream_io.messages(requests):
         pass
 
 
-def test_a_read_that_is_given_up_leaves_nothing_at_either_end() -> None:
+def test_a_cancelled_read_leaks_nothing_at_either_end() -> None:
     async def run() -> float:
         async with holder(attentive) as dial:
 
             async def read() -> None:
                 async with dial() as call:
-                    replies = call.replies()
+                    replies = call.responses()
                     await anext(replies)
-                    await give_up(anext(replies))
+                    await cancel_soon(anext(replies))
 
             return await left_by_each(read, 150)
 
-    # Of a read that is cancelled 98 bytes stay, at each end.
+    # Without stream_io a cancelled read leaks 98 bytes at each end.
     assert asyncio.run(run()) < 80
 
 
-def test_a_write_to_one_who_never_answers_ends_with_its_call() -> None:
+def test_a_write_to_a_silent_server_ends_with_its_call() -> None:
     async def never(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
@@ -144,9 +143,9 @@ def test_a_write_to_one_who_never_answers_ends_with_its_call() -> None:
         port = listening.sockets[0].getsockname()[1]
         peers = PeerClient(None)
         async with peers.open_call("UploadFile", f"127.0.0.1:{port}", "ticket") as call:
-            await give_up(call.write(Frame((), pb.PushRequest())))
+            await cancel_soon(call.write(Frame((), pb.PushRequest())))
         async with asyncio.timeout(10):
-            while stream_io._abandoned:
+            while stream_io.unawaited_operations():
                 await asyncio.sleep(0.01)
         await peers.close()
         listening.close()
@@ -154,7 +153,7 @@ def test_a_write_to_one_who_never_answers_ends_with_its_call() -> None:
     asyncio.run(run())
 
 
-def test_a_write_that_is_given_up_ends_with_its_call() -> None:
+def test_a_cancelled_write_ends_with_its_call() -> None:
     long = pb.PieceRequest(pieces=range(300_000))
 
     async def write_on(call: Call) -> None:
@@ -164,11 +163,11 @@ def test_a_write_that_is_given_up_ends_with_its_call() -> None:
     async def run() -> None:
         async with holder(silent) as dial:
             async with dial() as call:
-                await anext(call.replies())
-                await give_up(write_on(call))
-                assert len(stream_io._abandoned) == 1
+                await anext(call.responses())
+                await cancel_soon(write_on(call))
+                assert stream_io.unawaited_operations() == 1
             async with asyncio.timeout(10):
-                while stream_io._abandoned:
+                while stream_io.unawaited_operations():
                     await asyncio.sleep(0.01)
 
     asyncio.run(run())

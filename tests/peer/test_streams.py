@@ -1,4 +1,4 @@
-"""Streams of strangers are bounded in number, time and memory, end with the login, and never keep Control waiting."""
+"""Streams of other peers are limited in number, time and memory, close at logout, and never delay Control."""
 
 import asyncio
 import itertools
@@ -33,12 +33,12 @@ from ticket_signer import WRITE
 
 
 def who(number: int) -> dict[str, Any]:
-    """A peer, of one of five accounts."""
-    return {"asker": f"{number:032x}", "user": f"user{number % 5}"}
+    """Return the ticket fields of one peer of one of five accounts."""
+    return {"requester": f"{number:032x}", "user": f"user{number % 5}"}
 
 
 class Idle:
-    """A stream that is opened, and then nothing more is said."""
+    """Open a stream that sends no request."""
 
     def __init__(self, channel: Any, metadata: Any, method: str = "DownloadFile", first: bytes = b"") -> None:
         self._end = threading.Event()
@@ -55,7 +55,7 @@ class Idle:
 
 
 def refused(call: Any) -> tuple[grpc.StatusCode, dict[str, Any]]:
-    """How a stream was refused."""
+    """Return how a stream was refused."""
     with pytest.raises(grpc.RpcError):
         for _ in call:
             pass
@@ -82,7 +82,7 @@ def open_idle(ana: LivePserver, stack: ExitStack, metadata: Any, **rest: Any) ->
     return idle
 
 
-def test_the_stream_beyond_the_last_is_refused_at_once_and_told_when_to_come_back(
+def test_a_stream_without_a_slot_is_refused_at_once_with_a_time_to_retry(
     ana: LivePserver, film: Manifest, streams: ExitStack
 ) -> None:
     for number in range(MAX_STREAMS):
@@ -95,11 +95,11 @@ def test_the_stream_beyond_the_last_is_refused_at_once_and_told_when_to_come_bac
     assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert float(trailing["p2p-retry-after"]) > 0
     assert trailing["p2p-code"] == "no_holders"
-    # A connection is made in that time, too.
+    # The time includes a new connection.
     assert seconds < 0.5
 
 
-def test_no_peer_and_no_ticket_takes_more_than_its_share(ana: LivePserver, film: Manifest, streams: ExitStack) -> None:
+def test_no_peer_and_no_ticket_exceeds_its_share(ana: LivePserver, film: Manifest, streams: ExitStack) -> None:
     other = ana.share("second.bin", b"second" * 300_000)
     third = ana.share("third.bin", b"third" * 300_000)
     for _ in range(MAX_STREAMS_PER_TICKET):
@@ -118,7 +118,7 @@ UNREAD = [*OPTIONS, ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 
 
 @pytest.fixture
 def huge(ana: LivePserver) -> Iterator[Manifest]:
-    """A file of 64 GiB that ana has, as far as she knows: it is a hole, which nobody hashes."""
+    """A sparse file of 64 GiB in ana's library, which was never hashed."""
     hole, path = ana.home / "hole", ana.shared / "huge.bin"
     with hole.open("wb") as file:
         file.truncate(HUGE.size)
@@ -131,7 +131,7 @@ def huge(ana: LivePserver) -> Iterator[Manifest]:
 
 
 def unread_manifest(ana: LivePserver, stack: ExitStack, metadata: Any) -> Any:
-    """A manifest that was asked for, and of which no more than the beginning is taken."""
+    """Request a manifest and read only its beginning."""
     channel: Any = stack.enter_context(grpc.insecure_channel(ana.address, UNREAD))
     call = channel.unary_stream("/p2p.v1.Transfer/GetManifest")(b"", metadata=metadata, timeout=60)
     stack.callback(call.cancel)
@@ -150,12 +150,12 @@ def manifest_or_none(ana: LivePserver, metadata: Any) -> pb.Manifest | None:
     return None
 
 
-def test_manifests_that_nobody_takes_are_bounded_and_cost_no_stream(
+def test_unread_manifests_are_limited_and_use_no_stream_slot(
     ana: LivePserver, huge: Manifest, film: Manifest, streams: ExitStack
 ) -> None:
     unread = [unread_manifest(ana, streams, ana.ticket(huge.id, **who(1))) for _ in range(MAX_MANIFESTS_PER_PEER)]
 
-    # This peer has its share of manifests now, of whatever file, and of nothing else.
+    # This peer has used its share of manifests, but not of streams.
     status, trailing = refused(unread_manifest(ana, streams, ana.ticket(film.id, **who(1))))
     assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert float(trailing["p2p-retry-after"]) > 0
@@ -177,14 +177,14 @@ def test_manifests_that_nobody_takes_are_bounded_and_cost_no_stream(
     eventually(lambda: manifest_or_none(ana, last))
 
 
-def test_callers_for_manifests_who_go_away_at_any_moment_leave_all_slots(ana: LivePserver, huge: Manifest) -> None:
+def test_cancelled_manifest_calls_release_their_slots(ana: LivePserver, huge: Manifest) -> None:
     metadata = ana.ticket(huge.id, **who(1))
 
     def visit(number: int) -> bool:
         with ana.channel() as channel, suppress(grpc.RpcError):
             call = channel.unary_stream("/p2p.v1.Transfer/GetManifest")(b"", metadata=metadata, timeout=20)
             if number % 2:
-                # Gone before the answer: now, or while it is made.
+                # The caller cancels before the response: at once, or a little later.
                 threading.Event().wait(number % 8 / 1000)
                 call.cancel()
             return len(list(call)) == 1
@@ -198,13 +198,13 @@ def test_callers_for_manifests_who_go_away_at_any_moment_leave_all_slots(ana: Li
 def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
     ana: LivePserver, film: Manifest, streams: ExitStack
 ) -> None:
-    # Who never reads: 50 streams of 7 peers that ask for all pieces, several times over.
+    # Peers that never read: 50 streams of 7 peers that request all pieces several times.
     ask = pb.PieceRequest(pieces=[*range(20)] * 40, block_length=1 << 20).SerializeToString()
     hogs = [
         open_idle(ana, streams, ana.ticket(film.id, **who(number // MAX_STREAMS_PER_TICKET)), first=ask)
         for number in range(50)
     ]
-    # Who says nothing: as many as get a slot, and strangers, for whom there is only Health, and most of them refused.
+    # Peers that send nothing: on all remaining slots, and on Health, which refuses most of them.
     for channel_number in range(10):
         channel: Any = streams.enter_context(grpc.insecure_channel(ana.address, OPTIONS))
         for number in range(50):
@@ -229,14 +229,12 @@ def test_500_idle_and_50_never_reading_streams_do_not_delay_control(
                 seconds.append(time.monotonic() - began)
             return statistics.quantiles(seconds, n=100)[98]
 
-        # The clients' threads are in this process, too, and the machine is busy: the best of three is the pserver's.
+        # The clients share this process, and the machine may be busy: the best of three times counts.
         assert min(p99() for _ in range(3)) <= 0.05
     assert len(hogs) == 50
 
 
-def test_a_logout_ends_streams_under_way_and_opens_no_more(
-    folder: Path, tracker: LiveTracker, streams: ExitStack
-) -> None:
+def test_a_logout_closes_open_streams_and_opens_no_more(folder: Path, tracker: LiveTracker, streams: ExitStack) -> None:
     with live_pserver(folder / "leaver", tracker, "leaver") as peer:
         film = peer.share("film.bin", bytes(range(256)) * 8192)
         small = peer.share("small.txt", b"small")
@@ -260,13 +258,13 @@ def test_a_logout_ends_streams_under_way_and_opens_no_more(
             for method in pb.DESCRIPTOR.services_by_name["Transfer"].methods:
                 idle = open_idle(peer, streams, metadata, method=method.name)
                 assert refused(idle.call)[0] is grpc.StatusCode.PERMISSION_DENIED
-        # Logged in again, the old tickets stay dead: another session, another key.
+        # Old tickets stay invalid after the next login: a new session has a new key.
         peer.login("leaver")
         assert refused(open_idle(peer, streams, ticket).call)[0] is grpc.StatusCode.PERMISSION_DENIED
         next(iter(open_idle(peer, streams, peer.ticket(film.id)).call))
 
 
-def test_a_stream_of_which_nothing_is_taken_keeps_its_slot_until_it_is_gone(
+def test_an_unread_stream_keeps_its_slot_until_the_call_ends(
     folder: Path, tracker: LiveTracker, streams: ExitStack
 ) -> None:
     with live_pserver(folder / "patient", tracker, "patient") as peer:
@@ -275,7 +273,7 @@ def test_a_stream_of_which_nothing_is_taken_keeps_its_slot_until_it_is_gone(
         hog = open_idle(peer, streams, peer.ticket(film.id), first=everything)
         sent = peer.pserver.metrics.bytes_sent
         eventually(lambda: sent._value.get() > 2 << 20)
-        # Ends what the pserver does for it. What is in gRPC it cannot take back, nor its last word.
+        # The pserver stops serving it. gRPC still has its unread data and its status.
         with peer.control() as control:
             control.Logout(pb.LogoutRequest(), metadata=peer.cookie, timeout=10)
         assert peer.pserver.stream_slots.in_use == 1
@@ -283,7 +281,7 @@ def test_a_stream_of_which_nothing_is_taken_keeps_its_slot_until_it_is_gone(
         eventually(lambda: peer.pserver.stream_slots.in_use == 0)
 
 
-def test_an_asker_that_asks_nonsense_is_told_so(ana: LivePserver, film: Manifest, streams: ExitStack) -> None:
+def test_a_malformed_request_is_refused_with_a_reason(ana: LivePserver, film: Manifest, streams: ExitStack) -> None:
     for wish in (
         pb.PieceRequest(pieces=[20]),
         pb.PieceRequest(pieces=[2**32 - 1]),
@@ -295,7 +293,7 @@ def test_an_asker_that_asks_nonsense_is_told_so(ana: LivePserver, film: Manifest
         assert (status, trailing["p2p-code"]) == (grpc.StatusCode.INVALID_ARGUMENT, "bad_usage")
 
 
-def test_many_come_and_go_and_nothing_is_left(ana: LivePserver, film: Manifest) -> None:
+def test_many_short_streams_leave_nothing_behind(ana: LivePserver, film: Manifest) -> None:
     def visit(number: int) -> int:
         with ana.channel() as channel:
             call = channel.stream_stream("/p2p.v1.Transfer/DownloadFile")(

@@ -1,4 +1,4 @@
-"""What crosses the wire comes back the same, and what makes no sense is refused in our own words."""
+"""Values survive encoding and decoding, and malformed messages raise the pserver's own errors."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ def crossed(news: PieceResponse, reader: transfer_messages.ResponseDecoder) -> P
 
 
 @given(pieces=MASKS, gained=SOME, given_=SOME)
-def test_what_a_holder_has_crosses(pieces: int, gained: tuple[int, ...], given_: tuple[int, ...]) -> None:
+def test_the_pieces_of_a_holder_survive_the_wire(pieces: int, gained: tuple[int, ...], given_: tuple[int, ...]) -> None:
     reader = transfer_messages.ResponseDecoder(PIECES)
     assert crossed(PieceResponse(have=Have(pieces=pieces)), reader).have == Have(False, pieces)
     later = Have(gained=gained, in_flight=given_)
@@ -38,13 +38,13 @@ def test_what_a_holder_has_crosses(pieces: int, gained: tuple[int, ...], given_:
 
 
 @given(number=UINT32, offset=UINT32, data=st.binary(max_size=50))
-def test_blocks_cross(number: int, offset: int, data: bytes) -> None:
+def test_blocks_survive_the_wire(number: int, offset: int, data: bytes) -> None:
     [block] = crossed(PieceResponse((Block(number, offset, data),)), transfer_messages.ResponseDecoder(PIECES)).blocks
     assert (block.number, block.offset, bytes(block.data)) == (number, offset, data)
 
 
 @given(pieces=st.lists(UINT32).map(tuple), length=UINT32, cancel=st.lists(UINT32).map(tuple))
-def test_a_wish_crosses(pieces: tuple[int, ...], length: int, cancel: tuple[int, ...]) -> None:
+def test_a_request_survives_the_wire(pieces: tuple[int, ...], length: int, cancel: tuple[int, ...]) -> None:
     codec = transfer_messages.TRANSFER_CODECS["DownloadFile"]
     wish = PieceRequest(pieces, length, cancel)
     assert (
@@ -66,19 +66,19 @@ def test_a_wish_crosses(pieces: tuple[int, ...], length: int, cancel: tuple[int,
         pb.Have(complete=True, gained=[0] * 5000),
     ],
 )
-def test_a_holder_that_says_what_cannot_be_is_refused(have: pb.Have) -> None:
+def test_an_impossible_set_of_pieces_is_refused(have: pb.Have) -> None:
     with pytest.raises(BadUsage, match="malformed"):
         transfer_messages.ResponseDecoder(PIECES).decode(Frame((), pb.PieceResponse(have=have)))
 
 
-def test_a_manifest_is_believed_only_if_it_is_the_ids() -> None:
+def test_a_manifest_of_another_id_is_refused() -> None:
     manifest = Manifest(3 << 20, 1 << 20, b"d" * 96)
     assert transfer_messages.manifest_from_pb(transfer_messages.manifest_to_pb(manifest), manifest.id) == manifest
     with pytest.raises(NotVerified):
         transfer_messages.manifest_from_pb(transfer_messages.manifest_to_pb(manifest), "ab" * 32)
 
 
-def test_an_offer_that_offers_nothing_is_refused() -> None:
+def test_an_offer_without_a_manifest_is_refused() -> None:
     for message in (pb.PushRequest(), pb.PushRequest(offer=pb.Offer(name="x"))):
         with pytest.raises(BadUsage):
             transfer_messages.offer_from_pb(message, "ab" * 32)
@@ -89,7 +89,7 @@ def test_an_offer_that_offers_nothing_is_refused() -> None:
     [*transfer_messages.codecs("Control").values(), *transfer_messages.TRANSFER_CODECS.values()],
     ids=lambda codec: codec.path,
 )
-def test_a_reader_never_raises(codec: transfer_messages.Codec) -> None:
+def test_a_decoder_never_raises(codec: transfer_messages.Codec) -> None:
     for read in (codec.decode_request, codec.decode_response):
         malformed = read(b"\xff\xff\xff")
         assert isinstance(malformed, BadFrame)

@@ -93,7 +93,7 @@ def test_a_stall_goes_on_when_healed(source: tuple[str, int]) -> None:
     assert bytes(got) == PAYLOAD
 
 
-def test_a_rate_is_kept(source: tuple[str, int]) -> None:
+def test_the_rate_is_not_exceeded(source: tuple[str, int]) -> None:
     with ChaosProxy(source, fault=Fault(rate=4 * len(PAYLOAD))) as proxy:
         began = time.monotonic()
         assert fetch(proxy.address) == PAYLOAD

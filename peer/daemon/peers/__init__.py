@@ -1,1 +1,1 @@
-"""To other peers, and what bounds them."""
+"""Connections to other peers, and the limits of all streams and transfers."""

@@ -1,26 +1,32 @@
-"""Where other peers are: host:port and nothing else, resolved here, so that nobody makes gRPC dial what it should
-not.
+"""Addresses of peers, `host:port`, and one option of the sockets between them.
+
+Host names are resolved here and not by gRPC, so that no peer can make this one dial anything but an IP address.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import re
 import socket
+from contextlib import suppress
+from pathlib import Path
 
 from common.channels import target_of_address
 from daemon.errors import NoHolders
 
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+# Bytes that a socket may hold unsent: 0.2 s of a link of 1 MiB/s. Half of it costs a tenth more CPU at full speed.
+_NOTSENT_LOWAT = 256 << 10
 
 
 async def resolve_target(address: str) -> str:
-    """Return the gRPC target, `ipv4:...` or `ipv6:...`, of an announced host:port.
+    """Return the gRPC target, `ipv4:...` or `ipv6:...`, of an announced `host:port`.
 
     Raises:
-        NoHolders: if it is no address, or cannot be resolved.
+        NoHolders: if `address` is malformed or its host cannot be resolved.
     """
     host, port = split_address(address)
     try:
@@ -35,29 +41,54 @@ async def resolve_target(address: str) -> str:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of host:port; brackets around IPv6 are taken off.
+    """Return the host, an IPv6 address without brackets, and the port of `host:port`.
 
     Raises:
-        NoHolders: if it is anything else.
+        NoHolders: if `address` is malformed.
     """
     host, colon, port = address.rpartition(":")
     if not (colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise NoHolders(f"{address[:100]!r} is no address of a peer")
+        raise NoHolders(f"{address[:100]!r} is not the address of a peer")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise NoHolders(f"{address[:100]!r} is no address of a peer")
+        raise NoHolders(f"{address[:100]!r} is not the address of a peer")
     try:
         if getattr(ipaddress.ip_address(host), "scope_id", None):
-            raise NoHolders(f"{address[:100]!r} has a zone, which means nothing to others")
+            raise NoHolders(f"{address[:100]!r} has a zone, which is not valid on other machines")
     except ValueError:
         labels = host.removesuffix(".").split(".")
-        # A name whose last label is a number is an address in disguise: 127.1, 2130706433, 0x7f000001.
+        # A name whose last label is a number is an IPv4 address in another notation: 127.1, 2130706433, 0x7f000001.
         if len(host) > 253 or _NUMBER.fullmatch(labels[-1]) or not all(_LABEL.fullmatch(label) for label in labels):
-            raise NoHolders(f"{address[:100]!r} is no address of a peer") from None
+            raise NoHolders(f"{address[:100]!r} is not the address of a peer") from None
     return host, int(port)
 
 
 def is_loopback_caller(caller: str) -> bool:
-    """Tell whether a call comes over loopback; `caller` is what gRPC says of it, as in `ipv4:127.0.0.1:43210`."""
+    """Return whether a call comes over loopback; `caller` is gRPC's name of it, such as `ipv4:127.0.0.1:43210`."""
     return caller.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "ipv6:[::ffff:127.", "ipv6:%5B::ffff:127."))
+
+
+def set_notsent_lowat(port: int) -> None:
+    """Limit the unsent bytes in the socket of each connection that this process accepts at `port`.
+
+    A message to a requester must not queue behind a second of data. Measured with eight requesters behind 100 Mbit/s:
+    each socket held over a megabyte, and `Have` updates arrived 0.6 s late. gRPC has no option for this; accepted
+    sockets inherit it from the listening one. Does nothing on a system without TCP_NOTSENT_LOWAT.
+    """
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    descriptors = Path("/proc/self/fd")
+    if option is None or not descriptors.is_dir():
+        return
+    for entry in descriptors.iterdir():
+        # A descriptor may be closed meanwhile.
+        with suppress(OSError):
+            if not entry.is_socket():
+                continue
+            with socket.socket(fileno=os.dup(int(entry.name))) as candidate:
+                if (
+                    candidate.type == socket.SOCK_STREAM
+                    and candidate.family in (socket.AF_INET, socket.AF_INET6)
+                    and candidate.getsockname()[1] == port
+                ):
+                    candidate.setsockopt(socket.IPPROTO_TCP, option, _NOTSENT_LOWAT)

@@ -1,6 +1,6 @@
-"""gRPC out, to other pservers: the asker's end of a download, the holder's end of a push, manifests.
+"""Calls to other pservers: manifests, downloads, and streams for pushes and batches.
 
-A connection to a peer is shared by all streams to it, and closed a while after the last.
+All calls to a peer use one connection, which is closed some seconds after the last call.
 """
 
 from __future__ import annotations
@@ -22,34 +22,41 @@ from daemon.protocol.piece_streams import PendingRequests, PieceRequest, PieceRe
 from daemon.storage.manifest import Manifest
 from daemon.tracker_client import tickets
 
-# A manifest of 65,536 pieces is 2 MiB; no message is larger.
+# The largest message is a manifest of 65,536 pieces, 2 MiB.
 MAX_MESSAGE_BYTES = (2 << 20) + (64 << 10)
-# What gRPC may read ahead of us on one connection. Left alone it takes over 200 MB for a single stream.
+# Bytes that gRPC may read ahead on one connection. Its default takes over 200 MB for a single stream.
 READ_AHEAD_BYTES = 4 << 20
-# A frame of 1 MiB carries a whole block: in frames of 16 KiB, gRPC's default, it is put together again from 64 slices.
+# One HTTP/2 frame of 1 MiB holds a complete block. In gRPC's default of 16 KiB, a block is assembled from 64 slices.
 FLOW_CONTROL_OPTIONS: channels.Options = [
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", READ_AHEAD_BYTES),
     ("grpc.http2.max_frame_size", 1 << 20),
 ]
+# Seconds that an unused connection stays open.
 _IDLE_CHANNEL_SECONDS = 10.0
+# Seconds.
 _MANIFEST_TIMEOUT = 15.0
 
 
 class PeerClient:
-    """The other pservers, by address."""
+    """Calls other pservers by their `host:port`."""
 
     def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
         self._credentials = credentials
         self._channels: dict[str, _SharedChannel] = {}
 
     async def fetch_manifest(self, url: str, ticket: str, expected_id: str) -> Manifest:
-        """Return the manifest of the ticket's id, checked. Raises NotVerified if the peer sends another."""
+        """Return the verified manifest of the ticket's id.
+
+        Raises:
+            NotVerified: if the peer sends the manifest of another id, or a malformed one.
+            PeerError: if the call fails.
+        """
         codec = transfer_messages.TRANSFER_CODECS["GetManifest"]
         async with self._channel(url) as channel:
-            ask = channel.unary_unary(codec.path, codec.encode_request, codec.decode_response)
+            call = channel.unary_unary(codec.path, codec.encode_request, codec.decode_response)
             try:
-                message = await ask(pb.GetManifestRequest(), metadata=_metadata(ticket), timeout=_MANIFEST_TIMEOUT)
+                message = await call(pb.GetManifestRequest(), metadata=_metadata(ticket), timeout=_MANIFEST_TIMEOUT)
             except grpc.aio.AioRpcError as error:
                 raise status_codes.error_from_rpc(error, url) from error
             try:
@@ -58,12 +65,12 @@ class PeerClient:
                 raise NotVerified(f"{url}: {error.message}") from error
 
     def open_download(self, url: str, ticket: str, pieces: int) -> DownloadStream:
-        """Return the asker's end of a download of a file of so many pieces; dials when its news are heard."""
+        """Return the stream of a download of a file of `pieces` pieces. It dials when `responses` is iterated."""
         return DownloadStream(self, url, ticket, pieces)
 
     @asynccontextmanager
     async def open_call(self, method: str, url: str, ticket: str) -> AsyncIterator[Call]:
-        """Open a stream of Transfer; leaving ends it."""
+        """Open a stream of the Transfer method `method` while the block runs. Raises NoHolders for a bad address."""
         codec = transfer_messages.TRANSFER_CODECS[method]
         async with self._channel(url) as channel:
             open_call = channel.stream_stream(codec.path, codec.encode_request, codec.decode_response)
@@ -97,7 +104,7 @@ class PeerClient:
         options: list[tuple[str, Any]] = [*channels.channel_options(MAX_MESSAGE_BYTES), *FLOW_CONTROL_OPTIONS]
         if self._credentials is None:
             return grpc.aio.insecure_channel(target, options)
-        # We resolved the name ourselves; the certificate is still for the name.
+        # The target is an IP address, but the certificate is for the announced host.
         options.append(("grpc.ssl_target_name_override", addresses.split_address(url)[0]))
         return grpc.aio.secure_channel(target, self._credentials, options)
 
@@ -109,7 +116,7 @@ class PeerClient:
 
 
 class _SharedChannel:
-    """A connection and how many streams use it."""
+    """A connection, and the number of calls that use it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
@@ -118,7 +125,7 @@ class _SharedChannel:
 
 
 class Call:
-    """An open stream."""
+    """An open stream to another peer."""
 
     def __init__(self, url: str, stream: Any) -> None:
         self.address = url
@@ -126,96 +133,102 @@ class Call:
         self._writing = asyncio.Lock()
 
     async def write(self, message: Any) -> None:
-        """Send, waiting until it is taken. Raises PeerError if the stream is broken, or nothing is taken."""
+        """Send a message; returns when gRPC accepts the next one.
+
+        Raises:
+            NoHolders: if the peer stops reading, or ends the stream.
+            PeerError: if the stream fails.
+        """
         try:
             async with asyncio.timeout(SEND_TIMEOUT), self._writing:
-                # A call that ends before it was connected would leave the write waiting for that.
+                # If the call ends before it is connected, a write would wait for the connection forever.
                 await self._stream.wait_for_connection()
                 await stream_io.write(self._stream, message)
         except TimeoutError as error:
-            raise NoHolders(f"{self.address}: took nothing for {SEND_TIMEOUT:.0f} s") from error
+            raise NoHolders(f"{self.address}: stopped reading for {SEND_TIMEOUT:.0f} s") from error
         except grpc.aio.AioRpcError as error:
             raise status_codes.error_from_rpc(error, self.address) from error
         except asyncio.InvalidStateError as error:
             raise NoHolders(f"{self.address}: ended the stream") from error
 
     async def half_close(self) -> None:
-        """Say that nothing more will be sent."""
+        """Close the sending half: the peer sees the end of the requests."""
         async with self._writing:
             await self._stream.done_writing()
 
     def cancel(self) -> None:
-        """Break the stream off."""
+        """Cancel the call."""
         self._stream.cancel()
 
     async def responses(self) -> AsyncIterator[Any]:
-        """Yield what the other side sends until it ends the stream. Raises PeerError if the stream breaks."""
+        """Yield the messages of the peer until it ends the stream. Raises PeerError if the stream fails."""
         try:
             async for message in stream_io.messages(self._stream):
                 yield message
         except grpc.aio.AioRpcError as error:
             raise status_codes.error_from_rpc(error, self.address) from error
         except asyncio.CancelledError:
-            # gRPC says so, too, when it is not we who are cancelled but the call, by `cancel`.
+            # gRPC raises this too if `cancel` cancelled the call and not this task.
             if _is_cancelled():
                 raise
-            raise NoHolders(f"{self.address}: was broken off") from None
+            raise NoHolders(f"{self.address}: cancelled") from None
 
 
 class DownloadStream:
-    """AskerEnd over a call that we make."""
+    """RequesterStream over a call to the holder."""
 
     def __init__(self, peers: PeerClient, url: str, ticket: str, pieces: int) -> None:
         self._peers = peers
         self._url = url
         self._ticket = ticket
         self._pieces = pieces
-        self._unsent = PendingRequests()
-        self._asked = asyncio.Event()
+        self._pending = PendingRequests()
+        self._has_pending = asyncio.Event()
         self._call: Call | None = None
 
-    def request(self, wish: PieceRequest) -> None:
-        """Send a wish, without waiting."""
-        self._unsent.add(wish)
-        self._asked.set()
+    def request(self, request: PieceRequest) -> None:
+        """Queue a request and return at once."""
+        self._pending.add(request)
+        self._has_pending.set()
 
     async def responses(self) -> AsyncIterator[PieceResponse]:
-        """Dial, and yield what the holder sends."""
-        reader = transfer_messages.ResponseDecoder(self._pieces)
+        """Dial the holder, and yield what it sends. Raises PeerError if the stream fails."""
+        decoder = transfer_messages.ResponseDecoder(self._pieces)
         async with self._peers.open_call("DownloadFile", self._url, self._ticket) as call:
             self._call = call
-            asking = asyncio.create_task(self._send_wishes(call))
+            sending = asyncio.create_task(self._send_requests(call))
             try:
                 async for frame in call.responses():
-                    yield reader.decode(frame)
+                    yield decoder.decode(frame)
             finally:
-                asking.cancel()
+                sending.cancel()
 
     async def close(self) -> None:
-        """End the stream."""
+        """Cancel the call if it was dialled."""
         if self._call is not None:
             self._call.cancel()
 
-    async def _send_wishes(self, call: Call) -> None:
-        # A stream that breaks is told to whoever hears the news; one whose holder takes no wishes is broken off.
+    async def _send_requests(self, call: Call) -> None:
+        # `responses` raises the error of a broken stream. A call whose holder stops reading requests is cancelled.
         with suppress(PeerError):
             try:
-                await self._send_on(call)
+                await self._send_pending(call)
             finally:
                 call.cancel()
 
-    async def _send_on(self, call: Call) -> None:
+    async def _send_pending(self, call: Call) -> None:
         while True:
-            await self._asked.wait()
-            self._asked.clear()
-            while self._unsent:
-                await call.write(transfer_messages.request_to_pb(self._unsent.pop()))
+            await self._has_pending.wait()
+            self._has_pending.clear()
+            while self._pending:
+                await call.write(transfer_messages.request_to_pb(self._pending.pop()))
 
 
 def _is_cancelled() -> bool:
-    """Tell whether this task is.
+    """Return whether the current task is being cancelled.
 
-    A function of its own: a frame that knew its task would stay with it, and a piece, until Python looks for cycles.
+    This is a function of its own, so that no frame references its own task. Such a cycle would keep a piece in memory
+    until the next garbage collection.
     """
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

@@ -1,6 +1,6 @@
-"""What bounds a pserver: bytes in flight, bytes per second, streams at once. For one event loop; never blocks a thread.
+"""Limits of a pserver: bytes in flight, bytes per second, streams at once. For one event loop; never blocks a thread.
 
-docs/limits.md lists the defaults.
+docs/limits.md explains the defaults.
 """
 
 from __future__ import annotations
@@ -12,30 +12,34 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from daemon.errors import Busy, Interrupted
 
-# Payload asked for and not yet written, over all downloads of files of several pieces.
+# Bytes requested and not yet written, over all downloads of files of several pieces.
 MAX_BYTES_IN_FLIGHT = 96 << 20
 MAX_STREAMS = 64
 MAX_STREAMS_PER_PEER = 8
 MAX_STREAMS_PER_TICKET = 4
-# An account may have many peers, or say so: some slots are left to the others whatever it does.
+# One account may have many peers, or claim to. These limits leave some slots to other accounts.
 MAX_STREAMS_PER_USER = 48
-# Manifests, of up to 2 MiB, that are read, or sent and not yet taken.
+# Manifests, of up to 2 MiB each, that are being read or sent.
 MAX_MANIFESTS = 16
 MAX_MANIFESTS_PER_PEER = 4
 MAX_MANIFESTS_PER_USER = 12
-# Calls of one method of Health, open to strangers: from other machines, from each of them, and from this one.
+# Calls of one method of Health at once, which needs no login: from all other machines, from each, and from this one.
 MAX_HEALTH_CALLS, MAX_HEALTH_CALLS_PER_ADDRESS, MAX_LOCAL_HEALTH_CALLS = 64, 8, 16
+# Seconds after which a refused peer should try again.
 RETRY_AFTER = 1.0
-# Whoever is sent something takes it within this many seconds.
+# Seconds within which a peer must read a message.
 SEND_TIMEOUT = 20.0
-# Streams that are to end have this many seconds for it.
+# Seconds that closing streams have to report why.
 STREAM_CLOSE_TIMEOUT = 1.0
-# A bucket holds this many seconds of its rate, so that short pauses are made up for.
+# The token bucket holds this many seconds of its rate, so that short pauses cost nothing.
 BURST_SECONDS = 0.25
 
 
 class MemoryBudget:
-    """Bytes that may be in flight at once. First come, first served; an amount larger than the budget goes alone."""
+    """Bytes that may be in flight at once, served in the order of requests.
+
+    An amount larger than the budget is granted when nothing else is in flight.
+    """
 
     def __init__(self, total: int = MAX_BYTES_IN_FLIGHT) -> None:
         self._total = total
@@ -48,14 +52,14 @@ class MemoryBudget:
         return self._used
 
     def try_acquire(self, amount: int) -> bool:
-        """Take without waiting; False if it does not fit or others wait."""
+        """Acquire `amount` bytes without waiting; return False if they do not fit, or other requests wait."""
         if self._waiting or not self._fits(amount):
             return False
         self._used += amount
         return True
 
     async def acquire(self, amount: int) -> None:
-        """Wait for room and take it."""
+        """Acquire `amount` bytes, waiting until they fit."""
         if self.try_acquire(amount):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,7 +75,7 @@ class MemoryBudget:
             raise
 
     def release(self, amount: int) -> None:
-        """Give back what was taken."""
+        """Release `amount` bytes that were acquired."""
         self._used -= amount
         self._wake()
 
@@ -92,64 +96,71 @@ class MemoryBudget:
 
 
 class RateLimiter:
-    """A token bucket that is fair between askers: one with many streams gets no more than another with one.
+    """A token bucket that is fair between requesters: many streams of one get no more than one stream of another.
 
-    `rate` is in bytes per second; None is no limit. Who is next is told by start-time fair queueing (Goyal, Vin, Cheng
-    1996): each asker has a tag that grows by what it takes, the lowest is served, and whoever was away comes back with
-    the tag of those who are being served, so that nobody saves up and nobody who asks for one block at a time is late.
+    The order is that of start-time fair queueing (Goyal, Vin, Cheng 1996). Each requester has a tag that grows by the
+    bytes it acquires; the lowest tag is next. A requester that returns gets the tag of the one being served. So it
+    cannot save up bytes while it is away, and a requester of one block at a time is not late.
     """
 
     def __init__(self, rate: int | None, clock: Callable[[], float]) -> None:
+        """Make a limiter.
+
+        Args:
+            rate: bytes per second; None for no limit.
+            clock: returns seconds that never go back.
+        """
         self.rate = rate
         self._clock = clock
         self._tokens = (rate or 0) * BURST_SECONDS
         self._then = clock()
         self._queues: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
         self._tags: dict[str, int] = {}
-        # The tag of the asker that was served last.
+        # The tag of the requester that was served last.
         self._now = 0
         self._server: asyncio.Task[None] | None = None
 
     def max_block(self, most: int) -> int:
-        """Return how many bytes a single asker should take at once so that it waits about half a second, at most
-        `most`.
+        """Return the bytes that a requester should acquire at once, so that it waits about half a second.
+
+        The result is at most `most` bytes, and at least 4 KiB if there is a limit.
         """
         if self.rate is None:
             return most
         return max(4096, min(most, int(self.rate / 2 / max(1, len(self._queues)))))
 
-    async def acquire(self, amount: int, asker: str = "") -> None:
-        """Wait until `amount` bytes may pass."""
+    async def acquire(self, amount: int, requester: str = "") -> None:
+        """Wait until `requester` may send or receive `amount` bytes."""
         if self.rate is None:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if asker not in self._queues:
-            self._queues[asker] = deque()
-            self._tags[asker] = max(self._now, self._tags.get(asker, 0))
-        self._queues[asker].append((amount, turn))
+        if requester not in self._queues:
+            self._queues[requester] = deque()
+            self._tags[requester] = max(self._now, self._tags.get(requester, 0))
+        self._queues[requester].append((amount, turn))
         if self._server is None or self._server.done():
             self._server = asyncio.create_task(self._serve(self.rate))
         await turn
 
     async def wait(self) -> None:
-        """Wait until something may pass. How much is said when it is known: `spend` it then."""
+        """Wait until the next bytes may pass, and `charge` them when their number is known."""
         await self.acquire(0)
 
     def charge(self, amount: int) -> None:
-        """Count bytes that will pass; the next ones wait for as long as these take."""
+        """Count `amount` bytes that pass now. Later ones wait as long as these take."""
         self._tokens -= amount
 
     async def _serve(self, rate: int) -> None:
         while self._queues:
-            asker = min(self._queues, key=self._tags.__getitem__)
-            queue = self._queues[asker]
+            requester = min(self._queues, key=self._tags.__getitem__)
+            queue = self._queues[requester]
             amount, turn = queue.popleft()
             if not queue:
-                del self._queues[asker]
+                del self._queues[requester]
             if turn.done():
                 continue
-            self._now = self._tags[asker]
-            self._tags[asker] += amount
+            self._now = self._tags[requester]
+            self._tags[requester] += amount
             now = self._clock()
             self._tokens = min(self._tokens + (now - self._then) * rate, rate * BURST_SECONDS)
             self._then = now
@@ -157,21 +168,21 @@ class RateLimiter:
             if self._tokens < 0:
                 await asyncio.wait([turn], timeout=-self._tokens / rate)
             if turn.done():
-                # Gave up while it was waited for: what it did not use is the others'.
+                # The request was cancelled meanwhile: its bytes are free again.
                 self._tokens += amount
             else:
                 turn.set_result(None)
-                # Whoever was served may queue again before the next is chosen.
+                # The requester may queue again before the next one is chosen.
                 await asyncio.sleep(0)
-        # Nobody waits: all are equal again, and those who are gone are forgotten.
+        # No request waits: all requesters are equal again, and those that left are forgotten.
         self._tags.clear()
         self._now = 0
 
 
 class StreamSlots:
-    """Streams, or answers, served at once: in all, per account, per peer, per ticket.
+    """Slots for streams or calls at once: in total, and for each peer, ticket and account.
 
-    Whoever comes when all are taken is told when to try again.
+    A call without a free slot is refused with a time to retry.
     """
 
     def __init__(
@@ -191,84 +202,93 @@ class StreamSlots:
 
     @property
     def in_use(self) -> int:
-        """Streams under way."""
+        """The number of slots in use."""
         return self._peers.total()
 
     @contextmanager
-    def acquire(self, asker: str, id_: str, user: str) -> Iterator[None]:
-        """Hold a slot for a stream of `asker`, a peer of `user`, for one id.
+    def acquire(self, requester: str, id_: str, user: str) -> Iterator[None]:
+        """Acquire a slot while the block runs.
+
+        Args:
+            requester: the peer that calls.
+            id_: the id of its ticket.
+            user: the account of the peer.
 
         Raises:
-            Busy: if there is none.
+            Busy: if there is no slot.
         """
-        ticket = (asker, id_)
+        ticket = (requester, id_)
         if self.in_use >= self._total:
-            raise Busy("this peer answers as many calls as it can: try again soon", retry_after=RETRY_AFTER)
+            raise Busy("this peer is busy: all its streams are in use", retry_after=RETRY_AFTER)
         if self._users[user] >= self._per_user:
-            raise Busy("your account has as many calls here as one may: try again soon", retry_after=RETRY_AFTER)
-        if self._peers[asker] >= self._per_peer or self._tickets[ticket] >= self._per_ticket:
-            raise Busy("you have as many calls here as one peer may: try again soon", retry_after=RETRY_AFTER)
+            raise Busy("this peer is busy: your account has too many streams here", retry_after=RETRY_AFTER)
+        if self._peers[requester] >= self._per_peer or self._tickets[ticket] >= self._per_ticket:
+            raise Busy("this peer is busy: you have too many streams here", retry_after=RETRY_AFTER)
         self._users[user] += 1
-        self._peers[asker] += 1
+        self._peers[requester] += 1
         self._tickets[ticket] += 1
         try:
             yield
         finally:
             self._users -= Counter((user,))
-            self._peers -= Counter((asker,))
+            self._peers -= Counter((requester,))
             self._tickets -= Counter((ticket,))
 
 
 class ActiveStreams:
-    """Streams that are served now; a logout ends them all."""
+    """The streams that this peer serves now. A logout closes them all."""
 
     def __init__(self) -> None:
         self._open: dict[object, tuple[asyncio.Timeout, asyncio.Future[None]]] = {}
 
     @asynccontextmanager
     async def register(self) -> AsyncIterator[None]:
-        """Be one of them for the length of the block.
+        """Register a stream while the block runs.
 
         Raises:
-            Interrupted: in the midst of it, when `end_all` is called.
+            Interrupted: inside the block, when `close_all` is called.
         """
-        key, over = object(), asyncio.get_running_loop().create_future()
+        key, closed = object(), asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(None) as end:
-                self._open[key] = end, over
+            async with asyncio.timeout(None) as timeout:
+                self._open[key] = timeout, closed
                 yield
         except TimeoutError:
-            raise Interrupted("this peer was logged out meanwhile: ask another") from None
+            raise Interrupted("this peer has logged out") from None
         finally:
             del self._open[key]
-            over.set_result(None)
+            closed.set_result(None)
 
     async def close_all(self) -> None:
-        """End every stream under way, and give each a moment to say why."""
-        for end, _ in self._open.values():
-            expire_now(end)
+        """Close every stream, and wait up to a second until each has reported why."""
+        for timeout, _ in self._open.values():
+            expire_now(timeout)
         if self._open:
-            await asyncio.wait([over for _, over in self._open.values()], timeout=STREAM_CLOSE_TIMEOUT)
+            await asyncio.wait([closed for _, closed in self._open.values()], timeout=STREAM_CLOSE_TIMEOUT)
 
 
-def expire_now(block: asyncio.Timeout) -> None:
-    """Let the time of a block be over; one that is ending already, and takes its time, is left to it."""
-    if not block.expired():
-        block.reschedule(asyncio.get_running_loop().time())
+def expire_now(timeout: asyncio.Timeout) -> None:
+    """Expire an `asyncio.timeout` block now. Does nothing if it has expired."""
+    if not timeout.expired():
+        timeout.reschedule(asyncio.get_running_loop().time())
 
 
 class KeyedLocks:
-    """A lock for each key, for as long as somebody wants it: one transfer at a time for each id."""
+    """A lock for each key that is in use, so that one transfer at a time handles an id."""
 
     def __init__(self) -> None:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
     async def acquire(self, key: str, within: float | None = None) -> AsyncIterator[None]:
-        """Hold the lock of `key`, waiting for it `within` so many seconds, or as long as it takes.
+        """Hold the lock of `key` while the block runs.
+
+        Args:
+            key: the id.
+            within: seconds to wait for the lock; None to wait as long as it takes.
 
         Raises:
-            Busy: if it was not to be had.
+            Busy: if the lock is not free within that time.
         """
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
@@ -278,7 +298,7 @@ class KeyedLocks:
                     async with asyncio.timeout(within):
                         await turn.enter_async_context(lock)
                 except TimeoutError:
-                    why = "another transfer of the same contents is under way: try again later"
+                    why = "another transfer of the same content is running"
                     raise Busy(why, retry_after=RETRY_AFTER) from None
                 yield
         finally:
@@ -287,5 +307,9 @@ class KeyedLocks:
                 self._locks[key] = (lock, users - 1)
 
     def in_use(self, key: str) -> bool:
-        """Tell whether somebody has it or waits for it."""
+        """Return whether the lock of `key` is held or waited for."""
         return key in self._locks
+
+    def users(self, key: str) -> int:
+        """Return how many hold the lock of `key` or wait for it."""
+        return self._locks[key][1] if key in self._locks else 0

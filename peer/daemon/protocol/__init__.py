@@ -1,1 +1,1 @@
-"""Messages, payload, errors; the two ends of a stream."""
+"""The messages between pservers, their encoding, the streams that carry them, and status codes."""

@@ -1,7 +1,7 @@
-"""The two ends of a stream of pieces, as the swarm and the piece server see them: who asks, and who has.
+"""The two ends of a stream of pieces: the requester's and the holder's. Independent of gRPC.
 
-A download's asker is the caller; a push's asker is the called. Both pairs of ends look alike from here on, so one
-swarm and one piece server do for both. Never knows gRPC.
+In a download the requester calls the holder; in a push the holder calls the requester. Both use these protocols, so one
+downloader and one piece sender serve both directions.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from daemon.protocol.frames import Block
 
 
 class Have(NamedTuple):
-    """News of what a holder has. Sets of pieces are integers, bit i for piece i."""
+    """What a holder has, or has gained. A set of pieces is an integer with bit i for piece i."""
 
     complete: bool = False
-    # All that it has, in its first news; None in later ones.
+    # The pieces that it has, in its first message; None in later ones.
     pieces: int | None = None
+    # Pieces that it has gained since the last message.
     gained: Sequence[int] = ()
-    # Being sent to somebody else.
+    # Pieces that it is sending to another requester.
     in_flight: Sequence[int] = ()
 
 
 class PieceRequest(NamedTuple):
-    """What an asker wants sent, and what no longer."""
+    """Pieces that a requester wants, and pieces that it no longer wants."""
 
     pieces: Sequence[int] = ()
-    # Data in one block, at most; 0: as before.
+    # The most bytes of one block; 0 for no change.
     block_length: int = 0
     cancel: Sequence[int] = ()
 
 
 class PendingRequests:
-    """Wishes that wait to be sent, as one: each piece in it once, however often it was asked for and cancelled."""
+    """Requests that wait to be sent, merged: each piece once, however often it was requested and cancelled."""
 
-    # Pieces in one message, at most: no holder bears with many more.
+    # The most pieces of one message. A holder refuses many more.
     MAX_PIECES = 512
 
     def __init__(self) -> None:
@@ -47,50 +48,50 @@ class PendingRequests:
     def __len__(self) -> int:
         return len(self._pieces) + len(self._cancel)
 
-    def add(self, wish: PieceRequest) -> None:
-        """Put one more behind the others."""
-        for piece in wish.cancel:
+    def add(self, request: PieceRequest) -> None:
+        """Append a request."""
+        for piece in request.cancel:
             self._pieces.pop(piece, None)
             self._cancel[piece] = None
-        self._pieces.update(dict.fromkeys(wish.pieces))
-        self._block_length = wish.block_length or self._block_length
+        self._pieces.update(dict.fromkeys(request.pieces))
+        self._block_length = request.block_length or self._block_length
 
     def pop(self) -> PieceRequest:
-        """Return what to send next."""
+        """Remove and return the next message."""
         cancel = tuple(islice(self._cancel, self.MAX_PIECES))
-        # What was cancelled and asked for again is asked for after its cancellation.
+        # A piece that was cancelled and requested again must be requested after its cancellation.
         pieces = () if len(self._cancel) > self.MAX_PIECES else tuple(islice(self._pieces, self.MAX_PIECES))
-        for waiting, taken in ((self._pieces, pieces), (self._cancel, cancel)):
-            for piece in taken:
-                del waiting[piece]
+        for pending, popped in ((self._pieces, pieces), (self._cancel, cancel)):
+            for piece in popped:
+                del pending[piece]
         return PieceRequest(pieces, self._block_length, cancel)
 
 
 class PieceResponse(NamedTuple):
-    """What a holder sends at once."""
+    """One message of a holder: blocks, and what it has."""
 
     blocks: Sequence[Block] = ()
     have: Have | None = None
 
 
 class RequesterStream(Protocol):
-    """Where a swarm asks one holder."""
+    """The requester's end of a stream."""
 
-    def request(self, wish: PieceRequest) -> None:
-        """Send a wish, without waiting."""
+    def request(self, request: PieceRequest) -> None:
+        """Queue a request and return at once."""
 
     def responses(self) -> AsyncIterator[PieceResponse]:
-        """Yield what the holder sends, until it ends the stream. Raises PeerError if the stream breaks."""
+        """Yield what the holder sends until it ends the stream. Raises PeerError if the stream fails."""
 
     async def close(self) -> None:
-        """End the stream."""
+        """Close the stream."""
 
 
 class HolderStream(Protocol):
-    """Where a piece server hears one asker."""
+    """The holder's end of a stream."""
 
     def requests(self) -> AsyncIterator[PieceRequest]:
-        """Yield what the asker wants, until it ends the stream."""
+        """Yield what the requester requests until it ends the stream."""
 
-    async def send(self, news: PieceResponse) -> None:
-        """Send, waiting until the asker takes it."""
+    async def send(self, response: PieceResponse) -> None:
+        """Send a response; returns when the stream accepts the next one."""

@@ -1,7 +1,6 @@
-"""Between protobuf messages and our own values: nothing above this module has heard of pserver_pb2, nothing below of
-our values.
+"""Converts the messages of Transfer to this program's values and back, and gives each method its serialisers.
 
-Also the serialisers of the four streams of Transfer, whose payload is written and read by hand (frames).
+`frames` encodes the messages of the four streams that carry blocks.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from daemon.storage.manifest import Manifest
 
 
 class Codec(NamedTuple):
-    """How the messages of one method are written and read.
+    """The path and the serialisers of one method.
 
-    A reader never raises: what cannot be read comes back as BadFrame.
+    A decoder never raises: it returns a BadFrame for a malformed message, which `ensure_decoded` raises.
     """
 
     path: str
@@ -34,14 +33,14 @@ class Codec(NamedTuple):
 
 
 def ensure_decoded(message: Any) -> Any:
-    """Return a message that a reader has read. Raises BadUsage if it could not."""
+    """Return a message that a decoder returned. Raises BadUsage if the message was malformed."""
     if isinstance(message, BadFrame):
         raise BadUsage(f"malformed message: {message}")
     return message
 
 
 def codecs(service: str) -> dict[str, Codec]:
-    """Return how each method of a service is spoken, by its name in the .proto."""
+    """Return the codec of each method of a service, by the method's name in the .proto."""
     return {
         method.name: _codec(
             service, method.name, GetMessageClass(method.input_type), GetMessageClass(method.output_type)
@@ -50,27 +49,29 @@ def codecs(service: str) -> dict[str, Codec]:
     }
 
 
-def _codec(service: str, method: str, request: type[Message], reply: type[Message]) -> Codec:
-    return Codec(f"/p2p.v1.{service}/{method}", _writer(request), _reader(request), _writer(reply), _reader(reply))
+def _codec(service: str, method: str, request: type[Message], response: type[Message]) -> Codec:
+    return Codec(
+        f"/p2p.v1.{service}/{method}", _encoder(request), _decoder(request), _encoder(response), _decoder(response)
+    )
 
 
-def _writer(kind: type[Message]) -> Callable[[Any], bytes]:
+def _encoder(kind: type[Message]) -> Callable[[Any], bytes]:
     return encode_frame if "blocks" in kind.DESCRIPTOR.fields_by_name else lambda message: message.SerializeToString()
 
 
-def _reader(kind: type[Message]) -> Callable[[bytes], Any]:
-    read: Callable[[bytes], Any] = decoder(kind) if "blocks" in kind.DESCRIPTOR.fields_by_name else kind.FromString
+def _decoder(kind: type[Message]) -> Callable[[bytes], Any]:
+    decode: Callable[[bytes], Any] = decoder(kind) if "blocks" in kind.DESCRIPTOR.fields_by_name else kind.FromString
 
-    def reader(message: bytes) -> Any:
+    def decode_safely(message: bytes) -> Any:
         try:
-            return read(message)
+            return decode(message)
         except (BadFrame, DecodeError) as error:
             return BadFrame(str(error))
 
-    return reader
+    return decode_safely
 
 
-# Beside what there is to tell of each piece.
+# A holder may name each piece twice in one message, and this many more times.
 _EXTRA_PIECES = 1024
 
 TRANSFER_CODECS = codecs("Transfer")
@@ -80,12 +81,12 @@ TRANSFER_CODECS = codecs("Transfer")
 
 
 def manifest_to_pb(manifest: Manifest) -> pb.Manifest:
-    """Return a manifest as it is sent."""
+    """Return the message of a manifest."""
     return pb.Manifest(size=manifest.size, piece_length=manifest.piece_length, digests=manifest.digests)
 
 
 def manifest_from_pb(message: pb.Manifest, expected_id: str) -> Manifest:
-    """Return a manifest that somebody sent. Raises NotVerified if it is not the one of this id."""
+    """Return the manifest of a message. Raises NotVerified if it does not have this id."""
     return Manifest.checked(message.size, message.piece_length, message.digests, expected_id)
 
 
@@ -93,31 +94,31 @@ def manifest_from_pb(message: pb.Manifest, expected_id: str) -> Manifest:
 
 
 def have_to_pb(have: Have, count: int) -> pb.Have:
-    """Return news of what a holder has; `count` is the number of pieces of the file."""
+    """Return the message of what a holder has; `count` is the number of pieces of the file."""
     bitmap = b"" if have.pieces is None or have.complete else Bitmap(count, have.pieces).to_bytes()
     return pb.Have(complete=have.complete, bitmap=bitmap, gained=have.gained, in_flight=have.in_flight)
 
 
-def response_to_pb(news: PieceResponse, count: int) -> Frame[pb.PieceResponse]:
-    """Return what a holder sends in a download."""
-    have = have_to_pb(news.have, count) if news.have is not None else None
-    return Frame(news.blocks, pb.PieceResponse(have=have))
+def response_to_pb(response: PieceResponse, count: int) -> Frame[pb.PieceResponse]:
+    """Return the message that a holder sends in a download; `count` is the number of pieces of the file."""
+    have = have_to_pb(response.have, count) if response.have is not None else None
+    return Frame(response.blocks, pb.PieceResponse(have=have))
 
 
 class ResponseDecoder:
-    """Reads what a holder sends in a download: only the first word of what it has is a bitmap."""
+    """Decodes the messages of one holder in a download. Only the first one may contain a bitmap."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._first = True
 
     def decode(self, frame: Frame[pb.PieceResponse]) -> PieceResponse:
-        """Return the next of its news."""
+        """Return the next response. Raises BadUsage if it names pieces that the file does not have."""
         if not frame.rest.HasField("have"):
             return PieceResponse(frame.blocks)
         have = frame.rest.have
         if len(have.gained) + len(have.in_flight) > _EXTRA_PIECES + 2 * self._count:
-            raise BadUsage("malformed message: more pieces are named than there are")
+            raise BadUsage("malformed message: it names more pieces than the file has")
         pieces = None
         if self._first and not have.complete:
             try:
@@ -128,26 +129,35 @@ class ResponseDecoder:
         return PieceResponse(frame.blocks, Have(have.complete, pieces, tuple(have.gained), tuple(have.in_flight)))
 
 
-def request_to_pb(wish: PieceRequest) -> pb.PieceRequest:
-    """Return what an asker wants in a download."""
-    return pb.PieceRequest(pieces=wish.pieces, block_length=wish.block_length, cancel=wish.cancel)
+def request_to_pb(request: PieceRequest) -> pb.PieceRequest:
+    """Return the message that a requester sends in a download."""
+    return pb.PieceRequest(pieces=request.pieces, block_length=request.block_length, cancel=request.cancel)
 
 
 def request_from_pb(message: pb.PieceRequest | pb.PushResponse) -> PieceRequest:
-    """Return what an asker wants, in a download or in a push."""
+    """Return the request of a message, in a download or in a push."""
     cancel = tuple(message.cancel) if isinstance(message, pb.PieceRequest) else ()
     return PieceRequest(tuple(message.pieces), message.block_length, cancel)
 
 
-def offer_from_pb(message: pb.PushRequest, expected_id: str) -> tuple[str, Manifest]:
-    """Return name and manifest of a push.
+class Offer(NamedTuple):
+    """The first message of a push."""
 
-    Raises BadUsage if it is no offer, NotVerified if the manifest is another's.
+    name: str
+    manifest: Manifest
+
+
+def offer_from_pb(message: pb.PushRequest, expected_id: str) -> Offer:
+    """Return the offer of a push.
+
+    Raises:
+        BadUsage: if the message is no offer.
+        NotVerified: if the manifest does not have this id.
     """
     if not message.HasField("offer") or not message.offer.HasField("manifest"):
-        raise BadUsage("a push begins with an offer")
+        raise BadUsage("a push must begin with an offer")
     try:
-        return message.offer.name, manifest_from_pb(message.offer.manifest, expected_id)
+        return Offer(message.offer.name, manifest_from_pb(message.offer.manifest, expected_id))
     except NotVerified as error:
         error.name = message.offer.name
         raise

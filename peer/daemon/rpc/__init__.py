@@ -1,1 +1,1 @@
-"""Who may call what; calls in, answers out."""
+"""The gRPC server of a pserver: authentication, and the services Control, Transfer and Health."""

@@ -1,11 +1,12 @@
-"""Who may call what: denies by default, before a request's bytes are read.
+"""Authenticates every call before its request is read. Denies by default.
 
-/grpc.health.v1.Health/*   everybody
-/p2p.v1.Control/Prove      the cookie, or a challenge made with it   } from loopback only,
-/p2p.v1.Control/*          the cookie                               } unless over TLS
-/p2p.v1.Transfer/*         a ticket of the tracker for this login session; UploadFile and UploadSmallFiles one to write,
-                           the others one to read
-anything else              nobody
+method                      needs
+/grpc.health.v1.Health/*    nothing
+/p2p.v1.Control/Prove       the cookie, or a challenge made with it; from loopback only, unless over TLS
+/p2p.v1.Control/*           the cookie; from loopback only, unless over TLS
+/p2p.v1.Transfer/Upload*    a ticket of the tracker for this login session, with the right to write
+/p2p.v1.Transfer/*          such a ticket, with the right to read
+anything else               is refused
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ HEALTH = "/grpc.health.v1.Health/"
 PROVE = CONTROL + "Prove"
 _WRITES = frozenset({TRANSFER + "UploadFile", TRANSFER + "UploadSmallFiles"})
 
-# What the ticket of the call at hand allows; set by the guard, read by the handler.
+# The grant of the current call: the interceptor sets it, the handler reads it.
 CURRENT_GRANT: ContextVar[Grant] = ContextVar("grant")
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
@@ -36,10 +37,16 @@ Continuation = Callable[[grpc.HandlerCallDetails], "Awaitable[Handler]"]
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """The pserver's only door."""
+    """Checks the cookie or the ticket of every call."""
 
     def __init__(self, cookie_: bytes, port: Callable[[], int], check_ticket: Callable[[str], Grant]) -> None:
-        """`port` is where this pserver listens; `check_ticket` raises PeerError for a ticket that is not good here."""
+        """Make the interceptor.
+
+        Args:
+            cookie_: the secret of this pserver, of 32 bytes.
+            port: returns the port that this pserver listens on, which a challenge covers.
+            check_ticket: returns the grant of a ticket; raises PeerError if the ticket is not valid here.
+        """
         self._cookie = cookie_
         self._port = port
         self._check_ticket = check_ticket
@@ -47,7 +54,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
-        """Let the call through, or answer it with a refusal."""
+        """Return the handler of the call, or one that refuses it."""
         method: str = handler_call_details.method
         metadata = {
             key: value for key, value in handler_call_details.invocation_metadata or () if isinstance(value, str)
@@ -71,7 +78,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 return _refusal(grpc.StatusCode.PERMISSION_DENIED, error)
             CURRENT_GRANT.set(grant)
             return await continuation(handler_call_details)
-        return _refusal(grpc.StatusCode.PERMISSION_DENIED, NotAllowed("there is nothing here for you"))
+        return _refusal(grpc.StatusCode.PERMISSION_DENIED, NotAllowed("no such method"))
 
     def _knows_cookie(self, method: str, metadata: dict[str, str]) -> bool:
         if cookie.cookie_matches(metadata.get(cookie.COOKIE_KEY, ""), self._cookie):
@@ -83,7 +90,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
 
 async def require_loopback_or_tls(context: grpc.aio.ServicerContext[Any, Any]) -> None:
-    """End a call of Control that comes from elsewhere and not over TLS."""
+    """Abort a call of Control that comes neither from loopback nor over TLS."""
     if is_loopback_caller(context.peer()):
         return
     if context.auth_context().get("transport_security_type") == [b"ssl"]:
@@ -91,13 +98,13 @@ async def require_loopback_or_tls(context: grpc.aio.ServicerContext[Any, Any]) -
     await status_codes.abort(
         context,
         NotAllowed(
-            "Control answers on loopback only, unless over TLS: set PSERVER_URL in the pclient's file to 127.0.0.1"
+            "Control is available on loopback or over TLS only: set PSERVER_URL in the pclient env file to 127.0.0.1"
         ),
     )
 
 
 def _refusal(status: grpc.StatusCode, error: PeerError) -> Handler:
-    """Return a handler that ends any kind of call without reading its request."""
+    """Return a handler that aborts a call of any kind without reading its request."""
 
     async def refuse(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await context.abort(status, error.message, status_codes.trailing_metadata(error))

@@ -1,4 +1,4 @@
-"""Health, gRPC's own service: whether this pserver serves, for everybody who asks; so its calls are bounded."""
+"""Health, gRPC's standard service: whether this pserver serves. Calls need no login, so their number is limited."""
 
 from __future__ import annotations
 
@@ -15,55 +15,55 @@ from daemon.peers.limits import MAX_HEALTH_CALLS, MAX_HEALTH_CALLS_PER_ADDRESS, 
 from daemon.rpc.methods import REQUEST_TIMEOUT, wrap_method
 
 Context = grpc.aio.ServicerContext
-Answer = Callable[[Any, Any], Awaitable[Any]]
+Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
 
 class HealthService:
-    """Says that this pserver serves, until `end`."""
+    """Reports that this pserver serves, until `stop_serving`."""
 
     def __init__(self, request_timeout: float = REQUEST_TIMEOUT) -> None:
-        """A request is here within so many seconds, or its call ends."""
+        """`request_timeout` is the seconds within which a call must send its request."""
         self._service = health.aio.HealthServicer()
-        self._asked_within = request_timeout
+        self._request_timeout = request_timeout
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return what answers the calls."""
+        """Return the handler of the service, for the server."""
         return grpc.method_handlers_generic_handler(
             health.SERVICE_NAME,
             {"Check": self._bounded(self._service.Check), "Watch": self._bounded(self._service.Watch)},
         )
 
     async def stop_serving(self) -> None:
-        """Say from now on that it does not serve."""
+        """Report NOT_SERVING from now on."""
         await self._service.enter_graceful_shutdown()
 
-    def _bounded(self, answer: Answer) -> grpc.RpcMethodHandler[Any, Any]:
-        places = _CallSlots()
-        asked = wrap_method(answer, streams=False, request_timeout=self._asked_within)
+    def _bounded(self, behaviour: Behaviour) -> grpc.RpcMethodHandler[Any, Any]:
+        slots = _CallSlots()
+        method = wrap_method(behaviour, streams=False, request_timeout=self._request_timeout)
 
         async def call(requests: Any, context: Context[Any, Any]) -> None:
-            with places.acquire(context.peer()):
-                await asked(requests, context)
+            with slots.acquire(context.peer()):
+                await method(requests, context)
 
         return grpc.stream_stream_rpc_method_handler(wrap_method(call, streams=True), _read, _write)
 
 
 class _CallSlots:
-    """Calls of one method at once. Strangers have no name to be counted by, but where they come from."""
+    """Limits the calls of one method at once, for each address: callers are not logged in."""
 
     def __init__(self) -> None:
-        self._others = StreamSlots(MAX_HEALTH_CALLS, MAX_HEALTH_CALLS_PER_ADDRESS, MAX_HEALTH_CALLS_PER_ADDRESS)
-        # Whatever strangers do, who watches over this machine's processes is answered.
-        self._own = StreamSlots(MAX_LOCAL_HEALTH_CALLS, MAX_LOCAL_HEALTH_CALLS, MAX_LOCAL_HEALTH_CALLS)
+        self._remote = StreamSlots(MAX_HEALTH_CALLS, MAX_HEALTH_CALLS_PER_ADDRESS, MAX_HEALTH_CALLS_PER_ADDRESS)
+        # Apart, so that other machines cannot block the monitoring on this one.
+        self._local = StreamSlots(MAX_LOCAL_HEALTH_CALLS, MAX_LOCAL_HEALTH_CALLS, MAX_LOCAL_HEALTH_CALLS)
 
     def acquire(self, caller: str) -> AbstractContextManager[None]:
-        """Hold a place for the length of the block. Raises Busy if there is none."""
+        """Acquire a slot while the block runs. Raises Busy if there is none."""
         address = caller.rpartition(":")[0]
-        return (self._own if is_loopback_caller(caller) else self._others).acquire(address, "", address)
+        return (self._local if is_loopback_caller(caller) else self._remote).acquire(address, "", address)
 
 
 def _read(message: bytes) -> health_pb2.HealthCheckRequest:
-    """Read a request; what cannot be read asks for a service that is none."""
+    """Decode a request; a malformed one becomes a request for an unknown service."""
     try:
         return health_pb2.HealthCheckRequest.FromString(message)
     except DecodeError:

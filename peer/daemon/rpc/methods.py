@@ -1,12 +1,11 @@
-"""Puts a service on a gRPC server: its methods found by name, its messages read without fail, its errors told
-exactly.
+"""Connects the methods of a service to gRPC: decoding, timeouts and errors are the same for all.
 
-A method `UploadFile` of the .proto is the servicer's coroutine `upload_file(request, context)`; a stream of requests
-comes as an async iterator. One that answers with a single message returns it, or writes it to the context, as one that
-answers with a stream does.
+A method `UploadFile` of the .proto is the service's coroutine `upload_file(request, context)`. A stream of requests is
+an async iterator. A method with a single response returns it, or writes it to the context; a method with a stream of
+responses writes them.
 
-To gRPC every method is one of streams. It would read the only request of the others itself, for as long as that takes,
-and up to 2 MiB of it would wait in memory for the rest: of any stranger, for Health.
+gRPC sees every method as a stream in both directions. For a method with a single request, gRPC would read the request
+itself, without a timeout. A caller without login could then leave up to 2 MiB in memory for as long as it likes.
 """
 
 from __future__ import annotations
@@ -28,12 +27,18 @@ log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext
 Before = Callable[[Any], Awaitable[None]]
 
-# The only request of a call is here, whole, within this many seconds.
+# Seconds within which a call must send its single request.
 REQUEST_TIMEOUT = 20.0
 
 
 def service_handler(service: str, servicer: object, before: Before | None = None) -> grpc.GenericRpcHandler:
-    """Return what answers the calls of a service; `before` may end a call first."""
+    """Return the handler of a service, for the server.
+
+    Args:
+        service: its name in the .proto.
+        servicer: the object with a coroutine for each method.
+        before: called with the context of each call first; it may abort the call.
+    """
     codecs = transfer_messages.codecs(service)
     methods = {}
     for method in pb.DESCRIPTOR.services_by_name[service].methods:
@@ -54,42 +59,51 @@ def wrap_method(
     before: Before | None = None,
     request_timeout: float = REQUEST_TIMEOUT,
 ) -> Callable[..., Any]:
-    """Return what gRPC is to call for a method whose requests are a stream, or a single one that is here in time.
+    """Return the coroutine that gRPC calls for a method. It aborts the call with what `behaviour` raises.
 
-    Whatever `behaviour` raises is told as it should be.
+    Args:
+        behaviour: the coroutine of the service; its result, unless None, is the response.
+        streams: whether `behaviour` receives an iterator of requests, or a single request.
+        before: called with the context first; it may abort the call.
+        request_timeout: seconds within which a single request must arrive.
     """
 
-    async def call(messages: AsyncIterator[Any], context: Any) -> None:
-        requests = stream_io.messages(messages)
+    async def call(stream: AsyncIterator[Any], context: Any) -> None:
+        requests = stream_io.messages(stream)
         try:
             if before is not None:
                 await before(context)
-            reply = await behaviour(
+            response = await behaviour(
                 requests if streams else await read_single_request(requests, request_timeout), context
             )
-            if reply is not None:
-                await stream_io.write(context, reply)
+            if response is not None:
+                await stream_io.write(context, response)
         except PeerError as error:
             await status_codes.abort(context, error)
         except (grpc.aio.AbortError, grpc.aio.UsageError):
             raise
         except Exception:
             if context.done():
-                # The caller went away while it was being answered.
+                # The caller cancelled the call meanwhile.
                 raise
-            log.exception("a call failed in a way that nobody foresaw")
+            log.exception("unexpected error in a call")
             await status_codes.abort(context, PeerError())
 
     return call
 
 
 async def read_single_request(requests: AsyncIterator[Any], seconds: float) -> Any:
-    """Return the request of a call that has one."""
+    """Return the request of a call that has exactly one.
+
+    Raises:
+        BadUsage: if the call has none or several.
+        Interrupted: if it does not arrive within `seconds`.
+    """
     try:
         async with asyncio.timeout(seconds):
             request = await anext(requests, None)
             if request is None or await anext(requests, None) is not None:
-                raise BadUsage("this call has one request")
+                raise BadUsage("the call must have exactly one request")
     except TimeoutError:
-        raise Interrupted(f"the request did not arrive within {seconds:.0f} s: try again") from None
+        raise Interrupted(f"request timed out after {seconds:.0f} s") from None
     return request

@@ -1,4 +1,4 @@
-"""What this peer says of itself: to its terminal in full, to the tracker in its pings, to its operator as figures."""
+"""The state of this peer: for the status command, for the pings to the tracker, and for the metrics."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
 from daemon.transfer.replica_quota import ReplicaQuota
 
-_NOT_SHARED_SHOWN = 100
+# The most unshared files in one status.
+_MAX_NOT_SHARED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReporter:
-    """Gathers it."""
+    """Collects the state of this peer for the status command."""
 
     settings: Settings
     address: Callable[[], str]
@@ -40,8 +41,9 @@ class StatusReporter:
     threads: Threads
 
     async def report(self) -> status_messages.Status:
-        """Return everything."""
-        refused, used = await self.threads.run(self.threads.disk, lambda: (self._not_shared(), self.replica_quota.used))
+        """Return the state of this peer."""
+        not_shared = await self.threads.run(self.threads.disk, self._not_shared)
+        used = await self.threads.run(self.threads.disk, lambda: self.replica_quota.used)
         return status_messages.Status(
             user=self.account.user or "",
             address=self.address(),
@@ -55,25 +57,25 @@ class StatusReporter:
             tracker_reached=not self.announcer.fault,
             tracker_fault=self.announcer.fault,
             not_shared=tuple(
-                status_messages.NotShared(item.name, item.reason) for item in nsmallest(_NOT_SHARED_SHOWN, refused)
+                status_messages.NotShared(item.name, item.reason) for item in nsmallest(_MAX_NOT_SHARED, not_shared)
             ),
-            not_shared_total=len(refused),
+            not_shared_total=len(not_shared),
             transfers=tuple(
                 status_messages.TransferStatus(item.number, item.kind, item.progress()) for item in self.transfers
             ),
         )
 
     def _not_shared(self) -> list[UnshareableEntry]:
-        """Return what is not shared, and what is not shared yet: a hundred thousand files may wait for their hashes."""
-        # A copy: a scan goes on beside. What a command took meanwhile waits no more.
-        waiting = self.scanner.pending.copy()
-        late = (UnshareableEntry(name, why) for name, why in waiting.items() if self.library.by_name(name) is None)
-        return [*self.scanner.not_shared, *late]
+        """Return the files that cannot be shared, and those that wait to be hashed. Blocking: they may be many."""
+        # The copy is needed because a scan may run in another thread. A command may have hashed a pending file since.
+        pending = self.scanner.pending.copy()
+        waiting = (UnshareableEntry(name, why) for name, why in pending.items() if self.library.by_name(name) is None)
+        return [*self.scanner.not_shared, *waiting]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReporter:
-    """The load that pings report: free space as the quota leaves it, and the rate of serving."""
+    """Measures the load that pings report to the tracker. `rate` returns the bytes sent per second."""
 
     transfers: TransferRegistry
     folder: SharedFolder
@@ -82,9 +84,9 @@ class LoadReporter:
     rate: Callable[[], float]
 
     async def current(self) -> Load:
-        """Return it."""
-        # Not the disk's threads: however busy they are, this peer says that it is alive.
-        free = await self.threads.run(self.threads.tracker, self._free)
+        """Return the load now."""
+        # The disk threads may be busy for long, and a late ping would count as offline.
+        free = await self.threads.run(self.threads.tracker, self._free_bytes)
         return Load(
             uploads=self.transfers.count("serving", "upload"),
             downloads=self.transfers.count("download", "push"),
@@ -92,8 +94,8 @@ class LoadReporter:
             rate=self.rate(),
         )
 
-    def _free(self) -> int:
-        """Return how many bytes it still takes. Blocking."""
+    def _free_bytes(self) -> int:
+        """Return how many bytes of replicas this peer can still store. Blocking."""
         try:
             return min(self.folder.free_bytes(), max(0, self.replica_quota.limit - self.replica_quota.used))
         except PeerError:
@@ -103,9 +105,9 @@ class LoadReporter:
 def register_gauges(
     metrics: Metrics, *, library: Library, slots: StreamSlots, account: Account, announcer: Announcer
 ) -> None:
-    """Have this peer's state shown beside what is counted."""
-    metrics.add_gauge("p2p_shared_files", "Whole files that this peer shares", lambda: library.file_count)
+    """Add gauges of this peer's state to its metrics."""
+    metrics.add_gauge("p2p_shared_files", "Complete files that this peer shares", lambda: library.file_count)
     metrics.add_gauge("p2p_shared_bytes", "Their bytes", lambda: library.total_bytes)
     metrics.add_gauge("p2p_streams", "Streams served now", lambda: slots.in_use)
-    metrics.add_gauge("p2p_logged_in", "1 while somebody is logged in", lambda: float(account.user is not None))
+    metrics.add_gauge("p2p_logged_in", "1 while this peer is logged in", lambda: float(account.user is not None))
     metrics.add_gauge("p2p_tracker_reached", "1 while the tracker answers", lambda: float(not announcer.fault))

@@ -1,6 +1,7 @@
-"""gRPC in, from other pservers.
+"""The Transfer service: calls of other pservers.
 
-The guard has checked the ticket of every call that comes here; nothing is decided here but slots.
+The interceptor has checked the ticket of every call. This module limits the streams and sets their timeouts; it leaves
+everything else to the packages below.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from daemon.rpc.auth import CURRENT_GRANT
 from daemon.runtime.executors import Threads
 from daemon.runtime.metrics import SentBytes
 from daemon.runtime.transfers import Transfer, TransferRegistry
-from daemon.storage.manifest import Manifest
 from daemon.tracker_client.tickets import Grant
 from daemon.transfer.batch_serve import (
     MAX_FILES_PER_MESSAGE,
@@ -46,16 +46,17 @@ _DECISIONS = {
 }
 Context = grpc.aio.ServicerContext
 File = TypeVar("File")
-# Who pushes a file offers it within this many seconds; who moves small files says something this often.
+# Seconds within which a push must send its offer.
 _OFFER_TIMEOUT = 20.0
+# The longest time without a message on a stream of small files, in seconds.
 _IDLE_TIMEOUT = 60.0
-# A receiver says how far it is this often.
+# A receiver sends a message at least this often, in seconds, so that the sender sees that it is alive.
 _KEEPALIVE_INTERVAL = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferService:
-    """The Transfer service; each method is one of the .proto."""
+    """The Transfer service. Each public method is an RPC of protobufs/pserver.proto."""
 
     sources: ServedFiles
     push_receiver: PushReceiver
@@ -63,7 +64,7 @@ class TransferService:
     batch_receiver: BatchReceiver
     threads: Threads
     stream_slots: StreamSlots
-    # Apart from the streams': whoever goes by the rules asks for a manifest, then opens a stream.
+    # Apart from `stream_slots`, because a requester first fetches the manifest and then opens a stream.
     manifest_slots: StreamSlots
     active_streams: ActiveStreams
     upload_limiter: RateLimiter
@@ -71,24 +72,24 @@ class TransferService:
     sent_bytes: SentBytes
 
     async def get_manifest(self, request: pb.GetManifestRequest, context: Context[Any, Any]) -> None:
-        """The manifest of the ticket's id."""
+        """Send the manifest of the ticket's id."""
         grant = CURRENT_GRANT.get()
         _acquire_slot_until_call_ends(self.manifest_slots, grant, context)
         manifest = await self.threads.run(self.threads.disk, self.sources.manifest, grant.id)
         await _write_with_timeout(context, transfer_messages.manifest_to_pb(manifest))
 
     async def download_file(self, requests: AsyncIterator[pb.PieceRequest], context: Context[Any, Any]) -> None:
-        """Pieces of the ticket's file."""
+        """Send pieces of the ticket's file."""
         async with self._stream(context) as grant:
             source: CompleteFile | PartialFile | None = self.sources.open_partial(grant.id)
             if source is None:
                 source = await self.threads.run(self.threads.disk, self.sources.open_complete, grant.id)
             try:
-                with self._noted("serving", grant.user) as transfer:
+                with self._registered("serving", grant.user) as transfer:
                     transfer.start_phase(Phase.MOVING, source.name, source.manifest.size)
                     await PieceSender(
                         source,
-                        _DownloadEndpoint(requests, context, source),
+                        DownloadEndpoint(requests, context, source),
                         requester=grant.requester,
                         disk=self.threads.payload,
                         limiter=self.upload_limiter,
@@ -100,7 +101,7 @@ class TransferService:
     async def download_small_files(
         self, requests: AsyncIterator[pb.DownloadSmallFilesRequest], context: Context[Any, Any]
     ) -> None:
-        """Many files of one piece each."""
+        """Send small files, many in one stream."""
         async with self._stream(context) as grant:
             async for request in _with_idle_timeout(requests):
                 asks = [TicketRequest(ask.number, ask.ticket) for ask in _check_batch_size(request.requests)]
@@ -111,19 +112,19 @@ class TransferService:
                     self.sent_bytes.add(sum(len(block.data) for block in blocks))
 
     async def upload_file(self, requests: AsyncIterator[Frame[pb.PushRequest]], context: Context[Any, Any]) -> None:
-        """A file pushed to us."""
+        """Receive a file."""
         async with self._stream(context) as grant:
             first = await _read_offer(requests)
-            name, manifest = transfer_messages.offer_from_pb(first.rest, grant.id)
-            end = _PushEndpoint(requests, context, manifest)
-            async with end.sending_requests():
-                await self.push_receiver.receive(name, manifest, grant.user, end)
+            offer = transfer_messages.offer_from_pb(first.rest, grant.id)
+            endpoint = PushEndpoint(requests, context)
+            async with endpoint.sending_requests():
+                await self.push_receiver.receive(offer.name, offer.manifest, grant.user, endpoint)
             await _write_with_timeout(context, pb.PushResponse(published=True))
 
     async def upload_small_files(
         self, requests: AsyncIterator[Frame[pb.UploadSmallFilesRequest]], context: Context[Any, Any]
     ) -> None:
-        """Many files of one piece each, pushed to us."""
+        """Receive small files, many in one stream."""
         async with self._stream(context) as grant:
             with self.batch_receiver.stream(grant) as stream:
                 async for frame in _with_idle_timeout(requests):
@@ -136,8 +137,8 @@ class TransferService:
                     await _write_with_timeout(context, pb.UploadSmallFilesResponse(verdicts=map(_verdict, verdicts)))
 
     @contextmanager
-    def _noted(self, kind: str, user: str) -> Iterator[Transfer]:
-        """Show a stream in the status for the length of the block."""
+    def _registered(self, kind: str, user: str) -> Iterator[Transfer]:
+        """Show a stream in the status while the block runs."""
         transfer = self.transfers.register(kind)
         try:
             with transfer.show_sources(
@@ -149,15 +150,15 @@ class TransferService:
 
     @asynccontextmanager
     async def _stream(self, context: Context[Any, Any]) -> AsyncIterator[Grant]:
-        """Hold a slot for the stream at hand, give its ticket, and end it when this peer is logged out."""
+        """Acquire a slot for this call, yield its grant, and close the stream if this peer is logged out."""
         grant = CURRENT_GRANT.get()
         _acquire_slot_until_call_ends(self.stream_slots, grant, context)
         async with self.active_streams.register():
             yield grant
 
 
-class _DownloadEndpoint:
-    """HolderEnd of a download: hears and answers one asker."""
+class DownloadEndpoint:
+    """HolderStream of a download: receives the requests of the calling peer."""
 
     def __init__(
         self,
@@ -170,77 +171,74 @@ class _DownloadEndpoint:
         self._pieces = source.manifest.piece_count
 
     async def requests(self) -> AsyncIterator[PieceRequest]:
-        """Yield what it wants."""
+        """Yield the requests."""
         async for message in self._requests:
             yield transfer_messages.request_from_pb(message)
 
-    async def send(self, news: PieceResponse) -> None:
-        """Send, waiting until it is taken."""
-        await stream_io.write(self._context, transfer_messages.response_to_pb(news, self._pieces))
+    async def send(self, response: PieceResponse) -> None:
+        """Send a response; returns when gRPC accepts the next one."""
+        await stream_io.write(self._context, transfer_messages.response_to_pb(response, self._pieces))
 
 
-class _PushEndpoint:
-    """AskerEnd of a push: asks the peer that called us."""
+class PushEndpoint:
+    """RequesterStream of a push: sends requests to the calling peer."""
 
-    def __init__(
-        self, requests: AsyncIterator[Frame[pb.PushRequest]], context: Context[Any, Any], manifest: Manifest
-    ) -> None:
-        self._requests = requests
+    def __init__(self, frames: AsyncIterator[Frame[pb.PushRequest]], context: Context[Any, Any]) -> None:
+        self._frames = frames
         self._context = context
-        self._manifest = manifest
-        # None is the end.
-        self._wishes: asyncio.Queue[PieceRequest | None] = asyncio.Queue()
+        # None ends the sending.
+        self._queue: asyncio.Queue[PieceRequest | None] = asyncio.Queue()
 
     @asynccontextmanager
     async def sending_requests(self) -> AsyncIterator[None]:
-        """Send wishes, and a word now and then, for the length of the block."""
-        task = asyncio.create_task(self._ask_on())
+        """Send the queued requests, and keepalives between them, while the block runs."""
+        task = asyncio.create_task(self._send_requests())
         try:
             yield
-            # Whoever writes next must not come upon a write of ours that is still under way.
-            self._wishes.put_nowait(None)
+            # The caller writes to this stream next: gRPC allows one write at a time.
+            self._queue.put_nowait(None)
             await asyncio.gather(task, return_exceptions=True)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def request(self, wish: PieceRequest) -> None:
-        """Send a wish, without waiting. A push knows no cancelling: what comes twice is harmless."""
-        if wish.pieces:
-            self._wishes.put_nowait(wish)
+    def request(self, request: PieceRequest) -> None:
+        """Queue a request. A push has no cancellation; a piece that arrives twice is harmless."""
+        if request.pieces:
+            self._queue.put_nowait(request)
 
     async def responses(self) -> AsyncIterator[PieceResponse]:
-        """Yield what it sends."""
+        """Yield what the sender sends: first that it has the complete file, then blocks."""
         yield PieceResponse(have=Have(complete=True))
-        async for frame in self._requests:
+        async for frame in self._frames:
             yield PieceResponse(frame.blocks)
 
     async def close(self) -> None:
-        """Nothing: the stream ends with the call."""
+        """Do nothing: the stream ends with the call."""
 
-    async def _ask_on(self) -> None:
+    async def _send_requests(self) -> None:
         while True:
-            wish: PieceRequest | None = PieceRequest()
+            request: PieceRequest | None = PieceRequest()
             try:
                 async with asyncio.timeout(_KEEPALIVE_INTERVAL):
-                    wish = await self._wishes.get()
+                    request = await self._queue.get()
             except TimeoutError:
                 pass
-            if wish is None:
+            if request is None:
                 return
             await _write_with_timeout(
-                self._context, pb.PushResponse(pieces=wish.pieces, block_length=wish.block_length)
+                self._context, pb.PushResponse(pieces=request.pieces, block_length=request.block_length)
             )
 
 
 def _acquire_slot_until_call_ends(slots: StreamSlots, grant: Grant, context: Context[Any, Any]) -> None:
-    """Hold a slot until the call is over, not only until we are done with it.
+    """Acquire a slot until gRPC reports the end of the call.
 
-    What an asker does not take lies in gRPC, out of our reach, and so does the word that its stream is over. A slot
-    given back before would let it lie there as often as a stream can be opened.
+    gRPC buffers unread data until the call really ends. A slot released earlier would let a peer pile up such buffers
+    by opening streams again and again.
 
     Raises:
-        Busy: if there is none.
+        Busy: if there is no slot.
     """
     slot = ExitStack()
     slot.enter_context(slots.acquire(grant.requester, grant.id, grant.user))
@@ -248,39 +246,41 @@ def _acquire_slot_until_call_ends(slots: StreamSlots, grant: Grant, context: Con
 
 
 def _check_batch_size(files: Sequence[File]) -> Sequence[File]:
-    """Return the files that a request names. Raises BadUsage, before anything is made of them, if they are too many."""
+    """Return the files that a request names. Raises BadUsage if they are too many."""
     if len(files) > MAX_FILES_PER_MESSAGE:
-        raise BadUsage(f"more than {MAX_FILES_PER_MESSAGE} files were named in one request")
+        raise BadUsage(f"a request names more than {MAX_FILES_PER_MESSAGE} files")
     return files
 
 
 async def _read_offer(requests: AsyncIterator[Any]) -> Any:
+    """Return the first message of a push. Raises Interrupted if it does not arrive in time."""
     try:
         async with asyncio.timeout(_OFFER_TIMEOUT):
             return await anext(requests)
     except (TimeoutError, StopAsyncIteration):
-        raise Interrupted(f"nothing was offered within {_OFFER_TIMEOUT:.0f} s: try again") from None
+        raise Interrupted(f"no offer arrived within {_OFFER_TIMEOUT:.0f} s") from None
 
 
 async def _with_idle_timeout(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """Yield requests; a peer that says nothing for long makes room for others."""
+    """Yield the requests. Raises Interrupted if none arrives for a minute, so that other peers can use the slot."""
     while True:
         try:
             async with asyncio.timeout(_IDLE_TIMEOUT):
                 request = await anext(requests, None)
         except TimeoutError:
-            raise Interrupted(f"nothing was said for {_IDLE_TIMEOUT:.0f} s: open a new stream when you go on") from None
+            raise Interrupted(f"stream idle for {_IDLE_TIMEOUT:.0f} s") from None
         if request is None:
             return
         yield request
 
 
 async def _write_with_timeout(context: Context[Any, Any], message: Any) -> None:
+    """Send a message. Raises Interrupted if the peer does not read it in time."""
     try:
         async with asyncio.timeout(SEND_TIMEOUT):
             await stream_io.write(context, message)
     except TimeoutError:
-        raise Interrupted(f"nothing was taken for {SEND_TIMEOUT:.0f} s: try again") from None
+        raise Interrupted(f"peer stopped reading for {SEND_TIMEOUT:.0f} s") from None
 
 
 def _small_fault(fault: FileFault) -> pb.SmallFileFault:
