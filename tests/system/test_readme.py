@@ -1,12 +1,15 @@
 """Commands of the documents, run as they are written there, and what the documents show of their output."""
 
+import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pexpect
+import pytest
 
 from programs import TOP
 from system.certificates import Certificates
@@ -92,3 +95,31 @@ def test_two_peers_on_one_machine_print_what_readme_shows(checkout: Path, enviro
     finally:
         for program in reversed(programs):
             program.close(force=True)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_curl_lines_of_the_api_page_get_what_the_page_says(empty_cluster: Cluster) -> None:
+    tracker = empty_cluster.start_tracker()
+    ours = empty_cluster.certificates
+    scheme, options = ("https", f"--cacert {ours.authority} ") if ours else ("http", "")
+    page = (TOP / "docs" / "tracker-api.md").read_text()
+    lines = re.findall(r"(?m)^    (\w+=.*|curl .*)$", page)
+    script = [f"T={scheme}://127.0.0.1:{tracker.program.port}" if line.startswith("T=") else line for line in lines]
+    answers = []
+    token = ""
+    for at, line in enumerate(script):
+        if line.startswith("A="):
+            script[at] = line.replace("TOKEN-OF-THAT-RESPONSE", token)
+        if line.startswith("curl "):
+            variables = "\n".join(each for each in script[:at] if not each.startswith("curl "))
+            command = line.replace("curl ", rf"curl {options}-s -w '\n%{{http_code}}' ", 1)
+            done = subprocess.run(
+                ["sh", "-c", f"{variables}\n{command}"], capture_output=True, text=True, check=True, timeout=30
+            )
+            body, _, status = done.stdout.rpartition("\n")
+            if line.endswith("$T/login"):
+                token = json.loads(body)["token"]
+            answers.append((status, line.rpartition("$T")[2].strip('"')))
+    refused = [path for status, path in answers if not status.startswith("2")]
+    assert refused == ["/query?name=a.txt", "/query", "/upload", "/report"]
+    assert [status for status, _ in answers if not status.startswith("2")] == ["404", "404", "404", "403"]
