@@ -5,7 +5,7 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # The imports take a second, and until the tracker stops in its own way there is nothing to be stopped.
+    # The imports take a second. Until the tracker handles the signals itself there is nothing to shut down.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
 

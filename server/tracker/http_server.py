@@ -1,4 +1,7 @@
-"""Listens and serves in one process until told to stop. granian reads the sockets; no rule of the tracker is here."""
+"""Listens and serves in one process until it is stopped, with granian. Knows no rule of the tracker.
+
+It uses private parts of granian (SocketHolder, _init_shared_socket) to pass it a socket: check them before an upgrade.
+"""
 
 import asyncio
 import logging
@@ -20,10 +23,11 @@ from tracker.wsgi_bridge import WsgiBridge
 log = logging.getLogger("tracker")
 
 BACKLOG = 2048
+# Seconds for the headers of a request to arrive.
 HEADER_TIMEOUT = 20
-# A request that has arrived gets this long after SIGTERM to be answered; then its answer this long to leave, which is
-# also how long connections that never finish a request are waited for.
+# Seconds after SIGTERM for requests that have arrived to get their response.
 SHUTDOWN_TIMEOUT = 10.0
+# Seconds after that for responses to be sent, and for connections with unfinished requests.
 CLOSE_TIMEOUT = 1.0
 
 
@@ -33,18 +37,24 @@ class ListenError(Exception):
 
 @dataclass(frozen=True)
 class TlsFiles:
+    """PEM files: a certificate with those that lead to its authority, and its private key."""
+
     cert: Path
     key: Path
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket that nobody else can share.
+    """Open a listening socket that no other process can share.
 
-    granian's own would set SO_REUSEPORT: a second tracker would start beside the first without a word and take every
-    other request to an index of its own.
+    granian's own socket has SO_REUSEPORT: a second tracker on the port would start without an error, and would get
+    every other request with an index of its own.
+
+    Args:
+        host: host name or IP address.
+        port: port; 0 for any free one.
 
     Raises:
-        ListenError: the port is taken, or the address is not this machine's.
+        ListenError: the port is in use, or the address is not one of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -59,12 +69,13 @@ def listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        raise ListenError(f"cannot listen on {host}:{port}: {reason[:1].lower()}{reason[1:]}") from error
     return listener
 
 
 class _Server(Server):
-    """granian on a socket of ours."""
+    """granian on a socket that is open already."""
 
     def __init__(self, listener: socket.socket, **settings: Any) -> None:
         super().__init__(**settings)
@@ -75,23 +86,34 @@ class _Server(Server):
         self._shd = holder(self._listener.detach(), False, BACKLOG)
 
 
-def _started(listener: socket.socket, **settings: Any) -> _Server:
+def _create(listener: socket.socket, **settings: Any) -> _Server:
     try:
         return _Server(listener, **settings)
     except ssl.SSLError as error:
         raise ListenError(
-            f"TLS_CERT and TLS_KEY cannot be used: {error.reason or 'they do not go together'}"
+            f"TLS_CERT and TLS_KEY cannot be used: {error.reason or 'the key is not the key of the certificate'}"
         ) from error
 
 
 async def serve(
-    gateway: WsgiBridge, listener: socket.socket, tls: TlsFiles | None, ready: Callable[[], None], stop: asyncio.Event
+    bridge: WsgiBridge, listener: socket.socket, tls: TlsFiles | None, ready: Callable[[], None], stop: asyncio.Event
 ) -> None:
-    """Serve until `stop` is set, then answer what is under way. `ready` is called once requests are answered."""
+    """Serve until `stop` is set, then finish the requests that have arrived.
+
+    Args:
+        bridge: runs the application.
+        listener: socket to serve on; it is closed at the end.
+        tls: certificate and key; None for plain HTTP.
+        ready: called once requests get responses.
+        stop: ends the serving when set.
+
+    Raises:
+        ListenError: the certificate and key cannot be used.
+    """
     host, port = listener.getsockname()[:2]
-    server = _started(
+    server = _create(
         listener,
-        target=gateway,
+        target=bridge,
         address=host,
         port=port,
         interface=Interfaces.RSGI,
@@ -106,7 +128,7 @@ async def serve(
     )
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
-    # The socket listens already: whoever connects now waits in its queue for the moment it takes to begin.
+    # The socket listens already, so early connections wait in its queue until granian accepts them.
     await asyncio.sleep(0)
     ready()
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -117,14 +139,14 @@ async def serve(
     server.stop()  # type: ignore[no-untyped-call]
     try:
         async with asyncio.timeout(SHUTDOWN_TIMEOUT):
-            await gateway.wait_idle()
+            await bridge.wait_idle()
     except TimeoutError:
-        log.warning("stopped with requests under way")
+        log.warning("stopped before all requests had their response")
     await asyncio.wait({serving}, timeout=CLOSE_TIMEOUT)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and Ctrl-C ask for a clean end."""
+    """Set `stop` at SIGTERM and at Ctrl-C."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

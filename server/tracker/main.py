@@ -1,4 +1,4 @@
-"""The tracker as a program: env file, state folder, socket, server, a clean end. The launcher calls it."""
+"""The tracker as a program: env file, state folder, socket, server, clean shutdown. server/server.py calls it."""
 
 import asyncio
 import gc
@@ -21,18 +21,26 @@ log = logging.getLogger("tracker")
 
 
 class OutputError(Exception):
-    """READY cannot be told; one line that says why."""
+    """READY cannot be written; one line that says why."""
 
 
 USAGE = "usage: python server/server.py ENV_SERVER"
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until interrupted; the exit status."""
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        arguments: the command line without the program: the env file.
+
+    Returns:
+        The exit status: 0, 2 after a usage error, 78 after a fault in the env file. After a start the process exits
+        here, with 0, or with 1 if the state folder, the address or stdout cannot be used.
+    """
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        asked = arguments in (["--help"], ["-h"])
-        sys.stdout.write(f"{USAGE}\n") if asked else sys.stderr.write(f"{USAGE}\n")
-        return 0 if asked else 2
+        help_wanted = arguments in (["--help"], ["-h"])
+        sys.stdout.write(f"{USAGE}\n") if help_wanted else sys.stderr.write(f"{USAGE}\n")
+        return 0 if help_wanted else 2
     try:
         settings = Settings.from_env_file(Path(arguments[0]))
     except EnvFault as error:
@@ -40,8 +48,8 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"server: {fault}\n")
         return 78
     configure_logging(settings.log_format)
-    # The index is many small objects that live long and hold no cycles: looking through them as often as Python does by
-    # itself takes more than half of the time of an announcement.
+    # The index is many long-lived small objects without cycles. With Python's default thresholds the garbage collector
+    # takes more than half of the time of an announcement.
     gc.set_threshold(100_000, 50, 100)
     status = 0
     try:
@@ -59,7 +67,7 @@ def main(arguments: list[str]) -> int:
     except (StateError, ListenError, OutputError) as error:
         sys.stderr.write(f"server: {error}\n")
         status = 1
-    # A thread that waits for a resolver must not keep the process, and the server's own must not outlive Python.
+    # Without Python's own shutdown: it would wait for a thread in a DNS lookup, and granian's threads would outlive it.
     os._exit(status)
 
 
@@ -69,28 +77,39 @@ async def _run(settings: Settings, parts: TrackerParts) -> None:
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     if settings.tls is None and not _is_loopback(host):
-        log.warning("no TLS: who overhears the network learns passwords, tokens and names (set TLS_CERT and TLS_KEY)")
-    gateway = WsgiBridge(parts.app, parts.body_limit, parts.pool)
+        log.warning("no TLS: passwords, tokens and names can be read on the network (set TLS_CERT and TLS_KEY)")
+    bridge = WsgiBridge(parts.app, parts.body_limit, parts.pool)
 
     def ready() -> None:
-        _tell("READY " + json.dumps({"host": host, "port": port, "pid": os.getpid()}) + "\n")
+        _write_stdout("READY " + json.dumps({"host": host, "port": port, "pid": os.getpid()}) + "\n")
+        if sys.stderr is not None and sys.stderr.isatty():
+            sys.stderr.write(f"Dashboard: {_dashboard_url(host, port, settings.tls is not None)}\n")
         log.info("listening on %s:%s", host, port)
 
     try:
-        await serve(gateway, listener, settings.tls, ready, stop)
+        await serve(bridge, listener, settings.tls, ready, stop)
     finally:
-        gateway.close()
+        bridge.close()
     log.info("stopped")
 
 
-def _tell(line: str) -> None:
-    """Write to stdout past its buffer, which Python would try to flush once more at its end."""
+def _dashboard_url(host: str, port: int, tls: bool) -> str:
+    """Return the dashboard's address for a browser on this machine."""
+    address = ipaddress.ip_address(host.split("%", 1)[0])
+    if address.is_unspecified:
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    shown = f"[{address}]" if address.version == 6 else str(address)
+    return f"{'https' if tls else 'http'}://{shown}:{port}/"
+
+
+def _write_stdout(line: str) -> None:
+    """Write to stdout without its buffer, which Python would flush once more when it exits."""
     if sys.stdout is None:
-        raise OutputError("stdout is closed, and READY is told there: open it, or send it to /dev/null")
+        raise OutputError("READY cannot be written to stdout: it is closed; open it, or redirect it to /dev/null")
     try:
         os.write(sys.stdout.fileno(), line.encode())
     except OSError as error:
-        raise OutputError(f"READY cannot be told on stdout: {error.strerror}") from error
+        raise OutputError(f"READY cannot be written to stdout: {error.strerror}") from error
 
 
 def _is_loopback(host: str) -> bool:

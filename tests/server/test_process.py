@@ -70,6 +70,24 @@ def test_it_says_ready_answers_and_ends_cleanly(tmp_path: Path, number: signal.S
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]")])
+def test_on_a_terminal_the_address_of_the_dashboard_is_printed(tmp_path: Path, host: str, shown: str) -> None:
+    terminal, stderr = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(LAUNCHER), str(write_env(tmp_path, SERVER_URL=host))],
+        stdout=subprocess.PIPE, stderr=stderr, text=True,
+    )  # fmt: skip
+    os.close(stderr)
+    try:
+        assert process.stdout is not None
+        port = json.loads(process.stdout.readline().removeprefix("READY "))["port"]
+        with os.fdopen(terminal, encoding="utf-8", errors="replace") as lines:
+            assert f"Dashboard: http://{shown}:{port}/\n" in iter(lines.readline, "")
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_requests_under_way_are_answered_before_it_ends(tmp_path: Path) -> None:
     with running(write_env(tmp_path)) as (process, ready):
         answers: list[int] = []
@@ -117,7 +135,9 @@ def test_a_second_one_on_the_same_port_is_refused_with_one_line(tmp_path: Path) 
         (tmp_path / "b").mkdir()
         second = run(write_env(tmp_path / "b", SERVER_PORT=ready["port"]))
         assert second.returncode == 1
-        assert second.stderr.count("\n") == 1 and f"cannot listen on 127.0.0.1:{ready['port']}" in second.stderr
+        assert second.stderr.count("\n") == 1 and second.stderr.endswith(
+            f"server: cannot listen on 127.0.0.1:{ready['port']}: address already in use\n"
+        )
 
 
 def test_killed_and_started_again_it_knows_everybody_and_asks_for_their_lists(tmp_path: Path) -> None:
