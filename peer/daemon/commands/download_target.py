@@ -40,7 +40,9 @@ class DownloadTarget:
         path = Path(output)
         if not path.is_absolute():
             raise BadUsage("the path of a copy outside the shared folder should be absolute")
-        return cls("", path, copy_into_folder=multiple or output.endswith("/") or path.is_dir())
+        # Not `path.is_dir()`, which raises for a name that is too long; the copy reports that fault.
+        into_folder = multiple or output.endswith("/") or os.path.isdir(output)
+        return cls("", path, copy_into_folder=into_folder)
 
     def local_name(self, file: RemoteFile) -> str:
         """Return the name that a file gets in the shared folder."""
