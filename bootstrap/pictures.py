@@ -192,6 +192,7 @@ def dashboard(address: str, peer: Peer, downloader: Peer, profile: Path) -> dict
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
+            # The next pings carry the transfer to the tracker, and the page polls it.
             time.sleep(2.5)
             pictures[theme] = driver.get_screenshot_as_png()
             moving.wait(TIMEOUT)

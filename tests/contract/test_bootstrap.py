@@ -1,4 +1,4 @@
-"""The scripts of bootstrap/: a Python is found by trying it, and certificates satisfy the strictest check."""
+"""The scripts of bootstrap/: finding a Python, making certificates, drawing a terminal."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from programs import TOP
+from screen_capture import THEMES, TerminalScreen
 
 SHIM = '#!/bin/sh\necho "pyenv: $0: command not found" >&2\nexit 127\n'
 OLD = "#!/bin/sh\nexit 1\n"
@@ -153,3 +154,20 @@ def test_a_damaged_or_missing_authority_is_never_replaced(tmp_path: Path) -> Non
         assert made.stderr.startswith("certificates: certs/ca."), made
         assert made.stderr.count("\n") == 1
     assert not (certs / "ca.key").exists()
+
+
+def test_a_captured_screen_shows_what_a_terminal_would() -> None:
+    screen = TerminalScreen()
+    screen.feed("\x1b[?25l\x1b[1;32mana $\x1b[0m pclient files\r\nold line\r\nbar 10 %")
+    screen.feed("\r\x1b[2K\x1b[1A\x1b[2Knew line\r\nbar 50 %\r\nend\x1b[?25h")
+    assert screen.text() == "ana $ pclient files\nnew line\nbar 50 %\nend"
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_drawing_loads_nothing_from_elsewhere(theme: str) -> None:
+    screen = TerminalScreen()
+    screen.feed("\x1b[1;32mana $\x1b[0m pclient files\r\n")
+    drawing = screen.svg(theme, "pclient", 40)
+    assert "@font-face" not in drawing
+    assert "url(http" not in drawing
+    assert "pclient&#160;files" in drawing
