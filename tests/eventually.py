@@ -1,4 +1,4 @@
-"""Waits for a condition with a deadline, so that no test sleeps and hopes."""
+"""Waits for a condition with a timeout, in place of fixed sleeps."""
 
 import threading
 import time
@@ -8,18 +8,24 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], seconds: float = 10.0, every: float = 0.02) -> T:
-    """Ask until the answer is true, and return it.
+def eventually(condition: Callable[[], T], seconds: float = 30.0, every: float = 0.02) -> T:
+    """Call `condition` until its result is true, and return that.
+
+    The default timeout suits a busy machine. A shorter one is right only where the test claims a time.
+
+    Args:
+        seconds: timeout.
+        every: seconds between two calls.
 
     Raises:
-        AssertionError: if it is not true after `seconds`; it shows the last answer.
+        AssertionError: if the condition is not true within the timeout; shows its last result.
     """
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while True:
-        answer = condition()
-        if answer:
-            return answer
+        result = condition()
+        if result:
+            return result
         if time.monotonic() > deadline:
-            raise AssertionError(f"not true within {seconds} s: the last answer was {answer!r}")
+            raise AssertionError(f"not true within {seconds} s: the last result was {result!r}")
         pause.wait(every)

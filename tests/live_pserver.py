@@ -1,4 +1,4 @@
-"""The real pserver on a real port, in a thread: for tests of whoever talks to it."""
+"""The real pserver on a real port, in a thread of the test process."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ CALL_TIMEOUT = 20.0
 
 
 def settings_for(home: Path, tracker_port: int, **changes: Any) -> Settings:
-    """Settings of a peer whose folders are in `home`."""
+    """Return settings of a peer whose folders are in `home`; `changes` replace single settings."""
     values: dict[str, Any] = {
         "announced_host": "127.0.0.1",
         "listen_host": "127.0.0.1",
@@ -56,7 +56,7 @@ def settings_for(home: Path, tracker_port: int, **changes: Any) -> Settings:
 
 @dataclass(frozen=True)
 class LivePserver:
-    """Where it answers, and its parts for looking inside."""
+    """A running pserver: its address for clients, and its parts for white-box tests."""
 
     pserver: Pserver
     loop: asyncio.AbstractEventLoop
@@ -72,24 +72,24 @@ class LivePserver:
 
     @property
     def cookie(self) -> tuple[tuple[str, str], ...]:
-        """The metadata that opens Control."""
+        """Metadata that authenticates a call of Control."""
         return (("p2p-cookie", (self.home / "state" / "cookie").read_text().strip()),)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the pserver's own loop."""
+        """Run a coroutine on the pserver's event loop and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(CALL_TIMEOUT)
 
     def login(self, user: str, password: str = "correct horse") -> None:
-        """Log in at the tracker."""
+        """Log in at the tracker; registers an unknown user."""
         self.call(self.pserver.account.login(user, password))
 
     def session(self) -> dict[str, Any]:
-        """The session on disk."""
+        """Return the session file's content."""
         found: dict[str, Any] = json.loads((self.home / "state" / "session").read_text())
         return found
 
     def ticket(self, id_: str, right: int = READ, **changes: Any) -> tuple[tuple[str, str], ...]:
-        """The metadata of a good ticket of this holder, or of one with changes."""
+        """Return metadata with a valid ticket for this holder; `changes` replace single fields."""
         session = self.session()
         now = self.pserver.account.clock.now()
         words = {"holder": session["peer_id"], "issued": now, "expires": now + 300, **changes}
@@ -97,7 +97,11 @@ class LivePserver:
         return (("p2p-ticket", ticket_signer.sign(bytes.fromhex(session["ticket_key"]), content)),)
 
     def share(self, name: str, content: bytes) -> Manifest:
-        """Put a file into the shared folder and hash it."""
+        """Write a file into the shared folder and index it.
+
+        Raises:
+            Exception: the fault, if the file cannot be shared.
+        """
         path = self.shared / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -108,19 +112,19 @@ class LivePserver:
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
-        """A connection of its own, for bytes of any kind."""
+        """Open a connection of its own."""
         with grpc.insecure_channel(self.address, OPTIONS) as channel:
             yield channel
 
     @contextmanager
     def control(self) -> Iterator[ControlStub]:
-        """Control, without credentials."""
+        """Open a Control stub without credentials."""
         with self.channel() as channel:
             yield ControlStub(channel)
 
     @contextmanager
     def transfer(self) -> Iterator[TransferStub]:
-        """Transfer, without credentials."""
+        """Open a Transfer stub without credentials."""
         with self.channel() as channel:
             yield TransferStub(channel)
 
@@ -135,7 +139,13 @@ def live_pserver(
     wall_clock: Callable[[], float] = time.time,
     **changes: Any,
 ) -> Iterator[LivePserver]:
-    """Serve until the block ends, logged in as `user` if one is given; `changes` are settings."""
+    """Run a pserver for the length of the block, logged in as `user` unless that is empty.
+
+    Args:
+        tracker: the tracker, or its port.
+        wall_clock: returns Unix seconds.
+        changes: settings that differ from `settings_for`.
+    """
     port = tracker if isinstance(tracker, int) else tracker.port
     settings = settings_for(home, port, **changes)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -170,5 +180,5 @@ def live_pserver(
 
 
 def code_of(error: Any) -> tuple[grpc.StatusCode, str]:
-    """Status and our own code of a refusal, which is an error and a call in one."""
+    """Return gRPC status and p2p-code of a failed call."""
     return error.code(), str(dict(error.trailing_metadata() or ()).get("p2p-code", ""))

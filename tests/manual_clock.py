@@ -1,10 +1,8 @@
-"""A clock that a test moves on."""
-
-from __future__ import annotations
+"""A clock that a test advances."""
 
 
 class ManualUnixClock:
-    """Gives unix seconds."""
+    """Returns Unix seconds; a test assigns `now`."""
 
     def __init__(self, now: float = 2_000_000_000.0) -> None:
         self.now = now

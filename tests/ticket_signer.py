@@ -1,4 +1,4 @@
-"""Tickets written by hand from the words of the .proto and the contract, without the code of either side."""
+"""Makes tickets as the .proto describes them, without the code of tracker or pserver."""
 
 import base64
 import hashlib
@@ -19,12 +19,19 @@ def payload(
     user: str = "ana",
     version: int = 1,
 ) -> bytes:
-    """What is signed."""
+    """Return the signed part of a ticket.
+
+    Args:
+        holder, requester: peer ids, 32 hexadecimal digits.
+        id_: id of the file, 64 hexadecimal digits.
+        right: READ or WRITE.
+        issued, expires: Unix seconds.
+    """
     ends = struct.pack(">QQ", int(issued), int(expires))
     return bytes([version, right]) + bytes.fromhex(holder + requester + id_) + ends + user.encode()
 
 
 def sign(key: bytes, content: bytes) -> str:
-    """The text of a ticket with this payload."""
+    """Return the text of a ticket: payload and signature in unpadded URL-safe base64."""
     mac = hmac.new(key, b"p2p-ticket-v1\0" + content, hashlib.sha256).digest()
     return base64.urlsafe_b64encode(content + mac).decode().rstrip("=")

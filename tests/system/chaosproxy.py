@@ -1,7 +1,6 @@
-"""A TCP proxy that misbehaves on order: delay, rate, stall, reset, end, a flipped byte, a black hole.
+"""A TCP proxy that injects faults: delay, rate, stall, reset, end, a flipped byte, a black hole.
 
-It runs in a thread of its own, so that tests stay plain functions. It never chooses anything by chance: offsets come
-from the test, whose seed is printed.
+It runs in its own thread. It does nothing at random; offsets come from the test, which prints its seed.
 """
 
 import asyncio
@@ -17,33 +16,39 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Fault:
-    """What the proxy does to bytes on their way from the target to whoever dialled.
+    """A fault in the direction from the target to the client.
 
-    Offsets count those bytes over all connections since the fault was set.
+    Offsets count bytes of that direction, over all connections, since the fault was set.
     """
 
     delay: float = 0.0
-    """Seconds that every block waits."""
+    """Delay of each block, in seconds."""
     rate: float = 0.0
-    """Bytes per second, of each connection; 0: as fast as it goes."""
+    """Bytes per second of each connection; 0 for no limit."""
     stall_after: int | None = None
-    """From here on nothing is passed on; connections stay open."""
+    """Offset after which no byte passes; connections stay open."""
     reset_after: int | None = None
-    """Here every connection is reset, and so is each new one."""
+    """Offset at which every connection is reset, also each new one."""
     end_after: int | None = None
-    """Here every connection is ended in good order, and so is each new one."""
+    """Offset at which every connection is closed, also each new one."""
     flip_at: int | None = None
-    """The byte here has its lowest bit turned."""
+    """Offset of the byte whose lowest bit is flipped."""
     blackhole: bool = False
-    """Nothing passes in either direction."""
+    """No byte passes in either direction."""
 
 
 class _Ended(Exception):
-    """The connection is to be ended in good order."""
+    """The connection should be closed without a reset."""
 
 
 class ChaosProxy:
-    """Listens on `listen` and passes bytes to and from `target`, as `fault` says at the time. A context manager."""
+    """Forwards connections from `listen` to `target` with a fault. A context manager.
+
+    Attributes:
+        address: the address that it listens on.
+        passed: bytes forwarded from target to client.
+        connections: number of accepted connections.
+    """
 
     def __init__(
         self, target: tuple[str, int], listen: tuple[str, int] = ("127.0.0.2", 0), fault: Fault | None = None
@@ -75,11 +80,11 @@ class ChaosProxy:
         self._loop.close()
 
     def set(self, fault: Fault) -> None:
-        """Behave so from now on; offsets count from here. `Fault()` heals."""
+        """Set the fault; its offsets count from now. `Fault()` clears it."""
         asyncio.run_coroutine_threadsafe(self._set(fault), self._loop).result(10)
 
     def cut(self) -> None:
-        """Reset every connection there is."""
+        """Reset all connections."""
         asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
 
     async def _listen(self) -> asyncio.Server:
@@ -145,7 +150,7 @@ class ChaosProxy:
                 block = await self._pass(block, writer)
 
     async def _pass(self, block: bytes, writer: asyncio.StreamWriter) -> bytes:
-        """Pass on as much of `block` as the fault lets through at once; return the rest."""
+        """Forward as much of `block` as the fault allows now; return the rest."""
         fault = self._fault
         at = self.passed - self._since
         limits = [limit for limit in (fault.stall_after, fault.reset_after, fault.end_after) if limit is not None]
@@ -159,9 +164,9 @@ class ChaosProxy:
             return block
         now, rest = block[:room], block[room:]
         if fault.flip_at is not None and at <= fault.flip_at < at + len(now):
-            turned = bytearray(now)
-            turned[fault.flip_at - at] ^= 1
-            now = bytes(turned)
+            flipped = bytearray(now)
+            flipped[fault.flip_at - at] ^= 1
+            now = bytes(flipped)
         self.passed += len(now)
         await asyncio.sleep(fault.delay + (len(now) / fault.rate if fault.rate else 0.0))
         writer.write(now)
@@ -170,9 +175,9 @@ class ChaosProxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection the rude way: a RST, not a FIN."""
-    plain: socket.socket | None = writer.get_extra_info("socket")
-    if plain is not None and plain.fileno() >= 0:
+    """Close a connection with RST instead of FIN."""
+    raw: socket.socket | None = writer.get_extra_info("socket")
+    if raw is not None and raw.fileno() >= 0:
         with contextlib.suppress(OSError):
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

@@ -1,7 +1,7 @@
-"""A tracker and peers as real processes on free ports, each in its own folders, with the means to hurt and watch them.
+"""A tracker and peers as real processes, with means to kill, freeze and watch them.
 
-Everything is driven as a user would: env files, commands, the menu. Only `status` and `enter` ask a pserver over gRPC
-itself, since a terminal takes longer to start than some transfers last.
+Tests use env files, commands and the menu as a user does. Only `status`, `progress` and `login_over_grpc` call a
+pserver directly, since pclient takes longer to start than some transfers take.
 """
 
 import json
@@ -27,8 +27,10 @@ from pserver_pb2_grpc import ControlStub
 from system.certificates import Certificates
 
 LOOPBACK = "127.0.0.1"
+# Seconds.
 PING_INTERVAL = 0.5
-COMMAND_TIMEOUT = 90.0
+COMMAND_TIMEOUT = 120.0
+CALL_TIMEOUT = 30.0
 PASSWORD = "correct horse"
 
 Metadata = tuple[tuple[str, str], ...]
@@ -36,7 +38,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Result:
-    """How a pclient command ended."""
+    """Result of a pclient command; `objects` are the JSON lines of its stdout."""
 
     code: int
     objects: list[dict[str, Any]]
@@ -45,7 +47,7 @@ class Result:
 
     @property
     def one(self) -> dict[str, Any]:
-        """The only object; the command must have gone well."""
+        """The only object of a command that succeeded."""
         assert self.code == 0, self
         [only] = self.objects
         return only
@@ -59,59 +61,73 @@ class Result:
 
 @dataclass(frozen=True)
 class RunningCommand:
-    """A pclient command that is under way."""
+    """A running pclient command."""
 
     process: "subprocess.Popen[str]"
 
     def wait(self, seconds: float = COMMAND_TIMEOUT) -> Result:
-        """Wait for its end, by force after `seconds`."""
+        """Wait for it to exit; kill it after `seconds`.
+
+        Raises:
+            AssertionError: if it had to be killed.
+        """
         try:
             stdout, stderr = self.process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             stdout, stderr = self.process.communicate()
-            raise AssertionError(f"no end within {seconds} s: {stdout}\n{stderr}") from None
+            raise AssertionError(f"still running after {seconds} s: {stdout}\n{stderr}") from None
         objects = [json.loads(line) for line in stdout.splitlines() if line.startswith("{")]
         return Result(self.process.returncode, objects, stdout, stderr)
 
 
 class ClusterProgram:
-    """A program of the cluster, with the means to hurt it."""
+    """A program of the cluster."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait until the process has exited."""
         self.program.signal(signal.SIGKILL)
         self.program.wait()
 
     def terminate(self) -> int:
-        """SIGTERM; return the exit status."""
+        """Send SIGTERM and return the exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: if it is still alive after STOP_TIMEOUT.
+        """
         self.program.signal(signal.SIGTERM)
         return self.program.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP."""
+        """Send SIGSTOP."""
         self.program.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self.program.signal(signal.SIGCONT)
 
     def start(self, **environment: str) -> None:
-        """Start again, with the port and the folders it had."""
+        """Start again with the same port and folders; `environment` adds variables."""
         self.program.start(environment)
 
     def peak_memory(self) -> int:
-        """Most bytes of resident memory so far."""
+        """Return the highest resident memory so far, in bytes."""
         status = Path(f"/proc/{self.program.pid}/status").read_text()
         [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1]) * 1024
 
 
 class Peer(ClusterProgram):
-    """A pserver, and the terminals that drive it."""
+    """A pserver and its pclient.
+
+    Attributes:
+        home: its folder, in which pclient commands run.
+        shared, state: SHARED_DIR and STATE_DIR.
+        env, pclient_env: the env files.
+    """
 
     def __init__(
         self, program: Program, home: Path, env: Path, env_terminal: Path, certificates: Certificates | None
@@ -126,15 +142,20 @@ class Peer(ClusterProgram):
 
     @property
     def address(self) -> str:
-        """host:port that it announces."""
+        """The host:port that it announces."""
         return f"{LOOPBACK}:{self.program.port}"
 
     def command(self, *words: str) -> list[str]:
-        """The command line of pclient for this peer."""
+        """Return the command line of pclient for this peer."""
         return [sys.executable, str(PCLIENT), str(self.pclient_env), *words]
 
     def start_command(self, *words: str, typed: str | None = None, json_output: bool = True) -> RunningCommand:
-        """Start a pclient command, in this peer's home folder."""
+        """Start a pclient command in this peer's home folder.
+
+        Args:
+            typed: text for its stdin, which stays open.
+            json_output: add --json.
+        """
         process = subprocess.Popen(
             self.command(*(["--json"] if json_output else []), *words),
             stdin=subprocess.PIPE,
@@ -153,11 +174,11 @@ class Peer(ClusterProgram):
     def pclient(
         self, *words: str, typed: str | None = None, json_output: bool = True, seconds: float = COMMAND_TIMEOUT
     ) -> Result:
-        """Run a pclient command to its end."""
+        """Run a pclient command and return its result."""
         return self.start_command(*words, typed=typed, json_output=json_output).wait(seconds)
 
     def pclient_until_success(self, *words: str, seconds: float = 30.0) -> dict[str, Any]:
-        """Run a pclient command again and again until it goes well; return its one object."""
+        """Repeat a pclient command until it succeeds; return its first object."""
 
         def objects() -> list[dict[str, Any]]:
             result = self.pclient(*words)
@@ -166,18 +187,24 @@ class Peer(ClusterProgram):
         return eventually(objects, seconds)[0]
 
     def login(self, user: str, password: str = PASSWORD) -> Result:
-        """Log in; must go well."""
+        """Log in with pclient; must succeed."""
         result = self.pclient("login", user, "--password-stdin", typed=password + "\n")
         assert result.code == 0, result
         return result
 
     def login_over_grpc(self, user: str) -> None:
-        """Log in without a terminal, which takes longer to start than this does."""
+        """Log in without pclient, which takes a second to start."""
         with self.control() as (control, metadata):
-            control.Login(pb.LoginRequest(user=user, password=PASSWORD), metadata=metadata, timeout=20)
+            control.Login(pb.LoginRequest(user=user, password=PASSWORD), metadata=metadata, timeout=CALL_TIMEOUT)
 
-    def menu(self, *arguments: str, seconds: float = 20.0, **environment: str) -> "pexpect.spawn[str]":
-        """The menu in a pseudo-terminal of 100 columns."""
+    def menu(self, *arguments: str, seconds: float = 60.0, **environment: str) -> "pexpect.spawn[str]":
+        """Start the menu in a pseudo-terminal of 40 lines and 100 columns.
+
+        Args:
+            arguments: words after ENV_PCLIENT.
+            seconds: timeout of each `expect`.
+            environment: additional variables.
+        """
         [program, *rest] = [*self.command(), *arguments]
         return pexpect.spawn(
             program,
@@ -191,7 +218,7 @@ class Peer(ClusterProgram):
 
     @contextmanager
     def control(self) -> Iterator[tuple[ControlStub, Metadata]]:
-        """Its Control service on a connection of its own, and the metadata that opens it."""
+        """Yield a stub of its Control service and the metadata that authenticates a call."""
         cookie = (self.state / "cookie").read_text().strip()
         target = f"{LOOPBACK}:{self.program.port}"
         options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
@@ -203,12 +230,12 @@ class Peer(ClusterProgram):
             yield ControlStub(channel), (("p2p-cookie", cookie),)
 
     def status(self) -> pb.StatusResponse:
-        """What `status` shows, asked without a terminal."""
+        """Return its status."""
         with self.control() as (control, metadata):
-            return control.Status(pb.StatusRequest(), metadata=metadata, timeout=10)
+            return control.Status(pb.StatusRequest(), metadata=metadata, timeout=CALL_TIMEOUT)
 
     def progress(self, kind: str = "download") -> float:
-        """Share of the bytes that the transfers of this kind have moved, over all of them; 0 if there is none."""
+        """Return the fraction of bytes that its moving transfers of this kind have done; 0 without any."""
         moving = [each.progress for each in self.status().transfers if each.kind == kind]
         moving = [each for each in moving if each.phase == pb.Progress.PHASE_MOVING]
         total = sum(each.total for each in moving)
@@ -217,14 +244,14 @@ class Peer(ClusterProgram):
     def at_progress(
         self, share: float, action: Callable[[], object], kind: str = "download", seconds: float = 60.0
     ) -> None:
-        """Do `action` once a transfer of this kind has moved `share` of its bytes."""
+        """Call `action` once the transfers of this kind have done `share` of their bytes, 0 to 1."""
         eventually(lambda: self.progress(kind) >= share, seconds, every=0.005)
         action()
 
 
 @dataclass
 class Cluster:
-    """Starts programs and ends them all. Every env key that a test names overrides the cluster's own."""
+    """Starts programs and stops all of them. Env keys that a test passes replace those of the cluster."""
 
     folder: Path
     certificates: Certificates | None = None
@@ -233,7 +260,7 @@ class Cluster:
     _programs: list[Program] = field(default_factory=list)
 
     def start_tracker(self, **keys: object) -> ClusterProgram:
-        """Start the tracker, on a port that it keeps when started again."""
+        """Start the tracker on a reserved port, which it keeps when started again."""
         state = self.folder / "tracker"
         values = {
             "SERVER_URL": LOOPBACK,
@@ -246,9 +273,13 @@ class Cluster:
         return self.tracker
 
     def peer(self, name: str, *, login: bool = True, script: Path = PSERVER, **keys: object) -> Peer:
-        """Start a pserver, on a port that it keeps when started again; log `name` in unless told not to.
+        """Start a pserver on a reserved port, which it keeps when started again.
 
-        `script` is what runs in its place.
+        Args:
+            name: name of its folder and its user.
+            login: log `name` in.
+            script: run in place of pserver.py.
+            keys: additional or different env keys.
         """
         home = self.folder / name
         home.mkdir(exist_ok=True)
@@ -275,7 +306,7 @@ class Cluster:
         return peer
 
     def close(self) -> None:
-        """End everything and print the logs' last lines, for pytest to show beside a failure."""
+        """Stop all programs and print the ends of their logs, which pytest shows with a failure."""
         with ThreadPoolExecutor(max(1, len(self._programs))) as pool:
             list(pool.map(lambda program: program.stop(grace=5), self._programs))
         for program in self._programs:

@@ -1,4 +1,4 @@
-"""Fixtures of the system tests: a running tracker, a copy of the checkout, randomness with a printed seed."""
+"""Fixtures of the system tests: a cluster, a copy of the checkout, randomness with a printed seed."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from system.cluster import Cluster
 
 @pytest.fixture
 def certificates(request: pytest.FixtureRequest, tmp_path: Path) -> Certificates | None:
-    """What everything listens and dials with: None, unless the test has the mark `tls` or pytest was given --tls."""
+    """Certificates of all programs; None unless the test has the mark `tls` or pytest runs with --tls."""
     if request.node.get_closest_marker("tls") is None and not request.config.getoption("--tls"):
         return None
     folder = tmp_path / "certificates"
@@ -28,7 +28,7 @@ def certificates(request: pytest.FixtureRequest, tmp_path: Path) -> Certificates
 
 @pytest.fixture
 def empty_cluster(tmp_path: Path, certificates: Certificates | None) -> Iterator[Cluster]:
-    """A cluster in which nothing runs yet."""
+    """A cluster without running programs."""
     folder = tmp_path / "cluster"
     folder.mkdir()
     cluster = Cluster(folder, certificates)
@@ -38,14 +38,14 @@ def empty_cluster(tmp_path: Path, certificates: Certificates | None) -> Iterator
 
 @pytest.fixture
 def cluster(empty_cluster: Cluster) -> Cluster:
-    """A cluster whose tracker runs."""
+    """A cluster with a running tracker."""
     empty_cluster.start_tracker()
     return empty_cluster
 
 
 @pytest.fixture
 def rng() -> random.Random:
-    """Randomness of this test; P2P_SEED repeats it."""
+    """A random generator with a printed seed; P2P_SEED repeats it."""
     seed = int(os.environ.get("P2P_SEED") or secrets.randbits(32))
     print(f"P2P_SEED={seed}")
     return random.Random(seed)
@@ -53,7 +53,7 @@ def rng() -> random.Random:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The programs and env files elsewhere; only the three ports are others, since no test may claim 5000."""
+    """A copy of programs and env files, with reserved ports in place of 5000 to 5002."""
     top = tmp_path / "checkout"
     for folder in ("server", "peer", "bootstrap"):
         shutil.copytree(TOP / folder, top / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -65,7 +65,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A user's environment whose home is empty."""
+    """A user's environment with an empty home folder."""
     home = tmp_path / "home"
     home.mkdir()
     kept = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}

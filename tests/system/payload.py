@@ -1,4 +1,4 @@
-"""Files to send, and digests to compare."""
+"""Test files and their digests."""
 
 import hashlib
 import random
@@ -8,7 +8,7 @@ CHUNK = 1 << 20
 
 
 def make_file(path: Path, size: int, rng: random.Random) -> Path:
-    """Write `size` bytes of `rng`, folders included; return the path."""
+    """Write a file of `size` random bytes, with its parent folders; return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for at in range(0, size, CHUNK):
@@ -17,13 +17,13 @@ def make_file(path: Path, size: int, rng: random.Random) -> Path:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file: not the digest that the programs use, so that both cannot be wrong in one way."""
+    """Return the SHA-256 of a file. The programs use another digest, so both cannot be wrong in the same way."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digests_in(folder: Path) -> dict[str, str]:
-    """Digest of every file below `folder`, by its name relative to it; dot-folders left out."""
+    """Return the digest of every file below `folder` by relative name, without hidden files and folders."""
     found = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder)

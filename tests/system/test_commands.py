@@ -1,4 +1,4 @@
-"""Each command's answers as the contract has them, told by real programs."""
+"""Results, output and exit codes of each command, with real programs."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from system.cluster import Cluster, Peer
 from system.payload import digest, make_file
 
 MIB = 1 << 20
-# Bytes that a pserver takes and sends in one message.
+# Largest gRPC message of a pserver, in bytes.
 MESSAGE_MAX = (2 << 20) + (64 << 10)
 
 
@@ -31,13 +31,13 @@ def ben(cluster: Cluster, ana: Peer) -> Peer:
 
 
 def share(peer: Peer, name: str, size: int, rng: random.Random) -> Path:
-    """Put a file into a peer's shared folder and have it announced."""
+    """Write a file into a peer's shared folder and announce it."""
     path = make_file(peer.shared / name, size, rng)
     assert peer.pclient("upload", str(path), "--copies", "0").code == 0
     return path
 
 
-def test_status_tells_who_where_and_what_is_not_shared(cluster: Cluster, ana: Peer, rng: random.Random) -> None:
+def test_status_shows_user_addresses_and_unshared_files(cluster: Cluster, ana: Peer, rng: random.Random) -> None:
     share(ana, "good.txt", 100, rng)
     (ana.shared / "bad:name.txt").write_text("x")
     eventually(lambda: [item.name for item in ana.status().not_shared] == ["bad:name.txt"])
@@ -57,7 +57,7 @@ def test_status_tells_who_where_and_what_is_not_shared(cluster: Cluster, ana: Pe
     assert (status["user"], status["logged_in"]) == (None, False)
 
 
-def test_peers_tell_load_and_when_they_were_seen(ana: Peer, ben: Peer, rng: random.Random) -> None:
+def test_peers_shows_load_and_last_ping(ana: Peer, ben: Peer, rng: random.Random) -> None:
     share(ana, "good.txt", 100, rng)
     peers = {peer["user"]: peer for peer in ben.pclient("peers").objects}
     assert set(peers) == {"ana", "ben"}
@@ -67,7 +67,7 @@ def test_peers_tell_load_and_when_they_were_seen(ana: Peer, ben: Peer, rng: rand
     assert {"uploads", "downloads", "free_bytes", "rate"} <= peers["ana"]["load"].keys()
 
 
-def test_files_finds_by_part_of_a_name_and_by_pattern(ana: Peer, ben: Peer, rng: random.Random) -> None:
+def test_files_matches_part_of_a_name_or_a_pattern(ana: Peer, ben: Peer, rng: random.Random) -> None:
     for name in ("Report.pdf", "reports/one.txt", "film.mkv"):
         share(ana, name, 100, rng)
 
@@ -83,7 +83,7 @@ def test_files_finds_by_part_of_a_name_and_by_pattern(ana: Peer, ben: Peer, rng:
     assert len(film["id"]) == 64
 
 
-def test_a_folder_and_a_pattern_are_downloaded(ana: Peer, ben: Peer, rng: random.Random) -> None:
+def test_a_folder_and_a_pattern_can_be_downloaded(ana: Peer, ben: Peer, rng: random.Random) -> None:
     for name in ("trip/day one/a.jpg", "trip/b.jpg", "trip/b.txt", "other.jpg"):
         share(ana, name, 100, rng)
     assert {each["name"] for each in ben.pclient("download", "trip/").objects} == {
@@ -96,9 +96,7 @@ def test_a_folder_and_a_pattern_are_downloaded(ana: Peer, ben: Peer, rng: random
     assert (ben.shared / "other.jpg").exists()
 
 
-def test_output_names_renames_and_copies_outside_but_never_over_anything(
-    ana: Peer, ben: Peer, rng: random.Random
-) -> None:
+def test_output_renames_or_copies_and_never_overwrites(ana: Peer, ben: Peer, rng: random.Random) -> None:
     source = share(ana, "trip/film.bin", 2 * MIB, rng)
     outside = ben.home / "outside"
     outside.mkdir()
@@ -121,7 +119,7 @@ def test_output_names_renames_and_copies_outside_but_never_over_anything(
     assert renamed["path"] == str(ben.shared / "renamed.bin")
 
 
-def test_the_same_contents_uploaded_again_are_not_copied_again(ana: Peer, ben: Peer, rng: random.Random) -> None:
+def test_a_repeated_upload_copies_nothing(ana: Peer, ben: Peer, rng: random.Random) -> None:
     make_file(ana.home / "film.bin", MIB, rng)
     first = ana.pclient("upload", "film.bin").one
     inode = (ana.shared / "film.bin").stat().st_ino
@@ -131,7 +129,7 @@ def test_the_same_contents_uploaded_again_are_not_copied_again(ana: Peer, ben: P
     assert (ana.shared / "film.bin").stat().st_ino == inode
 
 
-def test_dots_and_links_in_paths_lead_where_the_system_has_them_lead(ana: Peer) -> None:
+def test_dots_and_links_in_upload_paths_resolve_as_the_system_does(ana: Peer) -> None:
     for folder in ("trip/day", "elsewhere/inner"):
         (ana.home / folder).mkdir(parents=True)
     (ana.home / "f.txt").write_text("not this one")
@@ -153,7 +151,7 @@ def test_dots_and_links_in_paths_lead_where_the_system_has_them_lead(ana: Peer) 
     assert upload("..", here="trip/day") == ["trip/day/a.txt"]
 
 
-def test_two_dots_in_output_lead_where_the_system_has_them_lead(ana: Peer, ben: Peer, rng: random.Random) -> None:
+def test_dots_and_links_in_output_resolve_as_the_system_does(ana: Peer, ben: Peer, rng: random.Random) -> None:
     source = share(ana, "film.bin", 100, rng)
     (ben.home / "elsewhere" / "inner").mkdir(parents=True)
     (ben.home / "link").symlink_to("elsewhere/inner")
@@ -162,38 +160,38 @@ def test_two_dots_in_output_lead_where_the_system_has_them_lead(ana: Peer, ben: 
         assert digest(ben.home / "elsewhere" / where) == digest(source)
 
 
-def test_each_argument_has_its_object_though_several_name_one_file(ana: Peer, ben: Peer) -> None:
+def test_each_argument_has_its_own_object_even_for_one_file(ana: Peer, ben: Peer) -> None:
     (ana.home / "day").mkdir()
     (ana.home / "link").symlink_to("day")
     for path in ("one.txt", "two.txt", "bad:name", "day/one.txt"):
         (ana.home / path).write_text(path)
 
-    def told(peer: Peer, *words: str) -> list[str]:
-        """Name or code of each object."""
+    def names_or_codes(peer: Peer, *words: str) -> list[str]:
+        """Return the name or the error code of each object."""
         return [each["error"]["code"] if "error" in each else each["name"] for each in peer.pclient(*words).objects]
 
     words = ("one.txt", "./one.txt", "one.txt", "two.txt", "link/../one.txt")
-    assert told(ana, "upload", *words) == [*["one.txt"] * 4, "two.txt"]
-    # Where each fault is told once for each argument, too.
-    assert told(ana, "upload", "bad:name", "link/../bad:name", "no", "./no") == [
+    assert names_or_codes(ana, "upload", *words) == [*["one.txt"] * 4, "two.txt"]
+    # Faults are also reported once for each argument.
+    assert names_or_codes(ana, "upload", "bad:name", "link/../bad:name", "no", "./no") == [
         *["bad_name"] * 2,
         *["no_such_file"] * 2,
     ]
-    assert told(ana, "upload", "one.txt", "day/one.txt") == ["bad_usage", "one.txt"]
+    assert names_or_codes(ana, "upload", "one.txt", "day/one.txt") == ["bad_usage", "one.txt"]
     id_ = ana.pclient("files", "two.txt").one["id"]
-    assert sorted(told(ben, "download", "one.txt", "no", "one.txt", "*.txt", "no", id_)) == [
+    assert sorted(names_or_codes(ben, "download", "one.txt", "no", "one.txt", "*.txt", "no", id_)) == [
         *["no_such_file"] * 2,
         *["one.txt"] * 2,
         "two.txt",
     ]
-    assert told(ben, "download", "one.txt", "one.txt", "--output", "other.txt") == ["other.txt"] * 2
-    assert told(ben, "remove", "one.txt", "no", "one.txt", "no", "--yes") == [
+    assert names_or_codes(ben, "download", "one.txt", "one.txt", "--output", "other.txt") == ["other.txt"] * 2
+    assert names_or_codes(ben, "remove", "one.txt", "no", "one.txt", "no", "--yes") == [
         *["one.txt"] * 2,
         *["no_such_file"] * 2,
     ]
 
 
-def test_two_names_that_differ_in_case_only_are_one_name(ana: Peer, ben: Peer) -> None:
+def test_names_that_differ_only_in_case_are_one_name(ana: Peer, ben: Peer) -> None:
     for peer, name in ((ana, "Notes.txt"), (ben, "notes.txt")):
         (peer.home / name).write_text("the same")
         assert peer.pclient("upload", name, "--copies", "0").one["name"] == name
@@ -205,18 +203,18 @@ def test_two_names_that_differ_in_case_only_are_one_name(ana: Peer, ben: Peer) -
     assert [path.name for path in ana.shared.glob("[!.]*")] == ["Notes.txt"]
 
 
-def test_more_copies_than_there_are_peers_is_a_line_and_no_failure(ana: Peer, ben: Peer) -> None:
+def test_more_copies_than_peers_is_a_warning(ana: Peer, ben: Peer) -> None:
     (ana.home / "wanted.txt").write_text("wanted")
     sent = ana.pclient("upload", "wanted.txt", "--copies", "100")
     assert sent.one["copies"] == [ben.address]
     assert "1 of 100 copies" in sent.stderr
 
 
-def test_a_folder_that_cannot_be_read_whole_is_shared_in_part_and_said_so(ana: Peer) -> None:
+def test_an_unreadable_subfolder_is_reported_and_the_rest_is_shared(ana: Peer) -> None:
     album = ana.home / "album"
     album.mkdir()
     (album / "open.txt").write_text("open")
-    # Folders in folders, until their path is longer than any that can be opened: by root, too.
+    # Nested folders whose path is too long to open, even for root.
     folder = os.open(album, os.O_RDONLY)
     for _ in range(25):
         os.mkdir("x" * 200, dir_fd=folder)
@@ -229,7 +227,7 @@ def test_a_folder_that_cannot_be_read_whole_is_shared_in_part_and_said_so(ana: P
     assert [each["name"] for each in sent.objects if "id" in each] == ["album/open.txt"]
 
 
-def test_remove_deletes_ones_own_copy_only(ana: Peer, ben: Peer, rng: random.Random) -> None:
+def test_remove_deletes_only_the_own_copy(ana: Peer, ben: Peer, rng: random.Random) -> None:
     make_file(ana.home / "film.bin", MIB, rng)
     ana.pclient("upload", "film.bin")
     removed = ana.pclient("remove", "film.bin", "--yes")
@@ -241,7 +239,7 @@ def test_remove_deletes_ones_own_copy_only(ana: Peer, ben: Peer, rng: random.Ran
     assert (missing.code, missing.error) == (66, "no_such_file")
 
 
-def test_a_password_is_changed(cluster: Cluster, ana: Peer) -> None:
+def test_passwd_changes_the_password(cluster: Cluster, ana: Peer) -> None:
     assert ana.pclient("passwd", "--password-stdin", typed="correct horse\nbattery staple\n").code == 0
     ana.pclient("logout")
     refused = ana.pclient("login", "ana", "--password-stdin", typed="correct horse\n")
@@ -249,15 +247,15 @@ def test_a_password_is_changed(cluster: Cluster, ana: Peer) -> None:
     assert ana.pclient("login", "ana", "--password-stdin", typed="battery staple\n").code == 0
 
 
-def test_logging_in_as_somebody_else_logs_the_first_out(cluster: Cluster, ana: Peer) -> None:
+def test_logging_in_as_another_user_logs_the_first_out(cluster: Cluster, ana: Peer) -> None:
     other = ana.login("other")
     assert other.one == {"user": "other", "registered": True}
     assert [peer["user"] for peer in ana.pclient("peers").objects] == ["other"]
 
 
-def test_a_login_that_is_refused_leaves_whoever_is_logged_in(cluster: Cluster, ana: Peer, ben: Peer) -> None:
+def test_a_refused_login_keeps_the_session(cluster: Cluster, ana: Peer, ben: Peer) -> None:
     (ana.shared / "mine.txt").write_text("mine")
-    eventually(lambda: [each["name"] for each in ben.pclient("files").objects] == ["mine.txt"], 20)
+    eventually(lambda: [each["name"] for each in ben.pclient("files").objects] == ["mine.txt"])
     assert ana.pclient("login", "ben", "--password-stdin", typed="wrong\n").code == 77
     assert ana.pclient("login", "no user", "--password-stdin", typed="correct horse\n").code == 2
     assert [each["holders"] for each in ben.pclient("files").objects] == [1]
@@ -265,26 +263,26 @@ def test_a_login_that_is_refused_leaves_whoever_is_logged_in(cluster: Cluster, a
     assert ana.pclient("login", "new", "--password-stdin", typed="correct horse\n").code == 69
     assert ana.pclient("status").one["user"] == "ana"
     cluster.tracker.start()
-    eventually(lambda: [each["holders"] for each in ben.pclient("files").objects] == [1], 20)
+    eventually(lambda: [each["holders"] for each in ben.pclient("files").objects] == [1])
 
 
-def test_the_session_outlives_pserver_and_tracker(cluster: Cluster, ana: Peer, ben: Peer) -> None:
+def test_a_session_survives_restarts_of_pserver_and_tracker(cluster: Cluster, ana: Peer, ben: Peer) -> None:
     assert ana.terminate() == 0
     cluster.tracker.kill()
     cluster.tracker.start()
     ana.start()
     assert ana.pclient("status").one["user"] == "ana"
-    eventually(lambda: {peer["user"] for peer in ben.pclient("peers").objects} == {"ana", "ben"}, 20)
+    eventually(lambda: {peer["user"] for peer in ben.pclient("peers").objects} == {"ana", "ben"})
 
 
-def test_a_name_that_breaks_a_rule_is_refused_and_says_which(ana: Peer) -> None:
+def test_an_invalid_name_is_refused_with_the_rule(ana: Peer) -> None:
     (ana.home / "bad:name").write_text("x")
     for words in (["upload", "bad:name"], ["download", "../x"], ["download", "a\\b"], ["download", "CON"]):
         refused = ana.pclient(*words)
         assert (refused.code, refused.error) == (2, "bad_name"), refused
     [error] = [each["error"] for each in ana.pclient("upload", "bad:name").objects]
     assert (error["name"], error["message"].endswith(": rename it")) == ("bad:name", True)
-    # Each for itself.
+    # One object for each argument.
     assert len(ana.pclient("download", "zzz", "", "a//b").objects) == 3
 
 
@@ -295,7 +293,7 @@ def test_with_json_everything_on_stdout_is_json(ana: Peer, ben: Peer, rng: rando
             assert isinstance(json.loads(line), dict)
 
 
-def test_quiet_says_nothing_but_errors(ana: Peer, ben: Peer, rng: random.Random) -> None:
+def test_quiet_prints_only_errors(ana: Peer, ben: Peer, rng: random.Random) -> None:
     share(ana, "film.bin", 20 * MIB, rng)
     got = ben.pclient("--quiet", "download", "film.bin", json_output=False)
     assert (got.code, got.stderr) == (0, "")
@@ -304,7 +302,7 @@ def test_quiet_says_nothing_but_errors(ana: Peer, ben: Peer, rng: random.Random)
     assert len(missing.stderr.splitlines()) == 1
 
 
-def test_a_full_reader_of_stdout_is_no_traceback(ana: Peer) -> None:
+def test_a_closed_or_full_stdout_is_no_traceback(ana: Peer) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(ana.command("status"), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert "Traceback" not in done.stderr
@@ -315,7 +313,7 @@ def test_a_full_reader_of_stdout_is_no_traceback(ana: Peer) -> None:
     assert "Traceback" not in gone.stderr
 
 
-def test_an_env_fault_is_a_json_object_too(tmp_path: Path) -> None:
+def test_an_env_fault_is_a_json_object(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PSERVER_URL=127.0.0.1\nPSERVER_PORT=99999\n")
     done = subprocess.run(
         [sys.executable, PCLIENT, tmp_path / ".env", "files", "--json"], capture_output=True, text=True, check=False
@@ -324,14 +322,14 @@ def test_an_env_fault_is_a_json_object_too(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["error"]["code"] == "bad_env"
 
 
-def test_an_order_and_what_is_told_of_it_may_be_larger_than_a_message(ana: Peer) -> None:
+def test_a_command_and_its_results_may_exceed_one_message(ana: Peer) -> None:
     top = ana.shared / ("a" * 200)
     folder = top.joinpath("b" * 200, "c" * 200, "d" * 200)
     folder.mkdir(parents=True)
     leaves = [f"{number:04}" + "x" * 186 for number in range(2_300)]
     for leaf in leaves:
         (folder / leaf).write_text(leaf)
-    # Names that the shell made of a star; the pserver is told the whole paths.
+    # The shell would expand * to these names; pclient sends absolute paths.
     command = ana.command("--json", "upload", "--copies", "0", *leaves)
     uploaded = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert uploaded.returncode == 0, uploaded.stderr

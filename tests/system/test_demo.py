@@ -1,4 +1,4 @@
-"""The first five minutes: ./bootstrap/demo, and two of them at once."""
+"""./bootstrap/demo, alone, twice at once, interrupted, and with a terminal."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def begin(*arguments: str, folder: Path, stderr: int = subprocess.STDOUT) -> "su
 
 
 def processes_in(folder: Path) -> list[str]:
-    """Command lines of processes that name `folder`."""
+    """Return the command lines of running processes that contain `folder`."""
     found = []
     for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -41,7 +41,7 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
-def test_two_demos_side_by_side_each_show_a_transfer_and_clean_up(tmp_path: Path) -> None:
+def test_two_concurrent_demos_transfer_files_and_clean_up(tmp_path: Path) -> None:
     demos = [begin("--once", folder=tmp_path) for _ in range(2)]
     for demo in demos:
         shown, _ = demo.communicate(timeout=100)
@@ -50,7 +50,7 @@ def test_two_demos_side_by_side_each_show_a_transfer_and_clean_up(tmp_path: Path
         assert len(set(digests)) == 2
         assert all(digests.count(each) == 2 for each in digests)
         assert all(f"\n  Logged in as {user} (a new account)\n" in shown for user in ("ana", "ben"))
-        # What is gone a moment later is no place to look.
+        # The last lines name no address and no folder, since both are gone.
         last = shown.rpartition("Both files are on both peers now")[2]
         assert "http://127.0.0.1:" in shown
         assert "http://" not in last
@@ -60,17 +60,17 @@ def test_two_demos_side_by_side_each_show_a_transfer_and_clean_up(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
+def test_a_closed_stdout_ends_the_demo_quietly(tmp_path: Path) -> None:
     demo = begin("--once", folder=tmp_path, stderr=subprocess.PIPE)
     assert demo.stdout is not None
     assert demo.stderr is not None
     assert demo.stdout.readline()
     demo.stdout.close()
-    told = demo.stderr.read()
+    errors = demo.stderr.read()
     demo.wait(60)
     demo.stderr.close()
-    assert "BrokenPipe" not in told
-    assert "Traceback" not in told
+    assert "BrokenPipe" not in errors
+    assert "Traceback" not in errors
     assert processes_in(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -88,7 +88,7 @@ def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path, number: sign
     assert list(tmp_path.iterdir()) == []
 
 
-def test_with_a_terminal_the_second_peers_menu_opens() -> None:
+def test_on_a_terminal_the_demo_opens_the_second_peers_menu() -> None:
     with tempfile.TemporaryDirectory() as folder:
         terminal = pexpect.spawn(
             DEMO[0],

@@ -1,4 +1,4 @@
-"""The commands of the course exercise, in its folders, with the env files that come with the checkout."""
+"""The launchers, with the env files of the checkout and from inside its folders."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def tracker(checkout: Path, environment: dict[str, str]) -> Iterator[None]:
     assert process.stdout.readline().startswith("READY {")
     yield
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     process.stdout.close()
 
 
@@ -41,7 +41,7 @@ def menu(checkout: Path, environment: dict[str, str], number: int) -> "pexpect.s
     arguments = ["pclient.py", f".env_pclient{number}", f".env_pserver{number}"]
     where = str(checkout / "peer")
     terminal = pexpect.spawn(
-        sys.executable, arguments, cwd=where, env=environment, encoding="utf-8", timeout=30, dimensions=(40, 120)
+        sys.executable, arguments, cwd=where, env=environment, encoding="utf-8", timeout=60, dimensions=(40, 120)
     )
     terminal.expect("Enter username: ")
     terminal.sendline(f"user{number}")
@@ -52,7 +52,9 @@ def menu(checkout: Path, environment: dict[str, str], number: int) -> "pexpect.s
 
 
 @pytest.mark.usefixtures("tracker")
-def test_the_originals_commands_work_inside_its_folders(checkout: Path, environment: dict[str, str]) -> None:
+def test_the_env_files_of_the_checkout_work_from_inside_its_folders(
+    checkout: Path, environment: dict[str, str]
+) -> None:
     first, second = menu(checkout, environment, 1), menu(checkout, environment, 2)
     (checkout / "peer" / "hello.txt").write_text("hello\n")
 
@@ -79,7 +81,7 @@ def test_the_originals_commands_work_inside_its_folders(checkout: Path, environm
 
 
 @pytest.mark.usefixtures("tracker")
-def test_a_pserver_started_by_a_killed_terminal_ends_with_it(checkout: Path, environment: dict[str, str]) -> None:
+def test_a_pserver_started_by_pclient_stops_when_pclient_is_killed(checkout: Path, environment: dict[str, str]) -> None:
     terminal = menu(checkout, environment, 1)
     [port_file] = [path for path in Path(environment["HOME"]).rglob("port") if path.is_file()]
     port = int(port_file.read_text())
@@ -95,11 +97,11 @@ def test_a_pserver_started_by_a_killed_terminal_ends_with_it(checkout: Path, env
             return True
         return False
 
-    eventually(gone, 15)
+    eventually(gone)
     terminal.close(force=True)
 
 
-def test_ready_tells_address_and_process(checkout: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_ready_has_the_address_of_the_program(checkout: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     process = subprocess.Popen(
         [sys.executable, "server/server.py", ".env_server"],
         cwd=checkout,
@@ -110,7 +112,7 @@ def test_ready_tells_address_and_process(checkout: Path, tmp_path: Path, environ
     assert process.stdout is not None
     word, _, rest = process.stdout.readline().partition(" ")
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     process.stdout.close()
     ready = json.loads(rest)
     assert word == "READY"
@@ -118,7 +120,7 @@ def test_ready_tells_address_and_process(checkout: Path, tmp_path: Path, environ
     assert str(ready["port"]) in (checkout / "bootstrap" / ".env_server").read_text()
 
 
-def test_ready_that_cannot_be_written_is_a_line_and_74(checkout: Path, environment: dict[str, str]) -> None:
+def test_an_unwritable_stdout_at_start_is_one_line_and_exit_74(checkout: Path, environment: dict[str, str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, checkout / "peer" / "pserver.py", ".env_pserver1"],
@@ -126,7 +128,7 @@ def test_ready_that_cannot_be_written_is_a_line_and_74(checkout: Path, environme
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
     assert done.returncode == 74
@@ -135,7 +137,7 @@ def test_ready_that_cannot_be_written_is_a_line_and_74(checkout: Path, environme
     assert [path for path in Path(environment["HOME"]).rglob("*") if path.name in {"port", "cookie"}] == []
 
 
-def test_a_fault_in_an_env_file_is_78_with_a_line_for_each(tmp_path: Path) -> None:
+def test_a_fault_in_an_env_file_is_one_line_and_exit_78(tmp_path: Path) -> None:
     env = tmp_path / ".env_broken"
     env.write_text("SERVER_URL=127.0.0.1\nSERVER_PORT=seventy\nSTATE_DIRR=/tmp\n")
     for script in ("server/server.py", "peer/pserver.py", "peer/pclient.py"):
@@ -148,13 +150,13 @@ def test_a_fault_in_an_env_file_is_78_with_a_line_for_each(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
 @pytest.mark.parametrize("script", ["server/server.py", "peer/pserver.py", "peer/pclient.py"])
-def test_help_that_was_asked_for_goes_to_stdout(script: str, option: str) -> None:
+def test_help_goes_to_stdout(script: str, option: str) -> None:
     done = subprocess.run([sys.executable, TOP / script, option], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: ")
 
 
-def test_a_missing_env_file_is_78() -> None:
+def test_a_missing_env_file_is_exit_78() -> None:
     for script in ("server/server.py", "peer/pserver.py", "peer/pclient.py"):
         done = subprocess.run(
             [sys.executable, TOP / script, "no-such-env"], capture_output=True, text=True, check=False
@@ -198,7 +200,7 @@ def test_a_second_program_on_one_port_refuses_to_start(cluster: Cluster, tmp_pat
 
 
 def signalled(folder: Path, module: str, source: str, script: str, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Run a launcher that comes upon `source` as its `module`."""
+    """Run a launcher whose import of `module` executes `source`."""
     (folder / f"{module}.py").write_text(source)
     return subprocess.run(
         [sys.executable, TOP / script, *words],
@@ -206,7 +208,7 @@ def signalled(folder: Path, module: str, source: str, script: str, *words: str) 
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(folder)},
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -221,15 +223,15 @@ def test_a_signal_during_the_start_is_no_traceback(
     assert (done.returncode, done.stderr) == (0 if adds is None else adds + number, "")
 
 
-def test_ctrl_c_during_the_start_of_a_terminals_command_is_130_and_nothing_else(tmp_path: Path) -> None:
-    # Swallowed by whoever was importing; the terminal would go on without it.
+def test_ctrl_c_during_the_start_of_pclient_is_exit_130_without_output(tmp_path: Path) -> None:
+    # An import that swallows KeyboardInterrupt must not make pclient continue.
     source = f"import os\ntry:\n    os.kill(os.getpid(), {int(signal.SIGINT)})\nexcept KeyboardInterrupt:\n    pass\n"
     done = signalled(tmp_path, "grpc", source, "peer/pclient.py", ".env_pclient1", "status")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("script", ["peer/pclient.py", "peer/pserver.py"])
-def test_a_signal_at_the_very_end_is_no_traceback_and_changes_no_status(tmp_path: Path, script: str) -> None:
+def test_a_signal_during_exit_changes_no_status(tmp_path: Path, script: str) -> None:
     source = f"import atexit, os\natexit.register(lambda: [os.kill(os.getpid(), {int(signal.SIGINT)}), 'and on'])\n"
     done = signalled(tmp_path, "sitecustomize", source, script, "--help")
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)

@@ -1,4 +1,4 @@
-"""The menu in real terminals, as README describes it."""
+"""The menu in real terminals."""
 
 import random
 import re
@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 def enter(terminal: Any, user: str, password: str) -> None:
-    """Log in at the menu's two questions."""
+    """Answer the two prompts of the login."""
     terminal.expect("Enter username: ")
     terminal.sendline(user)
     terminal.expect("Enter password: ")
@@ -23,26 +23,26 @@ def enter(terminal: Any, user: str, password: str) -> None:
 
 
 def choose(terminal: Any, choice: str) -> None:
-    """Answer the menu."""
+    """Answer `Enter choice`."""
     terminal.expect("Enter choice: ")
     terminal.sendline(choice)
 
 
 def name_file(terminal: Any, name: str) -> None:
-    """Answer the question for a file."""
+    """Answer `Enter file name`."""
     terminal.expect("Enter file name: ")
     terminal.sendline(name)
 
 
 def leave(terminal: Any) -> None:
-    """End the menu; it ends well."""
+    """Quit the menu; must exit with 0."""
     choose(terminal, "0")
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert terminal.exitstatus == 0
 
 
-def test_a_file_goes_across_between_two_terminals(cluster: Cluster, rng: random.Random) -> None:
+def test_a_file_is_uploaded_and_downloaded_in_the_menu(cluster: Cluster, rng: random.Random) -> None:
     ana, ben, cid = (cluster.peer(name, login=False) for name in ("ana", "ben", "cid"))
     source = make_file(ana.home / "film.bin", 2 * MIB + 1, rng)
     first, second, third = ana.menu(), ben.menu(), cid.menu()
@@ -72,7 +72,7 @@ def test_a_file_goes_across_between_two_terminals(cluster: Cluster, rng: random.
     assert ana.status().user == ""
 
 
-def test_the_second_terminal_may_come_first(cluster: Cluster, rng: random.Random) -> None:
+def test_a_file_is_exchanged_whichever_menu_opens_first(cluster: Cluster, rng: random.Random) -> None:
     ben = cluster.peer("ben", login=False)
     second = ben.menu()
     enter(second, "ben", "secret")
@@ -99,7 +99,7 @@ def test_the_second_terminal_may_come_first(cluster: Cluster, rng: random.Random
     leave(second)
 
 
-def test_the_menu_refuses_with_the_originals_words(cluster: Cluster, rng: random.Random) -> None:
+def test_menu_replies_start_with_the_contract_words(cluster: Cluster, rng: random.Random) -> None:
     ana = cluster.peer("ana")
     make_file(ana.home / "alone.bin", 100, rng)
     ana.pclient("logout")
@@ -120,7 +120,7 @@ def test_the_menu_refuses_with_the_originals_words(cluster: Cluster, rng: random
     leave(terminal)
 
 
-def test_the_menu_is_lines_where_there_is_no_terminal(cluster: Cluster, rng: random.Random) -> None:
+def test_the_menu_reads_lines_without_a_terminal(cluster: Cluster, rng: random.Random) -> None:
     ana, ben = cluster.peer("ana", login=False), cluster.peer("ben")
     source = make_file(ana.home / "film.bin", MIB, rng)
     typed = "ana\nsecret\n1\nfilm.bin\n0\n"
@@ -132,7 +132,7 @@ def test_the_menu_is_lines_where_there_is_no_terminal(cluster: Cluster, rng: ran
     assert digest(ben.shared / "film.bin") == digest(source)
 
 
-def test_a_pattern_with_a_name_of_several_versions_asks_and_brings_all_under_their_own_names(cluster: Cluster) -> None:
+def test_a_pattern_that_matches_several_versions_asks_which_one(cluster: Cluster) -> None:
     ana, ben, cid = (cluster.peer(name) for name in ("ana", "ben", "cid"))
     for peer, name in ((ana, "dup.txt"), (ben, "dup.txt"), (ben, "dup2.txt")):
         (peer.home / name).write_text(f"{name} of {peer.address}")
@@ -156,7 +156,7 @@ def test_the_password_is_not_echoed(cluster: Cluster) -> None:
     leave(terminal)
 
 
-def test_a_line_is_edited_with_the_arrow_keys_and_replies_stay_at_the_heads_of_lines(cluster: Cluster) -> None:
+def test_the_menu_has_line_editing_and_replies_start_lines(cluster: Cluster) -> None:
     ana = cluster.peer("ana", login=False)
     (ana.home / "note.txt").write_text("note")
     terminal = ana.menu()
@@ -165,7 +165,7 @@ def test_a_line_is_edited_with_the_arrow_keys_and_replies_stay_at_the_heads_of_l
     left = "\x1b[D"
     name_file(terminal, "nte.txt" + 6 * left + "o")
     terminal.expect("No active peers available to upload file to")
-    # Nothing but what the bars leave behind: to the beginning of a line, and one cleared for each bar there was.
+    # Before the reply there are only the escape sequences that erase the progress bars.
     left_behind = r"(\x1b\[\?25h\r(\x1b\[1A\x1b\[2K)+)?"
     assert re.fullmatch(left_behind, terminal.before.rpartition("\n")[2])
     choose(terminal, "1")
@@ -177,7 +177,7 @@ def test_a_line_is_edited_with_the_arrow_keys_and_replies_stay_at_the_heads_of_l
     assert (ana.shared / "note.txt").is_file()
 
 
-def test_what_to_do_next_is_a_choice_or_a_question_and_no_command(cluster: Cluster) -> None:
+def test_menu_hints_name_choices_and_no_commands(cluster: Cluster) -> None:
     ana, ben = cluster.peer("ana"), cluster.peer("ben")
     for peer in (ana, ben):
         (peer.home / "note.txt").write_text(f"of {peer.address}")

@@ -1,4 +1,4 @@
-"""Two machines in one: network namespaces with a cable between them, and the ways in which a cable fails."""
+"""Two network namespaces, connected by a virtual cable that a test can cut."""
 
 import contextlib
 import ctypes
@@ -14,41 +14,41 @@ _NEW_NETWORK = 0x40000000
 
 @dataclass(frozen=True)
 class Machine:
-    """A network namespace, held open by a process that sleeps, and its address on the cable."""
+    """A network namespace, held open by a sleeping process, and its address."""
 
     pid: int
     address: str
 
     def run(self, *command: str) -> None:
-        """Run a command in it; must go well."""
+        """Run a command in the namespace; must succeed."""
         subprocess.run(
             command_in_namespace(self.pid, *command), check=True, stdin=subprocess.DEVNULL, capture_output=True
         )
 
     def disconnect(self) -> None:
-        """Nothing comes and nothing goes any more."""
+        """Drop all packets in both directions."""
         for chain in ("INPUT", "OUTPUT"):
             self.run("iptables", "-I", chain, "-i" if chain == "INPUT" else "-o", "cable", "-j", "DROP")
 
     def drop_packets(self, share: float) -> None:
-        """Lose this share of what comes and of what goes."""
+        """Drop this share of packets, 0 to 1, in each direction."""
         for chain in ("INPUT", "OUTPUT"):
             words = ["-i" if chain == "INPUT" else "-o", "cable", "-m", "statistic", "--mode", "random"]
             self.run("iptables", "-I", chain, *words, "--probability", str(share), "-j", "DROP")
 
     def reconnect(self) -> None:
-        """All passes again."""
+        """Remove all faults."""
         self.run("iptables", "-F")
 
 
 def command_in_namespace(pid: int, *command: str) -> list[str]:
-    """The command line that runs a command in the namespace of a process."""
+    """Return a command line that runs `command` in the network namespace of a process."""
     return ["nsenter", f"--net=/proc/{pid}/ns/net", "--", *command]
 
 
 @contextmanager
 def two_machines() -> Iterator[tuple[Machine, Machine]]:
-    """Two namespaces with a cable between them."""
+    """Yield two connected namespaces."""
     with contextlib.ExitStack() as stack:
         sleepers = []
         for _ in range(2):
@@ -71,13 +71,17 @@ def two_machines() -> Iterator[tuple[Machine, Machine]]:
 
 
 def enter_namespace(pid: int) -> None:
-    """Move this thread into the network namespace of a process."""
-    with open(f"/proc/{pid}/ns/net", "rb") as namespace:  # a descriptor is what is needed
+    """Move this thread into the network namespace of a process.
+
+    Raises:
+        OSError: if setns fails.
+    """
+    with open(f"/proc/{pid}/ns/net", "rb") as namespace:
         if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _NEW_NETWORK):
             raise OSError(ctypes.get_errno(), "setns")
 
 
 if __name__ == "__main__":
-    # python namespaces.py PID SCRIPT ARGUMENTS...: run a script in the namespace of a process.
+    # python namespaces.py PID SCRIPT ARGUMENTS...: runs a Python script in the namespace of a process.
     enter_namespace(int(sys.argv[1]))
     os.execv(sys.executable, [sys.executable, *sys.argv[2:]])

@@ -1,8 +1,8 @@
-"""A pserver on a disk of the test's choosing, run in the place of peer/pserver.py.
+"""A pserver with a disk fault, run in place of peer/pserver.py.
 
-TEST_DISK=kill:OPERATION:N kills it, as SIGKILL would, at the n-th operation counted from the first of that kind.
-TEST_DISK=small:SIZE:FOLDER gives FOLDER a file system of its own of SIZE, that nobody else sees.
-Without TEST_DISK it is a pserver as any other.
+TEST_DISK=kill:OPERATION:N kills it at the N-th disk operation, counted from the first of kind OPERATION.
+TEST_DISK=small:SIZE:FOLDER mounts a tmpfs of SIZE on FOLDER, visible to this process only.
+Without TEST_DISK there is no fault.
 """
 
 import ctypes
@@ -18,13 +18,13 @@ _NEW_MOUNTS = 0x00020000
 
 
 def main() -> int:
-    """Be a pserver."""
+    """Run the pserver; return its exit status."""
     from daemon.main import main as pserver  # noqa: PLC0415
     from daemon.storage.disk import Disk  # noqa: PLC0415
     from failing_disk import KillingDisk  # noqa: PLC0415  # after the path is set
 
-    class DyingAfter(KillingDisk):
-        """Counts from the first operation of a kind."""
+    class KillingAfter(KillingDisk):
+        """Counts operations from the first one of a kind."""
 
         def __init__(self, first: str, number: int) -> None:
             super().__init__(number)
@@ -43,7 +43,7 @@ def main() -> int:
     kind, _, rest = os.environ.get("TEST_DISK", "").partition(":")
     if kind == "kill":
         operation, _, number = rest.partition(":")
-        disk = DyingAfter(operation, int(number))
+        disk = KillingAfter(operation, int(number))
     elif kind == "small":
         size, _, folder = rest.partition(":")
         Path(folder).mkdir(parents=True, exist_ok=True)

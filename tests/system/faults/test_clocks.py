@@ -19,12 +19,12 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 
 
-def calendar(ahead: float) -> Callable[[], float]:
+def clock_ahead(ahead: float) -> Callable[[], float]:
     return lambda: time.time() + ahead
 
 
 def fetch(peer: LivePserver, name: str) -> list[str]:
-    """Download; return the codes of what failed."""
+    """Download; return the codes of the faults."""
     with peer.control() as control:
         order = pb.DownloadCommand(names=[name])
         events = control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=60)
@@ -32,7 +32,7 @@ def fetch(peer: LivePserver, name: str) -> list[str]:
 
 
 def push(peer: LivePserver, path: Path) -> list[str]:
-    """Upload; return the codes of what failed."""
+    """Upload; return the codes of the faults."""
     upload_order = pb.UploadCommand(paths=[str(path)], copies=1)
     with peer.control() as control:
         events = control.UploadFileRequest(iter([upload_order]), metadata=peer.cookie, timeout=60)
@@ -45,13 +45,11 @@ def share(peer: LivePserver, name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("ahead", [-DAY, DAY], ids=["a day behind", "a day ahead"])
-def test_a_peer_with_a_wrong_calendar_serves_fetches_and_stays_logged_in(
-    tmp_path: Path, rng: random.Random, ahead: float
-) -> None:
+def test_a_peer_with_a_wrong_clock_works_and_stays_logged_in(tmp_path: Path, rng: random.Random, ahead: float) -> None:
     contents = [rng.randbytes(2 * MIB) for _ in range(4)]
     with live_tracker(tmp_path / "tracker") as tracker, live_pserver(tmp_path / "ana", tracker, "ana") as ana:
         home = tmp_path / "ben"
-        with live_pserver(home, tracker, "ben", wall_clock=calendar(ahead)) as ben:
+        with live_pserver(home, tracker, "ben", wall_clock=clock_ahead(ahead)) as ben:
             share(ana, "a.bin", contents[0])
             share(ben, "b.bin", contents[1])
             assert fetch(ben, "a.bin") == []
@@ -59,11 +57,11 @@ def test_a_peer_with_a_wrong_calendar_serves_fetches_and_stays_logged_in(
             (tmp_path / "c.bin").write_bytes(contents[2])
             assert push(ana, tmp_path / "c.bin") == []
             assert (ben.shared / "c.bin").read_bytes() == contents[2]
-            # It stops half way.
+            # ben stops during a download.
             manifest = ana.share("d.bin", contents[3])
             with ben.pserver.part_store.open(manifest) as part:
                 part.store(0, [contents[3][: manifest.length(0)]])
-        # Meanwhile somebody sets its clock right.
+        # Its clock is corrected before it starts again.
         with live_pserver(home, tracker) as ben:
             assert ben.pserver.account.user == "ben"
             assert (ben.shared / ".p2p" / f"{manifest.id}.have").exists()
@@ -75,9 +73,7 @@ def test_a_peer_with_a_wrong_calendar_serves_fetches_and_stays_logged_in(
 
 
 @pytest.mark.parametrize("jump", [-DAY, DAY], ids=["back", "on"])
-def test_a_calendar_that_jumps_while_a_peer_runs_changes_nothing(
-    tmp_path: Path, rng: random.Random, jump: float
-) -> None:
+def test_a_clock_that_jumps_while_a_peer_runs_changes_nothing(tmp_path: Path, rng: random.Random, jump: float) -> None:
     clock = ManualUnixClock(time.time())
     truth = rng.randbytes(2 * MIB)
     with (
@@ -97,8 +93,8 @@ def test_a_calendar_that_jumps_while_a_peer_runs_changes_nothing(
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR], ids=["back", "on"])
-def test_a_tracker_whose_calendar_jumps_drops_nobody(tmp_path: Path, rng: random.Random, jump: float) -> None:
-    """While it runs its calendar is not looked at; what a restart makes of a jump is another matter."""
+def test_a_tracker_whose_clock_jumps_drops_no_peer(tmp_path: Path, rng: random.Random, jump: float) -> None:
+    """While it runs it does not read the wall clock; after a restart it does."""
     ahead = [0.0]
     state, truth = tmp_path / "tracker", rng.randbytes(2 * MIB)
     clock = SteadyClock(wall=lambda: time.time() + ahead[0])
@@ -107,13 +103,13 @@ def test_a_tracker_whose_calendar_jumps_drops_nobody(tmp_path: Path, rng: random
         ana_home, ben_home = tmp_path / "ana", tmp_path / "ben"
         with live_pserver(ana_home, tracker, "ana") as ana, live_pserver(ben_home, tracker, "ben") as ben:
             share(ana, "a.bin", truth)
-            told = clock.server_time()
+            before = clock.server_time()
             ahead[0] = jump
-            assert abs(clock.server_time() - told) < 60
+            assert abs(clock.server_time() - before) < 60
             assert len(ana.call(ana.pserver.tracker.peers())) == 2
             assert fetch(ben, "a.bin") == []
     with live_pserver(ana_home, port) as ana, live_pserver(ben_home, port) as ben:
-        # It comes back an hour off: nobody is logged out, tickets are good from the next ping on.
+        # It restarts an hour off: no peer is logged out, and tickets are valid from the next ping on.
         restarted = SteadyClock(wall=lambda: time.time() + jump)
         with live_tracker(state, port=port, clock=restarted):
             eventually(lambda: not ana.pserver.announcer.fault and not ben.pserver.announcer.fault)

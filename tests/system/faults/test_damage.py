@@ -1,4 +1,4 @@
-"""Parts and state damaged, or somebody else's: ignored and fetched again, never believed, never a pserver's end."""
+"""Damaged or foreign part files and state: ignored and fetched again, never trusted, never fatal."""
 
 import os
 import random
@@ -25,7 +25,7 @@ def tracker(tmp_path: Path) -> Iterator[LiveTracker]:
 
 
 def fetch(peer: LivePserver, name: str) -> list[str]:
-    """Download; return what failed."""
+    """Download; return the faults."""
     with peer.control() as control:
         order = pb.DownloadCommand(names=[name])
         events = control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=60)
@@ -33,7 +33,7 @@ def fetch(peer: LivePserver, name: str) -> list[str]:
 
 
 def damage(path: Path, rng: random.Random, elsewhere: Path) -> None:
-    """Change a file in one of the ways that disks, crashes and people do."""
+    """Damage a file in one of the ways of disks, crashes and users."""
     data = path.read_bytes()
     match rng.randrange(8):
         case 0:
@@ -54,7 +54,7 @@ def damage(path: Path, rng: random.Random, elsewhere: Path) -> None:
             path.unlink()
             os.mkfifo(path)
         case _:
-            # An earlier round may have left it empty.
+            # The file may be empty from an earlier round.
             flipped = bytearray(data or b"\0")
             for _ in range(rng.randrange(1, 20)):
                 flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
@@ -62,7 +62,7 @@ def damage(path: Path, rng: random.Random, elsewhere: Path) -> None:
 
 
 def restore(path: Path) -> None:
-    """Take away whatever is there."""
+    """Remove a file or folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -70,7 +70,9 @@ def restore(path: Path) -> None:
 
 
 @quick_and_long("rounds", 60, 1500)
-def test_a_damaged_part_is_fetched_again(tmp_path: Path, tracker: LiveTracker, rng: random.Random, rounds: int) -> None:
+def test_a_damaged_part_file_is_fetched_again(
+    tmp_path: Path, tracker: LiveTracker, rng: random.Random, rounds: int
+) -> None:
     truth = rng.randbytes(SIZE)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"not to be touched")
@@ -115,7 +117,7 @@ def test_a_pserver_with_damaged_state_starts_and_works(
                 if path.is_file() and not path.is_symlink() and path.name != LOCK_FILE:
                     damage(path, rng, elsewhere)
                 if path.is_dir():
-                    # That is for its user to see to: it is told so at the start.
+                    # With a folder in place of a state file a pserver refuses to start, which is not the subject here.
                     path.rmdir()
             with live_pserver(home, tracker) as ben:
                 ben.login("ben")

@@ -1,4 +1,4 @@
-"""Disks that fail, are full, or may not be written to: a clear end, nothing lost, resumed when all is well."""
+"""Failing, full and read-only disks: a clear error, no data lost, and a retry that resumes."""
 
 import errno
 import os
@@ -26,8 +26,8 @@ def tracker(tmp_path: Path) -> Iterator[LiveTracker]:
         yield tracker
 
 
-def order(peer: LivePserver, name: str) -> tuple[list[str], int]:
-    """Download; return the codes of what failed, and the bytes that were resumed."""
+def fetch(peer: LivePserver, name: str) -> tuple[list[str], int]:
+    """Download; return the codes of the faults and the resumed bytes."""
     codes: list[str] = []
     resumed = 0
     with peer.control() as control:
@@ -40,7 +40,7 @@ def order(peer: LivePserver, name: str) -> tuple[list[str], int]:
 
 
 def push(peer: LivePserver, path: Path) -> list[str]:
-    """Upload; return the codes of what failed."""
+    """Upload; return the codes of the faults."""
     upload_order = pb.UploadCommand(paths=[str(path)], copies=1)
     with peer.control() as control:
         events = control.UploadFileRequest(iter([upload_order]), metadata=peer.cookie, timeout=60)
@@ -49,7 +49,7 @@ def push(peer: LivePserver, path: Path) -> list[str]:
 
 @pytest.mark.parametrize("size", [3 * MIB, 1000], ids=["pieces", "one piece"])
 @pytest.mark.parametrize(("error", "code"), [(errno.ENOSPC, "disk_full"), (errno.EIO, "io")], ids=["ENOSPC", "EIO"])
-def test_a_download_whose_nth_operation_fails_says_so_and_resumes(
+def test_a_download_reports_a_failed_disk_operation_and_resumes(
     tmp_path: Path, tracker: LiveTracker, rng: random.Random, size: int, error: int, code: str
 ) -> None:
     disk = FailingDisk(error=error)
@@ -63,30 +63,30 @@ def test_a_download_whose_nth_operation_fails_says_so_and_resumes(
         while disk.done >= number:
             number += 1
             name = f"{number}.bin"
-            # Contents of their own: what an earlier round fetched is of no use.
+            # Each round has its own content, so that an earlier round's data is of no use.
             truth = number.to_bytes(4) + content
             ana.share(name, truth)
             ana.call(ana.pserver.announcer.sync())
             disk.number = number
             disk.arm()
-            codes, _ = order(ben, name)
+            codes, _ = fetch(ben, name)
             disk.number = 0
             assert codes in ([], [code]), f"operation {number}"
             faults += bool(codes)
             path = ben.shared / name
             assert path.exists() or codes, f"operation {number}"
             assert not path.exists() or path.read_bytes() == truth, f"operation {number}"
-            codes, _ = order(ben, name)
+            codes, _ = fetch(ben, name)
             assert codes == []
             assert path.read_bytes() == truth, f"operation {number}"
         assert number > 10
         assert faults > 5
-        # What could not be taken away then is taken away at the next start.
+        # Files that could not be deleted then are deleted at the next start.
         ben.pserver.part_store.clean_up(0)
         assert os.listdir(ben.shared / ".p2p") == []
 
 
-def test_a_receiver_whose_nth_operation_fails_says_so_and_a_retry_ends_well(
+def test_a_push_reports_a_failed_disk_operation_and_a_retry_succeeds(
     tmp_path: Path, tracker: LiveTracker, rng: random.Random
 ) -> None:
     disk = FailingDisk(error=errno.ENOSPC)
@@ -115,7 +115,7 @@ def test_a_receiver_whose_nth_operation_fails_says_so_and_a_retry_ends_well(
 
 
 @pytest.mark.root
-def test_a_full_disk_stops_one_download_and_nothing_else(cluster: Cluster, rng: random.Random) -> None:
+def test_a_full_disk_fails_only_the_download_that_does_not_fit(cluster: Cluster, rng: random.Random) -> None:
     figures = MetricsEndpoint()
     ana = cluster.peer("ana", UPLOAD_LIMIT="16M")
     for name, size in (("large.bin", 12), ("small.bin", 4), ("late.bin", 6)):
@@ -125,7 +125,7 @@ def test_a_full_disk_stops_one_download_and_nothing_else(cluster: Cluster, rng: 
     ben.login_over_grpc("ben")
     ben.terminate()
     ben.start(TEST_DISK=f"small:17M:{ben.shared}")
-    # Its file system is seen through its process alone.
+    # Only its process sees the mounted file system.
     shared = Path(f"/proc/{ben.program.pid}/root{ben.shared}")
 
     both = [download(ben, "large.bin"), download(ben, "small.bin")]
@@ -134,7 +134,7 @@ def test_a_full_disk_stops_one_download_and_nothing_else(cluster: Cluster, rng: 
     assert full.code == 74
     assert full.error == "disk_full"
     assert set(digests_in(shared)) == {"large.bin", "small.bin"}
-    # It serves on: what it holds goes to others.
+    # It still serves its files.
     cid = cluster.peer("cid")
     assert cid.pclient("download", "small.bin").code == 0
 
@@ -143,11 +143,9 @@ def test_a_full_disk_stops_one_download_and_nothing_else(cluster: Cluster, rng: 
     assert digest(shared / "late.bin") == digest(ana.shared / "late.bin")
 
 
-def test_a_disk_that_fills_up_in_the_middle_keeps_what_was_verified(
-    tmp_path: Path, tracker: LiveTracker, rng: random.Random
-) -> None:
+def test_verified_data_is_kept_when_the_disk_fills_up(tmp_path: Path, tracker: LiveTracker, rng: random.Random) -> None:
     class FillingDisk(FailingDisk):
-        """Takes so many writes and no more."""
+        """Has room for seven writes."""
 
         room = 7
 
@@ -164,19 +162,19 @@ def test_a_disk_that_fills_up_in_the_middle_keeps_what_was_verified(
     ):
         ana.share("film.bin", truth)
         ana.call(ana.pserver.announcer.sync())
-        # Its notes, then three pieces, each with a note.
+        # The resume data, then three pieces, each with an update of the resume data.
         disk.arm()
-        codes, _ = order(ben, "film.bin")
+        codes, _ = fetch(ben, "film.bin")
         assert codes == ["disk_full"]
         assert not (ben.shared / "film.bin").exists()
         disk.armed = False
-        codes, resumed = order(ben, "film.bin")
+        codes, resumed = fetch(ben, "film.bin")
         assert codes == []
         assert resumed >= 3 * MIB
         assert (ben.shared / "film.bin").read_bytes() == truth
 
 
-def test_a_quota_that_is_reached_refuses_before_the_first_byte(cluster: Cluster, rng: random.Random) -> None:
+def test_an_exceeded_quota_refuses_a_push_before_its_first_byte(cluster: Cluster, rng: random.Random) -> None:
     figures = MetricsEndpoint()
     ana = cluster.peer("ana", METRICS_PORT=figures.port)
     ben = cluster.peer("ben", QUOTA="5M")
@@ -189,16 +187,14 @@ def test_a_quota_that_is_reached_refuses_before_the_first_byte(cluster: Cluster,
     assert "more than this peer still takes" in refused.faults[0].message
     assert figures["p2p_sent_bytes_total"] == sent
     assert upload(ana, "c.bin").wait().single_upload.copies == [ben.address]
-    # What its own user wants is nobody's quota.
+    # Downloads of its own user need no quota.
     assert download(ben, "b.bin").wait().single_download.size == 3 * MIB
     assert digests_in(ben.shared) == digests_in(ana.shared)
 
 
-def test_a_folder_that_cannot_be_written_to_is_clear_and_serves_on(
-    tmp_path: Path, tracker: LiveTracker, rng: random.Random
-) -> None:
+def test_a_peer_with_a_read_only_folder_still_serves(tmp_path: Path, tracker: LiveTracker, rng: random.Random) -> None:
     class ReadOnlyDisk(FailingDisk):
-        """Refuses to change anything, as a file system mounted read-only does."""
+        """Refuses all changes, as a read-only file system does."""
 
         def reach(self, number: int, operation: str) -> None:
             if operation in {"pwrite", "allocate", "truncate", "link", "unlink", "mkdir", "rmdir"}:
@@ -215,15 +211,15 @@ def test_a_folder_that_cannot_be_written_to_is_clear_and_serves_on(
         for peer in (ana, ben):
             peer.call(peer.pserver.announcer.sync())
         disk.arm()
-        assert order(ben, "a.bin")[0] == ["io"]
-        assert order(ana, "b.bin") == ([], 0)
+        assert fetch(ben, "a.bin")[0] == ["io"]
+        assert fetch(ana, "b.bin") == ([], 0)
         assert (ana.shared / "b.bin").read_bytes() == truth["b.bin"]
         disk.armed = False
-        assert order(ben, "a.bin") == ([], 0)
+        assert fetch(ben, "a.bin") == ([], 0)
         assert (ben.shared / "a.bin").read_bytes() == truth["a.bin"]
 
 
-def test_a_limit_of_file_sizes_is_a_disk_fault(cluster: Cluster, rng: random.Random) -> None:
+def test_a_file_size_limit_is_a_disk_error(cluster: Cluster, rng: random.Random) -> None:
     import resource  # noqa: PLC0415  # of Unix alone
 
     ana = cluster.peer("ana")

@@ -1,4 +1,4 @@
-"""Programs killed at any moment of a transfer: nothing wrong gets a name, only what was in flight is lost."""
+"""Programs killed at any moment of a transfer: no corrupt file is published, and only data in flight is lost."""
 
 import random
 from pathlib import Path
@@ -14,7 +14,6 @@ from system.faults.transfer_calls import (
     download,
     moved_bytes,
     remove,
-    seconds_taken,
     upload,
     wait_for_bytes,
 )
@@ -23,7 +22,7 @@ from system.payload import digest, make_file
 MIB = 1 << 20
 SIZE = 16 * MIB
 LIMIT = "24M"
-# A piece of 1 MiB is asked for at most so many times before one has verified.
+# Bytes that may be in flight when a downloader is killed.
 IN_FLIGHT = 8 * MIB
 ON_DISK = Path(__file__).with_name("pserver_on_disk.py")
 
@@ -35,7 +34,7 @@ def figures() -> MetricsEndpoint:
 
 @pytest.fixture
 def ana(cluster: Cluster, rng: random.Random, figures: MetricsEndpoint) -> Peer:
-    """A peer that shares film.bin and gives it slowly."""
+    """A peer that shares film.bin and has an UPLOAD_LIMIT."""
     peer = cluster.peer("ana", UPLOAD_LIMIT=LIMIT, METRICS_PORT=figures.port)
     make_file(peer.home / "film.bin", SIZE, rng)
     assert upload(peer, "film.bin", copies=0).wait().single_upload.name == "film.bin"
@@ -44,18 +43,18 @@ def ana(cluster: Cluster, rng: random.Random, figures: MetricsEndpoint) -> Peer:
 
 @pytest.fixture
 def truth(ana: Peer) -> str:
-    """What film.bin is."""
+    """Digest of film.bin."""
     return digest(ana.home / "film.bin")
 
 
-def nothing_wrong(peer: Peer, truth: str) -> None:
-    """A name stands for the whole file, or for nothing."""
+def assert_not_corrupt(peer: Peer, truth: str) -> None:
+    """Assert that film.bin is complete or does not exist."""
     path = peer.shared / "film.bin"
     assert not path.exists() or digest(path) == truth
 
 
 @quick_and_long("kills", 10, 200)
-def test_a_downloader_killed_loses_what_was_in_flight(
+def test_a_killed_downloader_loses_only_what_was_in_flight(
     cluster: Cluster, ana: Peer, truth: str, figures: MetricsEndpoint, rng: random.Random, kills: int
 ) -> None:
     ben = cluster.peer("ben")
@@ -64,7 +63,7 @@ def test_a_downloader_killed_loses_what_was_in_flight(
         verified = wait_for_bytes(ben, order, rng.randrange(SIZE))
         ben.kill()
         order.wait()
-        nothing_wrong(ben, truth)
+        assert_not_corrupt(ben, truth)
         ben.start()
         got = download(ben, "film.bin").wait().single_download
         assert got.already_present or got.resumed_bytes >= verified
@@ -73,19 +72,19 @@ def test_a_downloader_killed_loses_what_was_in_flight(
     assert figures["p2p_sent_bytes_total"] <= kills * (SIZE + IN_FLIGHT)
 
 
-# Operations from the fsync that precedes the name; all of them only when there is time.
+# Numbers of disk operations, counted from the fsync before publishing; all of them only with -m long.
 MOMENTS = [pytest.param(number, marks=[] if number in (2, 4, 7) else pytest.mark.long) for number in range(1, 13)]
 
 
 @pytest.mark.parametrize("number", MOMENTS)
-def test_a_downloader_killed_between_fsync_and_name(cluster: Cluster, ana: Peer, truth: str, number: int) -> None:
+def test_a_downloader_killed_while_publishing_resumes(cluster: Cluster, ana: Peer, truth: str, number: int) -> None:
     ben = cluster.peer("ben", script=ON_DISK)
     ben.terminate()
     ben.start(TEST_DISK=f"kill:fsync:{number}")
-    # It dies before it can tell, or soon after, at the first look through the folder.
+    # It is killed before it reports the result, or soon after, in the next scan.
     assert download(ben, "film.bin").wait().code == ""
     ben.program.wait()
-    nothing_wrong(ben, truth)
+    assert_not_corrupt(ben, truth)
     ben.start()
     got = download(ben, "film.bin").wait().single_download
     assert got.already_present or got.resumed_bytes == SIZE
@@ -94,16 +93,16 @@ def test_a_downloader_killed_between_fsync_and_name(cluster: Cluster, ana: Peer,
 
 
 @quick_and_long("kills", 5, 100)
-def test_a_receiver_killed_is_told_of_and_resumes(
+def test_a_push_to_a_killed_receiver_fails_clearly_and_resumes(
     cluster: Cluster, ana: Peer, truth: str, figures: MetricsEndpoint, rng: random.Random, kills: int
 ) -> None:
     ben = cluster.peer("ben")
     for _ in range(kills):
         order = upload(ana, "film.bin")
-        kept = wait_for_bytes(ben, order, rng.randrange(SIZE), "push")
+        received = wait_for_bytes(ben, order, rng.randrange(SIZE), "push")
         ben.kill()
         outcome = order.wait()
-        nothing_wrong(ben, truth)
+        assert_not_corrupt(ben, truth)
         if not outcome.uploaded:
             assert outcome.code == "no_active_peer", outcome
         ben.start()
@@ -111,12 +110,12 @@ def test_a_receiver_killed_is_told_of_and_resumes(
         again = eventually(lambda: upload(ana, "film.bin").wait().uploaded, 20)
         assert list(again[0].copies) == [ben.address]
         assert digest(ben.shared / "film.bin") == truth
-        assert figures["p2p_sent_bytes_total"] - sent <= SIZE - kept
+        assert figures["p2p_sent_bytes_total"] - sent <= SIZE - received
         remove(ben, "film.bin")
 
 
 @quick_and_long("kills", 5, 100)
-def test_a_killed_holders_pieces_are_asked_of_others_within_a_second(
+def test_pieces_of_a_killed_holder_are_requested_from_another(
     cluster: Cluster, ana: Peer, truth: str, rng: random.Random, kills: int
 ) -> None:
     holders = [ana, cluster.peer("cid", UPLOAD_LIMIT=LIMIT)]
@@ -127,20 +126,21 @@ def test_a_killed_holders_pieces_are_asked_of_others_within_a_second(
         order = download(ben, "film.bin")
         wait_for_bytes(ben, order, rng.randrange(SIZE * 9 // 10))
         victim.kill()
-        assert seconds_taken(lambda: eventually(lambda: order.done or not busy(ben, victim), 5)) < 1.0  # noqa: B023
+        # A closed connection is noticed at once, a stalled stream only after some seconds.
+        eventually(lambda: order.done or not is_active(ben, victim), 4)  # noqa: B023
         assert order.wait().single_download.size == SIZE
         assert digest(ben.shared / "film.bin") == truth
         victim.start()
         remove(ben, "film.bin")
 
 
-def busy(peer: Peer, holder: Peer) -> bool:
-    """Whether a download still counts on a holder."""
+def is_active(peer: Peer, holder: Peer) -> bool:
+    """Return whether a download still uses a holder."""
     sources = [source for each in peer.status().transfers for source in each.progress.sources]
     return any(source.address == holder.address and source.state == "active" for source in sources)
 
 
-def test_the_same_contents_ordered_twice_at_once_are_fetched_once(
+def test_concurrent_downloads_of_one_file_fetch_it_once(
     cluster: Cluster, ana: Peer, truth: str, figures: MetricsEndpoint
 ) -> None:
     ben = cluster.peer("ben")
@@ -151,8 +151,8 @@ def test_the_same_contents_ordered_twice_at_once_are_fetched_once(
     assert figures["p2p_sent_bytes_total"] == SIZE
 
 
-def test_a_holder_that_left_in_good_order_is_waited_for(cluster: Cluster, ana: Peer, rng: random.Random) -> None:
-    # More than a holder gives while it takes its leave.
+def test_a_download_waits_for_its_only_holder_to_restart(cluster: Cluster, ana: Peer, rng: random.Random) -> None:
+    # Larger than what a holder sends while it stops.
     make_file(ana.home / "long.bin", 4 * SIZE, rng)
     assert upload(ana, "long.bin", copies=0).wait().single_upload
     ben = cluster.peer("ben")

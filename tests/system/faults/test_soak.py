@@ -1,6 +1,6 @@
-"""Hours of transfers among faults of all kinds: nothing wrong gets a name, and nothing grows.
+"""Hours of transfers with random faults: no corrupt file is published, and no resource leaks.
 
-P2P_SOAK_SECONDS says how long; an hour unless told otherwise.
+P2P_SOAK_SECONDS is the duration; an hour by default.
 """
 
 import os
@@ -17,9 +17,9 @@ from system.payload import digest, make_file
 
 MIB = 1 << 20
 SECONDS = float(os.environ.get("P2P_SOAK_SECONDS") or 3600)
-# So often all is let come to rest, to see what is left in use. After the first look all is warm.
-LOOKS = 10
-# A look differs from the next by some MiB: the mean of so many last ones is compared with that of the first warm ones.
+# Number of samples of an idle peer. Caches and pools are warm after the first one.
+SAMPLES = 10
+# Samples differ by some MiB, so the mean of the last ones is compared with that of the first warm ones.
 MEAN_OF = 3
 GROWTH = 1.05
 SLACK_FILES = 6
@@ -43,8 +43,8 @@ def use(peer: Peer) -> tuple[int, int, int]:
 
 @pytest.mark.long
 @pytest.mark.timeout(SECONDS * 2 + 600)
-def test_a_soak_with_random_faults_leaves_nothing_behind(cluster: Cluster, rng: random.Random) -> None:
-    # Ana lives through it all; the others come and go.
+def test_a_soak_with_random_faults_leaks_nothing(cluster: Cluster, rng: random.Random) -> None:
+    # ana runs all the time; ben and cid are killed and restarted.
     ana = cluster.peer("ana", UPLOAD_LIMIT="32M", QUOTA="1G")
     others = [cluster.peer(name, UPLOAD_LIMIT="32M", QUOTA="1G") for name in ("ben", "cid")]
     truth = {}
@@ -52,28 +52,28 @@ def test_a_soak_with_random_faults_leaves_nothing_behind(cluster: Cluster, rng: 
         name = f"{number}.bin"
         truth[name] = digest(make_file(ana.home / name, rng.randrange(4 * MIB), rng))
     assert len(upload(ana, *truth, copies=2).wait().uploaded) == len(truth)
-    looks: list[tuple[int, int, int]] = []
+    samples: list[tuple[int, int, int]] = []
     rounds = 0
     start = time.monotonic()
-    while len(looks) < LOOKS:
+    while len(samples) < SAMPLES:
         rounds += 1
         a_round(cluster, ana, others, truth, rng)
-        if time.monotonic() - start > SECONDS * (len(looks) + 1) / LOOKS:
-            looks.append(rest(ana))
-            print(f"after {rounds} rounds, {time.monotonic() - start:.0f} s: {looks[-1]}", flush=True)
-    warm, last = means(looks[1 : 1 + MEAN_OF]), means(looks[-MEAN_OF:])
+        if time.monotonic() - start > SECONDS * (len(samples) + 1) / SAMPLES:
+            samples.append(idle_use(ana))
+            print(f"after {rounds} rounds, {time.monotonic() - start:.0f} s: {samples[-1]}", flush=True)
+    warm, last = means(samples[1 : 1 + MEAN_OF]), means(samples[-MEAN_OF:])
     print(f"grew by {last[2] / warm[2] - 1:.1%}")
     assert last[0] <= warm[0] + SLACK_FILES
     assert last[1] <= warm[1] + SLACK_FILES
     assert last[2] <= warm[2] * GROWTH
 
 
-def means(looks: list[tuple[int, int, int]]) -> tuple[float, ...]:
-    return tuple(sum(figures) / len(looks) for figures in zip(*looks, strict=True))
+def means(samples: list[tuple[int, int, int]]) -> tuple[float, ...]:
+    return tuple(sum(figures) / len(samples) for figures in zip(*samples, strict=True))
 
 
-def rest(peer: Peer) -> tuple[int, int, int]:
-    """What a peer uses once it has let its connections go and given free memory back: each takes ten quiet seconds."""
+def idle_use(peer: Peer) -> tuple[int, int, int]:
+    """Return the use of an idle peer, which has closed connections and trimmed memory; each takes ten idle seconds."""
     eventually(lambda: not peer.status().transfers, 30)
     quiet = time.monotonic() + 25
     eventually(lambda: time.monotonic() > quiet, 30, every=0.5)
@@ -81,10 +81,10 @@ def rest(peer: Peer) -> tuple[int, int, int]:
 
 
 def a_round(cluster: Cluster, ana: Peer, others: list[Peer], truth: dict[str, str], rng: random.Random) -> None:
-    """Some transfers, a fault in the midst of them, and a look at what became of it all."""
-    askers = [ana, *others]
+    """Run a download with a fault in its middle, and check the result."""
+    peers = [ana, *others]
     wanted: list[tuple[Peer, list[str], TransferCall]] = []
-    loser = rng.choice(askers)
+    loser = rng.choice(peers)
     names = rng.sample(sorted(truth), rng.randrange(1, len(truth)))
     eventually(lambda: {name for name in names if (loser.shared / name).exists()} == set(names) or fetch(loser, names))
     remove(loser, *names)
@@ -117,6 +117,6 @@ def a_round(cluster: Cluster, ana: Peer, others: list[Peer], truth: dict[str, st
 
 
 def fetch(peer: Peer, names: list[str]) -> bool:
-    """Download what is not there; tell whether all is."""
+    """Download missing files; return whether all exist now."""
     outcome = download(peer, *names).wait(100)
     return outcome.broken_by is None and not outcome.faults

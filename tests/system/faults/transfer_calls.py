@@ -1,6 +1,4 @@
-"""Orders to a peer of the cluster over its Control service, without a terminal: some transfers are over before one has
-started.
-"""
+"""Commands to a peer over its Control service, without pclient, which starts slower than some transfers finish."""
 
 import time
 import urllib.request
@@ -23,7 +21,7 @@ CALL_TIMEOUT = 90.0
 
 @dataclass
 class Outcome:
-    """What an order told. `broken` is why its stream ended early, if it did."""
+    """Results of a command; `broken_by` is the status that ended its stream early, if any."""
 
     downloaded: list[pb.Downloaded] = field(default_factory=list)
     uploaded: list[pb.Uploaded] = field(default_factory=list)
@@ -33,26 +31,26 @@ class Outcome:
 
     @property
     def single_download(self) -> pb.Downloaded:
-        """The only file; the order must have gone well."""
+        """The only downloaded file of a command that succeeded."""
         assert not self.faults and self.broken_by is None, self
         [only] = self.downloaded
         return only
 
     @property
     def single_upload(self) -> pb.Uploaded:
-        """The only file; the order must have gone well."""
+        """The only uploaded file of a command that succeeded."""
         assert not self.faults and self.broken_by is None, self
         [only] = self.uploaded
         return only
 
     @property
     def code(self) -> str:
-        """The code of the only fault; empty if there is none."""
+        """The code of the only fault; empty without one."""
         return "".join(fault.code for fault in self.faults)
 
 
 class TransferCall:
-    """An order under way. It goes on whoever listens; its events are gathered here."""
+    """A running command, whose events are collected in a thread."""
 
     def __init__(self, peer: Peer, call: Callable[[ControlStub, Metadata], Iterator[pb.TransferEvent]]) -> None:
         self._outcome: Future[Outcome] = Future()
@@ -61,11 +59,11 @@ class TransferCall:
 
     @property
     def done(self) -> bool:
-        """Whether the stream has ended."""
+        """Whether its stream has ended."""
         return self._outcome.done()
 
     def wait(self, seconds: float = CALL_TIMEOUT) -> Outcome:
-        """Wait for its end."""
+        """Wait until its stream has ended and return the results."""
         return self._outcome.result(seconds)
 
     def _listen(self, peer: Peer, call: Callable[[ControlStub, Metadata], Iterator[pb.TransferEvent]]) -> None:
@@ -80,44 +78,44 @@ class TransferCall:
         except grpc.RpcError as error:
             outcome.broken_by = cast("grpc.Call", error).code()
         except OSError:
-            # Its cookie is gone: it has ended.
+            # The pserver has stopped and removed its cookie.
             outcome.broken_by = grpc.StatusCode.UNAVAILABLE
         self._outcome.set_result(outcome)
 
 
 def download(peer: Peer, *names: str, output: str = "") -> TransferCall:
-    """Order a download."""
+    """Start a download."""
     order = pb.DownloadCommand(names=names, output=output)
     return TransferCall(peer, lambda control, metadata: control.DownloadFileRequest(iter([order]), metadata=metadata))
 
 
 def upload(peer: Peer, *names: str, copies: int = 1) -> TransferCall:
-    """Order an upload of files in the peer's home folder."""
+    """Start an upload of files in the peer's home folder."""
     order = pb.UploadCommand(paths=[str(peer.home / name) for name in names], copies=copies)
     return TransferCall(peer, lambda control, metadata: control.UploadFileRequest(iter([order]), metadata=metadata))
 
 
 def remove(peer: Peer, *names: str) -> None:
-    """Delete the peer's copies."""
+    """Delete the peer's own copies; must succeed."""
     with peer.control() as (control, metadata):
         for event in control.RemoveFiles(iter([pb.RemoveCommand(names=names)]), metadata=metadata, timeout=20):
             assert not event.results.faults, event
 
 
 def list_files(peer: Peer, match: str = "") -> list[pb.ListedFile]:
-    """What the network has, as this peer's tracker says."""
+    """Return the files in the network."""
     with peer.control() as (control, metadata):
         pages = control.ListFiles(pb.ListFilesRequest(match=match), metadata=metadata, timeout=20)
         return [file for page in pages for file in page.files]
 
 
 def moved_bytes(peer: Peer, kind: str = "download") -> int:
-    """Bytes that are verified (or sent) of the peer's transfers of a kind."""
+    """Return the bytes that the peer's transfers of a kind have done: verified, or sent."""
     return sum(each.progress.done for each in peer.status().transfers if each.kind == kind)
 
 
 def wait_for_bytes(peer: Peer, order: TransferCall, size: int, kind: str = "download") -> int:
-    """Wait until the transfers have moved `size` bytes or are over; return how many they had."""
+    """Wait until the transfers of a kind have done `size` bytes or the call has ended; return the bytes done."""
     done = 0
 
     def reached() -> bool:
@@ -130,7 +128,7 @@ def wait_for_bytes(peer: Peer, order: TransferCall, size: int, kind: str = "down
 
 
 class MetricsEndpoint:
-    """A METRICS_PORT to start a peer with, and what it says."""
+    """A METRICS_PORT for a peer; indexing returns the sum of a metric's samples."""
 
     def __init__(self) -> None:
         self.port = reserve_port()
@@ -144,7 +142,7 @@ class MetricsEndpoint:
 
 
 def seconds_taken(action: Callable[[], Any]) -> float:
-    """Seconds that something took."""
+    """Return the seconds that `action` takes."""
     began = time.monotonic()
     action()
     return time.monotonic() - began
