@@ -1,3 +1,3 @@
-"""The tracker: who is here, who holds what, and who may ask whom for it. It never touches a file's bytes."""
+"""The tracker: accounts, online peers, the index and tickets. It never touches the bytes of a file."""
 
 VERSION = "0.1.0"

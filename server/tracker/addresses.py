@@ -1,4 +1,4 @@
-"""The only judge of addresses: what may be announced, and who asks from the tracker's own machine. Never dials one."""
+"""Addresses: which may be announced, and which belong to the tracker's own machine. Never dials one."""
 
 import ipaddress
 import re
@@ -9,32 +9,32 @@ from tracker.errors import BadRequest
 from tracker.names import printable
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-# Addresses of a host that somebody at a source names.
+# (host, source of the request) -> IP addresses of the host.
 Lookup = Callable[[str, str], set[str]]
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
-_WANTED = "send host:port, the host an IPv4 address, an IPv6 address in [] or a host name, the port 1 to 65535"
+_SYNTAX = "send host:port, the host an IPv4 address, an IPv6 address in [] or a host name, the port 1 to 65535"
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """host and port of an announced address, the host without brackets.
+    """Split an announced address into host, without brackets, and port.
 
     Raises:
-        BadRequest: it is not host:port and nothing else.
+        BadRequest: it is not `host:port`.
     """
     host, colon, port = address.rpartition(":")
     if len(address) > 300 or not colon or not re.fullmatch(r"[1-9][0-9]{0,4}", port, re.ASCII) or int(port) > 65535:
-        raise BadRequest(f"url {printable(address)} is no address: {_WANTED}")
+        raise BadRequest(f"url {printable(address)} is not an address: {_SYNTAX}")
     if host.startswith("[") and host.endswith("]"):
         if _literal(host[1:-1], 6):
             return host[1:-1], int(port)
     elif _literal(host, 4) or (_HOST.fullmatch(host) and len(host) <= 253 and not _numeric(host)):
         return host, int(port)
-    raise BadRequest(f"url {printable(address)} is no address: {_WANTED}")
+    raise BadRequest(f"url {printable(address)} is not an address: {_SYNTAX}")
 
 
 def normalize(address: str) -> IpAddress | None:
-    """The address without zone, an IPv4 one out of its IPv6 wrapping; None for what is none."""
+    """Parse an IP address. The zone is dropped, and an IPv4-mapped IPv6 address becomes IPv4; None if it is not one."""
     try:
         parsed = ipaddress.ip_address(address.split("%", 1)[0])
     except ValueError:
@@ -43,7 +43,7 @@ def normalize(address: str) -> IpAddress | None:
 
 
 def rate_limit_key(source: str) -> str:
-    """What counts as one source: an IPv4 address, or the 2^64 IPv6 addresses that one customer is given."""
+    """Return what counts as one source: an IPv4 address, or a /64 network, which one IPv6 customer has."""
     if ":" not in source:
         return source
     address = normalize(source)
@@ -53,25 +53,33 @@ def rate_limit_key(source: str) -> str:
 
 
 class AddressPolicy:
-    """Judges announced addresses against where requests come from."""
+    """Checks announced addresses against the sources of requests."""
 
     def __init__(self, check: bool, lookup: Lookup) -> None:
+        """Set the policy; `check` is whether an announced address must lead to the source of the request."""
         self._check = check
         self._lookup = lookup
 
     def validate(self, announced: str, source: str) -> bool:
-        """Whether the announced address leads back to the machine that dials it (a loopback address).
+        """Check an announced address.
+
+        Args:
+            announced: `host:port`.
+            source: IP address from which the request comes.
+
+        Returns:
+            Whether it is a loopback address.
 
         Raises:
-            BadRequest: not an address that others could dial, or not where the request comes from.
-            Busy: the source has other names looked up.
+            BadRequest: not an address that other peers could dial, or not the source of the request.
+            Busy: too many DNS lookups for the source at once.
         """
         host, _ = split_address(announced)
         found = {address for address in map(normalize, self._lookup(host, source)) if address is not None}
         for address in found:
             if address.is_unspecified or address.is_multicast:
                 raise BadRequest(
-                    f"url {printable(announced)}: others cannot dial {address}; announce this machine's address"
+                    f"url {printable(announced)}: other peers cannot dial {address}; announce this machine's address"
                 )
         if self._check and not found:
             raise BadRequest(f"url {printable(announced)}: the tracker cannot resolve the host; announce an IP address")
@@ -86,12 +94,12 @@ class AddressPolicy:
     def _leads_back(self, found: set[IpAddress], source: str) -> bool:
         if normalize(source) in found:
             return True
-        # On the tracker's own machine one address is as good as another.
+        # A request from the tracker's own machine may announce any address of that machine.
         return self.is_local(source) and any(self.is_local(str(address)) for address in found)
 
     @staticmethod
     def is_local(source: str) -> bool:
-        """Whether an address belongs to the tracker's own machine: only those can be bound here."""
+        """Whether an IP address belongs to the tracker's own machine. Only such an address can be bound."""
         if source.startswith("127.") or source == "::1":
             return True
         address = normalize(source)
@@ -116,5 +124,5 @@ def _literal(host: str, version: int) -> bool:
 
 
 def _numeric(host: str) -> bool:
-    # "127.1" or "0x7f.1" are addresses to a resolver and names to a reader.
+    # Resolvers read "127.1" and "0x7f.1" as addresses, although they look like names.
     return re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", host.rstrip(".").rpartition(".")[2]) is not None

@@ -1,4 +1,4 @@
-"""Looks host names up, with patience for a few seconds: who names a silent name server waits for it alone. No rules."""
+"""DNS lookups with a timeout. A source that names a silent name server delays its own requests only."""
 
 import socket
 from collections.abc import Callable
@@ -9,13 +9,14 @@ from tracker.concurrency_limits import PerSourceLimit
 
 Resolver = Callable[[str], set[str]]
 
-# At once; of one source; of all peers on the tracker's own machine.
-_AT_ONCE, _EACH, _OWN_MACHINE = 8, 2, 4
-_PATIENCE = 3.0
+# Lookups at once: in total, of one source, of all peers on the tracker's own machine.
+MAX_LOOKUPS, MAX_LOOKUPS_PER_SOURCE, MAX_LOOKUPS_LOCAL = 8, 2, 4
+# Seconds.
+LOOKUP_TIMEOUT = 3.0
 
 
 def resolve(host: str) -> set[str]:
-    """Addresses of a host, asked of the system; none if it has none."""
+    """Ask the system for the IP addresses of a host; empty if it has none."""
     try:
         return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
@@ -23,27 +24,34 @@ def resolve(host: str) -> set[str]:
 
 
 class HostLookup:
-    """Host names looked up in threads of their own; one is taken until the system answers, however long that takes."""
+    """Lookups in a thread pool. A thread and its slot are in use until the system responds, also after the timeout."""
 
-    def __init__(self, resolver: Resolver = resolve, timeout: float = _PATIENCE) -> None:
+    def __init__(self, resolver: Resolver = resolve, timeout: float = LOOKUP_TIMEOUT) -> None:
         self._resolver = resolver
         self._patience = timeout
-        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lookup")
-        self._places = PerSourceLimit(_EACH, _OWN_MACHINE)
+        self._pool = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="lookup")
+        self._limit = PerSourceLimit(MAX_LOOKUPS_PER_SOURCE, MAX_LOOKUPS_LOCAL)
 
     def __call__(self, host: str, source: str) -> set[str]:
-        """Addresses of a host that a source names; none if it has none, or if they do not come in time.
+        """Look up a host.
+
+        Args:
+            host: host name or IP address.
+            source: IP address of the client that named it.
+
+        Returns:
+            IP addresses; empty if the host has none, or after the timeout.
 
         Raises:
-            Busy: the source has others looked up.
+            Busy: too many lookups for the source at once.
         """
         if normalize(host) is not None:
             return {host}
-        self._places.acquire(source)
-        asked = self._pool.submit(self._resolver, host)
-        asked.add_done_callback(lambda _: self._places.release(source))
+        self._limit.acquire(source)
+        lookup = self._pool.submit(self._resolver, host)
+        lookup.add_done_callback(lambda _: self._limit.release(source))
         try:
-            return asked.result(self._patience)
+            return lookup.result(self._patience)
         except TimeoutError:
-            asked.cancel()
+            lookup.cancel()
             return set()

@@ -1,4 +1,4 @@
-"""Every way in which the tracker refuses. Each error knows its own status and code; one handler writes them.
+"""The errors of the tracker. Each has its HTTP status and code; one handler in tracker.app makes the response.
 
 TrackerError
 ├── Internal
@@ -14,15 +14,16 @@ from collections.abc import Iterator
 
 
 class TrackerError(Exception):
-    """A refusal with one line that says what to do next."""
+    """An error for the client, with one line that ends with what to do next."""
 
     code: str
     status: int
-    # Seconds after which it is worth trying again; None where trying again does not help.
+    # Seconds after which the client may retry; None if a retry does not help.
     retry_after: float | None = None
 
     @property
     def message(self) -> str:
+        """The line for the client."""
         return str(self)
 
 
@@ -34,28 +35,28 @@ class Internal(TrackerError):
 
 
 class BadRequest(TrackerError):
-    """The body, the query or a value in it is not what the route takes."""
+    """The body, a query parameter or a value in it is invalid."""
 
     code = "bad_request"
     status = 400
 
 
 class BadName(TrackerError):
-    """A file's name breaks a rule; the message says which."""
+    """A file name breaks a rule; the message says which."""
 
     code = "bad_name"
     status = 400
 
 
 class NotLoggedIn(TrackerError):
-    """No token, an unknown one, or one whose session has ended."""
+    """No token, an unknown one, or one of an ended session."""
 
     code = "not_logged_in"
     status = 401
 
 
 class LoginRefused(TrackerError):
-    """User name and password do not go together."""
+    """Wrong user name or password."""
 
     code = "login_refused"
     status = 401
@@ -69,21 +70,21 @@ class UnknownUser(TrackerError):
 
 
 class NotAllowed(TrackerError):
-    """Known, but not entitled to this."""
+    """Logged in, but without the right to do this."""
 
     code = "not_allowed"
     status = 403
 
 
 class NoSuchFile(TrackerError):
-    """Nobody alive holds what was asked for."""
+    """No online peer has the file."""
 
     code = "no_such_file"
     status = 404
 
 
 class NoActivePeer(TrackerError):
-    """Nobody alive can take a copy."""
+    """No online peer can store a copy."""
 
     code = "no_active_peer"
     status = 404
@@ -97,28 +98,28 @@ class NotFound(TrackerError):
 
 
 class MethodNotAllowed(TrackerError):
-    """The route is there, for another method."""
+    """The route exists for another method."""
 
     code = "method_not_allowed"
     status = 405
 
 
 class AddressTaken(TrackerError):
-    """Another user's live peer has the address."""
+    """An online peer of another user has the address."""
 
     code = "address_taken"
     status = 409
 
 
 class SendIndex(TrackerError):
-    """The change does not follow on what the tracker has: send the whole list."""
+    """The change does not apply to the index of the peer: the complete index is needed."""
 
     code = "send_index"
     status = 409
 
 
 class TooLarge(TrackerError):
-    """More bytes, or more files, than one request or one account may send."""
+    """Too many bytes for one request, or too many files for one account."""
 
     code = "too_large"
     status = 413
@@ -138,12 +139,13 @@ class TooMany(TrackerError):
     status = 429
 
     def __init__(self, message: str, retry_after: float) -> None:
+        """Create the error; `retry_after` is in seconds."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class Busy(TrackerError):
-    """More passwords to check than the queue holds."""
+    """Too many requests of this kind at once."""
 
     code = "busy"
     status = 503
@@ -151,5 +153,5 @@ class Busy(TrackerError):
 
 
 def all_errors() -> Iterator[type[TrackerError]]:
-    """All errors: the table of codes in docs/cli.md and in the OpenAPI document."""
+    """Yield all error classes, for the table of codes in the OpenAPI document."""
     yield from TrackerError.__subclasses__()

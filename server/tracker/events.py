@@ -1,4 +1,4 @@
-"""What the tracker tells of its doings: a line in the log for each, a count, and word to who listens. No rules."""
+"""Reports each event of the tracker: a log line, a metric, and a call of each listener. No rules."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -10,24 +10,31 @@ log = logging.getLogger("tracker")
 
 
 class EventCounter(Protocol):
-    """Where events are counted (tracker.metrics)."""
+    """What counts events: tracker.metrics."""
 
-    def count_event(self, event: str) -> None: ...
+    def count_event(self, event: str) -> None:
+        """Count one event of this kind."""
 
 
 class Events:
-    """One method, so that an event is never logged and forgotten in the figures, or the other way round."""
+    """Reports events. There is one call for log, metrics and listeners, so that none of them is forgotten."""
 
     def __init__(self, counts: EventCounter, *listeners: Callable[[str, Mapping[str, object]], None]) -> None:
         self._counts = counts
         self._listeners = listeners
 
     def __call__(self, event: str, level: int = logging.INFO, **details: object) -> None:
-        """Tell an event; details from outside are made printable."""
+        """Report an event.
+
+        Args:
+            event: its kind, one of tracker.metrics.EVENTS.
+            level: level of the log line.
+            details: shown in the log line; strings are made printable.
+        """
         self._counts.count_event(event)
         for listener in self._listeners:
             listener(event, details)
         if log.isEnabledFor(level):
-            told = {key: printable(value) if isinstance(value, str) else value for key, value in details.items()}
-            text = " ".join(f"{key}={value}" for key, value in told.items())
+            shown = {key: printable(value) if isinstance(value, str) else value for key, value in details.items()}
+            text = " ".join(f"{key}={value}" for key, value in shown.items())
             log.log(level, "%s %s", event, text, extra={"event": event, "details": details})

@@ -1,208 +1,236 @@
-"""Who holds what: names, ids and holders, both directions. Knows no time and no locks; its owner has both.
+"""Names, ids and their holders, in both directions. Knows neither time nor locks: memory_index.py has both.
 
-Built for a million (contents, holder) entries in a few hundred bytes each: what an entry adds is one slot in its peer's
-dict and one in its contents' dict; names, ids and the pairing of the two are shared by all holders.
+Built for a million pairs of id and holder in a few hundred bytes each. A pair adds one item to the dict of its peer and
+one to the dict of its content. Names, ids and their pairs are stored once for all holders.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from heapq import nsmallest
+from typing import NamedTuple
 
 from tracker.models import Holder, IndexEntry, ListedVersion, Load, Session, Version
 from tracker.name_index import DEADLINE_CHECK_INTERVAL, NameIndex
 from tracker.names import fold
 
-# A holder's count of names for some contents: whole ones in the low half of the number, partial ones in the high half.
-_WHOLE = 1
+# A holder can have one content under several names, some complete, some partial. Both counts are in one integer: the
+# complete ones in the low 32 bits, the partial ones above.
+_COMPLETE = 1
 _PARTIAL = 1 << 32
-# With so many holders some are whole ones, or will be soon: not worth counting through.
-_FEW = 20
+# Content with more holders than these is not scanned: some of them are complete, or will be soon.
+_MAX_COUNTED_HOLDERS = 20
 
 
 class ContentEntry:
-    """What has one id."""
+    """The content of one id: its size, names and holders."""
 
     __slots__ = ("disputed_sizes", "holders", "id", "names", "size")
 
     def __init__(self, file_id: bytes, size: int) -> None:
         self.id = file_id
         self.size = size
-        # Sizes said by peers who disagree with the first one; nearly always None.
+        # Sizes by peers that announce another one than the first; nearly always None.
         self.disputed_sizes: dict[PeerFiles, int] | None = None
         self.holders: dict[PeerFiles, int] = {}
         self.names: dict[str, NameEntry] = {}
 
     def majority_size(self) -> int:
-        """The size that most holders say; one liar does not speak for the others."""
+        """Return the size that most holders announce, so that one wrong announcement has no effect."""
         if self.disputed_sizes is None:
             return self.size
-        said = Counter(self.disputed_sizes.get(shelf, self.size) for shelf in self.holders)
-        return said.most_common(1)[0][0]
+        sizes = Counter(self.disputed_sizes.get(peer, self.size) for peer in self.holders)
+        return sizes.most_common(1)[0][0]
 
 
 class NameEntry:
-    """A name on some contents, and how many peers carry it."""
+    """A name of some content, and how many peers have the content under it."""
 
     __slots__ = ("content", "folded", "name", "peer_count")
 
-    def __init__(self, name: str, folded: str, contents: ContentEntry) -> None:
+    def __init__(self, name: str, folded: str, content: ContentEntry) -> None:
         self.name = name
         self.folded = folded
-        self.content = contents
+        self.content = content
         self.peer_count = 0
 
 
 class PeerFiles:
-    """What one live peer has."""
+    """What one online peer has; `last_ping` and `online_since` are times of the monotonic clock."""
 
     __slots__ = ("files", "index_version", "last_ping", "load", "online_since", "partial", "session")
 
-    def __init__(self, session: Session, seen: float) -> None:
+    def __init__(self, session: Session, now: float) -> None:
         self.session = session
-        self.last_ping = self.online_since = seen
+        self.last_ping = self.online_since = now
         self.load = Load()
         self.index_version: str | None = None
-        # By folded name: two names that fold to one are one name at one peer.
+        # By folded name: names equal after folding are one name at one peer.
         self.files: dict[str, NameEntry] = {}
         self.partial: set[NameEntry] = set()
 
 
+class SingleCopyScan(NamedTuple):
+    """Result of find_single_copies.
+
+    Attributes:
+        contents: ids that exactly one peer has complete.
+        total_size: bytes of all content, each id once.
+        entries: the first names of those ids, in order of name and id.
+        more: whether there may be more names.
+    """
+
+    contents: int
+    total_size: int
+    entries: list[NameEntry]
+    more: bool
+
+
 class FileIndex:
-    """All contents, labels and what the shelves of live peers hold of them."""
+    """All content and names of online peers. Not thread-safe."""
 
     def __init__(self) -> None:
-        self.contents: dict[bytes, ContentEntry] = {}
+        self.by_id: dict[bytes, ContentEntry] = {}
         self.names: NameIndex[NameEntry] = NameIndex()
-        # Pairs of contents and holder.
-        self.entries = 0
+        # Pairs of content and holder.
+        self.entry_count = 0
 
-    def add_files(self, shelf: PeerFiles, files: Iterable[IndexEntry], slow_folds: Mapping[str, str]) -> None:
-        """Give a shelf files, each in place of what it has under the name. `slow_folds`: those not ASCII, folded.
+    def add_files(self, peer: PeerFiles, files: Iterable[IndexEntry], folded_names: Mapping[str, str]) -> None:
+        """Add files to a peer; each replaces what the peer has under its name.
 
-        One loop with everything at hand: at 200,000 files a second there is no time for a call for each.
+        One loop without calls per file: it has to add 200,000 files a second.
+
+        Args:
+            peer: the peer.
+            files: what it announces.
+            folded_names: folded form of the names that are not ASCII.
         """
-        all_contents, files_here, partial = self.contents, shelf.files, shelf.partial
+        by_id, peer_files, partial = self.by_id, peer.files, peer.partial
         for name, file_id, size, complete in files:
-            contents = all_contents.get(file_id)
-            label = contents.names.get(name) if contents is not None else None
-            folded = label.folded if label is not None else slow_folds.get(name) or fold(name)
-            if folded in files_here:
-                self.remove_file(shelf, folded)
-                # With its last carrier the label went, and perhaps the contents.
-                contents = all_contents.get(file_id)
-                label = contents.names.get(name) if contents is not None else None
-            if contents is None:
-                contents = all_contents[file_id] = ContentEntry(file_id, size)
-            if label is None:
-                # Nearly every name is its own folding: one string serves as both.
-                label = contents.names[name] = NameEntry(name, name if folded == name else folded, contents)
-                self.names.add(name, file_id, label)
-            label.peer_count += 1
-            files_here[label.folded] = label
-            held = contents.holders.get(shelf, 0)
+            content = by_id.get(file_id)
+            entry = content.names.get(name) if content is not None else None
+            folded = entry.folded if entry is not None else folded_names.get(name) or fold(name)
+            if folded in peer_files:
+                self.remove_file(peer, folded)
+                # Its last entry is gone, and perhaps the content with it.
+                content = by_id.get(file_id)
+                entry = content.names.get(name) if content is not None else None
+            if content is None:
+                content = by_id[file_id] = ContentEntry(file_id, size)
+            if entry is None:
+                # Nearly every name is equal to its folded form: one string serves as both.
+                entry = content.names[name] = NameEntry(name, name if folded == name else folded, content)
+                self.names.add(name, file_id, entry)
+            entry.peer_count += 1
+            peer_files[entry.folded] = entry
+            held = content.holders.get(peer, 0)
             if not held:
-                self.entries += 1
+                self.entry_count += 1
             if complete:
-                contents.holders[shelf] = held + _WHOLE
+                content.holders[peer] = held + _COMPLETE
             else:
-                contents.holders[shelf] = held + _PARTIAL
-                partial.add(label)
-            if size != contents.size or contents.disputed_sizes is not None:
-                self._note_size(contents, shelf, size)
+                content.holders[peer] = held + _PARTIAL
+                partial.add(entry)
+            if size != content.size or content.disputed_sizes is not None:
+                self._add_disputed_size(content, peer, size)
 
-    def remove_file(self, shelf: PeerFiles, folded: str) -> None:
-        """Take from a shelf what it has under a folded name."""
-        label = shelf.files.pop(folded)
-        contents = label.content
-        count = contents.holders[shelf]
-        if label in shelf.partial:
-            shelf.partial.discard(label)
+    def remove_file(self, peer: PeerFiles, folded: str) -> None:
+        """Remove what a peer has under a folded name."""
+        entry = peer.files.pop(folded)
+        content = entry.content
+        count = content.holders[peer]
+        if entry in peer.partial:
+            peer.partial.discard(entry)
             count -= _PARTIAL
         else:
-            count -= _WHOLE
+            count -= _COMPLETE
         if count:
-            contents.holders[shelf] = count
+            content.holders[peer] = count
         else:
-            del contents.holders[shelf]
-            self.entries -= 1
-            if contents.disputed_sizes is not None:
-                self._forget_size(contents, shelf)
-        label.peer_count -= 1
-        if not label.peer_count:
-            del contents.names[label.name]
-            self.names.remove(label.name, contents.id)
-        if not contents.holders:
-            del self.contents[contents.id]
+            del content.holders[peer]
+            self.entry_count -= 1
+            if content.disputed_sizes is not None:
+                self._drop_disputed_size(content, peer)
+        entry.peer_count -= 1
+        if not entry.peer_count:
+            del content.names[entry.name]
+            self.names.remove(entry.name, content.id)
+        if not content.holders:
+            del self.by_id[content.id]
 
     @staticmethod
-    def _note_size(contents: ContentEntry, shelf: PeerFiles, size: int) -> None:
-        odd = contents.disputed_sizes if contents.disputed_sizes is not None else {}
-        odd[shelf] = size
-        contents.disputed_sizes = odd
+    def _add_disputed_size(content: ContentEntry, peer: PeerFiles, size: int) -> None:
+        sizes = content.disputed_sizes if content.disputed_sizes is not None else {}
+        sizes[peer] = size
+        content.disputed_sizes = sizes
 
     @staticmethod
-    def _forget_size(contents: ContentEntry, shelf: PeerFiles) -> None:
-        if contents.disputed_sizes is not None:
-            contents.disputed_sizes.pop(shelf, None)
-            if not contents.disputed_sizes:
-                contents.disputed_sizes = None
+    def _drop_disputed_size(content: ContentEntry, peer: PeerFiles) -> None:
+        if content.disputed_sizes is not None:
+            content.disputed_sizes.pop(peer, None)
+            if not content.disputed_sizes:
+                content.disputed_sizes = None
 
 
-def version_of(label: NameEntry) -> Version:
-    """A version with all its holders."""
-    contents = label.content
-    holders = [Holder(s.session, s.load, is_complete(count)) for s, count in contents.holders.items()]
-    return Version(label.name, contents.id, contents.majority_size(), holders)
+def version_of(entry: NameEntry) -> Version:
+    """Return a version with all its holders."""
+    content = entry.content
+    holders = [Holder(peer.session, peer.load, is_complete(count)) for peer, count in content.holders.items()]
+    return Version(entry.name, content.id, content.majority_size(), holders)
 
 
 def is_complete(count: int) -> bool:
+    """Return whether a value of ContentEntry.holders includes a complete file."""
     return count & (_PARTIAL - 1) != 0
 
 
-def listed_version(label: NameEntry) -> ListedVersion:
-    contents = label.content
-    whole = sum(1 for count in contents.holders.values() if is_complete(count))
-    return ListedVersion(label.name, contents.id, contents.majority_size(), whole, len(contents.holders) - whole)
+def listed_version(entry: NameEntry) -> ListedVersion:
+    """Return a version with the numbers of its holders."""
+    content = entry.content
+    complete = sum(1 for count in content.holders.values() if is_complete(count))
+    return ListedVersion(entry.name, content.id, content.majority_size(), complete, len(content.holders) - complete)
 
 
-def _one_whole(counts: tuple[int, ...]) -> bool:
-    whole = 0
+def _has_one_complete(counts: tuple[int, ...]) -> bool:
+    complete = 0
     for count in counts:
         if is_complete(count):
-            whole += 1
-            # The first two settle nearly all.
-            if whole == 2:
+            complete += 1
+            # Nearly all content has two complete holders among its first.
+            if complete == 2:
                 return False
-    return whole == 1
+    return complete == 1
 
 
 def find_single_copies(
-    everything: Iterable[ContentEntry], accepts: Callable[[str], bool] | None, limit: int, tired: Callable[[], bool]
-) -> tuple[int, int, list[NameEntry], bool]:
-    """How many contents one peer only holds whole, the size of all contents, the first labels of the former.
+    contents: Iterable[ContentEntry], matches: Callable[[str], bool] | None, limit: int, timed_out: Callable[[], bool]
+) -> SingleCopyScan:
+    """Find what exactly one peer has complete.
 
-    And whether there are more labels: those that were not looked at when the searcher was tired are taken to be.
+    Needs no lock: `tuple(view)` is atomic under the GIL. The entries of the result may have changed since.
 
-    Safe without the owner's lock: a tuple of a view is made in one step of the interpreter. The labels are not: their
-    contents may have changed since.
+    Args:
+        contents: a copy of all content.
+        matches: which names to return; None for all.
+        limit: names to return.
+        timed_out: whether the search has to stop; names not checked by then count as more.
     """
     size = count = 0
     found: list[NameEntry] = []
-    looked_at = 0
-    enough = False
-    for contents in everything:
-        size += contents.size
-        if len(contents.holders) <= _FEW and _one_whole(tuple(contents.holders.values())):
+    checked = 0
+    stopped = False
+    for content in contents:
+        size += content.size
+        if len(content.holders) <= _MAX_COUNTED_HOLDERS and _has_one_complete(tuple(content.holders.values())):
             count += 1
-            if accepts is None:
-                found += tuple(contents.names.values())
+            if matches is None:
+                found += tuple(content.names.values())
                 continue
-            for label in () if enough else tuple(contents.names.values()):
-                if accepts(label.name):
-                    found.append(label)
-                looked_at += 1
-                if looked_at % DEADLINE_CHECK_INTERVAL == 0 and tired():
-                    enough = True
+            for entry in () if stopped else tuple(content.names.values()):
+                if matches(entry.name):
+                    found.append(entry)
+                checked += 1
+                if checked % DEADLINE_CHECK_INTERVAL == 0 and timed_out():
+                    stopped = True
                     break
-    first = nsmallest(limit + 1, found, key=lambda label: (label.name, label.content.id))
-    return count, size, first[:limit], enough or len(first) > limit
+    first = nsmallest(limit + 1, found, key=lambda entry: (entry.name, entry.content.id))
+    return SingleCopyScan(count, size, first[:limit], stopped or len(first) > limit)

@@ -1,4 +1,4 @@
-"""What the tracker needs from a store of who is alive and who holds what. The seam, not an implementation."""
+"""The interface of the index: which peers are online, and which files they have."""
 
 from collections.abc import Collection, Iterable
 from typing import Protocol
@@ -18,32 +18,38 @@ from tracker.models import (
 
 
 class Index(Protocol):
-    """Who is alive, and who holds what.
+    """Online peers and their files. Thread-safe.
 
-    Safe to call from many threads. A peer and its files are forgotten together: when it leaves, and when it has been
-    silent for the timeout, which holds exactly at every call and not when some sweeper happens to run. One peer's
-    announcements never touch another's. A request may be slower than the end of its session or a clean stop of its
-    peer: `touch`, `replace` and `patch` then raise NotLoggedIn or SendIndex, and change nothing.
-    tests/server/test_index.py runs against every implementation.
+    A peer is removed together with its files, by `remove_peer` or after the ping timeout. The timeout is exact at every
+    call, whether a cleanup has run or not. An announcement changes the files of its own peer only. A request can arrive
+    after its session has ended or its pserver has stopped: `touch`, `replace` and `patch` then raise NotLoggedIn or
+    SendIndex, and change nothing. tests/server/test_index.py runs against every implementation.
     """
 
     def touch(self, session: Session, load: Load | None = None) -> None:
-        """The peer is alive now. Without a load the last one stays."""
-
-    def remove_peer(self, peer_id: str) -> None:
-        """Forget the peer and its files; nothing happens if it is not here."""
-
-    def is_online(self, peer_id: str) -> bool:
-        """Whether the peer was heard of within the timeout."""
-
-    def index_version(self, peer_id: str) -> str | None:
-        """The version of the peer's list that is held; None if there is none."""
-
-    def replace(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
-        """Put a whole list in place of what the peer had, and take the peer for alive.
+        """Record that the peer is online now; None leaves its last load.
 
         Raises:
-            TooLarge: the peer's user would hold more files than one account may; nothing is changed.
+            NotLoggedIn: the session has ended.
+            SendIndex: the pserver has stopped.
+        """
+
+    def remove_peer(self, peer_id: str) -> None:
+        """Remove the peer and its files; nothing happens if it is not online."""
+
+    def is_online(self, peer_id: str) -> bool:
+        """Return whether the peer sent a ping within the timeout."""
+
+    def index_version(self, peer_id: str) -> str | None:
+        """Return the version of the peer's files; None if it has announced none."""
+
+    def replace(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
+        """Replace all files of the peer, and record that it is online.
+
+        Raises:
+            TooLarge: the account would have too many files; nothing is changed.
+            NotLoggedIn: the session has ended.
+            SendIndex: the pserver has stopped.
         """
 
     def patch(
@@ -54,59 +60,75 @@ class Index(Protocol):
         add: Collection[IndexEntry],
         remove: Iterable[tuple[str, bytes]],
     ) -> None:
-        """Take away, then add. The change that led to the version held is accepted again and changes nothing.
+        """Remove, then add. A repetition of the last change is accepted and changes nothing.
+
+        Args:
+            session: the peer's session.
+            base: the version that the change applies to.
+            version: the version after the change.
+            add: new entries.
+            remove: names and ids of entries to remove.
 
         Raises:
-            SendIndex: the list held is not at the base version; nothing is changed.
+            SendIndex: the files are not at `base`, or the pserver has stopped; nothing is changed.
             TooLarge: as in replace.
+            NotLoggedIn: the session has ended.
         """
 
     def by_name(self, name: str, limit: int) -> list[Version]:
-        """The versions of a name that some live peer carries; in order of id. Of more than `limit` the first known."""
+        """Return up to `limit` versions of a name at online peers, the first known, in order of id."""
 
     def by_id(self, file_id: bytes, limit: int) -> list[Version]:
-        """The names under which live peers carry these contents, each with all holders; in order of name.
+        """Return up to `limit` names of an id at online peers, the first known, in order of name.
 
-        Of more than `limit` the first known.
+        Each has all holders of the id.
         """
 
     def holder(self, file_id: bytes, peer_id: str) -> Holder | None:
-        """This peer as a holder of these contents."""
+        """Return the peer as a holder of the id; None if it is not one."""
 
     def some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
-        """Up to so many holders of these contents, in no order: for showing, where all would be too many."""
+        """Return up to `limit` holders of the id, in no order, for display."""
 
     def users_with_copy(self, file_id: bytes) -> set[str]:
-        """Users whose live peers hold these contents whole; at most a hundred of them."""
+        """Return users with a complete file of the id at an online peer; at most a hundred of them."""
 
     def can_receive(self, peer_id: str, folded: str, file_id: bytes) -> bool:
-        """Whether a copy can go to the peer: alive, does not hold it whole, has no other contents under the name.
+        """Return whether the peer can store a copy: online, without a complete file, no other content under the name.
 
-        The name comes folded (tracker.names): it is asked of hundreds of peers.
+        Args:
+            peer_id: the peer.
+            folded: the name, folded by tracker.names: one request asks this of hundreds of peers.
+            file_id: the id.
         """
 
     def online_peers(self) -> list[OnlinePeer]:
-        """Everybody alive, the longest silent first."""
+        """Return the online peers, the longest silent first."""
 
-    def sessions_at(self, url: str) -> list[Session]:
-        """Live peers with this address."""
+    def sessions_at(self, address: str) -> list[Session]:
+        """Return the sessions of online peers at the address."""
 
     def unknown_names(self, names: Iterable[str]) -> list[str]:
-        """Those of the names that nobody carries: only these need judging, the others were judged before."""
+        """Return the names that no peer has. The other names have passed check_name before."""
 
     def page(self, match: str, after: PageCursor | None, limit: int) -> tuple[list[ListedVersion], PageCursor | None]:
-        """Versions of names after a place, ordered by name and id, and the place to go on from; None at the end.
+        """List versions of names, in order of name and id.
 
-        `match` is a case-insensitive part of the name, or with * or ? a pattern over the whole name. A search that
-        takes long stops at the next name: then there are fewer than `limit`, perhaps none, and still a place.
+        Args:
+            match: case-insensitive part of the name, or with `*` or `?` a pattern for the whole name.
+            after: where the page before ended; None for the first page.
+            limit: versions in a page.
+
+        Returns:
+            The page, and where the next one begins; None at the end. A search that times out returns a short or empty
+            page that is not the last.
         """
 
     def single_copies(self, match: str, limit: int) -> SingleCopies:
-        """What is held whole by one live peer only, under names that match as in page.
+        """List up to `limit` files that exactly one online peer has complete; `match` is as in `page`.
 
-        Walks all contents without keeping others out meanwhile, so it may be a moment behind. A search that takes long
-        stops, and says that there is more.
+        The search holds no lock, so changes during it may be missing. After a timeout it reports that there are more.
         """
 
     def totals(self) -> Totals:
-        """How much there is now."""
+        """Count what the index has."""

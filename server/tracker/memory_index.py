@@ -1,4 +1,4 @@
-"""The index in memory: liveness, locks and limits around the holdings. No I/O; the clock is handed in."""
+"""The index in memory: liveness, locks and limits around file_index.py. No I/O; the clock is an argument."""
 
 import threading
 from collections import Counter, OrderedDict
@@ -30,14 +30,14 @@ from tracker.models import (
 from tracker.name_index import compile_pattern
 from tracker.names import fold
 
-# Seconds that one search may take: a pattern can be made to cost milliseconds a name, and there may be a million.
+# Seconds for one search. A pattern can be made to cost milliseconds per name, and there may be a million names.
 SEARCH_TIMEOUT = 0.5
-# No id comes after it.
-_AFTER_ALL = b"\xff" * 32
+# Every id sorts before it.
+_AFTER_ALL_IDS = b"\xff" * 32
 
 
 class MemoryIndex:
-    """The Index of one process (see tracker.index)."""
+    """The Index of one process. tracker.index describes the methods."""
 
     def __init__(
         self,
@@ -47,52 +47,61 @@ class MemoryIndex:
         on_expired: Callable[[Session], None] = lambda session: None,
         check_session: Callable[[Session], None] = lambda session: None,
     ) -> None:
+        """Create an empty index.
+
+        Args:
+            now: monotonic clock, in seconds.
+            ping_timeout: seconds without a ping after which a peer is removed.
+            files_per_user: entries that all peers of one account may have together.
+            on_expired: called with the session of a peer that is removed for its silence.
+            check_session: raises NotLoggedIn or SendIndex for a session that has ended or stopped. It is called with
+                the lock held, so a change it permits is complete before `remove_peer` runs.
+        """
         self._now = now
-        self._timeout = ping_timeout
+        self._ping_timeout = ping_timeout
         self._files_per_user = files_per_user
-        self._expired = on_expired
-        # Raises for a session that no longer speaks for its peer. Asked under the lock: what it lets in, `leave` finds.
-        self._check = check_session
+        self._on_expired = on_expired
+        self._check_session = check_session
         self._lock = threading.RLock()
-        # In order of last ping, so that those who are overdue stand at the head.
-        self._shelves: OrderedDict[str, PeerFiles] = OrderedDict()
-        self._urls: dict[str, set[str]] = {}
-        self._holdings = FileIndex()
-        self._files_of: Counter[str] = Counter()
+        # In order of last ping: overdue peers come first.
+        self._peers: OrderedDict[str, PeerFiles] = OrderedDict()
+        self._by_address: dict[str, set[str]] = {}
+        self._files = FileIndex()
+        self._files_per_account: Counter[str] = Counter()
 
     def touch(self, session: Session, load: Load | None = None) -> None:
         with self._lock:
-            shelf = self._refresh(session)
+            peer = self._refresh(session)
             if load is not None:
-                shelf.load = load
+                peer.load = load
 
     def remove_peer(self, peer_id: str) -> None:
         with self._lock:
             self._expire_silent()
-            self._forget(peer_id)
+            self._remove(peer_id)
 
     def is_online(self, peer_id: str) -> bool:
         with self._lock:
             self._expire_silent()
-            return peer_id in self._shelves
+            return peer_id in self._peers
 
     def index_version(self, peer_id: str) -> str | None:
         with self._lock:
             self._expire_silent()
-            shelf = self._shelves.get(peer_id)
-            return shelf.index_version if shelf else None
+            peer = self._peers.get(peer_id)
+            return peer.index_version if peer else None
 
     def replace(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
-        slow = _slow_folds(files)
+        folded_names = _fold_non_ascii(files)
         with self._lock:
-            shelf = self._refresh(session)
-            others = self._files_of[session.user] - len(shelf.files)
-            self._check_room(others + len(files))
-            for name in list(shelf.files):
-                self._holdings.remove_file(shelf, name)
-            self._holdings.add_files(shelf, files, slow)
-            self._files_of[session.user] = others + len(shelf.files)
-            shelf.index_version = version
+            peer = self._refresh(session)
+            others = self._files_per_account[session.user] - len(peer.files)
+            self._check_file_limit(others + len(files))
+            for name in list(peer.files):
+                self._files.remove_file(peer, name)
+            self._files.add_files(peer, files, folded_names)
+            self._files_per_account[session.user] = others + len(peer.files)
+            peer.index_version = version
 
     def patch(
         self,
@@ -102,110 +111,112 @@ class MemoryIndex:
         add: Collection[IndexEntry],
         remove: Iterable[tuple[str, bytes]],
     ) -> None:
-        slow = _slow_folds(add)
+        folded_names = _fold_non_ascii(add)
         with self._lock:
-            shelf = self._refresh(session)
-            withdrawn = list(remove)
-            if shelf.index_version is None or shelf.index_version != base:
-                if shelf.index_version == version and self._holds_after(shelf, add, slow, withdrawn):
+            peer = self._refresh(session)
+            removed = list(remove)
+            if peer.index_version is None or peer.index_version != base:
+                if peer.index_version == version and self._is_applied(peer, add, folded_names, removed):
                     return
                 raise SendIndex(
-                    "this change does not follow on the list held here: send the whole list with PUT /index"
+                    "this change does not apply to the present index: send the complete index with PUT /index"
                 )
-            others = self._files_of[session.user] - len(shelf.files)
-            going = {label.folded for name, file_id in withdrawn if (label := self._carried(shelf, name, file_id))}
-            if others + len(shelf.files) + len(add) > self._files_per_user:
-                # Only who is near the limit waits for every name to be looked up.
-                coming = {slow.get(name) or fold(name) for name, _, _, _ in add}
-                replaced = coming & shelf.files.keys()
-                self._check_room(others + len(shelf.files) + len(coming) - len(replaced | going))
+            others = self._files_per_account[session.user] - len(peer.files)
+            going = {entry.folded for name, file_id in removed if (entry := self._entry_of(peer, name, file_id))}
+            if others + len(peer.files) + len(add) > self._files_per_user:
+                # Names are counted exactly only near the limit, because that takes a lookup for each.
+                coming = {folded_names.get(name) or fold(name) for name, _, _, _ in add}
+                replaced = coming & peer.files.keys()
+                self._check_file_limit(others + len(peer.files) + len(coming) - len(replaced | going))
             for name in going:
-                self._holdings.remove_file(shelf, name)
-            self._holdings.add_files(shelf, add, slow)
-            self._files_of[session.user] = others + len(shelf.files)
-            shelf.index_version = version
+                self._files.remove_file(peer, name)
+            self._files.add_files(peer, add, folded_names)
+            self._files_per_account[session.user] = others + len(peer.files)
+            peer.index_version = version
 
     def by_name(self, name: str, limit: int) -> list[Version]:
         with self._lock:
             self._expire_silent()
-            labels = islice(self._holdings.names.versions(name), limit)
-            return [version_of(label) for label in sorted(labels, key=lambda label: label.content.id)]
+            entries = islice(self._files.names.versions(name), limit)
+            return [version_of(entry) for entry in sorted(entries, key=lambda entry: entry.content.id)]
 
     def by_id(self, file_id: bytes, limit: int) -> list[Version]:
         with self._lock:
             self._expire_silent()
-            contents = self._holdings.contents.get(file_id)
-            if contents is None:
+            content = self._files.by_id.get(file_id)
+            if content is None:
                 return []
-            return [version_of(contents.names[name]) for name in sorted(islice(contents.names, limit))]
+            return [version_of(content.names[name]) for name in sorted(islice(content.names, limit))]
 
     def holder(self, file_id: bytes, peer_id: str) -> Holder | None:
         with self._lock:
             self._expire_silent()
-            shelf, contents = self._shelves.get(peer_id), self._holdings.contents.get(file_id)
-            if shelf is None or contents is None or shelf not in contents.holders:
+            peer, content = self._peers.get(peer_id), self._files.by_id.get(file_id)
+            if peer is None or content is None or peer not in content.holders:
                 return None
-            return Holder(shelf.session, shelf.load, is_complete(contents.holders[shelf]))
+            return Holder(peer.session, peer.load, is_complete(content.holders[peer]))
 
     def some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
         with self._lock:
             self._expire_silent()
-            contents = self._holdings.contents.get(file_id)
-            held = islice(contents.holders.items(), limit) if contents is not None else ()
-            return [Holder(shelf.session, shelf.load, is_complete(count)) for shelf, count in held]
+            content = self._files.by_id.get(file_id)
+            held = islice(content.holders.items(), limit) if content is not None else ()
+            return [Holder(peer.session, peer.load, is_complete(count)) for peer, count in held]
 
     def users_with_copy(self, file_id: bytes) -> set[str]:
         with self._lock:
             self._expire_silent()
-            contents = self._holdings.contents.get(file_id)
-            if contents is None:
+            content = self._files.by_id.get(file_id)
+            if content is None:
                 return set()
-            return {s.session.user for s, count in islice(contents.holders.items(), 100) if is_complete(count)}
+            return {peer.session.user for peer, count in islice(content.holders.items(), 100) if is_complete(count)}
 
     def can_receive(self, peer_id: str, folded: str, file_id: bytes) -> bool:
         with self._lock:
             self._expire_silent()
-            shelf = self._shelves.get(peer_id)
-            if shelf is None:
+            peer = self._peers.get(peer_id)
+            if peer is None:
                 return False
-            contents = self._holdings.contents.get(file_id)
-            if contents is not None and is_complete(contents.holders.get(shelf, 0)):
+            content = self._files.by_id.get(file_id)
+            if content is not None and is_complete(content.holders.get(peer, 0)):
                 return False
-            label = shelf.files.get(folded)
-            return label is None or label.content.id == file_id
+            entry = peer.files.get(folded)
+            return entry is None or entry.content.id == file_id
 
     def online_peers(self) -> list[OnlinePeer]:
         with self._lock:
             self._expire_silent()
             now = self._now()
             return [
-                OnlinePeer(shelf.session, shelf.load, len(shelf.files), now - shelf.last_ping, now - shelf.online_since)
-                for shelf in self._shelves.values()
+                OnlinePeer(peer.session, peer.load, len(peer.files), now - peer.last_ping, now - peer.online_since)
+                for peer in self._peers.values()
             ]
 
-    def sessions_at(self, url: str) -> list[Session]:
+    def sessions_at(self, address: str) -> list[Session]:
         with self._lock:
             self._expire_silent()
-            return [self._shelves[peer_id].session for peer_id in self._urls.get(url, ())]
+            return [self._peers[peer_id].session for peer_id in self._by_address.get(address, ())]
 
     def unknown_names(self, names: Iterable[str]) -> list[str]:
         with self._lock:
-            catalogue = self._holdings.names
-            return [name for name in names if name not in catalogue]
+            known = self._files.names
+            return [name for name in names if name not in known]
 
     def page(self, match: str, after: PageCursor | None, limit: int) -> tuple[list[ListedVersion], PageCursor | None]:
         with self._lock:
             self._expire_silent()
-            names = self._holdings.names.names_in_order()
-        # The search itself needs no lock: it reads a list that is never changed, only replaced.
+            names = self._files.names.names_in_order()
+        # The search needs no lock: the list is replaced when names change, never modified.
         rows: list[ListedVersion] = []
-        for name, fits in self._holdings.names.matching(names, match, after[0] if after else None, self._deadline()):
-            if not fits:
-                return rows, (name, _AFTER_ALL)
+        for name, matches in self._files.names.matching(names, match, after[0] if after else None, self._deadline()):
+            if not matches:
+                return rows, (name, _AFTER_ALL_IDS)
             with self._lock:
                 self._expire_silent()
-                labels = sorted(self._holdings.names.versions(name), key=lambda label: label.content.id)
-                rows += [listed_version(label) for label in labels if after is None or (name, label.content.id) > after]
+                entries = sorted(self._files.names.versions(name), key=lambda entry: entry.content.id)
+                rows += [
+                    listed_version(entry) for entry in entries if after is None or (name, entry.content.id) > after
+                ]
             if len(rows) > limit:
                 return rows[:limit], (rows[limit - 1].name, rows[limit - 1].id)
         return rows, None
@@ -213,89 +224,90 @@ class MemoryIndex:
     def single_copies(self, match: str, limit: int) -> SingleCopies:
         with self._lock:
             self._expire_silent()
-            everything = list(self._holdings.contents.values())
-        count, size, labels, more = find_single_copies(everything, compile_pattern(match), limit, self._deadline())
+            contents = list(self._files.by_id.values())
+        scan = find_single_copies(contents, compile_pattern(match), limit, self._deadline())
         with self._lock:
-            rows = [row for row in map(listed_version, labels) if row.holders == 1]
-        return SingleCopies(count, size, rows, more)
+            rows = [row for row in map(listed_version, scan.entries) if row.holders == 1]
+        return SingleCopies(scan.contents, scan.total_size, rows, scan.more)
 
     def totals(self) -> Totals:
         with self._lock:
             self._expire_silent()
-            return Totals(
-                len(self._shelves), len(self._holdings.contents), self._holdings.names.count, self._holdings.entries
-            )
+            return Totals(len(self._peers), len(self._files.by_id), self._files.names.count, self._files.entry_count)
 
     def _deadline(self) -> Callable[[], bool]:
-        """Tell when a search that begins now has taken its time."""
+        """Return a function that says whether the search that begins now has timed out."""
         until = self._now() + SEARCH_TIMEOUT
         return lambda: self._now() > until
 
-    # Below, the lock is held.
+    # The methods below are called with the lock held.
 
     def _expire_silent(self) -> None:
-        due = self._now() - self._timeout
-        while self._shelves:
-            peer_id, shelf = next(iter(self._shelves.items()))
-            if shelf.last_ping > due:
+        due = self._now() - self._ping_timeout
+        while self._peers:
+            peer_id, peer = next(iter(self._peers.items()))
+            if peer.last_ping > due:
                 return
-            self._forget(peer_id)
-            self._expired(shelf.session)
+            self._remove(peer_id)
+            self._on_expired(peer.session)
 
     def _refresh(self, session: Session) -> PeerFiles:
-        self._check(session)
+        self._check_session(session)
         self._expire_silent()
-        shelf = self._shelves.get(session.peer_id)
+        peer = self._peers.get(session.peer_id)
         now = self._now()
-        if shelf is None:
-            shelf = self._shelves[session.peer_id] = PeerFiles(session, now)
-            self._urls.setdefault(session.address, set()).add(session.peer_id)
+        if peer is None:
+            peer = self._peers[session.peer_id] = PeerFiles(session, now)
+            self._by_address.setdefault(session.address, set()).add(session.peer_id)
         else:
-            shelf.last_ping = now
-            self._shelves.move_to_end(session.peer_id)
-        return shelf
+            peer.last_ping = now
+            self._peers.move_to_end(session.peer_id)
+        return peer
 
-    def _forget(self, peer_id: str) -> None:
-        shelf = self._shelves.pop(peer_id, None)
-        if shelf is None:
+    def _remove(self, peer_id: str) -> None:
+        peer = self._peers.pop(peer_id, None)
+        if peer is None:
             return
-        at_url = self._urls[shelf.session.address]
-        at_url.discard(peer_id)
-        if not at_url:
-            del self._urls[shelf.session.address]
-        user = shelf.session.user
-        self._files_of[user] -= len(shelf.files)
-        if not self._files_of[user]:
-            del self._files_of[user]
-        for folded in list(shelf.files):
-            self._holdings.remove_file(shelf, folded)
+        at_address = self._by_address[peer.session.address]
+        at_address.discard(peer_id)
+        if not at_address:
+            del self._by_address[peer.session.address]
+        user = peer.session.user
+        self._files_per_account[user] -= len(peer.files)
+        if not self._files_per_account[user]:
+            del self._files_per_account[user]
+        for folded in list(peer.files):
+            self._files.remove_file(peer, folded)
 
-    def _check_room(self, files: int) -> None:
+    def _check_file_limit(self, files: int) -> None:
         if files > self._files_per_user:
             raise TooLarge(f"an account may share at most {self._files_per_user} files: share fewer")
 
-    def _holds_after(
-        self, shelf: PeerFiles, add: Collection[IndexEntry], slow: Mapping[str, str], withdrawn: list[tuple[str, bytes]]
+    def _is_applied(
+        self,
+        peer: PeerFiles,
+        add: Collection[IndexEntry],
+        folded_names: Mapping[str, str],
+        removed: list[tuple[str, bytes]],
     ) -> bool:
+        """Return whether the peer has what the change adds, and nothing of what it removes: a repeated request."""
         added = set()
         for name, file_id, _, complete in add:
-            label = shelf.files.get(slow.get(name) or fold(name))
-            if label is None or label.name != name or label.content.id != file_id:
+            entry = peer.files.get(folded_names.get(name) or fold(name))
+            if entry is None or entry.name != name or entry.content.id != file_id:
                 return False
-            if complete == (label in shelf.partial):
+            if complete == (entry in peer.partial):
                 return False
             added.add((name, file_id))
-        return not any(
-            self._carried(shelf, name, file_id) for name, file_id in withdrawn if (name, file_id) not in added
-        )
+        return not any(self._entry_of(peer, name, file_id) for name, file_id in removed if (name, file_id) not in added)
 
-    def _carried(self, shelf: PeerFiles, name: str, file_id: bytes) -> NameEntry | None:
-        """What a shelf has under exactly this name. Without folding it: nobody judges names to remove."""
-        contents = self._holdings.contents.get(file_id)
-        label = contents.names.get(name) if contents is not None else None
-        return label if label is not None and shelf.files.get(label.folded) is label else None
+    def _entry_of(self, peer: PeerFiles, name: str, file_id: bytes) -> NameEntry | None:
+        """Return what a peer has under this exact name and id. It folds nothing, because `name` was not checked."""
+        content = self._files.by_id.get(file_id)
+        entry = content.names.get(name) if content is not None else None
+        return entry if entry is not None and peer.files.get(entry.folded) is entry else None
 
 
-def _slow_folds(files: Iterable[IndexEntry]) -> dict[str, str]:
-    """Names that are not ASCII, folded. Not under the lock: thousands with marks in an odd order take a second."""
+def _fold_non_ascii(files: Iterable[IndexEntry]) -> dict[str, str]:
+    """Fold the names that are not ASCII. Called without the lock: thousands of long ones can take a second."""
     return {name: fold(name) for name, _, _, _ in files if not name.isascii()}

@@ -1,18 +1,18 @@
-"""What the tracker talks about. Plain values; no rules, no I/O."""
+"""Values that pass between the tracker's modules. No rules, no I/O."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 
 class Load(NamedTuple):
-    """What a peer said of itself in its last ping; zeros for what it has not said."""
+    """The load of a peer in its last ping; 0 for what the ping did not include."""
 
     uploads: int = 0
     downloads: int = 0
     free_bytes: int = 0
-    # Bytes per second sent lately.
+    # Bytes per second sent.
     rate: float = 0.0
-    # Whether free_bytes was said at all: an unknown disk is not a full one.
+    # False: the ping had no free_bytes, so 0 does not mean a full disk.
     free_bytes_known: bool = False
 
 
@@ -20,29 +20,29 @@ class Load(NamedTuple):
 class Session:
     """One login of one pserver."""
 
-    # 32 hex digits, made anew at each login.
+    # 32 hex digits, new for each session.
     peer_id: str
     user: str
-    # host:port, as announced.
+    # `host:port`, as announced.
     address: str
-    # The address leads to the machine it is dialled from: only askers on the tracker's own machine are sent there.
+    # A loopback address, which is offered only to requesters on the tracker's own machine.
     loopback: bool
-    # SHA-256 of the token, hex; the token itself is never kept.
+    # SHA-256 of the token, hex; the token itself is not stored.
     token_digest: str
-    # The secret that only the tracker and this session share.
+    # 32 bytes that only the tracker and this pserver know.
     ticket_key: bytes
     # server_time of the login.
     since: float
 
 
-# A file as a peer announces it: name, id (32 bytes), size, whether it is whole. A bare tuple: lists hold thousands.
+# An announced file: name, id (32 bytes), size in bytes, complete. A bare tuple, because lists have thousands.
 IndexEntry = tuple[str, bytes, int, bool]
-# Where in the catalogue, ordered by name and id, a page ended.
+# The last name and id of a page.
 PageCursor = tuple[str, bytes]
 
 
 class Holder(NamedTuple):
-    """A live peer that has some contents, whole or in part."""
+    """An online peer that has an id, complete or partial."""
 
     session: Session
     load: Load
@@ -50,7 +50,7 @@ class Holder(NamedTuple):
 
 
 class Version(NamedTuple):
-    """One version of a name, and who holds its contents under whatever name."""
+    """One version of a name, with all holders of its id, also under other names."""
 
     name: str
     id: bytes
@@ -59,7 +59,7 @@ class Version(NamedTuple):
 
 
 class ListedVersion(NamedTuple):
-    """One version of a name in the catalogue: how many hold it whole, and in part."""
+    """One version of a name, with the numbers of complete (`holders`) and partial holders."""
 
     name: str
     id: bytes
@@ -69,7 +69,7 @@ class ListedVersion(NamedTuple):
 
 
 class OnlinePeer(NamedTuple):
-    """A live peer. `last_seen` and `alive_for` are seconds: since its last ping, and since it came."""
+    """An online peer; `last_seen` is seconds since its last ping, `online_for` seconds since its first."""
 
     session: Session
     load: Load
@@ -79,7 +79,14 @@ class OnlinePeer(NamedTuple):
 
 
 class SingleCopies(NamedTuple):
-    """What one peer only holds whole: how many `contents`, and the first of them by name. `size` is of all contents."""
+    """Files that exactly one online peer has complete.
+
+    Attributes:
+        contents: number of their ids.
+        size: bytes of everything in the index, each id once.
+        first: the first of their names.
+        more: whether there may be more names.
+    """
 
     contents: int
     size: int
@@ -88,7 +95,7 @@ class SingleCopies(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """`files` counts different contents, `names` versions of names, `entries` (contents, holder) pairs."""
+    """`files` counts ids, `names` versions of names, `entries` pairs of id and holder."""
 
     peers: int
     files: int
