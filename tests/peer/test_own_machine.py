@@ -1,4 +1,4 @@
-"""Control answers on this machine only, unless over TLS; with TLS everything goes over it."""
+"""Control answers on loopback only, unless over TLS; with TLS every call uses it."""
 
 import asyncio
 import shutil
@@ -21,7 +21,7 @@ from tracker.http_server import TlsFiles
 
 @pytest.mark.netns
 def test_control_refuses_another_address_even_with_the_cookie(folder: Path, tracker: LiveTracker) -> None:
-    """The address is one of this machine's that is not loopback: to the pserver it is a stranger's."""
+    """An address of this machine that is not loopback counts as another machine."""
     found = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
     addresses = [address for address in found if "." in address]
     if not addresses or shutil.which("hostname") is None:
@@ -32,7 +32,7 @@ def test_control_refuses_another_address_even_with_the_cookie(folder: Path, trac
             with pytest.raises(grpc.RpcError) as error:
                 ControlStub(channel).Status(pb.StatusRequest(), metadata=live.cookie, timeout=10)
             assert code_of(error.value) == (grpc.StatusCode.PERMISSION_DENIED, "not_allowed")
-            # Transfer is for others.
+            # Transfer is for other machines.
             got = TransferStub(channel).GetManifest(
                 pb.GetManifestRequest(), metadata=live.ticket(manifest.id), timeout=10
             )
@@ -40,7 +40,7 @@ def test_control_refuses_another_address_even_with_the_cookie(folder: Path, trac
 
 
 class Call:
-    """A call that comes from somewhere."""
+    """A call from an address."""
 
     def __init__(self, peer: str, tls: bool) -> None:
         self._peer = peer
@@ -60,7 +60,7 @@ class Call:
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize(
-    ("peer", "own"),
+    ("peer", "loopback"),
     [
         ("ipv4:127.0.0.1:5", True),
         ("ipv4:127.8.9.1:5", True),
@@ -74,14 +74,14 @@ class Call:
         ("", False),
     ],
 )
-def test_which_address_is_our_own(peer: str, own: bool, tls: bool) -> None:
+def test_only_loopback_or_tls_is_accepted(peer: str, loopback: bool, tls: bool) -> None:
     call: Any = Call(peer, tls)
-    if own or tls:
+    if loopback or tls:
         asyncio.run(require_loopback_or_tls(call))
     else:
         with pytest.raises(PermissionError):
             asyncio.run(require_loopback_or_tls(call))
-    assert call.refused is not (own or tls)
+    assert call.refused is not (loopback or tls)
 
 
 @pytest.fixture(scope="module")
@@ -105,15 +105,15 @@ def pair(folder: Path, certificates: Certificates) -> Iterator[tuple[LivePserver
         yield ana, ben
 
 
-def test_a_file_goes_over_tls_and_a_plain_caller_gets_nothing(
+def test_a_file_is_transferred_over_tls_and_a_plain_call_fails(
     pair: tuple[LivePserver, LivePserver], certificates: Certificates
 ) -> None:
     ana, ben = pair
     manifest = ana.share("film.bin", bytes(range(256)) * 16384)
     ana.call(ana.pserver.announcer.sync())
     with grpc.secure_channel(ben.address, certificates.channel_credentials(), OPTIONS) as channel:
-        order = pb.DownloadCommand(names=["film.bin"])
-        events = list(ControlStub(channel).DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=30))
+        command = pb.DownloadCommand(names=["film.bin"])
+        events = list(ControlStub(channel).DownloadFileRequest(iter([command]), metadata=ben.cookie, timeout=30))
     assert [fault for event in events for fault in event.results.faults] == []
     assert (ben.shared / "film.bin").read_bytes() == (ana.shared / "film.bin").read_bytes()
     with grpc.insecure_channel(ana.address, OPTIONS) as plain, pytest.raises(grpc.RpcError) as error:
@@ -121,7 +121,7 @@ def test_a_file_goes_over_tls_and_a_plain_caller_gets_nothing(
     assert code_of(error.value)[0] is grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_peer_with_a_certificate_of_somebody_else_is_not_trusted(
+def test_a_certificate_of_another_authority_is_not_trusted(
     pair: tuple[LivePserver, LivePserver], tmp_path: Path
 ) -> None:
     other = Certificates.make(tmp_path)

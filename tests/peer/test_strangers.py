@@ -1,4 +1,4 @@
-"""Strangers without a ticket: what they leave open or half sent is bounded, and nobody else is the worse for it."""
+"""Clients without a ticket can leave only a bounded number of calls and connections open."""
 
 import asyncio
 import socket
@@ -22,8 +22,8 @@ CALLS = 40
 
 
 @asynccontextmanager
-async def impatient() -> AsyncIterator[Any]:
-    """A channel to a server of Health alone, which waits a second for a request."""
+async def health_server() -> AsyncIterator[Any]:
+    """A channel to a server of Health only, which waits one second for a request."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((HealthService(request_timeout=1.0).handler(),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -36,9 +36,9 @@ async def impatient() -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("method", ["Check", "Watch"])
-def test_of_calls_whose_request_never_comes_few_are_kept_and_not_for_long(method: str) -> None:
+def test_calls_without_a_request_are_few_and_time_out(method: str) -> None:
     async def story() -> None:
-        async with impatient() as channel, asyncio.timeout(20):
+        async with health_server() as channel, asyncio.timeout(20):
             calls = [channel.stream_stream(f"/grpc.health.v1.Health/{method}")() for _ in range(CALLS)]
             codes = Counter([await call.code() for call in calls])
             assert codes == {
@@ -51,7 +51,7 @@ def test_of_calls_whose_request_never_comes_few_are_kept_and_not_for_long(method
     asyncio.run(story())
 
 
-def test_connections_do_not_use_up_the_descriptors(ana: LivePserver) -> None:
+def test_connections_do_not_exhaust_file_descriptors(ana: LivePserver) -> None:
     with ExitStack() as stack:
         strangers = [
             stack.enter_context(socket.create_connection(("127.0.0.1", ana.pserver.port)))
@@ -63,13 +63,13 @@ def test_connections_do_not_use_up_the_descriptors(ana: LivePserver) -> None:
         def closed() -> int:
             return sum(is_closed(stranger) for stranger in strangers)
 
-        # Ana's own connections count as well.
+        # The connections of ana itself count as well.
         eventually(lambda: closed() >= 100)
         assert closed() < 150
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the other side has closed it; what it says before is left unread."""
+    """Whether the server has closed the connection. Reads what it has sent before."""
     try:
         while connection.recv(4096):
             pass

@@ -1,4 +1,4 @@
-"""A ticket opens what the tracker meant, for whom it meant, as long as it meant; no other text opens anything."""
+"""A ticket permits what the tracker signed, for its holder and until it expires; no other text is accepted."""
 
 import base64
 import random
@@ -10,17 +10,23 @@ from daemon.tracker_client.tickets import CLOCK_TOLERANCE, Right, check, require
 from ticket_signer import READ, WRITE, payload, sign
 
 KEY = bytes(range(32))
-HOLDER, ASKER, ID = "0" * 31 + "1", "0" * 31 + "2", "ab" * 32
+HOLDER, REQUESTER, ID = "0" * 31 + "1", "0" * 31 + "2", "ab" * 32
 NOW = 2_000_000_000.0
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
-def words(**changes: object) -> bytes:
-    fixed: dict[str, object] = {"holder": HOLDER, "asker": ASKER, "id_": ID, "issued": NOW, "expires": NOW + 300}
+def ticket_payload(**changes: object) -> bytes:
+    fixed: dict[str, object] = {
+        "holder": HOLDER,
+        "requester": REQUESTER,
+        "id_": ID,
+        "issued": NOW,
+        "expires": NOW + 300,
+    }
     return payload(**{**fixed, **changes})  # type: ignore[arg-type]
 
 
-def opens(ticket: str, *, key: bytes = KEY, holder: str = HOLDER, now: float = NOW) -> bool:
+def is_accepted(ticket: str, *, key: bytes = KEY, holder: str = HOLDER, now: float = NOW) -> bool:
     try:
         check(ticket, key=key, holder=holder, now=now)
     except NotAllowed:
@@ -29,8 +35,12 @@ def opens(ticket: str, *, key: bytes = KEY, holder: str = HOLDER, now: float = N
 
 
 def mutants(good: str, rng: random.Random, count: int) -> list[str]:
-    """Texts that are not the good one, each by one small change or by a mixture with another good one."""
-    others = [sign(KEY, words(id_="cd" * 32)), sign(bytes(32), words()), sign(KEY, words(right=WRITE))]
+    """Texts that differ from a good ticket by a small change or by a part of another good ticket."""
+    others = [
+        sign(KEY, ticket_payload(id_="cd" * 32)),
+        sign(bytes(32), ticket_payload()),
+        sign(KEY, ticket_payload(right=WRITE)),
+    ]
     made: list[str] = []
     while len(made) < count:
         at = rng.randrange(len(good))
@@ -64,27 +74,27 @@ def _flipped(good: str, rng: random.Random) -> str:
 def count_accepted(count: int) -> int:
     rng = random.Random(1)
     accepted = 0
-    # Lengths that leave 0, 2 and 4 bits of the last digit unused.
+    # Lengths with 0, 2 and 4 unused bits in the last digit.
     for user in ("an", "ana", "anas"):
-        accepted += sum(map(opens, mutants(sign(KEY, words(user=user)), rng, count // 3 + 1)))
+        accepted += sum(map(is_accepted, mutants(sign(KEY, ticket_payload(user=user)), rng, count // 3 + 1)))
     return accepted
 
 
-def test_a_good_ticket_says_what_it_allows() -> None:
-    grant = check(sign(KEY, words(right=WRITE, user="ben")), key=KEY, holder=HOLDER, now=NOW)
-    assert grant == (ID, Right.WRITE, ASKER, "ben")
+def test_a_good_ticket_is_a_grant() -> None:
+    grant = check(sign(KEY, ticket_payload(right=WRITE, user="ben")), key=KEY, holder=HOLDER, now=NOW)
+    assert grant == (ID, Right.WRITE, REQUESTER, "ben")
 
 
 @pytest.mark.parametrize("length", [1, 62, 63, 64])
-def test_users_with_the_longest_names_have_tickets_too(length: int) -> None:
-    assert check(sign(KEY, words(user="u" * length)), key=KEY, holder=HOLDER, now=NOW).user == "u" * length
+def test_user_names_of_every_length_fit_a_ticket(length: int) -> None:
+    assert check(sign(KEY, ticket_payload(user="u" * length)), key=KEY, holder=HOLDER, now=NOW).user == "u" * length
 
 
-@pytest.mark.parametrize("given", [READ, WRITE])
+@pytest.mark.parametrize("granted", [READ, WRITE])
 @pytest.mark.parametrize("wanted", [Right.READ, Right.WRITE])
-def test_a_ticket_allows_what_it_says_and_nothing_else(given: int, wanted: Right) -> None:
-    grant = check(sign(KEY, words(right=given)), key=KEY, holder=HOLDER, now=NOW)
-    if wanted == given:
+def test_a_ticket_permits_its_right_only(granted: int, wanted: Right) -> None:
+    grant = check(sign(KEY, ticket_payload(right=granted)), key=KEY, holder=HOLDER, now=NOW)
+    if wanted == granted:
         require_right(grant, wanted)
     else:
         with pytest.raises(NotAllowed):
@@ -102,42 +112,42 @@ def test_of_100000_mutated_tickets_none_is_accepted() -> None:
 
 @pytest.mark.parametrize("spare", range(64))
 def test_only_the_canonical_encoding_of_the_last_digit_is_accepted(spare: int) -> None:
-    good = sign(KEY, words(user="an"))
+    good = sign(KEY, ticket_payload(user="an"))
     assert len(good) % 4 != 0
-    assert opens(good[:-1] + ALPHABET[spare]) == (ALPHABET[spare] == good[-1])
+    assert is_accepted(good[:-1] + ALPHABET[spare]) == (ALPHABET[spare] == good[-1])
 
 
-def test_it_ends_with_its_time_and_the_leeway() -> None:
-    ticket = sign(KEY, words())
-    assert opens(ticket, now=NOW + 300 + CLOCK_TOLERANCE)
-    assert not opens(ticket, now=NOW + 301 + CLOCK_TOLERANCE)
+def test_a_ticket_expires_after_its_time_and_the_clock_tolerance() -> None:
+    ticket = sign(KEY, ticket_payload())
+    assert is_accepted(ticket, now=NOW + 300 + CLOCK_TOLERANCE)
+    assert not is_accepted(ticket, now=NOW + 301 + CLOCK_TOLERANCE)
 
 
 @pytest.mark.parametrize(
     "ticket",
     [
-        sign(bytes(32), words()),
-        sign(KEY, words(holder="f" * 32)),
-        sign(KEY, words(version=2)),
-        sign(KEY, words(right=0)),
-        sign(KEY, words(right=3)),
-        sign(KEY, words()[:-4]),
+        sign(bytes(32), ticket_payload()),
+        sign(KEY, ticket_payload(holder="f" * 32)),
+        sign(KEY, ticket_payload(version=2)),
+        sign(KEY, ticket_payload(right=0)),
+        sign(KEY, ticket_payload(right=3)),
+        sign(KEY, ticket_payload()[:-4]),
         sign(KEY, b""),
-        sign(b"", words()),
+        sign(b"", ticket_payload()),
         "",
         "=",
         "é",
         "A" * 10_000,
     ],
 )
-def test_anything_else_opens_nothing(ticket: str) -> None:
-    assert not opens(ticket)
+def test_any_other_text_is_refused(ticket: str) -> None:
+    assert not is_accepted(ticket)
 
 
-def test_another_sessions_key_opens_nothing() -> None:
-    assert not opens(sign(KEY, words()), key=bytes(32))
-    assert not opens(sign(KEY, words()), holder="f" * 32)
+def test_the_key_or_holder_of_another_session_is_refused() -> None:
+    assert not is_accepted(sign(KEY, ticket_payload()), key=bytes(32))
+    assert not is_accepted(sign(KEY, ticket_payload()), holder="f" * 32)
 
 
-def test_no_right_is_the_other() -> None:
-    assert check(sign(KEY, words(right=READ)), key=KEY, holder=HOLDER, now=NOW).right is Right.READ
+def test_the_rights_are_distinct() -> None:
+    assert check(sign(KEY, ticket_payload(right=READ)), key=KEY, holder=HOLDER, now=NOW).right is Right.READ

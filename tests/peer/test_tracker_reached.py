@@ -1,4 +1,4 @@
-"""What `status` says of the tracker is true, whoever is logged in: no older than a ping, or the last call to it."""
+"""Status reports whether the tracker can be reached, logged in or not: as of the last request or ping."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,53 +19,55 @@ def status(live: LivePserver) -> pb.StatusResponse:
         return control.Status(pb.StatusRequest(), metadata=live.cookie, timeout=10)
 
 
-def shown(live: LivePserver) -> float | None:
-    """The gauge that a scrape would show."""
+def gauge(live: LivePserver) -> float | None:
+    """The gauge of the metrics."""
     return live.pserver.metrics._registry.get_sample_value("p2p_tracker_reached")
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Iterator[ExitStack]:
-    """What the tracker is there with; closed, it is gone."""
+def tracker_stack(tmp_path: Path) -> Iterator[ExitStack]:
+    """Runs the tracker; closing it stops the tracker."""
     with ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture
-def tracker(tmp_path: Path, there: ExitStack) -> LiveTracker:
-    return there.enter_context(live_tracker(tmp_path / "tracker"))
+def tracker(tmp_path: Path, tracker_stack: ExitStack) -> LiveTracker:
+    return tracker_stack.enter_context(live_tracker(tmp_path / "tracker"))
 
 
-def test_a_tracker_that_goes_and_comes_while_nobody_is_logged_in(
-    tmp_path: Path, there: ExitStack, tracker: LiveTracker
+def test_a_tracker_that_stops_and_restarts_is_noticed_while_logged_out(
+    tmp_path: Path, tracker_stack: ExitStack, tracker: LiveTracker
 ) -> None:
     with live_pserver(tmp_path / "ana", tracker, "ana", ping_interval=0.2, metrics_port=0) as ana:
         ana.call(ana.pserver.account.logout())
         assert status(ana).tracker_reached
-        assert shown(ana) == 1
+        assert gauge(ana) == 1
 
-        there.close()
+        tracker_stack.close()
         eventually(lambda: not status(ana).tracker_reached)
         assert "is it running" in status(ana).tracker_fault
-        assert shown(ana) == 0
+        assert gauge(ana) == 0
 
         with live_tracker(tmp_path / "tracker", port=tracker.port):
             eventually(lambda: status(ana).tracker_reached)
             assert not status(ana).tracker_fault
-            assert shown(ana) == 1
+            assert gauge(ana) == 1
 
 
-def test_a_tracker_is_looked_at_before_anybody_logs_in(tmp_path: Path, tracker: LiveTracker) -> None:
+def test_the_tracker_is_probed_before_the_first_login(tmp_path: Path, tracker: LiveTracker) -> None:
     with live_pserver(tmp_path / "ana", tracker, ping_interval=60) as ana:
         eventually(lambda: status(ana).tracker_reached)
         assert not status(ana).user
 
 
-def test_every_call_tells_whether_it_answers(tmp_path: Path, there: ExitStack, tracker: LiveTracker) -> None:
-    # No ping comes, and no look.
+def test_each_request_updates_whether_the_tracker_is_reached(
+    tmp_path: Path, tracker_stack: ExitStack, tracker: LiveTracker
+) -> None:
+    # Neither a ping nor a probe is due.
     with live_pserver(tmp_path / "ana", tracker, "ana", ping_interval=3600) as ana:
         ana.call(ana.pserver.account.logout())
-        there.close()
+        tracker_stack.close()
         with pytest.raises(TrackerUnreachable):
             ana.login("ana")
         assert not status(ana).tracker_reached
@@ -76,7 +78,7 @@ def test_every_call_tells_whether_it_answers(tmp_path: Path, there: ExitStack, t
             assert status(ana).tracker_reached
 
 
-def test_an_index_that_the_tracker_refuses_is_told_until_it_takes_it(tmp_path: Path, tracker: LiveTracker) -> None:
+def test_a_refused_index_is_a_fault_until_the_tracker_accepts_it(tmp_path: Path, tracker: LiveTracker) -> None:
     views = tracker.parts.app.view_functions
     put_index = views["put_index"]
 

@@ -1,1 +1,1 @@
-"""What this peer's own user asks for."""
+"""The commands of this peer's own user: download, upload, remove."""

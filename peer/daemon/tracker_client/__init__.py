@@ -1,1 +1,1 @@
-"""Who is logged in, what the tracker is told and asked."""
+"""The tracker as this peer uses it: login session, pings, index, queries, tickets."""

@@ -1,4 +1,4 @@
-"""What the index says of a file is what others said: a lie about its size costs time at most."""
+"""Sizes in the index come from peers: a wrong size costs time at most."""
 
 import itertools
 import os
@@ -23,7 +23,7 @@ def ben(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
 
 
 def announce(tracker: LiveTracker, user: str, port: int, *files: dict[str, Any]) -> None:
-    """A peer of `user` says that it has these files; nobody listens there."""
+    """Announce files of a peer at a port where nothing listens."""
     login = {"username": user, "password": "x", "url": f"127.0.0.1:{port}"}
     token = requests.post(f"{tracker.url}/login", json=login, timeout=5).json()["token"]
     body: Any = {"version": "1", "files": [{"complete": True, **file} for file in files]}
@@ -32,10 +32,10 @@ def announce(tracker: LiveTracker, user: str, port: int, *files: dict[str, Any])
 
 
 def download(ben: LivePserver, *names: str) -> tuple[list[Any], list[Any]]:
-    """What an order brought, and what it did not."""
+    """The downloaded files and the faults of a download."""
     with ben.control() as control:
-        order = pb.DownloadCommand(names=names)
-        events = list(control.DownloadFileRequest(iter([order]), metadata=ben.cookie, timeout=60))
+        command = pb.DownloadCommand(names=names)
+        events = list(control.DownloadFileRequest(iter([command]), metadata=ben.cookie, timeout=60))
     results = [event.results for event in events]
     return (
         list(itertools.chain.from_iterable(result.downloaded for result in results)),
@@ -43,23 +43,23 @@ def download(ben: LivePserver, *names: str) -> tuple[list[Any], list[Any]]:
     )
 
 
-@pytest.mark.parametrize(("size", "lie"), [(3 * MIB, 5), (3 * MIB, 2**63 - 1), (5, 2 * MIB)])
-def test_a_file_comes_whatever_size_most_peers_say_it_has(
-    tracker: LiveTracker, ana: LivePserver, ben: LivePserver, size: int, lie: int
+@pytest.mark.parametrize(("size", "wrong_size"), [(3 * MIB, 5), (3 * MIB, 2**63 - 1), (5, 2 * MIB)])
+def test_a_file_is_downloaded_whatever_size_most_peers_announce(
+    tracker: LiveTracker, ana: LivePserver, ben: LivePserver, size: int, wrong_size: int
 ) -> None:
-    name, content = f"{size}-{lie}.bin", os.urandom(size)
+    name, content = f"{size}-{wrong_size}.bin", os.urandom(size)
     manifest = ana.share(name, content)
     ana.call(ana.pserver.announcer.sync())
     for number in range(2):
-        announce(tracker, f"liar{number}", 1 + number, {"name": name, "id": manifest.id, "size": lie})
+        announce(tracker, f"mallory{number}", 1 + number, {"name": name, "id": manifest.id, "size": wrong_size})
     [downloaded], faults = download(ben, name)
     assert faults == []
     assert (downloaded.size, (ben.shared / name).read_bytes()) == (size, content)
 
 
-def test_sizes_beyond_all_numbers_are_shown_as_the_largest(tracker: LiveTracker, ben: LivePserver) -> None:
+def test_a_sum_of_sizes_beyond_64_bits_is_shown_as_the_largest_number(tracker: LiveTracker, ben: LivePserver) -> None:
     files = [{"name": f"vast/{n}", "id": f"{n:064x}", "size": 2**63 - 1} for n in range(3)]
-    announce(tracker, "liar", 3, *files)
+    announce(tracker, "mallory", 3, *files)
     with ben.control() as control:
         events = control.DownloadFileRequest(
             iter([pb.DownloadCommand(names=["vast/"])]), metadata=ben.cookie, timeout=60
