@@ -1,7 +1,7 @@
 """A swarm of simulated peers around the real picker: no network, no disk, and a clock that jumps from event to event.
 
-Each peer sends at its own rate, in blocks, to one asker after another; news travel for LATENCY seconds. What the swarm
-module does around the picker (asking, looking for holders, taking pieces from the silent) is done here in the same way.
+Each peer sends at its own rate, in blocks, to its requesters in turn. Messages travel for LATENCY seconds. The work of
+`daemon.swarm.download` around the picker (requests, queries, timers) is done here in the same way.
 """
 
 import heapq
@@ -18,10 +18,10 @@ PIECE = 1 << 20
 BLOCK = 256 << 10
 LATENCY = 0.002
 TICK = 0.25
-LOOKS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-LOOK_EVERY = 10.0
+QUERY_TIMES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+QUERY_INTERVAL = 10.0
 CONNECTIONS = 24
-ANSWER = 30
+MAX_HOLDERS = 30
 
 
 @dataclass(eq=False)
@@ -33,22 +33,22 @@ class Peer:
     rate: float
     pieces: int
     picker: Picker | None = None
-    # Seconds after which it leaves, and what it does wrong.
+    # A frozen peer sends nothing; a gone one has left.
     frozen: bool = False
     gone: bool = False
     joined: float = 0.0
     done: float | None = None
     has: set[int] = field(default_factory=set)
-    # Holder's side: what each asker wants, in order; the asker's block that is on its way.
+    # As a holder: the pieces requested by each requester, in order, with the offset of the next block.
     queues: "dict[Peer, deque[tuple[int, int]]]" = field(default_factory=dict)
     sending: bool = False
-    # Asker's side.
+    # As a requester.
     holders: "dict[str, Peer]" = field(default_factory=dict)
     received: Counter[int] = field(default_factory=Counter)
     sent: int = 0
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return len(self.has) == self.pieces
 
 
@@ -64,54 +64,54 @@ class Simulation:
         self._order = itertools.count()
 
     def seeder(self, rate: float) -> Peer:
-        """Add a peer that has all of it."""
+        """Add a peer that has the complete file."""
         peer = Peer(f"seeder{len(self.peers)}", rate, self.pieces, has=set(range(self.pieces)), done=0.0)
         self.peers.append(peer)
         return peer
 
     def downloader(self, rate: float, at: float = 0.0) -> Peer:
-        """Add a peer that wants it, from a moment on."""
+        """Add a peer that downloads the file, from the time `at` on."""
         picker = Picker(self.pieces, (), lambda piece: PIECE, choose=self.rng.randrange)
         peer = Peer(f"peer{len(self.peers)}", rate, self.pieces, picker, joined=at)
         self.peers.append(peer)
-        for look in LOOKS:
-            self.at(at + look, lambda: self._look(peer))
+        for seconds in QUERY_TIMES:
+            self.at(at + seconds, lambda: self._query(peer))
         self.at(at + TICK, lambda: self._tick(peer))
-        self.at(at + LOOKS[-1] + LOOK_EVERY, lambda: self._look_again(peer))
+        self.at(at + QUERY_TIMES[-1] + QUERY_INTERVAL, lambda: self._query_again(peer))
         return peer
 
     def at(self, moment: float, action: Callable[[], None]) -> None:
-        """Have something happen."""
+        """Run `action` at a time."""
         heapq.heappush(self._events, (moment, next(self._order), action))
 
     def later(self, action: Callable[[], None]) -> None:
-        """Have something happen when news have travelled."""
+        """Run `action` after the travel time of a message."""
         self.at(self.now + LATENCY, action)
 
     def leave(self, peer: Peer) -> None:
-        """A peer's process dies: everybody's stream to it breaks."""
+        """Kill a peer: all streams to it break."""
         peer.gone = True
         peer.queues.clear()
         for other in self.peers:
             if other.holders.pop(peer.name, None) is not None and other.picker is not None:
                 other.picker.on_failed(peer.name, "gone", self.now)
-                self._pump(other)
+                self._request_pieces(other)
 
     def freeze(self, peer: Peer) -> None:
-        """A peer sends nothing any more, and says nothing."""
+        """Stop all messages of a peer; its streams stay open."""
         peer.frozen = True
 
-    def run(self, most: float = 3600.0) -> float:
-        """Go on until every peer that is there has the file; return when the last one had it."""
+    def run(self, limit: float = 3600.0) -> float:
+        """Run until every peer that is left has the file; return the time at which the last one had it."""
         while any(peer.done is None and not peer.gone and not peer.frozen for peer in self.peers):
-            if not self._events or self.now > most:
-                raise AssertionError(f"no end in sight at {self.now:.1f} s: {self._stuck()}")
+            if not self._events or self.now > limit:
+                raise AssertionError(f"not finished at {self.now:.1f} s: {self._stuck()}")
             self.now, _, action = heapq.heappop(self._events)
             action()
         return max(peer.done or 0.0 for peer in self.peers if not peer.gone)
 
     def fetched(self) -> Counter[str]:
-        """How many pieces each downloader received, those that came twice included."""
+        """The number of pieces that each downloader received, including duplicates."""
         return Counter({peer.name: peer.received.total() for peer in self.peers if peer.picker is not None})
 
     def _stuck(self) -> str:
@@ -121,21 +121,21 @@ class Simulation:
             if peer.picker is not None and peer.done is None and not peer.gone
         )
 
-    # ------------------------------------------------------------------------------------------------------- the asker
+    # ------------------------------------------------------------------------------------------------------- requester
 
-    def _look(self, peer: Peer) -> None:
+    def _query(self, peer: Peer) -> None:
         if peer.gone or peer.done is not None:
             return
         found = [p for p in self.peers if p is not peer and p.has and not p.gone and p.joined <= self.now]
         self.rng.shuffle(found)
-        found.sort(key=lambda p: not p.whole)
-        for holder in found[:ANSWER]:
+        found.sort(key=lambda p: not p.complete)
+        for holder in found[:MAX_HOLDERS]:
             self._dial(peer, holder)
 
-    def _look_again(self, peer: Peer) -> None:
+    def _query_again(self, peer: Peer) -> None:
         if not peer.gone and peer.done is None:
-            self._look(peer)
-            self.at(self.now + LOOK_EVERY, lambda: self._look_again(peer))
+            self._query(peer)
+            self.at(self.now + QUERY_INTERVAL, lambda: self._query_again(peer))
 
     def _dial(self, peer: Peer, holder: Peer) -> None:
         picker = peer.picker
@@ -145,43 +145,43 @@ class Simulation:
             return
         peer.holders[holder.name] = holder
         has = sum(1 << piece for piece in holder.has)
-        whole = holder.whole
+        complete = holder.complete
 
-        def hear() -> None:
+        def on_answer() -> None:
             if not holder.gone:
                 picker.add_source(holder.name, self.now)
-                picker.set_pieces(holder.name, has, complete=whole)
-                # What it gained while the word travelled.
+                picker.set_pieces(holder.name, has, complete=complete)
+                # What it gained while the message travelled.
                 picker.add_pieces(holder.name, holder.has)
-                self._pump(peer)
+                self._request_pieces(peer)
 
-        self.later(hear)
+        self.later(on_answer)
 
     def _tick(self, peer: Peer) -> None:
         if peer.picker is None or peer.gone or peer.done is not None:
             return
         for holder, piece in peer.picker.reassign_stalled(self.now):
             self._cancel(peer, holder, piece)
-        self._pump(peer)
+        self._request_pieces(peer)
         self.at(self.now + TICK, lambda: self._tick(peer))
 
-    def _pump(self, peer: Peer) -> None:
+    def _request_pieces(self, peer: Peer) -> None:
         picker = peer.picker
         if picker is None or peer.gone or picker.complete or not picker.should_request():
             return
-        while (ask := picker.pick(self.now)) is not None:
-            if ask.replaces:
-                self._cancel(peer, ask.replaces, ask.piece)
-            holder = peer.holders[ask.source]
-            self.later(lambda holder=holder, piece=ask.piece: self._asked(holder, peer, piece))  # type: ignore[misc]
+        while (assignment := picker.pick(self.now)) is not None:
+            if assignment.replaces:
+                self._cancel(peer, assignment.replaces, assignment.piece)
+            holder = peer.holders[assignment.source]
+            self.later(lambda holder=holder, piece=assignment.piece: self._on_request(holder, peer, piece))  # type: ignore[misc]
 
     def _cancel(self, peer: Peer, holder: str, piece: int) -> None:
         found = peer.holders.get(holder)
         if found is not None:
-            self.later(lambda: self._cancelled(found, peer, piece))
+            self.later(lambda: self._on_cancel(found, peer, piece))
 
-    def _heard(self, peer: Peer, holder: Peer, piece: int, offset: int) -> None:
-        """A block of a piece arrives."""
+    def _on_block(self, peer: Peer, holder: Peer, piece: int, offset: int) -> None:
+        """A block of a piece arrived."""
         picker = peer.picker
         if picker is None or peer.gone or holder.gone or peer.done is not None:
             return
@@ -191,52 +191,52 @@ class Simulation:
             if picker.is_missing(piece):
                 for other, late in picker.on_verified(holder.name, piece, self.now):
                     self._cancel(peer, other, late)
-                self._gained(peer, piece)
-        self._pump(peer)
+                self._on_verified(peer, piece)
+        self._request_pieces(peer)
 
-    def _gained(self, peer: Peer, piece: int) -> None:
+    def _on_verified(self, peer: Peer, piece: int) -> None:
         peer.has.add(piece)
-        if peer.whole:
+        if peer.complete:
             peer.done = self.now
         if peer.frozen:
             return
         for other in self.peers:
             if other.picker is not None and peer.name in other.holders:
-                self.later(lambda other=other: self._told(other, peer, piece))  # type: ignore[misc]
+                self.later(lambda other=other: self._on_gained(other, peer, piece))  # type: ignore[misc]
 
-    def _told(self, other: Peer, peer: Peer, piece: int) -> None:
+    def _on_gained(self, other: Peer, peer: Peer, piece: int) -> None:
         if other.picker is not None and not peer.gone and other.picker.state(peer.name) is not None:
             other.picker.add_pieces(peer.name, [piece])
-            self._pump(other)
+            self._request_pieces(other)
 
-    # ------------------------------------------------------------------------------------------------------ the holder
+    # ------------------------------------------------------------------------------------------------------ holder
 
-    def _asked(self, holder: Peer, asker: Peer, piece: int) -> None:
+    def _on_request(self, holder: Peer, requester: Peer, piece: int) -> None:
         if not holder.gone:
-            holder.queues.setdefault(asker, deque()).append((piece, 0))
+            holder.queues.setdefault(requester, deque()).append((piece, 0))
             self._send(holder)
 
-    def _cancelled(self, holder: Peer, asker: Peer, piece: int) -> None:
-        queue = holder.queues.get(asker, deque())
+    def _on_cancel(self, holder: Peer, requester: Peer, piece: int) -> None:
+        queue = holder.queues.get(requester, deque())
         for place, (queued, offset) in enumerate(queue):
             if queued == piece and offset == 0:
                 del queue[place]
                 return
 
     def _send(self, holder: Peer) -> None:
-        """Send the next block, to the askers in turn."""
+        """Send the next block, to the requesters in turn."""
         if holder.sending or holder.gone or holder.frozen:
             return
-        for asker in [asker for asker, queue in holder.queues.items() if not queue or asker.gone]:
-            del holder.queues[asker]
+        for requester in [requester for requester, queue in holder.queues.items() if not queue or requester.gone]:
+            del holder.queues[requester]
         if not holder.queues:
             return
-        asker, queue = next(iter(holder.queues.items()))
-        del holder.queues[asker]
-        holder.queues[asker] = queue
+        requester, queue = next(iter(holder.queues.items()))
+        del holder.queues[requester]
+        holder.queues[requester] = queue
         piece, offset = queue[0]
         if offset == 0 and holder.done == 0.0:
-            self._give(holder, asker, piece)
+            self._report_in_flight(holder, requester, piece)
         queue[0] = (piece, offset + BLOCK)
         if offset + BLOCK >= PIECE:
             queue.popleft()
@@ -246,24 +246,24 @@ class Simulation:
         def sent() -> None:
             holder.sending = False
             if not holder.frozen:
-                self.later(lambda: self._heard(asker, holder, piece, offset))
+                self.later(lambda: self._on_block(requester, holder, piece, offset))
             self._send(holder)
 
         self.at(self.now + BLOCK / holder.rate, sent)
 
-    def _give(self, holder: Peer, asker: Peer, piece: int) -> None:
-        """A seeder tells the others what is on its way to one of them."""
+    def _report_in_flight(self, holder: Peer, requester: Peer, piece: int) -> None:
+        """A seeder reports to its other requesters which piece it sends to one of them."""
         for other in self.peers:
-            if other is not asker and other.picker is not None and holder.name in other.holders:
-                self.later(lambda other=other: self._promised(other, holder, piece))  # type: ignore[misc]
+            if other is not requester and other.picker is not None and holder.name in other.holders:
+                self.later(lambda other=other: self._on_in_flight(other, holder, piece))  # type: ignore[misc]
 
-    def _promised(self, other: Peer, holder: Peer, piece: int) -> None:
+    def _on_in_flight(self, other: Peer, holder: Peer, piece: int) -> None:
         if other.picker is not None and other.picker.state(holder.name) is not None:
             for name, late in other.picker.on_in_flight_elsewhere(holder.name, [piece], self.now):
                 self._cancel(other, name, late)
-            self._pump(other)
+            self._request_pieces(other)
 
 
 def state_of(peer: Peer, holder: Peer) -> SourceStatus | None:
-    """What a peer thinks of a holder."""
+    """The status of a holder at a peer."""
     return peer.picker.state(holder.name) if peer.picker is not None else None

@@ -1,4 +1,4 @@
-"""Claims about the levels of rarity, against a count for each piece as the model."""
+"""The rarity levels, against a model with one count for each piece."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ def members(pieces: int) -> list[int]:
 
 
 class Counting(RuleBasedStateMachine):
-    """Sets go up and down in any order, many times: each piece is where its own count says."""
+    """Sets are added and removed in any order: each piece stays on the level of its own count."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,26 +23,26 @@ class Counting(RuleBasedStateMachine):
         self.counts = [0] * PIECES
 
     @rule(pieces=MASKS, times=st.sampled_from([1, 1, 1, 2, MAX_LEVELS - 1, MAX_LEVELS + 5]))
-    def more_have(self, pieces: int, times: int) -> None:
+    def sources_get_pieces(self, pieces: int, times: int) -> None:
         for _ in range(times):
             self.levels.add(pieces)
         for piece in members(pieces):
             self.counts[piece] = min(self.counts[piece] + times, MAX_LEVELS - 1)
 
     @rule(pieces=MASKS, times=st.sampled_from([1, 1, 1, 2, MAX_LEVELS]))
-    def fewer_have(self, pieces: int, times: int) -> None:
+    def sources_lose_pieces(self, pieces: int, times: int) -> None:
         for _ in range(times):
             self.levels.remove(pieces)
         for piece in members(pieces):
             self.counts[piece] = max(self.counts[piece] - times, 0)
 
     @rule(candidates=MASKS.filter(bool), start=st.integers(0, PIECES))
-    def the_rarest_is_asked_for(self, candidates: int, start: int) -> None:
+    def the_rarest_candidate_is_returned(self, candidates: int, start: int) -> None:
         best = min(members(candidates), key=lambda piece: (self.counts[piece], piece < start, piece))
         assert self.levels.rarest(candidates, start) == best
 
     @invariant()
-    def every_piece_is_on_the_level_of_its_count_and_on_no_other(self) -> None:
+    def every_piece_is_only_on_the_level_of_its_count(self) -> None:
         levels = list(self.levels)
         assert len(levels) == len(self.levels) <= MAX_LEVELS
         for piece in range(PIECES):
@@ -55,7 +55,7 @@ TestCounting.settings = settings(max_examples=60, stateful_step_count=30, deadli
 
 
 @given(st.lists(MASKS, max_size=MAX_LEVELS - 1))
-def test_what_all_of_the_honest_take_back_leaves_no_trace(sets: list[int]) -> None:
+def test_removing_all_sources_restores_the_initial_state(sets: list[int]) -> None:
     levels = RarityLevels(PIECES)
     for pieces in sets:
         levels.add(pieces)
@@ -65,12 +65,12 @@ def test_what_all_of_the_honest_take_back_leaves_no_trace(sets: list[int]) -> No
     assert not any(list(levels)[1:])
 
 
-def test_of_equally_rare_pieces_the_next_is_taken_and_after_the_last_the_first() -> None:
+def test_equally_rare_pieces_are_returned_in_cyclic_order_from_start() -> None:
     levels = RarityLevels(PIECES)
     assert [levels.rarest(0b1010, start) for start in (0, 1, 2, 3, 4, PIECES)] == [1, 1, 3, 3, 1, 1]
 
 
-def test_a_rare_piece_goes_before_a_near_one() -> None:
+def test_a_rarer_piece_is_returned_before_a_nearer_one() -> None:
     levels = RarityLevels(PIECES)
     levels.add(0b0111)
     levels.add(0b0011)

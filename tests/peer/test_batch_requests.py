@@ -1,4 +1,4 @@
-"""How much is on its way from a holder of small files: a little at first, then about a second's worth."""
+"""The request window of a holder of small files: little at first, then about a second of its rate."""
 
 import pytest
 
@@ -8,12 +8,12 @@ from manual_clock import ManualUnixClock
 KIB, MIB = 1 << 10, 1 << 20
 
 
-def fill(pace: RequestWindow, size: int) -> int:
-    """Ask for files until there is no room; return how many."""
+def fill(window: RequestWindow, size: int) -> int:
+    """Request files until the window is full; return how many."""
     count = 0
-    room = pace.available()
-    while room > 0:
-        room -= pace.on_request(size)
+    available = window.available()
+    while available > 0:
+        available -= window.on_request(size)
         count += 1
     return count
 
@@ -24,42 +24,44 @@ def clock() -> ManualUnixClock:
 
 
 @pytest.fixture
-def pace(clock: ManualUnixClock) -> RequestWindow:
+def window(clock: ManualUnixClock) -> RequestWindow:
     return RequestWindow(clock)
 
 
-def test_an_unknown_holder_is_asked_for_a_few(pace: RequestWindow) -> None:
-    assert fill(pace, 4 * KIB) == 11
-    assert not pace.should_refill()
+def test_a_holder_of_unknown_rate_gets_few_requests(window: RequestWindow) -> None:
+    assert fill(window, 4 * KIB) == 11
+    assert not window.should_refill()
 
 
-def test_one_large_file_may_always_be_asked_for(pace: RequestWindow) -> None:
-    assert fill(pace, MIB) == 1
+def test_one_large_file_may_always_be_requested(window: RequestWindow) -> None:
+    assert fill(window, MIB) == 1
 
 
-def test_a_slow_holder_stays_at_a_few(pace: RequestWindow, clock: ManualUnixClock) -> None:
-    asked = fill(pace, 4 * KIB)
-    for _ in range(asked):
+def test_a_slow_holder_keeps_few_requests(window: RequestWindow, clock: ManualUnixClock) -> None:
+    requested = fill(window, 4 * KIB)
+    for _ in range(requested):
         clock.now += 1
-        pace.on_response(1, 4 * KIB)
-    assert pace.should_refill()
-    assert fill(pace, 4 * KIB) == asked
+        window.on_response(1, 4 * KIB)
+    assert window.should_refill()
+    assert fill(window, 4 * KIB) == requested
 
 
-def test_a_quick_holder_is_kept_busy_for_a_second(pace: RequestWindow, clock: ManualUnixClock) -> None:
-    on_its_way = fill(pace, 12 * KIB)
+def test_a_fast_holder_gets_requests_for_a_second(window: RequestWindow, clock: ManualUnixClock) -> None:
+    in_flight = fill(window, 12 * KIB)
     for _ in range(100):
         clock.now += 0.01
-        pace.on_response(1, 12 * KIB)
-        on_its_way += fill(pace, 12 * KIB) - 1
+        window.on_response(1, 12 * KIB)
+        in_flight += fill(window, 12 * KIB) - 1
     # 100 files a second.
-    assert 80 <= on_its_way <= 105
+    assert 80 <= in_flight <= 105
 
 
-def test_the_quickest_has_no_more_than_a_connection_reads_ahead(pace: RequestWindow, clock: ManualUnixClock) -> None:
-    on_its_way = fill(pace, 0)
+def test_the_fastest_holder_gets_no_more_than_a_connection_reads_ahead(
+    window: RequestWindow, clock: ManualUnixClock
+) -> None:
+    in_flight = fill(window, 0)
     for _ in range(5000):
         clock.now += 0.0001
-        pace.on_response(1, 0)
-        on_its_way += fill(pace, 0) - 1
-    assert on_its_way == 512
+        window.on_response(1, 0)
+        in_flight += fill(window, 0) - 1
+    assert in_flight == 512

@@ -1,4 +1,4 @@
-"""The picker's choices, one by one; tests/peer/test_swarm_simulation.py has them all together."""
+"""The choices of the picker, one by one; test_swarm_simulation.py tests them together."""
 
 import tracemalloc
 
@@ -29,33 +29,34 @@ def partial(p: Picker, name: str, pieces: int, now: float = 0.0) -> None:
     p.set_pieces(name, pieces, complete=False)
 
 
-def asks(p: Picker, now: float = 0.0) -> list[Assignment]:
-    """Everything that is asked for now."""
-    asked = []
-    while (ask := p.pick(now)) is not None:
-        asked.append(ask)
-    return asked
+def assign_all(p: Picker, now: float = 0.0) -> list[Assignment]:
+    """All assignments of now."""
+    assigned = []
+    while (assignment := p.pick(now)) is not None:
+        assigned.append(assignment)
+    return assigned
 
 
-def arrive(p: Picker, ask: Assignment, now: float) -> None:
-    p.on_data(ask.source, MIB, now)
-    p.on_verified(ask.source, ask.piece, now)
+def verify(p: Picker, assignment: Assignment, now: float) -> None:
+    """Receive and verify an assigned piece."""
+    p.on_data(assignment.source, MIB, now)
+    p.on_verified(assignment.source, assignment.piece, now)
 
 
-def test_a_holder_that_gives_without_end_costs_little_memory() -> None:
+def test_endless_in_flight_messages_cost_little_memory() -> None:
     p = picker(PIECES_MAX)
-    p.add_source("liar", 0)
-    p.set_pieces("liar", (1 << PIECES_MAX) - 1, complete=True)
+    p.add_source("evil", 0)
+    p.set_pieces("evil", (1 << PIECES_MAX) - 1, complete=True)
     tracemalloc.start()
     try:
         for _ in range(10_000):
-            p.on_in_flight_elsewhere("liar", [PIECES_MAX - 1], 0.0)
+            p.on_in_flight_elsewhere("evil", [PIECES_MAX - 1], 0.0)
         assert tracemalloc.get_traced_memory()[0] < 4 * MIB
     finally:
         tracemalloc.stop()
 
 
-def test_nobody_is_asked_before_it_says_what_it_has() -> None:
+def test_a_source_gets_no_request_before_it_reports_its_pieces() -> None:
     p = picker()
     assert p.pick(0) is None
     p.add_source("ana", 0)
@@ -64,85 +65,85 @@ def test_nobody_is_asked_before_it_says_what_it_has() -> None:
     assert p.pick(0) == Assignment("ana", 0, 64 << 10)
 
 
-def test_what_is_there_is_not_asked_for() -> None:
+def test_verified_pieces_are_not_requested() -> None:
     p = picker(3, have=(0, 2))
     p.add_source("ana", 0)
     p.set_pieces("ana", 0b111, complete=True)
-    assert [ask.piece for ask in asks(p)] == [1]
+    assert [each.piece for each in assign_all(p)] == [1]
     p.on_verified("ana", 1, 1)
     assert p.complete and p.missing_count == 0
 
 
-def test_an_empty_file_is_there_at_once() -> None:
+def test_an_empty_file_is_complete_at_once() -> None:
     assert Picker(0, (), lambda piece: 0, choose=lambda n: 0).complete
 
 
-def test_an_untried_holder_gets_a_piece_or_two_and_a_fast_one_the_window() -> None:
+def test_a_source_of_unknown_rate_gets_two_requests_and_a_fast_one_many() -> None:
     p = picker()
     seeder(p)
-    first = asks(p)
+    first = assign_all(p)
     assert len(first) == 2
-    for ask in first:
-        arrive(p, ask, 0.01 * (ask.piece + 1))
-    assert len(asks(p, 0.03)) == MAX_IN_FLIGHT
+    for each in first:
+        verify(p, each, 0.01 * (each.piece + 1))
+    assert len(assign_all(p, 0.03)) == MAX_IN_FLIGHT
 
 
-def test_the_rarest_is_asked_first() -> None:
+def test_the_rarest_piece_is_requested_first() -> None:
     p = picker()
     partial(p, "ana", 0b1111)
     partial(p, "ben", 0b0111)
     partial(p, "cia", 0b0011)
-    assert next(ask.piece for ask in asks(p) if ask.source == "ana") == 3
+    assert next(each.piece for each in assign_all(p) if each.source == "ana") == 3
 
 
-def test_two_askers_of_one_holder_begin_at_different_places() -> None:
+def test_two_downloads_from_one_source_start_at_different_pieces() -> None:
     p, q = picker(first=3), picker(first=30)
     seeder(p)
     seeder(q)
     assert p.pick(0) != q.pick(0)
 
 
-def test_a_holder_is_asked_for_pieces_in_a_row() -> None:
+def test_a_source_gets_requests_for_consecutive_pieces() -> None:
     starts = [7]
     p = Picker(PIECES, (), lambda piece: MIB, choose=lambda n: starts.pop() if starts else 30)
     seeder(p)
-    for ask in asks(p):
-        arrive(p, ask, 0.01)
-    assert [ask.piece for ask in asks(p, 0.01)] == list(range(9, 9 + MAX_IN_FLIGHT))
+    for each in assign_all(p):
+        verify(p, each, 0.01)
+    assert [each.piece for each in assign_all(p, 0.01)] == list(range(9, 9 + MAX_IN_FLIGHT))
 
 
-def test_a_seeder_is_asked_for_what_nobody_else_has() -> None:
+def test_a_complete_source_gets_requests_for_pieces_that_no_partial_source_has() -> None:
     p = picker()
     seeder(p)
     partial(p, "ben", (1 << 39) - 1)
-    assert {(ask.source, ask.piece) for ask in asks(p)} >= {("ana", 39), ("ben", 0)}
+    assert {(each.source, each.piece) for each in assign_all(p)} >= {("ana", 39), ("ben", 0)}
 
 
-def test_what_a_seeder_gives_to_another_is_left_alone_and_unasked_until_that_is_late() -> None:
+def test_a_piece_in_flight_elsewhere_is_cancelled_and_not_requested_until_it_is_late() -> None:
     p = picker()
     seeder(p)
-    assert [ask.piece for ask in asks(p)] == [0, 1]
+    assert [each.piece for each in assign_all(p)] == [0, 1]
     assert [tuple(cancel) for cancel in p.on_in_flight_elsewhere("ana", [1, 2, 3], 0.0)] == [("ana", 1)]
-    assert [ask.piece for ask in asks(p)] == [4]
-    # One that has begun is not taken back.
+    assert [each.piece for each in assign_all(p)] == [4]
+    # A started piece is not cancelled.
     p.on_data("ana", 1000, 0.1)
     assert p.on_in_flight_elsewhere("ana", [0], 0.1) == []
-    # Promises end.
+    # Records expire.
     p.on_in_flight_elsewhere("ana", range(5, PIECES), 0.1)
-    arrive(p, Assignment("ana", 0, 0), 0.2)
-    assert asks(p, 0.2) == []
-    assert asks(p, 100.0) != []
+    verify(p, Assignment("ana", 0, 0), 0.2)
+    assert assign_all(p, 0.2) == []
+    assert assign_all(p, 100.0) != []
 
 
-def test_files_that_nobody_announces_in_part_know_no_promises() -> None:
+def test_files_that_are_never_announced_as_partial_ignore_pieces_in_flight_elsewhere() -> None:
     p = picker(PARTIAL_MIN_PIECES)
     p.add_source("ana", 0)
     p.set_pieces("ana", (1 << PARTIAL_MIN_PIECES) - 1, complete=True)
     assert p.on_in_flight_elsewhere("ana", range(PARTIAL_MIN_PIECES), 0) == []
-    assert asks(p) != []
+    assert assign_all(p) != []
 
 
-def test_a_liar_cannot_make_the_levels_grow() -> None:
+def test_hostile_sources_cannot_make_the_levels_grow() -> None:
     p = picker()
     for number in range(300):
         partial(p, f"peer{number}", 1)
@@ -154,7 +155,7 @@ def test_a_liar_cannot_make_the_levels_grow() -> None:
     assert p.pick(0) is None
 
 
-def test_a_large_bitmap_is_taken_at_once() -> None:
+def test_large_bitmaps_are_handled_quickly() -> None:
     p = Picker(1 << 16, (), lambda piece: MIB, choose=lambda n: 0)
     for number in range(200):
         p.add_source(f"peer{number}", 0)
@@ -162,48 +163,48 @@ def test_a_large_bitmap_is_taken_at_once() -> None:
     assert p.pick(0) is not None
 
 
-def test_a_silent_holder_loses_its_pieces_to_others_until_it_sends_again() -> None:
+def test_an_idle_source_loses_its_requests_until_it_sends_data() -> None:
     p = picker()
     seeder(p, "ana")
-    mine = asks(p)
+    lost = assign_all(p)
     seeder(p, "ben", 1.0)
     assert p.reassign_stalled(SOURCE_IDLE_TIMEOUT - 0.1) == []
     assert {(cancel.source, cancel.piece) for cancel in p.reassign_stalled(SOURCE_IDLE_TIMEOUT)} == {
-        ("ana", ask.piece) for ask in mine
+        ("ana", each.piece) for each in lost
     }
     assert [(h.source, h.state, h.reason) for h in p.sources()] == [
         ("ana", SourceStatus.STALLED, "sent nothing for 5 s"),
         ("ben", SourceStatus.ACTIVE, ""),
     ]
-    assert {ask.source for ask in asks(p, SOURCE_IDLE_TIMEOUT)} == {"ben"}
+    assert {each.source for each in assign_all(p, SOURCE_IDLE_TIMEOUT)} == {"ben"}
     p.on_data("ana", 1, SOURCE_IDLE_TIMEOUT + 1)
     assert p.state("ana") is SourceStatus.ACTIVE
 
 
-def test_silence_counts_from_when_it_was_asked() -> None:
+def test_the_idle_time_starts_with_the_request() -> None:
     p = picker()
     seeder(p, "ana")
     seeder(p, "ben")
-    for ask in asks(p, 100.0):
+    for each in assign_all(p, 100.0):
         assert p.reassign_stalled(100.0 + SOURCE_IDLE_TIMEOUT - 0.1) == []
-        arrive(p, ask, 100.0 + SOURCE_IDLE_TIMEOUT - 0.1)
-    view = {holder.source: holder for holder in p.sources()}
+        verify(p, each, 100.0 + SOURCE_IDLE_TIMEOUT - 0.1)
+    view = {source.source: source for source in p.sources()}
     assert view["ana"].rate == pytest.approx(2 * MIB / (SOURCE_IDLE_TIMEOUT - 0.1), rel=0.01)
     assert view["ana"].bytes == 2 * MIB
 
 
-def test_the_last_holder_keeps_its_pieces() -> None:
+def test_the_only_source_keeps_its_requests() -> None:
     p = picker()
     seeder(p, "ana")
-    asks(p)
+    assign_all(p)
     assert p.reassign_stalled(1000) == []
     assert p.state("ana") is SourceStatus.ACTIVE
 
 
-def test_one_that_drips_is_too_late_for_its_piece() -> None:
+def test_a_very_slow_source_loses_its_requests() -> None:
     p = picker()
     seeder(p, "ana")
-    asks(p)
+    assign_all(p)
     seeder(p, "ben")
     for second in range(26):
         p.on_data("ana", 1, float(second))
@@ -213,35 +214,35 @@ def test_one_that_drips_is_too_late_for_its_piece() -> None:
     assert [h.reason for h in p.sources()] == ["too slow for its piece", ""]
 
 
-def test_a_failure_rests_longer_each_time_and_good_work_is_forgiven() -> None:
+def test_each_failure_in_a_row_delays_the_retry_more_and_a_verified_piece_resets_it() -> None:
     p = picker()
-    rests = []
+    delays = []
     for _ in range(7):
         p.on_failed("ana", "broke", 0.0)
         assert not p.may_connect("ana", 0.0)
-        rests.append(next(t / 10 for t in range(200) if p.may_connect("ana", t / 10)))
+        delays.append(next(t / 10 for t in range(200) if p.may_connect("ana", t / 10)))
         p.add_source("ana", 0.0)
-    assert rests == [0.5, 1, 2, 4, 8, 10, 10]
+    assert delays == [0.5, 1, 2, 4, 8, 10, 10]
     seeder(p)
-    arrive(p, asks(p)[0], 1)
+    verify(p, assign_all(p)[0], 1)
     p.on_failed("ana", "broke", 1.0)
     assert p.may_connect("ana", 1.5)
 
 
-def test_pieces_of_one_that_failed_are_somebody_elses() -> None:
+def test_requests_at_a_failed_source_are_free_again() -> None:
     p = picker()
     seeder(p, "ana")
-    lost = {ask.piece for ask in asks(p)}
+    lost = {each.piece for each in assign_all(p)}
     p.on_failed("ana", "broke", 0.0)
     seeder(p, "ben")
-    assert lost & {ask.piece for ask in asks(p)}
+    assert lost & {each.piece for each in assign_all(p)}
     assert p.in_flight == 2
 
 
-def test_one_that_sent_a_bad_piece_is_out_for_good() -> None:
+def test_a_source_of_corrupt_data_stays_dropped() -> None:
     p = picker()
     seeder(p)
-    asks(p)
+    assign_all(p)
     p.drop("ana", "piece 0 did not verify")
     p.on_failed("ana", "broke", 0.0)
     p.add_source("ana", 1.0)
@@ -249,62 +250,62 @@ def test_one_that_sent_a_bad_piece_is_out_for_good() -> None:
     assert (p.state("ana"), p.pick(100), p.may_connect("ana", 100)) == (SourceStatus.DROPPED, None, False)
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_at_the_end_an_idle_holder_takes_over_what_is_late(begun: bool) -> None:
+@pytest.mark.parametrize("started", [False, True])
+def test_in_the_endgame_an_idle_source_takes_over_a_late_piece(started: bool) -> None:
     p = picker(2)
     for name in ("slow", "fast"):
         p.add_source(name, 0)
         p.set_pieces(name, 0b11, complete=True)
-    assert [(ask.source, ask.piece) for ask in asks(p)] == [("slow", 0), ("fast", 1)]
-    arrive(p, Assignment("fast", 1, 0), 0.1)
-    if begun:
+    assert [(each.source, each.piece) for each in assign_all(p)] == [("slow", 0), ("fast", 1)]
+    verify(p, Assignment("fast", 1, 0), 0.1)
+    if started:
         p.on_data("slow", 1000, 1.0)
-    [again] = asks(p, 1.0)
-    assert (again.source, again.piece, again.replaces) == ("fast", 0, "" if begun else "slow")
+    [again] = assign_all(p, 1.0)
+    assert (again.source, again.piece, again.replaces) == ("fast", 0, "" if started else "slow")
     cancels = p.on_verified("fast", 0, 1.1)
-    assert [tuple(cancel) for cancel in cancels] == ([("slow", 0)] if begun else [])
+    assert [tuple(cancel) for cancel in cancels] == ([("slow", 0)] if started else [])
     assert p.complete
 
 
-def test_two_that_are_late_do_not_take_the_last_piece_from_each_other() -> None:
+def test_two_late_sources_do_not_take_the_last_piece_from_each_other() -> None:
     p = picker(1)
     for name in ("ana", "ben"):
         p.add_source(name, 0)
         p.set_pieces(name, 1, complete=True)
-    assert [ask.source for ask in asks(p)] == ["ana"]
-    assert [(ask.source, ask.replaces) for ask in asks(p, 1.0)] == [("ben", "ana")]
-    assert asks(p, 4.0) == []
+    assert [each.source for each in assign_all(p)] == ["ana"]
+    assert [(each.source, each.replaces) for each in assign_all(p, 1.0)] == [("ben", "ana")]
+    assert assign_all(p, 4.0) == []
 
 
-def test_nothing_is_asked_twice_while_there_is_other_work() -> None:
+def test_no_piece_is_requested_twice_while_another_is_free() -> None:
     p = picker()
     seeder(p, "slow")
     seeder(p, "fast")
-    asked = asks(p)
-    assert len({ask.piece for ask in asked}) == len(asked)
+    assigned = assign_all(p)
+    assert len({each.piece for each in assigned}) == len(assigned)
     p.on_data("slow", 1000, 3.0)
-    for ask in [ask for ask in asked if ask.source == "fast"]:
-        arrive(p, ask, 3.0)
-    begun = p.requested("slow")[0]
-    assert begun not in {ask.piece for ask in asks(p, 3.0)}
+    for each in (assignment for assignment in assigned if assignment.source == "fast"):
+        verify(p, each, 3.0)
+    started = p.requested("slow")[0]
+    assert started not in {each.piece for each in assign_all(p, 3.0)}
 
 
 @pytest.mark.parametrize("rate", [1 << 10, 1 << 20, 5 << 20, 1 << 28])
-def test_blocks_are_as_long_as_a_sixteenth_of_a_second(rate: int) -> None:
+def test_a_block_takes_a_sixteenth_of_a_second(rate: int) -> None:
     p = picker()
     seeder(p)
-    first = asks(p)[0]
+    first = assign_all(p)[0]
     assert first.block_length == 64 << 10
     p.on_data("ana", rate, 1.0)
     p.on_verified("ana", first.piece, 1.0)
-    block = asks(p, 1.0)[0].block_length
+    block = assign_all(p, 1.0)[0].block_length
     assert 64 << 10 <= block <= 1 << 20
     assert block == 1 << (block.bit_length() - 1)
     assert min(MIB, rate // 32) <= block <= max(64 << 10, rate // 16)
 
 
-class Life(RuleBasedStateMachine):
-    """Whatever holders do, in any order: no piece is lost, none is asked of one who lacks it, all ends well."""
+class Download(RuleBasedStateMachine):
+    """Sources do anything, in any order: no piece is lost, no source gets a request for a piece that it lacks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -315,7 +316,7 @@ class Life(RuleBasedStateMachine):
     names = st.sampled_from(["ana", "ben", "cia"])
 
     @rule(name=names, pieces=st.integers(0, (1 << 20) - 1), complete=st.booleans())
-    def answers(self, name: str, pieces: int, complete: bool) -> None:
+    def source_connects(self, name: str, pieces: int, complete: bool) -> None:
         if self.p.state(name) is SourceStatus.DROPPED or name in self.has:
             return
         self.p.add_source(name, self.now)
@@ -323,14 +324,14 @@ class Life(RuleBasedStateMachine):
         self.p.set_pieces(name, self.has[name], complete=complete)
 
     @rule(name=names, pieces=st.lists(st.integers(0, 30), max_size=4))
-    def gains(self, name: str, pieces: list[int]) -> None:
+    def source_gains_pieces(self, name: str, pieces: list[int]) -> None:
         if name in self.has:
             self.p.add_pieces(name, pieces)
             for piece in pieces:
                 self.has[name] |= (1 << piece) & ((1 << 20) - 1)
 
     @rule(name=names, pieces=st.lists(st.integers(0, 30), max_size=4))
-    def gives(self, name: str, pieces: list[int]) -> None:
+    def source_sends_elsewhere(self, name: str, pieces: list[int]) -> None:
         if name in self.has:
             self.p.on_in_flight_elsewhere(name, pieces, self.now)
 
@@ -340,23 +341,23 @@ class Life(RuleBasedStateMachine):
         self.p.reassign_stalled(self.now)
 
     @rule()
-    def ask(self) -> None:
-        ask = self.p.pick(self.now)
-        if ask is not None:
-            assert self.has[ask.source] >> ask.piece & 1
-            assert self.p.is_missing(ask.piece)
+    def pick(self) -> None:
+        assignment = self.p.pick(self.now)
+        if assignment is not None:
+            assert self.has[assignment.source] >> assignment.piece & 1
+            assert self.p.is_missing(assignment.piece)
 
     @rule(name=names, size=st.integers(1, MIB))
-    def sends(self, name: str, size: int) -> None:
+    def source_sends(self, name: str, size: int) -> None:
         if name in self.has and self.p.state(name) is not None:
             self.p.on_data(name, size, self.now)
 
     @precondition(lambda self: self.p.in_flight)
     @rule(name=names)
-    def a_piece_arrives(self, name: str) -> None:
-        asked = self.p.requested(name) if name in self.has else []
-        if asked:
-            piece = asked[0]
+    def piece_is_verified(self, name: str) -> None:
+        requested = self.p.requested(name) if name in self.has else []
+        if requested:
+            piece = requested[0]
             if self.p.is_missing(piece):
                 self.p.on_verified(name, piece, self.now)
 
@@ -371,13 +372,13 @@ class Life(RuleBasedStateMachine):
             self.p.on_closed(name, self.now)
 
     @invariant()
-    def every_missing_piece_is_free_or_asked_for(self) -> None:
-        asked = {piece for source in self.p.sources() for piece in self.p.requested(source.source)}
+    def every_missing_piece_is_either_free_or_requested(self) -> None:
+        requested = {piece for source in self.p.sources() for piece in self.p.requested(source.source)}
         for piece in range(20):
             if self.p.is_missing(piece):
-                assert bool(self.p.free >> piece & 1) != (piece in asked)
+                assert bool(self.p.free >> piece & 1) != (piece in requested)
             else:
-                assert piece not in asked
+                assert piece not in requested
         union = 0
         for level in self.p.rarity:
             assert not union & level
@@ -385,19 +386,19 @@ class Life(RuleBasedStateMachine):
         assert union == (1 << 20) - 1
 
     def teardown(self) -> None:
-        """One good holder is enough in the end."""
+        """One honest source is enough to finish."""
         self.p.add_source("eve", self.now)
         self.p.set_pieces("eve", (1 << 20) - 1, complete=True)
         for name in list(self.has):
             self.p.on_failed(name, "broke", self.now)
         for _ in range(200):
             self.now += 1.0
-            for ask in asks(self.p, self.now):
-                self.p.on_data(ask.source, MIB, self.now)
-                if self.p.is_missing(ask.piece):
-                    self.p.on_verified(ask.source, ask.piece, self.now)
+            for each in assign_all(self.p, self.now):
+                self.p.on_data(each.source, MIB, self.now)
+                if self.p.is_missing(each.piece):
+                    self.p.on_verified(each.source, each.piece, self.now)
         assert self.p.complete
 
 
-TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestDownload = Download.TestCase
+TestDownload.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

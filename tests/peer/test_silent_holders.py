@@ -1,4 +1,4 @@
-"""A holder that falls silent in the middle of a simulated download costs a few seconds, however it is asked."""
+"""A holder that freezes during a simulated download costs a few seconds, whatever was requested from it."""
 
 import random
 
@@ -13,7 +13,7 @@ TICK = 0.05
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_the_other_holder_ends_the_download(seed: int) -> None:
+def test_the_other_holder_finishes_the_download(seed: int) -> None:
     rng = random.Random(seed)
     picker = Picker(PIECES, [], lambda piece: MIB, choose=rng.randrange)
     for name in ("good", "silent"):
@@ -38,7 +38,7 @@ def test_the_other_holder_ends_the_download(seed: int) -> None:
                 block = min(left, MIB - sent[name])
                 left -= block
                 before, sent[name] = sent[name], sent[name] + block
-                # It is heard of by whole blocks.
+                # Data arrives in complete blocks.
                 blocks = (sent[name] // lengths[name] - before // lengths[name]) * lengths[name]
                 if blocks:
                     picker.on_data(name, blocks, now)
@@ -46,19 +46,19 @@ def test_the_other_holder_ends_the_download(seed: int) -> None:
                     sent[name] = 0
                     piece = queues[name].pop(0)
                     for holder, other in picker.on_verified(name, piece, now) if picker.is_missing(piece) else []:
-                        cancel(queues[holder], other, begun=sent[holder] > 0)
+                        cancel(queues[holder], other, started=sent[holder] > 0)
         for holder, piece in picker.reassign_stalled(now):
-            cancel(queues[holder], piece, begun=sent[holder] > 0)
-        while not picker.complete and (ask := picker.pick(now)) is not None:
-            queues[ask.source].append(ask.piece)
-            if not sent[ask.source]:
-                lengths[ask.source] = ask.block_length
-            if ask.replaces:
-                cancel(queues[ask.replaces], ask.piece, begun=sent[ask.replaces] > 0)
+            cancel(queues[holder], piece, started=sent[holder] > 0)
+        while not picker.complete and (each := picker.pick(now)) is not None:
+            queues[each.source].append(each.piece)
+            if not sent[each.source]:
+                lengths[each.source] = each.block_length
+            if each.replaces:
+                cancel(queues[each.replaces], each.piece, started=sent[each.replaces] > 0)
     assert picker.state("good") is SourceStatus.ACTIVE
 
 
-def cancel(queue: list[int], piece: int, *, begun: bool) -> None:
-    """What is on its way comes all the same."""
-    if piece in queue[begun:]:
+def cancel(queue: list[int], piece: int, *, started: bool) -> None:
+    """Cancel a request; a started piece arrives all the same."""
+    if piece in queue[started:]:
         queue.remove(piece)

@@ -1,4 +1,4 @@
-"""A download from holders on real ports, of which some lie, hang or babble: whole, right, in time, the liars named."""
+"""Downloads from holders on real ports, some of them hostile: complete, correct, in time, corrupt sources named."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import evil_holder as evil
-from common.control_messages import SourceView
+from common.control_messages import Phase, SourceView
 from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.models import Holder as Found
 from daemon.peers.client import PeerClient
@@ -25,7 +25,7 @@ from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import Transfer
 from daemon.swarm.download import Swarm
 from daemon.swarm.piece_picker import Picker
-from evil_holder import Holder, Way
+from evil_holder import Behaviour, Holder
 from swarm_files import manifest_of
 
 MIB = 1 << 20
@@ -38,7 +38,7 @@ MANIFEST = manifest_of(CONTENT)
 
 @dataclass
 class Memory:
-    """Where the pieces go: checks that none comes twice."""
+    """Stores pieces in memory, and counts writes."""
 
     pieces: dict[int, bytes] = field(default_factory=dict)
     writes: int = 0
@@ -49,39 +49,39 @@ class Memory:
 
 
 class Stuck(Memory):
-    """Writes when it is let go."""
+    """Writes when `let_go` is set."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.started, self.let_go = threading.Event(), threading.Event()
 
     def store(self, piece: int, data: Sequence[bytes | memoryview]) -> None:
-        self.begun.set()
+        self.started.set()
         self.let_go.wait(10)
         super().store(piece, data)
 
 
 @dataclass
 class Outcome:
-    """What became of a download."""
+    """The result of a download."""
 
     memory: Memory
     holders: dict[str, SourceView]
-    liars: list[tuple[str, str]]
-    sources: list[str]
+    corrupt: list[tuple[str, str]]
+    contributors: list[str]
     seconds: float
-    urls: list[str]
+    addresses: list[str]
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return b"".join(self.memory.pieces[piece] for piece in sorted(self.memory.pieces)) == CONTENT
 
     def view(self, number: int) -> SourceView:
-        return self.holders[self.urls[number]]
+        return self.holders[self.addresses[number]]
 
 
 async def fetch(
-    ways: Sequence[Way],
+    behaviours: Sequence[Behaviour],
     *,
     late: int = 0,
     seconds: float = 30.0,
@@ -89,13 +89,15 @@ async def fetch(
     haste: float = 1,
     rate: int | None = None,
 ) -> Outcome:
-    """Download CONTENT from holders that behave so; the last `late` are found only after a while. `rate` is the limit
-    in bytes per second, `haste` how much quicker than time the download's own clock goes.
+    """Download CONTENT from holders with these behaviours.
+
+    The last `late` holders are found only after a while. `rate` is the download limit in bytes per second. The clock of
+    the download is `haste` times faster than real time.
     """
-    memory, liars, rng = Memory(), list[tuple[str, str]](), random.Random(seed)
+    memory, corrupt, rng = Memory(), list[tuple[str, str]](), random.Random(seed)
     async with AsyncExitStack() as stack:
         stack.enter_context(pool := ThreadPoolExecutor(3))
-        holders = [await stack.enter_async_context(Holder(CONTENT, MANIFEST, way).serving()) for way in ways]
+        holders = [await stack.enter_async_context(Holder(CONTENT, MANIFEST, each).serving()) for each in behaviours]
         peers = PeerClient(None)
         stack.push_async_callback(peers.close)
         loop = asyncio.get_running_loop()
@@ -103,7 +105,7 @@ async def fetch(
 
         async def find() -> list[Found]:
             known = holders if loop.time() - began > 0.8 else holders[: len(holders) - late]
-            return [Found(holder.url, "ticket", True, "") for holder in known]
+            return [Found(holder.address, "ticket", True, "") for holder in known]
 
         picker = Picker(MANIFEST.piece_count, (), MANIFEST.length, choose=rng.randrange)
         swarm = Swarm(
@@ -118,34 +120,36 @@ async def fetch(
             clock=lambda: haste * loop.time(),
             open_stream=lambda found: peers.open_download(found.address, found.ticket, MANIFEST.piece_count),
             find=find,
-            on_corrupt=lambda holder, why: liars.append((holder, why)),
+            on_corrupt=lambda holder, why: corrupt.append((holder, why)),
         )
         async with asyncio.timeout(seconds):
             await swarm.run()
         views = {view.address: view for view in swarm.sources()}
-        urls = [holder.url for holder in holders]
-        return Outcome(memory, views, liars, list(swarm.contributors), loop.time() - began, urls)
+        addresses = [holder.address for holder in holders]
+        return Outcome(memory, views, corrupt, list(swarm.contributors), loop.time() - began, addresses)
 
 
 def run(work: Coroutine[Any, Any, Outcome]) -> Outcome:
     return asyncio.run(work)
 
 
-def test_honest_holders_share_the_work_and_nothing_comes_twice() -> None:
-    outcome = run(fetch([evil.unhurried] * 3))
-    assert outcome.whole and outcome.liars == []
+def test_honest_holders_share_the_work_and_no_piece_is_written_twice() -> None:
+    outcome = run(fetch([evil.slow] * 3))
+    assert outcome.complete and outcome.corrupt == []
     assert outcome.memory.writes == MANIFEST.piece_count
-    assert len(outcome.sources) >= 2
+    assert len(outcome.contributors) >= 2
 
 
-@pytest.mark.parametrize("ways", [[evil.honest, evil.honest], [evil.hanging], [evil.wrong_bytes], [evil.breaking]])
-def test_a_download_leaves_nothing_to_the_search_for_cycles(ways: list[Way]) -> None:
-    """Its last pieces would stay in memory until Python looks for them."""
+@pytest.mark.parametrize(
+    "behaviours", [[evil.honest, evil.honest], [evil.hanging], [evil.wrong_bytes], [evil.breaking]]
+)
+def test_a_download_leaves_no_reference_cycles(behaviours: list[Behaviour]) -> None:
+    """A cycle would hold the last pieces in memory until the next garbage collection."""
 
     async def work() -> None:
-        # Not what asyncio.run would raise: that is a cycle of its own.
+        # Suppressed here: an error that leaves asyncio.run is a cycle of its own.
         with suppress(NoHolders, NotVerified):
-            await fetch(ways, haste=15)
+            await fetch(behaviours, haste=15)
 
     gc.collect()
     gc.disable()
@@ -162,67 +166,67 @@ def test_a_download_leaves_nothing_to_the_search_for_cycles(ways: list[Way]) -> 
     assert [code.co_qualname for code in ours] == []
 
 
-def flip_one_byte(count: int, seed: int) -> None:
+def flip_one_bit(count: int, seed: int) -> None:
     rng = random.Random(seed)
 
-    async def all_of_them() -> None:
+    async def downloads() -> None:
         for number in range(count):
             at = rng.randrange(len(CONTENT))
             outcome = await fetch([evil.flipping(at), evil.honest], seed=number)
-            assert outcome.whole
-            # At most one piece was fetched for nothing, and the one who spoilt it is named, nobody else.
-            assert len(outcome.liars) <= 1
-            assert all(liar == (outcome.urls[0], f"piece {at // MIB} did not verify") for liar in outcome.liars)
-            if outcome.liars:
+            assert outcome.complete
+            # At most one piece was downloaded in vain, and only its source is named.
+            assert len(outcome.corrupt) <= 1
+            assert all(each == (outcome.addresses[0], f"piece {at // MIB} did not verify") for each in outcome.corrupt)
+            if outcome.corrupt:
                 assert outcome.view(0).state == "dropped"
             assert outcome.memory.writes == MANIFEST.piece_count
-            caught.append(bool(outcome.liars))
+            caught.append(bool(outcome.corrupt))
 
     caught: list[bool] = []
-    asyncio.run(all_of_them())
-    print(f"seed {seed}: {sum(caught)} liars were asked for the piece that they spoil, of {count}")
+    asyncio.run(downloads())
+    print(f"seed {seed}: {sum(caught)} of {count} hostile holders were asked for the piece that they corrupt")
 
 
 def flip_in_the_only_holder(count: int, seed: int) -> None:
-    """With one holder only, the spoilt byte is always met: it must always be found."""
+    """The only holder at first is hostile, so the flipped byte is always received, and must be detected."""
     rng = random.Random(seed)
 
-    async def all_of_them() -> None:
+    async def downloads() -> None:
         for number in range(count):
             at = rng.randrange(len(CONTENT))
             outcome = await fetch([evil.flipping(at), evil.honest], late=1, seed=number)
-            assert outcome.whole
-            assert outcome.liars == [(outcome.urls[0], f"piece {at // MIB} did not verify")]
+            assert outcome.complete
+            assert outcome.corrupt == [(outcome.addresses[0], f"piece {at // MIB} did not verify")]
             assert outcome.memory.writes == MANIFEST.piece_count
 
-    asyncio.run(all_of_them())
+    asyncio.run(downloads())
 
 
 @pytest.mark.timeout(300)
-def test_one_flipped_byte_is_found_and_costs_a_piece_and_names_the_holder() -> None:
-    flip_one_byte(80, seed=1)
+def test_one_flipped_bit_is_detected_and_costs_one_piece_and_names_the_holder() -> None:
+    flip_one_bit(80, seed=1)
     flip_in_the_only_holder(20, seed=2)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3000)
-def test_1000_flipped_bytes() -> None:
-    flip_one_byte(500, seed=3)
+def test_1000_flipped_bits_are_detected() -> None:
+    flip_one_bit(500, seed=3)
     flip_in_the_only_holder(500, seed=4)
 
 
 @pytest.mark.parametrize(
-    "way",
+    "behaviour",
     [
         evil.wrong_bytes,
-        evil.crumbling,
+        evil.tiny_blocks,
         evil.endless,
-        evil.unasked,
+        evil.not_requested,
         evil.oversized,
-        evil.lying_bitmap,
+        evil.false_bitmap,
         evil.odd_bitmap,
-        evil.chattering,
-        evil.early,
+        evil.endless_have,
+        evil.closing,
         evil.breaking,
         evil.hoarding,
         evil.malformed,
@@ -231,89 +235,91 @@ def test_1000_flipped_bytes() -> None:
         evil.refusing,
         evil.silent,
     ],
-    ids=lambda way: way.__name__,
+    ids=lambda behaviour: behaviour.__name__,
 )
-def test_a_download_ends_well_whatever_one_holder_does(way: Way) -> None:
-    outcome = run(fetch([way, way, evil.honest]))
-    assert outcome.whole
-    assert outcome.urls[2] in outcome.sources
+def test_a_download_completes_despite_any_hostile_holder(behaviour: Behaviour) -> None:
+    outcome = run(fetch([behaviour, behaviour, evil.honest]))
+    assert outcome.complete
+    assert outcome.addresses[2] in outcome.contributors
     assert outcome.seconds < 5
-    # Only bytes that do not verify are a lie that is reported.
-    assert {liar for liar, _ in outcome.liars} <= ({*outcome.urls[:2]} if way is evil.wrong_bytes else set())
+    # Only corrupt data is reported.
+    assert {address for address, _ in outcome.corrupt} <= (
+        {*outcome.addresses[:2]} if behaviour is evil.wrong_bytes else set()
+    )
     for view in outcome.holders.values():
         assert view.reason.isprintable() and len(view.reason) < 500
 
 
-@pytest.mark.parametrize("way", [evil.hanging, evil.trickling], ids=["hanging", "trickling"])
-def test_pieces_of_one_that_hangs_are_asked_of_another(way: Way) -> None:
-    outcome = run(fetch([way, evil.honest]))
-    assert outcome.whole
-    # Before the silence is long enough to be noticed, the idle holder has taken over what was late.
+@pytest.mark.parametrize("behaviour", [evil.hanging, evil.trickling], ids=["hanging", "trickling"])
+def test_pieces_of_a_hanging_holder_are_requested_from_another(behaviour: Behaviour) -> None:
+    outcome = run(fetch([behaviour, evil.honest]))
+    assert outcome.complete
+    # The idle holder takes over late pieces before the idle timeout.
     assert outcome.seconds < 7
-    assert outcome.urls[1] in outcome.sources
+    assert outcome.addresses[1] in outcome.contributors
 
 
-def test_one_that_hangs_is_noticed_when_the_other_comes_late() -> None:
+def test_a_hanging_holder_is_noticed_if_the_other_one_appears_late() -> None:
     outcome = run(fetch([evil.hanging, evil.honest], late=1))
-    assert outcome.whole
+    assert outcome.complete
     assert outcome.seconds < 7
 
 
-def test_thirty_silent_holders_leave_room_for_an_honest_one() -> None:
+def test_30_silent_holders_do_not_keep_an_honest_one_out() -> None:
     outcome = run(fetch([evil.silent] * 30 + [evil.honest]))
-    assert outcome.whole
+    assert outcome.complete
     assert outcome.seconds < 15
 
 
-def test_nobody_but_liars_ends_with_that_and_soon() -> None:
+def test_a_download_from_corrupt_sources_only_fails_soon() -> None:
     # Ten seconds pass in a quarter of one.
     with pytest.raises(NotVerified, match=r"piece 2 did not verify.*run it again when another peer has it"):
         run(fetch([evil.flipping(2 * MIB), evil.flipping(2 * MIB)], haste=40, seconds=5))
 
 
-def test_an_honest_holder_that_comes_after_the_liars_is_in_time() -> None:
+def test_an_honest_holder_that_appears_after_corrupt_ones_is_in_time() -> None:
     outcome = run(fetch([evil.wrong_bytes, evil.honest], late=1))
-    assert outcome.whole
-    assert outcome.sources == [outcome.urls[1]]
+    assert outcome.complete
+    assert outcome.contributors == [outcome.addresses[1]]
 
 
-def test_nobody_who_sends_anything_ends_with_no_holders() -> None:
+def test_a_download_without_progress_fails_with_no_holders() -> None:
     # A minute passes in a second and a half.
     with pytest.raises(NoHolders, match=r"sent anything new for 60 s.*run it again to resume"):
         run(fetch([evil.refusing, evil.wrong_bytes], haste=40))
 
 
-def test_a_limit_of_our_own_that_takes_longer_for_a_piece_is_nobodys_silence() -> None:
+def test_waiting_for_the_download_limit_is_not_a_stall() -> None:
     # A piece each 80 s of the download's clock, which gives up after 60.
-    assert run(fetch([evil.honest], haste=100, rate=1_300_000)).whole
+    assert run(fetch([evil.honest], haste=100, rate=1_300_000)).complete
 
 
-def test_silence_under_a_limit_of_our_own_is_given_up_on_all_the_same() -> None:
+def test_silent_holders_time_out_under_a_download_limit_too() -> None:
     with pytest.raises(NoHolders, match=r"sent anything new for 60 s"):
         run(fetch([evil.hanging] * 3, haste=40, rate=1_300_000))
 
 
-def test_beginnings_without_end_are_no_sign_of_life() -> None:
+def test_restarted_pieces_are_no_progress() -> None:
     with pytest.raises(NoHolders, match="run it again to resume"):
         run(fetch([evil.breaking], haste=40))
 
 
-def test_a_holder_cannot_have_us_keep_the_beginnings_of_all_pieces() -> None:
+def test_a_holder_cannot_leave_every_piece_incomplete_in_memory() -> None:
     with pytest.raises(NoHolders, match="it started a piece before the previous one was complete"):
         run(fetch([evil.hoarding], haste=40))
 
 
 class Pusher:
-    """AskerEnd of a push whose sender does as told."""
+    """The stream of a push that ignores requests and sends fixed responses; an exception is raised."""
 
-    def __init__(self, *news: Any) -> None:
-        self._news = news
+    def __init__(self, *responses: Any) -> None:
+        self._responses = responses
 
-    def request(self, wish: Any) -> None:
-        """Nothing is done about it."""
+    def request(self, piece_request: Any) -> None:
+        """Ignore it."""
 
     async def responses(self) -> Any:
-        for each in self._news:
+        for each in self._responses:
             if isinstance(each, Exception):
                 raise each
             yield each
@@ -323,25 +329,25 @@ class Pusher:
 
 
 class Sender(Pusher):
-    """Sends what it is asked for."""
+    """Sends requested pieces."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._asked = asyncio.Queue[int]()
+        self._requested = asyncio.Queue[int]()
 
-    def request(self, wish: PieceRequest) -> None:
-        for piece in wish.pieces:
-            self._asked.put_nowait(piece)
+    def request(self, piece_request: PieceRequest) -> None:
+        for piece in piece_request.pieces:
+            self._requested.put_nowait(piece)
 
     async def responses(self) -> Any:
         yield PieceResponse(have=Have(complete=True))
         while True:
-            piece = await self._asked.get()
+            piece = await self._requested.get()
             yield PieceResponse(blocks=(Block(piece, 0, CONTENT[piece * MIB : (piece + 1) * MIB]),))
 
 
-def pushed(memory: Memory, end: Pusher, pool: ThreadPoolExecutor) -> Swarm:
-    """A file that comes by one stream."""
+def pushed(memory: Memory, stream: Pusher, pool: ThreadPoolExecutor, transfer: Transfer | None = None) -> Swarm:
+    """A download from one open stream."""
     loop = asyncio.get_running_loop()
     swarm = Swarm(
         MANIFEST,
@@ -349,41 +355,76 @@ def pushed(memory: Memory, end: Pusher, pool: ThreadPoolExecutor) -> Swarm:
         memory,
         disk=pool,
         budget=MemoryBudget(),
-        transfer=Transfer(1, "push", loop.time),
+        transfer=transfer or Transfer(1, "push", loop.time),
         metrics=Metrics(),
         limiter=RateLimiter(None, loop.time),
         clock=loop.time,
     )
-    swarm.join("ben", end)
+    swarm.join("ben", stream)
     return swarm
 
 
-@pytest.mark.parametrize("end", [(), (NoHolders("broke"),)], ids=["ends", "breaks"])
-def test_a_push_whose_sender_goes_away_ends_at_once(end: tuple[PeerError, ...]) -> None:
+@pytest.mark.parametrize("responses", [(), (NoHolders("broke"),)], ids=["ends", "breaks"])
+def test_a_push_fails_at_once_if_its_sender_leaves(responses: tuple[PeerError, ...]) -> None:
     async def push() -> None:
         with ThreadPoolExecutor(1) as pool:
             async with asyncio.timeout(3):
-                await pushed(Memory(), Pusher(*end), pool).run()
+                await pushed(Memory(), Pusher(*responses), pool).run()
 
     with pytest.raises(NoHolders):
         asyncio.run(push())
 
 
-def test_nothing_is_written_any_more_when_a_download_is_over_however_often_it_is_cancelled() -> None:
+def test_no_piece_is_written_after_a_download_was_cancelled_several_times() -> None:
     async def push() -> None:
         memory = Stuck()
         with ThreadPoolExecutor(1) as pool:
             task = asyncio.create_task(pushed(memory, Sender(), pool).run())
-            await asyncio.to_thread(memory.begun.wait, 10)
+            await asyncio.to_thread(memory.started.wait, 10)
             for _ in range(3):
                 task.cancel()
-                # So that each finds it at another place.
+                # So that each cancellation meets another state.
                 for _ in range(10):
                     await asyncio.sleep(0)
-            over_too_soon = task.done()
+            done_too_soon = task.done()
             memory.let_go.set()
             await asyncio.wait([task])
-            assert task.cancelled() and not over_too_soon
+            assert task.cancelled() and not done_too_soon
             assert memory.writes == 1
 
     asyncio.run(push())
+
+
+class Late(Pusher):
+    """Reports its pieces when `ready` is set, and sends none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready = asyncio.Event()
+
+    async def responses(self) -> Any:
+        await self.ready.wait()
+        yield PieceResponse(have=Have(complete=True))
+        await asyncio.Event().wait()
+
+
+def test_the_transfer_shows_whether_the_download_waits_for_a_source() -> None:
+    async def phases() -> None:
+        transfer, stream = Transfer(1, "push", asyncio.get_running_loop().time), Late()
+
+        async def until(phase: Phase) -> None:
+            while transfer.counters.phase is not phase:
+                await asyncio.sleep(0.01)
+
+        with ThreadPoolExecutor(1) as pool:
+            task = asyncio.create_task(pushed(Memory(), stream, pool, transfer).run())
+            try:
+                async with asyncio.timeout(20):
+                    await until(Phase.WAITING)
+                    stream.ready.set()
+                    await until(Phase.MOVING)
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+
+    asyncio.run(phases())

@@ -137,7 +137,7 @@ class Swarm:
         Raises:
             NoHolders: if no source sent anything new for NO_PROGRESS_TIMEOUT seconds.
             NotVerified: if all sources sent corrupt data.
-            PeerError: if the disk failed. Verified pieces are kept.
+            PeerError: if the disk failed. Verified pieces stay on disk.
         """
         self._finished = asyncio.get_running_loop().create_future()
         self._stall.start(self._clock())
@@ -213,7 +213,7 @@ class Swarm:
                 await self._on_message(source, response)
             self._picker.on_closed(source, self._clock())
         except PeerError as error:
-            # Its traceback references this frame: a cycle that would keep a piece until the next garbage collection.
+            # Its traceback references this frame: a cycle that would hold a piece until the next garbage collection.
             self._last_error = error.with_traceback(None)
             log.info("source failed: %s: %s", source, error)
             self._picker.on_failed(source, error.message.removeprefix(f"{source}: "), self._clock())

@@ -31,7 +31,7 @@ PieceData = list[bytes | memoryview]
 class InFlightReservation:
     """The memory and bandwidth of one download, acquired before a piece is requested.
 
-    Each piece in flight takes `piece_length` bytes of the budget. The first takes none, so that no download starves.
+    Each piece in flight uses `piece_length` bytes of the budget. The first uses none, so that no download starves.
     """
 
     def __init__(self, budget: MemoryBudget, limiter: RateLimiter, piece_length: int) -> None:
@@ -40,7 +40,7 @@ class InFlightReservation:
         Args:
             budget: The memory that all downloads share.
             limiter: The download limit of this peer.
-            piece_length: Bytes that one piece takes.
+            piece_length: Bytes that one piece uses.
         """
         self._budget = budget
         self._limiter = limiter

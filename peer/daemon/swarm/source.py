@@ -17,7 +17,7 @@ _RATE_TIME_CONSTANT = 2.0
 # Seconds until a source that failed is tried again. Each failure in a row doubles the first value. The maximum is the
 # interval of peer discovery.
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.5, 10.0
-# A block is the data that a source sends in this many seconds. Small blocks on a slow stream let news of pieces pass
+# A block is the data that a source sends in this many seconds. Small blocks on a slow stream let other messages pass
 # between two of them.
 _BLOCK_SECONDS = 1 / 16
 # Limits of a block, in bytes: `piece_sender.DEFAULT_BLOCK_LENGTH` and `piece_sender.MAX_BLOCK_LENGTH`.
@@ -145,7 +145,7 @@ class SourceState:
         self.next_index = piece + 1
 
     def not_started(self) -> list[int]:
-        """Return the requested pieces of which no data has arrived."""
+        """Return the requested pieces that no data has arrived for."""
         return list(self.requested)[1 if self.partial_bytes > 0 else 0 :]
 
     def on_data(self, size: int, now: float) -> None:

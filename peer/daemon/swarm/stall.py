@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from daemon.swarm.piece_picker import SOURCE_IDLE_TIMEOUT
 
-# Seconds without progress from any source after which a download fails. Verified data is kept.
+# Seconds without progress from any source after which a download fails. Verified data stays on disk.
 NO_PROGRESS_TIMEOUT = 60.0
 # Seconds after the last corrupt piece until a download fails whose sources all sent corrupt data. An honest holder may
 # appear within this time.

@@ -122,7 +122,7 @@ class _BatchDownload:
         try:
             await self._download_until_done(query)
         finally:
-            # Also when cancelled: verified files are kept.
+            # Also when cancelled: verified files are published.
             await shield_until_done(asyncio.create_task(self._publish_all()))
         for item in self._missing:
             reason = item.error.message if item.error else "no online peer has it"
@@ -302,7 +302,7 @@ class _BatchDownload:
             else:
                 verified.append(_Received(item, address, outcome))
         if verified:
-            # Only verified files are progress. Else sources of corrupt data could keep the download waiting for ever.
+            # Only verified files are progress. Else sources of corrupt data could let the download wait for ever.
             self._last_progress = self._downloader.clock()
             size = sum(received.file.manifest.size for received in verified)
             self._batch += verified

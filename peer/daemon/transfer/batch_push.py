@@ -114,7 +114,7 @@ class BatchPusher:
     async def _send_files(
         self, call: Call, stream: _Stream, on_result: OnResult, on_sent: Callable[[int], None]
     ) -> None:
-        """Send requested files in messages of about 1 MiB, or less if the upload limit makes one take long."""
+        """Send requested files in messages of about 1 MiB, or less if the upload limit would make one slow."""
         while stream.to_send:
             numbers = next(
                 batched(

@@ -78,7 +78,7 @@ class RequestWindow:
         return self._size() - self._in_flight
 
     def on_request(self, size: int) -> int:
-        """Record a request for a file of `size` bytes; return the bytes that it takes of the window."""
+        """Record a request for a file of `size` bytes; return the bytes that it uses of the window."""
         self._in_flight += size + _FILE_COST
         return size + _FILE_COST
 

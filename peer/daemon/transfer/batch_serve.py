@@ -30,7 +30,7 @@ MAX_FILES_PER_MESSAGE = 1024
 _MAX_ACCEPTED = 2 * MAX_FILES_PER_MESSAGE
 _RESPONSE_MAX_BYTES = 1 << 20
 _RESPONSE_MAX_FILES = 256
-# Bytes of all streams that wait for their batches. A sender that never sends the last offered file would otherwise keep
+# Bytes of all streams that wait for their batches. A sender that never sends the last offered file would otherwise hold
 # a batch in memory on each of its streams.
 MAX_UNPUBLISHED_BYTES = 64 << 20
 # Memory of a file beside its bytes: its manifest, its name, and the message that contains the bytes.
@@ -98,7 +98,7 @@ class BatchServer:
     async def read(
         self, opener: Grant, requests: Sequence[TicketRequest]
     ) -> AsyncIterator[tuple[list[Block], list[FileFault]]]:
-        """Read requested files in messages of about 1 MiB, or less if the upload limit makes one take long.
+        """Read requested files in messages of about 1 MiB, or less if the upload limit would make one slow.
 
         Args:
             opener: The grant that opened the stream.
@@ -239,7 +239,7 @@ class BatchStream:
 
         Raises:
             BadUsage: if a file was not requested.
-            DiskFull, StorageFault: if the disk failed for the whole batch.
+            DiskFull, StorageFault: if the disk failed for all files of the batch.
         """
         verdicts: list[Verdict] = []
         for block in blocks:

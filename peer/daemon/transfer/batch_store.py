@@ -63,7 +63,7 @@ class BatchStore:
             replica: The files are stored at another peer's request.
 
         Returns:
-            For each file, in order, the error that kept it from being published, or None.
+            For each file, in order, the error if it is not published, or None.
 
         Raises:
             DiskFull, StorageFault: if the disk failed for all of them. Then nothing is published.

@@ -22,7 +22,7 @@ from daemon.swarm.peer_discovery import FindHolders
 from daemon.swarm.piece_picker import PARTIAL_MIN_PIECES, Picker
 from daemon.transfer.served_files import PartialFile, ServedFiles
 
-# A file of at most PARTIAL_MIN_PIECES pieces is announced as partial once its download takes this many seconds.
+# A file of at most PARTIAL_MIN_PIECES pieces is announced as partial once its download has run for this many seconds.
 PARTIAL_MIN_SECONDS = 2.0
 # Bytes after which the system is asked to start writing, so that the final sync is short.
 _WRITEBACK_BYTES = 32 << 20
@@ -77,7 +77,7 @@ class FileDownloader:
         """Download the missing pieces of a file, publish it under `name`, and add it to the library.
 
         Raises:
-            NoHolders: if no source sent anything new for too long. Verified pieces are kept.
+            NoHolders: if no source sent anything new for too long. Verified pieces stay on disk.
             NotVerified: if all sources sent corrupt data.
             PeerError: if the disk failed, or `name` is taken.
         """

@@ -220,8 +220,9 @@ class PieceSender:
     def _next_piece(self) -> int | None:
         """Remove a piece from the queue: the first one that is not in flight to another requester, if there is one.
 
-        A piece in flight can soon be had from that requester. This requester is told so, and cancels its request. But
-        the cancellation is late on a busy link: without deferring, a swarm of eight had a fifth of the file sent twice.
+        A piece in flight will soon be available from that requester. So this requester cancels its request when it
+        gets the message. But on a busy link the cancellation is late. Without deferring, a swarm of eight received a
+        fifth of the file twice.
         """
         now = asyncio.get_running_loop().time()
         piece = next((piece for piece in self._queue if not self._file.is_being_sent(piece, self._on_have)), None)

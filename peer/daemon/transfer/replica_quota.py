@@ -13,7 +13,7 @@ from daemon.errors import QuotaExceeded
 from daemon.library.manifest_cache import ManifestCache, ReplicaUsage
 from daemon.runtime.executors import Threads
 
-# Parts of broken pushes that are kept for a later push of the same content.
+# Parts of broken pushes that are stored for a later push of the same content.
 MAX_ABANDONED_PARTS = 64
 # Small files cost a block and an inode each, so the quota also limits entries: quota / _ENTRY_BYTES, at least
 # MIN_ENTRIES. Every component of a name counts as one entry for every file; shared folders are not deduplicated.
@@ -33,7 +33,7 @@ class ReplicaQuota:
 
         Args:
             manifest_cache: Records which files are replicas, and the parts of pushes.
-            limit: Bytes that replicas may take.
+            limit: Bytes that replicas may use.
             threads: Run the queries of the cache.
         """
         self._manifest_cache = manifest_cache

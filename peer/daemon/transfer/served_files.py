@@ -20,7 +20,7 @@ from daemon.storage.shared_folder import OpenFile, SharedFolder
 
 _NOT_SHARED = "this peer no longer shares the file: ask another holder"
 
-# Receives the news of one file. It identifies the requester.
+# Receives the events of one file. It identifies the requester.
 Listener = Callable[[Have], None]
 
 
