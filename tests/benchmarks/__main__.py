@@ -1,6 +1,6 @@
-"""Measures this checkout against other tools, side by side on this machine: ./bootstrap/bench NAME ...
+"""Compares this checkout with other tools on this machine: ./bootstrap/bench NAME ...
 
-Every ratio is of medians of runs that took turns, since a machine's speed drifts. Other tools are installed if
+Each ratio is one of medians. Runs are interleaved, since the speed of a machine drifts. Other tools are installed if
 missing, as root on Debian.
 """
 
@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import crowd, hashing, memory, one_file, small_files, start, three, tracker
-from benchmarks.bench import Bench, machine
-from benchmarks.ours import Failed
+from benchmarks.bench import Bench, describe_machine
+from benchmarks.ours import CommandFailed
 from benchmarks.report import Report
-from benchmarks.rivals import Missing
+from benchmarks.rivals import NotAvailable
 
 BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
     "single": one_file.single,
@@ -34,31 +34,31 @@ BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
 
 
 def main() -> int:
-    """Run the benchmarks that were named; return the exit status."""
+    """Run the named benchmarks; return the exit status."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
         "names", nargs="+", metavar="NAME", choices=[*BENCHMARKS, "all"], help=f"{', '.join(BENCHMARKS)}, all"
     )
     parser.add_argument(
-        "--trial", action="store_true", help="small sizes and few rounds: tries the benchmarks themselves"
+        "--trial", action="store_true", help="small sizes and few rounds, to test the benchmarks themselves"
     )
-    parser.add_argument("--rounds", type=int, help="how many rounds, instead of each benchmark's own number")
+    parser.add_argument("--rounds", type=int, help="number of rounds, in place of each benchmark's own")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "p2p-bench"
-    parser.add_argument("--folder", type=Path, default=cache, help="where files go: on a real disk (%(default)s)")
+    parser.add_argument("--folder", type=Path, default=cache, help="folder of test files, on a real disk (%(default)s)")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    print(machine(arguments.folder))
+    print(describe_machine(arguments.folder))
     verdicts: list[str] = []
     for name in BENCHMARKS if "all" in arguments.names else arguments.names:
         with tempfile.TemporaryDirectory(dir=arguments.folder, prefix=f"{name}-") as folder:
             try:
                 report = BENCHMARKS[name](Bench(Path(folder), arguments.trial, arguments.rounds))
                 verdicts += report.verdicts
-            except (AssertionError, Failed, RuntimeError) as error:
-                verdicts.append(f"{name}: did not run to its end: {error}")
-            except Missing as lack:
-                verdicts.append(f"{name}: left out: {lack}")
-    print("\nIn short:", *verdicts, sep="\n   ")
+            except (AssertionError, CommandFailed, RuntimeError) as error:
+                verdicts.append(f"{name}: failed: {error}")
+            except NotAvailable as lack:
+                verdicts.append(f"{name}: skipped: {lack}")
+    print("\nSummary:", *verdicts, sep="\n   ")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Eight peers want one file at once from one holder behind a slow link: network namespaces on a bridge.
+"""Eight peers download one file at once from a holder behind a slow link, in network namespaces on a bridge.
 
-The holder's link carries 100 Mbit/s of Ethernet frames: 1,448 bytes of payload in 1,514. That, and the file leaving the
-holder once, is the bound for the last of the crowd.
+The link carries 100 Mbit/s of Ethernet frames with 1,448 bytes of payload in 1,514. The bound for the last peer is the
+time in which the file leaves the holder once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import ours, rivals
-from benchmarks.bench import MIB, Bench, emptied
+from benchmarks.bench import MIB, Bench, empty_folder
 from benchmarks.processes import cpu_seconds
 from benchmarks.report import Report, interleave
 from programs import PSERVER, SERVER, Program, write_env
@@ -27,20 +27,20 @@ _DRIVER = Path(__file__).resolve().with_name("driver.py")
 
 
 def crowd(bench: Bench) -> Report:
-    """Time until the last of the crowd has the file."""
+    """Measure the time until the last peer has the file."""
     size = bench.size(100 * MIB, 30 * MIB)
     bound = size / _LINK
     report = Report(
-        "crowd", f"{_PEERS} peers want {size // MIB} MiB at once; the holder's link has 100 Mbit/s; seconds"
+        "crowd", f"{_PEERS} peers download {size // MIB} MiB at once; the holder's link has 100 Mbit/s; seconds"
     )
-    report.note(f"the bound, size / link: {bound:.2f} s ({size * 8 / 100e6:.2f} s without the frames' own bytes)")
+    report.note(f"the bound, size / link: {bound:.2f} s ({size * 8 / 100e6:.2f} s without frame headers)")
     source = bench.file(bench.folder / "source" / _NAME, size)
     with ExitStack() as stack:
         hosts = stack.enter_context(_network(_PEERS + 1))
         mine = stack.enter_context(_ours(bench, hosts, source))
         torrent = stack.enter_context(_libtorrent(bench, hosts, source))
-        interleave(report, {"ours": mine.run, "libtorrent": torrent.run}, bench.times(5), warm_up=False)
-        report.note(f"when each of ours was done, last run: {', '.join(f'{t:.1f}' for t in mine.last)}")
+        interleave(report, {"ours": mine.run, "libtorrent": torrent.run}, bench.round_count(5), warm_up=False)
+        report.note(f"completion of each of our peers, last run: {', '.join(f'{t:.1f}' for t in mine.last)}")
     report.verdict(
         f"time, ours / bound: {report.median('ours') / bound:.2f}", report.median("ours") / bound, at_most=1.25
     )
@@ -50,7 +50,7 @@ def crowd(bench: Bench) -> Report:
 
 
 class _Host:
-    """A network namespace; number 0 is the slow holder's."""
+    """A network namespace; number 0 is that of the slow holder."""
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
@@ -67,7 +67,7 @@ class _HostProgram(Program):
 
 
 class _Meter:
-    """What a run cost besides time: how often the holder sent the file over its link, and CPU seconds."""
+    """Counts how often the holder sends the file over its link, and CPU seconds."""
 
     def __init__(self, holder: _Host, size: int, pids: list[int]) -> None:
         self._holder = holder
@@ -77,7 +77,7 @@ class _Meter:
         self._cpu = cpu_seconds(pids)
 
     def read(self, label: str) -> dict[str, float]:
-        """The figures since it was made."""
+        """Return the figures since its creation."""
         sent = (self._bytes() - self._sent) * 1448 / 1514 / self._size
         return {f"{label}, files sent": sent, f"{label}, CPU": cpu_seconds(self._pids) - self._cpu}
 
@@ -92,10 +92,10 @@ def _ip(*words: str) -> None:
 
 @contextmanager
 def _network(count: int) -> Iterator[list[_Host]]:
-    """Hosts on a bridge; the bridge is a host of its own, the last. The machine's own network is left alone."""
+    """Yield hosts on a bridge, which is the last host. The network of the machine itself does not change."""
     if os.geteuid() != 0:
-        raise rivals.Missing("needs root, for network namespaces")
-    rivals.need(ip="iproute2", tc="iproute2")
+        raise rivals.NotAvailable("needs root, for network namespaces")
+    rivals.require_programs(ip="iproute2", tc="iproute2")
     mark = f"p2p{os.getpid()}"
     bridge = _Host(f"{mark}-hub", f"{_NET}.100")
     hosts = [_Host(f"{mark}-{n}", f"{_NET}.{n + 1}") for n in range(count)]
@@ -124,9 +124,9 @@ def _network(count: int) -> Iterator[list[_Host]]:
 
 
 class _Ours:
-    """Our crowd: a tracker at the hub, the holder, the peers, each with a driver that holds a line to its pserver."""
+    """Our programs: a tracker at the hub, and a pserver with an open connection to it on each host."""
 
-    def __init__(self, holder: _Host, size: int, pids: list[int], drivers: list[rivals.Talker]) -> None:
+    def __init__(self, holder: _Host, size: int, pids: list[int], drivers: list[rivals.JsonProcess]) -> None:
         self._holder = holder
         self._size = size
         self._pids = pids
@@ -134,17 +134,17 @@ class _Ours:
         self.last: list[float] = []
 
     def run(self) -> dict[str, float]:
-        """All order at once; the last one's time counts."""
+        """Start all downloads at once; return the time of the last."""
         os.sync()
         meter = _Meter(self._holder, self._size, self._pids)
         for driver in self._drivers:
-            driver.tell(download=_NAME)
-        times = [driver.hear() for driver in self._drivers]
+            driver.send(download=_NAME)
+        times = [driver.receive() for driver in self._drivers]
         figures = meter.read("ours")
         began = min(each["began"] for each in times)
         self.last = sorted(each["ended"] - began for each in times)
         for driver in self._drivers:
-            driver.ask(remove=_NAME)
+            driver.request(remove=_NAME)
         os.sync()
         return {"ours": self.last[-1], **figures}
 
@@ -164,7 +164,7 @@ def _ours(bench: Bench, hosts: list[_Host], source: Path) -> Iterator[_Ours]:
 
         folder.mkdir()
         tracker = start(hub, "tracker", SERVER, SERVER_URL=hub.address, SERVER_PORT=0, STATE_DIR=folder / "tracker")
-        drivers: list[rivals.Talker] = []
+        drivers: list[rivals.JsonProcess] = []
         pids: list[int] = []
         for n, host in enumerate(peers):
             home = folder / f"p{n}"
@@ -173,7 +173,7 @@ def _ours(bench: Bench, hosts: list[_Host], source: Path) -> Iterator[_Ours]:
                 f"p{n}",
                 PSERVER,
                 PSERVER_URL=host.address,
-                # Every address: other peers come over the bridge, the driver over loopback.
+                # Other peers connect over the bridge, the driver over loopback.
                 PSERVER_LOCAL_URL="0.0.0.0",
                 PSERVER_PORT=0,
                 SERVER_URL=hub.address,
@@ -183,19 +183,21 @@ def _ours(bench: Bench, hosts: list[_Host], source: Path) -> Iterator[_Ours]:
                 PING_INTERVAL=ours.PING_INTERVAL,
             )
             pids.append(program.pid)
-            driver = rivals.Talker([*host.inside, sys.executable, _DRIVER, f"127.0.0.1:{program.port}", home / "state"])
+            driver = rivals.JsonProcess(
+                [*host.inside, sys.executable, _DRIVER, f"127.0.0.1:{program.port}", home / "state"]
+            )
             stack.callback(driver.close)
-            driver.ask(login=f"p{n}")
+            driver.request(login=f"p{n}")
             drivers.append(driver)
         os.link(source, folder / "p0" / "shared" / _NAME)
-        drivers[0].ask(share=str(folder / "p0" / "shared" / _NAME))
+        drivers[0].request(share=str(folder / "p0" / "shared" / _NAME))
         yield _Ours(peers[0], source.stat().st_size, pids, drivers[1:])
 
 
 class _Libtorrent:
-    """The same with libtorrent: every peer is told the addresses of all, so that it need not look for them."""
+    """The same with libtorrent. Every peer gets the addresses of all others, so it needs no discovery."""
 
-    def __init__(self, bench: Bench, hosts: list[_Host], source: Path, seeder: rivals.Talker, port: int) -> None:
+    def __init__(self, bench: Bench, hosts: list[_Host], source: Path, seeder: rivals.JsonProcess, port: int) -> None:
         self._bench = bench
         [self._holder, *self._peers] = hosts
         self._source = source
@@ -203,17 +205,17 @@ class _Libtorrent:
         self._port = port
 
     def run(self) -> dict[str, float]:
-        """All begin at once; the last one's time counts."""
+        """Start all downloads at once; return the time of the last."""
         with ExitStack() as stack:
             fetchers = []
             folders = []
             for host in self._peers:
-                folder = emptied(self._bench.folder / "libtorrent" / host.name)
+                folder = empty_folder(self._bench.folder / "libtorrent" / host.name)
                 folders.append(folder)
                 fetcher = rivals.torrent(folder, host.address, *host.inside)
                 stack.callback(fetcher.close)
                 fetchers.append(fetcher)
-            ports = [fetcher.ask()["port"] for fetcher in fetchers]
+            ports = [fetcher.request()["port"] for fetcher in fetchers]
             known = [
                 (self._holder.address, self._port),
                 *((host.address, port) for host, port in zip(self._peers, ports, strict=True)),
@@ -221,13 +223,13 @@ class _Libtorrent:
             os.sync()
             meter = _Meter(self._holder, self._source.stat().st_size, [each.pid for each in (self._seeder, *fetchers)])
             for n, fetcher in enumerate(fetchers):
-                fetcher.tell(
+                fetcher.send(
                     fetch=f"{self._source}.torrent", peers=[peer for m, peer in enumerate(known) if m != n + 1]
                 )
-            times = [fetcher.hear() for fetcher in fetchers]
+            times = [fetcher.receive() for fetcher in fetchers]
             figures = meter.read("libtorrent")
         for folder in folders:
-            emptied(folder)
+            empty_folder(folder)
         took = max(each["ended"] for each in times) - min(each["began"] for each in times)
         return {"libtorrent": took, **figures}
 
@@ -237,8 +239,8 @@ def _libtorrent(bench: Bench, hosts: list[_Host], source: Path) -> Iterator[_Lib
     [holder, *peers, _] = hosts
     seeder = rivals.torrent(source.parent, holder.address, *holder.inside)
     try:
-        seeder.ask(make=str(source))
-        port = seeder.ask(seed=f"{source}.torrent")["port"]
+        seeder.request(make=str(source))
+        port = seeder.request(seed=f"{source}.torrent")["port"]
         yield _Libtorrent(bench, [holder, *peers], source, seeder, port)
     finally:
         seeder.close()

@@ -1,7 +1,8 @@
-"""Drives one pserver from inside its network namespace: lines of JSON in, one line out for each.
+"""Runs commands on one pserver from inside its network namespace: reads lines of JSON, writes one for each.
 
 python driver.py HOST:PORT STATE_DIR
-{"login": USER}   {"share": PATH}   {"remove": NAME}   {"download": NAME}: answers when it began and ended
+{"login": USER}   {"share": PATH}   {"remove": NAME}   {"download": NAME}
+Each response has the times at which the command began and ended.
 """
 
 import json
@@ -9,22 +10,22 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.ours import Line
+from benchmarks.ours import DaemonClient
 
 
 def main(target: str, state: str) -> None:
-    """Answer orders until stdin ends."""
-    line = Line(target, Path(state))
-    for order in map(json.loads, sys.stdin):
+    """Run commands until stdin ends."""
+    client = DaemonClient(target, Path(state))
+    for command in map(json.loads, sys.stdin):
         began = time.monotonic()
-        if "login" in order:
-            line.login(order["login"])
-        elif "share" in order:
-            line.share(Path(order["share"]))
-        elif "remove" in order:
-            line.remove(order["remove"])
-        elif "download" in order:
-            line.download(order["download"])
+        if "login" in command:
+            client.login(command["login"])
+        elif "share" in command:
+            client.share(Path(command["share"]))
+        elif "remove" in command:
+            client.remove(command["remove"])
+        elif "download" in command:
+            client.download(command["download"])
         print(json.dumps({"began": began, "ended": time.monotonic()}), flush=True)
 
 

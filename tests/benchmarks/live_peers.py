@@ -1,4 +1,4 @@
-"""Very many peers that ping a tracker in time: sessions made ahead, pings over HTTP at a steady rate."""
+"""Thousands of peers that ping a tracker at a steady rate, with sessions that were written in advance."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tracker.auth import MAX_SESSIONS_PER_USER
 from tracker.passwords import Passwords
 from tracker.state_dir import StateDir, load_secret
 
-# Connections, kept, that the peers' pings share. Each is one ping at a time, so a slow tracker is felt at once.
+# Persistent connections that the peers share, one ping at a time on each. A slow tracker delays pings at once.
 CONNECTIONS = 64
 
 
 def make_sessions(state: Path, count: int) -> list[str]:
-    """Fill the folder of a tracker that does not run yet; return a token for each session.
+    """Write a tracker's STATE_DIR with `count` sessions before it starts; return their tokens.
 
-    The rows are those of as many logins, written by the tracker's own code, without a password hash for each. It
-    flushes each to the disk: so this is done in memory, and the folder copied.
+    The tracker's own code writes the same rows as logins do, with one password hash for all. Each row is flushed to
+    the disk, so the folder is made in memory and copied.
     """
     tokens = [secrets.token_urlsafe(32) for _ in range(count)]
     now = time.time()
@@ -43,12 +43,13 @@ def make_sessions(state: Path, count: int) -> list[str]:
 
 
 def ping_all(port: int, tokens: Sequence[str], interval: float, rounds: int) -> list[float]:
-    """Have each session ping once in `interval` seconds, evenly spread.
+    """Ping for each session once in `interval` seconds, evenly spread.
 
-    Returns the milliseconds from when each ping was due to its answer: if pings are late, that counts.
+    Returns:
+        For each ping the milliseconds from its due time to the response, so a late ping counts.
 
     Raises:
-        RuntimeError: a ping was refused.
+        RuntimeError: if a ping is refused.
     """
     return asyncio.run(_ping_all(port, tokens, interval, rounds))
 
@@ -65,7 +66,7 @@ async def _ping_all(port: int, tokens: Sequence[str], interval: float, rounds: i
 
 
 async def _ping_some(port: int, due: Iterator[tuple[float, str]], took: list[float]) -> None:
-    """Over one connection, the pings that no other connection has taken."""
+    """Send pings over one connection, each taken from the common iterator `due`."""
     body = json.dumps({"epoch": "", "index_version": "0", "load": {"uploads": 1, "free_bytes": 10**9, "rate": 1.5}})
     now = asyncio.get_running_loop().time
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -7,44 +7,44 @@ import time
 
 from benchmarks import ours
 from benchmarks.bench import MIB, Bench, quick_file
-from benchmarks.processes import memory as resident
+from benchmarks.processes import resident_memory
 from benchmarks.report import Report
 from eventually import eventually
 
-# A peer serves another 8 streams at most, and 64 in all.
+# A peer serves at most 8 streams to another peer, and 64 in all.
 _PEERS = 8
 _FILES = 8
 
 
 def memory(bench: Bench) -> Report:
-    """The most that is resident while all move."""
+    """Measure the peak of resident memory while all transfers run."""
     peers, files = bench.size(_PEERS, 2), bench.size(_FILES, 4)
     size = bench.size(40 * MIB, 16 * MIB)
     report = Report(
         "memory", f"a pserver with {peers * files} uploads and {peers * files} downloads of {size // MIB} MiB"
     )
     with ours.cluster(bench) as cluster:
-        # Slow enough that all of them run at once for a while.
+        # Slow enough to run all transfers at the same time.
         middle = cluster.peer("middle", UPLOAD_LIMIT="100M", PING_INTERVAL=ours.PING_INTERVAL)
         for n in range(peers):
             others = cluster.peer(f"p{n}", UPLOAD_LIMIT="12M", PING_INTERVAL=ours.PING_INTERVAL)
             for m in range(files):
                 quick_file(others.shared / f"from-{n}-{m}.bin", n * files + m, size)
                 quick_file(middle.shared / f"to-{n}-{m}.bin", 1000 + n * files + m, size)
-            line = ours.line(others)
-            line.share(*others.shared.glob("from-*"))
-            line.close()
-        line = ours.line(middle)
-        line.share(*middle.shared.glob("to-*"))
-        idle = resident(middle.program.pid)
-        lines = {n: ours.line(cluster.peers[f"p{n}"]) for n in range(peers)}
+            client = ours.connect(others)
+            client.share(*others.shared.glob("from-*"))
+            client.close()
+        client = ours.connect(middle)
+        client.share(*middle.shared.glob("to-*"))
+        idle = resident_memory(middle.program.pid)
+        clients = {n: ours.connect(cluster.peers[f"p{n}"]) for n in range(peers)}
         for m in range(files):
             for n in range(peers):
-                line.begin(f"from-{n}-{m}.bin")
-                lines[n].begin(f"to-{n}-{m}.bin")
+                client.start_download(f"from-{n}-{m}.bin")
+                clients[n].start_download(f"to-{n}-{m}.bin")
 
         def running() -> tuple[int, int]:
-            kinds = [each.kind for each in line.status().transfers]
+            kinds = [each.kind for each in client.status().transfers]
             return kinds.count("serving"), kinds.count("download")
 
         wanted = peers * files
@@ -53,14 +53,14 @@ def memory(bench: Bench) -> Report:
         counted: list[tuple[int, int]] = []
         while min(now := running()) >= wanted * 3 // 4:
             counted.append(now)
-            most = max(most, resident(middle.program.pid))
+            most = max(most, resident_memory(middle.program.pid))
             time.sleep(0.1)
         report.note(
-            f"{len(counted)} looks; uploads {_range([up for up, _ in counted])}, "
+            f"{len(counted)} samples; uploads {_range([up for up, _ in counted])}, "
             f"downloads {_range([down for _, down in counted])}"
         )
         report.note(
-            f"resident MiB: idle {idle // MIB}, most {most // MIB}, ever {resident(middle.program.pid, 'VmHWM') // MIB}"
+            f"MiB: idle {idle // MIB}, most {most // MIB}, peak {resident_memory(middle.program.pid, 'VmHWM') // MIB}"
         )
         os.sync()
     report.verdict(f"resident MiB: {most // MIB}", most / MIB, at_most=500)

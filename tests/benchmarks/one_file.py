@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import ours, rivals
-from benchmarks.bench import MIB, Bench, emptied, same_start
-from benchmarks.processes import Sample, children, cpu_seconds, run, synced
+from benchmarks.bench import MIB, Bench, empty_folder, prepare_run
+from benchmarks.processes import Sample, children, cpu_seconds, fsync_file, run
 from benchmarks.report import Report, interleave
 from system.certificates import Certificates
 
@@ -19,7 +19,7 @@ _NAME = "big.bin"
 
 
 def single(bench: Bench) -> Report:
-    """Speed of one verified, durable file."""
+    """Measure the speed of one verified, durable file."""
     size = bench.size(1024 * MIB, 64 * MIB)
     report = Report("single", f"{size // MIB} MiB, one holder, loopback, verified, fsynced; seconds")
     with ExitStack() as stack:
@@ -35,12 +35,10 @@ def single(bench: Bench) -> Report:
                 "cp": lambda: {"cp": _cp(bench, source).seconds},
                 "libtorrent": lambda: {"libtorrent": torrent().seconds},
             },
-            bench.times(7),
+            bench.round_count(7),
         )
         whole, own = command()
-        report.note(
-            f"as a command: {whole:.2f} s from the start of pclient to its end, of which {own:.2f} s by its --json"
-        )
+        report.note(f"as a command: {whole:.2f} s from start to exit of pclient, {own:.2f} s according to its --json")
     report.note(
         "MiB/s: " + ", ".join(f"{n} {size / MIB / report.median(n):.0f}" for n in ("ours", "curl", "cp", "libtorrent"))
     )
@@ -51,7 +49,7 @@ def single(bench: Bench) -> Report:
 
 
 def tls(bench: Bench) -> Report:
-    """The same over TLS."""
+    """Measure the same over TLS."""
     size = bench.size(1024 * MIB, 64 * MIB)
     report = Report("tls", f"{size // MIB} MiB, one holder, TLS, verified, fsynced; seconds")
     with ExitStack() as stack:
@@ -64,19 +62,19 @@ def tls(bench: Bench) -> Report:
         interleave(
             report,
             {"ours": lambda: {"ours": mine().seconds}, "curl": lambda: {"curl": curl().seconds}},
-            bench.times(7),
+            bench.round_count(7),
         )
     report.ratio("curl", "ours", at_least=0.8, title="speed, ours / curl from nginx over https + fsync")
     return report
 
 
 def cpu(bench: Bench) -> Report:
-    """CPU time of both ends."""
+    """Measure the CPU time of both sides."""
     size = bench.size(1024 * MIB, 64 * MIB)
-    report = Report("cpu", f"CPU seconds per GiB, both ends ({size // MIB} MiB, one holder, loopback)")
+    report = Report("cpu", f"CPU seconds per GiB, both sides ({size // MIB} MiB, one holder, loopback)")
     gib = size / (1024 * MIB)
     with ExitStack() as stack:
-        rivals.need(b3sum="b3sum")
+        rivals.require_programs(b3sum="b3sum")
         source = bench.file(bench.folder / "source" / _NAME, size)
         mine, _ = stack.enter_context(_ours(bench, source))
         curl = stack.enter_context(_curl(bench, source, verify=True))
@@ -86,7 +84,7 @@ def cpu(bench: Bench) -> Report:
                 "ours": lambda: {"ours": mine().cpu / gib},
                 "curl": lambda: {"curl + nginx + b3sum": curl().cpu / gib},
             },
-            bench.times(7),
+            bench.round_count(7),
         )
     report.ratio("ours", "curl + nginx + b3sum", at_most=1.5, title="CPU, ours / curl + nginx + b3sum")
     return report
@@ -96,31 +94,31 @@ def cpu(bench: Bench) -> Report:
 def _ours(
     bench: Bench, source: Path, certificates: Certificates | None = None
 ) -> Iterator[tuple[Run, Callable[[], tuple[float, float]]]]:
-    """Yield a run over an open line, and one of the command: its seconds in all, and those that it tells of."""
+    """Yield a run over an open connection, and one with pclient: its seconds in all, and those that it reports."""
     with ours.cluster(bench, certificates) as cluster:
         ana = cluster.peer("ana", PING_INTERVAL=ours.PING_INTERVAL)
         ben = cluster.peer("ben", PING_INTERVAL=ours.PING_INTERVAL)
         os.link(source, ana.shared / _NAME)
-        ours.line(ana, certificates).share(ana.shared / _NAME)
-        line = ours.line(ben, certificates)
+        ours.connect(ana, certificates).share(ana.shared / _NAME)
+        client = ours.connect(ben, certificates)
 
         def clean() -> None:
-            line.remove(_NAME)
+            client.remove(_NAME)
             os.sync()
 
         def transfer() -> Sample:
-            same_start(bench.folder, source.stat().st_size)
-            sample = ours.timed(line, [ana, ben], _NAME)
+            prepare_run(bench.folder, source.stat().st_size)
+            sample = ours.timed_download(client, [ana, ben], _NAME)
             clean()
             return sample
 
         def command() -> tuple[float, float]:
-            same_start(bench.folder, source.stat().st_size)
+            prepare_run(bench.folder, source.stat().st_size)
             began = time.monotonic()
-            told = ben.pclient("download", _NAME).one
+            result = ben.pclient("download", _NAME).one
             whole = time.monotonic() - began
             clean()
-            return whole, float(told["seconds"])
+            return whole, float(result["seconds"])
 
         yield transfer, command
 
@@ -133,24 +131,24 @@ def _curl(bench: Bench, source: Path, certificates: Certificates | None = None, 
     with rivals.nginx(bench.folder / "nginx", source.parent, *files) as (url, nginx):
 
         def transfer() -> Sample:
-            emptied(target.parent)
-            same_start(bench.folder, source.stat().st_size)
+            empty_folder(target.parent)
+            prepare_run(bench.folder, source.stat().st_size)
             before = cpu_seconds([nginx, *children(nginx)])
-            sample = run(["curl", "-sf", *trust, "-o", target, f"{url}/{_NAME}"]).plus(synced(target))
+            sample = run(["curl", "-sf", *trust, "-o", target, f"{url}/{_NAME}"]).plus(fsync_file(target))
             sample = sample.plus(Sample(0, cpu_seconds([nginx, *children(nginx)]) - before))
             if verify:
                 sample = sample.plus(run(["b3sum", target]))
-            emptied(target.parent)
+            empty_folder(target.parent)
             return sample
 
         yield transfer
 
 
 def _cp(bench: Bench, source: Path) -> Sample:
-    target = emptied(bench.folder / "cp") / _NAME
-    same_start(bench.folder, source.stat().st_size)
-    sample = run(["cp", source, target]).plus(synced(target))
-    emptied(target.parent)
+    target = empty_folder(bench.folder / "cp") / _NAME
+    prepare_run(bench.folder, source.stat().st_size)
+    sample = run(["cp", source, target]).plus(fsync_file(target))
+    empty_folder(target.parent)
     return sample
 
 
@@ -159,17 +157,17 @@ def _libtorrent(bench: Bench, source: Path) -> Iterator[Run]:
     with ExitStack() as stack:
         seeder = rivals.torrent(source.parent, "127.0.0.1")
         stack.callback(seeder.close)
-        seeder.ask(make=str(source))
-        port = seeder.ask(seed=f"{source}.torrent")["port"]
+        seeder.request(make=str(source))
+        port = seeder.request(seed=f"{source}.torrent")["port"]
 
         def transfer() -> Sample:
-            folder = emptied(bench.folder / "libtorrent")
+            folder = empty_folder(bench.folder / "libtorrent")
             fetcher = rivals.torrent(folder, "127.0.0.1")
-            fetcher.ask()
-            same_start(bench.folder, source.stat().st_size)
-            done = fetcher.ask(fetch=f"{source}.torrent", peers=[["127.0.0.1", port]])
+            fetcher.request()
+            prepare_run(bench.folder, source.stat().st_size)
+            done = fetcher.request(fetch=f"{source}.torrent", peers=[["127.0.0.1", port]])
             fetcher.close()
-            emptied(folder)
+            empty_folder(folder)
             return Sample(done["ended"] - done["began"])
 
         yield transfer

@@ -1,4 +1,4 @@
-"""Processes of a benchmark: run to their end with their CPU time, ports, memory. Knows no contestant."""
+"""Processes of a benchmark: CPU time, memory and ports. Knows no contestant."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Sample(NamedTuple):
-    """One run: wall-clock and CPU seconds, user and system, of all processes that took part."""
+    """One run: wall-clock seconds, and CPU seconds (user and system) of all processes involved."""
 
     seconds: float
     cpu: float = 0.0
 
     def plus(self, other: Sample) -> Sample:
-        """Return what both took, one after the other."""
+        """Return the sums of both."""
         return Sample(self.seconds + other.seconds, self.cpu + other.cpu)
 
 
 def run(command: Sequence[str | Path], folder: Path | None = None) -> Sample:
-    """Run a command to its end, which must be good."""
+    """Run a command and return its times.
+
+    Raises:
+        RuntimeError: if its exit status is not 0.
+    """
     began = time.monotonic()
     process = subprocess.Popen(
         [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=folder
@@ -38,8 +42,8 @@ def run(command: Sequence[str | Path], folder: Path | None = None) -> Sample:
     return Sample(seconds, usage.ru_utime + usage.ru_stime)
 
 
-def synced(path: Path) -> Sample:
-    """Make a file durable."""
+def fsync_file(path: Path) -> Sample:
+    """Call fsync on a file and return its time."""
     began = time.monotonic()
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -50,7 +54,7 @@ def synced(path: Path) -> Sample:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """CPU seconds of running processes so far, threads that ended included."""
+    """Return the CPU seconds of running processes so far, with those of finished threads."""
     total = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -59,25 +63,29 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started."""
+    """Return the process ids of a process's children."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def memory(pid: int, key: str = "VmRSS") -> int:
-    """Resident bytes of a process; VmHWM: the most so far."""
+def resident_memory(pid: int, key: str = "VmRSS") -> int:
+    """Return the resident memory of a process in bytes; its peak for the key `VmHWM`."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith(key + ":")).split()[1]) * 1024
 
 
 def free_port() -> int:
-    """A port for a program that cannot choose one itself."""
+    """Return a free port for a program that cannot choose one itself."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def listening(port: int, seconds: float = 10.0) -> None:
-    """Wait until a port answers."""
+def wait_until_listening(port: int, seconds: float = 10.0) -> None:
+    """Wait until a port accepts connections.
+
+    Raises:
+        OSError: if it does not within `seconds`.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What a benchmark prints: each run, medians, ratios with their targets. Never measures anything."""
+"""Prints the results of a benchmark: runs, medians, and ratios with their targets. Measures nothing itself."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from statistics import median
 
-# One run of one contestant: figures by label. A contestant cleans up after itself, outside the time that it takes.
+# Makes one run and returns its figures by label. It cleans up afterwards, outside the measured time.
 Contestant = Callable[[], Mapping[str, float]]
 
 
 class Report:
-    """The figures of one benchmark, printed as they come."""
+    """The figures of one benchmark, printed at once."""
 
     def __init__(self, name: str, about: str) -> None:
         self._name = name
         self._runs: defaultdict[str, list[float]] = defaultdict(list)
-        # One line for each target, for the end.
+        # One line for each target, for the summary.
         self.verdicts: list[str] = []
         print(f"\n== {name}: {about}", flush=True)
 
@@ -25,7 +25,7 @@ class Report:
         print(f"   {text}", flush=True)
 
     def run(self, number: str, figures: Mapping[str, float], count: bool = True) -> None:
-        """Print the figures of one run; those of a warm-up do not count."""
+        """Print the figures of one run, and record them unless `count` is false, as for a warm-up."""
         if count:
             for label, figure in figures.items():
                 self._runs[label].append(figure)
@@ -33,7 +33,7 @@ class Report:
         print(f"   {number:>8}   {shown}", flush=True)
 
     def median(self, label: str) -> float:
-        """The median of what ran under a label."""
+        """Return the median of the recorded figures of a label."""
         return median(self._runs[label])
 
     def medians(self) -> None:
@@ -43,7 +43,7 @@ class Report:
     def ratio(
         self, above: str, below: str, *, at_least: float | None = None, at_most: float | None = None, title: str = ""
     ) -> None:
-        """Print the ratio of two medians, the least and greatest of single runs, and whether the target is reached."""
+        """Print the ratio of two medians, the range of single pairs, and whether the target is met."""
         pairs = [one / other for one, other in zip(self._runs[above], self._runs[below], strict=True)]
         text = f"{title or f'{above} / {below}'}: {self.median(above) / self.median(below):.2f}"
         if len(pairs) > 1:
@@ -51,23 +51,23 @@ class Report:
         self.verdict(text, self.median(above) / self.median(below), at_least=at_least, at_most=at_most)
 
     def verdict(self, text: str, figure: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
-        """Print a figure against its target."""
+        """Print `text`, and whether `figure` meets its target."""
         if at_least is not None:
-            text += f"; to reach: at least {at_least:g}: {'reached' if figure >= at_least else 'MISSED'}"
+            text += f"; target: at least {at_least:g}: {'met' if figure >= at_least else 'MISSED'}"
         if at_most is not None:
-            text += f"; to reach: at most {at_most:g}: {'reached' if figure <= at_most else 'MISSED'}"
+            text += f"; target: at most {at_most:g}: {'met' if figure <= at_most else 'MISSED'}"
         self.verdicts.append(f"{self._name}: {text}")
         print(f"   {text}", flush=True)
 
 
 def interleave(report: Report, contestants: Mapping[str, Contestant], rounds: int, warm_up: bool = True) -> None:
-    """Run the contestants in turn, A B C, B C A ...: a machine that drifts, drifts for all."""
+    """Run the contestants alternately (A B C, B C A, ...), so that a drifting machine affects all equally."""
     order = list(contestants)
     for number in range(0 if warm_up else 1, rounds + 1):
         figures: dict[str, float] = {}
         for name in order:
             figures.update(contestants[name]())
-        labels = sorted(figures, key=lambda label: (_place(label, contestants), label))
+        labels = sorted(figures, key=lambda label: (_position(label, contestants), label))
         report.run(
             f"run {number}" if number else "warm-up", {label: figures[label] for label in labels}, count=number > 0
         )
@@ -75,5 +75,5 @@ def interleave(report: Report, contestants: Mapping[str, Contestant], rounds: in
     report.medians()
 
 
-def _place(label: str, contestants: Mapping[str, Contestant]) -> int:
+def _position(label: str, contestants: Mapping[str, Contestant]) -> int:
     return next((n for n, name in enumerate(contestants) if label.startswith(name)), len(contestants))

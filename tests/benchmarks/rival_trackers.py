@@ -1,4 +1,4 @@
-"""Other trackers as contestants: bittorrent-tracker on Node and opentracker, open to swarms of known names."""
+"""Other trackers as contestants: bittorrent-tracker on Node, and opentracker."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.processes import free_port, listening
-from benchmarks.rivals import Missing, cache, need
+from benchmarks.processes import free_port, wait_until_listening
+from benchmarks.rivals import NotAvailable, cache, require_programs
 
 _BITTORRENT_TRACKER = "bittorrent-tracker@11.2.3"
-# HTTP only, without its page of statistics; the package's command would load WebRTC, which has to be compiled.
+# HTTP only, without statistics. The package's own command would load WebRTC, which needs a compiler.
 _LAUNCHER = """import Server from {module}
 new Server({{ udp: false, ws: false, stats: false }}).listen({port}, "127.0.0.1")
 """
-# A swarm's name from its number, for wrk: 20 bytes that need no escaping in a URL.
+# A swarm's info hash from its number, for wrk: 20 bytes that need no escaping in a URL.
 LUA_INFO_HASH = "%020d"
 
 
 @contextmanager
 def bittorrent_tracker(folder: Path) -> Iterator[str]:
-    """Serve announces over HTTP; yield the URL."""
+    """Run bittorrent-tracker; yield its URL."""
     module = _installed()
     port = free_port()
     launcher = folder / "bittorrent-tracker.mjs"
@@ -33,8 +33,8 @@ def bittorrent_tracker(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def opentracker(folder: Path, swarms: int) -> Iterator[str]:
-    """The same with opentracker, which Debian builds to serve listed swarms only: numbers 0 to `swarms`."""
-    need(opentracker="opentracker")
+    """Run opentracker for swarms 0 to `swarms` - 1; yield its URL. Debian's build serves listed swarms only."""
+    require_programs(opentracker="opentracker")
     home = folder / "opentracker"
     home.mkdir()
     listed = home / "whitelist"
@@ -58,7 +58,7 @@ def opentracker(folder: Path, swarms: int) -> Iterator[str]:
 
 
 def _installed() -> Path:
-    need(node="nodejs", npm="npm")
+    require_programs(node="nodejs", npm="npm")
     home = cache() / "npm"
     module = home / "node_modules" / "bittorrent-tracker" / "server.js"
     if not module.exists():
@@ -75,7 +75,7 @@ def _installed() -> Path:
         ]
         done = subprocess.run([*install, _BITTORRENT_TRACKER], capture_output=True, text=True, check=False, timeout=300)
         if done.returncode:
-            raise Missing(f"could not install {_BITTORRENT_TRACKER}: {done.stderr[-300:]}")
+            raise NotAvailable(f"could not install {_BITTORRENT_TRACKER}: {done.stderr[-300:]}")
     return module
 
 
@@ -83,7 +83,7 @@ def _installed() -> Path:
 def _running(command: Sequence[str | Path], port: int) -> Iterator[str]:
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        listening(port)
+        wait_until_listening(port)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()

@@ -1,4 +1,4 @@
-"""The tools that we are measured against: installed when missing, started, stopped. Tests never need them."""
+"""Other tools as contestants: installs, starts and stops them. Tests never need them."""
 
 from __future__ import annotations
 
@@ -12,39 +12,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.processes import free_port, listening
+from benchmarks.processes import free_port, wait_until_listening
 
 TORRENT = Path(__file__).resolve().with_name("torrent.py")
 LIBTORRENT = "libtorrent==2.1.1"
 
 
-class Missing(Exception):
-    """A tool is not here and cannot be had."""
+class NotAvailable(Exception):
+    """A tool is missing and cannot be installed."""
 
 
-def need(**packages: str) -> None:
-    """Install what is missing: program=package, of Debian."""
+def require_programs(**packages: str) -> None:
+    """Install missing programs; each keyword is a program, its value the Debian package.
+
+    Raises:
+        NotAvailable: if that fails.
+    """
     lacking = sorted({package for program, package in packages.items() if shutil.which(program) is None})
     if not lacking:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise Missing(f"needs {', '.join(lacking)}: install them, or run as root on Debian")
-    # Nothing is to start by itself; a fresh machine has no lists of packages.
+        raise NotAvailable(f"needs {', '.join(lacking)}: install them, or run as root on Debian")
+    # A fresh machine has no package lists, so the first attempt may fail.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *lacking]
     if subprocess.run(install, env=environment, capture_output=True, check=False).returncode:
         subprocess.run(["apt-get", "update", "-q"], env=environment, capture_output=True, check=False)
         done = subprocess.run(install, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Missing(f"could not install {', '.join(lacking)}: {done.stderr[-300:]}")
+            raise NotAvailable(f"could not install {', '.join(lacking)}: {done.stderr[-300:]}")
 
 
 @contextmanager
 def nginx(
     folder: Path, root: Path, certificate: Path | None = None, key: Path | None = None
 ) -> Iterator[tuple[str, int]]:
-    """Serve the files of a folder; yield the URL and the process's id."""
-    need(nginx="nginx-light", curl="curl")
+    """Serve a folder with nginx; yield its URL and the process id."""
+    require_programs(nginx="nginx-light", curl="curl")
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     tls = f"ssl_certificate {certificate}; ssl_certificate_key {key};" if certificate else ""
@@ -63,7 +67,7 @@ def nginx(
         ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
     )
     try:
-        listening(port)
+        wait_until_listening(port)
         yield f"{'https' if certificate else 'http'}://127.0.0.1:{port}", process.pid
     finally:
         process.terminate()
@@ -72,8 +76,8 @@ def nginx(
 
 @contextmanager
 def rsync_daemon(folder: Path, root: Path) -> Iterator[str]:
-    """Serve a folder as an rsync module; yield its URL."""
-    need(rsync="rsync")
+    """Serve a folder with an rsync daemon; yield its URL."""
+    require_programs(rsync="rsync")
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     owner = "uid = root\ngid = root\n" if os.geteuid() == 0 else ""
@@ -85,7 +89,7 @@ def rsync_daemon(folder: Path, root: Path) -> Iterator[str]:
         ["rsync", "--daemon", "--no-detach", f"--config={folder}/rsyncd.conf", "--address=127.0.0.1", f"--port={port}"]
     )
     try:
-        listening(port)
+        wait_until_listening(port)
         yield f"rsync://127.0.0.1:{port}/files/"
     finally:
         process.terminate()
@@ -93,12 +97,16 @@ def rsync_daemon(folder: Path, root: Path) -> Iterator[str]:
 
 
 def cache() -> Path:
-    """Where other tools are kept from run to run, outside the checkout."""
+    """Return the folder of installed tools, outside the checkout."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "p2p-bench"
 
 
 def torrent_python() -> Path:
-    """A Python that has libtorrent, in an environment outside the checkout."""
+    """Return a Python with libtorrent, in an environment outside the checkout.
+
+    Raises:
+        NotAvailable: if libtorrent cannot be installed.
+    """
     venv = cache() / "venv"
     python = venv / "bin" / "python"
     if (
@@ -111,12 +119,12 @@ def torrent_python() -> Path:
             [python, "-m", "pip", "install", "-q", LIBTORRENT], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise Missing(f"could not install libtorrent: {done.stderr[-300:]}")
+            raise NotAvailable(f"could not install libtorrent: {done.stderr[-300:]}")
     return python
 
 
-class Talker:
-    """A helper process that is told lines of JSON and answers with as many."""
+class JsonProcess:
+    """A helper process that reads requests and writes responses as lines of JSON."""
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         self._process = subprocess.Popen(
@@ -125,30 +133,34 @@ class Talker:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process id."""
         return self._process.pid
 
-    def tell(self, **order: object) -> None:
-        """Tell it to begin something."""
+    def send(self, **order: object) -> None:
+        """Send a request."""
         pipe = self._pipe(self._process.stdin)
         pipe.write(json.dumps(order) + "\n")
         pipe.flush()
 
-    def hear(self) -> dict[str, Any]:
-        """Wait for its next answer."""
+    def receive(self) -> dict[str, Any]:
+        """Wait for the next response.
+
+        Raises:
+            RuntimeError: if the process has exited.
+        """
         line = self._pipe(self._process.stdout).readline()
         if not line:
             raise RuntimeError(f"a helper ended with exit status {self._process.wait()}: {self._process.args!r}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def ask(self, **order: object) -> dict[str, Any]:
-        """Tell, and hear."""
-        self.tell(**order)
-        return self.hear()
+    def request(self, **order: object) -> dict[str, Any]:
+        """Send a request and return the response."""
+        self.send(**order)
+        return self.receive()
 
     def close(self) -> None:
-        """End it: it goes when its stdin does."""
+        """Close its stdin, on which it exits; kill it after 5 s."""
         self._pipe(self._process.stdin).close()
         try:
             self._process.wait(5)
@@ -164,6 +176,6 @@ class Talker:
         return pipe
 
 
-def torrent(folder: Path, listen: str, *prefix: str) -> Talker:
-    """A libtorrent process at an address; `torrent.py` says what it understands. `prefix` runs it elsewhere."""
-    return Talker([*prefix, torrent_python(), "-W", "ignore", TORRENT, folder, listen])
+def torrent(folder: Path, listen: str, *prefix: str) -> JsonProcess:
+    """Start torrent.py in `folder`, listening on address `listen`; `prefix` is put before its command line."""
+    return JsonProcess([*prefix, torrent_python(), "-W", "ignore", TORRENT, folder, listen])

@@ -1,4 +1,4 @@
-"""Clients that send a byte a second, and what a ping takes beside them."""
+"""Clients that send one byte a second, and the time of a ping beside them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEAD = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/j
 
 @contextmanager
 def slow_clients(port: int, count: int) -> Iterator[None]:
-    """Hold connections, half of them in a request's head, half in its body; those that the server ends stay ended."""
+    """Keep connections open, half of them in a request's head, half in its body, until the server closes them."""
     stop = threading.Event()
     with ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(count)]
@@ -37,8 +37,8 @@ def slow_clients(port: int, count: int) -> Iterator[None]:
             thread.join()
 
 
-def slowest(request: Callable[[], object], seconds: float) -> float:
-    """Repeat a request; the most milliseconds that one took."""
+def slowest_milliseconds(request: Callable[[], object], seconds: float) -> float:
+    """Repeat a request for `seconds`; return the milliseconds of the slowest."""
     worst, until = 0.0, time.monotonic() + seconds
     while time.monotonic() < until:
         began = time.monotonic()

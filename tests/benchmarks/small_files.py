@@ -1,4 +1,4 @@
-"""Ten thousand small files in one download, against rsync's daemon."""
+"""Ten thousand small files in one download, compared with an rsync daemon."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 from benchmarks import ours, rivals
-from benchmarks.bench import Bench, emptied
+from benchmarks.bench import Bench, empty_folder
 from benchmarks.processes import run
 from benchmarks.report import Report, interleave
 from system.cluster import Peer
@@ -18,7 +18,7 @@ _FOLDER = "small"
 
 
 def make_small_files(folder: Path, count: int, size: int) -> None:
-    """Write many files, a hundred to a folder."""
+    """Write `count` files of `size` bytes, a hundred in each folder."""
     rng = random.Random(count)
     for n in range(count):
         path = folder / f"{n // 100:03}" / f"{n:06}.bin"
@@ -29,17 +29,17 @@ def make_small_files(folder: Path, count: int, size: int) -> None:
 
 
 def small(bench: Bench) -> Report:
-    """Files per second, verified and durable."""
+    """Measure the speed of verified, durable small files."""
     count = bench.size(10_000, 500)
     report = Report("small", f"{count} files of 4 KiB in one download, durable; seconds")
     source = bench.folder / "source"
     make_small_files(source / _FOLDER, count, _SIZE)
     with ours.cluster(bench) as cluster, rivals.rsync_daemon(bench.folder / "rsync", source) as url:
         ana = cluster.peer("ana", SHARED_DIR=source, PING_INTERVAL=ours.PING_INTERVAL)
-        ours.line(ana).share(source / _FOLDER)
+        ours.connect(ana).share(source / _FOLDER)
         numbers = itertools.count()
 
-        # Nothing is deleted between runs: ext4 makes new files slowly where others were deleted a minute ago.
+        # Nothing is deleted between runs, since ext4 creates files slowly for minutes after deletions.
         def newcomer() -> Peer:
             peer = cluster.peer(f"ben{next(numbers)}", PING_INTERVAL=ours.PING_INTERVAL)
             os.sync()
@@ -47,9 +47,9 @@ def small(bench: Bench) -> Report:
 
         def order() -> dict[str, float]:
             ben = newcomer()
-            line = ours.line(ben)
-            sample = ours.timed(line, [ana, ben], f"{_FOLDER}/")
-            line.close()
+            client = ours.connect(ben)
+            sample = ours.timed_download(client, [ana, ben], f"{_FOLDER}/")
+            client.close()
             ben.terminate()
             return {"ours": sample.seconds, "ours, CPU": sample.cpu}
 
@@ -60,13 +60,13 @@ def small(bench: Bench) -> Report:
             return {"ours, as a command": sample.seconds}
 
         def rsync() -> dict[str, float]:
-            copy = emptied(bench.folder / f"copy{next(numbers)}")
+            copy = empty_folder(bench.folder / f"copy{next(numbers)}")
             sample = run(["rsync", "-a", url, copy])
             durable = run(["sync", "-f", copy])
             return {"rsync": sample.seconds, "rsync + sync": sample.plus(durable).seconds}
 
-        interleave(report, {"ours": order, "ours, as a command": command, "rsync": rsync}, bench.times(5))
-    report.ratio("rsync + sync", "ours", title="speed, ours over an open line / rsync + sync")
+        interleave(report, {"ours": order, "ours, as a command": command, "rsync": rsync}, bench.round_count(5))
+    report.ratio("rsync + sync", "ours", title="speed, ours over an open connection / rsync + sync")
     report.ratio("rsync + sync", "ours, as a command", title="speed, ours as a command / rsync + sync")
     report.ratio("rsync", "ours, as a command", at_least=0.3, title="speed, ours as a command / rsync not durable")
     return report

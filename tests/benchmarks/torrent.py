@@ -1,10 +1,10 @@
-"""libtorrent as a contestant, run by a Python that has it: lines of JSON in, one line out for each.
+"""libtorrent as a contestant, run by a Python that has it: reads lines of JSON, writes one for each.
 
 python torrent.py FOLDER ADDRESS
 {"make": FILE}                  writes FILE.torrent: version 1, pieces of 1 MiB, no tracker
-{"seed": TORRENT}               serves what lies in FOLDER
-{"fetch": TORRENT, "peers": []} fetches into FOLDER, makes it durable, and serves on; answers when it began and ended
-Every answer has the port. Nothing but the peers that it is told of is asked: no tracker, no DHT.
+{"seed": TORRENT}               serves the file in FOLDER
+{"fetch": TORRENT, "peers": []} downloads into FOLDER and serves; responds with the times of start and end
+Every response has the port. It connects only to the given peers, without a tracker or DHT.
 """
 
 import json
@@ -17,7 +17,7 @@ import libtorrent as lt
 
 
 def session(address: str) -> "lt.session":
-    """A session with libtorrent's own settings for high performance."""
+    """Return a session with libtorrent's own settings for high performance."""
     settings = lt.high_performance_seed()
     settings.update(
         {
@@ -49,7 +49,7 @@ def make(path: Path) -> None:
 
 
 def add(ses: "lt.session", torrent: str, folder: str, seeding: bool) -> "lt.torrent_handle":
-    """Take a torrent up."""
+    """Add a torrent to the session."""
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(torrent)
     params.save_path = folder
@@ -61,7 +61,7 @@ def add(ses: "lt.session", torrent: str, folder: str, seeding: bool) -> "lt.torr
 
 
 def fetch(ses: "lt.session", torrent: str, folder: str, peers: list[list[object]]) -> dict[str, float]:
-    """Fetch, until it is whole and durable."""
+    """Download a file until it is complete and durable."""
     began = time.monotonic()
     handle = add(ses, torrent, folder, seeding=False)
     for address, port in peers:
@@ -76,7 +76,7 @@ def fetch(ses: "lt.session", torrent: str, folder: str, peers: list[list[object]
 
 
 def main(folder: str, address: str) -> None:
-    """Answer orders until stdin ends."""
+    """Handle requests until stdin ends."""
     ses = session(address)
     for line in sys.stdin:
         order = json.loads(line)
@@ -90,7 +90,7 @@ def main(folder: str, address: str) -> None:
         elif "fetch" in order:
             answer.update(fetch(ses, order["fetch"], folder, order["peers"]))
         print(json.dumps({**answer, "port": ses.listen_port()}), flush=True)
-    # Its own end takes seconds.
+    # A regular exit of libtorrent takes seconds.
     os._exit(0)
 
 

@@ -1,8 +1,8 @@
-"""What one tracker bears with its load beside it on one machine, and what other trackers do with theirs.
+"""Throughput of our tracker and of other trackers, with the load generator on the same machine.
 
-A tracker with an index of a million entries answers pings and queries in turn with other trackers, which answer
-announces: an announce says that a peer is alive, as a ping does, and is answered with the swarm, as a query is. Ours
-checks a token besides, and signs a ticket for every holder.
+Our tracker has an index of a million entries and serves pings and queries. Other trackers serve announces, which
+are both: a sign of life, as a ping is, and a request for the swarm, as a query is. Ours also checks a token, and signs
+a ticket for every holder.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from benchmarks import ours, rival_trackers
 from benchmarks.bench import Bench
 from benchmarks.live_peers import CONNECTIONS as PING_CONNECTIONS
 from benchmarks.live_peers import make_sessions, ping_all
-from benchmarks.processes import memory
+from benchmarks.processes import resident_memory
 from benchmarks.report import Contestant, Report, interleave
-from benchmarks.rivals import Missing, need
-from benchmarks.slow_clients import slow_clients, slowest
+from benchmarks.rivals import NotAvailable, require_programs
+from benchmarks.slow_clients import slow_clients, slowest_milliseconds
 from benchmarks.wrk import CONNECTIONS, wrk
 from programs import SERVER, Program, write_env
 
@@ -37,19 +37,19 @@ _SLOW_SECONDS = 10
 
 
 def tracker(bench: Bench) -> Report:
-    """Every figure with its target."""
+    """Measure pings, queries, announcements and memory."""
     files, live = bench.size(100_000, 10_000), bench.size(40_000, 400)
     report = Report("tracker", f"{files} files of {_HOLDERS} holders each; per second, or milliseconds")
-    need(wrk="wrk")
+    require_programs(wrk="wrk")
     with ExitStack() as stack:
-        # Holders do not ping while others are measured.
+        # Holders do not ping during the measurements.
         program = stack.enter_context(_started(bench.folder / "index", PING_TIMEOUT=3600))
         base = _url(program)
         peers = [_login(base, number) for number in range(_HOLDERS + 1)]
         _announce(report, base, program.pid, peers[:_HOLDERS], files)
         report.note(f"wrk with {CONNECTIONS} connections; others have {_SWARMS} swarms of {_HOLDERS} peers each")
         contestants = _ours(bench, report, base, peers, files) | _others(bench, report, stack)
-        interleave(report, contestants, bench.times(5))
+        interleave(report, contestants, bench.round_count(5))
         _beside_slow_clients(report, program, peers[0], _ping(peers[0], files))
     _verdicts(report, [label for label in contestants if label.endswith("announces")])
     _live_peers(bench, report, live)
@@ -92,7 +92,7 @@ def _name(number: int | str) -> str:
 
 
 def _announce(report: Report, base: str, pid: int, holders: list[dict[str, Any]], files: int) -> None:
-    """Fill the index as peers do: a list's first part, then changes."""
+    """Fill the index as peers do: the first part of the list, then changes."""
     batches = []
     for start in range(0, files, _BATCH):
         some = [
@@ -102,7 +102,7 @@ def _announce(report: Report, base: str, pid: int, holders: list[dict[str, Any]]
         number = start // _BATCH
         change = {"base_version": str(number - 1), "version": str(number), "add": some}
         batches.append(json.dumps(change if number else {"version": "0", "files": some}))
-    before, began = memory(pid), time.monotonic()
+    before, began = resident_memory(pid), time.monotonic()
     with requests.Session() as session:
         for holder in holders:
             for number, batch in enumerate(batches):
@@ -110,7 +110,7 @@ def _announce(report: Report, base: str, pid: int, holders: list[dict[str, Any]]
                 answer = session.request(method, f"{base}/index", data=batch, headers=_bearer(holder), timeout=60)
                 answer.raise_for_status()
     entries = files * len(holders)
-    rate, size = entries / (time.monotonic() - began), (memory(pid) - before) / entries
+    rate, size = entries / (time.monotonic() - began), (resident_memory(pid) - before) / entries
     report.verdict(f"files announced in batches of {_BATCH}: {rate:.0f} a second", rate, at_least=200_000)
     report.verdict(f"memory: {size:.0f} bytes for each of {entries} entries", size, at_most=500)
 
@@ -121,7 +121,7 @@ def _ours(bench: Bench, report: Report, base: str, peers: list[dict[str, Any]], 
     if [len(version["holders"]) for version in found["files"]] != [_HOLDERS]:
         raise RuntimeError(f"not {_HOLDERS} holders: {found}")
     ping = f"{_lua_headers(holder)}wrk.method = 'PUT'\nwrk.body = '{json.dumps(_ping(holder, files))}'\n"
-    # Steps of a large prime: every file comes in turn, none beside the one before.
+    # Multiples of a prime visit all files in a scattered order.
     query = _lua_headers(asker) + _lua_requests(f"/query?name={_name('%d')}", f"n * 7919 % {files}")
     return {
         "pings": _contestant(bench, report, "pings", f"{base}/ping", ping),
@@ -134,7 +134,7 @@ def _others(bench: Bench, report: Report, stack: ExitStack) -> dict[str, Contest
         f"/announce?info_hash={rival_trackers.LUA_INFO_HASH}&peer_id=-XX0001-%012d&port=%d"
         f"&uploaded=0&downloaded=0&left=0&compact=1&numwant={_HOLDERS}"
     )
-    # All swarms in turn, and then again for the next of each swarm's peers.
+    # One peer of each swarm, then the next peer of each.
     peer = f"math.floor(n / {_SWARMS}) % {_HOLDERS}"
     script = _lua_requests(announce, f"n % {_SWARMS}, {peer}, 5000 + {peer}")
     contestants: dict[str, Contestant] = {}
@@ -145,8 +145,8 @@ def _others(bench: Bench, report: Report, stack: ExitStack) -> dict[str, Contest
         try:
             label = f"{name} announces"
             contestants[label] = _contestant(bench, report, label, stack.enter_context(running), script)
-        except Missing as lack:
-            report.note(f"{name} is left out: {lack}")
+        except NotAvailable as lack:
+            report.note(f"{name} is skipped: {lack}")
     return contestants
 
 
@@ -154,7 +154,7 @@ def _contestant(bench: Bench, report: Report, label: str, url: str, lua: str) ->
     script = bench.folder / f"{label}.lua"
     script.write_text(lua)
     kept = wrk(url, script, 1).kept
-    report.note(f"{label}: {'connections are kept' if kept else 'it ends each connection after one answer'}")
+    report.note(f"{label}: {'keeps connections open' if kept else 'closes each connection after one response'}")
 
     def run() -> dict[str, float]:
         load = wrk(url, script, bench.size(5, 2))
@@ -178,7 +178,7 @@ def _beside_slow_clients(report: Report, program: Program, holder: dict[str, Any
         answer.raise_for_status()
 
     with slow_clients(program.port, _SLOW):
-        worst = slowest(ping, _SLOW_SECONDS)
+        worst = slowest_milliseconds(ping, _SLOW_SECONDS)
     report.verdict(f"the slowest ping beside {_SLOW} clients of a byte a second: {worst:.0f} ms", worst, at_most=1000)
 
 
@@ -187,14 +187,14 @@ def _verdicts(report: Report, others: list[str]) -> None:
         rate = report.median(label)
         report.verdict(f"{label}: {rate:.0f} a second", rate, at_least=target)
     late = report.median("pings, p99 ms")
-    report.verdict(f"99 of 100 of those pings within {late:.1f} ms", late, at_most=20)
+    report.verdict(f"99 of 100 of these pings within {late:.1f} ms", late, at_most=20)
     for other in others:
         for label in ("pings", "queries"):
             report.ratio(label, other)
 
 
 def _live_peers(bench: Bench, report: Report, count: int) -> None:
-    """Peers with no files that ping as often as the tracker tells them to, through sessions made ahead."""
+    """Measure peers without files that ping at the tracker's interval."""
     interval, rounds = float(ours.PING_INTERVAL), bench.size(4, 1)
     folder = bench.folder / "live"
     folder.mkdir()
@@ -207,9 +207,9 @@ def _live_peers(bench: Bench, report: Report, count: int) -> None:
     alive, expired = (_metric(figures, name) for name in ("tracker_peers", 'tracker_events_total{event="expired"}'))
     report.note(f"{len(took)} pings, one of each peer in {interval:.0f} s, over {PING_CONNECTIONS} connections")
     report.verdict(f"peers alive after {interval * rounds:.0f} s of that: {alive:.0f}", alive, at_least=count)
-    report.verdict(f"of them expired meanwhile: {expired:.0f}", expired, at_most=0)
-    # Peers whose pings come later and later are alive too, for a while.
-    report.verdict(f"their pings answered: {rate:.0f} a second", rate, at_least=0.98 * count / interval)
+    report.verdict(f"expired peers: {expired:.0f}", expired, at_most=0)
+    # Peers with ever later pings are also online, for a while.
+    report.verdict(f"their pings: {rate:.0f} a second", rate, at_least=0.98 * count / interval)
     parts = quantiles(took, n=100)
     report.verdict(f"their pings: median {parts[49]:.1f} ms, 99 of 100 within {parts[98]:.1f} ms", parts[98])
 

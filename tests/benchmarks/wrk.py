@@ -1,4 +1,4 @@
-"""Runs wrk: as many requests as a server answers over a few connections, kept if it keeps them. Knows no server."""
+"""Runs wrk, which sends requests over a few connections as fast as a server responds. Knows no server."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.rivals import need
+from benchmarks.rivals import require_programs
 
 CONNECTIONS = 16
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 class Load(NamedTuple):
-    """Requests per second, and what all but a hundredth of them took at most, in milliseconds."""
+    """Requests per second, and the 99th percentile of their milliseconds."""
 
     rate: float
     p99: float
-    # Whether the server kept its connections; wrk opens them anew otherwise.
+    # Whether the server keeps connections open; otherwise wrk reconnects.
     kept: bool
 
 
 def wrk(url: str, script: Path, seconds: int) -> Load:
-    """Load a server by a Lua script.
+    """Load a server for `seconds` with a Lua script.
 
     Raises:
-        RuntimeError: not every answer was a good one.
+        RuntimeError: if a response is an error.
     """
-    need(wrk="wrk")
+    require_programs(wrk="wrk")
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
     errors = re.findall(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
