@@ -6,13 +6,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import LoginRefused, TrackerUnreachable
 from daemon.runtime.transfers import Transfer
 from eventually import eventually
-from live_pserver import LivePserver, live_pserver
+from live_pserver import LivePserver, code_of, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from tracker_requests import PASSWORD, with_token
 
@@ -98,6 +99,19 @@ def test_a_repeated_login_without_the_tracker_is_refused_and_changes_nothing(tmp
                 cleo.login("cleo")
             assert cleo.pserver.account.user == "cleo"
             assert cleo.session() == before
+
+
+def test_an_unknown_user_is_registered_only_if_the_request_allows_it(tmp_path: Path, tracker: LiveTracker) -> None:
+    with live_pserver(tmp_path / "new", tracker) as live, live.control() as control:
+        request = pb.LoginRequest(user="newcomer", password=PASSWORD, register=False)
+        with pytest.raises(grpc.RpcError) as error:
+            control.Login(request, metadata=live.cookie, timeout=20)
+        assert code_of(error.value) == (grpc.StatusCode.NOT_FOUND, "unknown_user")
+        assert live.pserver.account.user is None
+        request = pb.LoginRequest(user="newcomer", password=PASSWORD)
+        assert control.Login(request, metadata=live.cookie, timeout=20).registered
+        request = pb.LoginRequest(user="newcomer", password=PASSWORD, register=False)
+        assert not control.Login(request, metadata=live.cookie, timeout=20).registered
 
 
 def test_an_expired_session_ends_without_ending_the_transfers_of_the_next(

@@ -102,7 +102,7 @@ class DownloadHandler:
             transfer: Gets a result for each file, and a fault for each argument without a file.
 
         Raises:
-            NotLoggedIn: Nobody is logged in.
+            NotLoggedIn: This peer is logged out.
             BadUsage, BadName: There are no arguments, or the output option is wrong.
             TrackerUnreachable: The tracker does not answer.
         """

@@ -43,7 +43,7 @@ class UploadHandler:
             transfer: Gets a result for each file, and a fault for each path or file that cannot be shared.
 
         Raises:
-            NotLoggedIn: Nobody is logged in.
+            NotLoggedIn: This peer is logged out.
             BadUsage: There are no paths.
             TrackerUnreachable: The files are shared, but not announced and not pushed.
         """

@@ -29,7 +29,7 @@ _STEP_PAUSE_MIN = 0.05
 
 
 class Announcer:
-    """Pings the tracker and announces the library while somebody is logged in; otherwise checks that it answers."""
+    """Pings the tracker and announces the library during a login session; otherwise checks that the tracker answers."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Announcer:
         self._synced_revision: int | None = None
         self._epoch = ""
         self._syncing = asyncio.Lock()
-        # None while nobody is logged in.
+        # None while this peer is logged out.
         self._on_session_expired: Callable[[], None] | None = None
         self._loop = PeriodicTask(self._step)
         self._next_ping = 0.0
@@ -82,7 +82,7 @@ class Announcer:
         self._loop.start()
 
     def start(self, epoch: str, on_session_expired: Callable[[], None]) -> None:
-        """Ping and announce from now on, since somebody has logged in.
+        """Ping and announce from now on; called after a login.
 
         Args:
             epoch: The tracker's epoch from the login response; empty if it is unknown.

@@ -80,7 +80,7 @@ class LoginResponse:
 class TrackerClient:
     """The tracker as this peer sees it.
 
-    `token` is the session's token. It is None while nobody is logged in.
+    `token` is the session's token. It is None while this peer is logged out.
     """
 
     def __init__(self, url: str, executor: Executor, *, verify: bool | str = True) -> None:

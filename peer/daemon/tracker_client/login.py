@@ -37,7 +37,7 @@ T = TypeVar("T")
 class Logout(NamedTuple):
     """The outcome of a logout."""
 
-    # None if nobody was logged in.
+    # None if this peer was logged out already.
     user: str | None
     # False if the tracker was not reached. It drops this peer after its ping timeout.
     tracker_informed: bool
@@ -103,7 +103,7 @@ class TrackerClock:
         """Start with this machine's own time.
 
         Args:
-            monotonic: Returns seconds of a clock that nobody sets.
+            monotonic: Returns seconds of a clock that is never set back.
             wall: Returns Unix seconds of this machine.
         """
         self._monotonic = monotonic
@@ -182,10 +182,10 @@ class Account:
         return self._cleanup
 
     def require_login(self) -> None:
-        """Do nothing if somebody is logged in.
+        """Check that this peer is logged in.
 
         Raises:
-            NotLoggedIn: Nobody is logged in.
+            NotLoggedIn: This peer is logged out.
         """
         if self._session is None:
             raise NotLoggedIn("not logged in: log in first")
@@ -239,20 +239,20 @@ class Account:
 
         Raises:
             LoginRefused, UnknownUser, TrackerUnreachable, BadUsage: The previous session goes on.
-            DiskFull, StorageFault: The session cannot be stored. It is ended at the tracker too, and nobody is logged
-                in.
+            DiskFull, StorageFault: The session cannot be stored. It is ended at the tracker too, and this peer is
+                logged out.
         """
         return await self._serialized(lambda: self._login(user, password, register))
 
     async def logout(self) -> Logout:
-        """Log out here and at the tracker. Does nothing if nobody is logged in."""
+        """Log out here and at the tracker. Does nothing if this peer is logged out."""
         return await self._serialized(self._logout)
 
     async def change_password(self, old: str, new: str) -> str:
         """Change the password of the user who is logged in, and return that user.
 
         Raises:
-            NotLoggedIn: Nobody is logged in.
+            NotLoggedIn: This peer is logged out.
             LoginRefused: The old password is wrong.
             TrackerUnreachable: The tracker does not answer.
         """

@@ -79,7 +79,7 @@ class TrackerTransport:
             timeout: Seconds without a byte of the response.
 
         Returns:
-            The response, whatever its status.
+            The response, of any status.
 
         Raises:
             TrackerUnreachable: There was no response, or it is not a JSON object.
