@@ -1,4 +1,4 @@
-"""The tracker over a real socket."""
+"""The tracker on a real port, restarted."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import requests
 from live_tracker import live_tracker
 
 
-def test_it_answers_on_a_real_port_and_starts_again_on_the_same_one(tmp_path: Path) -> None:
+def test_sessions_survive_a_restart_on_the_same_port(tmp_path: Path) -> None:
     with live_tracker(tmp_path) as tracker:
         port = tracker.port
         login = requests.post(
@@ -22,5 +22,5 @@ def test_it_answers_on_a_real_port_and_starts_again_on_the_same_one(tmp_path: Pa
             headers={"Authorization": f"Bearer {token}"},
             timeout=5,
         )
-        assert ping.status_code == 200, "the session outlives a restart"
-        assert ping.json()["send_index"], "and the tracker says that it lost its memory"
+        assert ping.status_code == 200, "the session survives the restart"
+        assert ping.json()["send_index"], "the tracker asks for the index that it lost"
