@@ -1,4 +1,4 @@
-"""Where a manifest comes from: any holder whose answer fits the id; one that is silent or lies costs little."""
+"""Manifests come from any holder whose answer matches the id; silent and hostile holders cost little time."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ async def good() -> pb.Manifest:
     return pb.Manifest(size=GOOD.size, piece_length=GOOD.piece_length, digests=GOOD.digests)
 
 
-async def lie() -> pb.Manifest:
+async def corrupt() -> pb.Manifest:
     return pb.Manifest(size=GOOD.size, piece_length=GOOD.piece_length, digests=bytes(32))
 
 
 async def silence() -> pb.Manifest:
     await asyncio.Event().wait()
-    raise AssertionError("nobody wakes it")
+    raise AssertionError("it is never set")
 
 
 @asynccontextmanager
 async def holder(answer: Answer) -> AsyncIterator[Holder]:
-    """A peer that answers GetManifest in its own way."""
+    """A peer that answers GetManifest with `answer`."""
 
     async def get_manifest(request: bytes, context: Any) -> bytes:
         message: pb.Manifest = await answer()
@@ -70,7 +70,7 @@ async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float
         folder = SharedFolder(tmp_path)
         stack.callback(folder.close)
         manifests = ManifestFetcher(
-            # A tracker that never answers: what is known already must do.
+            # A tracker that never answers: the known holders must suffice.
             tracker=TrackerClient("http://127.0.0.1:1", threads.tracker),
             parts=PartStore(folder),
             peers=peers,
@@ -82,16 +82,16 @@ async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float
             return await manifests.fetch(item, lambda: None)
 
 
-def test_a_holder_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_silent_holder_does_not_delay_the_manifest(tmp_path: Path) -> None:
     assert asyncio.run(found(tmp_path, [silence, good])) == GOOD
 
 
-def test_a_lie_is_not_believed_where_somebody_tells_the_truth(tmp_path: Path) -> None:
-    assert asyncio.run(found(tmp_path, [lie, good])) == GOOD
+def test_a_corrupt_manifest_is_ignored_if_another_holder_has_the_right_one(tmp_path: Path) -> None:
+    assert asyncio.run(found(tmp_path, [corrupt, good])) == GOOD
 
 
-def test_where_all_lie_it_is_said_so(tmp_path: Path) -> None:
-    # The second look at the clock is past every deadline.
+def test_corrupt_manifests_from_all_holders_end_with_not_verified(tmp_path: Path) -> None:
+    # The second time is after every timeout.
     moments = iter([0.0, 1e6])
     with pytest.raises(NotVerified):
-        asyncio.run(found(tmp_path, [lie, lie], clock=lambda: next(moments)))
+        asyncio.run(found(tmp_path, [corrupt, corrupt], clock=lambda: next(moments)))

@@ -1,4 +1,4 @@
-"""Two askers at one holder: it sends nothing twice that one of them will soon have from the other."""
+"""Two requesters at one holder: a piece in flight to one is deferred for the other."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -19,26 +19,26 @@ MIB = 1 << 20
 
 
 @dataclass
-class Asker:
-    """The other end of a stream: says what it wants, and takes what is sent as long as its gate is open."""
+class Requester:
+    """The other side of a stream: sends requests, and receives blocks while its gate is open."""
 
-    wishes_left: "asyncio.Queue[PieceRequest | None]" = field(default_factory=asyncio.Queue)
+    requests_left: "asyncio.Queue[PieceRequest | None]" = field(default_factory=asyncio.Queue)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    begun: "asyncio.Queue[int]" = field(default_factory=asyncio.Queue)
-    given: list[int] = field(default_factory=list)
+    received: "asyncio.Queue[int]" = field(default_factory=asyncio.Queue)
+    in_flight: list[int] = field(default_factory=list)
 
-    def ask(self, *pieces: int) -> None:
-        self.wishes_left.put_nowait(PieceRequest(pieces=pieces, block_length=MIB))
+    def request(self, *pieces: int) -> None:
+        self.requests_left.put_nowait(PieceRequest(pieces=pieces, block_length=MIB))
 
     async def requests(self) -> AsyncIterator[PieceRequest]:
-        while (wish := await self.wishes_left.get()) is not None:
+        while (wish := await self.requests_left.get()) is not None:
             yield wish
 
     async def send(self, news: PieceResponse) -> None:
         if news.have is not None:
-            self.given.extend(news.have.in_flight)
+            self.in_flight.extend(news.have.in_flight)
         for block in news.blocks:
-            self.begun.put_nowait(block.number)
+            self.received.put_nowait(block.number)
         if news.blocks:
             await self.gate.wait()
 
@@ -51,60 +51,60 @@ def source(ana: LivePserver, film: Manifest) -> Iterator[CompleteFile]:
 
 
 @asynccontextmanager
-async def two_askers(source: CompleteFile) -> AsyncIterator[tuple[Asker, Asker]]:
-    """Serve one that is being sent piece 3 and takes its time, and one that takes all at once."""
-    slow, quick = Asker(), Asker()
-    quick.gate.set()
+async def two_requesters(source: CompleteFile) -> AsyncIterator[tuple[Requester, Requester]]:
+    """Serve a slow requester that is receiving piece 3, and a fast one."""
+    slow, fast = Requester(), Requester()
+    fast.gate.set()
     limiter = RateLimiter(None, asyncio.get_running_loop().time)
     with ThreadPoolExecutor(2) as disk:
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-            for name, asker in (("slow", slow), ("quick", quick)):
-                group.create_task(PieceSender(source, asker, requester=name, disk=disk, limiter=limiter).run())
-            slow.ask(3)
-            assert await slow.begun.get() == 3
-            yield slow, quick
+            for name, requester in (("slow", slow), ("fast", fast)):
+                group.create_task(PieceSender(source, requester, requester=name, disk=disk, limiter=limiter).run())
+            slow.request(3)
+            assert await slow.received.get() == 3
+            yield slow, fast
             slow.gate.set()
-            for asker in (slow, quick):
-                asker.wishes_left.put_nowait(None)
+            for requester in (slow, fast):
+                requester.requests_left.put_nowait(None)
 
 
-def test_a_piece_on_its_way_to_another_asker_is_passed_over(source: CompleteFile) -> None:
+def test_a_piece_in_flight_to_another_requester_is_deferred(source: CompleteFile) -> None:
     async def story() -> None:
-        async with two_askers(source) as (slow, quick):
-            quick.ask(3, 7, 8)
-            assert [await quick.begun.get() for _ in range(2)] == [7, 8]
-            assert 3 in quick.given
+        async with two_requesters(source) as (slow, fast):
+            fast.request(3, 7, 8)
+            assert [await fast.received.get() for _ in range(2)] == [7, 8]
+            assert 3 in fast.in_flight
             slow.gate.set()
-            assert await quick.begun.get() == 3
+            assert await fast.received.get() == 3
 
     asyncio.run(story())
 
 
-def test_a_wish_for_what_another_is_being_sent_can_be_taken_back(source: CompleteFile) -> None:
+def test_a_deferred_request_can_be_cancelled(source: CompleteFile) -> None:
     async def story() -> None:
-        async with two_askers(source) as (_, quick):
-            quick.ask(3, 7)
-            assert await quick.begun.get() == 7
-            quick.wishes_left.put_nowait(PieceRequest(cancel=(3,), pieces=(9,)))
-            assert await quick.begun.get() == 9
-            assert quick.begun.empty()
+        async with two_requesters(source) as (_, fast):
+            fast.request(3, 7)
+            assert await fast.received.get() == 7
+            fast.requests_left.put_nowait(PieceRequest(cancel=(3,), pieces=(9,)))
+            assert await fast.received.get() == 9
+            assert fast.received.empty()
 
     asyncio.run(story())
 
 
-def test_an_asker_that_takes_nothing_keeps_its_piece_from_nobody(source: CompleteFile) -> None:
+def test_a_requester_that_does_not_receive_defers_a_piece_only_for_a_while(source: CompleteFile) -> None:
     async def story() -> None:
-        async with two_askers(source) as (slow, quick):
-            quick.ask(3)
-            assert await quick.begun.get() == 3
+        async with two_requesters(source) as (slow, fast):
+            fast.request(3)
+            assert await fast.received.get() == 3
             assert not slow.gate.is_set()
 
     asyncio.run(story())
 
 
-def test_a_stream_that_ends_leaves_nothing_on_its_way(source: CompleteFile) -> None:
+def test_a_closed_stream_leaves_no_piece_in_flight(source: CompleteFile) -> None:
     async def story() -> None:
-        async with two_askers(source):
+        async with two_requesters(source):
             assert source.is_being_sent(3, lambda have: None)
         assert not source.is_being_sent(3, lambda have: None)
 

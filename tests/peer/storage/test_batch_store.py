@@ -1,4 +1,4 @@
-"""Small files get their names together, and two transfers of the same ones are not in each other's way."""
+"""Small files are published in batches, and two transfers may publish the same files."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +22,7 @@ def small(name: str, data: bytes) -> SmallFile:
     return SmallFile(name, Manifest.of_bytes(data), memoryview(data))
 
 
-def test_what_two_transfers_bring_at_once_is_published_for_both_and_kept_once(
+def test_files_that_two_transfers_publish_at_once_count_once(
     store: BatchStore, library: Library, catalog: ManifestCache
 ) -> None:
     files = [small(f"folder/{number}", b"%d" % number) for number in range(10, 60)]
@@ -30,27 +30,27 @@ def test_what_two_transfers_bring_at_once_is_published_for_both_and_kept_once(
         one, other = pool.map(lambda _: store.publish(files, replica=True), range(2))
     assert one == other == [None] * 50
     assert sorted(library.names()) == [file.name for file in files]
-    # Each counts with its folder.
+    # Each file counts with its folder.
     assert (catalog.replica_usage().entries, catalog.replica_usage().bytes) == (2 * 50, 100)
 
 
-def test_what_lies_there_with_the_same_contents_is_shared_and_not_at_others_request(
+def test_an_existing_file_with_the_same_content_is_shared_and_is_no_replica(
     folder: SharedFolder, store: BatchStore, library: Library, catalog: ManifestCache
 ) -> None:
     (folder.root / "mine").write_bytes(b"same")
     assert store.publish([small("mine", b"same")], replica=True) == [None]
-    [held] = library.by_id(Manifest.of_bytes(b"same").id)
-    assert held.fingerprint == folder.fingerprint("mine")
+    [local] = library.by_id(Manifest.of_bytes(b"same").id)
+    assert local.fingerprint == folder.fingerprint("mine")
     assert catalog.replica_usage().entries == 0
 
 
-@pytest.mark.parametrize("there", [b"", b"other", b"some"])
-def test_other_contents_keep_their_name(
-    folder: SharedFolder, store: BatchStore, library: Library, there: bytes
+@pytest.mark.parametrize("existing", [b"", b"other", b"some"])
+def test_a_file_with_other_content_is_not_replaced(
+    folder: SharedFolder, store: BatchStore, library: Library, existing: bytes
 ) -> None:
-    (folder.root / "taken").write_bytes(there)
+    (folder.root / "taken").write_bytes(existing)
     [taken, free] = store.publish([small("taken", b"same"), small("free", b"same")])
     assert isinstance(taken, TargetExists)
     assert free is None
     assert library.names() == ["free"]
-    assert (folder.root / "taken").read_bytes() == there
+    assert (folder.root / "taken").read_bytes() == existing

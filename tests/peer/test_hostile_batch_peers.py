@@ -1,4 +1,4 @@
-"""Small files from, and pushes to, peers that do not play by the rules: every file is settled, and in time."""
+"""Downloads of small files from hostile holders, and pushes to hostile receivers: each file gets a result in time."""
 
 import asyncio
 import itertools
@@ -38,52 +38,52 @@ IDS = {Manifest.of_bytes(data).id: name for name, data in CONTENTS.items()}
 MIB = 1 << 20
 WANTED, PUBLISHED = pb.SmallFileVerdict.VERDICT_WANTED, pb.SmallFileVerdict.VERDICT_PUBLISHED
 
-Way = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
+Behaviour = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
 
 
 @asynccontextmanager
-async def answering(**ways: Way) -> AsyncIterator[str]:
-    """A peer that answers each method in its own way; give its address."""
+async def answering(**behaviours: Behaviour) -> AsyncIterator[str]:
+    """A peer that answers each method with one behaviour; yield its address."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    handlers: Any = {name: grpc.stream_stream_rpc_method_handler(way) for name, way in ways.items()}
+    handlers: Any = {name: grpc.stream_stream_rpc_method_handler(behaviour) for name, behaviour in behaviours.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("p2p.v1.Transfer", handlers),))
-    url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:
-        yield url
+        yield address
     finally:
         await server.stop(0)
 
 
-# ------------------------------------------------------------------------------------------------------ fetched
+# --- downloads
 
 
-async def asked(requests: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, str]]:
-    """The numbers asked for; the tickets of these tests are the ids."""
+async def requested(requests: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, str]]:
+    """The requested numbers; the tickets of these tests are ids."""
     async for request in requests:
         for ask in pb.DownloadSmallFilesRequest.FromString(request).requests:
             yield ask.number, ask.ticket
 
 
 async def honest(requests: AsyncIterator[bytes], context: Any) -> None:
-    async for number, id_ in asked(requests):
+    async for number, id_ in requested(requests):
         await context.write(encode([Block(number, 0, CONTENTS[IDS[id_]])]))
 
 
 async def wrong_bytes(requests: AsyncIterator[bytes], context: Any) -> None:
-    async for number, _ in asked(requests):
+    async for number, _ in requested(requests):
         await context.write(encode([Block(number, 0, b"wrong")]))
 
 
 async def refusing(requests: AsyncIterator[bytes], context: Any) -> None:
-    async for number, _ in asked(requests):
+    async for number, _ in requested(requests):
         fault = pb.SmallFileFault(number=number, code="no_such_file", message="not here")
         await context.write(encode((), pb.DownloadSmallFilesResponse(faults=[fault])))
 
 
-async def babbling(requests: AsyncIterator[bytes], context: Any) -> None:
-    """Faults without end, of what nobody asked for."""
-    async for _ in asked(requests):
+async def endless_faults(requests: AsyncIterator[bytes], context: Any) -> None:
+    """Send faults for ever, for a number that was not requested."""
+    async for _ in requested(requests):
         break
     while True:
         fault = pb.SmallFileFault(number=10**6, code="no_such_file", message="not here")
@@ -92,25 +92,30 @@ async def babbling(requests: AsyncIterator[bytes], context: Any) -> None:
 
 
 async def twice(requests: AsyncIterator[bytes], context: Any) -> None:
-    """Each file twice in one message."""
-    async for number, id_ in asked(requests):
+    """Send each file twice in one message."""
+    async for number, id_ in requested(requests):
         await context.write(encode([Block(number, 0, CONTENTS[IDS[id_]])] * 2))
 
 
-class Fetch:
-    """An order of all files from holders that behave in these ways; a second of it lasts as long as is said."""
+class Download:
+    """A download of all files. Its clock is `haste` times faster than real time."""
 
     def __init__(self, tmp_path: Path, haste: float = 1.0) -> None:
-        self.outcomes: list[tuple[str, PeerError | None]] = []
-        self.liars: list[str] = []
+        self.results: list[tuple[str, PeerError | None]] = []
+        self.corrupt: list[str] = []
         self._tmp_path = tmp_path
         self._haste = haste
 
-    async def run(self, *ways: Way) -> None:
+    async def run(self, *behaviours: Behaviour) -> None:
         async with AsyncExitStack() as stack:
-            urls = [await stack.enter_async_context(answering(DownloadSmallFiles=way)) for way in ways]
+            addresses = [
+                await stack.enter_async_context(answering(DownloadSmallFiles=behaviour)) for behaviour in behaviours
+            ]
             files = [
-                RemoteFile(Version(name, id_, len(CONTENTS[name])), tuple(Holder(url, id_, True, "") for url in urls))
+                RemoteFile(
+                    Version(name, id_, len(CONTENTS[name])),
+                    tuple(Holder(address, id_, True, "") for address in addresses),
+                )
                 for id_, name in IDS.items()
             ]
 
@@ -126,7 +131,7 @@ class Fetch:
             peers = PeerClient(None)
             stack.push_async_callback(peers.close)
             loop = asyncio.get_running_loop()
-            fetcher = BatchDownloader(
+            downloader = BatchDownloader(
                 peers=peers,
                 store=BatchStore(folder, TempFiles(folder), Library(catalog)),
                 threads=threads,
@@ -135,69 +140,73 @@ class Fetch:
                 metrics=Metrics(),
             )
             async with asyncio.timeout(30):
-                await fetcher.download(
+                await downloader.download(
                     files,
                     TransferRegistry(loop.time).register("download"),
-                    lambda file, holders, fault: self.outcomes.append((file.version.name, fault)),
+                    lambda file, holders, fault: self.results.append((file.version.name, fault)),
                     query,
-                    lambda id_, url, why: self.liars.append(url),
+                    lambda id_, address, why: self.corrupt.append(address),
                 )
 
     @property
-    def settled(self) -> Counter[str]:
-        return Counter(name for name, _ in self.outcomes)
+    def finished(self) -> Counter[str]:
+        return Counter(name for name, _ in self.results)
 
 
 @pytest.mark.parametrize(
-    ("way", "kind"), [(wrong_bytes, NotVerified), (refusing, NoHolders)], ids=["wrong_bytes", "refusing"]
+    ("behaviour", "kind"), [(wrong_bytes, NotVerified), (refusing, NoHolders)], ids=["wrong_bytes", "refusing"]
 )
-def test_an_order_ends_when_nobody_sends_anything_good(tmp_path: Path, way: Way, kind: type[PeerError]) -> None:
+def test_a_download_without_any_verified_file_fails_in_time(
+    tmp_path: Path, behaviour: Behaviour, kind: type[PeerError]
+) -> None:
     # A minute passes in a second and a half.
-    fetch = Fetch(tmp_path, haste=40)
-    asyncio.run(fetch.run(way, way))
-    assert fetch.settled == Counter(CONTENTS.keys())
-    assert {type(fault) for _, fault in fetch.outcomes} == {kind}
+    download = Download(tmp_path, haste=40)
+    asyncio.run(download.run(behaviour, behaviour))
+    assert download.finished == Counter(CONTENTS.keys())
+    assert {type(fault) for _, fault in download.results} == {kind}
 
 
-@pytest.mark.parametrize("way", [wrong_bytes, refusing, babbling, twice], ids=lambda way: way.__name__)
-def test_every_file_comes_whatever_one_of_two_holders_does(tmp_path: Path, way: Way) -> None:
-    fetch = Fetch(tmp_path)
-    asyncio.run(fetch.run(way, honest))
-    assert fetch.settled == Counter(CONTENTS.keys())
-    assert [fault for _, fault in fetch.outcomes if fault] == []
+@pytest.mark.parametrize(
+    "behaviour", [wrong_bytes, refusing, endless_faults, twice], ids=lambda behaviour: behaviour.__name__
+)
+def test_every_file_arrives_despite_one_hostile_holder_of_two(tmp_path: Path, behaviour: Behaviour) -> None:
+    download = Download(tmp_path)
+    asyncio.run(download.run(behaviour, honest))
+    assert download.finished == Counter(CONTENTS.keys())
+    assert [fault for _, fault in download.results if fault] == []
     for name, content in CONTENTS.items():
         assert (tmp_path / "shared" / name).read_bytes() == content
 
 
-# ------------------------------------------------------------------------------------------------------- pushed
+# --- pushes
 
 
-def verdicts(*told: tuple[int, Any]) -> bytes:
+def verdicts(*decisions: tuple[int, Any]) -> bytes:
     return pb.UploadSmallFilesResponse(
-        verdicts=[pb.SmallFileVerdict(number=number, verdict=verdict) for number, verdict in told]
+        verdicts=[pb.SmallFileVerdict(number=number, verdict=verdict) for number, verdict in decisions]
     ).SerializeToString()
 
 
-async def wanting_again(requests: AsyncIterator[bytes], context: Any) -> None:
-    """Want a file a thousand times, and have it published while it is still wanted."""
+async def requesting_again(requests: AsyncIterator[bytes], context: Any) -> None:
+    """Request a file a thousand times, report it as published, and request it again."""
     offered = 0
     async for request in requests:
         for offer in pb.UploadSmallFilesRequest.FromString(request).offers:
             offered += 1
-            told = [(offer.number, WANTED)] * 1000 + [(offer.number, PUBLISHED), (offer.number, WANTED)]
-            await context.write(verdicts(*told))
+            decisions = [(offer.number, WANTED)] * 1000 + [(offer.number, PUBLISHED), (offer.number, WANTED)]
+            await context.write(verdicts(*decisions))
 
 
-async def wanting_for_ever(requests: AsyncIterator[bytes], context: Any) -> None:
-    """Want the first file again and again."""
+async def requesting_for_ever(requests: AsyncIterator[bytes], context: Any) -> None:
+    """Request the first file for ever."""
     await anext(requests)
     while True:
         await context.write(verdicts((0, WANTED)))
         await asyncio.sleep(0.05)
 
 
-async def here_and_idle(requests: AsyncIterator[bytes], context: Any) -> None:
-    """Say that it is there, and want nothing."""
+async def idle(requests: AsyncIterator[bytes], context: Any) -> None:
+    """Send empty messages, and request nothing."""
     while True:
         await context.write(b"")
         await asyncio.sleep(0.05)
@@ -210,9 +219,9 @@ def shared(tmp_path: Path) -> Iterator[ServedFiles]:
     library = Library(catalog)
     for name, content in {**CONTENTS, "large.bin": LARGE}.items():
         (folder.root / name).write_bytes(content)
-        stamp = folder.fingerprint(name)
-        assert stamp is not None
-        library.register([(name, stamp, manifest_of(content))])
+        fingerprint = folder.fingerprint(name)
+        assert fingerprint is not None
+        library.register([(name, fingerprint, manifest_of(content))])
     yield ServedFiles(library, folder)
     catalog.close()
     folder.close()
@@ -221,55 +230,57 @@ def shared(tmp_path: Path) -> Iterator[ServedFiles]:
 LARGE = os.urandom(3 * MIB)
 
 
-async def push_small(sharing: ServedFiles, way: Way, patience: float = 20.0) -> list[tuple[str, PeerError | None]]:
-    settled: list[tuple[str, PeerError | None]] = []
-    async with answering(UploadSmallFiles=way) as url, asyncio.timeout(20):
+async def push_small(
+    served: ServedFiles, behaviour: Behaviour, timeout: float = 20.0
+) -> list[tuple[str, PeerError | None]]:
+    results: list[tuple[str, PeerError | None]] = []
+    async with answering(UploadSmallFiles=behaviour) as address, asyncio.timeout(20):
         peers, threads = PeerClient(None), Threads()
         limiter = RateLimiter(None, asyncio.get_running_loop().time)
-        pusher = BatchPusher(peers=peers, served=sharing, threads=threads, limiter=limiter, progress_timeout=patience)
+        pusher = BatchPusher(peers=peers, served=served, threads=threads, limiter=limiter, progress_timeout=timeout)
         offers = [Offer(Version(name, id_, len(CONTENTS[name])), "ticket") for id_, name in IDS.items()]
         try:
-            await pusher.push(url, offers, lambda o, e: settled.append((o.version.name, e)), lambda size: None)
+            await pusher.push(address, offers, lambda o, e: results.append((o.version.name, e)), lambda size: None)
         finally:
             await peers.close()
             threads.shutdown()
-    return settled
+    return results
 
 
-def test_a_receiver_that_wants_a_file_again_and_again_is_sent_it_once(tmp_path: Path) -> None:
-    with shared(tmp_path) as sharing:
-        settled = asyncio.run(push_small(sharing, wanting_again))
-    assert Counter(settled) == Counter((name, None) for name in CONTENTS)
+def test_a_file_requested_many_times_is_sent_once(tmp_path: Path) -> None:
+    with shared(tmp_path) as served:
+        results = asyncio.run(push_small(served, requesting_again))
+    assert Counter(results) == Counter((name, None) for name in CONTENTS)
 
 
-@pytest.mark.parametrize("way", [wanting_for_ever, here_and_idle], ids=lambda way: way.__name__)
-def test_a_receiver_of_small_files_that_settles_nothing_is_given_up(tmp_path: Path, way: Way) -> None:
-    with shared(tmp_path) as sharing, pytest.raises(NoHolders, match="accepted nothing"):
-        asyncio.run(push_small(sharing, way, patience=1.0))
+@pytest.mark.parametrize("behaviour", [requesting_for_ever, idle], ids=lambda behaviour: behaviour.__name__)
+def test_a_push_to_a_receiver_without_progress_fails(tmp_path: Path, behaviour: Behaviour) -> None:
+    with shared(tmp_path) as served, pytest.raises(NoHolders, match="accepted nothing"):
+        asyncio.run(push_small(served, behaviour, timeout=1.0))
 
 
-async def asking_again(requests: AsyncIterator[bytes], context: Any) -> None:
-    """Ask for the first piece again and again."""
+async def requesting_piece_again(requests: AsyncIterator[bytes], context: Any) -> None:
+    """Request the first piece for ever."""
     await anext(requests)
     for _ in itertools.repeat(None):
         await context.write(pb.PushResponse(pieces=[0]).SerializeToString())
         await anext(requests)
 
 
-async def push_large(sharing: ServedFiles, way: Way) -> None:
-    async with answering(UploadFile=way) as url, asyncio.timeout(20):
+async def push_large(served: ServedFiles, behaviour: Behaviour) -> None:
+    async with answering(UploadFile=behaviour) as address, asyncio.timeout(20):
         peers, threads = PeerClient(None), Threads()
         limiter = RateLimiter(None, asyncio.get_running_loop().time)
         pusher = Pusher(peers=peers, threads=threads, limiter=limiter, progress_timeout=1.0)
         try:
-            source = sharing.open_complete(manifest_of(LARGE).id)
-            await pusher.push(url, "ticket", "large.bin", source, lambda size: None)
+            file = served.open_complete(manifest_of(LARGE).id)
+            await pusher.push(address, "ticket", "large.bin", file, lambda size: None)
         finally:
             await peers.close()
             threads.shutdown()
 
 
-@pytest.mark.parametrize("way", [asking_again, here_and_idle], ids=lambda way: way.__name__)
-def test_a_receiver_that_never_publishes_is_given_up(tmp_path: Path, way: Way) -> None:
-    with shared(tmp_path) as sharing, pytest.raises(PeerError, match=r"again and again|nothing new"):
-        asyncio.run(push_large(sharing, way))
+@pytest.mark.parametrize("behaviour", [requesting_piece_again, idle], ids=lambda behaviour: behaviour.__name__)
+def test_a_push_to_a_receiver_that_never_publishes_fails(tmp_path: Path, behaviour: Behaviour) -> None:
+    with shared(tmp_path) as served, pytest.raises(PeerError, match=r"again and again|nothing new"):
+        asyncio.run(push_large(served, behaviour))
