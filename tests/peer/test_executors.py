@@ -1,4 +1,4 @@
-"""A thread cannot be cancelled: who awaits it can, and leaves nothing half done behind."""
+"""A cancelled task waits for its thread, so that no change is left incomplete."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from daemon.runtime.executors import Threads
 from eventually import eventually
 
 
-def test_whoever_is_cancelled_however_often_waits_for_what_is_begun() -> None:
+def test_a_task_that_is_cancelled_repeatedly_waits_for_its_thread() -> None:
     begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
@@ -35,7 +35,7 @@ def test_whoever_is_cancelled_however_often_waits_for_what_is_begun() -> None:
     asyncio.run(main())
 
 
-def test_what_can_be_stopped_is_stopped_and_its_failure_is_no_news() -> None:
+def test_cancelling_stops_work_that_can_stop_and_ignores_its_failure() -> None:
     begun = threading.Event()
 
     def work(stop: Callable[[], bool]) -> None:

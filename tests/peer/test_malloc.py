@@ -1,4 +1,4 @@
-"""A process at rest gives free memory back to the system; what a stream took is free once the stream has ended."""
+"""An idle process returns free memory to the system, and a closed stream frees its memory."""
 
 import ctypes
 import gc
@@ -16,7 +16,7 @@ from eventually import eventually
 from live_pserver import LivePserver
 from programs import TOP
 
-# Buffers of 38 MiB in all come and go; between them lie small ones that stay, so malloc keeps all by itself.
+# Buffers of 38 MiB come and go between small ones that stay, so malloc by itself keeps all memory.
 CHILD = """
 import asyncio, os
 from daemon.runtime import malloc
@@ -27,7 +27,7 @@ def resident():
 
 async def main():
     malloc.tune()
-    giving_back = asyncio.create_task(malloc.give_back_at_rest(0.2))
+    trimming = asyncio.create_task(malloc.trim_memory_when_idle(0.2))
     before = resident()
     buffers, stay = [], []
     for _ in range(300):
@@ -39,15 +39,15 @@ async def main():
     print(held - before >= 35, held - freed <= 3, flush=True)
     while held - resident() < 30:
         await asyncio.sleep(0.01)
-    print("given back", flush=True)
-    giving_back.cancel()
+    print("trimmed", flush=True)
+    trimming.cancel()
 
 asyncio.run(main())
 """
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="malloc is not glibc's")
-def test_free_memory_goes_back_to_the_system_at_rest() -> None:
+def test_an_idle_process_returns_free_memory_to_the_system() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHILD],
         env={"PYTHONPATH": str(TOP / "peer")},
@@ -56,7 +56,7 @@ def test_free_memory_goes_back_to_the_system_at_rest() -> None:
         check=False,
         timeout=20,
     )
-    assert (done.stdout.splitlines(), done.stderr) == (["True True", "given back"], "")
+    assert (done.stdout.splitlines(), done.stderr) == (["True True", "trimmed"], "")
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def no_search_for_cycles() -> Iterator[None]:
         gc.enable()
 
 
-def test_a_stream_that_is_left_early_takes_its_last_message_with_it(ana: LivePserver) -> None:
+def test_a_stream_that_is_cancelled_early_frees_its_last_message(ana: LivePserver) -> None:
     id_ = ana.share("small.bin", b"small").id
     [(_, ticket)] = ana.ticket(id_)
     left: list[weakref.ref[object]] = []

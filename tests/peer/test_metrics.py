@@ -1,4 +1,4 @@
-"""Figures of a pserver: what is counted is shown, on this machine alone, and without a name in it."""
+"""Metrics of a pserver show what is counted, on this machine only, and without names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scraped(url: str) -> dict[str, float]:
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
 
-def test_what_was_counted_is_shown(metrics: Metrics, url: str) -> None:
+def test_counters_are_shown(metrics: Metrics, url: str) -> None:
     metrics.count_received(1000)
     metrics.count_received(500)
     metrics.bytes_sent.inc(70)
@@ -48,7 +48,7 @@ def test_what_was_counted_is_shown(metrics: Metrics, url: str) -> None:
     assert shown['p2p_transfers_total{kind="download",outcome="done"}'] == 1
 
 
-def test_a_gauge_is_read_when_it_is_asked_for(metrics: Metrics, url: str) -> None:
+def test_a_gauge_is_read_at_each_scrape(metrics: Metrics, url: str) -> None:
     files = [3.0]
     metrics.add_gauge("p2p_shared_files", "Whole files", lambda: files[0])
     assert scraped(url)["p2p_shared_files"] == 3
@@ -56,13 +56,13 @@ def test_a_gauge_is_read_when_it_is_asked_for(metrics: Metrics, url: str) -> Non
     assert scraped(url)["p2p_shared_files"] == 4
 
 
-def test_a_taken_port_is_an_error(metrics: Metrics, url: str) -> None:
+def test_a_port_in_use_is_an_error(metrics: Metrics, url: str) -> None:
     port = urlsplit(url).port or 0
     with pytest.raises(OSError, match="in use"):
         Metrics().serve(port)
 
 
-def test_two_pservers_in_one_process_count_apart(url: str) -> None:
+def test_two_pservers_in_one_process_count_separately(url: str) -> None:
     other = Metrics()
     other.count_received(1)
     assert scraped(url)["p2p_received_bytes_total"] == 0

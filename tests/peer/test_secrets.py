@@ -1,4 +1,4 @@
-"""No secret ever stands in a log, an argument or an error, and no peer writes a second line into a log."""
+"""No log, argument or error contains a secret, and text of a peer cannot add a line to the log."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def lines(formatter: logging.Formatter, message: str, *arguments: Any) -> list[s
     "hostile",
     ["a\nb", "\r\n2026-01-01 00:00:00 error: forged", "\x1b[2J", "\u2028x", "\u202e", "\x00", "\x85", "\ud800"],
 )
-def test_an_event_is_one_line_whatever_a_peer_sent(formatter: logging.Formatter, hostile: str) -> None:
+def test_text_of_a_peer_stays_on_one_log_line(formatter: logging.Formatter, hostile: str) -> None:
     [line] = lines(formatter, "lost a holder: %s", hostile)
     assert line.isascii() or line.isprintable()
     assert "\x1b" not in line
@@ -44,7 +44,7 @@ def test_an_event_is_one_line_whatever_a_peer_sent(formatter: logging.Formatter,
         assert json.loads(line)["level"] == "info"
 
 
-def test_values_that_hold_secrets_do_not_show_them() -> None:
+def test_the_repr_of_a_value_shows_no_secret() -> None:
     canary = "canary" * 4
     shown = repr(
         Session(

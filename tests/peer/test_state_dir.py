@@ -1,4 +1,4 @@
-"""A STATE_DIR that cannot be written to: a clear refusal, nobody half logged in, and a clean end all the same."""
+"""With a STATE_DIR that cannot be written, a start or login fails clearly, and a stop is still clean."""
 
 from pathlib import Path
 
@@ -13,29 +13,27 @@ from live_tracker import LiveTracker
 
 
 def spoil(path: Path) -> None:
-    """Make a file one that can be neither replaced nor removed, whoever runs the test."""
+    """Replace a file by a folder that can be neither replaced nor removed, even by root."""
     path.unlink(missing_ok=True)
     path.mkdir(parents=True)
     (path / "in the way").touch()
 
 
 def alive(ana: LivePserver) -> set[str]:
-    """Who is alive, as another peer sees it."""
+    """Return the users of the online peers, as another peer sees them."""
     return {peer.user for peer in ana.call(ana.pserver.tracker.peers())}
 
 
 @pytest.mark.parametrize("file", ["cookie", "port"])
-def test_a_start_is_refused_in_one_line_and_leaves_nothing_behind(
-    tmp_path: Path, tracker: LiveTracker, file: str
-) -> None:
+def test_a_failed_start_is_one_line_and_leaves_nothing_behind(tmp_path: Path, tracker: LiveTracker, file: str) -> None:
     state = tmp_path / "peer/state"
     spoil(state / file)
     with pytest.raises(StorageFault, match=f"state/{file}"), live_pserver(tmp_path / "peer", tracker):
-        pytest.fail("it cannot be told apart from strangers, or not be found")
+        pytest.fail("pclient could not verify or find this pserver")
     assert not [path for path in state.iterdir() if path.is_file() and path.name in ("cookie", "port")]
 
 
-def test_a_clean_end_takes_every_step_whatever_the_disk_says(
+def test_a_clean_stop_runs_every_step_even_if_the_disk_fails(
     tmp_path: Path, tracker: LiveTracker, ana: LivePserver, caplog: pytest.LogCaptureFixture
 ) -> None:
     with live_pserver(tmp_path / "leaver", tracker, "leaver") as peer:
@@ -51,7 +49,7 @@ def test_a_clean_end_takes_every_step_whatever_the_disk_says(
     ]
 
 
-def test_a_login_that_cannot_be_kept_is_none_at_the_tracker_either(tmp_path: Path, tracker: LiveTracker) -> None:
+def test_a_login_that_cannot_be_saved_is_undone_at_the_tracker(tmp_path: Path, tracker: LiveTracker) -> None:
     with live_pserver(tmp_path / "full", tracker, "before") as peer, peer.control() as control:
         session = tmp_path / "full/state/session"
         spoil(session)

@@ -1,4 +1,4 @@
-"""Transfers belong to the pserver: watchers come and go, results are never lost, every end is told."""
+"""Transfers run without watchers, results are never lost, and every watcher gets the outcome."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from common.control_messages import Fault, Notice, Phase, Progress, SourceView, Uploaded
+from common.control_messages import Fault, Hint, Notice, Phase, Progress, SourceView, Uploaded
 from daemon.errors import AmbiguousName, DiskFull, NoSuchFile
 from daemon.runtime.rate import Rate
 from daemon.runtime.transfers import Transfer, TransferRegistry
@@ -21,8 +21,8 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-async def told(transfer: Transfer) -> list[Any]:
-    """Everything but progress that a watcher hears until the end."""
+async def events_of(transfer: Transfer) -> list[Any]:
+    """Return all events of a transfer, as a watcher gets them."""
     return [event async for news in transfer.watch() if isinstance(news, list) for event in news]
 
 
@@ -30,27 +30,27 @@ def uploaded(number: int) -> Uploaded:
     return Uploaded(f"{number}.txt", "ab" * 32, number, ())
 
 
-def test_what_was_told_before_anybody_listened_is_heard_by_whoever_comes() -> None:
+def test_events_before_the_first_watcher_reach_every_watcher() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(ManualUnixClock())
+        transfers = TransferRegistry(ManualUnixClock())
 
         async def quick(transfer: Transfer) -> None:
             transfer.emit(uploaded(1))
             raise DiskFull("the disk is full", name="x")
 
-        transfer = jobs.start("upload", quick)
+        transfer = transfers.start("upload", quick)
         assert transfer.task is not None
         await transfer.task
         for _ in range(2):
-            assert await told(transfer) == [uploaded(1), Fault("disk_full", "the disk is full", "x")]
-        assert jobs.count("upload") == 0
+            assert await events_of(transfer) == [uploaded(1), Fault("disk_full", "the disk is full", "x")]
+        assert transfers.count("upload") == 0
 
     run(work())
 
 
-def test_every_watcher_hears_all_and_a_watcher_that_leaves_changes_nothing() -> None:
+def test_every_watcher_gets_all_events_even_if_another_leaves() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(ManualUnixClock())
+        transfers = TransferRegistry(ManualUnixClock())
         go_on = asyncio.Event()
 
         async def slow(transfer: Transfer) -> None:
@@ -58,21 +58,21 @@ def test_every_watcher_hears_all_and_a_watcher_that_leaves_changes_nothing() -> 
             for number in range(1200):
                 transfer.emit(uploaded(number))
 
-        transfer = jobs.start("upload", slow)
-        stays, leaves = asyncio.create_task(told(transfer)), asyncio.create_task(told(transfer))
+        transfer = transfers.start("upload", slow)
+        stays, leaves = asyncio.create_task(events_of(transfer)), asyncio.create_task(events_of(transfer))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         leaves.cancel()
         go_on.set()
         assert await stays == [uploaded(number) for number in range(1200)]
-        assert len(await told(transfer)) == 1200
+        assert len(await events_of(transfer)) == 1200
 
     run(work())
 
 
-def test_a_watcher_that_comes_late_hears_all_from_the_beginning() -> None:
+def test_a_late_watcher_gets_all_events_from_the_first() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(ManualUnixClock())
+        transfers = TransferRegistry(ManualUnixClock())
         go_on = asyncio.Event()
 
         async def in_two(transfer: Transfer) -> None:
@@ -80,120 +80,119 @@ def test_a_watcher_that_comes_late_hears_all_from_the_beginning() -> None:
             await go_on.wait()
             transfer.emit(uploaded(2))
 
-        transfer = jobs.start("upload", in_two)
-        early = asyncio.create_task(told(transfer))
+        transfer = transfers.start("upload", in_two)
+        early = asyncio.create_task(events_of(transfer))
         async for news in transfer.watch():
             if isinstance(news, list):
                 break
-        late = asyncio.create_task(told(transfer))
+        late = asyncio.create_task(events_of(transfer))
         go_on.set()
         assert await early == await late == [uploaded(1), uploaded(2)]
 
     run(work())
 
 
-def test_an_order_is_found_while_it_is_under_way_and_not_once_it_was_stopped() -> None:
+def test_a_transfer_is_found_by_its_key_until_it_is_stopped() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(ManualUnixClock())
+        transfers = TransferRegistry(ManualUnixClock())
 
         async def endless(transfer: Transfer) -> None:
             await asyncio.Event().wait()
 
-        transfer = jobs.start("download", endless, ("a.txt",))
-        assert jobs.find("download", ("a.txt",)) is transfer
-        assert jobs.find("upload", ("a.txt",)) is None
-        assert jobs.find("download", ("b.txt",)) is None
-        jobs.cancel(transfer.number)
-        assert jobs.find("download", ("a.txt",)) is None
-        await told(transfer)
+        transfer = transfers.start("download", endless, ("a.txt",))
+        assert transfers.find("download", ("a.txt",)) is transfer
+        assert transfers.find("upload", ("a.txt",)) is None
+        assert transfers.find("download", ("b.txt",)) is None
+        transfers.cancel(transfer.number)
+        assert transfers.find("download", ("a.txt",)) is None
+        await events_of(transfer)
 
     run(work())
 
 
-def test_cancelling_tells_how_to_resume() -> None:
+def test_a_cancelled_transfer_can_be_resumed() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(ManualUnixClock())
+        transfers = TransferRegistry(ManualUnixClock())
 
         async def endless(transfer: Transfer) -> None:
             await asyncio.Event().wait()
 
-        transfer = jobs.start("download", endless)
-        hearing = asyncio.create_task(told(transfer))
+        transfer = transfers.start("download", endless)
+        hearing = asyncio.create_task(events_of(transfer))
         await asyncio.sleep(0)
-        jobs.cancel(transfer.number)
+        transfers.cancel(transfer.number)
         [fault] = await hearing
-        assert fault.message.startswith("stopped by Ctrl-C at another terminal")
-        assert fault.code == "interrupted" and "run it again to resume" in fault.message
+        assert (fault.code, fault.hint) == ("interrupted", Hint.RESUME)
+        assert fault.message == "stopped by Ctrl-C in another pclient"
         with pytest.raises(NoSuchFile):
-            jobs.get(transfer.number)
+            transfers.get(transfer.number)
 
     run(work())
 
 
-def test_a_removal_that_is_stopped_tells_what_it_leaves() -> None:
+def test_a_stopped_removal_can_be_repeated() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(ManualUnixClock())
-        transfer = jobs.start("removal", lambda transfer: asyncio.sleep(60))
-        await jobs.cancel_all()
-        [fault] = await told(transfer)
-        assert fault.message == (
-            "stopped: this peer logs out or ends: what it removed is gone, run it again for the rest"
-        )
+        transfers = TransferRegistry(ManualUnixClock())
+        transfer = transfers.start("removal", lambda transfer: asyncio.sleep(60))
+        await transfers.cancel_all()
+        [fault] = await events_of(transfer)
+        assert fault.message == "stopped because this peer logged out or shut down"
+        assert fault.hint is Hint.REPEAT
 
     run(work())
 
 
-def test_a_transfer_that_is_cancelled_before_it_began_ends_once_and_is_told() -> None:
+def test_a_transfer_that_is_cancelled_before_it_runs_finishes_once() -> None:
     async def work() -> None:
         ends: list[tuple[str, str]] = []
-        jobs = TransferRegistry(ManualUnixClock(), lambda kind, outcome: ends.append((kind, outcome)))
+        transfers = TransferRegistry(ManualUnixClock(), lambda kind, outcome: ends.append((kind, outcome)))
 
         async def never_begun(transfer: Transfer) -> None:
             raise AssertionError("it began")
 
-        transfer = jobs.start("download", never_begun)
-        await jobs.cancel_all()
+        transfer = transfers.start("download", never_begun)
+        await transfers.cancel_all()
         assert ends == [("download", "cancelled")]
-        assert list(jobs) == []
-        [fault] = await told(transfer)
+        assert list(transfers) == []
+        [fault] = await events_of(transfer)
         assert fault.code == "interrupted"
 
     run(work())
 
 
-def test_what_nobody_foresaw_is_an_internal_fault_without_details(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_an_internal_fault_without_details(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
-        jobs = TransferRegistry(ManualUnixClock())
+        transfers = TransferRegistry(ManualUnixClock())
 
         async def broken(transfer: Transfer) -> None:
             raise RuntimeError("secret of the inside")
 
-        transfer = jobs.start("upload", broken)
-        [fault] = await told(transfer)
+        transfer = transfers.start("upload", broken)
+        [fault] = await events_of(transfer)
         assert fault.code == "internal" and "secret" not in fault.message
 
     run(work())
-    assert "nobody foresaw" in caplog.text
+    assert "unexpected error in transfer" in caplog.text
 
 
-def test_all_end_when_nobody_is_logged_in_any_more() -> None:
+def test_cancelling_all_transfers_waits_until_they_have_ended() -> None:
     async def work() -> None:
-        jobs = TransferRegistry(ManualUnixClock())
+        transfers = TransferRegistry(ManualUnixClock())
 
         async def endless(transfer: Transfer) -> None:
             await asyncio.Event().wait()
 
-        transfers = [jobs.start(kind, endless) for kind in ("upload", "download", "download")]
+        running = [transfers.start(kind, endless) for kind in ("upload", "download", "download")]
         await asyncio.sleep(0)
-        assert jobs.count("download") == 2
-        await jobs.cancel_all()
-        assert all(transfer.finished for transfer in transfers)
-        assert list(jobs) == []
+        assert transfers.count("download") == 2
+        await transfers.cancel_all()
+        assert all(transfer.finished for transfer in running)
+        assert list(transfers) == []
 
     run(work())
 
 
-def test_progress_shows_the_phase_the_bytes_and_the_peers() -> None:
+def test_progress_shows_phase_bytes_and_sources() -> None:
     async def work() -> None:
         clock = ManualUnixClock()
         transfer = TransferRegistry(clock).register("download")
@@ -215,13 +214,13 @@ def test_progress_shows_the_phase_the_bytes_and_the_peers() -> None:
     run(work())
 
 
-def test_a_fault_names_what_it_is_about_and_the_ids_to_choose_from() -> None:
+def test_a_fault_has_the_name_and_the_ids_of_its_error() -> None:
     fault = Fault.of(AmbiguousName("two versions", name="a.txt", ids=("1", "2")), "other")
     assert (fault.name, fault.ids) == ("a.txt", ("1", "2"))
     assert Fault.of(DiskFull("full"), "b.txt").name == "b.txt"
 
 
-def test_a_rate_settles_and_forgets() -> None:
+def test_a_rate_converges_and_decays() -> None:
     clock = ManualUnixClock()
     rate = Rate(clock)
     assert rate.now() == 0

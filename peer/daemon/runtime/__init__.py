@@ -1,1 +1,1 @@
-"""What all the others stand on."""
+"""The base of the daemon: threads, tasks, transfers, metrics, settings, logs and memory."""

@@ -1,7 +1,7 @@
-"""The pserver's threads: disk, hashing and the tracker apart, so that a stuck call of one kind never starves the
-others.
+"""The thread pools of a pserver: payload, disk and tracker, so that blocked calls of one do not starve another.
 
-A thread cannot be cancelled. Whoever awaits what changes something awaits its end, too: `to_its_end` sees to that.
+A thread cannot be cancelled. So a cancelled task that changes something must wait for its thread: see
+`shield_until_done`.
 """
 
 from __future__ import annotations
@@ -18,42 +18,49 @@ R = TypeVar("R")
 
 
 class Threads:
-    """The executors. Blocking work is a plain function; `run` awaits it."""
+    """The thread pools. Blocking work is a plain function, which one of the `run` methods awaits."""
 
     def __init__(self) -> None:
-        # Payload: two or three overlap hashing and writing with the network; more gain nothing on two cores. Some
-        # more than that, so that a slow disk under one file does not hold all others.
+        # Hashing and writing of pieces. On two cores, more than three threads gain nothing; the other ones keep files
+        # moving while a slow disk blocks one.
         self.payload = ThreadPoolExecutor(6, "payload")
-        # Everything else that touches the disk: opening, publishing, scanning, hashing whole files.
+        # All other disk work: opening, publishing, scanning, hashing complete files.
         self.disk = ThreadPoolExecutor(8, "disk")
         self.tracker = ThreadPoolExecutor(4, "tracker")
 
     async def run(self, executor: Executor, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run blocking work that is short, and only looks or asks: cancelling leaves it to itself."""
+        """Await short blocking work that changes nothing. A cancelled caller does not wait for it."""
         return await asyncio.get_running_loop().run_in_executor(executor, lambda: work(*args, **kwargs))
 
     async def run_uncancellable(self, executor: Executor, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run blocking work that changes something; cancelling waits until it is done."""
+        """Await blocking work that changes something. A cancelled caller waits until it is done."""
         loop = asyncio.get_running_loop()
         return await shield_until_done(loop.run_in_executor(executor, lambda: work(*args, **kwargs)))
 
     async def run_cancellable(self, executor: Executor, work: Callable[[Callable[[], bool]], R]) -> R:
-        """Run blocking work that is handed `stop`, which tells it to give up; cancelling waits until it did."""
+        """Await blocking work that can stop early.
+
+        Args:
+            executor: where it runs.
+            work: is called with a function that returns whether to stop. A cancelled caller waits until it has stopped.
+        """
         stop = threading.Event()
         return await shield_until_done(
             asyncio.get_running_loop().run_in_executor(executor, work, stop.is_set), stop.set
         )
 
     def shutdown(self) -> None:
-        """Take no more work. Work under way goes on until the process ends."""
+        """Accept no more work. Running work continues until the process exits."""
         for executor in (self.payload, self.disk, self.tracker):
             executor.shutdown(wait=False, cancel_futures=True)
 
 
 async def shield_until_done(work: asyncio.Future[R], on_cancel: Callable[[], object] = lambda: None) -> R:
-    """Await work that is under way. Whoever is cancelled meanwhile waits for it all the same, however often that is.
+    """Await running work. A cancelled caller still waits until the work is done, and is cancelled then.
 
-    `on_cancel` is called at the first time, to hurry it.
+    Args:
+        work: the running work.
+        on_cancel: called at the first cancellation, to stop the work early.
     """
     try:
         return await asyncio.shield(work)
@@ -63,6 +70,6 @@ async def shield_until_done(work: asyncio.Future[R], on_cancel: Callable[[], obj
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([work])
         if not work.cancelled():
-            # A failure is no news any more.
+            # Mark a failure as retrieved: asyncio would log it.
             work.exception()
         raise

@@ -1,7 +1,4 @@
-"""Log lines of a pserver: one line for each event, for people or, with LOG_FORMAT=json, for machines.
-
-Secrets never get here.
-"""
+"""The log of a pserver on stderr, one line for each event, as text or as JSON (LOG_FORMAT). It contains no secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from common.printable import printable
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-23T10:00:00Z WARNING daemon.swarm.download: ...`, one line whatever a peer sent."""
+    """Formats `2026-11-23T10:00:00Z WARNING daemon.swarm.download: ...`. Text of a peer cannot start a new line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -26,7 +23,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, and the traceback of what nobody foresaw."""
+    """Formats one JSON object a line: time (UTC), level, logger, message, and the traceback of an unexpected error."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -42,11 +39,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(log_format: str) -> None:
-    """Send this process's log lines to stderr."""
+    """Log to stderr; `log_format` is "text" or "json"."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for chatty in ("asyncio", "grpc"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # What it retries is told, in our words, when it fails.
+    # It logs each retry. This program logs the failure.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Bytes per second, lately."""
+"""The rate of a transfer: bytes per second over the last few seconds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# Seconds after which what moved counts for a third.
+# Seconds after which bytes count for 1/e, about a third.
 TIME_CONSTANT = 3.0
 
 
 @dataclass(slots=True)
 class Rate:
-    """Bytes per second, forgetting with a time constant."""
+    """An exponentially weighted rate. `clock` returns seconds that never go back."""
 
     clock: Callable[[], float]
     bytes: float = 0.0
@@ -23,17 +23,17 @@ class Rate:
         self.last_update = self.clock()
 
     def add(self, size: int) -> None:
-        """Count bytes that moved now."""
-        self._fade()
+        """Count `size` bytes now."""
+        self._decay()
         self.bytes += size
 
     def now(self) -> float:
-        """Return the rate."""
-        self._fade()
-        # Less than a byte is what is left of what moved long ago.
+        """Return the bytes per second."""
+        self._decay()
+        # Less than a byte is the rest of an old transfer.
         return self.bytes / self.seconds if self.seconds > 0 and self.bytes >= 1 else 0.0
 
-    def _fade(self) -> None:
+    def _decay(self) -> None:
         now = self.clock()
         elapsed, self.last_update = now - self.last_update, now
         fade = math.exp(-elapsed / TIME_CONSTANT)
