@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.control_messages import Hint, Notice
+from common.printable import printable
 from common.state_files import is_state_dir
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, StorageFault, TargetExists
 from daemon.library.library import Library, LocalFile
@@ -127,18 +128,20 @@ class Importer:
             yield Rejected(path, NoSuchFile("the path contains a NUL character", name=path))
             return
         except PeerError as error:
-            missing = NoSuchFile(f"{path}: no such file", name=path)
+            missing = NoSuchFile(f"{printable(path)}: no such file", name=path)
             yield Rejected(path, error if os.path.exists(path) else missing)
             return
         real = Path(path).resolve()
         if real.is_relative_to(self.state_dir.resolve()):
-            yield Rejected(path, NotAllowed(f"{path}: the pserver's state folder is never shared", name=path))
+            yield Rejected(
+                path, NotAllowed(f"{printable(path)}: the pserver's state folder is never shared", name=path)
+            )
         elif any(map(is_state_dir, (real, *real.parents))):
-            yield Rejected(path, NotAllowed(f"{path}: part of {_OTHER_STATE_DIR}", name=path))
+            yield Rejected(path, NotAllowed(f"{printable(path)}: part of {_OTHER_STATE_DIR}", name=path))
         elif stat.S_ISREG(status.st_mode):
             yield self._item(Path(path), Path(path).name, path)
         elif not stat.S_ISDIR(status.st_mode):
-            yield Rejected(path, NoSuchFile(f"{path}: neither a file nor a folder", name=path))
+            yield Rejected(path, NoSuchFile(f"{printable(path)}: neither a file nor a folder", name=path))
         elif not real.name:
             yield Rejected(path, BadUsage(f"{path}: has no name of its own; upload the folders in it", name=path))
         elif real.name.startswith(".") and real != self.folder.root.resolve():
@@ -186,7 +189,9 @@ class Importer:
             yield Notice(f"{base.name}: {_skipped(skipped)}")
         for fault in unreadable:
             path = Path(fault.filename)
-            yield Rejected(name_of(path), StorageFault(f"{path}: {fault.strerror}; the other files are shared"))
+            yield Rejected(
+                name_of(path), StorageFault(f"{printable(str(path))}: {fault.strerror}; the other files are shared")
+            )
 
     def _item(self, path: Path, name: str, shown: str) -> ImportItem | Rejected:
         try:
@@ -200,7 +205,7 @@ class Importer:
         except PeerError as error:
             return Rejected(shown, error)
         except OSError as error:
-            return Rejected(shown, NoSuchFile(f"{shown}: {error.strerror}", name=shown))
+            return Rejected(shown, NoSuchFile(f"{printable(shown)}: {error.strerror}", name=shown))
 
     # --------------------------------------------------------------------------------------------------------- copying
 

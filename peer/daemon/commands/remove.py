@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common.control_messages import Fault, Phase, Removed
+from common.printable import printable
 from daemon.errors import NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
 from daemon.runtime.executors import Threads
@@ -81,7 +82,7 @@ class RemoveHandler:
             on_result(Removed(file.name, file.id, file.size, arguments))
         for name, arguments in unmatched.items():
             what = "no file that matches" if is_pattern(name) else "no file named"
-            missing = NoSuchFile(f'this peer shares {what} "{name}"')
+            missing = NoSuchFile(f'this peer shares {what} "{printable(name)}"')
             on_result(Fault.of(missing, name, arguments))
 
     def _match_names(self, name: str) -> list[LocalFile]:

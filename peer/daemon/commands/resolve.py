@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from common.control_messages import Hint
+from common.printable import printable
 from common.status_messages import ListedFile
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
@@ -159,7 +160,9 @@ class Resolver:
                 if accept(file.name):
                     listed[file.name].append(file)
         if not listed:
-            raise NoSuchFile(f'no file of an online peer matches "{argument}"', name=argument, hint=Hint.LIST_FILES)
+            raise NoSuchFile(
+                f'no file of an online peer matches "{printable(argument)}"', name=argument, hint=Hint.LIST_FILES
+            )
         outcomes: list[RemoteFile | PeerError] = []
         for name, files in listed.items():
             local = self._library.by_name(name)
