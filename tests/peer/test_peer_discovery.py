@@ -37,8 +37,8 @@ async def discover(
     clock: Callable[[], float] = lambda: 0.0,
 ) -> None:
     """Run a discovery while `story` runs."""
-    discovery = PeerDiscovery(tracker.find, known, clock, lambda: None)
-    task = asyncio.create_task(discovery.run())
+    discovery = PeerDiscovery(tracker.find, known, clock)
+    task = asyncio.create_task(discovery.run(lambda: None))
     # The first step runs as far as it can without waiting.
     for _ in range(10):
         await asyncio.sleep(0)

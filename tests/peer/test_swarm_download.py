@@ -140,6 +140,10 @@ def test_honest_holders_share_the_work_and_no_piece_is_written_twice() -> None:
     assert len(outcome.contributors) >= 2
 
 
+def is_ours(module: str) -> bool:
+    return module.startswith("daemon.")
+
+
 @pytest.mark.parametrize(
     "behaviours", [[evil.honest, evil.honest], [evil.hanging], [evil.wrong_bytes], [evil.breaking]]
 )
@@ -157,13 +161,16 @@ def test_a_download_leaves_no_reference_cycles(behaviours: list[Behaviour]) -> N
         asyncio.run(work())
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        left = [item for item in gc.garbage if isinstance(item, FrameType)]
+        frames = [
+            item.f_code for item in gc.garbage if isinstance(item, FrameType) and is_ours(item.f_globals["__name__"])
+        ]
+        objects = [item for item in gc.garbage if is_ours(type(item).__module__)]
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-    ours = [frame.f_code for frame in left if frame.f_globals["__name__"].startswith("daemon.")]
-    assert [code.co_qualname for code in ours] == []
+    assert [code.co_qualname for code in frames] == []
+    assert objects == []
 
 
 def flip_one_bit(count: int, seed: int) -> None:

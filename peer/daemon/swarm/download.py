@@ -104,7 +104,7 @@ class Swarm:
         # What comes from each source, for the user. The rates of the picker leave out the time without requests.
         self._display_rates = defaultdict[str, Rate](lambda: Rate(clock))
         self._known: dict[str, Holder] = {holder.address: holder for holder in known}
-        self._discovery = PeerDiscovery(find, self._known, clock, self._connect_known) if find is not None else None
+        self._discovery = PeerDiscovery(find, self._known, clock) if find is not None else None
         self._tasks = TaskSet()
         # The error of the last stream that failed.
         self._last_error: PeerError | None = None
@@ -149,7 +149,7 @@ class Swarm:
             self._connect_known()
             self._spawn(self._watch())
             if self._discovery is not None:
-                self._spawn(self._discovery.run())
+                self._spawn(self._discovery.run(self._connect_known))
             await self._finished
         finally:
             # Also if this task is cancelled again: after this, nothing is written.

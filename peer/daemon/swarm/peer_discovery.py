@@ -24,26 +24,19 @@ FindHolders = Callable[[], Awaitable[Iterable[Holder]]]
 class PeerDiscovery:
     """Queries the holders of one file again and again."""
 
-    def __init__(
-        self,
-        find: FindHolders,
-        known: dict[str, Holder],
-        clock: Callable[[], float],
-        on_found: Callable[[], None],
-    ) -> None:
+    def __init__(self, find: FindHolders, known: dict[str, Holder], clock: Callable[[], float]) -> None:
         """Create a discovery that is not running.
 
         Args:
             find: Returns the holders that the tracker knows now. May raise PeerError.
             known: The holders by address; updated here.
             clock: Returns seconds.
-            on_found: Called after each answer of the tracker.
         """
         self._find = find
         self._known = known
         self._clock = clock
-        self._on_found = on_found
-        self._task = PeriodicTask(self._step)
+        # Only while it runs: the step references this object, a cycle that would stay until the next collection.
+        self._task: PeriodicTask | None = None
         # The known holders are an answer of the tracker: it need not be asked at once.
         self._skip_query = bool(known)
         self._began = clock()
@@ -51,14 +44,23 @@ class PeerDiscovery:
 
     def query_soon(self) -> None:
         """Query without waiting for the interval: a ticket was rejected."""
-        self._task.wake()
+        if self._task is not None:
+            self._task.wake()
 
-    async def run(self) -> None:
-        """Query holders until cancelled: at once if none is known, else after the first interval."""
+    async def run(self, on_found: Callable[[], None]) -> None:
+        """Query holders until cancelled: at once if none is known, else after the first interval.
+
+        Args:
+            on_found: Called after each answer of the tracker.
+        """
         self._began = self._clock()
-        await self._task.run()
+        self._task = PeriodicTask(lambda: self._step(on_found))
+        try:
+            await self._task.run()
+        finally:
+            self._task = None
 
-    async def _step(self) -> float:
+    async def _step(self, on_found: Callable[[], None]) -> float:
         if self._skip_query:
             self._skip_query = False
         else:
@@ -66,7 +68,7 @@ class PeerDiscovery:
             # If the tracker does not answer, the known holders may suffice.
             with suppress(PeerError):
                 self._known.update({found.address: found for found in await self._find()})
-                self._on_found()
+                on_found()
             self._last_query = self._clock()
         age = self._clock() - self._began
         return next((at - age for at in _EARLY_QUERIES if at > age), _QUERY_INTERVAL)
