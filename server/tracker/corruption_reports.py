@@ -1,10 +1,10 @@
-"""What downloaders say of holders that served wrong bytes: doubts, never verdicts. In memory, no I/O.
+"""Reports of corrupt data: which holders are suspect for which ids. In memory, no I/O.
 
-A report does two things. For the user who made it the holder comes last for those contents until the holder's session
-ends: that can harm nobody else. For everybody it comes last too, and is asked to hash the file again; that doubt ends
-when the holder announces the file anew, or has kept it for RECHECK_TIME after it was asked, and none is accepted again
-for PEACE. So however many accounts accuse an honest holder, it is only asked last, for a while, and hashes a file at
-most once an hour; a holder that finds its copy damaged withdraws it.
+A report has two effects. For the reporter's user the holder comes last for that id until the holder's session ends,
+which can harm no other user. For all users it comes last too, and is asked to hash the file again. This second effect
+ends when the holder announces the file anew, or RECHECK_TIMEOUT after it was asked; further reports about the pair have
+it only after REPORT_COOLDOWN. So however many accounts report an honest holder, it comes last for a while and hashes a
+file at most once an hour. A holder that finds its copy corrupt withdraws it.
 """
 
 import threading
@@ -12,118 +12,124 @@ from collections import OrderedDict
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
+# Seconds for a holder to hash a file again and announce it, after which it counts as checked.
 RECHECK_TIMEOUT = 120.0
+# Seconds between two rechecks of one id at one holder.
 REPORT_COOLDOWN = 3600.0
+# Pairs of holder and id, and triples with the user, that are stored; the oldest are dropped.
 MAX_REPORTS = 50_000
 MAX_RECHECKS_PER_PING = 100
-# Contents that one session may be remembered to have had tickets for; only those can it report.
+# Ids that are remembered of the tickets of one session; it can report only those.
 MAX_TICKETED_IDS = 5000
 
 
 @dataclass(slots=True)
 class _Suspicion:
+    """A reported pair of holder and id; times are of the monotonic clock."""
+
     raised: float
-    # When the holder was asked to hash again; None until it pings.
-    asked: float | None = None
+    # When the holder was asked to hash the file again; None until its next ping.
+    recheck_sent: float | None = None
     cleared: bool = False
 
 
 class CorruptionReports:
-    """Doubts by (holder, contents), and by (user, holder, contents)."""
+    """Suspicions by (holder, id), and by (user, holder, id). Thread-safe."""
 
     def __init__(self, now: Callable[[], float]) -> None:
+        """Create without reports; `now` is a monotonic clock, in seconds."""
         self._now = now
         self._lock = threading.Lock()
-        self._doubts: OrderedDict[tuple[str, bytes], _Suspicion] = OrderedDict()
+        self._suspicions: OrderedDict[tuple[str, bytes], _Suspicion] = OrderedDict()
         self._by_user: OrderedDict[tuple[str, str, bytes], None] = OrderedDict()
         self._to_recheck: dict[str, list[bytes]] = {}
-        self._asked: dict[str, OrderedDict[bytes, None]] = {}
+        self._ticketed: dict[str, OrderedDict[bytes, None]] = {}
 
-    def note_tickets(self, asker_id: str, file_id: bytes) -> None:
-        """The asker was given tickets for these contents."""
+    def note_tickets(self, requester_id: str, file_id: bytes) -> None:
+        """Record that the peer `requester_id` was given tickets for an id."""
         with self._lock:
-            asked = self._asked.get(asker_id)
-            if asked is None:
-                asked = self._asked[asker_id] = OrderedDict()
-            asked[file_id] = None
-            asked.move_to_end(file_id)
-            if len(asked) > MAX_TICKETED_IDS:
-                asked.popitem(last=False)
+            ids = self._ticketed.get(requester_id)
+            if ids is None:
+                ids = self._ticketed[requester_id] = OrderedDict()
+            ids[file_id] = None
+            ids.move_to_end(file_id)
+            if len(ids) > MAX_TICKETED_IDS:
+                ids.popitem(last=False)
 
-    def has_tickets(self, asker_id: str) -> bool:
-        """Whether the asker was given tickets at all."""
-        return asker_id in self._asked
+    def has_tickets(self, requester_id: str) -> bool:
+        """Return whether the peer was given any ticket."""
+        return requester_id in self._ticketed
 
-    def may_report(self, asker_id: str, file_id: bytes) -> bool:
-        """Whether the asker was given tickets for these contents."""
-        return file_id in self._asked.get(asker_id, ())
+    def may_report(self, requester_id: str, file_id: bytes) -> bool:
+        """Return whether the peer was given tickets for an id."""
+        return file_id in self._ticketed.get(requester_id, ())
 
     def report_corrupt(self, user: str, holder_id: str, file_id: bytes) -> None:
-        """A user says that the holder's bytes did not verify."""
+        """Record a report of `user` that the peer `holder_id` served corrupt data of an id."""
         with self._lock:
             now = self._now()
             self._by_user[user, holder_id, file_id] = None
-            doubt = self._doubts.get((holder_id, file_id))
-            if doubt is None or now - doubt.raised > REPORT_COOLDOWN:
-                self._doubts[holder_id, file_id] = _Suspicion(now)
-                self._doubts.move_to_end((holder_id, file_id))
+            suspicion = self._suspicions.get((holder_id, file_id))
+            if suspicion is None or now - suspicion.raised > REPORT_COOLDOWN:
+                self._suspicions[holder_id, file_id] = _Suspicion(now)
+                self._suspicions.move_to_end((holder_id, file_id))
                 waiting = self._to_recheck.setdefault(holder_id, [])
                 if file_id not in waiting:
                     waiting.append(file_id)
             self._trim()
 
     def pop_rechecks(self, holder_id: str) -> list[bytes]:
-        """What the holder should hash again; each is told once."""
+        """Return up to MAX_RECHECKS_PER_PING ids that the holder should hash again; each is returned once."""
         if holder_id not in self._to_recheck:
             return []
         with self._lock:
             waiting = self._to_recheck.pop(holder_id, [])
-            told, later = waiting[:MAX_RECHECKS_PER_PING], waiting[MAX_RECHECKS_PER_PING:]
+            due, later = waiting[:MAX_RECHECKS_PER_PING], waiting[MAX_RECHECKS_PER_PING:]
             if later:
                 self._to_recheck[holder_id] = later
-            for file_id in told:
-                doubt = self._doubts.get((holder_id, file_id))
-                if doubt is not None:
-                    doubt.asked = self._now()
-            return told
+            for file_id in due:
+                suspicion = self._suspicions.get((holder_id, file_id))
+                if suspicion is not None:
+                    suspicion.recheck_sent = self._now()
+            return due
 
     def on_announced(self, holder_id: str, file_ids: Container[bytes]) -> None:
-        """The holder announced these contents anew: if it was asked to check them, it has."""
-        if not self._doubts:
+        """Clear suspicions of ids that a holder announces after it was asked to hash them again."""
+        if not self._suspicions:
             return
         with self._lock:
-            for (accused, file_id), doubt in self._doubts.items():
-                if accused == holder_id and doubt.asked is not None and file_id in file_ids:
-                    doubt.cleared = True
+            for (reported, file_id), suspicion in self._suspicions.items():
+                if reported == holder_id and suspicion.recheck_sent is not None and file_id in file_ids:
+                    suspicion.cleared = True
 
-    def forget(self, holder_id: str) -> None:
-        """The session ended."""
+    def forget(self, peer_id: str) -> None:
+        """Drop all about a peer whose session has ended."""
         with self._lock:
-            self._asked.pop(holder_id, None)
-            self._to_recheck.pop(holder_id, None)
-            for key in [key for key in self._doubts if key[0] == holder_id]:
-                del self._doubts[key]
-            for by_user in [key for key in self._by_user if key[1] == holder_id]:
+            self._ticketed.pop(peer_id, None)
+            self._to_recheck.pop(peer_id, None)
+            for key in [key for key in self._suspicions if key[0] == peer_id]:
+                del self._suspicions[key]
+            for by_user in [key for key in self._by_user if key[1] == peer_id]:
                 del self._by_user[by_user]
 
     def suspect_check(self, user: str, file_id: bytes) -> Callable[[str], bool]:
-        """Judge of holders of these contents, by peer id, for one user."""
-        if not self._doubts and not self._by_user:
-            return _nobody
+        """Return a function of a peer id: whether that holder of the id is suspect for a user."""
+        if not self._suspicions and not self._by_user:
+            return _never
 
-        def is_doubted(holder_id: str) -> bool:
+        def is_suspect(holder_id: str) -> bool:
             if (user, holder_id, file_id) in self._by_user:
                 return True
-            doubt = self._doubts.get((holder_id, file_id))
-            if doubt is None or doubt.cleared:
+            suspicion = self._suspicions.get((holder_id, file_id))
+            if suspicion is None or suspicion.cleared:
                 return False
-            return doubt.asked is None or self._now() - doubt.asked < RECHECK_TIMEOUT
+            return suspicion.recheck_sent is None or self._now() - suspicion.recheck_sent < RECHECK_TIMEOUT
 
-        return is_doubted
+        return is_suspect
 
     def _trim(self) -> None:
-        while len(self._doubts) > MAX_REPORTS:
-            (holder_id, file_id), _ = self._doubts.popitem(last=False)
+        while len(self._suspicions) > MAX_REPORTS:
+            (holder_id, file_id), _ = self._suspicions.popitem(last=False)
             waiting = self._to_recheck.get(holder_id, [])
             if file_id in waiting:
                 waiting.remove(file_id)
@@ -131,5 +137,5 @@ class CorruptionReports:
             self._by_user.popitem(last=False)
 
 
-def _nobody(_holder_id: str) -> bool:
+def _never(_holder_id: str) -> bool:
     return False

@@ -1,4 +1,4 @@
-"""How log lines look: one line each, whatever is in them, to stderr; for people, or as JSON."""
+"""The format of log lines on stderr: text or JSON, always one line."""
 
 import logging
 import sys
@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 import orjson
 
-# Line breaks of every alphabet, and what moves a terminal's cursor.
+# All line breaks of Unicode, and control characters that a terminal would interpret.
 _ESCAPED = {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)]}
 _ESCAPED |= {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 def one_line(text: str) -> str:
-    """The text on one line, with nothing in it that a terminal would obey."""
+    """Escape line breaks and control characters."""
     return text.translate(_ESCAPED).encode(errors="backslashreplace").decode()
 
 
@@ -25,7 +25,7 @@ class HumanFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """The same as an object: time, level, logger, message, and an event's details."""
+    """A JSON object with time, level, logger, message, and the details of an event."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -43,11 +43,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(log_format: str) -> None:
-    """Send all logs to stderr. Called by the launcher, once."""
+    """Send all logs to stderr, as `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else HumanFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # granian tells of its own doings; of those only trouble is worth a line, and that it is embedded is no trouble.
+    # granian logs every start, and warns that it is embedded: only its errors are wanted.
     logging.getLogger("_granian").setLevel(logging.ERROR)
 
 

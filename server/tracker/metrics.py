@@ -1,4 +1,4 @@
-"""Figures for Prometheus, in a registry of the application's own. No names and no addresses in labels."""
+"""Metrics for Prometheus, in a registry of their own. Labels never have names or addresses."""
 
 from collections.abc import Callable
 
@@ -25,40 +25,44 @@ EVENTS = (
 
 
 class Metrics:
-    """What is counted as it happens, and what is asked for when somebody looks."""
+    """Counters of events and requests, and gauges that are read at each scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        events = Counter("tracker_events", "Things that happened", ["event"], registry=self.registry)
+        events = Counter("tracker_events", "Events", ["event"], registry=self.registry)
         self._events = {event: events.labels(event) for event in EVENTS}
         self._requests = Counter(
-            "tracker_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
+            "tracker_requests", "Requests with a response", ["method", "route", "status"], registry=self.registry
         )
         self._seconds = Histogram(
-            "tracker_request_seconds", "Time to answer", ["method", "route"], buckets=_BUCKETS, registry=self.registry
+            "tracker_request_seconds",
+            "Time until the response",
+            ["method", "route"],
+            buckets=_BUCKETS,
+            registry=self.registry,
         )
-        # Looking a child up by its labels costs more than counting.
+        # A lookup by labels costs more than the count itself.
         self._request_children: dict[tuple[str, str, int], Counter] = {}
         self._second_children: dict[tuple[str, str], Histogram] = {}
 
     def register_gauges(self, totals: Callable[[], Totals], uptime: Callable[[], float]) -> None:
-        """Show how much there is whenever somebody looks."""
+        """Register gauges that call `totals`, and `uptime` in seconds, at each scrape."""
         for field, text in (
-            ("peers", "Peers alive"),
-            ("files", "Different contents held"),
-            ("names", "Versions of names: pairs of a name and contents"),
-            ("entries", "Pairs of contents and holder"),
+            ("peers", "Online peers"),
+            ("files", "Different ids"),
+            ("names", "Versions of names: pairs of name and id"),
+            ("entries", "Pairs of id and holder"),
         ):
             gauge = Gauge(f"tracker_{field}", text, registry=self.registry)
             gauge.set_function(lambda field=field: float(getattr(totals(), field)))  # type: ignore[misc]
-        Gauge("tracker_uptime_seconds", "Time since the start", registry=self.registry).set_function(uptime)
+        Gauge("tracker_uptime_seconds", "Seconds since the start", registry=self.registry).set_function(uptime)
 
     def count_event(self, event: str) -> None:
-        """An event happened."""
+        """Count an event of EVENTS."""
         self._events[event].inc()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered; `route` is the rule, never the path that was asked for."""
+        """Count a request and its time in seconds; `route` is the path in tracker.routes, never the requested path."""
         counter = self._request_children.get((method, route, status))
         if counter is None:
             counter = self._request_children[method, route, status] = self._requests.labels(method, route, status)
@@ -69,5 +73,5 @@ class Metrics:
         histogram.observe(seconds)
 
     def exposition(self) -> bytes:
-        """The exposition format."""
+        """Return the metrics in the Prometheus text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Names in order, for listing and searching page by page. Knows nothing of peers; its owner holds the lock."""
+"""Names in order, to list and search them in pages. Knows no peers; the caller holds the lock."""
 
 import re
 from bisect import bisect_left
@@ -9,14 +9,14 @@ from tracker.names import fold
 
 T = TypeVar("T")
 
-# A searcher asks itself whether it is tired after so many names; each takes some milliseconds at the worst.
+# Names between two checks of a search's deadline; a name takes some milliseconds at worst.
 DEADLINE_CHECK_INTERVAL = 16
 
 
 class NameIndex(Generic[T]):
-    """name -> id -> what the owner keeps for that version.
+    """name -> id -> an item of the caller.
 
-    A name with one version, which is nearly every name, costs no dict of its own.
+    Nearly every name has one version and costs no dict of its own.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class NameIndex(Generic[T]):
         self.count = 0
 
     def add(self, name: str, file_id: bytes, item: T) -> None:
-        """Put in a version that is not here."""
+        """Add a version that is not in the index."""
         self.count += 1
         kept = self._names.get(name)
         if kept is None:
@@ -39,7 +39,7 @@ class NameIndex(Generic[T]):
             kept[file_id] = item
 
     def remove(self, name: str, file_id: bytes) -> None:
-        """Take out a version that is here."""
+        """Remove a version that is in the index."""
         self.count -= 1
         kept = self._names[name]
         if isinstance(kept, dict):
@@ -50,7 +50,7 @@ class NameIndex(Generic[T]):
         self._removed = True
 
     def versions(self, name: str) -> Collection[T]:
-        """What is kept for each version of the name."""
+        """Return the items of all versions of a name."""
         kept = self._names.get(name)
         if kept is None:
             return ()
@@ -60,14 +60,14 @@ class NameIndex(Generic[T]):
         return name in self._names
 
     def names_in_order(self) -> Sequence[str]:
-        """All names, ordered. The list is never changed afterwards, so it may be read without the lock."""
+        """Return all names in order. The list is never modified later, so it may be read without the lock."""
         if self._removed or self._added:
-            # Sorting what is nearly sorted takes little more than a walk through it.
+            # Timsort is nearly linear here, since most of the list is sorted.
             kept = [name for name in self._ordered if name in self._names] if self._removed else list(self._ordered)
             if self._added:
                 kept += [name for name in self._added if name in self._names]
                 kept.sort()
-                # A name that went and came back is there twice.
+                # A name that was removed and added again is in both lists.
                 kept = list(dict.fromkeys(kept))
             self._ordered, self._added, self._removed = kept, [], False
         return self._ordered
@@ -76,9 +76,16 @@ class NameIndex(Generic[T]):
     def matching(
         names: Sequence[str], match: str, start: str | None, timed_out: Callable[[], bool]
     ) -> Iterator[tuple[str, bool]]:
-        """Of the names in order, from the start on, those that match, each with True.
+        """Search names.
 
-        When the searcher is tired, the name where it stopped comes last, with False.
+        Args:
+            names: the result of names_in_order.
+            match: a pattern, see compile_pattern.
+            start: where to begin; None for the first name.
+            timed_out: whether the search has to stop.
+
+        Yields:
+            Each matching name with True. After a timeout the last name checked, with False.
         """
         accepts = compile_pattern(match)
         begin = bisect_left(names, start) if start is not None else 0
@@ -91,39 +98,43 @@ class NameIndex(Generic[T]):
 
 
 def compile_pattern(match: str) -> Callable[[str], bool] | None:
-    """Judge of names: a case-insensitive part, or with * and ? a pattern over the whole name; None if all are good."""
+    """Return a test of names; None if all names pass.
+
+    Args:
+        match: a case-insensitive part of the name, or with `*` or `?` a pattern for the whole name.
+    """
     if not match:
         return None
     wanted = fold(match)
     if "*" not in wanted and "?" not in wanted:
         return lambda name: wanted in fold(name)
-    pieces = re.split(r"\*+", wanted)
-    return lambda name: _fits(fold(name), pieces)
+    parts = re.split(r"\*+", wanted)
+    return lambda name: _fits(fold(name), parts)
 
 
-def _fits(name: str, pieces: list[str]) -> bool:
-    """Whether the name is the pieces in order with anything between them; ? in a piece is any one character.
+def _fits(name: str, parts: list[str]) -> bool:
+    """Return whether a name is the parts in order, with any text between them; `?` in a part is any character.
 
-    Each piece is taken at its first fit, so the time is bounded by name times pattern whatever the pattern: a regular
-    expression could be made to backtrack for hours.
+    Each part is matched at its first position, so the time is at most the product of both lengths. A regular expression
+    could be made to backtrack for hours.
     """
-    first, *rest = pieces
+    first, *rest = parts
     if not rest:
         return len(name) == len(first) and _at(name, 0, first)
     *middle, last = rest
     if len(name) < len(first) + len(last) or not _at(name, 0, first) or not _at(name, len(name) - len(last), last):
         return False
     at, end = len(first), len(name) - len(last)
-    for piece in middle:
-        while at + len(piece) <= end and not _at(name, at, piece):
+    for part in middle:
+        while at + len(part) <= end and not _at(name, at, part):
             at += 1
-        if at + len(piece) > end:
+        if at + len(part) > end:
             return False
-        at += len(piece)
+        at += len(part)
     return True
 
 
-def _at(name: str, at: int, piece: str) -> bool:
-    if "?" not in piece:
-        return name.startswith(piece, at)
-    return all(wanted in ("?", got) for wanted, got in zip(piece, name[at : at + len(piece)], strict=True))
+def _at(name: str, at: int, part: str) -> bool:
+    if "?" not in part:
+        return name.startswith(part, at)
+    return all(wanted in ("?", got) for wanted, got in zip(part, name[at : at + len(part)], strict=True))

@@ -1,4 +1,7 @@
-"""The only judge of file names. Pure: it says which rule a name breaks, and never rewrites one."""
+"""Checks file names. Pure: it says which rule a name breaks, and never changes a name.
+
+The pserver checks names too (daemon/storage/names.py): the tracker protects its peers, and a peer trusts no tracker.
+"""
 
 import re
 import unicodedata
@@ -10,7 +13,7 @@ COMPONENT_BYTES = 200
 COMPONENTS = 32
 
 _RESERVED = r"(?:[Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm][0-9]|[Ll][Pp][Tt][0-9])"
-# Most names are plain ASCII: one match settles those. Whatever it does not settle is judged rule by rule.
+# Most names are plain ASCII and pass one match. Any other name is checked rule by rule.
 _PLAIN_COMPONENT = rf"(?!{_RESERVED}(?:[./]|\Z))[!-\-0-9;-\[\]-~][ -.0-9;-\[\]-~]{{0,199}}(?<![. ])"
 _PLAIN = re.compile(rf"{_PLAIN_COMPONENT}(?:/{_PLAIN_COMPONENT}){{0,31}}")
 _RESERVED_STEM = re.compile(_RESERVED)
@@ -19,15 +22,15 @@ _JOINER = 0x200D
 _BIDI = frozenset({0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)})
 _ZERO_WIDTH = frozenset({0x180E, 0x200B, 0x200C, _JOINER, 0xFEFF, *range(0x2060, 0x2065)})
 _EMOJI_STYLE = "\ufe0f"
-# Stands in emoji sequences, and is not among Unicode's "other symbols".
+# Occurs in emoji sequences, but is not in Unicode's category "other symbol".
 _EMOJI_TOO = "\u2194"
 
 
 def check_name(name: str) -> str:
-    """Give back a name that is fit to be shared.
+    """Return the name, if it may be shared.
 
     Raises:
-        BadName: which rule it breaks, in words.
+        BadName: it breaks a rule; the message says which.
     """
     if len(name) <= NAME_BYTES and _PLAIN.fullmatch(name):
         return name
@@ -38,14 +41,14 @@ def check_name(name: str) -> str:
 
 
 def fold(name: str) -> str:
-    """What two names have in common that are one name at one peer: NFC and case folding."""
+    """Return the name after NFC and case folding. Names that are equal then are one name at one peer."""
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """The text in quotes, on one line, cut to a length, with nothing in it that could move a cursor."""
+    """Return text in quotes, on one line, cut to `limit` characters, and without control characters."""
     shown = ascii(text) if not text.isprintable() or not text.isascii() else f"'{text}'"
     return shown if len(shown) <= limit else f"{shown[:limit]}..."
 
@@ -77,7 +80,7 @@ def _component_fault(component: str) -> str | None:
     if component.endswith((".", " ")):
         return "a component ends in a dot or a space"
     if _RESERVED_STEM.fullmatch(component.split(".", 1)[0]):
-        return f"{component.split('.', 1)[0]} is a reserved name"
+        return f"{component.split('.', 1)[0]} is a reserved device name on Windows"
     for at, character in enumerate(component):
         fault = _character_fault(component, at, ord(character))
         if fault is not None:
@@ -98,7 +101,7 @@ def _character_fault(component: str, at: int, code: int) -> str | None:
 
 
 def _joins_emoji(component: str, at: int) -> bool:
-    """Whether the joiner at this place stands between two emoji, the first perhaps with a skin tone or a style."""
+    """Return whether the joiner at this position is between two emoji; the first may have a skin tone or a style."""
     before = component[:at].removesuffix(_EMOJI_STYLE)[-1:]
     return _is_emoji(before) and _is_emoji(component[at + 1 : at + 2])
 

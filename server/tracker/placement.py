@@ -1,4 +1,4 @@
-"""Who should take a copy, which holder comes first, and why. Pure: no I/O, no clock, chance is an argument."""
+"""Which peers should store a copy, which holders come first, and why. Pure: no I/O or clock; the RNG is an argument."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,22 +8,28 @@ from random import Random
 
 from tracker.models import Holder, Load, OnlinePeer
 
+# Holders in one response.
 MAX_HOLDERS = 30
-# Beyond this many, a random sample is as good as the whole crowd, and its cost does not grow.
+# Of more peers than these a random sample is ranked: it is as good, at a cost that does not grow.
 SAMPLE_SIZE = 200
-# Beyond the sample, so many peers are looked at for all files of one request.
+# Checks of one peer for one file, in one request.
 MAX_CANDIDATE_CHECKS = 200_000
 
 
 def order_holders(
     holders: Sequence[Holder], is_suspect: Callable[[str], bool], rng: Random, max_holders: int = MAX_HOLDERS
 ) -> list[Holder]:
-    """The best holders to ask, best first: trusted before reported, whole before partial, idle before busy.
+    """Choose and order the best holders for a requester.
 
-    Which of them are named, where there are more than `most`, goes by turns between users, as does the order among
-    holders that are whole and trusted alike: what holders say of themselves cannot be checked, and one account may
-    have a thousand that say the best. Among equals the order is random, so that a crowd of askers does not begin at the
-    same holder.
+    Suspect holders come last, then partial ones; among the rest idle ones come first. Users take turns, both in the
+    choice and in the order, because loads cannot be verified: one account can have a thousand holders that report the
+    best load. Equal holders are in random order, so that many requesters do not start at the same one.
+
+    Args:
+        holders: all usable holders.
+        is_suspect: peer id -> whether the holder is suspect for the requester.
+        rng: breaks ties.
+        max_holders: length of the result.
     """
     if len(holders) > SAMPLE_SIZE:
         holders = _sample_by_turns(holders, rng)
@@ -37,7 +43,7 @@ def order_holders(
         user = holder.session.user
         turn = turns[user] = turns.get(user, -1) + 1
         in_turn.append((turn, key[:2], holder))
-    # Each sort leaves in their order those that are equal to it.
+    # Sorts are stable: within a turn and a class the order by load stays.
     in_turn.sort(key=itemgetter(0))
     del in_turn[max_holders:]
     in_turn.sort(key=itemgetter(1))
@@ -45,18 +51,18 @@ def order_holders(
 
 
 def _sample_by_turns(holders: Sequence[Holder], rng: Random) -> list[Holder]:
-    """SAMPLE of more holders, users taking turns, whole ones first."""
+    """Choose SAMPLE_SIZE of more holders; users take turns, complete holders come first."""
     if len({holder.session.user for holder in holders}) >= SAMPLE_SIZE:
-        # One of each is enough: a third of the time of what follows. Of several, chance decides where the walk begins.
+        # One holder per user suffices, which takes a third of the time of the general case. A random start chooses it.
         start = rng.randrange(len(holders))
-        walk = [*holders[start:], *holders[:start]]
-        one_of_each = {holder.session.user: holder for holder in walk if not holder.complete}
-        one_of_each |= {holder.session.user: holder for holder in walk if holder.complete}
-        return _some(list(one_of_each.values()), SAMPLE_SIZE, rng)
+        rotated = [*holders[start:], *holders[:start]]
+        one_of_each = {holder.session.user: holder for holder in rotated if not holder.complete}
+        one_of_each |= {holder.session.user: holder for holder in rotated if holder.complete}
+        return _choose(list(one_of_each.values()), SAMPLE_SIZE, rng)
     of_user: dict[str, list[Holder]] = {}
     for holder in holders:
         of_user.setdefault(holder.session.user, []).append(holder)
-    # What everybody gives who has so many, if it is the same for all: those who have fewer leave it to the others.
+    # Equal shares for all users with enough holders; what a user with fewer leaves is shared by the users after it.
     share, left, users = 0, SAMPLE_SIZE, len(of_user)
     for count in sorted(map(len, of_user.values())):
         share = left // users
@@ -67,35 +73,41 @@ def _sample_by_turns(holders: Sequence[Holder], rng: Random) -> list[Holder]:
     sample: list[Holder] = []
     last_turn: list[Holder] = []
     for own in of_user.values():
-        some = _some(own, share + 1, rng)
+        some = _choose(own, share + 1, rng)
         sample += some[:share]
         last_turn += some[share:]
-    return sample + _some(last_turn, SAMPLE_SIZE - len(sample), rng)
+    return sample + _choose(last_turn, SAMPLE_SIZE - len(sample), rng)
 
 
-def _some(holders: list[Holder], count: int, rng: Random) -> list[Holder]:
-    """Up to so many by chance, whole ones before the others."""
+def _choose(holders: list[Holder], count: int, rng: Random) -> list[Holder]:
+    """Choose up to `count` holders at random, complete ones first."""
     if len(holders) <= count:
         return holders
-    whole = [holder for holder in holders if holder.complete]
-    if len(whole) >= count:
-        return rng.sample(whole, count)
-    return whole + rng.sample([holder for holder in holders if not holder.complete], count - len(whole))
+    complete = [holder for holder in holders if holder.complete]
+    if len(complete) >= count:
+        return rng.sample(complete, count)
+    return complete + rng.sample([holder for holder in holders if not holder.complete], count - len(complete))
 
 
 def explain_holder(holder: Holder, suspect: bool) -> str:
-    """In words, what put a holder where it stands."""
-    share = "whole" if holder.complete else "in part"
-    doubt = ", reported for wrong bytes and asked last" if suspect else ""
-    return f"has it {share}, {_busy(holder.load)}{doubt}"
+    """Explain in words the place of a holder in the order."""
+    share = "complete" if holder.complete else "partial"
+    suspicion = ", last because it was reported for corrupt data" if suspect else ""
+    return f"{share}, {_describe_load(holder.load)}{suspicion}"
 
 
 def rank_receivers(peers: Sequence[OnlinePeer], size: int, uploader_user: str, rng: Random) -> list[OnlinePeer]:
-    """Peers that could take a copy of so many bytes, best first: most room for its load, spread over users.
+    """Rank the peers that have room for a copy, best first.
 
-    A peer that has not told its free space yet comes after those that have. Free space counts by its power of two:
-    twice the room is better, a few bytes more are not. Of a crowd a sample is ranked; the others come after it as they
-    are, for files that nobody in the sample can take.
+    Idle peers come first, then those with more free space by its power of two, so that a few bytes more do not count.
+    Users take turns. A peer with unknown free space comes after the others. Of more than SAMPLE_SIZE peers a sample is
+    ranked; the rest follows unranked, for files that no peer of the sample can store.
+
+    Args:
+        peers: the online peers except the uploader's.
+        size: bytes of the smallest file.
+        uploader_user: the uploader's user, whose other peers come one turn later.
+        rng: chooses the sample and breaks ties.
     """
     peers = [peer for peer in peers if peer.load.free_bytes >= size or not peer.load.free_bytes_known]
     others: list[OnlinePeer] = []
@@ -126,9 +138,16 @@ def choose_receivers(
     users_with_copy: set[str],
     can_receive: Callable[[OnlinePeer], bool],
 ) -> list[OnlinePeer]:
-    """Up to `copies` of the first `looks` ranked peers for one file, those of users without a copy before the others.
+    """Choose receivers for one file, peers of users without a copy first.
 
-    `planned` holds what earlier files of the same request will take from each peer, and is brought up to date.
+    Args:
+        ranked: the result of rank_receivers.
+        size: bytes of the file.
+        copies: receivers to choose.
+        max_candidates: how many of the ranked peers are checked.
+        planned: peer id -> bytes that earlier files of the same request need there; the chosen peers are added.
+        users_with_copy: users that have a complete file.
+        can_receive: whether a peer can store this file.
     """
     chosen: list[OnlinePeer] = []
     users = set(users_with_copy)
@@ -149,21 +168,21 @@ def choose_receivers(
 
 
 def explain_receiver(peer: OnlinePeer, users_with_copy: set[str]) -> str:
-    """In words, what a copy is better off for at this peer."""
-    room = f"{_bytes(peer.load.free_bytes)} free" if peer.load.free_bytes_known else "free space not told yet"
-    spread = "its user has a copy already" if peer.session.user in users_with_copy else "its user has no copy yet"
-    return f"{room}, {_busy(peer.load)}, {spread}"
+    """Explain in words why a receiver was chosen."""
+    room = f"{_format_size(peer.load.free_bytes)} free" if peer.load.free_bytes_known else "free space unknown"
+    spread = "its user has a copy" if peer.session.user in users_with_copy else "its user has no copy yet"
+    return f"{room}, {_describe_load(peer.load)}, {spread}"
 
 
 def _transfers(load: Load) -> int:
     return load.uploads + load.downloads
 
 
-def _busy(load: Load) -> str:
+def _describe_load(load: Load) -> str:
     return f"{load.uploads} uploads and {load.downloads} downloads running"
 
 
-def _bytes(count: float) -> str:
+def _format_size(count: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""The tracker's folder on disk: its mode, its lock, its secret. What lies in it belongs to others."""
+"""STATE_DIR: its mode, its lock, its secret. The other files in it belong to tracker.accounts."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-# By this pservers know the folder, too, and share nothing of it (peer/common/state_files.py).
+# Pservers recognize a STATE_DIR by this file, and share nothing of it (peer/common/state_files.py).
 _LOCK_FILE = ".p2p-lock"
 
 
@@ -17,7 +17,10 @@ class StateError(Exception):
 
 
 class StateDir:
-    """A folder of mode 0700 that one tracker at a time may use, for as long as it is entered."""
+    """A folder of mode 0700, locked for one tracker while the context manager is entered.
+
+    Entering raises StateError if the folder cannot be used, or is in use.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,7 +30,9 @@ class StateDir:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self.path.stat().st_uid != os.geteuid():
-                raise StateError(f"STATE_DIR {self.path} belongs to another user: name one of your own")
+                raise StateError(
+                    f"STATE_DIR {self.path} belongs to another user: set STATE_DIR to a folder of your own"
+                )
             self.path.chmod(0o700)
             self._lock = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -39,7 +44,7 @@ class StateDir:
             os.close(self._lock)
             raise StateError(
                 f"STATE_DIR {self.path} is in use by another tracker (process {holder or 'unknown'}): "
-                "stop that one, or name another folder"
+                "stop it, or set STATE_DIR to another folder"
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
@@ -52,13 +57,13 @@ class StateDir:
 
 
 def load_secret(path: Path) -> bytes:
-    """The 32 random bytes that every session's ticket key derives from, made at the first start.
+    """Return the 32 random bytes from which all ticket keys are derived; create the file at the first start.
 
     Raises:
-        StateError: the file is damaged, or others can read it.
+        StateError: the file is damaged, or other users can read it.
     """
     try:
-        # Written in full beside its place first: a crash leaves no half of it.
+        # Written under another name first, so that a crash never leaves half of it.
         if not path.exists():
             fresh = path.with_name(f".{path.name}.new")
             fresh.unlink(missing_ok=True)
@@ -72,11 +77,11 @@ def load_secret(path: Path) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise StateError(
-                    f"{path} can be read by others: chmod 600 it, or remove it and everybody logs in again"
+                    f"{path} can be read by other users: chmod 600 it, or remove it and all peers log in again"
                 )
             value = file.read(33)
     except OSError as error:
         raise StateError(f"{path} cannot be used: {error.strerror}") from error
     if len(value) != 32:
-        raise StateError(f"{path} is damaged: remove it, and everybody logs in again")
+        raise StateError(f"{path} is damaged: remove it, and all peers log in again")
     return value

@@ -567,9 +567,9 @@ def test_of_failures_no_more_are_remembered_than_there_is_room_for(world: Tracke
     for number in range(100):
         for _ in range(6):
             fail(attempts, f"u{number}", f"10.0.0.{number}")
-    assert list(attempts._users) == [f"u{number}" for number in range(90, 100)]
-    assert list(attempts._addresses) == [f"10.0.0.{number}" for number in range(90, 100)]
-    assert not attempts._user_tries and not attempts._address_tries
+    last = range(90, 100)
+    assert attempts.remembered == ([f"u{number}" for number in last], [f"10.0.0.{number}" for number in last])
+    assert attempts.running == 0
     with pytest.raises(TooMany):
         attempts.check("u99", "10.0.1.1")
 
@@ -599,7 +599,7 @@ def test_a_damaged_file_of_accounts_is_told_of_in_a_line(make_world: MakeTracker
     for path in (tmp_path / "state").glob("accounts.sqlite3-*"):
         path.unlink()
     (tmp_path / "state" / "accounts.sqlite3").write_bytes(b"no database" * 1000)
-    with pytest.raises(StateError, match=r"is damaged .*: put a copy in its place"):
+    with pytest.raises(StateError, match=r"is damaged .*: restore it from a backup"):
         make_world()
 
 
