@@ -1,6 +1,6 @@
-"""What the tracker and other peers tell us, as plain values.
+"""Values that the tracker sends and receives: sessions, versions, holders, receivers and index entries.
 
-Named tuples are what an order of ten thousand files makes tens of thousands of: each costs a third of a frozen
+A command for ten thousand files makes tens of thousands of the named tuples. One takes a third of the time of a frozen
 dataclass.
 """
 
@@ -12,21 +12,21 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login at the tracker. It outlives this process in a file of mode 0600, and ends at logout."""
+    """A login at the tracker. It is stored in a file of mode 0600, survives restarts, and ends at logout."""
 
     user: str
     token: str = field(repr=False)
     peer_id: str
-    # Under which the tracker signs tickets for this peer.
+    # The key with which the tracker signs tickets for this holder.
     ticket_key: bytes = field(repr=False)
-    # The tracker's clock minus this machine's, in seconds, when last heard.
+    # The tracker's clock minus this machine's clock, in seconds, at its last response.
     clock_offset: float
-    # host:port under which the tracker knows this peer.
+    # The `host:port` of this peer at the tracker.
     address: str
 
 
 class Version(NamedTuple):
-    """Contents under a name."""
+    """One id under one name; `size` is in bytes."""
 
     name: str
     id: str
@@ -34,23 +34,22 @@ class Version(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A peer that has an id, with the permission to ask it."""
+    """A peer that has a file, and the ticket to request it there."""
 
     address: str
     ticket: str
-    # Has all of it.
     complete: bool
-    # Why it stands where it stands among the holders.
+    # Why the tracker ranks it where it does.
     reason: str
 
     def __repr__(self) -> str:
-        """Show all but the ticket."""
-        return f"Holder(url={self.address!r}, complete={self.complete}, why={self.reason!r})"
+        """Return everything but the ticket, which is a secret."""
+        return f"Holder(address={self.address!r}, complete={self.complete}, reason={self.reason!r})"
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A version and who holds it, best first."""
+    """A version in the network, and its holders, best first."""
 
     version: Version
     holders: tuple[Holder, ...]
@@ -58,7 +57,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class PushTarget:
-    """A peer that should take a copy."""
+    """A receiver that the tracker chose for a copy, and the ticket to push to it."""
 
     id: str
     address: str
@@ -68,16 +67,20 @@ class PushTarget:
 
 @dataclass(frozen=True, slots=True)
 class PingResponse:
-    """The tracker's answer to a ping."""
+    """The tracker's response to a ping."""
 
+    # Changes when the tracker loses its index.
     epoch: str
+    # Whether the tracker needs the complete index of this peer.
     send_index: bool
+    # Ids of this peer's files that a requester reported as corrupt.
     recheck: tuple[str, ...]
+    # The tracker's clock, in Unix seconds.
     server_time: float
 
 
 class IndexEntry(NamedTuple):
-    """A line of the index: a version that this peer holds, whole or in part."""
+    """One file of this peer in the index: complete or partial."""
 
     name: str
     id: str

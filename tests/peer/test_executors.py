@@ -22,7 +22,7 @@ def test_a_task_that_is_cancelled_repeatedly_waits_for_its_thread() -> None:
         await asyncio.to_thread(begun.wait, 10)
         for _ in range(3):
             task.cancel()
-            # What wakes it has woken it before this one goes on.
+            # The waiting task wakes before this one continues.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             assert not task.done()

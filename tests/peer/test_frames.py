@@ -43,7 +43,7 @@ RESTS: dict[type[Message], st.SearchStrategy[Message]] = {
 }
 Kind: TypeAlias = Any
 kinds = pytest.mark.parametrize("kind", list(RESTS), ids=lambda kind: str(kind.DESCRIPTOR.name))
-# A field that a later version may have, of each wire type: it is nobody's business, and no fault.
+# A field of each wire type that a later version may have. It must be ignored.
 UNKNOWN = [b"\xf8\x07\x05", b"\xf9\x07" + bytes(8), b"\xfa\x07\x03abc", b"\xfd\x07" + bytes(4)]
 
 

@@ -20,7 +20,7 @@ from ticket_signer import READ, WRITE
 
 BAD = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 WRITING = {"UploadFile", "UploadSmallFiles"}
-# These do as they are told, whatever it is; hostile bytes might say anything but that.
+# Methods that hostile bytes may reach safely. The other ones could log out or change the password.
 HARMLESS = ["Prove", "WatchTransfer", "CancelTransfer", "ListFiles", "Status", "RemoveFiles", "DownloadFileRequest"]
 
 

@@ -21,7 +21,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-async def settle() -> None:
+async def run_tasks() -> None:
     """Let every task run until it waits."""
     for _ in range(10):
         await asyncio.sleep(0)
@@ -35,7 +35,7 @@ def test_requests_that_do_not_fit_wait_in_order() -> None:
         budget = MemoryBudget(10)
         await budget.acquire(8)
         large, small = asyncio.create_task(budget.acquire(5)), asyncio.create_task(budget.acquire(1))
-        await settle()
+        await run_tasks()
         assert not large.done() and not small.done()
         assert not budget.try_acquire(1)
         budget.release(8)
@@ -58,7 +58,7 @@ def test_a_download_reserves_memory_for_all_but_its_first_piece_and_releases_it(
         await room.acquire(2)
         assert (budget.used, room.waiting) == (20, False)
         another = asyncio.create_task(room.acquire(3))
-        await settle()
+        await run_tasks()
         assert (room.waiting, another.done()) == (True, False)
         room.release_excess(2)
         await another
@@ -89,7 +89,7 @@ def test_an_amount_larger_than_the_budget_is_granted_alone() -> None:
         budget = MemoryBudget(10)
         await budget.acquire(100)
         later = asyncio.create_task(budget.acquire(1))
-        await settle()
+        await run_tasks()
         assert not later.done()
         budget.release(100)
         await later
@@ -103,11 +103,11 @@ def test_a_cancelled_request_for_memory_acquires_nothing(already_served: bool) -
         budget = MemoryBudget(10)
         await budget.acquire(10)
         first, second = asyncio.create_task(budget.acquire(10)), asyncio.create_task(budget.acquire(4))
-        await settle()
+        await run_tasks()
         if already_served:
             budget.release(10)
         first.cancel()
-        await settle()
+        await run_tasks()
         assert first.cancelled()
         if not already_served:
             budget.release(10)
@@ -145,10 +145,10 @@ def test_many_streams_of_one_requester_get_no_more_than_one_stream_of_another() 
         bandwidth = RateLimiter(4_000_000, loop.time)
         got: Counter[str] = Counter()
 
-        async def stream(asker: str) -> None:
+        async def stream(requester: str) -> None:
             while True:
-                await bandwidth.acquire(10_000, asker)
-                got[asker] += 10_000
+                await bandwidth.acquire(10_000, requester)
+                got[requester] += 10_000
 
         streams = [asyncio.create_task(stream("greedy")) for _ in range(8)]
         streams.append(asyncio.create_task(stream("modest")))
@@ -166,8 +166,8 @@ def test_block_sizes_shrink_so_that_no_requester_waits_long() -> None:
     async def work() -> None:
         bandwidth = RateLimiter(1_000_000, lambda: 0.0)
         assert bandwidth.max_block(1 << 20) == 500_000
-        waiting = [asyncio.create_task(bandwidth.acquire(1 << 30, asker)) for asker in "abcde"]
-        await settle()
+        waiting = [asyncio.create_task(bandwidth.acquire(1 << 30, requester)) for requester in "abcde"]
+        await run_tasks()
         assert bandwidth.max_block(1 << 20) <= 125_000
         assert bandwidth.max_block(1) == 1 or bandwidth.max_block(1) == 4096
         for each in waiting:
@@ -207,9 +207,9 @@ def test_a_cancelled_request_leaves_its_bytes_to_the_next() -> None:
         await bandwidth.acquire(25_000)
         began = loop.time()
         hasty = asyncio.create_task(bandwidth.acquire(1_000_000, "hasty"))
-        await settle()
+        await run_tasks()
         hasty.cancel()
-        await settle()
+        await run_tasks()
         patient = asyncio.create_task(bandwidth.acquire(10_000, "patient"))
         # Ten seconds of the rate were requested and cancelled.
         await asyncio.wait_for(patient, 5)
@@ -256,12 +256,12 @@ def test_closing_all_streams_does_not_close_later_ones() -> None:
                 await asyncio.Event().wait()
 
         under_way = [asyncio.create_task(stream()) for _ in range(3)]
-        await settle()
+        await run_tasks()
         await streams.close_all()
         for ended in await asyncio.gather(*under_way, return_exceptions=True):
             assert isinstance(ended, Interrupted)
         async with streams.register():
-            await settle()
+            await run_tasks()
         await streams.close_all()
 
     run(work())
@@ -280,7 +280,7 @@ def test_a_stream_that_closes_slowly_does_not_delay_the_others() -> None:
                     await done.wait()
 
         slow = asyncio.create_task(stream())
-        await settle()
+        await run_tasks()
         await streams.close_all()
         await streams.close_all()
         assert not slow.done()
@@ -302,7 +302,7 @@ def test_one_transfer_at_a_time_has_the_lock_of_an_id() -> None:
         async def transfer(key: str, name: str) -> None:
             async with locks.acquire(key):
                 log.append(f"{name} begins")
-                await settle()
+                await run_tasks()
                 log.append(f"{name} ends")
 
         await asyncio.gather(transfer("x", "a"), transfer("x", "b"), transfer("y", "c"))
@@ -318,9 +318,9 @@ def test_a_cancelled_wait_for_a_lock_leaves_nothing_behind() -> None:
         locks = KeyedLocks()
         async with locks.acquire("x"):
             waiting = asyncio.create_task(locks.acquire("x").__aenter__())
-            await settle()
+            await run_tasks()
             waiting.cancel()
-            await settle()
+            await run_tasks()
             assert locks.in_use("x")
         assert not locks.in_use("x")
 
@@ -333,7 +333,7 @@ def test_a_lock_that_is_not_free_in_time_is_busy() -> None:
         async with locks.acquire("id"):
             with pytest.raises(Busy):
                 async with locks.acquire("id", within=0.05):
-                    pytest.fail("somebody else has it")
+                    pytest.fail("another task has the lock")
         async with locks.acquire("id", within=0.05):
             assert locks.in_use("id")
         assert not locks.in_use("id")

@@ -13,8 +13,8 @@ from swarm_files import manifest_of
 
 def test_pending_requests_are_merged() -> None:
     pending = PendingRequests()
-    for wish in (PieceRequest((1, 2), 64, ()), PieceRequest((3,), 0, (2,)), PieceRequest((2,), 128, ())):
-        pending.add(wish)
+    for request in (PieceRequest((1, 2), 64, ()), PieceRequest((3,), 0, (2,)), PieceRequest((2,), 128, ())):
+        pending.add(request)
     assert pending.pop() == PieceRequest((1, 3, 2), 128, (2,))
     assert not pending
 
@@ -90,12 +90,12 @@ class SlowRequester:
 
     async def requests(self) -> AsyncIterator[PieceRequest]:
         await self.closes.wait()
-        for wish in tuple[PieceRequest, ...]():
-            yield wish
+        for request in tuple[PieceRequest, ...]():
+            yield request
 
-    async def send(self, news: PieceResponse) -> None:
+    async def send(self, response: PieceResponse) -> None:
         await self.receives.wait()
-        self.received.append(news)
+        self.received.append(response)
         if len(self.received) == 2:
             self.closes.set()
 
@@ -115,6 +115,6 @@ def test_a_piece_in_flight_elsewhere_many_times_is_reported_once() -> None:
                 await task
         return requester.received
 
-    first, news = asyncio.run(serving())
+    first, response = asyncio.run(serving())
     assert first.have == Have(complete=True)
-    assert news.have == Have(in_flight=(0,))
+    assert response.have == Have(in_flight=(0,))

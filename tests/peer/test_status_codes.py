@@ -62,7 +62,7 @@ def test_a_hint_travels_in_trailing_metadata() -> None:
 
 def test_a_busy_peer_says_when_to_retry() -> None:
     assert (status_codes.RETRY_AFTER_KEY, "1.5") in status_codes.trailing_metadata(Busy("full", retry_after=1.5))
-    assert status_codes.trailing_metadata(NoHolders("nobody")) == ((status_codes.CODE_KEY, "no_holders"),)
+    assert status_codes.trailing_metadata(NoHolders("none")) == ((status_codes.CODE_KEY, "no_holders"),)
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,8 @@ def huge(ana: LivePserver) -> Iterator[Manifest]:
         file.truncate(HUGE.size)
     ana.pserver.manifest_cache.put([(Fingerprint.from_stat(hole.stat()), HUGE)])
     hole.rename(path)
-    (held,) = ana.pserver.scanner.index_files(["huge.bin"])
-    assert isinstance(held, LocalFile) and held.id == HUGE.id
+    (local,) = ana.pserver.scanner.index_files(["huge.bin"])
+    assert isinstance(local, LocalFile) and local.id == HUGE.id
     yield HUGE
     path.unlink()
 
@@ -282,13 +282,13 @@ def test_an_unread_stream_keeps_its_slot_until_the_call_ends(
 
 
 def test_a_malformed_request_is_refused_with_a_reason(ana: LivePserver, film: Manifest, streams: ExitStack) -> None:
-    for wish in (
+    for request in (
         pb.PieceRequest(pieces=[20]),
         pb.PieceRequest(pieces=[2**32 - 1]),
         pb.PieceRequest(pieces=[0] * 5000),
         pb.PieceRequest(cancel=[0] * 5000),
     ):
-        idle = open_idle(ana, streams, ana.ticket(film.id), first=wish.SerializeToString())
+        idle = open_idle(ana, streams, ana.ticket(film.id), first=request.SerializeToString())
         status, trailing = refused(idle.call)
         assert (status, trailing["p2p-code"]) == (grpc.StatusCode.INVALID_ARGUMENT, "bad_usage")
 

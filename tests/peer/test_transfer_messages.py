@@ -17,41 +17,42 @@ SOME = st.lists(st.integers(0, PIECES - 1), max_size=5).map(tuple)
 MASKS = st.integers(0, (1 << PIECES) - 1)
 
 
-def crossed(news: PieceResponse, reader: transfer_messages.ResponseDecoder) -> PieceResponse:
+def round_trip(response: PieceResponse, decoder: transfer_messages.ResponseDecoder) -> PieceResponse:
     codec = transfer_messages.TRANSFER_CODECS["DownloadFile"]
-    return reader.decode(
+    return decoder.decode(
         transfer_messages.ensure_decoded(
-            codec.decode_response(codec.encode_response(transfer_messages.response_to_pb(news, PIECES)))
+            codec.decode_response(codec.encode_response(transfer_messages.response_to_pb(response, PIECES)))
         )
     )
 
 
-@given(pieces=MASKS, gained=SOME, given_=SOME)
-def test_the_pieces_of_a_holder_survive_the_wire(pieces: int, gained: tuple[int, ...], given_: tuple[int, ...]) -> None:
-    reader = transfer_messages.ResponseDecoder(PIECES)
-    assert crossed(PieceResponse(have=Have(pieces=pieces)), reader).have == Have(False, pieces)
-    later = Have(gained=gained, in_flight=given_)
-    assert crossed(PieceResponse(have=later), reader).have == later
-    assert crossed(PieceResponse(have=Have(complete=True)), transfer_messages.ResponseDecoder(PIECES)).have == Have(
+@given(pieces=MASKS, gained=SOME, in_flight=SOME)
+def test_what_a_holder_has_survives_the_wire(pieces: int, gained: tuple[int, ...], in_flight: tuple[int, ...]) -> None:
+    decoder = transfer_messages.ResponseDecoder(PIECES)
+    assert round_trip(PieceResponse(have=Have(pieces=pieces)), decoder).have == Have(False, pieces)
+    later = Have(gained=gained, in_flight=in_flight)
+    assert round_trip(PieceResponse(have=later), decoder).have == later
+    assert round_trip(PieceResponse(have=Have(complete=True)), transfer_messages.ResponseDecoder(PIECES)).have == Have(
         complete=True
     )
 
 
 @given(number=UINT32, offset=UINT32, data=st.binary(max_size=50))
 def test_blocks_survive_the_wire(number: int, offset: int, data: bytes) -> None:
-    [block] = crossed(PieceResponse((Block(number, offset, data),)), transfer_messages.ResponseDecoder(PIECES)).blocks
+    decoder = transfer_messages.ResponseDecoder(PIECES)
+    [block] = round_trip(PieceResponse((Block(number, offset, data),)), decoder).blocks
     assert (block.number, block.offset, bytes(block.data)) == (number, offset, data)
 
 
 @given(pieces=st.lists(UINT32).map(tuple), length=UINT32, cancel=st.lists(UINT32).map(tuple))
 def test_a_request_survives_the_wire(pieces: tuple[int, ...], length: int, cancel: tuple[int, ...]) -> None:
     codec = transfer_messages.TRANSFER_CODECS["DownloadFile"]
-    wish = PieceRequest(pieces, length, cancel)
+    request = PieceRequest(pieces, length, cancel)
     assert (
         transfer_messages.request_from_pb(
-            codec.decode_request(codec.encode_request(transfer_messages.request_to_pb(wish)))
+            codec.decode_request(codec.encode_request(transfer_messages.request_to_pb(request)))
         )
-        == wish
+        == request
     )
 
 

@@ -23,7 +23,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 async def events_of(transfer: Transfer) -> list[Any]:
     """Return all events of a transfer, as a watcher gets them."""
-    return [event async for news in transfer.watch() if isinstance(news, list) for event in news]
+    return [event async for update in transfer.watch() if isinstance(update, list) for event in update]
 
 
 def uploaded(number: int) -> Uploaded:
@@ -82,8 +82,8 @@ def test_a_late_watcher_gets_all_events_from_the_first() -> None:
 
         transfer = transfers.start("upload", in_two)
         early = asyncio.create_task(events_of(transfer))
-        async for news in transfer.watch():
-            if isinstance(news, list):
+        async for update in transfer.watch():
+            if isinstance(update, list):
                 break
         late = asyncio.create_task(events_of(transfer))
         go_on.set()

@@ -19,6 +19,7 @@ from daemon.peers import addresses
 from daemon.peers.limits import SEND_TIMEOUT
 from daemon.protocol import status_codes, stream_io, transfer_messages
 from daemon.protocol.piece_streams import PendingRequests, PieceRequest, PieceResponse
+from daemon.runtime.tasks import TaskSet
 from daemon.storage.manifest import Manifest
 from daemon.tracker_client import tickets
 
@@ -44,6 +45,7 @@ class PeerClient:
     def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
         self._credentials = credentials
         self._channels: dict[str, _SharedChannel] = {}
+        self._closing = TaskSet()
 
     async def fetch_manifest(self, url: str, ticket: str, expected_id: str) -> Manifest:
         """Return the verified manifest of the ticket's id.
@@ -111,8 +113,7 @@ class PeerClient:
     def _close_if_idle(self, target: str, shared: _SharedChannel) -> None:
         if not shared.users and self._channels.get(target) is shared:
             del self._channels[target]
-            task = asyncio.get_running_loop().create_task(shared.channel.close())
-            shared.closing = task
+            self._closing.start(shared.channel.close())
 
 
 class _SharedChannel:
@@ -121,7 +122,6 @@ class _SharedChannel:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.users = 0
-        self.closing: asyncio.Task[None] | None = None
 
 
 class Call:
