@@ -30,8 +30,8 @@ def tracker_is_healthy(address: str, tls: bool) -> bool:
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unchecked)
     )
     try:
-        with opener.open(url, timeout=TIMEOUT) as answer:
-            return bool(answer.status == 200)
+        with opener.open(url, timeout=TIMEOUT) as response:
+            return bool(response.status == 200)
     except OSError:  # URLError, and what urllib passes on: timeout, connection reset
         return False
 
@@ -48,10 +48,10 @@ def pserver_is_healthy(address: str, certificate: Path | None) -> bool:
         channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(certificate.read_bytes()), options)
     with channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+            response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
         except grpc.RpcError:
             return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def main(arguments: list[str]) -> int:

@@ -136,10 +136,10 @@ class JsonProcess:
         """Its process id."""
         return self._process.pid
 
-    def send(self, **order: object) -> None:
+    def send(self, **request: object) -> None:
         """Send a request."""
         pipe = self._pipe(self._process.stdin)
-        pipe.write(json.dumps(order) + "\n")
+        pipe.write(json.dumps(request) + "\n")
         pipe.flush()
 
     def receive(self) -> dict[str, Any]:
@@ -151,12 +151,12 @@ class JsonProcess:
         line = self._pipe(self._process.stdout).readline()
         if not line:
             raise RuntimeError(f"a helper ended with exit status {self._process.wait()}: {self._process.args!r}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        response: dict[str, Any] = json.loads(line)
+        return response
 
-    def request(self, **order: object) -> dict[str, Any]:
+    def request(self, **request: object) -> dict[str, Any]:
         """Send a request and return the response."""
-        self.send(**order)
+        self.send(**request)
         return self.receive()
 
     def close(self) -> None:

@@ -68,5 +68,5 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """A user's environment with an empty home folder."""
     home = tmp_path / "home"
     home.mkdir()
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
-    return {**kept, "HOME": str(home), "TERM": "xterm"}
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
+    return {**variables, "HOME": str(home), "TERM": "xterm"}

@@ -78,11 +78,11 @@ def test_a_file_that_changes_while_it_is_served_is_never_served_corrupt(
         [holder] = [peer for peer in (cid, ben) if (peer.shared / name).exists()]
         [requester] = [peer for peer in (cid, ben) if peer is not holder]
 
-        order = download(requester, name)
-        wait_for_bytes(requester, order, rng.randrange(SIZE))
+        call = download(requester, name)
+        wait_for_bytes(requester, call, rng.randrange(SIZE))
         CHANGES[timing % len(CHANGES)](ana.shared / name, rng)
 
-        got = order.wait().single_download
+        got = call.wait().single_download
         assert digest(requester.shared / name) == truth
         # After its next scan ana no longer announces the file.
         eventually(lambda: holders_of(requester, name, got.id) == [2])  # noqa: B023
@@ -96,15 +96,15 @@ def test_a_download_waits_when_its_only_holders_file_changes(cluster: Cluster, a
     ben = cluster.peer("ben")
     make_file(ana.home / "film.bin", 3 * SIZE, rng)
     assert upload(ana, "film.bin", copies=0).wait().single_upload
-    order = download(ben, "film.bin")
-    wait_for_bytes(ben, order, SIZE)
+    call = download(ben, "film.bin")
+    wait_for_bytes(ben, call, SIZE)
     change_a_byte(ana.shared / "film.bin", rng)
     eventually(lambda: len({file.id for file in list_files(ben, "film.bin") if file.holders}) == 1)
     assert not (ben.shared / "film.bin").exists()
     # With the original content back, the download resumes.
     (ana.shared / "film.bin").unlink()
     assert upload(ana, "film.bin", copies=0).wait().single_upload
-    assert order.wait().single_download.size == 3 * SIZE
+    assert call.wait().single_download.size == 3 * SIZE
     assert digest(ben.shared / "film.bin") == digest(ana.home / "film.bin")
 
 

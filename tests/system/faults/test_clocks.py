@@ -26,16 +26,16 @@ def clock_ahead(ahead: float) -> Callable[[], float]:
 def fetch(peer: LivePserver, name: str) -> list[str]:
     """Download; return the codes of the faults."""
     with peer.control() as control:
-        order = pb.DownloadCommand(names=[name])
-        events = control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=60)
+        command = pb.DownloadCommand(names=[name])
+        events = control.DownloadFileRequest(iter([command]), metadata=peer.cookie, timeout=60)
         return [fault.code for event in events for fault in event.results.faults]
 
 
 def push(peer: LivePserver, path: Path) -> list[str]:
     """Upload; return the codes of the faults."""
-    upload_order = pb.UploadCommand(paths=[str(path)], copies=1)
+    command = pb.UploadCommand(paths=[str(path)], copies=1)
     with peer.control() as control:
-        events = control.UploadFileRequest(iter([upload_order]), metadata=peer.cookie, timeout=60)
+        events = control.UploadFileRequest(iter([command]), metadata=peer.cookie, timeout=60)
         return [fault.code for event in events for fault in event.results.faults]
 
 

@@ -58,14 +58,14 @@ def move_all(ana: Peer, crowd: list[Peer]) -> float:
     truth = digests_in(ana.shared)
     for peer in crowd:
         truth |= digests_in(peer.shared)
-    orders: list[TransferCall] = []
+    calls: list[TransferCall] = []
     for p, peer in enumerate(crowd):
-        orders += [download(peer, f"{p * EACH + n}.out") for n in range(EACH)]
-        orders += [download(ana, f"{p}.{n}.in") for n in range(EACH)]
+        calls += [download(peer, f"{p * EACH + n}.out") for n in range(EACH)]
+        calls += [download(ana, f"{p}.{n}.in") for n in range(EACH)]
     response_times = []
-    while not all(order.done for order in orders):
+    while not all(call.done for call in calls):
         response_times.append(seconds_taken(ana.status))
-    assert [order.wait().single_download.size for order in orders] == [SIZE] * 2 * PEERS * EACH
+    assert [call.wait().single_download.size for call in calls] == [SIZE] * 2 * PEERS * EACH
     print(f"Control: slowest of {len(response_times)} responses {max(response_times):.3f} s")
     assert digests_in(ana.shared) == truth
     for p, peer in enumerate(crowd):
@@ -82,17 +82,17 @@ def test_sigterm_with_50_streams_stops_cleanly(
 ) -> None:
     names = [f"{n}.out" for n in range(PEERS * EACH)]
     for _ in range(rounds):
-        orders = []
+        calls = []
         for p, peer in enumerate(crowd):
-            orders += [download(peer, name) for name in rng.sample(names, 4)]
-            orders += [download(ana, f"{p}.{n}.in") for n in range(3)]
-        eventually(lambda: len(ana.status().transfers) >= 50 or any(order.done for order in orders))  # noqa: B023
+            calls += [download(peer, name) for name in rng.sample(names, 4)]
+            calls += [download(ana, f"{p}.{n}.in") for n in range(3)]
+        eventually(lambda: len(ana.status().transfers) >= 50 or any(call.done for call in calls))  # noqa: B023
         assert ana.terminate() == 0
         assert not (ana.state / "cookie").exists()
         assert not (ana.state / "port").exists()
         ana.start()
-        for order in orders:
-            order.wait()
+        for call in calls:
+            call.wait()
         for p, peer in enumerate(crowd):
             theirs = digests_in(peer.shared)
             assert {name: digest for name, digest in theirs.items() if name.endswith(".out")}.items() <= digests_in(

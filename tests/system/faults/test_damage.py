@@ -27,8 +27,8 @@ def tracker(tmp_path: Path) -> Iterator[LiveTracker]:
 def fetch(peer: LivePserver, name: str) -> list[str]:
     """Download; return the faults."""
     with peer.control() as control:
-        order = pb.DownloadCommand(names=[name])
-        events = control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=60)
+        command = pb.DownloadCommand(names=[name])
+        events = control.DownloadFileRequest(iter([command]), metadata=peer.cookie, timeout=60)
         return [f"{fault.code}: {fault.message}" for event in events for fault in event.results.faults]
 
 

@@ -41,9 +41,9 @@ def fetch(peer: LivePserver, name: str) -> tuple[list[str], int]:
 
 def push(peer: LivePserver, path: Path) -> list[str]:
     """Upload; return the codes of the faults."""
-    upload_order = pb.UploadCommand(paths=[str(path)], copies=1)
+    command = pb.UploadCommand(paths=[str(path)], copies=1)
     with peer.control() as control:
-        events = control.UploadFileRequest(iter([upload_order]), metadata=peer.cookie, timeout=60)
+        events = control.UploadFileRequest(iter([command]), metadata=peer.cookie, timeout=60)
         return [fault.code for event in events for fault in event.results.faults]
 
 

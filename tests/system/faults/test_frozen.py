@@ -39,11 +39,11 @@ def test_three_downloads_survive_a_holder_that_freezes_mid_piece(
     assert len(download(cid, *NAMES).wait().downloaded) == 3
     ben = cluster.peer("ben")
     for _ in range(rounds):
-        order = download(ben, *NAMES)
-        wait_for_bytes(ben, order, rng.randrange(MIB, SIZE))
+        call = download(ben, *NAMES)
+        wait_for_bytes(ben, call, rng.randrange(MIB, SIZE))
         cid.freeze()
-        eventually(lambda: order.done or stalled(ben, cid) == len(transfers(ben)), NOTICED)  # noqa: B023
-        assert len(order.wait().downloaded) == 3
+        eventually(lambda: call.done or stalled(ben, cid) == len(transfers(ben)), NOTICED)  # noqa: B023
+        assert len(call.wait().downloaded) == 3
         cid.thaw()
         assert digests_in(ben.shared) == digests_in(ana.shared)
         remove(ben, *NAMES)
@@ -61,11 +61,11 @@ def test_one_good_holder_of_four_is_enough(cluster: Cluster, ana: Peer, rng: ran
     ben = cluster.peer("ben")
     eventually(lambda: [file["holders"] for file in ben.pclient("files", name).objects] == [4])
     began = time.monotonic()
-    order = download(ben, name)
-    wait_for_bytes(ben, order, size // 8)
+    call = download(ben, name)
+    wait_for_bytes(ben, call, size // 8)
     killed.kill()
     frozen.freeze()
-    assert order.wait().single_download.size == size
+    assert call.wait().single_download.size == size
     # The trickling holder alone would take two hours.
     assert time.monotonic() - began < 5 * size / (12 * MIB)
     frozen.thaw()
@@ -74,12 +74,12 @@ def test_one_good_holder_of_four_is_enough(cluster: Cluster, ana: Peer, rng: ran
 
 def test_a_download_waits_for_its_frozen_only_holder(cluster: Cluster, ana: Peer) -> None:
     ben = cluster.peer("ben")
-    order = download(ben, "one.bin")
-    wait_for_bytes(ben, order, SIZE // 4)
+    call = download(ben, "one.bin")
+    wait_for_bytes(ben, call, SIZE // 4)
     ana.freeze()
     eventually(lambda: ben.status().transfers[0].progress.phase == pb.Progress.PHASE_WAITING, NOTICED)
     ana.thaw()
-    assert order.wait().single_download.size == SIZE
+    assert call.wait().single_download.size == SIZE
     assert digests_in(ben.shared)["one.bin"] == digests_in(ana.shared)["one.bin"]
 
 
@@ -87,13 +87,13 @@ def test_a_download_waits_for_its_frozen_only_holder(cluster: Cluster, ana: Peer
 @pytest.mark.timeout(300)
 def test_a_download_waits_for_a_holder_that_the_tracker_dropped(cluster: Cluster, ana: Peer) -> None:
     ben = cluster.peer("ben")
-    order = download(ben, "one.bin")
-    wait_for_bytes(ben, order, SIZE // 4)
+    call = download(ben, "one.bin")
+    wait_for_bytes(ben, call, SIZE // 4)
     ana.freeze()
     frozen = time.monotonic()
     eventually(lambda: time.monotonic() - frozen > 35, 40, every=1)
     ana.thaw()
-    assert order.wait().single_download.size == SIZE
+    assert call.wait().single_download.size == SIZE
     assert digests_in(ben.shared)["one.bin"] == digests_in(ana.shared)["one.bin"]
 
 

@@ -59,10 +59,10 @@ def test_a_killed_downloader_loses_only_what_was_in_flight(
 ) -> None:
     ben = cluster.peer("ben")
     for _ in range(kills):
-        order = download(ben, "film.bin")
-        verified = wait_for_bytes(ben, order, rng.randrange(SIZE))
+        call = download(ben, "film.bin")
+        verified = wait_for_bytes(ben, call, rng.randrange(SIZE))
         ben.kill()
-        order.wait()
+        call.wait()
         assert_not_corrupt(ben, truth)
         ben.start()
         got = download(ben, "film.bin").wait().single_download
@@ -98,10 +98,10 @@ def test_a_push_to_a_killed_receiver_fails_clearly_and_resumes(
 ) -> None:
     ben = cluster.peer("ben")
     for _ in range(kills):
-        order = upload(ana, "film.bin")
-        received = wait_for_bytes(ben, order, rng.randrange(SIZE), "push")
+        call = upload(ana, "film.bin")
+        received = wait_for_bytes(ben, call, rng.randrange(SIZE), "push")
         ben.kill()
-        outcome = order.wait()
+        outcome = call.wait()
         assert_not_corrupt(ben, truth)
         if not outcome.uploaded:
             assert outcome.code == "no_active_peer", outcome
@@ -123,12 +123,12 @@ def test_pieces_of_a_killed_holder_are_requested_from_another(
     ben = cluster.peer("ben")
     for kill in range(kills):
         victim = holders[kill % 2]
-        order = download(ben, "film.bin")
-        wait_for_bytes(ben, order, rng.randrange(SIZE * 9 // 10))
+        call = download(ben, "film.bin")
+        wait_for_bytes(ben, call, rng.randrange(SIZE * 9 // 10))
         victim.kill()
         # A closed connection is noticed at once, a stalled stream only after some seconds.
-        eventually(lambda: order.done or not is_active(ben, victim), 4)  # noqa: B023
-        assert order.wait().single_download.size == SIZE
+        eventually(lambda: call.done or not is_active(ben, victim), 4)  # noqa: B023
+        assert call.wait().single_download.size == SIZE
         assert digest(ben.shared / "film.bin") == truth
         victim.start()
         remove(ben, "film.bin")
@@ -144,9 +144,9 @@ def test_concurrent_downloads_of_one_file_fetch_it_once(
     cluster: Cluster, ana: Peer, truth: str, figures: MetricsEndpoint
 ) -> None:
     ben = cluster.peer("ben")
-    orders = [download(ben, "film.bin") for _ in range(5)]
+    calls = [download(ben, "film.bin") for _ in range(5)]
     eventually(lambda: moved_bytes(ben) > 0)
-    assert [order.wait().single_download.size for order in orders] == [SIZE] * 5
+    assert [call.wait().single_download.size for call in calls] == [SIZE] * 5
     assert digest(ben.shared / "film.bin") == truth
     assert figures["p2p_sent_bytes_total"] == SIZE
 
@@ -156,10 +156,10 @@ def test_a_download_waits_for_its_only_holder_to_restart(cluster: Cluster, ana: 
     make_file(ana.home / "long.bin", 4 * SIZE, rng)
     assert upload(ana, "long.bin", copies=0).wait().single_upload
     ben = cluster.peer("ben")
-    order = download(ben, "long.bin")
-    wait_for_bytes(ben, order, SIZE // 2)
+    call = download(ben, "long.bin")
+    wait_for_bytes(ben, call, SIZE // 2)
     assert ana.terminate() == 0
     eventually(lambda: [each.progress.phase for each in ben.status().transfers] == [pb.Progress.PHASE_WAITING])
     ana.start()
-    assert order.wait().single_download.size == 4 * SIZE
+    assert call.wait().single_download.size == 4 * SIZE
     assert digest(ben.shared / "long.bin") == digest(ana.home / "long.bin")

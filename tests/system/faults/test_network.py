@@ -65,7 +65,7 @@ class RemotePeer:
 
     def verified_bytes(self) -> int:
         """Return the bytes that the resume data counts as verified, in pieces of 1 MiB."""
-        return MIB * sum(notes.read_bytes()[-SIZE // MIB // 8 :].hex().count("f") * 4 for notes in self.resume_files())
+        return MIB * sum(path.read_bytes()[-SIZE // MIB // 8 :].hex().count("f") * 4 for path in self.resume_files())
 
     def resume_files(self) -> list[Path]:
         """Return the resume data files of unfinished downloads."""
@@ -107,19 +107,19 @@ def pair(tmp_path: Path, rng: random.Random) -> Iterator[tuple[RemotePeer, Remot
 def test_a_download_resumes_after_a_network_partition(pair: tuple[RemotePeer, RemotePeer], times: int) -> None:
     ana, ben = pair
     for _ in range(times):
-        order = ben.begin("download", "film.bin")
+        process = ben.begin("download", "film.bin")
         eventually(lambda: ben.verified_bytes() >= 4 * MIB, 30)
         ben.machine.disconnect()
         cut = time.monotonic()
         eventually(lambda: time.monotonic() - cut > 1, 5)  # noqa: B023
         before = ben.verified_bytes()
         eventually(lambda: time.monotonic() - cut > 20, 25, every=0.5)  # noqa: B023
-        assert order.poll() is None
+        assert process.poll() is None
         assert ben.verified_bytes() == before
         ben.machine.reconnect()
         eventually(lambda: ben.verified_bytes() > before or not ben.resume_files(), 15)  # noqa: B023
-        out, err = order.communicate(timeout=60)
-        assert order.returncode == 0, (out, err)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, (out, err)
         assert digest(ben.shared / "film.bin") == digest(ana.home / "film.bin")
         ben.pclient("remove", "film.bin", "--yes")
 

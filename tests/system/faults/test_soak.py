@@ -109,8 +109,8 @@ def a_round(cluster: Cluster, ana: Peer, others: list[Peer], truth: dict[str, st
             victim.start()
         case _:
             pass
-    for peer, asked, order in wanted:
-        order.wait(100)
+    for peer, asked, call in wanted:
+        call.wait(100)
         eventually(lambda: fetch(peer, asked), 100, every=0.5)  # noqa: B023
         for name in asked:
             assert digest(peer.shared / name) == truth[name], (peer.address, name)

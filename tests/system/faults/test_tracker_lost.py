@@ -36,13 +36,13 @@ def ana(cluster: Cluster, rng: random.Random) -> Peer:
     return peer
 
 
-def wait_until_resolved(peer: Peer, orders: list[TransferCall]) -> None:
+def wait_until_resolved(peer: Peer, calls: list[TransferCall]) -> None:
     """Wait until all downloads know their holders."""
 
     def resolved() -> bool:
-        done = sum(order.done for order in orders)
+        done = sum(call.done for call in calls)
         phases = [each.progress.phase for each in peer.status().transfers]
-        return done + sum(phase != pb.Progress.PHASE_PREPARING for phase in phases) >= len(orders)
+        return done + sum(phase != pb.Progress.PHASE_PREPARING for phase in phases) >= len(calls)
 
     eventually(resolved)
 
@@ -53,15 +53,15 @@ def test_a_tracker_restart_stops_none_of_ten_transfers(
 ) -> None:
     ben = cluster.peer("ben")
     for _ in range(kills):
-        orders = [download(ben, name) for name in NAMES]
+        calls = [download(ben, name) for name in NAMES]
         # The holders are known, so no transfer needs the tracker from here on.
-        wait_until_resolved(ben, orders)
-        wait_for_bytes(ben, orders[0], rng.randrange(1, SIZE))
+        wait_until_resolved(ben, calls)
+        wait_for_bytes(ben, calls[0], rng.randrange(1, SIZE))
         cluster.tracker.kill()
         cluster.tracker.start()
         # No peer logs in again: the next ping of each restores the index.
         eventually(lambda: {file.name for file in list_files(ana)} == set(NAMES))
-        assert [order.wait().single_download.size for order in orders] == [SIZE] * len(NAMES)
+        assert [call.wait().single_download.size for call in calls] == [SIZE] * len(NAMES)
         assert digests_in(ben.shared) == digests_in(ana.shared)
         eventually(lambda: [file.holders for file in list_files(ana)] == [2] * len(NAMES))
         remove(ben, *NAMES)
@@ -75,20 +75,20 @@ def lose_tracker_during(cluster: Cluster, count: int) -> tuple[Peer, Peer, Trans
         (ana.home / "many" / f"{n}").write_text(f"{n}\n")
     assert len(upload(ana, "many", copies=0).wait().uploaded) == count
     ben = cluster.peer("ben")
-    order = download(ben, "many/")
+    call = download(ben, "many/")
     eventually(lambda: any(each.progress.done for each in ben.status().transfers))
     cluster.tracker.kill()
-    return ana, ben, order
+    return ana, ben, call
 
 
 def test_a_lost_tracker_is_retried_during_a_download_of_thousands_of_files(cluster: Cluster) -> None:
     """Holders are queried for 4,000 files at a time."""
     count = 8_001
-    ana, ben, order = lose_tracker_during(cluster, count)
+    ana, ben, call = lose_tracker_during(cluster, count)
     # The holders of the first 4,000 files were queried before, perhaps the next 4,000; not that of the last file.
     eventually(lambda: any(each.progress.files_done >= 4_000 for each in ben.status().transfers))
     cluster.tracker.start()
-    outcome = order.wait()
+    outcome = call.wait()
     assert (len(outcome.downloaded), outcome.faults) == (count, [])
     assert digests_in(ben.shared) == digests_in(ana.shared)
 
@@ -97,9 +97,9 @@ def test_a_lost_tracker_is_retried_during_a_download_of_thousands_of_files(clust
 @pytest.mark.timeout(240)
 def test_a_download_of_thousands_of_files_fails_a_minute_after_the_tracker_is_lost(cluster: Cluster) -> None:
     count = 12_001
-    _ana, _ben, order = lose_tracker_during(cluster, count)
+    _ana, _ben, call = lose_tracker_during(cluster, count)
     began = time.monotonic()
-    outcome = order.wait()
+    outcome = call.wait()
     # One timeout for all remaining files, not one for each 4,000.
     assert time.monotonic() - began < 90
     assert {fault.code for fault in outcome.faults} == {"tracker_unreachable"}

@@ -85,14 +85,14 @@ class TransferCall:
 
 def download(peer: Peer, *names: str, output: str = "") -> TransferCall:
     """Start a download."""
-    order = pb.DownloadCommand(names=names, output=output)
-    return TransferCall(peer, lambda control, metadata: control.DownloadFileRequest(iter([order]), metadata=metadata))
+    command = pb.DownloadCommand(names=names, output=output)
+    return TransferCall(peer, lambda control, metadata: control.DownloadFileRequest(iter([command]), metadata=metadata))
 
 
 def upload(peer: Peer, *names: str, copies: int = 1) -> TransferCall:
     """Start an upload of files in the peer's home folder."""
-    order = pb.UploadCommand(paths=[str(peer.home / name) for name in names], copies=copies)
-    return TransferCall(peer, lambda control, metadata: control.UploadFileRequest(iter([order]), metadata=metadata))
+    command = pb.UploadCommand(paths=[str(peer.home / name) for name in names], copies=copies)
+    return TransferCall(peer, lambda control, metadata: control.UploadFileRequest(iter([command]), metadata=metadata))
 
 
 def remove(peer: Peer, *names: str) -> None:
@@ -114,14 +114,14 @@ def moved_bytes(peer: Peer, kind: str = "download") -> int:
     return sum(each.progress.done for each in peer.status().transfers if each.kind == kind)
 
 
-def wait_for_bytes(peer: Peer, order: TransferCall, size: int, kind: str = "download") -> int:
+def wait_for_bytes(peer: Peer, call: TransferCall, size: int, kind: str = "download") -> int:
     """Wait until the transfers of a kind have done `size` bytes or the call has ended; return the bytes done."""
     done = 0
 
     def reached() -> bool:
         nonlocal done
         done = max(done, moved_bytes(peer, kind))
-        return done >= size or order.done
+        return done >= size or call.done
 
     eventually(reached, CALL_TIMEOUT, every=0.003)
     return done
@@ -136,8 +136,8 @@ class MetricsEndpoint:
     def __getitem__(self, name: str) -> float:
         url = f"http://127.0.0.1:{self.port}/metrics"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(url, timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
+        with opener.open(url, timeout=5) as response:
+            lines = response.read().decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split()[0] == name)
 
 
