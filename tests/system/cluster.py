@@ -32,6 +32,9 @@ PING_INTERVAL = 0.5
 COMMAND_TIMEOUT = 120.0
 CALL_TIMEOUT = 30.0
 PASSWORD = "correct horse"
+# Parts of log lines of a pserver. Some tests assert that they occur, so that others can assert that they do not.
+SOURCE_FAILED = "source failed"
+TRACKER_UNREACHABLE = "does not answer"
 
 Metadata = tuple[tuple[str, str], ...]
 

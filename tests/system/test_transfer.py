@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eventually import eventually
-from system.cluster import Cluster
+from system.cluster import SOURCE_FAILED, Cluster
 from system.payload import digest, digests_in, make_file
 
 MIB = 1 << 20
@@ -171,7 +171,7 @@ def test_small_files_arrive_from_a_holder_with_a_low_upload_limit(cluster: Clust
 
     assert digests_in(ben.shared / "many") == digests_in(ana.home / "many")
     log = ben.program.log.read_text()
-    assert "source failed" not in log, log
+    assert SOURCE_FAILED not in log, log
 
 
 def test_a_slow_holder_is_asked_for_few_small_files(cluster: Cluster, rng: random.Random) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import pserver_pb2 as pb
 from eventually import eventually
-from system.cluster import Cluster, Peer
+from system.cluster import SOURCE_FAILED, Cluster, Peer
 from system.faults.counts import quick_and_long
 from system.faults.transfer_calls import (
     MetricsEndpoint,
@@ -132,6 +132,7 @@ def test_pieces_of_a_killed_holder_are_requested_from_another(
         assert digest(ben.shared / "film.bin") == truth
         victim.start()
         remove(ben, "film.bin")
+    assert SOURCE_FAILED in ben.program.log.read_text()
 
 
 def is_active(peer: Peer, holder: Peer) -> bool:

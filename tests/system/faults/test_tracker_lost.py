@@ -8,7 +8,7 @@ import pytest
 import pserver_pb2 as pb
 from eventually import eventually
 from system.chaosproxy import ChaosProxy, Fault
-from system.cluster import LOOPBACK, Cluster, Peer
+from system.cluster import LOOPBACK, TRACKER_UNREACHABLE, Cluster, Peer
 from system.faults.counts import quick_and_long
 from system.faults.transfer_calls import (
     TransferCall,
@@ -122,6 +122,7 @@ def test_a_pserver_starts_and_stops_while_its_tracker_never_responds(cluster: Cl
         assert ana.status().user == "ana"
         assert ana.status().files == 1
         eventually(lambda: not ana.status().tracker_reached)
+        eventually(lambda: TRACKER_UNREACHABLE in ana.program.log.read_text())
         assert ana.terminate() == 0
         assert not (ana.state / "cookie").exists()
         assert not (ana.state / "port").exists()
