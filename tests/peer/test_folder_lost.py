@@ -98,7 +98,7 @@ def test_a_folder_that_is_gone_holds_nothing_and_takes_nothing(
         peer.shared.mkdir()
     ((code, message),) = upload(peer, tmp_path / "new.txt")
     assert code == "io"
-    assert "was moved or removed: put it back, or restart the pserver" in message
+    assert "was moved or removed; put it back, or restart the pserver" in message
     eventually(lambda: not list(peer.pserver.library.names()))
     eventually(lambda: [refused.name for refused in peer.pserver.scanner.not_shared] == [str(peer.shared)])
     assert not removed or not again or list(peer.shared.iterdir()) == []

@@ -14,7 +14,7 @@ class Baffling(Disk):
 
     scans = 0
 
-    def scan(self, fd: int) -> list[os.DirEntry[str]]:
+    def list_entries(self, fd: int) -> list[os.DirEntry[str]]:
         self.scans += 1
         if self.scans in (2, 3):
             raise OverflowError("nobody foresaw this")

@@ -281,7 +281,7 @@ def test_an_invalid_name_is_refused_with_the_rule(ana: Peer) -> None:
         refused = ana.pclient(*words)
         assert (refused.code, refused.error) == (2, "bad_name"), refused
     [error] = [each["error"] for each in ana.pclient("upload", "bad:name").objects]
-    assert (error["name"], error["message"].endswith(": rename it")) == ("bad:name", True)
+    assert (error["name"], error["message"].endswith("; rename it")) == ("bad:name", True)
     # One object for each argument.
     assert len(ana.pclient("download", "zzz", "", "a//b").objects) == 3
 

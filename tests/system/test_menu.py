@@ -196,8 +196,8 @@ def test_menu_hints_name_choices_and_no_commands(cluster: Cluster) -> None:
         "8), or choose this one by itself (choice 2) and give it another name"
     )
     assert [line for line in result.stdout.splitlines() if line.startswith(("File ", "Not done"))] == [
-        "Not done: proj/.hid: a component of the name begins with a dot: rename it",
-        "Not done: proj/con.txt: a component of the name is reserved: Windows calls a device so: rename it",
+        "Not done: proj/.hid: the name begins with a dot (hidden files are not shared); rename it",
+        "Not done: proj/con.txt: reserved device name on Windows; rename it",
         f"File not found: {nobody}: choose 4 to see what there is",
         f"File not found: {nobody}; {an_id}",
         clash,

@@ -15,11 +15,10 @@ from pathlib import Path
 from daemon.errors import BadUsage, FileChanged, TargetExists
 from daemon.library.library import Library
 from daemon.runtime.executors import Threads
-from daemon.storage.copying import copy_contents
 from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
-from daemon.storage.temp_files import TempFiles
+from daemon.storage.temp_files import TempFiles, copy_contents
 from daemon.transfer.served_files import ServedFiles
 
 _HASH_THREADS = 2

@@ -24,6 +24,7 @@ from daemon.storage.disk import storage_faults
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
+from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempCopy, TempFiles
 
@@ -201,7 +202,7 @@ class Importer:
                 return ImportItem(path, name_inside, size, inside=True)
             return ImportItem(path, check_name(name), size, inside=False)
         except BadName as error:
-            return Rejected(shown, BadName(f"{error.message}: rename it", name=error.name))
+            return Rejected(shown, BadName(f"{error.message}; rename it", name=error.name))
         except PeerError as error:
             return Rejected(shown, error)
         except OSError as error:
@@ -229,7 +230,7 @@ class Importer:
             if not ready:
                 return
             self.temp_files.sync_all([copy for _, copy, _ in ready])
-            fingerprints = self.folder.publish_many([(copy.name, item.name) for item, copy, _ in ready])
+            fingerprints = self.folder.publish_many([NewFile(copy.name, item.name) for item, copy, _ in ready])
         published = [
             (item.name, fingerprint, manifest)
             for (item, _, manifest), fingerprint in zip(ready, fingerprints, strict=True)

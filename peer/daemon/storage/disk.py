@@ -1,7 +1,7 @@
-"""The operating system's file calls, all in one small object, and what their failures mean.
+"""The operating system's file calls in one small object, and the errors that their failures become.
 
-Shared files and unfinished files are touched through a Disk only, so that a test can hand in a twin whose n-th
-operation fails. It decides nothing and knows no names but those it is given.
+All access to shared and unfinished files goes through a Disk, so that a test can pass one whose n-th operation fails.
+This module decides nothing and checks no names.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from contextlib import contextmanager
 
 from daemon.errors import DiskFull, StorageFault
 
+# linux/fs.h: the ioctl that makes one file share the blocks of another.
 _FICLONE = 0x40049409
+# linux/fs.h: start writeback, do not wait for it.
 _SYNC_FILE_RANGE_WRITE = 2
-# The kernel takes no more buffers than 1,024 in one call.
+# Buffers of one pwritev; the kernel accepts at most 1,024 (IOV_MAX).
 _BUFFERS_MAX = 512
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-# The kernel or the file system cannot do it: do it in another way.
+# The kernel or the file system does not support the call; a slower one is used instead.
 _UNSUPPORTED_ERRNOS = (
     errno.EOPNOTSUPP,
     errno.ENOSYS,
@@ -34,22 +36,33 @@ _UNSUPPORTED_ERRNOS = (
 
 @contextmanager
 def storage_faults(action: str) -> Iterator[None]:
-    """Turn an OSError into the one line that a user can act on. `doing` says what failed, as in "writing a.txt"."""
+    """Turn an OSError of the block into a PeerError whose one line a user can act on.
+
+    Args:
+        action: what the block does, for the message, as in "writing a.txt".
+
+    Raises:
+        DiskFull: if the disk or the user's disk quota is full.
+        StorageFault: for every other OSError.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _DISK_FULL_ERRNOS:
-            raise DiskFull(f"the disk is full while {action}: make room and run it again to resume") from error
-        why = os.strerror(error.errno) if error.errno else "the disk failed"
-        raise StorageFault(f"{why} while {action}: look at the disk, its mount and its permissions") from error
+            raise DiskFull(f"disk full while {action}; make room and run it again to resume") from error
+        reason = os.strerror(error.errno) if error.errno else "I/O error"
+        raise StorageFault(f"{reason} while {action}; check the disk, its mount and its permissions") from error
 
 
 class Disk:
-    """File calls by descriptor. Short writes and reads are made whole here; what is unsupported falls back here."""
+    """File calls by descriptor. Every method raises OSError if the disk fails.
+
+    Short reads and writes are continued here. A call that the system does not support is replaced by a slower one.
+    """
 
     def __init__(self) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
-        # glibc has them, musl not all; macOS none.
+        # glibc has all of them, musl some, macOS none.
         self._fallocate = getattr(libc, "fallocate", None)
         self._syncfs = getattr(libc, "syncfs", None)
         self._sync_file_range = getattr(libc, "sync_file_range", None)
@@ -57,24 +70,27 @@ class Disk:
     # ---------------------------------------------------------------------------------------------------------- names
 
     def open(self, path: str, flags: int, *, mode: int = 0o644, dir_fd: int | None = None) -> int:
-        """Open without following a link in the last component; programs started later do not inherit it."""
+        """Open a file or folder and return its descriptor, which child processes do not inherit.
+
+        A link in the last component of `path` is not followed, but raises OSError with ELOOP.
+        """
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=dir_fd)
 
     def list_entries(self, fd: int) -> list[os.DirEntry[str]]:
-        """Return a folder's entries, sorted by name."""
+        """Return the entries of an open folder, sorted by name."""
         with os.scandir(fd) as entries:
             return sorted(entries, key=lambda entry: entry.name)
 
     def stat(self, path: str, *, dir_fd: int) -> os.stat_result:
-        """Stat without following a link."""
+        """Return the status of `path`, or of the link itself if it is one."""
         return os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
 
     def fstat(self, fd: int) -> os.stat_result:
-        """Stat what is open."""
+        """Return the status of an open file or folder."""
         return os.fstat(fd)
 
     def mkdir(self, path: str, *, mode: int = 0o755, dir_fd: int) -> None:
-        """Make a folder."""
+        """Create a folder; raises FileExistsError if the name is taken."""
         os.mkdir(path, mode, dir_fd=dir_fd)
 
     def rmdir(self, path: str, *, dir_fd: int) -> None:
@@ -82,17 +98,17 @@ class Disk:
         os.rmdir(path, dir_fd=dir_fd)
 
     def link(self, source: str, target: str, *, source_fd: int, target_fd: int) -> None:
-        """Give a file a second name; fails if that name is taken."""
+        """Hard-link `source` as `target`; raises FileExistsError if that name is taken, and never follows a link."""
         os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
 
     def unlink(self, path: str, *, dir_fd: int) -> None:
-        """Take a name away."""
+        """Remove a name of a file or link."""
         os.unlink(path, dir_fd=dir_fd)
 
     # ---------------------------------------------------------------------------------------------------------- bytes
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
-        """Read `length` bytes; fewer only at the end of the file."""
+        """Return `length` bytes from `offset`; fewer only at the end of the file."""
         data = os.pread(fd, length, offset)
         if len(data) == length or not data:
             return data
@@ -104,14 +120,14 @@ class Disk:
         return b"".join(parts)
 
     def pread_into(self, fd: int, buffer: memoryview, offset: int) -> int:
-        """Fill the buffer; return how many bytes there were, fewer only at the end of the file."""
+        """Fill `buffer` from `offset`; return the bytes read, fewer than its length only at the end of the file."""
         at = 0
         while at < len(buffer) and (count := os.preadv(fd, [buffer[at:]], offset + at)):
             at += count
         return at
 
     def pwrite(self, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
-        """Write all buffers one after the other."""
+        """Write all buffers, one after the other, from `offset`."""
         views = [memoryview(buffer) for buffer in buffers if len(buffer)]
         while views:
             count = os.pwritev(fd, views[:_BUFFERS_MAX], offset)
@@ -122,11 +138,11 @@ class Disk:
                 views[0] = views[0][count:]
 
     def truncate(self, fd: int, size: int) -> None:
-        """Set a file's size."""
+        """Set the size of a file in bytes."""
         os.ftruncate(fd, size)
 
     def allocate(self, fd: int, size: int) -> None:
-        """Set a file's size and reserve its blocks, where the file system can; never by writing zeros."""
+        """Set the size of a file and reserve its blocks where the file system can; never write zeros."""
         if size and self._fallocate is not None:
             try:
                 return self._call(self._fallocate, fd, 0, ctypes.c_int64(0), ctypes.c_int64(size))
@@ -136,7 +152,7 @@ class Disk:
         return os.ftruncate(fd, size)
 
     def clone(self, source: int, target: int) -> bool:
-        """Make `target` share all blocks of `source`; False if the file system cannot."""
+        """Make `target` share all blocks of `source` (reflink); return False if the file system cannot."""
         try:
             fcntl.ioctl(target, _FICLONE, source)
         except OSError as error:
@@ -146,7 +162,7 @@ class Disk:
         return True
 
     def copy_range(self, source: int, target: int, length: int, offset: int) -> int:
-        """Copy inside the kernel; return how many bytes, -1 if it cannot."""
+        """Copy up to `length` bytes at `offset` inside the kernel; return the number copied, -1 if it cannot."""
         try:
             return os.copy_file_range(source, target, length, offset, offset)
         except AttributeError:
@@ -159,28 +175,29 @@ class Disk:
     # ----------------------------------------------------------------------------------------------------- durability
 
     def fsync(self, fd: int) -> None:
-        """Return when a file, or a folder's names, are on the disk."""
+        """Wait until a file's bytes, or a folder's names, are durable."""
         os.fsync(fd)
 
     def start_writeback(self, fd: int) -> None:
-        """Have the system begin to write what it keeps in memory, without waiting, so that a later fsync is short."""
+        """Start to write a file's dirty pages to the disk without waiting, so that a later fsync is short."""
         if self._sync_file_range is not None:
             self._call(self._sync_file_range, fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
 
     def sync_filesystem(self, fd: int) -> bool:
-        """Make the whole file system that `fd` lies on durable; False if only file by file is to be had."""
+        """Make the whole file system of `fd` durable; return False if the system can only sync single files."""
         if self._syncfs is None:
             return False
         self._call(self._syncfs, fd)
         return True
 
     def free_bytes(self, fd: int) -> int:
-        """Return how many bytes an ordinary user may still write."""
+        """Return the free bytes that an unprivileged user may write on the file system of `fd`."""
         space = os.fstatvfs(fd)
         return space.f_bavail * space.f_frsize
 
     @staticmethod
     def _call(function: Callable[..., int], *arguments: object) -> None:
+        """Call a function of libc until it is not interrupted by a signal; raise OSError if it fails."""
         while function(*arguments):
             error = ctypes.get_errno()
             if error != errno.EINTR:

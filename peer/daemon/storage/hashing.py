@@ -1,6 +1,6 @@
-"""Digests of the pieces of a file that is open: reads, hashes, several threads at once where that helps. Never writes.
+"""BLAKE3 digests of the pieces of an open file, with several threads where that is faster. Never writes.
 
-BLAKE3 lets go of Python's lock while it works, and so does the read before it; each thread uses one buffer throughout.
+BLAKE3 and the read before it release Python's global lock, so threads run in parallel. Each thread reuses one buffer.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from daemon.errors import FileChanged, Interrupted
 from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.manifest import Manifest, piece_length_for
 
-# Read at once. Larger gains nothing, and the processor's cache holds this.
+# Bytes of one read. More is not faster, and this fits the processor's cache.
 _READ_BYTES = 1 << 20
-# Below so many pieces a second thread costs more than it brings.
+# With fewer pieces for each thread, starting the thread costs more than it saves.
 _MIN_PIECES_PER_THREAD = 4
 
+# Called with a number of bytes that were just hashed or copied, from any thread.
 ByteProgress = Callable[[int], object]
+# Returns True once the work should be abandoned.
 CancelCheck = Callable[[], bool]
 
 
 def not_cancelled() -> bool:
-    """Stop never."""
+    """Return False: a CancelCheck for work that is never cancelled."""
     return False
 
 
@@ -39,11 +41,20 @@ def hash_file(
     stop: CancelCheck = not_cancelled,
     threads: int = 1,
 ) -> Manifest:
-    """Return the manifest of the first `size` bytes. `progress` is told of each piece's length, from any thread.
+    """Return the manifest of the first `size` bytes of an open file.
+
+    Args:
+        disk: the file operations to use.
+        fd: the descriptor of the file; its position does not matter.
+        size: the number of bytes to hash.
+        progress: called with the length of each piece that was hashed, from any thread.
+        stop: asked before each piece; hashing ends when it returns True.
+        threads: the most threads to use.
 
     Raises:
-        FileChanged: if the file ends before.
-        Interrupted: if `stop` answered true.
+        FileChanged: if the file is shorter than `size`.
+        Interrupted: if `stop` returned True.
+        StorageFault: if the disk fails.
     """
     piece_length = piece_length_for(size)
     pieces = range(-(-size // piece_length))
@@ -61,22 +72,37 @@ def hash_pieces(
     stop: CancelCheck = not_cancelled,
     threads: int = 1,
 ) -> list[bytes]:
-    """Return the digests of some pieces of a file of `size` bytes, in the order of `pieces`. As hash_file otherwise."""
+    """Return the digests of some pieces of an open file, in the order of `pieces`.
+
+    Args:
+        disk: the file operations to use.
+        fd: the descriptor of the file; its position does not matter.
+        size: the size of the complete file in bytes, from which the piece length follows.
+        pieces: the numbers of the pieces to hash.
+        progress: called with the length of each piece that was hashed, from any thread.
+        stop: asked before each piece; hashing ends when it returns True.
+        threads: the most threads to use.
+
+    Raises:
+        FileChanged: if the file is shorter than `size`.
+        Interrupted: if `stop` returned True.
+        StorageFault: if the disk fails.
+    """
     digests = [b""] * len(pieces)
     piece_length = piece_length_for(size)
-    # Threads take the next piece from here; with Python's lock that needs no other.
-    turns = itertools.count()
+    # The threads share this counter of positions in `pieces`; Python's global lock makes `next` atomic.
+    positions = itertools.count()
     failed = threading.Event()
 
     def work() -> None:
         buffer = memoryview(bytearray(min(_READ_BYTES, max(size, 1))))
-        while (turn := next(turns)) < len(pieces) and not failed.is_set():
+        while (position := next(positions)) < len(pieces) and not failed.is_set():
             if stop():
                 raise Interrupted("stopped while reading files: run it again")
-            begin = pieces[turn] * piece_length
-            length = min(piece_length, size - begin)
+            offset = pieces[position] * piece_length
+            length = min(piece_length, size - offset)
             try:
-                digests[turn] = _digest(disk, fd, begin, length, buffer)
+                digests[position] = _digest(disk, fd, offset, length, buffer)
             except BaseException:
                 failed.set()
                 raise
@@ -88,20 +114,20 @@ def hash_pieces(
         work()
     else:
         with ThreadPoolExecutor(threads, thread_name_prefix="hash") as pool:
-            for working in [pool.submit(work) for _ in range(threads)]:
-                working.result()
+            for future in [pool.submit(work) for _ in range(threads)]:
+                future.result()
     return digests
 
 
-def _digest(disk: Disk, fd: int, begin: int, length: int, buffer: memoryview) -> bytes:
+def _digest(disk: Disk, fd: int, offset: int, length: int, buffer: memoryview) -> bytes:
     digest = blake3()
     done = 0
     while done < length:
         view = buffer[: min(len(buffer), length - done)]
         with storage_faults("reading a file"):
-            count = disk.pread_into(fd, view, begin + done)
+            count = disk.pread_into(fd, view, offset + done)
         if count != len(view):
-            raise FileChanged("the file was cut short while it was read")
+            raise FileChanged("the file was truncated while it was read")
         digest.update(view)
         done += count
     return digest.digest()

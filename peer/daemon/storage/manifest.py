@@ -1,8 +1,8 @@
 """Manifests and the arithmetic of pieces. Pure: never reads a file, never asks a clock.
 
-A piece is an aligned part of a file and the unit of verification. A manifest is size, piece length and the BLAKE3
-digest of each piece; the BLAKE3 digest of its canonical bytes is the file's id, so whoever knows the id can check a
-manifest from anybody.
+A piece is an aligned part of a file and the unit of verification. A manifest has the size, the piece length and the
+BLAKE3 digest of each piece. The BLAKE3 digest of its canonical bytes is the file's id. So a peer that knows the id can
+check a manifest from any source.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from blake3 import blake3
 
 from daemon.errors import NotVerified
 
+# Bytes.
 PIECE_LENGTH_MIN = 1 << 20
 PIECES_MAX = 1 << 16
+# Bytes of one BLAKE3 digest.
 DIGEST_LENGTH = 32
-# The piece length is a power of two and travels in 32 bits.
+# Bytes. The piece length is a power of two and is sent as 32 bits.
 SIZE_MAX = PIECES_MAX << 31
 
 _MAGIC = b"p2p-manifest-v1\n"
+# Size and piece length.
 _HEAD = struct.Struct(">QI")
 
 
 def piece_length_for(size: int) -> int:
-    """Return the piece length of a file: 1 MiB, doubled until at most PIECES_MAX pieces are enough.
+    """Return the piece length in bytes of a file of `size` bytes: 1 MiB, doubled until PIECES_MAX pieces are enough.
 
     Raises:
         ValueError: if `size` is negative or above SIZE_MAX.
@@ -38,14 +41,18 @@ def piece_length_for(size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a file's bytes are. Made from digests of our own; what comes from others goes through `checked` or `decode`.
+    """The size, piece length and piece digests of a file, and the id that they have.
 
-    `digests` holds DIGEST_LENGTH bytes for each piece, in order. `id` is 64 lower-case hex digits.
+    The constructor trusts its arguments: it is for digests that this process computed. A manifest from a peer or from
+    the disk is built by `checked` or `decode`.
     """
 
+    # Bytes.
     size: int
     piece_length: int
+    # DIGEST_LENGTH bytes for each piece, in order.
     digests: bytes = field(repr=False)
+    # 64 lower-case hex digits.
     id: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -53,7 +60,7 @@ class Manifest:
 
     @classmethod
     def checked(cls, size: int, piece_length: int, digests: bytes, expected_id: str) -> Manifest:
-        """Return the manifest, if it is the one that `expected_id` stands for.
+        """Return the manifest with these values, after a check that its id is `expected_id`.
 
         Raises:
             NotVerified: if a bound, the piece length, the number of digests or the id does not fit.
@@ -71,45 +78,60 @@ class Manifest:
 
     @classmethod
     def decode(cls, data: bytes, expected_id: str) -> Manifest:
-        """Return the manifest whose canonical bytes are `data`.
+        """Return the manifest whose canonical bytes, see `encode`, are `data`.
 
         Raises:
-            NotVerified: if they are not, or not those of `expected_id`.
+            NotVerified: if `data` is no manifest, or its id is not `expected_id`.
         """
         head = len(_MAGIC) + _HEAD.size
         if not data.startswith(_MAGIC) or len(data) < head:
-            raise NotVerified("these are no manifest's bytes")
+            raise NotVerified("the data is not a manifest")
         size, piece_length = _HEAD.unpack_from(data, len(_MAGIC))
         return cls.checked(size, piece_length, data[head:], expected_id)
 
     @classmethod
     def of_bytes(cls, data: bytes | memoryview) -> Manifest:
-        """Return the manifest of a file of at most one piece."""
+        """Compute the manifest of a small file with this content.
+
+        Raises:
+            ValueError: if `data` is longer than PIECE_LENGTH_MIN.
+        """
         if len(data) > PIECE_LENGTH_MIN:
             raise ValueError("more than one piece")
         return cls(len(data), PIECE_LENGTH_MIN, blake3(data).digest() if len(data) else b"")
 
     def encode(self) -> bytes:
-        """Return the canonical bytes, which the id is the digest of."""
+        """Return the canonical bytes: a magic word, size and piece length in network byte order, and the digests.
+
+        The id is their BLAKE3 digest.
+        """
         return _MAGIC + _HEAD.pack(self.size, self.piece_length) + self.digests
 
     @property
     def piece_count(self) -> int:
-        """How many pieces there are; none in an empty file."""
+        """The number of pieces; 0 for an empty file."""
         return len(self.digests) // DIGEST_LENGTH
 
     def offset(self, piece: int) -> int:
-        """Return where in the file a piece begins."""
+        """Return the offset of a piece in the file, in bytes."""
         return piece * self.piece_length
 
     def length(self, piece: int) -> int:
-        """Return how many bytes a piece has: the piece length, but for the last."""
+        """Return the length of a piece in bytes: the piece length, except for the last piece.
+
+        Raises:
+            IndexError: if the file has no such piece.
+        """
         if not 0 <= piece < self.piece_count:
             raise IndexError(f"there is no piece {piece}")
         return min(self.piece_length, self.size - piece * self.piece_length)
 
     def digest(self, piece: int) -> bytes:
-        """Return the digest that a piece must have."""
+        """Return the expected digest of a piece.
+
+        Raises:
+            IndexError: if the file has no such piece.
+        """
         if not 0 <= piece < self.piece_count:
             raise IndexError(f"there is no piece {piece}")
         return self.digests[piece * DIGEST_LENGTH : (piece + 1) * DIGEST_LENGTH]

@@ -1,6 +1,7 @@
-"""Finished files of the dot-folder on the way to their names: linked, never over anything, then durable, or not at all.
+"""Publication: gives complete files of the dot-folder their names by hard links, and makes the names durable together.
 
-Two names that are equal after NFC and case folding are one name here: where one lies, the other is taken.
+A name is never overwritten. Two names that are equal after NFC and case folding count as one: if one exists, the other
+is taken.
 """
 
 from __future__ import annotations
@@ -11,21 +12,28 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from daemon.errors import NoSuchFile, PeerError, TargetExists
-from daemon.storage.dirfd import CachedDirFd, make_folder, open_folder, part_vanished_error
+from daemon.storage.dirfd import CachedDirFd, DirFd, make_folder, open_folder, part_vanished_error
 from daemon.storage.disk import Disk, storage_faults
-from daemon.storage.handles import DirFd
 from daemon.storage.names import check_name, fold
 from daemon.storage.walk import Fingerprint
 
-# With more folders than these one flush of the whole file system is cheaper than one of each.
-_FOLDERS_MAX = 4
-
+# With more changed folders than this, one sync of the file system is cheaper than one fsync for each folder.
+_MAX_FOLDER_SYNCS = 4
 
 _Path = tuple[str, ...]
+# The names in a folder, by their folded form.
+_FoldedNames = dict[str, list[str]]
 
 
-class _Linked(NamedTuple):
-    """A file that has its name, not yet durably."""
+class NewFile(NamedTuple):
+    """A complete file of the dot-folder, and the name that it should get."""
+
+    temporary: str
+    name: str
+
+
+class _LinkedFile(NamedTuple):
+    """A file whose name exists, but is not durable yet."""
 
     temporary: str
     parent: _Path
@@ -33,23 +41,33 @@ class _Linked(NamedTuple):
 
 
 class Publication:
-    """One batch below the folder that `root` is open on. The caller sees to it that there is one at a time."""
+    """One batch of files to publish. The caller runs one Publication of a shared folder at a time.
+
+    Args:
+        disk: the file operations to use.
+        root: the descriptor of the shared folder.
+        dot: the descriptor of its dot-folder.
+    """
 
     def __init__(self, disk: Disk, root: int, dot: int) -> None:
         self._disk = disk
         self._root = root
         self._dot = dot
-        self._linked: list[_Linked] = []
-        # Folders in which others were made.
-        self._grown: set[_Path] = set()
-        # Names by what they fold to, of each folder that was looked into.
-        self._listed: dict[_Path, dict[str, list[str]]] = {}
-        # The folder of the last name, and all that go by its name: itself, and those that differ in case or form.
-        self._last: _Path | None = None
-        self._alike: list[tuple[_Path, dict[str, list[str]]]] = []
+        self._linked: list[_LinkedFile] = []
+        # Folders in which a folder was created.
+        self._changed_parents: set[_Path] = set()
+        # Cache of the names in each folder that was read.
+        self._names_by_folder: dict[_Path, _FoldedNames] = {}
+        # Cache for the last parent folder: all folders equal to it after NFC and case folding, with their names.
+        self._last_parent: _Path | None = None
+        self._equal_parents: list[tuple[_Path, _FoldedNames]] = []
 
-    def link_all(self, files: Sequence[tuple[str, str]]) -> list[Fingerprint | PeerError]:
-        """Link each (temporary, name); return one outcome for each, in order."""
+    def link_all(self, files: Sequence[NewFile]) -> list[Fingerprint | PeerError]:
+        """Link the files to their names, and create the folders of the names.
+
+        Returns:
+            For each file, in order, its fingerprint or the error that kept it from its name.
+        """
         outcomes: list[Fingerprint | PeerError] = []
         with CachedDirFd(self._make_folder) as folders:
             for temporary, name in files:
@@ -61,10 +79,10 @@ class Publication:
         return outcomes
 
     def commit(self) -> None:
-        """Make the names durable and take the temporary ones away.
+        """Make the linked names durable, and delete the temporary names.
 
         Raises:
-            DiskFull, StorageFault: if the disk failed; then the names are gone again and the temporary ones are kept.
+            DiskFull, StorageFault: if the disk failed. The new names are removed, and the temporary names stay.
         """
         try:
             with storage_faults("making new names durable"):
@@ -73,72 +91,74 @@ class Publication:
             self._undo()
             raise
         for linked in self._linked:
-            # One that stays has two names, and is cleaned away at the next start.
+            # A temporary name that stays is deleted at the next start.
             with suppress(OSError):
                 self._disk.unlink(linked.temporary, dir_fd=self._dot)
 
     def _link(self, temporary: str, name: str, folders: CachedDirFd) -> Fingerprint:
-        *folders_of_name, leaf = name.split("/")
-        parent = tuple(folders_of_name)
-        twins = [(*folder, twin) for folder, names in self._folders_alike(parent) for twin in names.get(fold(leaf), ())]
-        if twins:
-            raise _taken("/".join(twins[0]), name)
+        *components, leaf = name.split("/")
+        parent = tuple(components)
+        taken = [
+            (*folder, other) for folder, names in self._folders_equal_to(parent) for other in names.get(fold(leaf), ())
+        ]
+        if taken:
+            raise _taken_error("/".join(taken[0]), name)
         try:
-            stamp = Fingerprint.from_stat(self._disk.stat(temporary, dir_fd=self._dot))
+            fingerprint = Fingerprint.from_stat(self._disk.stat(temporary, dir_fd=self._dot))
         except FileNotFoundError:
             raise part_vanished_error(name) from None
         try:
             try:
                 self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.get(parent))
             except FileNotFoundError:
-                # The folder that was kept open was empty, and somebody has removed it.
+                # Another program removed the cached folder while it was empty.
                 folders.invalidate()
                 self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.get(parent))
         except FileExistsError as error:
-            raise _taken(name, name) from error
-        self._linked.append(_Linked(temporary, parent, leaf))
-        # No look at the disk from here on: a failure would leave a name that nobody knows of.
-        self._note(parent, leaf)
-        return stamp
+            raise _taken_error(name, name) from error
+        self._linked.append(_LinkedFile(temporary, parent, leaf))
+        # No disk access from here on: if it failed, the caller would get an error for a name that exists.
+        self._add_name(parent, leaf)
+        return fingerprint
 
     def _make_folder(self, path: _Path) -> int:
-        fd, made = make_folder(self._disk, self._root, path)
-        self._grown.update(path[:depth] for depth in range(len(path) - made, len(path)))
+        fd, created = make_folder(self._disk, self._root, path)
+        self._changed_parents.update(path[:depth] for depth in range(len(path) - created, len(path)))
         for depth, component in enumerate(path):
-            self._note(path[:depth], component)
-        # It may not have been there when its likes were looked for.
-        self._last = None
+            self._add_name(path[:depth], component)
+        # The folder may not have existed when `_equal_parents` was filled.
+        self._last_parent = None
         return fd
 
-    def _note(self, folder: _Path, name: str) -> None:
-        """A name is there now."""
-        listed = self._listed.get(folder)
-        if listed is not None and name not in (alike := listed.setdefault(fold(name), [])):
-            alike.append(name)
+    def _add_name(self, folder: _Path, name: str) -> None:
+        """Add a name that now exists to the cache."""
+        names = self._names_by_folder.get(folder)
+        if names is not None and name not in (equal := names.setdefault(fold(name), [])):
+            equal.append(name)
 
-    def _folders_alike(self, path: _Path) -> list[tuple[_Path, dict[str, list[str]]]]:
-        """Return the folders that go by one name with `path`, and what lies in each."""
-        if path != self._last:
-            found: list[_Path] = [()]
+    def _folders_equal_to(self, path: _Path) -> list[tuple[_Path, _FoldedNames]]:
+        """Return all folders that are equal to `path` after NFC and case folding, and the names in each."""
+        if path != self._last_parent:
+            folders: list[_Path] = [()]
             for component in map(fold, path):
-                found = [(*folder, name) for folder in found for name in self._names_in(folder).get(component, ())]
-            self._alike = [(folder, self._names_in(folder)) for folder in found]
-            self._last = path
-        return self._alike
+                folders = [(*folder, name) for folder in folders for name in self._names_in(folder).get(component, ())]
+            self._equal_parents = [(folder, self._names_in(folder)) for folder in folders]
+            self._last_parent = path
+        return self._equal_parents
 
-    def _names_in(self, folder: _Path) -> dict[str, list[str]]:
-        if folder not in self._listed:
-            listed: dict[str, list[str]] = {}
-            # What is not there, or is no folder, has no names in it.
+    def _names_in(self, folder: _Path) -> _FoldedNames:
+        if folder not in self._names_by_folder:
+            names: _FoldedNames = {}
+            # A folder that does not exist, or is not a folder, has no names in it.
             with suppress(NoSuchFile), DirFd(open_folder(self._disk, self._root, folder)) as opened:
                 for entry in self._disk.list_entries(opened.fd):
-                    listed.setdefault(fold(entry.name), []).append(entry.name)
-            self._listed[folder] = listed
-        return self._listed[folder]
+                    names.setdefault(fold(entry.name), []).append(entry.name)
+            self._names_by_folder[folder] = names
+        return self._names_by_folder[folder]
 
     def _sync(self) -> None:
-        parents = {linked.parent for linked in self._linked} | self._grown
-        if len(parents) > _FOLDERS_MAX and self._disk.sync_filesystem(self._dot):
+        parents = {linked.parent for linked in self._linked} | self._changed_parents
+        if len(parents) > _MAX_FOLDER_SYNCS and self._disk.sync_filesystem(self._dot):
             return
         for parent in parents:
             with DirFd(open_folder(self._disk, self._root, parent)) as folder:
@@ -148,11 +168,10 @@ class Publication:
         for linked in self._linked:
             with suppress(OSError, NoSuchFile), DirFd(open_folder(self._disk, self._root, linked.parent)) as folder:
                 ours = self._disk.stat(linked.temporary, dir_fd=self._dot)
+                # Another program may have replaced the file since; then the name is not ours to remove.
                 if os.path.samestat(ours, self._disk.stat(linked.leaf, dir_fd=folder.fd)):
                     self._disk.unlink(linked.leaf, dir_fd=folder.fd)
 
 
-def _taken(there: str, name: str) -> TargetExists:
-    return TargetExists(
-        f"{there} lies in the shared folder already: rename one of the two; nothing was touched", name=name
-    )
+def _taken_error(existing: str, name: str) -> TargetExists:
+    return TargetExists(f"{existing} already exists in the shared folder; rename one of the two", name=name)

@@ -1,4 +1,7 @@
-"""Whole files in the dot-folder that have no name yet: small ones that arrived, and copies of files from elsewhere."""
+"""Complete files in the dot-folder that have no name yet: small files that arrived, and copies of files from elsewhere.
+
+Each is published under a name, or deleted.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,29 @@ import secrets
 from collections.abc import Sequence
 from typing import Self
 
-from daemon.errors import FileChanged
-from daemon.storage.copying import copy_contents
-from daemon.storage.dirfd import part_vanished_error
-from daemon.storage.disk import storage_faults
-from daemon.storage.handles import SharedFd
+from daemon.errors import DiskFull, FileChanged, Interrupted
+from daemon.storage.dirfd import SharedFd, part_vanished_error
+from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.hashing import ByteProgress, CancelCheck, not_cancelled
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.walk import Fingerprint
 
-# What ends so belongs to a process that runs; PartStore.clean takes the others' away.
+# The suffix of files that belong to a running process. PartStore.clean_up deletes those of earlier processes.
 TEMP_SUFFIX = ".tmp"
+
+# Bytes copied between two calls of `stop`, inside the kernel and by this process.
+_KERNEL_COPY_STEP = 16 << 20
+_COPY_STEP = 1 << 20
 
 
 class TempFile:
-    """A whole file in the dot-folder that has no name yet. `with` throws it away unless it was published."""
+    """A complete file in the dot-folder that has no name yet. `with` deletes it unless it was published.
+
+    Args:
+        folder: the shared folder that it belongs to.
+        name: its file name in the dot-folder.
+        size: its size in bytes.
+    """
 
     def __init__(self, folder: SharedFolder, name: str, size: int) -> None:
         self._folder = folder
@@ -35,7 +46,13 @@ class TempFile:
         self.discard()
 
     def publish(self, name: str) -> Fingerprint:
-        """Make it durable and give it its name; see SharedFolder.publish."""
+        """Make the file durable and give it a name; return its fingerprint.
+
+        Raises:
+            TargetExists: if the name is taken, see SharedFolder.publish.
+            BadName: if the name breaks a rule.
+            DiskFull, StorageFault: if the disk failed.
+        """
         with storage_faults(f"making {name} durable"):
             try:
                 self.sync()
@@ -44,53 +61,65 @@ class TempFile:
         return self._folder.publish(self.name, name)
 
     def sync(self) -> None:
-        """Make its bytes durable. Raises OSError."""
+        """Make the bytes durable.
+
+        Raises:
+            OSError: if the disk failed.
+        """
         disk = self._folder.disk
         with self._folder.dot_folder as dot, SharedFd(disk.open(self.name, os.O_RDONLY, dir_fd=dot)) as fd:
             disk.fsync(fd)
 
     def discard(self) -> None:
-        """Throw it away, if it still is there."""
+        """Delete the file; does nothing if it was published or deleted."""
         self._folder.delete_unfinished(self.name)
 
 
 class TempCopy(TempFile):
-    """A temporary file that is open, for whoever made it to read."""
+    """A temporary file that stays open, for its creator to read through `handle`."""
 
     def __init__(self, folder: SharedFolder, name: str, size: int, fd: int) -> None:
         super().__init__(folder, name, size)
         self.handle = SharedFd(fd)
 
     def discard(self) -> None:
-        """Close it, and throw it away if it still is there."""
+        """Close the file and delete it; does nothing more if it was published or deleted."""
         self.handle.close()
         super().discard()
 
 
 class TempFiles:
-    """Makes them. Safe to use from many threads."""
+    """Creates the temporary files of a shared folder. Safe to use from many threads."""
 
     def __init__(self, folder: SharedFolder) -> None:
         self._folder = folder
         self._disk = folder.disk
 
     def write(self, data: bytes | memoryview) -> TempFile:
-        """Write a whole small file, not yet durable: `durable`, then SharedFolder.publish_many."""
+        """Create a file with this content. It is not durable yet: call `sync_all`, then SharedFolder.publish_many.
+
+        Raises:
+            DiskFull, StorageFault: if the disk failed.
+        """
         name, fd = self._create()
         temporary = TempFile(self._folder, name, len(data))
         try:
-            with storage_faults("writing what arrived"):
+            with storage_faults("writing a received file"):
                 self._disk.pwrite(fd, [data], 0)
         except BaseException:
             temporary.discard()
             raise
         finally:
-            # Thousands of them may wait for their batch: without a descriptor each.
+            # Closed at once: thousands may wait for their batch, and each descriptor counts against the limit.
             os.close(fd)
         return temporary
 
     def sync_all(self, temporaries: Sequence[TempFile]) -> None:
-        """Make many temporary files durable together."""
+        """Make many temporary files durable together.
+
+        Raises:
+            DiskFull, StorageFault: if the disk failed.
+        """
         with self._folder.dot_folder as dot, storage_faults("making files durable"):
             if self._disk.sync_filesystem(dot):
                 return
@@ -100,11 +129,18 @@ class TempFiles:
     def copy_in(
         self, source: int, *, progress: ByteProgress | None = None, stop: CancelCheck = not_cancelled
     ) -> TempCopy:
-        """Copy a file that is open into the dot-folder: by sharing its blocks, inside the kernel, or byte by byte.
+        """Copy an open file into the dot-folder.
+
+        Args:
+            source: the descriptor of the file.
+            progress: called with the number of bytes of each step.
+            stop: asked before each step; the copy ends when it returns True.
 
         Raises:
-            FileChanged: if it changed meanwhile.
-            DiskFull: if there is no room; Interrupted: if `stop` answered true.
+            FileChanged: if the file changed during the copy.
+            DiskFull: if the disk has too little free space.
+            Interrupted: if `stop` returned True.
+            StorageFault: if the disk failed.
         """
         with storage_faults("copying a file"):
             before = Fingerprint.from_stat(self._disk.fstat(source))
@@ -114,15 +150,74 @@ class TempFiles:
             copy_contents(self._disk, source, fd, before.size, progress=progress, stop=stop)
             with storage_faults("copying a file"):
                 if Fingerprint.from_stat(self._disk.fstat(source)) != before:
-                    raise FileChanged("the file was changed while it was copied: try again when it is at rest")
+                    raise _changed_error()
         except BaseException:
             copy.discard()
             raise
         return copy
 
     def _create(self) -> tuple[str, int]:
-        """Make an empty file; return its name and a descriptor."""
+        """Create an empty file; return its name in the dot-folder and a descriptor."""
         name = secrets.token_hex(16) + TEMP_SUFFIX
         with self._folder.dot_folder as dot, storage_faults("writing a file"):
             fd = self._disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot)
         return name, fd
+
+
+def copy_contents(
+    disk: Disk,
+    source: int,
+    target: int,
+    size: int,
+    *,
+    progress: ByteProgress | None = None,
+    stop: CancelCheck = not_cancelled,
+) -> None:
+    """Copy the content of an open file in the cheapest way that works: shared blocks, kernel copy, or read and write.
+
+    Args:
+        disk: the file operations to use.
+        source: the descriptor of the file to copy.
+        target: the descriptor of an empty file.
+        size: the expected size of `source` in bytes.
+        progress: called with the number of bytes of each step.
+        stop: asked before each step; the copy ends when it returns True.
+
+    Raises:
+        DiskFull: if the disk has too little free space; checked before the first byte.
+        FileChanged: if `source` does not have `size` bytes.
+        Interrupted: if `stop` returned True.
+        StorageFault: if the disk failed.
+    """
+    with storage_faults("copying a file"):
+        if disk.clone(source, target):
+            if disk.fstat(target).st_size != size:
+                raise _changed_error()
+            if progress is not None:
+                progress(size)
+            return
+        free = disk.free_bytes(target)
+        if size > free:
+            raise DiskFull(f"{size - free} more bytes of disk space are needed for a copy; make room and try again")
+        done = 0
+        in_kernel = True
+        while done < size:
+            if stop():
+                raise Interrupted("stopped while copying; run it again")
+            step = min(_KERNEL_COPY_STEP, size - done)
+            count = disk.copy_range(source, target, step, done) if in_kernel else -1
+            if count < 0 or (count == 0 and done == 0):
+                # Some file systems return 0 instead of an error if they do not support the call.
+                in_kernel = False
+                data = disk.pread(source, min(step, _COPY_STEP), done)
+                disk.pwrite(target, [data], done)
+                count = len(data)
+            if count == 0:
+                raise FileChanged("the file was truncated while it was copied")
+            done += count
+            if progress is not None:
+                progress(count)
+
+
+def _changed_error() -> FileChanged:
+    return FileChanged("the file changed while it was copied; try again when no program writes to it")

@@ -1,7 +1,7 @@
-"""What lies in a shared folder: every regular file under a name that may be shared, and why the others may not.
+"""The walk through a shared folder: every regular file that can be shared, and the reason why an entry cannot.
 
-Folders are opened from their parent's descriptor without following links, files are never opened here. So a link that
-is planted or swapped in while the walk goes on leads nowhere.
+Folders are opened from their parent's descriptor without following links, and files are never opened. So a link that
+another program creates during the walk leads nowhere.
 """
 
 from __future__ import annotations
@@ -12,57 +12,66 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from common.state_files import LOCK_FILE
-from daemon.storage.dirfd import DIRECTORY_FLAGS
+from daemon.storage.dirfd import DIRECTORY_FLAGS, DirFd
 from daemon.storage.disk import Disk, storage_faults
-from daemon.storage.handles import DirFd
 from daemon.storage.manifest import SIZE_MAX
 from daemon.storage.names import COMPONENTS_MAX, NAME_BYTES_MAX, component_fault, fold
 
-# Nanoseconds since 1970 as 64 bits hold them: from 1677 to 2262. Some file systems take any time.
+# Nanoseconds since 1970 in a signed 64-bit integer: the years 1677 to 2262. Some file systems store any time.
 _MTIME_RANGE = range(-(1 << 63), 1 << 63)
 
 
 class Fingerprint(NamedTuple):
-    """What identifies a file's contents without reading them: when it differs, the contents may."""
+    """Device, inode, size and modification time of a file; if one of them differs, the content may have changed."""
 
     dev: int
     inode: int
+    # Bytes.
     size: int
+    # Nanoseconds since 1970.
     mtime_ns: int
 
     @classmethod
     def from_stat(cls, status: os.stat_result) -> Fingerprint:
-        """Return the stamp of a file whose status this is."""
+        """Return the fingerprint of the file with this status."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def unshareable_reason(self) -> str:
-        """Return why a file with this stamp cannot be shared, and what to do; empty if it can."""
+        """Return why a file with this fingerprint cannot be shared, and what to do; empty if it can be shared."""
         if self.size > SIZE_MAX:
-            return f"it is larger than {SIZE_MAX >> 40} TiB, the most that can be shared: split it"
+            return f"larger than {SIZE_MAX >> 40} TiB, the largest file that can be shared; split it"
         if self.mtime_ns not in _MTIME_RANGE:
-            return "its time of change is before 1678 or after 2261: touch it to share it"
+            return "the modification time is before 1678 or after 2261; touch the file to share it"
         return ""
 
 
 class ShareableFile(NamedTuple):
-    """A file that may be shared."""
+    """A regular file with a valid name."""
 
     name: str
     fingerprint: Fingerprint
 
 
 class UnshareableEntry(NamedTuple):
-    """Something that may not. `name` is for showing: it need not be a name at all."""
+    """A file, link or folder that cannot be shared. `name` is only for display: it may break the rules of names."""
 
     name: str
     reason: str
 
 
 def walk(disk: Disk, root: int) -> Iterator[ShareableFile | UnshareableEntry]:
-    """Yield what lies below the folder that `root` is open on, in order of names; dot names are skipped.
+    """Walk through a shared folder.
+
+    Args:
+        disk: the file operations to use.
+        root: the descriptor of the shared folder; it stays open.
+
+    Yields:
+        Every entry in order of names, except folders that can be shared and names that begin with a dot. A folder
+        inside that cannot be read is an UnshareableEntry.
 
     Raises:
-        StorageFault: if the folder cannot be read; a folder inside that cannot is Refused.
+        StorageFault: if `root`, or a folder that was opened, cannot be read.
     """
     folded: dict[str, str] = {}
     yield from _walk(disk, root, "", 1, folded)
@@ -71,10 +80,19 @@ def walk(disk: Disk, root: int) -> Iterator[ShareableFile | UnshareableEntry]:
 def _walk(
     disk: Disk, fd: int, prefix: str, depth: int, folded: dict[str, str]
 ) -> Iterator[ShareableFile | UnshareableEntry]:
+    """Walk through one folder.
+
+    Args:
+        disk: the file operations to use.
+        fd: the descriptor of the folder.
+        prefix: the name of the folder with a "/" at the end; empty for the root.
+        depth: the number of components of a name in this folder.
+        folded: the names found until now by their folded form; this call adds more.
+    """
     with storage_faults(f"reading the shared folder's {prefix or 'files'}"):
         entries = disk.list_entries(fd)
     if any(entry.name == LOCK_FILE for entry in entries):
-        yield UnshareableEntry(prefix.removesuffix("/") or ".", "it is the state of a tracker or another pserver")
+        yield UnshareableEntry(prefix.removesuffix("/") or ".", "STATE_DIR of a tracker or another pserver")
         return
     entries.reverse()
     while entries:
@@ -84,7 +102,7 @@ def _walk(
             continue
         fault = component_fault(name)
         if fault:
-            yield UnshareableEntry(_shown(prefix + name), fault)
+            yield UnshareableEntry(_display_name(prefix + name), fault)
             continue
         name = prefix + name
         try:
@@ -93,40 +111,40 @@ def _walk(
                 continue
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
-            # Gone since the folder was read.
+            # Deleted since the folder was read.
             continue
         except OSError as error:
-            yield UnshareableEntry(name, f"it cannot be looked at: {os.strerror(error.errno or 0)}")
+            yield UnshareableEntry(name, f"cannot be read: {os.strerror(error.errno or 0)}")
             continue
         if not stat.S_ISREG(status.st_mode):
             link = stat.S_ISLNK(status.st_mode)
-            yield UnshareableEntry(name, "it is a link" if link else "it is neither a file nor a folder")
+            yield UnshareableEntry(name, "symbolic link" if link else "neither a file nor a folder")
         elif len(name) * 4 > NAME_BYTES_MAX and len(name.encode()) > NAME_BYTES_MAX:
             yield UnshareableEntry(name, f"the name is longer than {NAME_BYTES_MAX} bytes")
         elif (other := folded.setdefault(fold(name), name)) is not name:
-            yield UnshareableEntry(name, f"it differs from {other} in case or form of accents only")
+            yield UnshareableEntry(name, f"the name differs from {other} only in case or in the form of accents")
         else:
-            stamp = Fingerprint.from_stat(status)
-            fault = stamp.unshareable_reason()
-            yield UnshareableEntry(name, fault) if fault else ShareableFile(name, stamp)
+            fingerprint = Fingerprint.from_stat(status)
+            reason = fingerprint.unshareable_reason()
+            yield UnshareableEntry(name, reason) if reason else ShareableFile(name, fingerprint)
 
 
 def _descend(
     disk: Disk, parent: int, entry: str, name: str, depth: int, folded: dict[str, str]
 ) -> Iterator[ShareableFile | UnshareableEntry]:
     if depth == COMPONENTS_MAX:
-        yield UnshareableEntry(name, f"names below would have more than {COMPONENTS_MAX} components")
+        yield UnshareableEntry(name, f"nested too deeply: a name has at most {COMPONENTS_MAX} components")
         return
     try:
         fd = disk.open(entry, DIRECTORY_FLAGS, dir_fd=parent)
     except OSError as error:
-        # A link since the folder was read: O_NOFOLLOW saw to it.
+        # Unreadable, or replaced by a link since its parent was read; O_NOFOLLOW refuses a link.
         yield UnshareableEntry(name, f"the folder cannot be opened: {os.strerror(error.errno or 0)}")
         return
     with DirFd(fd):
         yield from _walk(disk, fd, name + "/", depth + 1, folded)
 
 
-def _shown(name: str) -> str:
-    """Return a name as text, undecodable bytes escaped."""
+def _display_name(name: str) -> str:
+    """Return a name as text for display, with bytes that are not UTF-8 escaped."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

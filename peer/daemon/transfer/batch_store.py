@@ -9,6 +9,7 @@ from typing import NamedTuple
 from daemon.errors import NotVerified, PeerError, TargetExists
 from daemon.library.library import Library
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
+from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFile, TempFiles
 from daemon.storage.walk import Fingerprint
@@ -72,7 +73,7 @@ class BatchStore:
         try:
             unpublished.extend(self._temp_files.write(file.data) for file in files)
             self._temp_files.sync_all(unpublished)
-            names = [(temp_file.name, file.name) for temp_file, file in zip(unpublished, files, strict=True)]
+            names = [NewFile(temp_file.name, file.name) for temp_file, file in zip(unpublished, files, strict=True)]
             outcomes = self._folder.publish_many(names)
             unpublished = [
                 temp_file

@@ -16,6 +16,7 @@ from daemon.errors import DiskFull, PeerError, StorageFault
 from daemon.storage.hashing import hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
+from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.storage.walk import ShareableFile
@@ -44,7 +45,7 @@ def fetch_small(folder: SharedFolder, stored: set[int]) -> None:
     temporaries = TempFiles(folder)
     with temporaries.write(DATA) as small:
         temporaries.sync_all([small])
-        (outcome,) = folder.publish_many([(small.name, "folder/file")])
+        (outcome,) = folder.publish_many([NewFile(small.name, "folder/file")])
         if isinstance(outcome, PeerError):
             raise outcome
 

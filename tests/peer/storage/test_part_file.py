@@ -127,7 +127,7 @@ def test_a_part_whose_name_is_taken_is_kept(folder: SharedFolder, store: PartSto
 def test_no_part_is_begun_without_room_for_it(folder: SharedFolder, store: PartStore) -> None:
     size = folder.free_bytes() // MIB * MIB + 1024 * MIB
     manifest = Manifest(size, MIB, bytes(32 * (size // MIB)))
-    with pytest.raises(DiskFull, match="lacks"):
+    with pytest.raises(DiskFull, match="more bytes of disk space are needed"):
         store.open(manifest)
     assert dot(folder) == []
 
@@ -214,7 +214,7 @@ disk = KillingDisk(int(sys.argv[2]))
 folder = SharedFolder(Path(sys.argv[1]), disk)
 disk.arm()
 with PartStore(folder).open(manifest) as part:
-    for number in part.have.missing():
+    for number in part.verified.missing():
         part.store(number, [pieces[number]])
         print(number, flush=True)
     part.publish("folder/file")

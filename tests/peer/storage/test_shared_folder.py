@@ -16,6 +16,7 @@ import pytest
 from common.state_files import LOCK_FILE
 from daemon.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
 from daemon.storage.disk import Disk
+from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.storage.walk import ShareableFile, UnshareableEntry
@@ -145,7 +146,7 @@ def test_the_state_of_another_daemon_is_not_shared(folder: SharedFolder) -> None
     for state in ("ben", "a/tracker"):
         put(folder, f"{state}/{LOCK_FILE}", b"")
     assert found(folder) == ["film"]
-    state = "it is the state of a tracker or another pserver"
+    state = "STATE_DIR of a tracker or another pserver"
     assert refused(folder) == {"ben": state, "a/tracker": state}
 
 
@@ -255,7 +256,7 @@ def test_a_file_is_published_whole_with_its_folders(folder: SharedFolder) -> Non
 def test_nothing_is_ever_published_over_something(folder: SharedFolder, there: str, name: str) -> None:
     put(folder, there, b"mine")
     with TempFiles(folder).write(b"theirs") as temporary:
-        with pytest.raises(TargetExists, match=r"rename .*; nothing was touched"):
+        with pytest.raises(TargetExists, match=r"exists .*; rename"):
             temporary.publish(name)
         assert left(folder) == [temporary.name]
     assert (folder.root / there).read_bytes() == b"mine"
@@ -279,7 +280,7 @@ def test_of_many_each_has_its_own_outcome(folder: SharedFolder) -> None:
     names = ["d/1", "taken", "d/2", "D/1", "../x", *(f"f{n}/x" for n in range(10))]
     files = [store.write(name.encode()) for name in names]
     store.sync_all(files)
-    outcomes = folder.publish_many([(file.name, name) for file, name in zip(files, names, strict=True)])
+    outcomes = folder.publish_many([NewFile(file.name, name) for file, name in zip(files, names, strict=True)])
     failed = {name: type(out) for name, out in zip(names, outcomes, strict=True) if isinstance(out, PeerError)}
     assert failed == {"taken": TargetExists, "D/1": TargetExists, "../x": BadName}
     assert len(left(folder)) == 3
@@ -309,7 +310,7 @@ def test_a_folder_that_is_removed_while_many_come_into_it_is_made_again(tmp_path
     folder = SharedFolder(tmp_path / "shared", FolderGoes(tmp_path / "shared"))
     store = TempFiles(folder)
     files = [store.write(b"%d" % number) for number in range(3)]
-    outcomes = folder.publish_many([(file.name, f"d/{number}") for number, file in enumerate(files)])
+    outcomes = folder.publish_many([NewFile(file.name, f"d/{number}") for number, file in enumerate(files)])
     assert outcomes == [folder.fingerprint(f"d/{number}") for number in range(3)]
     assert left(folder) == []
     folder.close()
