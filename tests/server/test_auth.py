@@ -36,14 +36,16 @@ def login(
     return world.call("POST", "/login", json={"username": user, "password": password, "url": url}, source=address)
 
 
-def test_the_first_login_registers_and_the_next_must_know_the_password(world: TrackerFixture) -> None:
+def test_the_first_login_registers_the_user_and_the_next_checks_the_password(world: TrackerFixture) -> None:
     assert login(world, "ana", "right").status_code == 201
     assert login(world, "ana", "right").status_code == 200
     wrong = login(world, "ana", "wrong")
     assert (wrong.status_code, wrong.json["code"]) == (401, "login_refused")
 
 
-def test_with_registration_closed_unknown_and_wrong_get_the_same_answer(make_world: MakeTracker) -> None:
+def test_with_registration_closed_an_unknown_user_and_a_wrong_password_get_the_same_response(
+    make_world: MakeTracker,
+) -> None:
     login(make_world(), "ana", "right")
     closed = make_world(open_registration=False)
     unknown, wrong = login(closed, "nobody", "x"), login(closed, "ana", "wrong")
@@ -57,7 +59,7 @@ def login_without_registering(world: TrackerFixture, user: str, password: str = 
     return world.call("POST", "/login", json=body)
 
 
-def test_an_unknown_user_is_named_as_such_when_the_client_does_not_want_to_register(world: TrackerFixture) -> None:
+def test_an_unknown_user_is_refused_as_unknown_when_the_client_does_not_register(world: TrackerFixture) -> None:
     refused = login_without_registering(world, "ana")
     assert (refused.status_code, refused.json["code"]) == (404, "unknown_user")
     assert login(world, "ana", "right").status_code == 201
@@ -65,7 +67,7 @@ def test_an_unknown_user_is_named_as_such_when_the_client_does_not_want_to_regis
     assert login_without_registering(world, "ana", "right").status_code == 200
 
 
-def test_with_registration_closed_an_unknown_user_is_not_named_as_such(make_world: MakeTracker) -> None:
+def test_with_registration_closed_an_unknown_user_is_never_refused_as_unknown(make_world: MakeTracker) -> None:
     closed = make_world(open_registration=False)
     assert login_without_registering(closed, "ana").data == login(closed, "ana", "x").data
     assert login_without_registering(closed, "ana").status_code == 401
@@ -77,7 +79,7 @@ def test_an_unknown_user_counts_as_a_failed_login(world: TrackerFixture) -> None
     assert login_without_registering(world, "bob").status_code == 404, "another name need not wait"
 
 
-def test_a_login_as_the_user_of_the_own_session_checks_the_password_and_keeps_the_session(
+def test_a_repeated_login_checks_the_password_and_changes_nothing_else(
     world: TrackerFixture,
 ) -> None:
     ana = world.peer("ana", "127.0.0.1:5001")
@@ -92,7 +94,7 @@ def test_a_login_as_the_user_of_the_own_session_checks_the_password_and_keeps_th
 
 
 @pytest.mark.parametrize(("rounds", "apart"), [(60, 0.1), pytest.param(1_000, 0.05, marks=pytest.mark.long)])
-def test_with_registration_closed_unknown_and_wrong_take_the_same_time(
+def test_with_registration_closed_an_unknown_user_and_a_wrong_password_take_the_same_time(
     make_world: MakeTracker, rounds: int, apart: float
 ) -> None:
     # A hash of some milliseconds: long beside the rest, so that leaving it out could not hide in the noise. Time of the
@@ -109,7 +111,7 @@ def test_with_registration_closed_unknown_and_wrong_take_the_same_time(
     assert median(times["nobody"]) == pytest.approx(median(times["ana"]), rel=apart)
 
 
-def test_accounts_and_sessions_outlive_a_restart_and_keys_with_them(make_world: MakeTracker) -> None:
+def test_accounts_sessions_and_ticket_keys_survive_a_restart(make_world: MakeTracker) -> None:
     ana = make_world().peer()
     again = make_world()
     ana.world = again
@@ -118,7 +120,7 @@ def test_accounts_and_sessions_outlive_a_restart_and_keys_with_them(make_world: 
     assert session.ticket_key.hex() == ana.login["ticket_key"]
 
 
-def test_neither_password_nor_token_lies_on_disk(make_world: MakeTracker, tmp_path: Path) -> None:
+def test_neither_password_nor_token_nor_ticket_key_is_stored_on_disk(make_world: MakeTracker, tmp_path: Path) -> None:
     ana = make_world().peer("ana")
     for path in (tmp_path / "state").iterdir():
         content = path.read_bytes()
@@ -129,7 +131,7 @@ def test_neither_password_nor_token_lies_on_disk(make_world: MakeTracker, tmp_pa
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_two_live_accounts_on_one_address_are_one_too_many(world: TrackerFixture) -> None:
+def test_an_address_of_an_online_peer_is_refused_to_another_user(world: TrackerFixture) -> None:
     ana = world.peer("ana", "127.0.0.1:5001")
     taken = login(world, "bob", "x", "127.0.0.1:5001")
     assert (taken.status_code, taken.json["code"]) == (409, "address_taken")
@@ -138,7 +140,7 @@ def test_two_live_accounts_on_one_address_are_one_too_many(world: TrackerFixture
     assert ana.call("PUT", "/ping", {"epoch": "", "index_version": ""}).status_code == 401
 
 
-def test_a_pserver_that_shows_its_session_may_hand_its_address_to_another_account(world: TrackerFixture) -> None:
+def test_a_pserver_with_its_token_may_change_to_another_user(world: TrackerFixture) -> None:
     ana, eve = world.peer("ana", "127.0.0.1:5001"), world.peer("eve", "127.0.0.1:5002")
     wanted = {"username": "bob", "password": "x", "url": "127.0.0.1:5001"}
     assert eve.call("POST", "/login", wanted).status_code == 409
@@ -149,7 +151,7 @@ def test_a_pserver_that_shows_its_session_may_hand_its_address_to_another_accoun
     assert eve.call("GET", "/peers").status_code == 200
 
 
-def test_after_a_restart_an_address_is_kept_for_whoever_had_it_until_it_can_have_pinged(
+def test_after_a_restart_an_address_stays_reserved_for_one_ping_timeout(
     make_world: MakeTracker,
 ) -> None:
     first = make_world()
@@ -161,7 +163,7 @@ def test_after_a_restart_an_address_is_kept_for_whoever_had_it_until_it_can_have
     assert login(second, "bob", "x", "127.0.0.1:5001").status_code == 200
 
 
-def test_logging_in_again_at_the_same_address_ends_the_session_before(world: TrackerFixture) -> None:
+def test_a_login_without_token_ends_the_earlier_session_at_the_address(world: TrackerFixture) -> None:
     first = world.peer()
     first.share("a.txt")
     second = world.peer()
@@ -170,7 +172,7 @@ def test_logging_in_again_at_the_same_address_ends_the_session_before(world: Tra
     assert second.call("GET", "/files").json["files"] == []  # type: ignore[index]
 
 
-def test_a_password_is_changed_by_who_knows_the_old_one(world: TrackerFixture) -> None:
+def test_a_password_change_needs_the_old_password(world: TrackerFixture) -> None:
     ana = world.peer("ana")
     refused = ana.call("POST", "/password", {"old": "wrong", "new": "y"}).json
     assert refused == {"status": 401, "code": "login_refused", "message": "the old password is wrong"}
@@ -179,14 +181,14 @@ def test_a_password_is_changed_by_who_knows_the_old_one(world: TrackerFixture) -
     assert login(world, "ana", "y").status_code == 200
 
 
-def test_a_password_that_is_empty_or_too_long_is_refused_in_plain_words(world: TrackerFixture) -> None:
+def test_an_empty_or_too_long_password_is_refused_with_its_limits(world: TrackerFixture) -> None:
     refused = login(world, "ana", "é" * 513)
     assert (refused.status_code, refused.json["message"]) == (400, "password: should have 1 to 1024 bytes")
     assert login(world, "ana", "").json == refused.json
     assert login(world, "ana", "é" * 512).status_code == 201
 
 
-def test_five_failures_are_free_then_each_doubles_the_wait_up_to_a_minute(world: TrackerFixture) -> None:
+def test_after_five_failures_each_failure_doubles_the_delay_up_to_a_minute(world: TrackerFixture) -> None:
     world.peer("ana")
     for _ in range(6):
         assert login(world, "ana", "wrong").status_code == 401
@@ -203,19 +205,19 @@ def test_five_failures_are_free_then_each_doubles_the_wait_up_to_a_minute(world:
     assert login(world, "ana", "wrong").status_code == 401
 
 
-def test_an_unknown_name_is_slowed_down_like_a_known_one(make_world: MakeTracker) -> None:
+def test_an_unknown_user_is_delayed_like_a_known_one(make_world: MakeTracker) -> None:
     world = make_world(open_registration=False)
     assert [login(world, "nobody", "x").status_code for _ in range(7)] == [401] * 6 + [429]
 
 
-def test_a_guesser_of_many_names_is_slowed_down_by_address_and_others_are_not(make_world: MakeTracker) -> None:
+def test_guesses_of_many_names_are_limited_by_source_and_other_sources_are_not(make_world: MakeTracker) -> None:
     world = make_world(open_registration=False, advertise_check=False)
     answers = [login(world, f"u{n}", "x", address="203.0.113.9").status_code for n in range(40)]
     assert answers == [401] * 30 + [429] * 10
     assert login(world, "someone", "x", address="203.0.113.10").status_code == 401
 
 
-def test_good_logins_are_never_slowed_down(world: TrackerFixture) -> None:
+def test_successful_logins_are_never_delayed(world: TrackerFixture) -> None:
     assert {login(world, "ana", "right").status_code for _ in range(100)} == {200, 201}
 
 
@@ -225,7 +227,7 @@ def test_a_thousand_guesses_cost_a_few_hashes(world: TrackerFixture) -> None:
     assert answers.count(401) <= 30
 
 
-def test_a_flood_of_logins_is_told_to_come_back() -> None:
+def test_a_flood_of_logins_is_refused_as_busy() -> None:
     passwords = Passwords(HashCost(2**14, 8, 1), max_running=1, max_queued=2)
     outcomes: list[str] = []
 
@@ -245,7 +247,7 @@ def test_a_flood_of_logins_is_told_to_come_back() -> None:
     assert passwords.check("x", passwords.hash("x"))
 
 
-def test_a_hash_made_at_another_cost_is_made_anew_at_the_next_login(make_world: MakeTracker, tmp_path: Path) -> None:
+def test_a_hash_with_another_cost_is_replaced_at_the_next_login(make_world: MakeTracker, tmp_path: Path) -> None:
     make_world(cost=HashCost(32, 1, 1)).peer("ana")
     make_world(cost=CHEAP_HASHES).peer("ana")
     with sqlite3.connect(tmp_path / "state" / "accounts.sqlite3") as db:
@@ -253,7 +255,7 @@ def test_a_hash_made_at_another_cost_is_made_anew_at_the_next_login(make_world: 
     assert stored.startswith("scrypt$16$1$1$")
 
 
-def test_the_cost_of_a_hash_is_what_owasp_asks_for() -> None:
+def test_the_cost_of_a_hash_is_the_minimum_of_owasp() -> None:
     assert HashCost() == HashCost(n=2**15, r=8, p=3)
 
 
@@ -275,7 +277,7 @@ def test_an_address_is_host_and_port(url: str) -> None:
         *("host:1\n", "host:\u0661", "a" * 64 + ":1", "h" * 300 + ":1"),
     ],
 )
-def test_nothing_else_is_an_address(world: TrackerFixture, url: str) -> None:
+def test_anything_but_host_and_port_is_refused_as_an_address(world: TrackerFixture, url: str) -> None:
     with pytest.raises(BadRequest):
         split_address(url)
     refused = login(world, "ana", "x", url)
@@ -311,7 +313,7 @@ HOSTS = {
         ("224.0.0.1:1", "224.0.0.1", False),
     ],
 )
-def test_an_announced_address_leads_to_where_the_request_comes_from(url: str, source: str, good: bool) -> None:
+def test_an_announced_address_must_lead_to_the_source_of_the_request(url: str, source: str, good: bool) -> None:
     addresses = AddressPolicy(True, lambda host, _source: HOSTS.get(host, set()))
     if good:
         assert addresses.validate(url, source) == (not url.startswith(("peer1", "203", "[::ffff")))
@@ -320,7 +322,7 @@ def test_an_announced_address_leads_to_where_the_request_comes_from(url: str, so
             addresses.validate(url, source)
 
 
-def test_the_operator_may_let_any_address_be_announced_that_can_be_dialled() -> None:
+def test_without_the_check_any_address_that_can_be_dialled_may_be_announced() -> None:
     addresses = AddressPolicy(False, lambda host, _source: HOSTS.get(host, set()))
     assert not addresses.validate("peer1:1", "198.51.100.1")
     assert not addresses.validate("nowhere:1", "198.51.100.1")
@@ -330,7 +332,7 @@ def test_the_operator_may_let_any_address_be_announced_that_can_be_dialled() -> 
 
 
 @pytest.mark.parametrize("announce", ["put", "patch", "ping"])
-def test_a_request_that_is_slower_than_the_logout_does_not_bring_the_peer_back(
+def test_a_request_that_finishes_after_the_logout_does_not_bring_the_peer_back(
     world: TrackerFixture, announce: str
 ) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
@@ -343,7 +345,7 @@ def test_a_request_that_is_slower_than_the_logout_does_not_bring_the_peer_back(
 
 
 @pytest.mark.parametrize("announce", ["put", "patch"])
-def test_an_announcement_that_is_slower_than_the_clean_stop_does_not_bring_the_peer_back(
+def test_an_announce_that_finishes_after_a_clean_stop_does_not_bring_the_peer_back(
     world: TrackerFixture, announce: str
 ) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
@@ -358,7 +360,7 @@ def test_an_announcement_that_is_slower_than_the_clean_stop_does_not_bring_the_p
     assert bob.holders("a.txt") == [ana.address], "a new one does"
 
 
-def test_a_logout_that_crosses_a_clean_stop_leaves_nothing_of_the_session(world: TrackerFixture) -> None:
+def test_a_logout_during_a_clean_stop_ends_the_session(world: TrackerFixture) -> None:
     ana = world.peer()
     session = world.parts.auth.authenticate(ana.login["token"])
     assert ana.call("DELETE", "/index").status_code == 200
@@ -375,7 +377,7 @@ SLOW: dict[str, Callable[[Tracker, Session], object]] = {
 }
 
 
-def test_who_makes_many_accounts_keeps_nobody_elsewhere_from_logging_in(make_world: MakeTracker) -> None:
+def test_a_flood_of_registrations_does_not_keep_other_sources_from_logging_in(make_world: MakeTracker) -> None:
     entrance = make_world(cost=HashCost(2**13, 8, 1), advertise_check=False).parts.auth
     entrance.login("ana", "right", "10.0.0.1:5001", "203.0.113.10")
     over = threading.Event()
@@ -403,7 +405,7 @@ def test_who_makes_many_accounts_keeps_nobody_elsewhere_from_logging_in(make_wor
             thread.join()
 
 
-def test_a_silent_name_server_is_waited_for_a_while_by_a_few_of_each_source() -> None:
+def test_lookups_at_a_silent_name_server_time_out_and_are_limited_by_source() -> None:
     over = threading.Event()
     lookups = HostLookup(lambda host: {host} if over.wait(20) else set(), timeout=0.01)
     assert lookups("203.0.113.9", STRANGER) == {"203.0.113.9"}, "nobody needs to be asked"
@@ -422,7 +424,7 @@ def answered(lookups: HostLookup) -> set[str]:
         return set()
 
 
-def test_names_that_nobody_answers_for_do_not_delay_a_login(tmp_path: Path) -> None:
+def test_hosts_with_a_silent_name_server_do_not_delay_other_logins(tmp_path: Path) -> None:
     over = threading.Event()
 
     def silent(host: str) -> set[str]:
@@ -447,7 +449,7 @@ def test_names_that_nobody_answers_for_do_not_delay_a_login(tmp_path: Path) -> N
                 flood.join()
 
 
-def test_who_has_to_wait_has_no_name_looked_up(make_world: MakeTracker) -> None:
+def test_a_delayed_login_causes_no_dns_lookup(make_world: MakeTracker) -> None:
     asked: list[str] = []
 
     def resolver(host: str) -> set[str]:
@@ -473,11 +475,11 @@ def test_who_has_to_wait_has_no_name_looked_up(make_world: MakeTracker) -> None:
         ("", ""),
     ],
 )
-def test_a_source_is_an_address_or_the_network_of_one_customer(source: str, counted: str) -> None:
+def test_a_source_is_an_ipv4_address_or_a_64_bit_ipv6_network(source: str, counted: str) -> None:
     assert rate_limit_key(source) == counted
 
 
-def test_guesses_at_once_are_no_more_than_guesses_one_after_the_other(make_world: MakeTracker) -> None:
+def test_parallel_guesses_are_limited_like_sequential_ones(make_world: MakeTracker) -> None:
     entrance = make_world(cost=HashCost(2**13, 8, 1)).parts.auth
     entrance.login("ana", "right", "127.0.0.1:5001", "127.0.0.1")
     outcomes: list[type[Exception]] = []
@@ -497,7 +499,7 @@ def test_guesses_at_once_are_no_more_than_guesses_one_after_the_other(make_world
     assert outcomes.count(LoginRefused) <= 6
 
 
-def test_a_try_under_way_is_no_failure(world: TrackerFixture) -> None:
+def test_a_running_attempt_is_not_a_failure(world: TrackerFixture) -> None:
     attempts = LoginThrottle(world.clock)
     with ExitStack() as tries:
         for _ in range(6):
@@ -512,7 +514,7 @@ def test_a_try_under_way_is_no_failure(world: TrackerFixture) -> None:
     attempts.check("ana", "10.0.0.1")
 
 
-def test_of_one_address_no_more_are_under_way_than_may_fail(world: TrackerFixture) -> None:
+def test_one_source_runs_no_more_attempts_than_may_fail(world: TrackerFixture) -> None:
     attempts = LoginThrottle(world.clock, LoginLimits(burst=3))
     with ExitStack() as tries:
         for user in ("a", "b", "c"):
@@ -529,7 +531,7 @@ def fail(attempts: LoginThrottle, user: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("failures", range(9))
-def test_the_more_has_failed_the_fewer_tries_may_be_under_way(world: TrackerFixture, failures: int) -> None:
+def test_each_failure_reduces_the_attempts_that_may_run(world: TrackerFixture, failures: int) -> None:
     attempts = LoginThrottle(world.clock)
     for _ in range(failures):
         fail(attempts, "ana", "10.0.0.1")
@@ -541,7 +543,7 @@ def test_the_more_has_failed_the_fewer_tries_may_be_under_way(world: TrackerFixt
             pass
 
 
-def test_an_address_that_failed_often_may_fail_ten_times_a_minute(world: TrackerFixture) -> None:
+def test_after_its_burst_a_source_may_fail_ten_times_a_minute(world: TrackerFixture) -> None:
     attempts = LoginThrottle(world.clock)
     names = (f"u{number}" for number in count())
     for pause, tries in ((0, 30), (6.001, 1), (60.001, 10), (3600, 30)):
@@ -553,7 +555,7 @@ def test_an_address_that_failed_often_may_fail_ten_times_a_minute(world: Tracker
     attempts.check(next(names), "10.0.0.2")
 
 
-def test_how_long_to_wait_is_never_told_too_short(world: TrackerFixture) -> None:
+def test_the_reported_delay_is_rounded_up(world: TrackerFixture) -> None:
     attempts = LoginThrottle(world.clock)
     for _ in range(6):
         fail(attempts, "ana", "10.0.0.1")
@@ -562,7 +564,7 @@ def test_how_long_to_wait_is_never_told_too_short(world: TrackerFixture) -> None
         attempts.check("ana", "10.0.0.1")
 
 
-def test_of_failures_no_more_are_remembered_than_there_is_room_for(world: TrackerFixture) -> None:
+def test_the_number_of_remembered_failures_is_bounded(world: TrackerFixture) -> None:
     attempts = LoginThrottle(world.clock, LoginLimits(max_remembered=10))
     for number in range(100):
         for _ in range(6):
@@ -574,7 +576,7 @@ def test_of_failures_no_more_are_remembered_than_there_is_room_for(world: Tracke
         attempts.check("u99", "10.0.1.1")
 
 
-def test_a_source_has_its_places_and_takes_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_source_has_slots_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AddressPolicy, "is_local", staticmethod(lambda source: source.startswith("127.")))
     places = PerSourceLimit(2, 3)
     for source, most in (("127.0.0.1", 3), ("2001:db8::1", 2), (STRANGER, 2)):
@@ -594,7 +596,7 @@ def test_a_source_has_its_places_and_takes_nobody_elses(monkeypatch: pytest.Monk
     assert places.in_use == {}
 
 
-def test_a_damaged_file_of_accounts_is_told_of_in_a_line(make_world: MakeTracker, tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported_in_one_line(make_world: MakeTracker, tmp_path: Path) -> None:
     make_world().peer("ana")
     for path in (tmp_path / "state").glob("accounts.sqlite3-*"):
         path.unlink()
@@ -606,7 +608,7 @@ def test_a_damaged_file_of_accounts_is_told_of_in_a_line(make_world: MakeTracker
 @pytest.mark.parametrize(
     ("family", "address"), [(socket.AF_INET, "192.0.2.7"), (socket.AF_INET6, "2001:db8::7")], ids=["4", "6"]
 )
-def test_on_the_trackers_own_machine_any_of_its_addresses_may_be_announced(
+def test_on_the_trackers_own_machine_any_address_of_it_may_be_announced(
     monkeypatch: pytest.MonkeyPatch, family: socket.AddressFamily, address: str
 ) -> None:
     class Probe(ExitStack):

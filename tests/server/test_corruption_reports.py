@@ -19,7 +19,7 @@ def swarm(world: TrackerFixture) -> tuple[Peer, Peer, Peer]:
     return liar, honest, victim
 
 
-def test_a_reported_holder_comes_last_for_that_file_only_and_is_asked_to_hash_it_again(world: TrackerFixture) -> None:
+def test_a_reported_holder_comes_last_for_that_id_only_and_is_asked_to_hash_it_again(world: TrackerFixture) -> None:
     liar, honest, victim = swarm(world)
     assert victim.holders("a.txt") == [liar.address, honest.address]
     assert report(victim, liar.address) == 200
@@ -30,21 +30,21 @@ def test_a_reported_holder_comes_last_for_that_file_only_and_is_asked_to_hash_it
     assert liar.ping()["recheck"] == []
 
 
-def test_only_who_was_given_a_ticket_for_it_may_report(world: TrackerFixture) -> None:
+def test_a_report_needs_a_ticket_for_the_id(world: TrackerFixture) -> None:
     liar, _, victim = swarm(world)
     assert report(victim, liar.address) == 403
     victim.holders("b.txt")
     assert report(victim, liar.address) == 403
 
 
-def test_a_holder_that_has_left_is_reported_to_nobody(world: TrackerFixture) -> None:
+def test_a_report_about_an_offline_holder_is_ignored(world: TrackerFixture) -> None:
     liar, _, victim = swarm(world)
     victim.holders("a.txt")
     liar.call("POST", "/logout")
     assert report(victim, liar.address) == 200
 
 
-def test_a_lie_ends_when_the_holder_finds_its_copy_damaged(world: TrackerFixture) -> None:
+def test_a_holder_that_withdraws_its_corrupt_copy_is_not_offered(world: TrackerFixture) -> None:
     liar, honest, victim = swarm(world)
     victim.holders("a.txt")
     report(victim, liar.address)
@@ -54,7 +54,7 @@ def test_a_lie_ends_when_the_holder_finds_its_copy_damaged(world: TrackerFixture
     assert victim.holders("a.txt") == [honest.address]
 
 
-def test_a_doubt_ends_when_the_holder_has_checked_but_the_reporter_keeps_it(world: TrackerFixture) -> None:
+def test_a_recheck_clears_the_holder_for_all_but_the_reporter(world: TrackerFixture) -> None:
     liar, honest, victim = swarm(world)
     other = world.peer("other", "127.0.0.1:5009")
     victim.holders("a.txt")
@@ -65,7 +65,7 @@ def test_a_doubt_ends_when_the_holder_has_checked_but_the_reporter_keeps_it(worl
     assert victim.holders("a.txt") == [honest.address, liar.address]
 
 
-def test_a_doubt_ends_when_the_holder_has_kept_the_file_for_a_while(world: TrackerFixture) -> None:
+def test_the_holder_is_cleared_some_time_after_it_was_asked_to_recheck(world: TrackerFixture) -> None:
     liar, honest, victim = swarm(world)
     other = world.peer("other", "127.0.0.1:5009")
     victim.holders("a.txt")
@@ -79,7 +79,7 @@ def test_a_doubt_ends_when_the_holder_has_kept_the_file_for_a_while(world: Track
     assert other.holders("a.txt") == [liar.address, honest.address]
 
 
-def test_no_crowd_of_accounts_can_silence_an_honest_holder(world: TrackerFixture) -> None:
+def test_many_accounts_together_cannot_hide_an_honest_holder(world: TrackerFixture) -> None:
     _, honest, victim = swarm(world)
     honest.ping()
     rechecks = 0

@@ -39,7 +39,7 @@ def token(app: Any, last: str) -> str:
 
 @pytest.mark.parametrize("cases", CASES)
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_requests_made_from_the_document_are_never_answered_with_a_fault_of_ours(
+def test_requests_generated_from_openapi_never_cause_an_internal_error(
     hostile_app: Any, path: str, method: str, cases: int
 ) -> None:
     schema = schemathesis.openapi.from_dict(openapi_document())
@@ -87,9 +87,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @given(names=st.lists(st.text(max_size=30), min_size=1, max_size=5))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_name_is_announced_it_is_shared_as_it_is_or_refused_with_its_rule(
-    world: TrackerFixture, names: list[str]
-) -> None:
+def test_any_announced_name_is_listed_unchanged_or_refused_with_a_rule(world: TrackerFixture, names: list[str]) -> None:
     ana = world.peer()
     files = [{"name": n, "id": f"{at:064x}", "size": 1, "complete": True} for at, n in enumerate(names)]
     answer = ana.call("PUT", "/index", {"version": "1", "files": files})
@@ -103,7 +101,7 @@ def test_whatever_name_is_announced_it_is_shared_as_it_is_or_refused_with_its_ru
 
 @given(value=VALUES)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_json_of_any_shape_is_refused_in_one_line(world: TrackerFixture, value: Any) -> None:
+def test_json_of_a_wrong_shape_is_refused_in_one_line(world: TrackerFixture, value: Any) -> None:
     try:
         body = orjson.dumps(value)
     except (TypeError, orjson.JSONEncodeError):
@@ -115,7 +113,7 @@ def test_json_of_any_shape_is_refused_in_one_line(world: TrackerFixture, value: 
         assert answer.json is not None and answer.json["message"].isprintable()
 
 
-def test_a_header_of_any_bytes_opens_nothing(tmp_path: Path, world: TrackerFixture) -> None:
+def test_a_random_authorization_header_is_refused(tmp_path: Path, world: TrackerFixture) -> None:
     for number in range(500):
         claim = os.urandom(number % 60).decode("latin-1").replace("\r", "").replace("\n", "")
         answer = world.client.get("/peers", environ_overrides={"HTTP_AUTHORIZATION": f"Bearer {claim}"})

@@ -54,14 +54,14 @@ def holders(index: Index, name: str) -> list[str]:
     return [h.session.address for version in index.by_name(name, 9) for h in version.holders]
 
 
-def test_one_peers_announcement_never_touches_anothers(index: Index) -> None:
+def test_an_announce_changes_no_files_of_another_peer(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     index.replace(BOB, "1", [file("a.txt")])
     index.replace(ANA, "2", [])
     assert holders(index, "a.txt") == [BOB.address]
 
 
-def test_a_silent_peer_is_gone_with_its_files_exactly_when_its_time_is_over(index: Index, clock: Clock) -> None:
+def test_a_silent_peer_is_removed_with_its_files_exactly_at_the_timeout(index: Index, clock: Clock) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     clock.time = TIMEOUT - 0.001
     assert holders(index, "a.txt") == [ANA.address]
@@ -89,7 +89,7 @@ def test_a_silent_peer_is_gone_with_its_files_exactly_when_its_time_is_over(inde
         (lambda index: index.totals().peers, 1, 0),
     ],
 )
-def test_whatever_is_asked_first_knows_who_is_gone(
+def test_every_query_method_applies_the_timeout(
     index: Index, clock: Clock, ask: Callable[[Index], object], there: object, gone: object
 ) -> None:
     index.replace(ANA, "1", [file("a.txt")])
@@ -99,7 +99,7 @@ def test_whatever_is_asked_first_knows_who_is_gone(
 
 
 @pytest.mark.parametrize("way", ["leaves", "is silent"])
-def test_what_went_with_its_peer_counts_no_longer_against_the_account(clock: Clock, way: str) -> None:
+def test_files_of_a_removed_peer_do_not_count_for_the_account(clock: Clock, way: str) -> None:
     index = MemoryIndex(clock, TIMEOUT, files_per_user=2)
     for number in range(3):
         index.replace(session(number), "1", [file("a.txt"), file("b.txt")])
@@ -111,7 +111,7 @@ def test_what_went_with_its_peer_counts_no_longer_against_the_account(clock: Clo
             clock.time += TIMEOUT
 
 
-def test_a_ping_keeps_a_peer_and_its_load(index: Index, clock: Clock) -> None:
+def test_a_ping_keeps_a_peer_online_and_updates_its_load(index: Index, clock: Clock) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     clock.time = 20
     index.touch(ANA, Load(uploads=3))
@@ -121,7 +121,7 @@ def test_a_ping_keeps_a_peer_and_its_load(index: Index, clock: Clock) -> None:
     assert holders(index, "a.txt") == [ANA.address]
 
 
-def test_contents_are_one_whatever_name_they_go_by(index: Index) -> None:
+def test_one_id_under_two_names_is_one_file(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     index.replace(BOB, "1", [file("b.txt", complete=False)])
     (found,) = index.by_name("a.txt", 9)
@@ -129,19 +129,19 @@ def test_contents_are_one_whatever_name_they_go_by(index: Index) -> None:
     assert [version.name for version in index.by_id(found.id, 9)] == ["a.txt", "b.txt"]
 
 
-def test_a_name_has_as_many_versions_as_there_are_contents_under_it(index: Index) -> None:
+def test_a_name_has_one_version_for_each_id(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt", 2)])
     index.replace(BOB, "1", [file("a.txt", 1)])
     assert [version.id[0] for version in index.by_name("a.txt", 9)] == [1, 2]
 
 
-def test_names_that_fold_to_one_are_one_name_at_one_peer(index: Index) -> None:
+def test_names_equal_after_folding_are_one_name_at_one_peer(index: Index) -> None:
     index.replace(ANA, "1", [file("A.txt", 1), file("a.TXT", 2)])
     assert holders(index, "A.txt") == []
     assert holders(index, "a.TXT") == [ANA.address]
 
 
-def test_a_change_follows_on_the_version_held_or_is_refused_whole(index: Index) -> None:
+def test_a_change_of_another_base_version_is_refused_completely(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     index.patch(ANA, "1", "2", [file("b.txt", 2)], [("a.txt", bytes([1]) * 32)])
     assert (holders(index, "a.txt"), holders(index, "b.txt")) == ([], [ANA.address])
@@ -150,7 +150,7 @@ def test_a_change_follows_on_the_version_held_or_is_refused_whole(index: Index) 
     assert (holders(index, "c.txt"), index.index_version(ANA.peer_id)) == ([], "2")
 
 
-def test_the_same_change_again_is_harmless_and_another_in_its_guise_is_not(index: Index) -> None:
+def test_a_repeated_change_is_accepted_and_a_different_one_with_its_versions_is_refused(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     change = ([file("b.txt", 2)], [("a.txt", bytes([1]) * 32)])
     index.patch(ANA, "1", "2", *change)
@@ -160,18 +160,18 @@ def test_the_same_change_again_is_harmless_and_another_in_its_guise_is_not(index
         index.patch(ANA, "1", "2", [file("c.txt", 3)], [])
 
 
-def test_a_change_takes_away_before_it_adds(index: Index) -> None:
+def test_a_change_removes_before_it_adds(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     index.patch(ANA, "1", "2", [file("a.txt")], [("a.txt", bytes([1]) * 32)])
     assert holders(index, "a.txt") == [ANA.address]
 
 
-def test_a_peer_that_never_sent_its_list_cannot_change_it(index: Index) -> None:
+def test_a_change_before_the_complete_index_is_refused(index: Index) -> None:
     with pytest.raises(SendIndex):
         index.patch(ANA, "", "1", [file("a.txt")], [])
 
 
-def test_one_liar_does_not_speak_for_the_others_on_a_size(index: Index) -> None:
+def test_the_size_of_an_id_is_what_most_holders_announce(index: Index) -> None:
     index.replace(session(9), "1", [file("a.txt", size=1)])
     for number in (1, 2, 3):
         index.replace(session(number), "1", [file("a.txt", size=77)])
@@ -180,7 +180,7 @@ def test_one_liar_does_not_speak_for_the_others_on_a_size(index: Index) -> None:
     assert index.by_name("a.txt", 9)[0].size == 77
 
 
-def test_an_account_may_share_so_many_files_over_all_its_peers(clock: Clock) -> None:
+def test_the_file_limit_counts_all_peers_of_an_account(clock: Clock) -> None:
     index = MemoryIndex(clock, TIMEOUT, files_per_user=3)
     index.replace(session(1), "1", [file("a", 1), file("b", 2)])
     with pytest.raises(TooLarge):
@@ -190,7 +190,7 @@ def test_an_account_may_share_so_many_files_over_all_its_peers(clock: Clock) -> 
     index.replace(session(2), "1", [file("a", 1), file("b", 2)])
 
 
-def test_a_change_is_counted_by_what_it_leaves(clock: Clock) -> None:
+def test_the_file_limit_counts_what_is_left_after_a_change(clock: Clock) -> None:
     index = MemoryIndex(clock, TIMEOUT, files_per_user=3)
     index.replace(ANA, "1", [file("a", 1, complete=False), file("b", 2, complete=False), file("c", 3)])
     index.patch(ANA, "1", "2", [file("a", 1), file("B", 2)], [])
@@ -218,7 +218,7 @@ def test_a_change_is_counted_by_what_it_leaves(clock: Clock) -> None:
         ("*one.txt*two*", []),
     ],
 )
-def test_a_search_is_a_part_of_the_name_or_a_pattern_over_all_of_it(
+def test_a_search_matches_a_part_of_the_name_or_a_pattern_for_the_whole_name(
     index: Index, match: str, expected: list[str]
 ) -> None:
     names = ["A/one.txt", "a/two.bin", "b.txt", "cafe\u0301.txt"]
@@ -228,7 +228,7 @@ def test_a_search_is_a_part_of_the_name_or_a_pattern_over_all_of_it(
     assert place is None
 
 
-def test_pages_together_are_the_whole_in_order(index: Index) -> None:
+def test_the_pages_together_list_everything_in_order(index: Index) -> None:
     index.replace(ANA, "1", [file(f"{n:03}", n) for n in range(100)])
     index.replace(BOB, "1", [file(f"{n:03}", n + 1) for n in range(100)])
     seen: list[tuple[str, bytes]] = []
@@ -242,12 +242,12 @@ def test_pages_together_are_the_whole_in_order(index: Index) -> None:
     assert len(seen) == len(set(seen)) == 200
 
 
-def test_a_pattern_made_to_backtrack_takes_no_time(index: Index) -> None:
+def test_a_pattern_made_to_backtrack_is_fast(index: Index) -> None:
     index.replace(ANA, "1", [file("a" * 200)])
     assert index.page("*a" * 60 + "*b", None, 10) == ([], None)
 
 
-def test_a_search_that_takes_long_goes_on_in_the_next_request(index: Index, clock: Clock) -> None:
+def test_a_search_that_times_out_continues_with_the_next_page(index: Index, clock: Clock) -> None:
     names = [f"{n:04}" for n in range(1000)]
     index.replace(ANA, "1", [file(name, 1 + n % 200) for n, name in enumerate(names)])
     slow = SlowClock(clock)
@@ -266,7 +266,7 @@ def test_a_search_that_takes_long_goes_on_in_the_next_request(index: Index, cloc
     assert 1 < requests < 100
 
 
-def test_a_search_for_what_one_peer_only_has_stops_when_it_takes_long(index: Index, clock: Clock) -> None:
+def test_a_search_for_single_copies_stops_at_its_timeout(index: Index, clock: Clock) -> None:
     index.replace(ANA, "1", [file(f"{n:04}", 1) for n in range(1000)])
     index._now = SlowClock(clock)  # type: ignore[attr-defined]
     scarce = index.single_copies("*x*", 10)
@@ -286,7 +286,7 @@ class SlowClock:
         return self._clock.time
 
 
-def test_of_a_million_names_for_one_id_a_few_are_told(index: Index) -> None:
+def test_an_id_with_a_million_names_is_found_under_a_few(index: Index) -> None:
     index.replace(ANA, "1", [file(f"{n:04}", 1) for n in range(1000)])
     assert [version.name for version in index.by_id(bytes([1]) * 32, 3)] == ["0000", "0001", "0002"]
     for who in range(2, 12):
@@ -302,7 +302,7 @@ def marked(length: int) -> str:
     return "a" + "".join(mark * (length // len(MARKS)) for mark in MARKS)
 
 
-def test_names_to_remove_cost_nothing_however_they_are_made(index: Index) -> None:
+def test_names_to_remove_are_not_folded(index: Index) -> None:
     """Nobody judges them, and 5,000 of 4,000 characters fit into one request: minutes, were they folded."""
     index.replace(ANA, "1", [file("a.txt")])
     change = ([file("b.txt", 2)], [(f"{n:03}{marked(3900)}", bytes([1]) * 32) for n in range(150)])
@@ -314,7 +314,7 @@ def test_names_to_remove_cost_nothing_however_they_are_made(index: Index) -> Non
     assert (holders(index, "a.txt"), holders(index, "b.txt")) == ([ANA.address], [ANA.address])
 
 
-def test_others_are_answered_while_names_are_folded(index: Index) -> None:
+def test_the_lock_is_not_held_while_names_are_folded(index: Index) -> None:
     index.replace(BOB, "1", [])
     waited = []
 
@@ -448,11 +448,11 @@ class IndexMachine(RuleBasedStateMachine):
             assert self.index.index_version(session(who).peer_id) == self.versions.get(who)
 
 
-def test_both_directions_stay_exact_whatever_happens() -> None:
+def test_random_operations_keep_both_directions_consistent() -> None:
     run_state_machine_as_test(IndexMachine, settings=settings(max_examples=200, stateful_step_count=50, deadline=None))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_both_directions_stay_exact_whatever_happens_for_long() -> None:
+def test_random_operations_keep_both_directions_consistent_for_long() -> None:
     run_state_machine_as_test(IndexMachine, settings=settings(max_examples=5000, stateful_step_count=50, deadline=None))

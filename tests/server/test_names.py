@@ -24,7 +24,7 @@ def test_a_bad_name_is_refused_with_the_rule_it_breaks(name: str, rule: str) -> 
 
 
 @given(st.text(st.sampled_from("aCoOnN1.: /\\-~\x7f "), max_size=12) | st.text(max_size=30))
-def test_the_quick_judgement_of_plain_names_agrees_with_the_rules(name: str) -> None:
+def test_the_fast_path_for_plain_names_agrees_with_the_rules(name: str) -> None:
     if _fault(name) is None:
         assert check_name(name) == name
     else:
@@ -43,10 +43,10 @@ def test_different_names_stay_different(one: str, other: str) -> None:
 
 
 @given(st.text())
-def test_folding_is_done_once_and_for_all(name: str) -> None:
+def test_folding_is_idempotent(name: str) -> None:
     assert fold(fold(name)) == fold(name)
 
 
 @given(st.text(st.characters()))
-def test_nothing_printable_can_move_a_cursor(text: str) -> None:
+def test_printable_text_has_no_control_characters(text: str) -> None:
     assert printable(text).isascii() and printable(text).isprintable()

@@ -30,19 +30,19 @@ def crowd(room: list[int]) -> list[OnlinePeer]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_few_of_a_crowd_that_have_room_are_found(seed: int) -> None:
+def test_the_few_peers_with_room_are_found_among_many(seed: int) -> None:
     ranked = rank_receivers(crowd([0] * 994 + [100] * 6), 50, "ana", Random(seed))
     assert len(choose_receivers(ranked, 50, 30, MAX_CANDIDATE_CHECKS, Counter(), set(), lambda peer: True)) == 6
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_few_of_a_crowd_that_have_room_for_the_largest_file_are_found(seed: int) -> None:
+def test_the_few_peers_with_room_for_the_largest_file_are_found_among_many(seed: int) -> None:
     ranked = rank_receivers(crowd([10] * 994 + [100] * 6), 1, "ana", Random(seed))
     assert len(choose_receivers(ranked, 50, 30, MAX_CANDIDATE_CHECKS, Counter(), set(), lambda peer: True)) == 6
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_few_of_a_crowd_that_lack_the_file_are_found(seed: int) -> None:
+def test_the_few_peers_without_the_file_are_found_among_many(seed: int) -> None:
     peers = crowd([100] * 1000)
     lacking = {peer.session.peer_id for peer in peers[:3]}
     ranked = rank_receivers(peers, 50, "ana", Random(seed))
@@ -53,7 +53,7 @@ def test_the_few_of_a_crowd_that_lack_the_file_are_found(seed: int) -> None:
 
 
 @pytest.mark.parametrize("whole", [0, 10, SAMPLE_SIZE - 1, SAMPLE_SIZE, SAMPLE_SIZE + 1])
-def test_of_a_crowd_of_holders_the_whole_ones_come_first(whole: int) -> None:
+def test_complete_holders_are_ranked_first(whole: int) -> None:
     holders = [Holder(peer.session, Load(), n < whole) for n, peer in enumerate(crowd([0] * 2000))]
     ordered = order_holders(holders, lambda peer_id: False, Random(1))
     assert len({holder.session.peer_id for holder in ordered}) == MAX_HOLDERS
@@ -74,7 +74,7 @@ def held_by(user: str, count: int, first: int, *, complete: bool = True, uploads
 @pytest.mark.parametrize("fakes", [MAX_HOLDERS, SAMPLE_SIZE, SAMPLE_SIZE + 1, 1000])
 @pytest.mark.parametrize("most", [2, MAX_HOLDERS])
 @pytest.mark.parametrize("whole", [True, False])
-def test_one_account_hides_no_other_however_many_holders_it_has(fakes: int, most: int, whole: bool) -> None:
+def test_an_account_with_many_holders_does_not_hide_other_accounts(fakes: int, most: int, whole: bool) -> None:
     (honest,) = held_by("honest", 1, 5000, complete=whole, uploads=9)
     for seed in range(20):
         holders = [*held_by("mallory", fakes, 0), honest]
@@ -84,7 +84,7 @@ def test_one_account_hides_no_other_however_many_holders_it_has(fakes: int, most
         assert ordered.index(honest) == (1 if whole else most - 1), "best first, users in turn"
 
 
-def test_a_reported_holder_is_named_last_and_not_hidden() -> None:
+def test_a_suspect_holder_comes_last_but_is_listed() -> None:
     (honest,) = held_by("honest", 1, 5000)
     ordered = order_holders([*held_by("mallory", 300, 0), honest], honest.session.peer_id.__eq__, Random(1))
     assert ordered.index(honest) == MAX_HOLDERS - 1
@@ -94,7 +94,7 @@ def test_a_reported_holder_is_named_last_and_not_hidden() -> None:
     "counts",
     [[201], [1] * 250, [1] * 199 + [900], [1] * 50 + [500], [3, 90, 5, 400], [40] * 7, [199, 1, 1], [100, 101]],
 )
-def test_of_a_crowd_users_are_named_in_turn(counts: list[int]) -> None:
+def test_users_take_turns_among_many_holders(counts: list[int]) -> None:
     holders = [h for user, count in enumerate(counts) for h in held_by(f"u{user}", count, user * 1000)]
     ordered = order_holders(holders, lambda peer_id: False, Random(1), SAMPLE_SIZE)
     assert len(set(ordered)) == SAMPLE_SIZE
@@ -108,6 +108,6 @@ def test_of_a_crowd_users_are_named_in_turn(counts: list[int]) -> None:
     ("free", "words"),
     [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (5 << 20, "5 MiB"), (7 << 30, "7 GiB"), (3 << 39, "1.5 TiB")],
 )
-def test_the_room_at_a_receiver_is_told_in_words(free: int, words: str) -> None:
+def test_the_reason_names_the_free_space_of_a_receiver(free: int, words: str) -> None:
     (peer,) = crowd([free])
     assert explain_receiver(peer, set()).startswith(f"{words} free, ")

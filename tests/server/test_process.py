@@ -58,7 +58,7 @@ def login(port: int, user: str = "ana", scheme: str = "http", **kwargs: Any) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_ready_answers_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_tracker_prints_ready_serves_and_exits_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with running(write_env(tmp_path)) as (process, ready):
         assert ready["host"] == "127.0.0.1" and ready["pid"] == process.pid
         assert requests.get(f"http://127.0.0.1:{ready['port']}/healthz", timeout=5).json()["status"] == 200
@@ -88,7 +88,7 @@ def test_on_a_terminal_the_address_of_the_dashboard_is_printed(tmp_path: Path, h
         process.communicate()
 
 
-def test_requests_under_way_are_answered_before_it_ends(tmp_path: Path) -> None:
+def test_running_requests_get_their_response_before_the_exit(tmp_path: Path) -> None:
     with running(write_env(tmp_path)) as (process, ready):
         answers: list[int] = []
         logins = [
@@ -108,7 +108,7 @@ def test_requests_under_way_are_answered_before_it_ends(tmp_path: Path) -> None:
         assert len(answers) == 3 and set(answers) <= {200, 201, 409}
 
 
-def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
+def test_idle_connections_do_not_delay_the_exit(tmp_path: Path) -> None:
     with running(write_env(tmp_path)) as (process, ready), requests.Session() as session:
         session.get(f"http://127.0.0.1:{ready['port']}/healthz", timeout=5)
         half = socket.create_connection(("127.0.0.1", ready["port"]))
@@ -120,7 +120,7 @@ def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
         half.close()
 
 
-def test_a_second_one_on_the_same_state_folder_is_refused_with_one_line(tmp_path: Path) -> None:
+def test_a_second_tracker_on_the_same_state_folder_exits_with_one_line(tmp_path: Path) -> None:
     env = write_env(tmp_path)
     with running(env) as (process, ready):
         second = run(env)
@@ -130,7 +130,7 @@ def test_a_second_one_on_the_same_state_folder_is_refused_with_one_line(tmp_path
         assert requests.get(f"http://127.0.0.1:{ready['port']}/healthz", timeout=5).ok
 
 
-def test_a_second_one_on_the_same_port_is_refused_with_one_line(tmp_path: Path) -> None:
+def test_a_second_tracker_on_the_same_port_exits_with_one_line(tmp_path: Path) -> None:
     with running(write_env(tmp_path)) as (_, ready):
         (tmp_path / "b").mkdir()
         second = run(write_env(tmp_path / "b", SERVER_PORT=ready["port"]))
@@ -140,7 +140,7 @@ def test_a_second_one_on_the_same_port_is_refused_with_one_line(tmp_path: Path) 
         )
 
 
-def test_killed_and_started_again_it_knows_everybody_and_asks_for_their_lists(tmp_path: Path) -> None:
+def test_after_a_kill_sessions_are_known_and_the_index_is_requested_again(tmp_path: Path) -> None:
     with running(write_env(tmp_path)) as (process, ready):
         token = login(ready["port"]).json()["token"]
         process.kill()
@@ -155,7 +155,7 @@ def test_killed_and_started_again_it_knows_everybody_and_asks_for_their_lists(tm
         assert ping.status_code == 200 and ping.json()["send_index"]
 
 
-def test_it_is_one_process_so_that_none_is_left_behind(tmp_path: Path) -> None:
+def test_the_tracker_is_one_process_without_children(tmp_path: Path) -> None:
     with running(write_env(tmp_path)) as (process, _):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         if not children.exists():
@@ -163,18 +163,18 @@ def test_it_is_one_process_so_that_none_is_left_behind(tmp_path: Path) -> None:
         assert children.read_text() == ""
 
 
-def test_faults_of_the_env_file_are_lines_and_exit_78(tmp_path: Path) -> None:
+def test_faults_of_the_env_file_are_one_line_each_and_exit_78(tmp_path: Path) -> None:
     result = run(write_env(tmp_path, SERVER_PORT="nope", UNKNOWN="x"))
     assert (result.returncode, result.stdout) == (78, "")
     assert len(result.stderr.splitlines()) == 2 and "Traceback" not in result.stderr
 
 
-def test_without_an_env_file_it_tells_how_to_start_it() -> None:
+def test_without_an_env_file_the_usage_is_printed() -> None:
     result = subprocess.run([sys.executable, str(LAUNCHER)], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 2 and result.stderr.startswith("usage: ")
 
 
-def test_an_env_file_is_found_from_inside_the_folders_too(tmp_path: Path) -> None:
+def test_a_relative_env_file_is_found_in_bootstrap(tmp_path: Path) -> None:
     missing = subprocess.run(
         [sys.executable, LAUNCHER.name, ".env_nowhere"],
         cwd=LAUNCHER.parent,
@@ -186,7 +186,7 @@ def test_an_env_file_is_found_from_inside_the_folders_too(tmp_path: Path) -> Non
     assert missing.returncode == 78 and "bootstrap" in missing.stderr
 
 
-def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
+def test_a_secret_readable_by_other_users_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(0o700)
     (state / "secret").write_bytes(os.urandom(32))
@@ -196,7 +196,7 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_log_line_is_one_line_whatever_was_sent(tmp_path: Path, log_format: str) -> None:
+def test_a_log_entry_is_one_line_for_any_input(tmp_path: Path, log_format: str) -> None:
     with running(write_env(tmp_path, LOG_FORMAT=log_format)) as (process, ready):
         token = login(ready["port"]).json()["token"]
         headers = {"Authorization": f"Bearer {token}"}
@@ -219,7 +219,7 @@ def test_a_log_line_is_one_line_whatever_was_sent(tmp_path: Path, log_format: st
         assert all(json.loads(line)["level"] for line in lines)
 
 
-def test_tls_protects_all_of_it(tmp_path: Path) -> None:
+def test_all_routes_use_tls_if_it_is_set(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     (tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
@@ -235,7 +235,7 @@ def test_tls_protects_all_of_it(tmp_path: Path) -> None:
         assert process.wait(10) == 0
 
 
-def test_a_key_that_is_not_the_certificates_is_told_before_ready(tmp_path: Path) -> None:
+def test_a_key_of_another_certificate_is_reported_before_ready(tmp_path: Path) -> None:
     for name in ("cert.pem", "key.pem"):
         (tmp_path / name).write_text("no certificate\n")
     result = run(write_env(tmp_path, TLS_CERT="cert.pem", TLS_KEY="key.pem"))
@@ -243,14 +243,14 @@ def test_a_key_that_is_not_the_certificates_is_told_before_ready(tmp_path: Path)
     assert result.stderr.count("\n") == 1 and "TLS_CERT" in result.stderr
 
 
-def test_without_tls_beyond_loopback_one_line_warns(tmp_path: Path) -> None:
+def test_listening_beyond_loopback_without_tls_logs_a_warning(tmp_path: Path) -> None:
     with running(write_env(tmp_path, SERVER_URL="0.0.0.0")) as (process, _):
         process.terminate()
         err = process.communicate(timeout=10)[1]
     assert sum("no TLS" in line for line in err.splitlines()) == 1
 
 
-def test_slow_clients_delay_nobody(tmp_path: Path) -> None:
+def test_slow_clients_do_not_delay_other_clients(tmp_path: Path) -> None:
     heads = (
         b"PUT /ping HTTP/1.1\r\nHost: x\r\nX-Slow: ",
         b"PUT /index HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100000\r\n\r\n",
@@ -277,7 +277,7 @@ def test_slow_clients_delay_nobody(tmp_path: Path) -> None:
     assert worst < 1
 
 
-def test_a_strangers_body_is_not_even_read(tmp_path: Path) -> None:
+def test_the_body_of_a_request_without_token_is_not_read(tmp_path: Path) -> None:
     with live_tracker(tmp_path) as tracker, socket.create_connection((tracker.host, tracker.port)) as connection:
         connection.settimeout(5)
         connection.sendall(
@@ -287,7 +287,7 @@ def test_a_strangers_body_is_not_even_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("declared", [b"Content-Length: 17000000", b"Transfer-Encoding: chunked"])
-def test_a_body_over_the_limit_is_refused_and_not_kept(tmp_path: Path, declared: bytes) -> None:
+def test_a_body_over_the_limit_is_refused_and_not_stored(tmp_path: Path, declared: bytes) -> None:
     with live_tracker(tmp_path) as tracker:
         token = login(tracker.port).json()["token"].encode()
         with socket.create_connection((tracker.host, tracker.port)) as connection:
@@ -299,7 +299,7 @@ def test_a_body_over_the_limit_is_refused_and_not_kept(tmp_path: Path, declared:
             assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_chunked_body_is_a_body(tmp_path: Path) -> None:
+def test_a_chunked_body_is_accepted(tmp_path: Path) -> None:
     with live_tracker(tmp_path) as tracker:
         chunks = iter([b'{"username": "ana", ', b'"password": "x", ', b'"url": "127.0.0.1:5001"}'])
         answer = requests.post(
@@ -345,7 +345,7 @@ def test_pages_of_a_thousand_files_take_less_than_a_second(tmp_path: Path) -> No
         assert time.monotonic() - began < 1
 
 
-def test_long_bodies_of_one_account_wait_for_each_other_and_keep_nobody_waiting(tmp_path: Path) -> None:
+def test_long_bodies_of_one_account_wait_for_each_other_only(tmp_path: Path) -> None:
     with live_tracker(tmp_path) as tracker, ExitStack() as stack:
         token = login(tracker.port).json()["token"]
         head = f"PUT /index HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {16 << 20}\r\n\r\n"
@@ -374,7 +374,7 @@ def test_long_bodies_of_one_account_wait_for_each_other_and_keep_nobody_waiting(
 
 
 @pytest.mark.parametrize("declared", [b"Content-Length: 67108864\r\nContent_Length: 5", b"Transfer-Encoding: chunked"])
-def test_no_header_makes_the_tracker_read_more_than_a_stranger_may_send(tmp_path: Path, declared: bytes) -> None:
+def test_no_header_raises_the_body_limit_of_a_request_without_token(tmp_path: Path, declared: bytes) -> None:
     with live_tracker(tmp_path) as tracker, socket.create_connection((tracker.host, tracker.port)) as connection:
         connection.sendall(
             b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + declared + b"\r\n\r\n"
@@ -393,7 +393,7 @@ def test_no_header_makes_the_tracker_read_more_than_a_stranger_may_send(tmp_path
 
 
 @pytest.mark.parametrize("damage", ["text", "folder", "torn"])
-def test_accounts_that_cannot_be_read_are_told_in_one_line(tmp_path: Path, damage: str) -> None:
+def test_an_unreadable_database_is_reported_in_one_line(tmp_path: Path, damage: str) -> None:
     accounts = tmp_path / "state" / "accounts.sqlite3"
     accounts.parent.mkdir(0o700)
     if damage == "folder":
@@ -406,7 +406,7 @@ def test_accounts_that_cannot_be_read_are_told_in_one_line(tmp_path: Path, damag
 
 
 @pytest.mark.parametrize("stdout", [">&-", ">/dev/full", "| true"])
-def test_if_nobody_can_be_told_ready_it_ends_with_one_line(tmp_path: Path, stdout: str) -> None:
+def test_if_ready_cannot_be_written_the_tracker_exits_with_one_line(tmp_path: Path, stdout: str) -> None:
     # The pipe's reader is gone long before the tracker has started.
     command = f"{{ '{sys.executable}' '{LAUNCHER}' '{write_env(tmp_path)}'; echo $? >&2; }} {stdout}"
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
@@ -416,7 +416,7 @@ def test_if_nobody_can_be_told_ready_it_ends_with_one_line(tmp_path: Path, stdou
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_while_it_is_being_imported_it_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_during_the_imports_exits_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     launcher = Path(shutil.copy(LAUNCHER, tmp_path))
     # A tracker whose imports last until they are interrupted.
     (tmp_path / "tracker").mkdir()

@@ -20,7 +20,7 @@ def tracker(tmp_path: Path) -> Iterator[LiveTracker]:
 
 
 @pytest.mark.parametrize("path", SEARCHES)
-def test_a_flood_of_searches_keeps_nobody_from_announcing(
+def test_a_flood_of_searches_does_not_delay_announces(
     tracker: LiveTracker, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     over = threading.Event()
@@ -48,5 +48,5 @@ def test_a_flood_of_searches_keeps_nobody_from_announcing(
 
 
 @pytest.mark.parametrize("path", ["/", "/files", "/query", "/healthz"])
-def test_head_waits_where_get_does(tracker: LiveTracker, path: str) -> None:
+def test_head_and_get_use_the_same_pool(tracker: LiveTracker, path: str) -> None:
     assert tracker.parts.pool("HEAD", path) is tracker.parts.pool("GET", path)

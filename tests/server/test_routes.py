@@ -28,7 +28,7 @@ def test_every_rule_of_the_application_is_in_the_table(world: TrackerFixture) ->
 
 
 @pytest.mark.parametrize("token", [None, "", "nonsense", "Bearer", "Bearer ", "Bearer x", "Basic eDp5", "Bearer é"])
-def test_every_route_refuses_a_stranger_unless_the_table_opens_it(world: TrackerFixture, token: str | None) -> None:
+def test_every_route_needs_a_token_unless_the_table_says_otherwise(world: TrackerFixture, token: str | None) -> None:
     opened = set()
     for rule in rest_rules(world):
         for method in rule.methods or ():
@@ -44,9 +44,7 @@ def test_every_route_refuses_a_stranger_unless_the_table_opens_it(world: Tracker
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/openapi.json"])
-def test_figures_and_document_are_for_the_trackers_own_machine_and_for_who_is_logged_in(
-    world: TrackerFixture, path: str
-) -> None:
+def test_metrics_and_openapi_need_a_token_or_the_trackers_own_machine(world: TrackerFixture, path: str) -> None:
     peer = world.peer()
     assert world.call("GET", path, source=STRANGER).status_code == 401
     assert world.call("GET", path, source="127.0.0.1").status_code == 200
@@ -55,20 +53,20 @@ def test_figures_and_document_are_for_the_trackers_own_machine_and_for_who_is_lo
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-Ip"])
-def test_a_header_that_claims_another_source_is_not_believed(world: TrackerFixture, header: str) -> None:
+def test_a_header_that_names_another_source_is_ignored(world: TrackerFixture, header: str) -> None:
     claim = {header: "for=127.0.0.1" if header == "Forwarded" else "127.0.0.1"}
     assert world.call("GET", "/metrics", source=STRANGER, headers=claim).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/query"])
-def test_an_answer_tells_its_length_once_and_one_to_head_is_nothing_else(world: TrackerFixture, path: str) -> None:
+def test_a_response_has_one_content_length_and_head_has_no_body(world: TrackerFixture, path: str) -> None:
     got, head = world.call("GET", path), world.call("HEAD", path)
     assert got.headers.getlist("Content-Length") == head.headers.getlist("Content-Length") == [str(len(got.data))]
     assert got.data
     assert not head.data
 
 
-def test_an_ended_session_opens_nothing(world: TrackerFixture) -> None:
+def test_the_token_of_an_ended_session_is_refused(world: TrackerFixture) -> None:
     ana = world.peer()
     ana.share("a.txt")
     assert ana.call("POST", "/logout").status_code == 200
@@ -78,7 +76,7 @@ def test_an_ended_session_opens_nothing(world: TrackerFixture) -> None:
     assert world.peer("bob", "127.0.0.1:5002").call("GET", "/files").json["files"] == []  # type: ignore[index]
 
 
-def test_who_is_silent_for_a_month_has_to_log_in_again(world: TrackerFixture) -> None:
+def test_a_session_ends_after_a_month_without_requests(world: TrackerFixture) -> None:
     ana = world.peer()
     world.clock.advance(29 * 86400)
     ana.ping()
@@ -88,7 +86,7 @@ def test_who_is_silent_for_a_month_has_to_log_in_again(world: TrackerFixture) ->
     assert ana.call("GET", "/peers").status_code == 401
 
 
-def test_ping_asks_for_the_list_until_it_is_here(world: TrackerFixture) -> None:
+def test_ping_asks_for_the_complete_index_until_it_was_sent(world: TrackerFixture) -> None:
     ana = world.peer()
     assert ana.ping("1")["send_index"]
     ana.share("a.txt", version="1")
@@ -98,7 +96,7 @@ def test_ping_asks_for_the_list_until_it_is_here(world: TrackerFixture) -> None:
     assert ana.call("PUT", "/ping", other_epoch).json["send_index"]  # type: ignore[index]
 
 
-def test_a_silent_peer_is_in_no_answer_and_comes_back_whole(world: TrackerFixture) -> None:
+def test_a_silent_peer_is_in_no_response_until_it_announces_again(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt")
     world.clock.advance(24)
@@ -112,7 +110,7 @@ def test_a_silent_peer_is_in_no_answer_and_comes_back_whole(world: TrackerFixtur
     assert bob.holders("a.txt") == [ana.address]
 
 
-def test_a_clean_stop_leaves_at_once_and_keeps_the_session(world: TrackerFixture) -> None:
+def test_a_clean_stop_removes_the_peer_at_once_and_keeps_its_session(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt")
     assert ana.call("DELETE", "/index").status_code == 200
@@ -121,7 +119,7 @@ def test_a_clean_stop_leaves_at_once_and_keeps_the_session(world: TrackerFixture
     assert ana.ping("1")["send_index"]
 
 
-def test_query_tells_holders_best_first_with_tickets_and_reasons_and_never_the_asker(world: TrackerFixture) -> None:
+def test_query_returns_the_best_holders_first_and_never_the_requester(world: TrackerFixture) -> None:
     ana, bob, eve = world.peer(), world.peer("bob", "127.0.0.1:5002"), world.peer("eve", "127.0.0.1:5003")
     ana.share("a.txt")
     bob.share("a.txt")
@@ -135,13 +133,13 @@ def test_query_tells_holders_best_first_with_tickets_and_reasons_and_never_the_a
     assert ana.address not in [h["url"] for h in mine["holders"]]
 
 
-def test_what_only_the_asker_holds_is_found_without_holders(world: TrackerFixture) -> None:
+def test_a_file_that_only_the_requester_has_is_found_without_holders(world: TrackerFixture) -> None:
     ana = world.peer()
     ana.share("a.txt")
     assert ana.call("GET", "/query?name=a.txt").json["files"][0]["holders"] == []  # type: ignore[index]
 
 
-def test_a_query_for_many_answers_what_there_is(world: TrackerFixture) -> None:
+def test_a_query_for_many_names_returns_the_known_ones(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt", "b.txt")
     asked = bob.call("POST", "/query", {"names": ["a.txt", "nothing", "b.txt"]})
@@ -151,7 +149,7 @@ def test_a_query_for_many_answers_what_there_is(world: TrackerFixture) -> None:
     assert bob.call("POST", "/query", {"names": ["nothing"]}).status_code == 404
 
 
-def test_at_most_thirty_holders_are_told(world: TrackerFixture) -> None:
+def test_at_most_thirty_holders_are_returned(world: TrackerFixture) -> None:
     for number in range(40):
         world.peer(f"u{number}", f"127.0.0.1:{6000 + number}").share("a.txt")
     assert len(world.peer("zoe").holders("a.txt")) == 30
@@ -168,7 +166,7 @@ def test_a_holder_on_loopback_is_offered_only_on_the_trackers_own_machine(make_w
     assert ana.targets("a.txt") == [far.address]
 
 
-def test_upload_chooses_whom_it_helps(world: TrackerFixture) -> None:
+def test_upload_chooses_idle_peers_that_lack_the_file_and_have_room(world: TrackerFixture) -> None:
     ana = world.peer()
     ana.share("a.txt")
     assert ana.call("POST", "/upload", upload("a.txt")).json["code"] == "no_active_peer"  # type: ignore[index]
@@ -196,7 +194,7 @@ def test_copies_are_spread_over_users(world: TrackerFixture) -> None:
     assert {peers[url] for url in chosen} == {"bob", "eve"}
 
 
-def test_a_user_who_has_a_copy_comes_after_those_who_have_none(world: TrackerFixture) -> None:
+def test_a_user_with_a_copy_comes_after_users_without(world: TrackerFixture) -> None:
     ana = world.peer()
     world.peer("bob", "127.0.0.1:6000").share("a.txt")
     other = world.peer("bob", "127.0.0.1:6001")
@@ -207,14 +205,14 @@ def test_a_user_who_has_a_copy_comes_after_those_who_have_none(world: TrackerFix
     assert ana.targets("a.txt", copies=2) == [eve.address, other.address]
 
 
-def test_many_files_share_the_room_there_is(world: TrackerFixture) -> None:
+def test_files_of_one_request_share_the_free_space_of_a_receiver(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     bob.ping(free_bytes=25)
     body = {"files": [{"name": n, "id": id_of(n), "size": 10} for n in ("a", "b", "c")], "copies": 1}
     assert len(ana.call("POST", "/upload", body).json["targets"]) == 2  # type: ignore[index]
 
 
-def test_an_answer_names_so_many_peers_and_some_for_each_file(world: TrackerFixture) -> None:
+def test_the_tickets_of_one_response_are_shared_by_all_files(world: TrackerFixture) -> None:
     """One account with 31 peers had 150,000 tickets made for it by one request, and 54 MB of answer."""
     ids = [f"{n:064x}" for n in range(5000)]
     asker, *others = [world.peer("mallory", f"127.0.0.1:{6001 + n}") for n in range(32)]
@@ -231,7 +229,7 @@ def test_an_answer_names_so_many_peers_and_some_for_each_file(world: TrackerFixt
         assert [len(file["holders"]) for file in found] == [10] * 1000
 
 
-def test_a_name_is_folded_once_however_many_peers_cannot_take_the_file(world: TrackerFixture) -> None:
+def test_a_name_is_folded_once_for_all_candidates(world: TrackerFixture) -> None:
     """5,000 names with marks in an odd order, and 200 peers that have others of the same name, were minutes of work."""
     marks = sorted(filter(unicodedata.combining, map(chr, range(0x300, 0x370))), key=unicodedata.combining)
     path = "/".join(["a" + "".join(reversed(marks[-98:]))] * 4)
@@ -252,13 +250,13 @@ def upload(name: str, copies: int = 1) -> dict[str, Any]:
     return {"files": [{"name": name, "id": id_of(name), "size": 10}], "copies": copies}
 
 
-def test_an_unknown_disk_is_not_a_full_one(world: TrackerFixture) -> None:
+def test_a_receiver_with_unknown_free_space_can_be_chosen(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     bob.ping(uploads=1)
     assert ana.targets("a.txt") == [bob.address]
 
 
-def test_files_come_in_pages_that_go_on_where_the_last_one_ended(world: TrackerFixture) -> None:
+def test_files_are_listed_in_pages(world: TrackerFixture) -> None:
     ana = world.peer()
     names = [f"{n:04} é.txt" for n in range(25)]
     ana.share(*names)
@@ -273,7 +271,7 @@ def test_files_come_in_pages_that_go_on_where_the_last_one_ended(world: TrackerF
     assert seen == names
 
 
-def test_a_change_that_does_not_follow_asks_for_the_list(world: TrackerFixture) -> None:
+def test_a_change_of_another_version_is_refused_with_send_index(world: TrackerFixture) -> None:
     ana = world.peer()
     change = {"base_version": "1", "version": "2", "add": [], "remove": []}
     refused = ana.call("PATCH", "/index", change)
@@ -361,12 +359,12 @@ def test_a_bad_body_is_refused_in_one_line(world: TrackerFixture, method: str, p
         "/files?x=1",
     ],
 )
-def test_a_bad_question_is_refused(world: TrackerFixture, query: str) -> None:
+def test_a_bad_query_string_is_refused(world: TrackerFixture, query: str) -> None:
     answer = world.peer().call("GET", query)
     assert (answer.status_code, answer.json["code"]) == (400, "bad_request"), answer.text  # type: ignore[index]
 
 
-def test_what_is_not_json_and_what_is_too_long_is_refused(world: TrackerFixture) -> None:
+def test_a_body_that_is_not_json_or_too_long_is_refused(world: TrackerFixture) -> None:
     ana = world.peer()
     form = ana.call("PUT", "/ping", data=b"{}", content_type="text/plain")
     assert (form.status_code, form.json["code"]) == (415, "bad_media_type")  # type: ignore[index]
@@ -374,7 +372,7 @@ def test_what_is_not_json_and_what_is_too_long_is_refused(world: TrackerFixture)
     assert (long.status_code, long.json["code"]) == (413, "too_large")  # type: ignore[index]
 
 
-def test_unknown_routes_and_methods_are_json_too(world: TrackerFixture) -> None:
+def test_errors_for_unknown_routes_and_methods_are_json(world: TrackerFixture) -> None:
     nothing = world.call("GET", "/nothing\x1b[2J")
     assert (nothing.status_code, nothing.json["code"]) == (404, "not_found")  # type: ignore[index]
     for method in ("PUT", "OPTIONS", "TRACE", "BREW"):
@@ -383,7 +381,7 @@ def test_unknown_routes_and_methods_are_json_too(world: TrackerFixture) -> None:
         assert refused.headers["Allow"] == "POST"
 
 
-def test_a_fault_of_ours_is_told_to_the_log_and_not_to_strangers(world: TrackerFixture) -> None:
+def test_an_internal_error_is_in_the_log_and_not_in_the_response(world: TrackerFixture) -> None:
     def broken() -> str:
         raise RuntimeError("secret inside")
 
@@ -393,7 +391,7 @@ def test_a_fault_of_ours_is_told_to_the_log_and_not_to_strangers(world: TrackerF
     assert "secret" not in answer.text
 
 
-def test_metrics_count_and_name_nobody(world: TrackerFixture) -> None:
+def test_metrics_count_events_and_contain_no_names(world: TrackerFixture) -> None:
     ana = world.peer("very-own-name", "127.0.0.1:5001")
     ana.share("private-file.txt")
     text = ana.call("GET", "/metrics").text
@@ -409,7 +407,7 @@ def test_metrics_count_and_name_nobody(world: TrackerFixture) -> None:
         assert canary not in text
 
 
-def test_every_code_of_an_error_is_in_the_document_and_has_one_status(world: TrackerFixture) -> None:
+def test_every_error_code_is_in_openapi_and_unique(world: TrackerFixture) -> None:
     text = world.call("GET", "/openapi.json").text
     codes = [error.code for error in all_errors()]
     assert len(codes) == len(set(codes))
@@ -417,7 +415,7 @@ def test_every_code_of_an_error_is_in_the_document_and_has_one_status(world: Tra
     assert "| 500 | `internal` | The tracker failed; its log says why. |" in text
 
 
-def test_an_id_under_thousands_of_names_is_answered_with_a_few(world: TrackerFixture) -> None:
+def test_an_id_with_thousands_of_names_is_returned_with_a_few(world: TrackerFixture) -> None:
     ana, ben = world.peer(), world.peer("ben", "127.0.0.1:5002")
     files = [{"name": f"{n:04}", "id": id_of("x"), "size": 1, "complete": True} for n in range(5000)]
     ana.call("PUT", "/index", {"version": "1", "files": files})
@@ -428,7 +426,7 @@ def test_an_id_under_thousands_of_names_is_answered_with_a_few(world: TrackerFix
     assert all(len(file["holders"]) == 1 for file in one["files"])
 
 
-def test_a_search_that_takes_long_is_a_short_page_with_a_next(
+def test_a_search_that_times_out_returns_a_short_page_with_next(
     world: TrackerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ana = world.peer()

@@ -40,7 +40,7 @@ def gateway_of(world: TrackerFixture, **times: float) -> WsgiBridge:
     return WsgiBridge(world.parts.app, world.parts.body_limit, world.parts.pool, **times)
 
 
-def test_a_small_body_has_a_short_time(world: TrackerFixture) -> None:
+def test_a_small_body_has_the_short_timeout(world: TrackerFixture) -> None:
     request = slow_login("203.0.113.9")
 
     async def run() -> None:
@@ -51,7 +51,7 @@ def test_a_small_body_has_a_short_time(world: TrackerFixture) -> None:
     assert request.status == 408
 
 
-def test_one_source_has_so_many_requests_under_way_and_others_are_answered(world: TrackerFixture) -> None:
+def test_the_requests_of_one_source_are_limited(world: TrackerFixture) -> None:
     slow = [slow_login("203.0.113.9") for _ in range(MAX_REQUESTS_PER_SOURCE + 10)]
     near = [slow_login("127.0.0.1") for _ in range(MAX_REQUESTS_PER_SOURCE + 10)]
     other = Request("GET", "/healthz", "203.0.113.10")
@@ -75,7 +75,7 @@ def test_one_source_has_so_many_requests_under_way_and_others_are_answered(world
     assert other.status == 200
 
 
-def test_one_account_takes_a_part_of_the_workers_however_many_peers_it_has(world: TrackerFixture) -> None:
+def test_one_account_uses_only_a_part_of_the_workers(world: TrackerFixture) -> None:
     crowd = [world.peer("mallory", f"127.0.0.1:{6000 + n}") for n in range(8)]
     other = world.peer("ana", "127.0.0.1:5001")
     over = threading.Event()
