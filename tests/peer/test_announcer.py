@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.tracker_client.client import FILES_PER_REQUEST
 from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
@@ -87,3 +88,27 @@ def test_a_session_that_the_tracker_does_not_know_is_deleted(folder: Path, track
         asyncio.run(with_token(tracker.url, gina.session()["token"]).logout())
         eventually(lambda: gina.pserver.account.user is None)
         assert not (gina.home / "state" / "session").exists()
+
+
+def many_at(tracker: LiveTracker) -> list[str]:
+    return [name for name in names_at(tracker) if name.startswith("many/")]
+
+
+def test_an_index_and_its_changes_may_take_several_requests(folder: Path, tracker: LiveTracker) -> None:
+    with live_pserver(folder / "hugo", tracker, "hugo", ping_interval=60) as hugo:
+        library, announcer = hugo.pserver.library, hugo.pserver.announcer
+        ids = [f"{number:064x}" for number in range(2 * FILES_PER_REQUEST + 1)]
+        for id_ in ids:
+            library.add_partial(f"many/{id_}", id_, 1)
+        # As changes of an index that the tracker has.
+        hugo.call(announcer.sync())
+        assert len(many_at(tracker)) == len(ids)
+        # As a complete index.
+        hugo.call(hugo.pserver.account.logout())
+        assert not many_at(tracker)
+        hugo.login("hugo")
+        assert len(many_at(tracker)) == len(ids)
+        for id_ in ids:
+            library.drop_partial(id_)
+        hugo.call(announcer.sync())
+        assert not many_at(tracker)
