@@ -1,11 +1,12 @@
 """Status reports whether the tracker can be reached, logged in or not: as of the last request or ping."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import requests
 
 import pserver_pb2 as pb
 from daemon.errors import LoginRefused, TrackerUnreachable
@@ -19,9 +20,17 @@ def status(live: LivePserver) -> pb.StatusResponse:
         return control.Status(pb.StatusRequest(), metadata=live.cookie, timeout=10)
 
 
-def gauge(live: LivePserver) -> float | None:
-    """The gauge of the metrics."""
-    return live.pserver.metrics._registry.get_sample_value("p2p_tracker_reached")
+@contextmanager
+def scraping(live: LivePserver) -> Iterator[Callable[[], float]]:
+    """A function that returns the gauge, as Prometheus reads it."""
+    port, stop = live.pserver.metrics.serve(0)
+
+    def gauge() -> float:
+        lines = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("p2p_tracker_reached "))
+
+    yield gauge
+    stop()
 
 
 @pytest.fixture
@@ -39,20 +48,23 @@ def tracker(tmp_path: Path, tracker_stack: ExitStack) -> LiveTracker:
 def test_a_tracker_that_stops_and_restarts_is_noticed_while_logged_out(
     tmp_path: Path, tracker_stack: ExitStack, tracker: LiveTracker
 ) -> None:
-    with live_pserver(tmp_path / "ana", tracker, "ana", ping_interval=0.2, metrics_port=0) as ana:
+    with (
+        live_pserver(tmp_path / "ana", tracker, "ana", ping_interval=0.2, metrics_port=0) as ana,
+        scraping(ana) as gauge,
+    ):
         ana.call(ana.pserver.account.logout())
         assert status(ana).tracker_reached
-        assert gauge(ana) == 1
+        assert gauge() == 1
 
         tracker_stack.close()
         eventually(lambda: not status(ana).tracker_reached)
         assert "is it running" in status(ana).tracker_fault
-        assert gauge(ana) == 0
+        assert gauge() == 0
 
         with live_tracker(tmp_path / "tracker", port=tracker.port):
             eventually(lambda: status(ana).tracker_reached)
             assert not status(ana).tracker_fault
-            assert gauge(ana) == 1
+            assert gauge() == 1
 
 
 def test_the_tracker_is_probed_before_the_first_login(tmp_path: Path, tracker: LiveTracker) -> None:
