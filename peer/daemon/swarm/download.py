@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from common.control_messages import Phase, SourceView
+from common.control_messages import Hint, Phase, SourceView
 from daemon.errors import NoHolders, NoSuchFile, NotAllowed, NotVerified, PeerError
 from daemon.models import Holder
 from daemon.peers.limits import MemoryBudget, RateLimiter
@@ -332,10 +332,11 @@ class Swarm:
 
     def _check_timeouts(self, now: float) -> None:
         if self._only_corrupt_sources() and self._stall.corrupt_only_timed_out(now):
-            self._fail(NotVerified(self._failure_summary("all holders sent corrupt data", "when another peer has it")))
+            message = self._failure_message("all holders sent corrupt data")
+            self._fail(NotVerified(message, hint=Hint.REPEAT_LATER))
         if self._stall.timed_out(now):
-            what = f"no holder sent anything new for {NO_PROGRESS_TIMEOUT:.0f} s"
-            self._fail(NoHolders(self._failure_summary(what, "to resume")))
+            message = self._failure_message(f"no holder sent anything new for {NO_PROGRESS_TIMEOUT:.0f} s")
+            self._fail(NoHolders(message, hint=Hint.RESUME))
         if self._open_stream is None and not self._connections and not self._verifier.busy:
             # The sender of a push is its only source.
             self._fail(self._last_error or NoHolders("ended before the file was complete: push it again to resume"))
@@ -372,9 +373,9 @@ class Swarm:
         if self._finished is not None and not self._finished.done() and not self._picker.complete:
             self._finished.set_exception(error)
 
-    def _failure_summary(self, what: str, when: str) -> str:
+    def _failure_message(self, what: str) -> str:
         states = "; ".join(f"{each.source}: {each.reason}" for each in self._picker.sources() if each.reason)
-        return f"{what} ({states or 'no holder answers'}): run it again {when}"
+        return f"{what} ({states or 'no holder answers'})"
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.start(work).add_done_callback(self._on_task_done)

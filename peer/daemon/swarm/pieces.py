@@ -107,10 +107,10 @@ class PieceAssembler:
         """
         expected = self._expected.get(block.number)
         if expected is None:
-            raise BadUsage("it sent a piece that was not requested")
+            raise BadUsage("sent a piece that was not requested")
         if self._started not in (None, block.number):
             # It could start every piece of the file, and cancelled pieces are in memory but in no budget.
-            raise BadUsage("it started a piece before the previous one was complete")
+            raise BadUsage("started a piece before the previous one was complete")
         blocks, length = expected.blocks, self._length(block.number)
         at = blocks[-1].offset + len(blocks[-1].data) if blocks else 0
         if block.offset == 0 and at and expected.times > 1:
@@ -119,9 +119,9 @@ class PieceAssembler:
             blocks.clear()
             at = 0
         if block.offset != at or not block.data or at + len(block.data) > length:
-            raise BadUsage("it sent a block that does not fit its piece")
+            raise BadUsage("sent a block that does not fit its piece")
         if len(blocks) > length // _MIN_AVERAGE_BLOCK + 16:
-            raise BadUsage("it sent too many small blocks")
+            raise BadUsage("sent too many small blocks")
         blocks.append(block)
         self._started = block.number
         if at + len(block.data) < length:

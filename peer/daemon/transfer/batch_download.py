@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import pserver_pb2 as pb
-from common.control_messages import Phase
+from common.control_messages import Hint, Phase
 from daemon.errors import BadUsage, NoHolders, NotVerified, PeerError
 from daemon.models import RemoteFile
 from daemon.peers.client import Call, PeerClient
@@ -125,8 +125,8 @@ class _BatchDownload:
             # Also when cancelled: verified files are published.
             await shield_until_done(asyncio.create_task(self._publish_all()))
         for item in self._missing:
-            reason = item.error.message if item.error else "no online peer has it"
-            error: PeerError = NoHolders(f"{reason}: run it again to resume")
+            message = item.error.message if item.error else "no online peer has it"
+            error: PeerError = NoHolders(message, hint=Hint.RESUME)
             if item.error is None and self._query_error is not None:
                 error = self._query_error
             self._on_result(item.file, (), error)
@@ -174,8 +174,8 @@ class _BatchDownload:
             if item.corrupt_holders and not item.holders and item.last_corrupt < limit:
                 del self._missing[item]
                 holders = ", ".join(sorted(item.corrupt_holders))
-                message = f"all holders sent corrupt data ({holders}): run it again when another peer has it"
-                self._on_result(item.file, (), NotVerified(message))
+                error = NotVerified(f"all holders sent corrupt data ({holders})", hint=Hint.REPEAT_LATER)
+                self._on_result(item.file, (), error)
 
     # -------------------------------------------------------------------------------------------------------- requests
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from common.control_messages import Hint
 from daemon.errors import NoHolders, NoSuchFile, NotVerified, PeerError
 from daemon.models import Holder, RemoteFile
 from daemon.peers.client import PeerClient
@@ -61,9 +62,9 @@ class ManifestFetcher:
             corrupt_since = (corrupt_since or now) if isinstance(answer, NotVerified) else None
             timed_out = now - began > NO_PROGRESS_TIMEOUT
             if corrupt_since is not None and (timed_out or now - corrupt_since > CORRUPT_ONLY_TIMEOUT):
-                raise NotVerified(f"{answer.message}: run it again when another peer has it", name=version.name)
+                raise NotVerified(answer.message, name=version.name, hint=Hint.REPEAT_LATER)
             if timed_out:
-                raise NoHolders(f"{answer.message}: run it again to resume", name=version.name)
+                raise NoHolders(answer.message, name=version.name, hint=Hint.RESUME)
             on_retry()
             await asyncio.sleep(delay)
             delay = next_retry_delay(delay)
