@@ -114,7 +114,7 @@ class Pserver:
         self.library = library = Library(self.manifest_cache)
         self.scanner = Scanner(folder, self.manifest_cache, library, clock=wall_clock)
         self.part_store = PartStore(folder)
-        self.sources = ServedFiles(library, folder)
+        self.served_files = ServedFiles(library, folder)
         quota = settings.quota if settings.quota is not None else folder.free_bytes() // _QUOTA_SHARE
         self.replica_quota = ReplicaQuota(self.manifest_cache, quota, threads)
 
@@ -159,9 +159,9 @@ class Pserver:
         self.peer_client = PeerClient(channels.channel_credentials(settings.tls_ca))
         file_downloader = FileDownloader(
             threads=threads,
-            parts=self.part_store,
+            part_store=self.part_store,
             library=library,
-            served=self.sources,
+            served_files=self.served_files,
             budget=MemoryBudget(),
             limiter=download_limiter,
             clock=clock,
@@ -177,16 +177,16 @@ class Pserver:
             ),
             threads=threads,
             downloader=file_downloader,
-            quota=self.replica_quota,
+            replica_quota=self.replica_quota,
             transfers=self.transfers,
-            locks=content_locks,
+            content_locks=content_locks,
             announce=self.announcer.try_sync,
         )
         self.transfer_service = TransferService(
-            sources=self.sources,
+            served_files=self.served_files,
             push_receiver=push_receiver,
             batch_server=BatchServer(
-                served=self.sources,
+                served_files=self.served_files,
                 threads=threads,
                 limiter=upload_limiter,
                 check_ticket=self.account.check_ticket,
@@ -194,7 +194,7 @@ class Pserver:
             ),
             batch_receiver=BatchReceiver(
                 push_receiver=push_receiver,
-                quota=self.replica_quota,
+                replica_quota=self.replica_quota,
                 store=batch_store,
                 threads=threads,
                 check_ticket=self.account.check_ticket,
@@ -216,7 +216,7 @@ class Pserver:
             library=library,
             scanner=self.scanner,
             copier=LocalCopier(
-                served_files=self.sources,
+                served_files=self.served_files,
                 temp_files=temp_files,
                 library=library,
                 disk=folder.disk,
@@ -224,7 +224,7 @@ class Pserver:
             ),
             tracker=self.tracker,
             manifest_fetcher=ManifestFetcher(
-                tracker=self.tracker, parts=self.part_store, peers=self.peer_client, threads=threads, clock=clock
+                tracker=self.tracker, part_store=self.part_store, peers=self.peer_client, threads=threads, clock=clock
             ),
             peers=self.peer_client,
             file_downloader=file_downloader,
@@ -255,10 +255,10 @@ class Pserver:
             ),
             replicator=Replicator(
                 tracker=self.tracker,
-                served_files=self.sources,
+                served_files=self.served_files,
                 pusher=Pusher(peers=self.peer_client, threads=threads, limiter=upload_limiter),
                 batch_pusher=BatchPusher(
-                    peers=self.peer_client, served=self.sources, threads=threads, limiter=upload_limiter
+                    peers=self.peer_client, served_files=self.served_files, threads=threads, limiter=upload_limiter
                 ),
                 threads=threads,
             ),

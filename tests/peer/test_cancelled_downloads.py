@@ -91,7 +91,7 @@ def test_a_download_with_requesters_can_be_cancelled_and_resumed(
     ana.call(ana.pserver.announcer.sync())
     with live_pserver(tmp_path / "ben", tracker, "ben", download_limit=4 * MIB) as ben, ben.transfer() as transfer:
         begin(ben, "asked.bin")
-        eventually(lambda: any(file.have().pieces for file in ben.pserver.sources.partial_files))
+        eventually(lambda: any(file.have().pieces for file in ben.pserver.served_files.partial_files))
         requesting = threading.Event()
 
         def requests() -> Iterator[pb.PieceRequest]:

@@ -237,7 +237,9 @@ async def push_small(
     async with answering(UploadSmallFiles=behaviour) as address, asyncio.timeout(20):
         peers, threads = PeerClient(None), Threads()
         limiter = RateLimiter(None, asyncio.get_running_loop().time)
-        pusher = BatchPusher(peers=peers, served=served, threads=threads, limiter=limiter, progress_timeout=timeout)
+        pusher = BatchPusher(
+            peers=peers, served_files=served, threads=threads, limiter=limiter, progress_timeout=timeout
+        )
         offers = [Offer(Version(name, id_, len(CONTENTS[name])), "ticket") for id_, name in IDS.items()]
         try:
             await pusher.push(address, offers, lambda o, e: results.append((o.version.name, e)), lambda size: None)

@@ -72,7 +72,7 @@ async def found(tmp_path: Path, answers: list[Answer], clock: Callable[[], float
         manifests = ManifestFetcher(
             # A tracker that never answers: the known holders must suffice.
             tracker=TrackerClient("http://127.0.0.1:1", threads.tracker),
-            parts=PartStore(folder),
+            part_store=PartStore(folder),
             peers=peers,
             threads=threads,
             clock=clock,

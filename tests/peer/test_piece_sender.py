@@ -45,7 +45,7 @@ class Requester:
 
 @pytest.fixture
 def source(ana: LivePserver, film: Manifest) -> Iterator[CompleteFile]:
-    file = ana.pserver.sources.open_complete(film.id)
+    file = ana.pserver.served_files.open_complete(film.id)
     yield file
     file.close()
 

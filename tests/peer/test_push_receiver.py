@@ -311,7 +311,7 @@ def test_a_queued_push_gives_way_to_a_local_download_at_once(
     first.receive()
     second = Push(ben, manifest.id, stack, requester="b" * 32)
     second.send(offer("wanted2.bin", manifest))
-    locks = ben.pserver.transfer_service.push_receiver.locks
+    locks = ben.pserver.transfer_service.push_receiver.content_locks
     eventually(lambda: locks.users(manifest.id) == 2)
     assert downloaded(ben, "wanted2.bin") == ["wanted2.bin"]
     for push in (first, second):
@@ -361,7 +361,7 @@ def test_a_part_that_is_being_evicted_is_not_reused(
         assert disk.reached.wait(10)
         again = Push(dee, manifest.id, stack)
         again.send(offer("again.bin", manifest))
-        locks = dee.pserver.transfer_service.push_receiver.locks
+        locks = dee.pserver.transfer_service.push_receiver.content_locks
         eventually(lambda: locks.users(manifest.id) == 2)
         disk.let_go.set()
         assert again.error() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "quota")

@@ -58,7 +58,7 @@ _KEEPALIVE_INTERVAL = 2.0
 class TransferService:
     """The Transfer service. Each public method is an RPC of protobufs/pserver.proto."""
 
-    sources: ServedFiles
+    served_files: ServedFiles
     push_receiver: PushReceiver
     batch_server: BatchServer
     batch_receiver: BatchReceiver
@@ -75,15 +75,15 @@ class TransferService:
         """Send the manifest of the ticket's id."""
         grant = CURRENT_GRANT.get()
         _acquire_slot_until_call_ends(self.manifest_slots, grant, context)
-        manifest = await self.threads.run(self.threads.disk, self.sources.manifest, grant.id)
+        manifest = await self.threads.run(self.threads.disk, self.served_files.manifest, grant.id)
         await _write_with_timeout(context, transfer_messages.manifest_to_pb(manifest))
 
     async def download_file(self, requests: AsyncIterator[pb.PieceRequest], context: Context[Any, Any]) -> None:
         """Send pieces of the ticket's file."""
         async with self._stream(context) as grant:
-            source: CompleteFile | PartialFile | None = self.sources.open_partial(grant.id)
+            source: CompleteFile | PartialFile | None = self.served_files.open_partial(grant.id)
             if source is None:
-                source = await self.threads.run(self.threads.disk, self.sources.open_complete, grant.id)
+                source = await self.threads.run(self.threads.disk, self.served_files.open_complete, grant.id)
             try:
                 with self._registered("serving", grant.user) as transfer:
                     transfer.start_phase(Phase.MOVING, source.name, source.manifest.size)

@@ -55,7 +55,7 @@ class BatchPusher:
     """Pushes small files."""
 
     peers: PeerClient
-    served: ServedFiles
+    served_files: ServedFiles
     threads: Threads
     limiter: RateLimiter
     # Seconds without progress after which a push fails.
@@ -127,7 +127,7 @@ class BatchPusher:
             for number in numbers:
                 del stream.to_send[number]
             requests = [FileRequest(number, stream.unresolved[number].version.id) for number in numbers]
-            blocks, faults = await self.threads.run(self.threads.payload, self.served.read_small_files, requests)
+            blocks, faults = await self.threads.run(self.threads.payload, self.served_files.read_small_files, requests)
             for number, error in faults:
                 on_result(stream.unresolved.pop(number), error)
             size = sum(len(block.data) for block in blocks)

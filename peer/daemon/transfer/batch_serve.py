@@ -89,7 +89,7 @@ class _Accepted(NamedTuple):
 class BatchServer:
     """Serves small files."""
 
-    served: ServedFiles
+    served_files: ServedFiles
     threads: Threads
     limiter: RateLimiter
     check_ticket: CheckTicket
@@ -118,7 +118,7 @@ class BatchServer:
         if refused:
             yield [], refused
         for batch in batched(allowed, _RESPONSE_MAX_FILES, self.limiter.max_block(_RESPONSE_MAX_BYTES), self._size_of):
-            blocks, faults = await self.threads.run(self.threads.payload, self.served.read_small_files, batch)
+            blocks, faults = await self.threads.run(self.threads.payload, self.served_files.read_small_files, batch)
             await self.limiter.acquire(sum(len(block.data) for block in blocks), opener.requester)
             yield blocks, faults
 
@@ -134,14 +134,14 @@ class BatchReceiver:
         self,
         *,
         push_receiver: PushReceiver,
-        quota: ReplicaQuota,
+        replica_quota: ReplicaQuota,
         store: BatchStore,
         threads: Threads,
         check_ticket: CheckTicket,
         announce: Callable[[], Awaitable[None]],
     ) -> None:
         self.push_receiver = push_receiver
-        self.quota = quota
+        self.replica_quota = replica_quota
         self._store = store
         self._threads = threads
         self._check_ticket = check_ticket
@@ -211,7 +211,7 @@ class BatchStream:
             # The message has files only: the quota need not be queried.
             return []
         verdicts: list[Verdict] = []
-        async with self._receiver.quota.lock_usage() as stored:
+        async with self._receiver.replica_quota.lock_usage() as stored:
             for offer in offers:
                 number = offer.number
                 if len(self._reservations) >= _MAX_ACCEPTED:
@@ -222,7 +222,9 @@ class BatchStream:
                     id_, wanted = self._receiver.check_offer(self._opener, offer)
                     if wanted:
                         with ExitStack() as reservation:
-                            reservation.enter_context(self._receiver.quota.reserve(offer.name, offer.size, stored))
+                            reservation.enter_context(
+                                self._receiver.replica_quota.reserve(offer.name, offer.size, stored)
+                            )
                             self._reservations[number] = reservation.pop_all()
                         self._accepted[number] = _Accepted(id_, offer.name, offer.size)
                     verdicts.append(Verdict(number, Decision.WANTED if wanted else Decision.PUBLISHED))

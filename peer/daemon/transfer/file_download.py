@@ -61,9 +61,9 @@ class FileDownloader:
     """Downloads files, one at a time for each id: the caller holds the lock of the id."""
 
     threads: Threads
-    parts: PartStore
+    part_store: PartStore
     library: Library
-    served: ServedFiles
+    served_files: ServedFiles
     budget: MemoryBudget
     limiter: RateLimiter
     clock: Callable[[], float]
@@ -82,10 +82,12 @@ class FileDownloader:
             PeerError: if the disk failed, or `name` is taken.
         """
         began = self.clock()
-        part = await self.threads.run_cancellable(self.threads.disk, lambda stop: self.parts.open(manifest, stop=stop))
+        part = await self.threads.run_cancellable(
+            self.threads.disk, lambda stop: self.part_store.open(manifest, stop=stop)
+        )
         resumed = part.resumed_bytes
         transfer.add_resumed_bytes(resumed)
-        with self.served.serve_partial(part, name) as partial:
+        with self.served_files.serve_partial(part, name) as partial:
             try:
                 holders = await self._download_pieces(part, partial, name, transfer, sources, began)
                 transfer.counters.phase = Phase.PUBLISHING

@@ -29,7 +29,7 @@ class ManifestFetcher:
     """Fetches manifests."""
 
     tracker: TrackerClient
-    parts: PartStore
+    part_store: PartStore
     peers: PeerClient
     threads: Threads
     clock: Callable[[], float]
@@ -46,7 +46,7 @@ class ManifestFetcher:
             NoHolders: if no holder answers for NO_PROGRESS_TIMEOUT seconds.
         """
         version = file.version
-        saved = await self.threads.run(self.threads.disk, self.parts.saved_manifest, version.id)
+        saved = await self.threads.run(self.threads.disk, self.part_store.saved_manifest, version.id)
         if saved is not None:
             return saved
         began = self.clock()

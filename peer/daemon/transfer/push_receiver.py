@@ -36,10 +36,10 @@ class PushReceiver:
     offer_checker: OfferChecker
     threads: Threads
     downloader: FileDownloader
-    quota: ReplicaQuota
+    replica_quota: ReplicaQuota
     transfers: TransferRegistry
     # Held by the one transfer of an id that runs.
-    locks: KeyedLocks
+    content_locks: KeyedLocks
     announce: Callable[[], Awaitable[None]]
     # Id -> the timeout block of the push that runs; expiring it cancels the push.
     pushes: dict[str, asyncio.Timeout] = field(default_factory=dict)
@@ -72,29 +72,29 @@ class PushReceiver:
         Raises:
             PeerError: if the file is refused, or does not arrive.
         """
-        async with self.locks.acquire(manifest.id, within=_LOCK_TIMEOUT):
+        async with self.content_locks.acquire(manifest.id, within=_LOCK_TIMEOUT):
             check_name(name)
             await self.threads.run_cancellable(
                 self.threads.disk, lambda stop: self.offer_checker.reconcile(name, manifest, stop=stop)
             )
             if not self.wants(name, manifest.id):
                 return
-            abandoned = self.quota.claim_part(manifest.id)
+            abandoned = self.replica_quota.claim_part(manifest.id)
             # A part that no push abandoned belongs to a download of this peer's user.
             local_part = not abandoned and await self._has_part(manifest.id)
             with ExitStack() as reservation:
                 try:
-                    async with self.quota.lock_usage() as stored:
-                        reservation.enter_context(self.quota.reserve(name, manifest.size, stored))
+                    async with self.replica_quota.lock_usage() as stored:
+                        reservation.enter_context(self.replica_quota.reserve(name, manifest.size, stored))
                     await self.evict_parts()
                     if not local_part:
-                        await self.quota.record_part(manifest.id, manifest.size)
+                        await self.replica_quota.record_part(manifest.id, manifest.size)
                     if self.local_waiters[manifest.id]:
                         # A download that begins to wait after this line finds the push in `pushes`.
                         raise Interrupted(_LOCAL_FIRST)
                 except BaseException:
                     if abandoned:
-                        self.quota.abandon_part(manifest.id, manifest.size)
+                        self.replica_quota.abandon_part(manifest.id, manifest.size)
                     raise
                 transfer = self.transfers.register("push")
                 try:
@@ -104,7 +104,7 @@ class PushReceiver:
                     await self._download(manifest, name, transfer, sources, local_part=local_part)
                 finally:
                     self.transfers.finish(transfer)
-            await self.quota.forget_parts(manifest.id)
+            await self.replica_quota.forget_parts(manifest.id)
         await self.announce()
 
     @asynccontextmanager
@@ -118,7 +118,7 @@ class PushReceiver:
         self.local_waiters[id_] += 1
         try:
             yield
-            await self.quota.forget_parts(id_)
+            await self.replica_quota.forget_parts(id_)
         finally:
             timer.cancel()
             self.local_waiters[id_] -= 1
@@ -127,13 +127,13 @@ class PushReceiver:
 
     async def evict_parts(self) -> None:
         """Delete parts of broken pushes if the quota needs their space."""
-        for id_ in await self.quota.evictable_parts():
-            self.quota.claim_part(id_)
-            if not self.locks.in_use(id_):
+        for id_ in await self.replica_quota.evictable_parts():
+            self.replica_quota.claim_part(id_)
+            if not self.content_locks.in_use(id_):
                 # Acquired at once; a transfer of this content that starts now waits until the part is deleted.
-                async with self.locks.acquire(id_):
-                    await self.threads.run_uncancellable(self.threads.disk, self.downloader.parts.discard, id_)
-                    await self.quota.forget_parts(id_)
+                async with self.content_locks.acquire(id_):
+                    await self.threads.run_uncancellable(self.threads.disk, self.downloader.part_store.discard, id_)
+                    await self.replica_quota.forget_parts(id_)
 
     def _cancel_push(self, id_: str) -> None:
         push = self.pushes.get(id_)
@@ -141,7 +141,7 @@ class PushReceiver:
             expire_now(push)
 
     async def _has_part(self, id_: str) -> bool:
-        return id_ in await self.threads.run(self.threads.disk, self.downloader.parts.part_ids)
+        return id_ in await self.threads.run(self.threads.disk, self.downloader.part_store.part_ids)
 
     async def _download(
         self, manifest: Manifest, name: str, transfer: Transfer, sources: DownloadSources, *, local_part: bool
@@ -154,7 +154,7 @@ class PushReceiver:
         except BaseException as error:
             # A push that was cancelled during publication is in the library.
             if not local_part and not self.library.by_id(manifest.id):
-                self.quota.abandon_part(manifest.id, manifest.size)
+                self.replica_quota.abandon_part(manifest.id, manifest.size)
             if isinstance(error, TimeoutError):
                 raise Interrupted(_LOCAL_FIRST) from None
             raise
