@@ -1,4 +1,4 @@
-"""The real tracker on a real port, in a thread: for tests of whoever talks to it."""
+"""The real tracker on a real port, in a thread, for tests of its clients."""
 
 import asyncio
 import threading
@@ -15,14 +15,14 @@ from tracker.login_throttle import LoginLimits
 from tracker.passwords import HashCost
 from tracker.wsgi_bridge import WsgiBridge
 
-# A hash in a fraction of a millisecond, and no patience lost on wrong passwords.
+# A hash in a fraction of a millisecond, and no delays after wrong passwords.
 CHEAP_HASHES = HashCost(n=16, r=1, p=1)
 LENIENT_LIMITS = LoginLimits(free_failures=1000, burst=1000)
 
 
 @dataclass(frozen=True)
 class LiveTracker:
-    """Where it answers, and its parts for looking inside."""
+    """The address of a running tracker, and its parts for inspection."""
 
     host: str
     port: int
@@ -38,9 +38,9 @@ class LiveTracker:
 def live_tracker(
     state_dir: Path, *, host: str = "127.0.0.1", port: int = 0, tls: TlsFiles | None = None, **settings: Any
 ) -> Iterator[LiveTracker]:
-    """Serve until the block ends; `settings` go to tracker.build.build.
+    """Serve until the block ends; `settings` are arguments of tracker.app_factory.build.
 
-    To restart it with its memory lost: leave the block, and enter another with the same state folder and port.
+    To restart it without its index, leave the block and enter another one with the same state folder and port.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     parts = build(state_dir, **{"cost": CHEAP_HASHES, "limits": LENIENT_LIMITS, **settings})
@@ -50,13 +50,13 @@ def live_tracker(
 
     async def run() -> None:
         stop = asyncio.Event()
-        gateway = WsgiBridge(parts.app, parts.body_limit, parts.pool)
+        bridge = WsgiBridge(parts.app, parts.body_limit, parts.pool)
 
         def ready() -> None:
             started.set_result((asyncio.get_running_loop(), stop))
 
-        await serve(gateway, listener, tls, ready, stop)
-        gateway.close()
+        await serve(bridge, listener, tls, ready, stop)
+        bridge.close()
 
     def in_thread() -> None:
         try:

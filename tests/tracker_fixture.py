@@ -1,4 +1,4 @@
-"""The tracker's application without a socket, peers that call it, and a clock that tests turn by hand."""
+"""The tracker's application without a socket, peers that call it, and a clock that tests advance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from tracker.openapi import openapi_document
 
 
 class ManualClock:
-    """Seconds that pass when told."""
+    """A clock that only `advance` moves."""
 
     def __init__(self) -> None:
         self.time = 1_000_000.0
@@ -27,7 +27,7 @@ class ManualClock:
 
 @dataclass
 class Peer:
-    """A pserver as the tracker sees it, with a shorthand for every call."""
+    """A pserver as the tracker sees it, with a method for each call."""
 
     world: "TrackerFixture"
     user: str
@@ -61,12 +61,12 @@ class Peer:
 
 
 def id_of(contents: str) -> str:
-    """An id for contents that go by a name in a test."""
+    """The id of the content that a test calls by this name."""
     return contents.encode().hex()[:64].ljust(64, "0")
 
 
 class TrackerFixture:
-    """The application, its parts and its clock. Every answer is held against the OpenAPI document."""
+    """The application, its parts and its clock. Every response is checked against the OpenAPI document."""
 
     def __init__(self, parts: TrackerParts, clock: ManualClock) -> None:
         self.parts = parts
@@ -90,7 +90,7 @@ _DOCUMENT = openapi_document()
 
 
 def check_against_openapi(method: str, path: str, answer: TestResponse) -> None:
-    """Whatever a test makes the tracker say, the document must have said so."""
+    """Check that the OpenAPI document describes a response."""
     operation = _DOCUMENT["paths"].get(path.split("?", maxsplit=1)[0], {}).get(method.lower())
     if operation is None:
         return

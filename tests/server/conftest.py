@@ -1,4 +1,4 @@
-"""A tracker without a socket for each test that asks for one."""
+"""Fixtures: a tracker without a socket."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Logging in: accounts, addresses, limits."""
+"""Login: accounts, sessions, addresses, limits."""
 
 import socket
 import sqlite3
@@ -97,8 +97,8 @@ def test_a_repeated_login_checks_the_password_and_changes_nothing_else(
 def test_with_registration_closed_an_unknown_user_and_a_wrong_password_take_the_same_time(
     make_world: MakeTracker, rounds: int, apart: float
 ) -> None:
-    # A hash of some milliseconds: long beside the rest, so that leaving it out could not hide in the noise. Time of the
-    # processor: others who use it, too, do not count.
+    # A hash of some milliseconds is most of the time of a login, so a missing one would show. CPU time, because other
+    # processes do not count in it.
     settings = {"cost": HashCost(2**12, 8, 1), "limits": LoginLimits(free_failures=10**6, burst=10**6)}
     login(make_world(**settings), "ana", "right")
     closed = make_world(open_registration=False, **settings)
@@ -201,7 +201,7 @@ def test_after_five_failures_each_failure_doubles_the_delay_up_to_a_minute(world
         assert login(world, "ana", "wrong").status_code == 401
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     world.clock.advance(61)
-    assert login(world, "ana", "ana's").status_code == 200, "and the right password ends it"
+    assert login(world, "ana", "ana's").status_code == 200, "the right password resets the delay"
     assert login(world, "ana", "wrong").status_code == 401
 
 
@@ -357,7 +357,7 @@ def test_an_announce_that_finishes_after_a_clean_stop_does_not_bring_the_peer_ba
     assert world.parts.tracker.ping(session, "", "1", None).send_index
     assert [p["url"] for p in bob.call("GET", "/peers").json["peers"]] == [bob.address]  # type: ignore[index]
     ana.share("a.txt")
-    assert bob.holders("a.txt") == [ana.address], "a new one does"
+    assert bob.holders("a.txt") == [ana.address], "a new announce does"
 
 
 def test_a_logout_during_a_clean_stop_ends_the_session(world: TrackerFixture) -> None:
@@ -369,7 +369,7 @@ def test_a_logout_during_a_clean_stop_ends_the_session(world: TrackerFixture) ->
     assert login(world, "bob", "x", ana.address).status_code == 201
 
 
-# What a request does once its session was looked up and its body read.
+# What a request does after its session was looked up and its body was read.
 SLOW: dict[str, Callable[[Tracker, Session], object]] = {
     "put": lambda tracker, session: tracker.put_index(session, "2", [("a.txt", bytes(32), 1, True)]),
     "patch": lambda tracker, session: tracker.patch_index(session, "1", "2", [("b.txt", bytes(32), 1, True)], []),
@@ -408,7 +408,7 @@ def test_a_flood_of_registrations_does_not_keep_other_sources_from_logging_in(ma
 def test_lookups_at_a_silent_name_server_time_out_and_are_limited_by_source() -> None:
     over = threading.Event()
     lookups = HostLookup(lambda host: {host} if over.wait(20) else set(), timeout=0.01)
-    assert lookups("203.0.113.9", STRANGER) == {"203.0.113.9"}, "nobody needs to be asked"
+    assert lookups("203.0.113.9", STRANGER) == {"203.0.113.9"}, "an IP address needs no lookup"
     assert [lookups("silent", STRANGER) for _ in range(2)] == [set()] * 2
     with pytest.raises(Busy):
         lookups("silent", STRANGER)
@@ -428,7 +428,7 @@ def test_hosts_with_a_silent_name_server_do_not_delay_other_logins(tmp_path: Pat
     over = threading.Event()
 
     def silent(host: str) -> set[str]:
-        return {host} if host == "127.0.0.1" or over.wait(20) else set()
+        return {host} if host == "127.0.0.1" or over.wait(60) else set()
 
     with live_tracker(tmp_path, resolver=silent) as tracker:
 
@@ -442,7 +442,8 @@ def test_hosts_with_a_silent_name_server_do_not_delay_other_logins(tmp_path: Pat
                 flood.start()
             began = perf_counter()
             assert {post("ana", "127.0.0.1:5001") for _ in range(10)} <= {200, 201}
-            assert perf_counter() - began < 3
+            # Ten logins that waited for the lookups would take three seconds each.
+            assert perf_counter() - began < 20
         finally:
             over.set()
             for flood in floods:
@@ -500,100 +501,100 @@ def test_parallel_guesses_are_limited_like_sequential_ones(make_world: MakeTrack
 
 
 def test_a_running_attempt_is_not_a_failure(world: TrackerFixture) -> None:
-    attempts = LoginThrottle(world.clock)
+    throttle = LoginThrottle(world.clock)
     with ExitStack() as tries:
         for _ in range(6):
-            tries.enter_context(attempts.attempt("ana", "10.0.0.1"))
-        with pytest.raises(Busy), attempts.attempt("ana", "10.0.0.1"):
+            tries.enter_context(throttle.attempt("ana", "10.0.0.1"))
+        with pytest.raises(Busy), throttle.attempt("ana", "10.0.0.1"):
             pass
-        with attempts.attempt("bob", "10.0.0.1"):
+        with throttle.attempt("bob", "10.0.0.1"):
             pass
     for _ in range(40):
-        with pytest.raises(Busy), attempts.attempt("ana", "10.0.0.1"):
+        with pytest.raises(Busy), throttle.attempt("ana", "10.0.0.1"):
             raise Busy("no room for the hash")
-    attempts.check("ana", "10.0.0.1")
+    throttle.check("ana", "10.0.0.1")
 
 
-def test_one_source_runs_no_more_attempts_than_may_fail(world: TrackerFixture) -> None:
-    attempts = LoginThrottle(world.clock, LoginLimits(burst=3))
+def test_one_source_runs_no_more_throttle_than_may_fail(world: TrackerFixture) -> None:
+    throttle = LoginThrottle(world.clock, LoginLimits(burst=3))
     with ExitStack() as tries:
         for user in ("a", "b", "c"):
-            tries.enter_context(attempts.attempt(user, "2001:db8::1"))
-        with pytest.raises(Busy), attempts.attempt("d", "2001:db8::2"):
+            tries.enter_context(throttle.attempt(user, "2001:db8::1"))
+        with pytest.raises(Busy), throttle.attempt("d", "2001:db8::2"):
             pass
-        with attempts.attempt("d", "10.0.0.2"):
+        with throttle.attempt("d", "10.0.0.2"):
             pass
 
 
-def fail(attempts: LoginThrottle, user: str, address: str) -> None:
-    with pytest.raises(LoginRefused), attempts.attempt(user, address):
+def fail(throttle: LoginThrottle, user: str, address: str) -> None:
+    with pytest.raises(LoginRefused), throttle.attempt(user, address):
         raise LoginRefused("wrong")
 
 
 @pytest.mark.parametrize("failures", range(9))
-def test_each_failure_reduces_the_attempts_that_may_run(world: TrackerFixture, failures: int) -> None:
-    attempts = LoginThrottle(world.clock)
+def test_each_failure_reduces_the_throttle_that_may_run(world: TrackerFixture, failures: int) -> None:
+    throttle = LoginThrottle(world.clock)
     for _ in range(failures):
-        fail(attempts, "ana", "10.0.0.1")
+        fail(throttle, "ana", "10.0.0.1")
         world.clock.advance(60)
     with ExitStack() as tries:
         for _ in range(max(1, 6 - failures)):
-            tries.enter_context(attempts.attempt("ana", "10.0.0.1"))
-        with pytest.raises(Busy), attempts.attempt("ana", "10.0.0.1"):
+            tries.enter_context(throttle.attempt("ana", "10.0.0.1"))
+        with pytest.raises(Busy), throttle.attempt("ana", "10.0.0.1"):
             pass
 
 
 def test_after_its_burst_a_source_may_fail_ten_times_a_minute(world: TrackerFixture) -> None:
-    attempts = LoginThrottle(world.clock)
+    throttle = LoginThrottle(world.clock)
     names = (f"u{number}" for number in count())
     for pause, tries in ((0, 30), (6.001, 1), (60.001, 10), (3600, 30)):
         world.clock.advance(pause)
         for _ in range(tries):
-            fail(attempts, next(names), "10.0.0.1")
+            fail(throttle, next(names), "10.0.0.1")
         with pytest.raises(TooMany, match="try again in 6 s"):
-            attempts.check(next(names), "10.0.0.1")
-    attempts.check(next(names), "10.0.0.2")
+            throttle.check(next(names), "10.0.0.1")
+    throttle.check(next(names), "10.0.0.2")
 
 
 def test_the_reported_delay_is_rounded_up(world: TrackerFixture) -> None:
-    attempts = LoginThrottle(world.clock)
+    throttle = LoginThrottle(world.clock)
     for _ in range(6):
-        fail(attempts, "ana", "10.0.0.1")
+        fail(throttle, "ana", "10.0.0.1")
     world.clock.advance(0.7)
     with pytest.raises(TooMany, match="try again in 1 s"):
-        attempts.check("ana", "10.0.0.1")
+        throttle.check("ana", "10.0.0.1")
 
 
 def test_the_number_of_remembered_failures_is_bounded(world: TrackerFixture) -> None:
-    attempts = LoginThrottle(world.clock, LoginLimits(max_remembered=10))
+    throttle = LoginThrottle(world.clock, LoginLimits(max_remembered=10))
     for number in range(100):
         for _ in range(6):
-            fail(attempts, f"u{number}", f"10.0.0.{number}")
+            fail(throttle, f"u{number}", f"10.0.0.{number}")
     last = range(90, 100)
-    assert attempts.remembered == ([f"u{number}" for number in last], [f"10.0.0.{number}" for number in last])
-    assert attempts.running == 0
+    assert throttle.remembered == ([f"u{number}" for number in last], [f"10.0.0.{number}" for number in last])
+    assert throttle.running == 0
     with pytest.raises(TooMany):
-        attempts.check("u99", "10.0.1.1")
+        throttle.check("u99", "10.0.1.1")
 
 
 def test_each_source_has_slots_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AddressPolicy, "is_local", staticmethod(lambda source: source.startswith("127.")))
-    places = PerSourceLimit(2, 3)
+    limit = PerSourceLimit(2, 3)
     for source, most in (("127.0.0.1", 3), ("2001:db8::1", 2), (STRANGER, 2)):
         for _ in range(2):
             with ExitStack() as held:
                 for _ in range(most):
-                    held.enter_context(places.acquired(source))
-                with pytest.raises(Busy), places.acquired(source):
+                    held.enter_context(limit.acquired(source))
+                with pytest.raises(Busy), limit.acquired(source):
                     pass
-    with places.acquired("2001:db8::1"), places.acquired("2001:db8::2"):
+    with limit.acquired("2001:db8::1"), limit.acquired("2001:db8::2"):
         with pytest.raises(Busy):
-            places.acquire("2001:db8::3")
-        places.acquire("2001:db8:0:1::1")
-        places.release("2001:db8:0:1::1")
-    with pytest.raises(NotLoggedIn), places.acquired(STRANGER):
+            limit.acquire("2001:db8::3")
+        limit.acquire("2001:db8:0:1::1")
+        limit.release("2001:db8:0:1::1")
+    with pytest.raises(NotLoggedIn), limit.acquired(STRANGER):
         raise NotLoggedIn("x")
-    assert places.in_use == {}
+    assert limit.in_use == {}
 
 
 def test_a_damaged_database_is_reported_in_one_line(make_world: MakeTracker, tmp_path: Path) -> None:

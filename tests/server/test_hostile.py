@@ -1,4 +1,4 @@
-"""Requests made to break the tracker, from its own OpenAPI document: none may be answered with a 5xx."""
+"""Requests meant to break the tracker, generated from its OpenAPI document: none may get a 5xx response."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ from tracker.openapi import openapi_document
 from tracker.routes import ROUTES
 from tracker_fixture import TrackerFixture, check_against_openapi
 
-# Of each operation: about 1,000 and 50,000 in all.
+# Requests for each operation: about 1,000 and 50,000 in total.
 CASES = [60, pytest.param(3_500, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
 OPERATIONS = [(route.path, route.method) for route in ROUTES if route.name not in ("home", "metrics")]
 
@@ -30,7 +30,7 @@ def hostile_app(tmp_path: Path) -> Any:
 
 
 def token(app: Any, last: str) -> str:
-    """The last token while it is good; else that of a new session, of which an account has not any number."""
+    """The last token while its session is open, else that of a new session: the sessions of an account are limited."""
     if Client(app).get("/peers", headers={"Authorization": f"Bearer {last}"}).status_code == 200:
         return last
     body = {"username": "hostile", "password": "x", "url": "127.0.0.1:5001"}

@@ -1,4 +1,4 @@
-"""Who is alive and who holds what: claims that hold for every Index."""
+"""Online peers and their files: claims that hold for every implementation of Index."""
 
 import threading
 import time
@@ -68,7 +68,7 @@ def test_a_silent_peer_is_removed_with_its_files_exactly_at_the_timeout(index: I
     clock.time = TIMEOUT
     assert holders(index, "a.txt") == []
     assert index.totals() == (0, 0, 0, 0)
-    assert index.index_version(ANA.peer_id) is None, "when it comes back it has to send its list"
+    assert index.index_version(ANA.peer_id) is None, "a returning peer has to send its complete index"
 
 
 @pytest.mark.parametrize(
@@ -269,12 +269,12 @@ def test_a_search_that_times_out_continues_with_the_next_page(index: Index, cloc
 def test_a_search_for_single_copies_stops_at_its_timeout(index: Index, clock: Clock) -> None:
     index.replace(ANA, "1", [file(f"{n:04}", 1) for n in range(1000)])
     index._now = SlowClock(clock)  # type: ignore[attr-defined]
-    scarce = index.single_copies("*x*", 10)
-    assert (scarce.contents, scarce.first, scarce.more) == (1, [], True)
+    single = index.single_copies("*x*", 10)
+    assert (single.contents, single.first, single.more) == (1, [], True)
 
 
 class SlowClock:
-    """Whenever somebody looks at it, a twentieth of a second has passed."""
+    """A clock that advances by 50 ms at each call."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -294,7 +294,7 @@ def test_an_id_with_a_million_names_is_found_under_a_few(index: Index) -> None:
     assert len(index.by_name("a.txt", 3)) == 3
 
 
-# Combining marks in the order in which it takes longest to set them right, as often as makes a name of that length.
+# Combining marks in the order that takes longest to normalize, in a name of that length.
 MARKS = sorted(filter(unicodedata.combining, map(chr, range(0x300, 0x370))), key=unicodedata.combining, reverse=True)
 
 
@@ -303,10 +303,10 @@ def marked(length: int) -> str:
 
 
 def test_names_to_remove_are_not_folded(index: Index) -> None:
-    """Nobody judges them, and 5,000 of 4,000 characters fit into one request: minutes, were they folded."""
+    """They are not checked, and 5,000 of 4,000 characters fit into one request: folding them would take minutes."""
     index.replace(ANA, "1", [file("a.txt")])
     change = ([file("b.txt", 2)], [(f"{n:03}{marked(3900)}", bytes([1]) * 32) for n in range(150)])
-    # Of this thread's own: whoever else uses the machine does not count.
+    # CPU time of this thread: other processes do not count in it.
     began = time.thread_time()
     index.patch(ANA, "1", "2", *change)
     index.patch(ANA, "1", "2", *change)
@@ -319,7 +319,7 @@ def test_the_lock_is_not_held_while_names_are_folded(index: Index) -> None:
     waited = []
 
     class Name(str):
-        """Has another peer asked after whenever it is folded."""
+        """Queries another peer in a thread whenever it is folded."""
 
         __slots__ = ()
 
@@ -346,7 +346,7 @@ WHO = st.integers(0, 3)
 
 
 class IndexMachine(RuleBasedStateMachine):
-    """The index beside a model so simple that it is plainly right: peer -> folded name -> (name, id, complete)."""
+    """Compares the index with a simple model: peer -> folded name -> (name, id, complete)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The judge of names."""
+"""The rules for file names."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ def test_a_bad_name_is_refused_with_the_rule_it_breaks(name: str, rule: str) -> 
         check_name(name)
     message = refused.value.message
     assert rule in message.lower()
-    assert message.isascii() and message.isprintable(), "the message is one line, whatever the name was"
+    assert message.isascii() and message.isprintable(), "the message is one printable line for any name"
 
 
 @given(st.text(st.sampled_from("aCoOnN1.: /\\-~\x7f "), max_size=12) | st.text(max_size=30))

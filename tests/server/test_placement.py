@@ -1,4 +1,4 @@
-"""Who should take a copy, out of a crowd."""
+"""The choice of receivers and holders among many peers."""
 
 from collections import Counter
 from random import Random
@@ -63,7 +63,7 @@ def test_complete_holders_are_ranked_first(whole: int) -> None:
 
 
 def held_by(user: str, count: int, first: int, *, complete: bool = True, uploads: int = 0) -> list[Holder]:
-    """Holders of one user, their ids counted from the first."""
+    """Holders of one user, with consecutive ids."""
     sessions = [
         Session(f"{n:032x}", user, f"10.0.0.1:{n + 1}", False, f"{n:064x}", bytes(32), 0.0)
         for n in range(first, first + count)
@@ -81,7 +81,7 @@ def test_an_account_with_many_holders_does_not_hide_other_accounts(fakes: int, m
         ordered = order_holders(holders, lambda peer_id: False, Random(seed), most)
         assert len(set(ordered)) == most
         assert honest in ordered
-        assert ordered.index(honest) == (1 if whole else most - 1), "best first, users in turn"
+        assert ordered.index(honest) == (1 if whole else most - 1), "best first, users take turns"
 
 
 def test_a_suspect_holder_comes_last_but_is_listed() -> None:

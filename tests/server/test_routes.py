@@ -1,4 +1,4 @@
-"""The routes, through the real application. conftest.py holds every answer here against the OpenAPI document."""
+"""The routes, through the real application. tracker_fixture.py checks every response against the OpenAPI document."""
 
 import json
 import time
@@ -18,7 +18,7 @@ STRANGER = "203.0.113.9"
 
 
 def rest_rules(world: TrackerFixture) -> list[Rule]:
-    """All rules but those of the page for people, which has a guard and tests of its own (test_page_routes.py)."""
+    """All rules but those of the dashboard, which have tests of their own (test_dashboard_routes.py)."""
     return [rule for rule in world.parts.app.url_map.iter_rules() if not rule.endpoint.startswith("dashboard.")]
 
 
@@ -213,7 +213,7 @@ def test_files_of_one_request_share_the_free_space_of_a_receiver(world: TrackerF
 
 
 def test_the_tickets_of_one_response_are_shared_by_all_files(world: TrackerFixture) -> None:
-    """One account with 31 peers had 150,000 tickets made for it by one request, and 54 MB of answer."""
+    """Without the limit one request of an account with 31 peers made 150,000 tickets, a response of 54 MB."""
     ids = [f"{n:064x}" for n in range(5000)]
     asker, *others = [world.peer("mallory", f"127.0.0.1:{6001 + n}") for n in range(32)]
     for other in others:
@@ -230,7 +230,7 @@ def test_the_tickets_of_one_response_are_shared_by_all_files(world: TrackerFixtu
 
 
 def test_a_name_is_folded_once_for_all_candidates(world: TrackerFixture) -> None:
-    """5,000 names with marks in an odd order, and 200 peers that have others of the same name, were minutes of work."""
+    """5,000 names with combining marks, and 200 peers with other content under them, took minutes."""
     marks = sorted(filter(unicodedata.combining, map(chr, range(0x300, 0x370))), key=unicodedata.combining)
     path = "/".join(["a" + "".join(reversed(marks[-98:]))] * 4)
     names = [f"{n}b/{path}" for n in range(100)]
@@ -240,7 +240,7 @@ def test_a_name_is_folded_once_for_all_candidates(world: TrackerFixture) -> None
         other.call("PUT", "/index", {"version": "1", "files": files})
     order = {"files": [{"name": name, "id": id_of(name), "size": 1} for name in names], "copies": 1}
     asker = world.peer()
-    # Of this thread's own: whoever else uses the machine does not count.
+    # CPU time of this thread: other processes do not count in it.
     began = time.thread_time()
     assert asker.call("POST", "/upload", order).json["code"] == "no_active_peer"  # type: ignore[index]
     assert time.thread_time() - began < 0.8

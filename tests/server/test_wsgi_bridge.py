@@ -1,4 +1,4 @@
-"""Requests before the application sees them: what one source may have under way, and for how long."""
+"""Requests before the application sees them: limits of one source and one account, and timeouts."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from tracker_fixture import TrackerFixture
 
 
 class Request:
-    """One request as the server hands it over, and the status it is answered with. A body never ends."""
+    """One request as granian passes it on, and the status of its response. Its body never ends."""
 
     def __init__(self, method: str, path: str, source: str, **headers: str) -> None:
         self.scope: Any = SimpleNamespace(
@@ -36,7 +36,7 @@ def slow_login(source: str) -> Request:
     return Request("POST", "/login", source, content_length="100", content_type="application/json")
 
 
-def gateway_of(world: TrackerFixture, **times: float) -> WsgiBridge:
+def bridge_for(world: TrackerFixture, **times: float) -> WsgiBridge:
     return WsgiBridge(world.parts.app, world.parts.body_limit, world.parts.pool, **times)
 
 
@@ -45,7 +45,7 @@ def test_a_small_body_has_the_short_timeout(world: TrackerFixture) -> None:
 
     async def run() -> None:
         async with asyncio.timeout(10):
-            await gateway_of(world, small_body_timeout=0.01)(request.scope, request)
+            await bridge_for(world, small_body_timeout=0.01)(request.scope, request)
 
     asyncio.run(run())
     assert request.status == 408
@@ -57,16 +57,16 @@ def test_the_requests_of_one_source_are_limited(world: TrackerFixture) -> None:
     other = Request("GET", "/healthz", "203.0.113.10")
 
     async def run() -> None:
-        gateway = gateway_of(world)
-        tasks = [asyncio.create_task(gateway(r.scope, r)) for r in [*slow, *near]]
+        bridge = bridge_for(world)
+        tasks = [asyncio.create_task(bridge(r.scope, r)) for r in [*slow, *near]]
         await asyncio.sleep(0)
-        await gateway(other.scope, other)
+        await bridge(other.scope, other)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # Whose requests are over has all places again.
+        # After its requests have ended the source has all slots again.
         again = Request("GET", "/healthz", "203.0.113.9")
-        await gateway(again.scope, again)
+        await bridge(again.scope, again)
         assert again.status == 200
 
     asyncio.run(run())
@@ -81,13 +81,13 @@ def test_one_account_uses_only_a_part_of_the_workers(world: TrackerFixture) -> N
     over = threading.Event()
 
     def app(environ: dict[str, Any], reply: StartResponse) -> Iterable[bytes]:
-        """The tracker's own, which is slow for all but one."""
+        """The tracker's application, made slow for all peers but one."""
         if other.login["token"] not in environ["HTTP_AUTHORIZATION"]:
             assert over.wait(20)
         return world.parts.app(environ, reply)
 
     async def run() -> None:
-        gateway = WsgiBridge(app, world.parts.body_limit, world.parts.pool)
+        bridge = WsgiBridge(app, world.parts.body_limit, world.parts.pool)
         paths = ("/peers", "/openapi.json", "/metrics")
         slow, quick = [
             [
@@ -97,16 +97,16 @@ def test_one_account_uses_only_a_part_of_the_workers(world: TrackerFixture) -> N
             ]
             for who in (crowd, [other])
         ]
-        tasks = [asyncio.create_task(gateway(r.scope, r)) for r in slow]
+        tasks = [asyncio.create_task(bridge(r.scope, r)) for r in slow]
         try:
             async with asyncio.timeout(10):
                 for request in quick:
-                    await gateway(request.scope, request)
+                    await bridge(request.scope, request)
         finally:
             over.set()
         await asyncio.gather(*tasks)
-        await gateway.wait_idle()
-        gateway.close()
+        await bridge.wait_idle()
+        bridge.close()
         assert {r.status for r in [*quick, *slow]} == {200}
 
     asyncio.run(run())
