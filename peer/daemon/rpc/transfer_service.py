@@ -45,7 +45,7 @@ _DECISIONS = {
     Decision.REFUSED: pb.SmallFileVerdict.VERDICT_REFUSED,
 }
 Context = grpc.aio.ServicerContext
-File = TypeVar("File")
+T = TypeVar("T")
 # Seconds within which a push must send its offer.
 _OFFER_TIMEOUT = 20.0
 # The longest time without a message on a stream of small files, in seconds.
@@ -104,8 +104,8 @@ class TransferService:
         """Send small files, many in one stream."""
         async with self._stream(context) as grant:
             async for request in _with_idle_timeout(requests):
-                asks = [TicketRequest(ask.number, ask.ticket) for ask in _check_batch_size(request.requests)]
-                async for blocks, faults in self.batch_server.read(grant, asks):
+                files = [TicketRequest(file.number, file.ticket) for file in _check_batch_size(request.requests)]
+                async for blocks, faults in self.batch_server.read(grant, files):
                     await _write_with_timeout(
                         context, Frame(blocks, pb.DownloadSmallFilesResponse(faults=map(_small_fault, faults)))
                     )
@@ -245,7 +245,7 @@ def _acquire_slot_until_call_ends(slots: StreamSlots, grant: Grant, context: Con
     context.add_done_callback(cast("Any", lambda _: slot.close()))
 
 
-def _check_batch_size(files: Sequence[File]) -> Sequence[File]:
+def _check_batch_size(files: Sequence[T]) -> Sequence[T]:
     """Return the files that a request names. Raises BadUsage if they are too many."""
     if len(files) > MAX_FILES_PER_MESSAGE:
         raise BadUsage(f"a request names more than {MAX_FILES_PER_MESSAGE} files")
