@@ -75,12 +75,12 @@ def test_a_fault_in_its_env_file_is_bad_env(tmp_path: Path) -> None:
 TERMINAL = """
 import sys, threading, time
 from pathlib import Path
-from cli.daemon_process import Child
+from cli.daemon_process import ChildDaemon
 
 # A terminal has threads, and the kernel may tell of the end of each.
 for _ in range(8):
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-Child(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])).start()
+ChildDaemon(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])).start()
 print("started", flush=True)
 sys.stdin.read()
 """

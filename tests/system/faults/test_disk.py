@@ -184,7 +184,7 @@ def test_an_exceeded_quota_refuses_a_push_before_its_first_byte(cluster: Cluster
     sent = figures["p2p_sent_bytes_total"]
     refused = upload(ana, "b.bin").wait()
     assert refused.code == "no_active_peer"
-    assert "more than this peer still takes" in refused.faults[0].message
+    assert "do not fit into the quota" in refused.faults[0].message
     assert figures["p2p_sent_bytes_total"] == sent
     assert upload(ana, "c.bin").wait().single_upload.copies == [ben.address]
     # Downloads of its own user need no quota.
