@@ -87,10 +87,10 @@ def test_a_download_with_requesters_can_be_cancelled_and_resumed(
     tmp_path: Path, tracker: LiveTracker, ana: LivePserver
 ) -> None:
     content = os.urandom(8 * MIB)
-    manifest = ana.share("asked.bin", content)
+    manifest = ana.share("requested.bin", content)
     ana.call(ana.pserver.announcer.sync())
     with live_pserver(tmp_path / "ben", tracker, "ben", download_limit=4 * MIB) as ben, ben.transfer() as transfer:
-        begin(ben, "asked.bin")
+        begin(ben, "requested.bin")
         eventually(lambda: any(file.have().pieces for file in ben.pserver.served_files.partial_files))
         requesting = threading.Event()
 
@@ -101,10 +101,10 @@ def test_a_download_with_requesters_can_be_cancelled_and_resumed(
         requester = transfer.DownloadFile(requests(), metadata=ben.ticket(manifest.id, requester="c" * 32), timeout=30)
         assert not next(requester).have.complete
         cancel_all(ben).result(10)
-        [downloaded], faults = download(ben, "asked.bin")
+        [downloaded], faults = download(ben, "requested.bin")
         assert faults == []
         assert downloaded.resumed_bytes > 0
-        assert (ben.shared / "asked.bin").read_bytes() == content
+        assert (ben.shared / "requested.bin").read_bytes() == content
         assert requester.is_active()
         requesting.set()
 

@@ -31,8 +31,8 @@ class Requester:
         self.requests_left.put_nowait(PieceRequest(pieces=pieces, block_length=MIB))
 
     async def requests(self) -> AsyncIterator[PieceRequest]:
-        while (wish := await self.requests_left.get()) is not None:
-            yield wish
+        while (request := await self.requests_left.get()) is not None:
+            yield request
 
     async def send(self, news: PieceResponse) -> None:
         if news.have is not None:

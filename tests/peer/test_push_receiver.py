@@ -163,11 +163,11 @@ def test_a_manifest_that_does_not_match_the_ticket_is_refused(
 def test_a_corrupt_piece_aborts_the_push_at_once(ben: LivePserver, stack: contextlib.ExitStack) -> None:
     manifest = Manifest(2 * MIB, MIB, os.urandom(64))
     push = Push(ben, manifest.id, stack)
-    push.send(offer("lie.bin", manifest))
+    push.send(offer("corrupt.bin", manifest))
     piece = push.receive().pieces[0]
     push.send(encode([Block(piece, 0, bytes(MIB))]))
     assert push.error() == (grpc.StatusCode.DATA_LOSS, "not_verified")
-    assert not (ben.shared / "lie.bin").exists()
+    assert not (ben.shared / "corrupt.bin").exists()
 
 
 @pytest.mark.parametrize(

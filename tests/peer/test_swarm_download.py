@@ -299,7 +299,7 @@ def test_a_download_without_progress_fails_with_no_holders() -> None:
 
 
 def test_waiting_for_the_download_limit_is_not_a_stall() -> None:
-    # A piece each 80 s of the download's clock, which gives up after 60.
+    # One piece takes 80 s on the clock of the download, whose timeout is 60 s.
     assert run(fetch([evil.honest], haste=100, rate=1_300_000)).complete
 
 

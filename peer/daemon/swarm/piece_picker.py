@@ -5,10 +5,10 @@ Rules:
   disks read on. Each source starts at a random piece, so that two downloads seldom want the same one.
 - A piece goes to the source with the shortest queue in seconds, by its measured rate.
 - Each source may have one or two requests at any time: a slow source never uses up the requests of a fast one.
-- A complete source is asked for the pieces that no partial source has. The pieces that it is sending to another
-  requester (`source.InFlightElsewhere`) are left alone, even if they were requested here and not started, until they
-  arrive from that requester or are late. Simulated swarms of 8 finish at 1.01 times the time that the seeder needs to
-  send the file once, of 30 at 1.07; without this rule at 2.5 and more.
+- A complete source is asked for the pieces that no partial source has. A piece that it is sending to another requester
+  (`source.InFlightElsewhere`) is not requested until it is late, and a request that has not started is cancelled.
+  Simulated swarms of 8 finish at 1.01 times the time that the seeder needs to send the file once, of 30 at 1.07.
+  Without this rule they finish at 2.5 times and more.
 - A source that failed is retried later, one that is idle loses its requests until it sends again, one that sent corrupt
   data is dropped.
 - When no piece is left to request, an idle source takes over a late piece (`endgame`).

@@ -60,7 +60,7 @@ class RequestWindow:
     """How much to request from one holder of small files: about a second of its measured rate.
 
     A request for a small file cannot be cancelled. Many requests at a slow holder would delay the last files long after
-    the fast holders are done, and requests at a frozen one wait for its idle timeout. So a holder gets a few requests
+    the fast holders are done. Requests at a frozen holder wait for its idle timeout. So a holder gets a few requests
     first, and more only as it delivers.
     """
 
