@@ -47,7 +47,7 @@ def outcome(call: Iterable[pb.TransferEvent]) -> list[tuple[str, str]]:
     return done + [(fault.code, fault.message) for part in results for fault in part.faults]
 
 
-def test_a_dot_folder_that_was_tidied_away_is_made_again(peer: LivePserver, tmp_path: Path) -> None:
+def test_a_deleted_dot_folder_is_created_again(peer: LivePserver, tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_bytes(b"new")
     shutil.rmtree(peer.shared / ".p2p")
     assert upload(peer, tmp_path / "new.txt")[0] == ("new.txt", "")
@@ -55,7 +55,7 @@ def test_a_dot_folder_that_was_tidied_away_is_made_again(peer: LivePserver, tmp_
     assert (peer.shared / ".p2p").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_download_whose_dot_folder_goes_meanwhile_begins_anew_when_it_is_run_again(
+def test_a_download_whose_dot_folder_was_deleted_can_be_repeated(
     tmp_path: Path, tracker: LiveTracker, ana: LivePserver
 ) -> None:
     content = os.urandom(3 << 20)
@@ -74,7 +74,7 @@ def test_a_download_whose_dot_folder_goes_meanwhile_begins_anew_when_it_is_run_a
         assert (ben.shared / "going.bin").read_bytes() == content
 
 
-def test_a_link_in_the_dot_folders_place_is_not_followed(peer: LivePserver, tmp_path: Path) -> None:
+def test_a_link_that_replaces_the_dot_folder_is_not_followed(peer: LivePserver, tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_bytes(b"new")
     (tmp_path / "elsewhere").mkdir()
     shutil.rmtree(peer.shared / ".p2p")
@@ -85,7 +85,7 @@ def test_a_link_in_the_dot_folders_place_is_not_followed(peer: LivePserver, tmp_
 
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("removed", [False, True])
-def test_a_folder_that_is_gone_holds_nothing_and_takes_nothing(
+def test_a_moved_or_deleted_folder_shares_and_stores_nothing(
     peer: LivePserver, tmp_path: Path, again: bool, removed: bool
 ) -> None:
     peer.share("old.txt", b"old")
@@ -104,7 +104,7 @@ def test_a_folder_that_is_gone_holds_nothing_and_takes_nothing(
     assert not removed or not again or list(peer.shared.iterdir()) == []
 
 
-def test_a_folder_that_is_put_back_is_shared_again(peer: LivePserver, tmp_path: Path) -> None:
+def test_a_folder_that_is_moved_back_is_shared_again(peer: LivePserver, tmp_path: Path) -> None:
     peer.share("old.txt", b"old")
     peer.shared.rename(tmp_path / "elsewhere")
     eventually(lambda: not list(peer.pserver.library.names()))

@@ -14,7 +14,7 @@ import pytest
 
 import pserver_pb2 as pb
 from daemon.errors import NoHolders, NotVerified, PeerError
-from daemon.library.library import Library
+from daemon.library.library import HashedFile, Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.models import Holder, RemoteFile, Version
 from daemon.peers.client import PeerClient
@@ -221,7 +221,7 @@ def shared(tmp_path: Path) -> Iterator[ServedFiles]:
         (folder.root / name).write_bytes(content)
         fingerprint = folder.fingerprint(name)
         assert fingerprint is not None
-        library.register([(name, fingerprint, manifest_of(content))])
+        library.register([HashedFile(name, fingerprint, manifest_of(content))])
     yield ServedFiles(library, folder)
     catalog.close()
     folder.close()

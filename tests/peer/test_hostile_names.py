@@ -120,7 +120,7 @@ def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.S
 
 
 @quick_and_long
-def test_names_that_are_pushed_stay_in_the_shared_folder(ana: LivePserver, count: int) -> None:
+def test_pushed_files_stay_inside_the_shared_folder(ana: LivePserver, count: int) -> None:
     files = [(name, f"{number}".encode()) for number, name in enumerate(names(count))]
     before = below(ana.home.parent)
     for at in range(0, len(files), MAX_FILES_PER_MESSAGE):
@@ -138,7 +138,7 @@ def test_names_that_are_pushed_stay_in_the_shared_folder(ana: LivePserver, count
 
 
 @quick_and_long
-def test_names_that_are_typed_are_refused_in_a_line(ana: LivePserver, count: int) -> None:
+def test_hostile_names_in_commands_are_refused_in_one_line(ana: LivePserver, count: int) -> None:
     before = below(ana.home.parent)
     with ana.control() as control:
         typed = names(count)

@@ -21,9 +21,7 @@ class Baffling(Disk):
         return super().list_entries(fd)
 
 
-def test_a_failure_that_nobody_foresaw_stops_neither_the_start_nor_the_scans(
-    tmp_path: Path, tracker: LiveTracker
-) -> None:
+def test_an_unexpected_error_stops_neither_the_start_nor_the_scans(tmp_path: Path, tracker: LiveTracker) -> None:
     with live_pserver(tmp_path, tracker, disk=Baffling(), ping_interval=0.1) as live:
         (live.shared / "new.txt").write_bytes(b"new")
         eventually(lambda: live.pserver.library.by_name("new.txt"))

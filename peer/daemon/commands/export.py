@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import BadUsage, FileChanged, TargetExists
-from daemon.library.library import Library
+from daemon.library.library import HashedFile, Library
 from daemon.runtime.executors import Threads
 from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.hashing import CancelCheck, hash_file
@@ -83,7 +83,7 @@ class LocalCopier:
         ):
             manifest = self._check(id_, copied, copy.size, stop)
             stamp = copy.publish(name)
-            self.library.register([(name, stamp, manifest)])
+            self.library.register([HashedFile(name, stamp, manifest)])
 
     def _export(self, id_: str, path: Path, make_folders: bool, stop: CancelCheck) -> None:
         self.check_free(path)

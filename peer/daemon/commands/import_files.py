@@ -17,7 +17,7 @@ from common.control_messages import Hint, Notice
 from common.printable import printable
 from common.state_files import is_state_dir
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, NotAllowed, PeerError, StorageFault, TargetExists
-from daemon.library.library import Library, LocalFile
+from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.scanner import Scanner
 from daemon.runtime.batches import batched
 from daemon.storage.disk import storage_faults
@@ -232,7 +232,7 @@ class Importer:
             self.temp_files.sync_all([copy for _, copy, _ in ready])
             fingerprints = self.folder.publish_many([NewFile(copy.name, item.name) for item, copy, _ in ready])
         published = [
-            (item.name, fingerprint, manifest)
+            HashedFile(item.name, fingerprint, manifest)
             for (item, _, manifest), fingerprint in zip(ready, fingerprints, strict=True)
             if not isinstance(fingerprint, PeerError)
         ]

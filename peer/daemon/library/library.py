@@ -1,6 +1,7 @@
-"""What this peer holds, in memory: whole files by name and by id, partial ones, and what changed since when.
+"""The library: the complete files of this peer by name and by id, its partial files, and the latest changes of both.
 
-Knows no files but what it is told. Safe to use from many threads.
+It is in memory, and never reads the shared folder: the scanner and the transfers report files to it. Safe to use from
+many threads.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from daemon.errors import NoSuchFile
 from daemon.library.manifest_cache import ManifestCache
@@ -18,17 +20,33 @@ from daemon.storage.manifest import Manifest, piece_length_for
 from daemon.storage.names import fold
 from daemon.storage.walk import Fingerprint
 
-# So many changes that nobody has been told of are remembered; whoever missed more takes the whole list.
-_CHANGES_KEPT = 20_000
-# Bytes of manifests that are kept in memory.
-_MANIFEST_BYTES = 8 << 20
+# Changes in the log. A reader that missed more gets a snapshot instead.
+_MAX_LOGGED_CHANGES = 20_000
+# Bytes of digests in the memory cache of manifests.
+_MAX_CACHED_DIGEST_BYTES = 8 << 20
 
+# Name and id. A plain tuple, since the maps and the log have one for each file.
 _Key = tuple[str, str]
+
+
+class EntryKey(NamedTuple):
+    """The name and the id of an index entry."""
+
+    name: str
+    id: str
+
+
+class HashedFile(NamedTuple):
+    """A file of the shared folder that was hashed or published."""
+
+    name: str
+    fingerprint: Fingerprint
+    manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A whole file in the shared folder, and what it was when it was hashed."""
+    """A complete file in the shared folder, with the fingerprint that it had when it was hashed."""
 
     name: str
     id: str
@@ -36,213 +54,257 @@ class LocalFile:
 
     @property
     def size(self) -> int:
-        """Its length in bytes."""
+        """The size in bytes."""
         return self.fingerprint.size
 
     @property
     def piece_length(self) -> int:
-        """The length of its pieces."""
+        """The length of the pieces in bytes."""
         return piece_length_for(self.fingerprint.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What to add to and remove from a list that was taken at an earlier version; `version` is what it then is."""
+    """The difference between two revisions of the library; `revision` is the later one."""
 
     revision: int
     added: tuple[IndexEntry, ...]
-    removed: tuple[_Key, ...]
+    removed: tuple[EntryKey, ...]
+
+
+class Snapshot(NamedTuple):
+    """All entries of the library at one revision, in order of names."""
+
+    revision: int
+    entries: list[IndexEntry]
 
 
 class Library:
-    """The files of one peer. Manifests come from the catalog when they are asked for."""
+    """The files of one peer. Manifests are read from `manifest_cache` when they are needed.
+
+    A file that is added, removed or replaced raises the revision by one.
+    """
 
     def __init__(self, manifest_cache: ManifestCache) -> None:
-        self._catalog = manifest_cache
+        self._manifest_cache = manifest_cache
         self._lock = threading.Lock()
-        # By folded name: two names that fold alike are one.
+        # By folded name: names with the same folded form are one name.
         self._names: dict[str, LocalFile] = {}
-        # Most ids have one name: a tuple is smaller than a set.
+        # A tuple is smaller than a set, and most ids have one name.
         self._ids: dict[str, tuple[LocalFile, ...]] = {}
+        # Sizes of partial files in bytes.
         self._partial: dict[_Key, int] = {}
         self._bytes = 0
-        self._version = 0
-        self._log: deque[_Key] = deque(maxlen=_CHANGES_KEPT)
+        self._revision = 0
+        # The keys changed by the latest revisions, one for each.
+        self._log: deque[_Key] = deque(maxlen=_MAX_LOGGED_CHANGES)
+        # By id, the least recently used first.
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
-        self._manifest_bytes = 0
+        self._cached_digest_bytes = 0
 
-    # ----------------------------------------------------------------------------------------------------- looking up
+    # ----------------------------------------------------------------------------------------------------- ---queries
 
     def by_name(self, name: str) -> LocalFile | None:
-        """Return the file of that name, or of one that differs in case or form of accents only."""
+        """Return the file with that name, or a name equal after NFC and case folding; None if there is none."""
         with self._lock:
             return self._names.get(fold(name))
 
     def by_id(self, id_: str) -> tuple[LocalFile, ...]:
-        """Return the files with those contents."""
+        """Return the complete files with that id."""
         with self._lock:
             return self._ids.get(id_, ())
 
     def names(self) -> list[str]:
-        """Return the names of all whole files."""
+        """Return the names of all complete files, in no order."""
         with self._lock:
-            return [held.name for held in self._names.values()]
+            return [file.name for file in self._names.values()]
 
     @property
     def file_count(self) -> int:
-        """How many whole files there are."""
+        """The number of complete files."""
         return len(self._names)
 
     @property
     def total_bytes(self) -> int:
-        """How many bytes they have."""
+        """The bytes of all complete files together."""
         return self._bytes
 
     def manifest(self, id_: str) -> Manifest:
-        """Return the manifest of contents that are held whole.
+        """Return the manifest of a complete file.
 
         Raises:
-            NoSuchFile: if it is not known any more. The files are held no longer then, and the next scan hashes them.
+            NoSuchFile: if the cache lost it. The files with this id are removed then, and the next scan hashes them.
         """
         with self._lock:
             manifest = self._manifests.get(id_)
             if manifest is not None:
                 self._manifests.move_to_end(id_)
                 return manifest
-        manifest = self._catalog.manifest(id_)
+        manifest = self._manifest_cache.manifest(id_)
         if manifest is None:
             lost = self.by_id(id_)
-            # Forgotten first: or a scan under way would take them again as they were.
-            self._catalog.forget(held.fingerprint for held in lost)
+            # The cache first: otherwise a running scan would find the old ids there and add the files again.
+            self._manifest_cache.forget(file.fingerprint for file in lost)
             self.remove(lost)
-            raise NoSuchFile("its manifest is not known here any more: it is made anew, try again in a minute")
+            raise NoSuchFile("the file must be hashed again; try again in a minute")
         with self._lock:
             if id_ not in self._manifests:
                 self._manifests[id_] = manifest
-                self._manifest_bytes += len(manifest.digests)
-                while self._manifest_bytes > _MANIFEST_BYTES and len(self._manifests) > 1:
-                    self._manifest_bytes -= len(self._manifests.popitem(last=False)[1].digests)
+                self._cached_digest_bytes += len(manifest.digests)
+                while self._cached_digest_bytes > _MAX_CACHED_DIGEST_BYTES and len(self._manifests) > 1:
+                    self._cached_digest_bytes -= len(self._manifests.popitem(last=False)[1].digests)
         return manifest
+
+    @property
+    def cached_digest_bytes(self) -> int:
+        """The bytes of digests in the memory cache of manifests."""
+        with self._lock:
+            return sum(len(manifest.digests) for manifest in self._manifests.values())
 
     # -------------------------------------------------------------------------------------------------------- changes
 
     def add(self, *files: LocalFile) -> None:
-        """Hold files. One of the same name that was held before is not any more."""
+        """Add complete files. A file with the same name is replaced."""
         self.add_many(files)
 
     def add_many(self, files: Iterable[LocalFile]) -> None:
-        """As `add`, for many."""
+        """Add complete files, like `add`."""
         with self._lock:
-            for held in files:
-                folded = fold(held.name)
+            for file in files:
+                folded = fold(file.name)
                 earlier = self._names.get(folded)
                 if earlier is not None:
-                    self._drop(folded, earlier)
-                self._names[folded] = held
-                self._ids[held.id] = (*self._ids.get(held.id, ()), held)
-                self._bytes += held.size
-                self._note((held.name, held.id))
+                    self._remove(folded, earlier)
+                self._names[folded] = file
+                self._ids[file.id] = (*self._ids.get(file.id, ()), file)
+                self._bytes += file.size
+                self._log_change((file.name, file.id))
 
-    def register(self, files: Sequence[tuple[str, Fingerprint, Manifest]], *, replica: bool = False) -> list[LocalFile]:
-        """Remember and hold files that were just hashed or published. `kept`: at others' request."""
-        self._catalog.put([(stamp, manifest) for _, stamp, manifest in files])
+    def register(self, files: Sequence[HashedFile], *, replica: bool = False) -> list[LocalFile]:
+        """Add files that were just hashed or published, also to the manifest cache.
+
+        Args:
+            files: the files.
+            replica: whether another peer asked to store them, so that they count towards the quota.
+
+        Returns:
+            The files as the library has them, in order.
+
+        Raises:
+            DiskFull, StorageFault: if the manifest cache cannot be written; no file is added then.
+        """
+        self._manifest_cache.put([(fingerprint, manifest) for _, fingerprint, manifest in files])
         if replica:
-            self._catalog.record_replicas((name, manifest.id, manifest.size) for name, _, manifest in files)
-        held = [LocalFile(name, manifest.id, stamp) for name, stamp, manifest in files]
-        self.add_many(held)
-        return held
+            self._manifest_cache.record_replicas((name, manifest.id, manifest.size) for name, _, manifest in files)
+        added = [LocalFile(name, manifest.id, fingerprint) for name, fingerprint, manifest in files]
+        self.add_many(added)
+        return added
 
     def remove(self, files: Iterable[LocalFile], *, release_replicas: bool = True) -> list[LocalFile]:
-        """Hold files no longer, unless they were replaced by others since; return those that were held.
+        """Remove files, except those that were replaced meanwhile.
 
-        `gone`: they count no longer as kept at others' request.
+        Args:
+            files: the files to remove.
+            release_replicas: whether they stop to count towards the quota. False for files that may come back.
+
+        Returns:
+            The files that were removed.
+
+        Raises:
+            DiskFull, StorageFault: if the manifest cache cannot be written; the files are removed all the same.
         """
         removed = []
         with self._lock:
-            for held in files:
-                folded = fold(held.name)
-                if self._names.get(folded) == held:
-                    self._drop(folded, held)
-                    removed.append(held)
+            for file in files:
+                folded = fold(file.name)
+                if self._names.get(folded) == file:
+                    self._remove(folded, file)
+                    removed.append(file)
         if removed and release_replicas:
-            self._catalog.release_replicas((held.name, held.id) for held in removed)
+            self._manifest_cache.release_replicas((file.name, file.id) for file in removed)
         return removed
 
     def prune_replica_records(self) -> None:
-        """Count no longer as kept at others' request what is not held: it went or changed while nobody looked."""
+        """Delete the replica records of files that the library does not have.
 
-        def is_held(name: str, id_: str) -> bool:
-            held = self.by_name(name)
-            return held is not None and (held.name, held.id) == (name, id_)
+        Such a file was deleted or changed while this process did not run.
 
-        self._catalog.release_replicas_unless(is_held)
+        Raises:
+            DiskFull, StorageFault: if the manifest cache cannot be written.
+        """
+
+        def has_file(name: str, id_: str) -> bool:
+            file = self.by_name(name)
+            return file is not None and (file.name, file.id) == (name, id_)
+
+        self._manifest_cache.release_replicas_unless(has_file)
 
     def add_partial(self, name: str, id_: str, size: int) -> None:
-        """Hold a part of a file."""
+        """Add a partial file of `size` bytes in full."""
         with self._lock:
             self._partial[name, id_] = size
-            self._note((name, id_))
+            self._log_change((name, id_))
 
     def drop_partial(self, id_: str) -> None:
-        """Hold no part of these contents any more; harmless if there is none."""
+        """Remove the partial files with this id; does nothing if there is none."""
         with self._lock:
             for key in [key for key in self._partial if key[1] == id_]:
                 del self._partial[key]
-                self._note(key)
+                self._log_change(key)
 
     # ----------------------------------------------------------------------------------------------------- announcing
 
     @property
     def revision(self) -> int:
-        """Grows with each change."""
-        return self._version
+        """The number of changes until now."""
+        return self._revision
 
-    def snapshot(self) -> tuple[int, list[IndexEntry]]:
-        """Return the version and all entries, in order of names."""
+    def snapshot(self) -> Snapshot:
+        """Return all entries and their revision."""
         with self._lock:
-            keys = {(held.name, held.id) for held in self._names.values()}
+            keys = {(file.name, file.id) for file in self._names.values()}
             keys.update(self._partial)
             entries = (self._entry(key) for key in sorted(keys))
-            return self._version, [entry for entry in entries if entry is not None]
+            return Snapshot(self._revision, [entry for entry in entries if entry is not None])
 
     def changes_since(self, revision: int) -> Changes | None:
-        """Return what changed since a version; None if that is forgotten (or not one of ours): send all."""
+        """Return the changes since an earlier revision; None if the log no longer has them all, or never had it."""
         with self._lock:
-            missed = self._version - revision
+            missed = self._revision - revision
             if not 0 <= missed <= len(self._log):
                 return None
-            # What was changed twice counts once, as it is now.
+            # A file that changed twice is one change.
             keys = dict.fromkeys(islice(self._log, len(self._log) - missed, None))
             entries = {key: self._entry(key) for key in keys}
             added = tuple(entry for entry in entries.values() if entry is not None)
-            removed = tuple(key for key, entry in entries.items() if entry is None)
-            return Changes(self._version, added, removed)
+            removed = tuple(EntryKey(*key) for key, entry in entries.items() if entry is None)
+            return Changes(self._revision, added, removed)
 
     def discard_changes(self, revision: int) -> None:
-        """Remember no longer what changed up to a version: whoever asks for changes has it."""
+        """Delete the log up to a revision: no reader needs the changes before it any more."""
         with self._lock:
-            while len(self._log) > max(0, self._version - revision):
+            while len(self._log) > max(0, self._revision - revision):
                 self._log.popleft()
 
     def _entry(self, key: _Key) -> IndexEntry | None:
-        """Return a name's line of the index as it is now; None if it has none."""
+        """Return the present index entry of a key; None if it has none."""
         name, id_ = key
-        held = self._names.get(fold(name))
-        if held is not None and (held.name, held.id) == key:
-            return IndexEntry(name, id_, held.size, complete=True)
+        file = self._names.get(fold(name))
+        if file is not None and (file.name, file.id) == key:
+            return IndexEntry(name, id_, file.size, complete=True)
         size = self._partial.get(key)
         return None if size is None else IndexEntry(name, id_, size, complete=False)
 
-    def _drop(self, folded: str, held: LocalFile) -> None:
+    def _remove(self, folded: str, file: LocalFile) -> None:
         del self._names[folded]
-        others = tuple(other for other in self._ids[held.id] if other is not held and other != held)
+        others = tuple(other for other in self._ids[file.id] if other is not file and other != file)
         if others:
-            self._ids[held.id] = others
+            self._ids[file.id] = others
         else:
-            del self._ids[held.id]
-        self._bytes -= held.size
-        self._note((held.name, held.id))
+            del self._ids[file.id]
+        self._bytes -= file.size
+        self._log_change((file.name, file.id))
 
-    def _note(self, key: _Key) -> None:
-        self._version += 1
+    def _log_change(self, key: _Key) -> None:
+        self._revision += 1
         self._log.append(key)

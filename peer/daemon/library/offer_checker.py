@@ -1,6 +1,7 @@
-"""What another peer says lies here under a name: looked at before it is sent. Blocking.
+"""The check before a push: does this peer already have a file of that name or content? Blocking.
 
-Never has a file shared because somebody names it, unless it is what they name: what its user still writes would be.
+A push must not publish an unindexed local file unless its content matches the pushed manifest. Otherwise a file that
+the user is still writing would be shared.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from daemon.errors import Interrupted, PeerError, TargetExists
-from daemon.library.library import Library
+from daemon.library.library import HashedFile, Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
 from daemon.storage.hashing import CancelCheck, not_cancelled
@@ -19,7 +20,7 @@ from daemon.storage.walk import Fingerprint, ShareableFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferChecker:
-    """Compares what is offered with what lies here."""
+    """Compares an offered file with the shared folder."""
 
     folder: SharedFolder
     manifest_cache: ManifestCache
@@ -27,38 +28,40 @@ class OfferChecker:
     scanner: Scanner
 
     def reconcile(self, name: str, manifest: Manifest, *, stop: CancelCheck = not_cancelled) -> None:
-        """Have the library true to the folder in what is held of these contents, and under this name.
+        """Update the library for one name and one id, without waiting for the next scan.
 
-        No scan may have seen yet what lies here, as when this peer was killed just now, or what is gone.
+        Files that are gone or changed are removed from it. A file with this name is added if it matches the manifest.
+
+        Args:
+            name: the name that a peer offers.
+            manifest: the manifest of the offered content.
+            stop: asked while a file is hashed; hashing ends when it returns True.
 
         Raises:
-            TargetExists: if a file has the name that is not held, and has other contents, or is being written.
-            Interrupted: if `stop` answered true.
+            TargetExists: if an unindexed file has the name, and has other content or is being written.
+            Interrupted: if `stop` returned True.
+            DiskFull, StorageFault: if the disk failed.
         """
-        held = self.library.by_name(name)
-        self.scanner.remove_stale(
-            [
-                *(each.name for each in self.library.by_id(manifest.id)),
-                *([held.name] if held is not None else []),
-            ]
-        )
-        (stamp,) = self.folder.fingerprints([name])
-        if not isinstance(stamp, Fingerprint) or self.library.by_name(name) is not None:
+        same_name = self.library.by_name(name)
+        same_id = self.library.by_id(manifest.id)
+        self.scanner.remove_stale([file.name for file in (*same_id, *([same_name] if same_name else []))])
+        (fingerprint,) = self.folder.fingerprints([name])
+        if not isinstance(fingerprint, Fingerprint) or self.library.by_name(name) is not None:
             return
-        if not self._is(name, stamp, manifest, stop):
-            raise TargetExists("this peer has other contents under that name", name=name)
-        self.library.register([(name, stamp, manifest)])
+        if not self._matches(name, fingerprint, manifest, stop):
+            raise TargetExists("this peer has different content under that name", name=name)
+        self.library.register([HashedFile(name, fingerprint, manifest)])
 
-    def _is(self, name: str, stamp: Fingerprint, manifest: Manifest, stop: CancelCheck) -> bool:
-        if stamp.size != manifest.size:
+    def _matches(self, name: str, fingerprint: Fingerprint, manifest: Manifest, stop: CancelCheck) -> bool:
+        if fingerprint.size != manifest.size:
             return False
-        (known,) = self.manifest_cache.find_ids([stamp])
+        (known,) = self.manifest_cache.find_ids([fingerprint])
         if known is not None:
             return known == manifest.id
         try:
-            return self.scanner.compute_manifest(ShareableFile(name, stamp), stop=stop).id == manifest.id
+            return self.scanner.compute_manifest(ShareableFile(name, fingerprint), stop=stop).id == manifest.id
         except Interrupted:
             raise
         except PeerError:
-            # It changes, or is gone again.
+            # The file is being changed, or was deleted again.
             return False

@@ -1,8 +1,7 @@
-"""The shared folder looked through again at each ping interval, and files hashed again that the tracker asks about."""
+"""The scan loop: scans the shared folder at each ping interval, and rechecks files that the tracker asks about."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -10,17 +9,26 @@ from collections.abc import Callable, Sequence
 from daemon.errors import Interrupted, PeerError
 from daemon.library.scanner import Scanner
 from daemon.runtime.executors import Threads
+from daemon.runtime.tasks import PeriodicTask, TaskSet
 
 log = logging.getLogger(__name__)
 
-# A scan that takes long is not begun again before it has been rested for so many times as long.
-_REST = 10.0
-# New files are hashed for so long before those that are ready are announced.
-_PATIENCE = 2.0
+# The pause after a scan is at least this many times as long as the scan, less one.
+_MIN_PERIOD_IN_SCANS = 10.0
+# Seconds of hashing after which the files that are hashed are announced, before the remaining ones are.
+_HASH_SECONDS = 2.0
 
 
 class ScanLoop:
-    """Runs scans, one at a time, until it is stopped."""
+    """Runs one scan after the other until it is stopped.
+
+    Args:
+        scanner: does the scans and rechecks.
+        threads: runs them.
+        interval: seconds from the start of one scan to the start of the next.
+        clock: returns seconds that never go back.
+        on_change: called when a scan or a recheck changed the library.
+    """
 
     def __init__(
         self,
@@ -35,64 +43,61 @@ class ScanLoop:
         self._threads = threads
         self._interval = interval
         self._clock = clock
-        self._announce_soon = on_change
+        self._on_change = on_change
         self._stop = threading.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._rechecks: set[asyncio.Task[None]] = set()
+        self._loop = PeriodicTask(self._step)
+        self._rechecks = TaskSet()
 
     async def initial_scan(self) -> None:
-        """Take what lies in the folder and is known already; hashing what is new goes on in `run`."""
-        await self._scan(patience=0.0)
+        """Add the files that the manifest cache knows to the library. New files are hashed after `start`."""
+        await self._scan(hash_seconds=0.0)
 
     def start(self) -> None:
-        """Begin to scan."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        """Start the loop with a scan."""
+        self._loop.start()
 
     async def stop(self) -> None:
-        """Stop scanning."""
+        """Stop the loop and the rechecks. A scan that runs ends soon, in its thread."""
         self._stop.set()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._loop.stop()
+        await self._rechecks.cancel()
 
     def recheck(self, ids: Sequence[str]) -> None:
-        """Hash files again that somebody calls wrong."""
-        task = asyncio.get_running_loop().create_task(self._recheck(ids))
-        self._rechecks.add(task)
-        task.add_done_callback(self._rechecks.discard)
+        """Hash all files with these ids again, in the background: another peer reported them as corrupt."""
+        self._rechecks.start(self._recheck(ids))
 
-    async def _run(self) -> None:
-        while True:
-            began = self._clock()
-            more = await self._scan(patience=_PATIENCE)
-            took = self._clock() - began
-            await asyncio.sleep(0 if more else max(self._interval - took, (_REST - 1) * took))
+    async def _step(self) -> float:
+        """Scan once; return the seconds until the next scan."""
+        began = self._clock()
+        files_left = await self._scan(hash_seconds=_HASH_SECONDS)
+        took = self._clock() - began
+        return 0.0 if files_left else max(self._interval - took, (_MIN_PERIOD_IN_SCANS - 1) * took)
 
-    async def _scan(self, patience: float) -> bool:
-        """Scan once; tell whether files are left to hash that are at rest."""
+    async def _scan(self, hash_seconds: float) -> bool:
+        """Scan once; return whether unchanging files are left to hash."""
         try:
             scan = await self._threads.run(
-                self._threads.disk, self._scanner.scan, stop=self._stop.is_set, hash_seconds=patience
+                self._threads.disk, self._scanner.scan, stop=self._stop.is_set, hash_seconds=hash_seconds
             )
         except Interrupted:
             return False
         except PeerError as error:
-            log.warning("the shared folder cannot be looked through: %s", error)
+            log.warning("cannot scan the shared folder: %s", error)
             return False
         except Exception:
-            # Neither the start nor the next scan is to fail with this one.
-            log.exception("looking through the shared folder failed in a way that nobody foresaw")
+            # Neither the start of the pserver nor the next scan should fail because of this one.
+            log.exception("unexpected error while scanning the shared folder")
             return False
         if scan.indexed or scan.removed:
-            log.info("shared folder: %d files taken, %d withdrawn", scan.indexed, scan.removed)
-            self._announce_soon()
+            log.info("shared folder: %d files added, %d removed", scan.indexed, scan.removed)
+            self._on_change()
         return scan.unhashed > 0
 
     async def _recheck(self, ids: Sequence[str]) -> None:
         try:
-            wrong = await self._threads.run(self._threads.disk, self._scanner.recheck, ids, stop=self._stop.is_set)
+            corrupt = await self._threads.run(self._threads.disk, self._scanner.recheck, ids, stop=self._stop.is_set)
         except PeerError as error:
-            log.warning("files cannot be hashed again: %s", error)
+            log.warning("cannot recheck files: %s", error)
             return
-        if wrong:
-            self._announce_soon()
+        if corrupt:
+            self._on_change()

@@ -1,6 +1,7 @@
-"""The shared folder compared with the library: finds what is new, changed or gone, hashes it, takes or withdraws it.
+"""The scanner: compares the shared folder with the library, hashes new files, and removes changed or deleted ones.
 
-Decides what is shared; never writes to a shared file. `scan` runs once at a time, `take` and `recheck` beside it.
+It decides what is shared, and never writes to a shared file. One `scan` runs at a time; `index_files` and `recheck` may
+run beside it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
-from daemon.errors import FileChanged, Interrupted, NoSuchFile, PeerError, TargetExists
-from daemon.library.library import Library, LocalFile
+from daemon.errors import FileChanged, Interrupted, PeerError, TargetExists
+from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
+from daemon.runtime.batches import batched
+from daemon.storage.dirfd import not_found_error
 from daemon.storage.hashing import CancelCheck, hash_file, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import fold
@@ -24,30 +26,46 @@ from daemon.storage.walk import Fingerprint, ShareableFile, UnshareableEntry
 
 log = logging.getLogger(__name__)
 
-# At the first scan a file that was last written so many seconds ago is taken to be at rest.
-_AT_REST = 5.0
-# Files looked up, taken and remembered together.
-_BATCH = 500
-_BATCH_BYTES = 256 << 20
-_WAITS = "it was written to just now: it is shared once it is at rest"
-_HASHES = "it is being hashed, or about to be"
-_DAMAGED = "its bytes changed though its time did not, as on a failing disk: look at it, then touch it to share it"
+# Seconds since its last change after which the first scan shares a file; later scans compare with the scan before.
+_MIN_AGE_AT_START = 5.0
+# Files that are hashed and added to the library together.
+_MAX_BATCH_FILES = 500
+_MAX_BATCH_BYTES = 256 << 20
+_CHANGING = "modified recently; will be shared when it stops changing"
+_HASHING = "hashing"
+_CORRUPT = "content changed but mtime did not (possible disk error); check the file, then touch it to share it again"
 
+# Called with the name of a file and a number of its bytes that were just hashed, from any thread.
 FileProgress = Callable[[str, int], object]
 
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What one scan found. `unsettled` files wait for the next one to agree, `unhashed` ones for its time."""
+    """The numbers of files of one scan."""
 
+    # Added to the library, and removed from it.
     indexed: int
     removed: int
+    # Not shared until the next scan finds them unchanged.
     changing: int
+    # Left for the next scan, since `hash_seconds` were over.
     unhashed: int
 
 
 class Scanner:
-    """Keeps a library true to its folder. `clock` gives unix seconds."""
+    """Updates a library from its shared folder.
+
+    Args:
+        folder: the shared folder.
+        manifest_cache: the ids of files by fingerprint.
+        library: the library to update.
+        clock: returns the time in Unix seconds.
+        threads: the most threads to hash with.
+
+    Attributes:
+        not_shared: the entries that the last scan found not shareable, with reasons.
+        pending: the files that will be shared later, with reasons, by name.
+    """
 
     def __init__(
         self,
@@ -59,19 +77,18 @@ class Scanner:
         threads: int = 2,
     ) -> None:
         self._folder = folder
-        self._catalog = manifest_cache
+        self._manifest_cache = manifest_cache
         self._library = library
         self._clock = clock
         self._threads = threads
         self._scanning = threading.Lock()
         self._first = True
-        # Files may have gone that still count as kept at others' request. Most are released as they are withdrawn.
-        self._uncounted = True
-        # New files and their stamps as the scan before saw them.
-        self._unsettled: dict[str, Fingerprint] = {}
-        # Files whose bytes are not what their stamps stood for.
-        self._damaged: dict[str, Fingerprint] = {}
-        # What is not shared, and why; and what is not shared yet.
+        # Whether replica records of deleted files may exist. Usually a record is deleted together with its file.
+        self._prune_replicas = True
+        # The new files of the scan before, with their fingerprints.
+        self._changing: dict[str, Fingerprint] = {}
+        # Files whose content does not match the id that was recorded for their fingerprint.
+        self._corrupt: dict[str, Fingerprint] = {}
         self.not_shared: list[UnshareableEntry] = []
         self.pending: dict[str, str] = {}
 
@@ -80,206 +97,244 @@ class Scanner:
     def scan(
         self, *, stop: CancelCheck = not_cancelled, progress: FileProgress | None = None, hash_seconds: float = math.inf
     ) -> ScanResult:
-        """Compare once. Files that did not change cost a look each; `progress` is told of names and bytes hashed.
+        """Scan once. A file that did not change costs one stat.
 
-        New files are hashed for about `patience` seconds; those left then are hashed by the next scans.
+        Args:
+            stop: asked between batches and pieces; the scan ends when it returns True.
+            progress: called while files are hashed.
+            hash_seconds: the time after which no further batch of new files is hashed; the next scan continues.
 
         Raises:
-            Interrupted: if `stop` answered true; what was taken until then stays.
-            StorageFault: if the folder cannot be read; nothing is withdrawn then.
+            Interrupted: if `stop` returned True; the library keeps what was added until then.
+            StorageFault: if the folder cannot be read; no file counts as deleted then.
+            DiskFull: if the manifest cache cannot be written.
         """
         with self._scanning:
-            refused: list[UnshareableEntry] = []
-            unsettled: dict[str, Fingerprint] = {}
-            fresh: list[ShareableFile] = []
-            gone = set(self._library.names())
-            taken = withdrawn = 0
-            changed = self._changed(refused, gone)
-            while batch := list(islice(changed, _BATCH)):
+            not_shared: list[UnshareableEntry] = []
+            changing: dict[str, Fingerprint] = {}
+            new: list[ShareableFile] = []
+            deleted = set(self._library.names())
+            indexed = removed = 0
+            changed = self._changed_files(not_shared, deleted)
+            for batch in batched(changed, _MAX_BATCH_FILES):
                 if stop():
-                    raise Interrupted("stopped while looking through the shared folder")
-                withdrawn += self.remove_stale(found.name for found in batch)
-                known = self._known(batch)
-                taken += len(known)
+                    raise Interrupted("stopped while scanning the shared folder")
+                removed += self.remove_stale(found.name for found in batch)
+                known = self._add_known(batch)
+                indexed += len(known)
                 for found in batch:
                     if found.name not in known:
-                        if self._at_rest(found):
-                            fresh.append(found)
+                        if self._stopped_changing(found):
+                            new.append(found)
                         else:
-                            unsettled[found.name] = found.fingerprint
-            withdrawn += self.remove_stale(gone)
-            if self._uncounted and not self._folder.is_moved():
+                            changing[found.name] = found.fingerprint
+            removed += self.remove_stale(deleted)
+            if self._prune_replicas and not self._folder.is_moved():
                 self._library.prune_replica_records()
-                self._uncounted = False
-            # Those that patience does not suffice for are at rest for the next scan too.
-            self._unsettled = unsettled | dict(fresh)
+                self._prune_replicas = False
+            # The files that this scan has no time to hash are hashed by the next one without a further wait.
+            self._changing = changing | {found.name: found.fingerprint for found in new}
             self._first = False
-            self.not_shared = refused
-            waiting = dict.fromkeys(unsettled, _WAITS) | {found.name: _HASHES for found in fresh}
-            self.pending = waiting
+            self.not_shared = not_shared
+            pending = dict.fromkeys(changing, _CHANGING) | {found.name: _HASHING for found in new}
+            self.pending = pending
             end = self._clock() + hash_seconds
-            unhashed = len(fresh)
-            for batch in _batches(fresh):
+            unhashed = len(new)
+            for batch in _hash_batches(new):
                 if self._clock() >= end:
                     break
-                taken += len(self._hash(batch, refused, stop, progress))
+                indexed += len(self._hash(batch, not_shared, stop, progress))
                 unhashed -= len(batch)
                 for found in batch:
-                    del waiting[found.name]
-            return ScanResult(taken, withdrawn, len(unsettled), unhashed)
+                    del pending[found.name]
+            return ScanResult(indexed, removed, len(changing), unhashed)
 
-    def _changed(self, refused: list[UnshareableEntry], gone: set[str]) -> Iterator[ShareableFile]:
-        """Yield the files that are not held as they are; strike those that are there from `gone`."""
+    def _changed_files(self, not_shared: list[UnshareableEntry], deleted: set[str]) -> Iterator[ShareableFile]:
+        """Walk through the folder.
+
+        Args:
+            not_shared: receives the entries that cannot be shared.
+            deleted: the names in the library; the files that exist are removed from it.
+
+        Yields:
+            The files that the library does not have with their present fingerprint.
+        """
         for item in self._folder.walk():
             if isinstance(item, UnshareableEntry):
-                refused.append(item)
+                not_shared.append(item)
                 continue
-            if item.name in gone:
-                gone.remove(item.name)
-                held = self._library.by_name(item.name)
-                if held is not None and held.fingerprint == item.fingerprint:
+            if item.name in deleted:
+                deleted.remove(item.name)
+                file = self._library.by_name(item.name)
+                if file is not None and file.fingerprint == item.fingerprint:
                     continue
-            if self._damaged.get(item.name) == item.fingerprint:
-                refused.append(UnshareableEntry(item.name, _DAMAGED))
+            if self._corrupt.get(item.name) == item.fingerprint:
+                not_shared.append(UnshareableEntry(item.name, _CORRUPT))
             else:
                 yield item
 
     def remove_stale(self, names: Iterable[str]) -> int:
-        """Hold files no longer that are not what they were; return how many.
+        """Remove the files with these names from the library if they were deleted, changed, or cannot be read.
 
-        The folder is asked again: it may have moved on since. What cannot be looked at is not what it was either: it
-        could not be served, and must not keep the others from being looked at.
+        The folder is queried again, since it may have changed after the walk. A file whose status cannot be read is
+        removed too: it could not be served, and one such file must not end the scan.
+
+        Returns:
+            The number of files removed.
+
+        Raises:
+            DiskFull, StorageFault: if the manifest cache cannot be written.
         """
-        files = [held for name in names if (held := self._library.by_name(name)) is not None and held.name == name]
-        stamps = self._folder.fingerprints(held.name for held in files)
-        looked = list(zip(files, stamps, strict=True))
-        gone = self._library.remove(
-            held for held, stamp in looked if stamp != held.fingerprint and not isinstance(stamp, PeerError)
+        files = [file for name in names if (file := self._library.by_name(name)) is not None and file.name == name]
+        fingerprints = self._folder.fingerprints(file.name for file in files)
+        current = list(zip(files, fingerprints, strict=True))
+        stale = self._library.remove(
+            file for file, now in current if now != file.fingerprint and not isinstance(now, PeerError)
         )
-        # They may come back, as those of a folder that was moved: they take quota until it is clear that they do not.
-        hidden = self._library.remove(
-            (held for held, stamp in looked if isinstance(stamp, PeerError)), release_replicas=False
+        # They may reappear with the folder, as after a move. So they count towards the quota until a scan finds the
+        # folder without them.
+        unreadable = self._library.remove(
+            (file for file, now in current if isinstance(now, PeerError)), release_replicas=False
         )
-        self._uncounted = self._uncounted or bool(hidden)
-        return len(gone) + len(hidden)
+        self._prune_replicas = self._prune_replicas or bool(unreadable)
+        return len(stale) + len(unreadable)
 
-    def _known(self, batch: Sequence[ShareableFile]) -> dict[str, LocalFile]:
-        """Take the files whose contents the catalog knows by their stamps."""
-        ids = self._catalog.find_ids([found.fingerprint for found in batch])
+    def _add_known(self, batch: Sequence[ShareableFile]) -> dict[str, LocalFile]:
+        """Add the files whose fingerprints the manifest cache knows; return them by name."""
+        ids = self._manifest_cache.find_ids([found.fingerprint for found in batch])
         known = {
             found.name: LocalFile(found.name, id_, found.fingerprint)
             for found, id_ in zip(batch, ids, strict=True)
-            if id_ is not None and self._folder_agrees(found)
+            if id_ is not None and self._is_current(found)
         }
         self._library.add_many(known.values())
         return known
 
-    def _folder_agrees(self, found: ShareableFile) -> bool:
-        """Tell whether nothing else is held under the name by now: a transfer may have ended since the walk."""
-        held = self._library.by_name(found.name)
-        return held is None or self._folder.fingerprints([found.name]) == [found.fingerprint]
+    def _is_current(self, found: ShareableFile) -> bool:
+        """Return whether `found` may be added: a transfer may have published another file of its name meanwhile."""
+        file = self._library.by_name(found.name)
+        return file is None or self._folder.fingerprints([found.name]) == [found.fingerprint]
 
-    def _at_rest(self, found: ShareableFile) -> bool:
-        if self._unsettled.get(found.name) == found.fingerprint:
+    def _stopped_changing(self, found: ShareableFile) -> bool:
+        if self._changing.get(found.name) == found.fingerprint:
             return True
-        # What is copied in just now was written to just now; what lay there before this process began need not wait for
-        # a second scan, so that a peer shares from its start.
-        return self._first and self._clock() - found.fingerprint.mtime_ns / 1e9 > _AT_REST
+        # The first scan shares older files without a second look, so that a peer shares from its start.
+        return self._first and self._clock() - found.fingerprint.mtime_ns / 1e9 > _MIN_AGE_AT_START
 
     # -------------------------------------------------------------------------------------------------------- hashing
 
     def index_files(
         self, names: Sequence[str], *, stop: CancelCheck = not_cancelled, progress: FileProgress | None = None
     ) -> list[LocalFile | PeerError]:
-        """Take files at once, because a command names them; one outcome for each, in order.
+        """Add files to the library at once, because a command names them.
 
-        What is held under these names, and is not what it was, is held no longer. A file is refused with TargetExists
-        while another has a name that differs in case or form of accents only: the two are one name.
+        Files of these names that were deleted or changed are removed from the library first.
+
+        Args:
+            names: the names of the files.
+            stop: asked before each piece; hashing ends when it returns True.
+            progress: called while files are hashed.
+
+        Returns:
+            For each name, in order, the file or the reason why it cannot be shared. That is TargetExists while the
+            library has a name that differs only in case or form of accents.
+
+        Raises:
+            Interrupted: if `stop` returned True; the library keeps what was added until then.
+            DiskFull, StorageFault: if the manifest cache cannot be written.
         """
         self.remove_stale(names)
         outcomes: dict[str, LocalFile | PeerError] = {}
         found: list[ShareableFile] = []
-        # By folded name: two names that fold alike are one.
-        spelled: dict[str, str] = {}
-        each = list(dict.fromkeys(names))
-        for name, stamp in zip(each, self._folder.fingerprints(each), strict=True):
-            held = self._held(name)
-            if stamp is None:
-                outcomes[name] = NoSuchFile(f"there is no file {name} in the shared folder", name=name)
-            elif isinstance(stamp, PeerError):
-                outcomes[name] = stamp
-            elif held is not None and held.fingerprint == stamp:
-                outcomes[name] = held
-            elif (other := spelled.setdefault(fold(name), name if held is None else held.name)) != name:
+        # Names by their folded form.
+        spellings: dict[str, str] = {}
+        distinct = list(dict.fromkeys(names))
+        for name, fingerprint in zip(distinct, self._folder.fingerprints(distinct), strict=True):
+            file = self._existing_file(name)
+            if fingerprint is None:
+                outcomes[name] = not_found_error(name)
+            elif isinstance(fingerprint, PeerError):
+                outcomes[name] = fingerprint
+            elif file is not None and file.fingerprint == fingerprint:
+                outcomes[name] = file
+            elif (other := spellings.setdefault(fold(name), name if file is None else file.name)) != name:
                 outcomes[name] = TargetExists(
-                    f"{other} is shared already, and differs in case or form of accents only: rename one of the two",
+                    f"{other} is already shared, and differs only in case or form of accents; rename one of the two",
                     name=name,
                 )
             else:
-                found.append(ShareableFile(name, stamp))
-        for start in range(0, len(found), _BATCH):
-            outcomes.update(self._known(found[start : start + _BATCH]))
-        fresh = [item for item in found if item.name not in outcomes]
-        refused: list[UnshareableEntry] = []
-        for batch in _batches(fresh):
-            outcomes.update((held.name, held) for held in self._hash(batch, refused, stop, progress))
-        for item in refused:
+                found.append(ShareableFile(name, fingerprint))
+        for batch in batched(found, _MAX_BATCH_FILES):
+            outcomes.update(self._add_known(batch))
+        new = [item for item in found if item.name not in outcomes]
+        not_shared: list[UnshareableEntry] = []
+        for batch in _hash_batches(new):
+            outcomes.update((file.name, file) for file in self._hash(batch, not_shared, stop, progress))
+        for item in not_shared:
             outcomes[item.name] = FileChanged(item.reason, name=item.name)
         return [outcomes[name] for name in names]
 
-    def _held(self, name: str) -> LocalFile | None:
-        """Return what is held under a name, or under one that differs in case or form of accents only and is there."""
-        held = self._library.by_name(name)
-        if held is None or held.name == name or isinstance(self._folder.fingerprints([held.name])[0], Fingerprint):
-            return held
+    def _existing_file(self, name: str) -> LocalFile | None:
+        """Return the library's file of a name. If its name differs in case or form of accents, it must still exist."""
+        file = self._library.by_name(name)
+        if file is None or file.name == name or isinstance(self._folder.fingerprints([file.name])[0], Fingerprint):
+            return file
         return None
 
     def recheck(self, ids: Iterable[str], *, stop: CancelCheck = not_cancelled) -> list[LocalFile]:
-        """Hash files again that somebody calls wrong; withdraw and return those that are."""
-        wrong = []
-        for held in [held for id_ in ids for held in self._library.by_id(id_)]:
+        """Hash all files with these ids again, since another peer reported them as corrupt.
+
+        Returns:
+            The files that are corrupt, changed or unreadable. They are removed from the library.
+
+        Raises:
+            Interrupted: if `stop` returned True; no file is removed then.
+            DiskFull, StorageFault: if the manifest cache cannot be written.
+        """
+        unusable = []
+        for file in [file for id_ in ids for file in self._library.by_id(id_)]:
             try:
-                if self.compute_manifest(ShareableFile(held.name, held.fingerprint), stop=stop).id == held.id:
+                if self.compute_manifest(ShareableFile(file.name, file.fingerprint), stop=stop).id == file.id:
                     continue
-                log.warning("%r is not what it was, though its time is: withdrawn", held.name)
-                self._damaged[held.name] = held.fingerprint
+                log.warning("%r is corrupt (content changed, mtime did not): not shared any more", file.name)
+                self._corrupt[file.name] = file.fingerprint
             except Interrupted:
                 raise
             except PeerError as error:
-                # Changed, gone or unreadable: the next scan's business, but not to be served until then.
-                log.info("%r cannot be hashed again: %s", held.name, error)
-            wrong.append(held)
-        self._catalog.forget(held.fingerprint for held in wrong)
-        return self._library.remove(wrong)
+                # Changed, deleted or unreadable: the next scan decides, and until then the file is not served.
+                log.info("cannot hash %r again: %s", file.name, error)
+            unusable.append(file)
+        self._manifest_cache.forget(file.fingerprint for file in unusable)
+        return self._library.remove(unusable)
 
     def _hash(
         self,
         batch: Sequence[ShareableFile],
-        refused: list[UnshareableEntry],
+        not_shared: list[UnshareableEntry],
         stop: CancelCheck,
         progress: FileProgress | None,
     ) -> list[LocalFile]:
-        """Hash the files of one of `_batches`, remember and take them."""
-        # A large file is alone in its batch, and all threads are for it.
+        """Hash one of `_hash_batches` and add the files to the library; add the files with errors to `not_shared`."""
+        # A large file is a batch of its own, and is hashed by all threads.
         threads = self._threads if len(batch) == 1 else 1
-        hashed: list[tuple[str, Fingerprint, Manifest]] = []
+        hashed: list[HashedFile] = []
         interrupted = None
         with ThreadPoolExecutor(min(self._threads, len(batch)), thread_name_prefix="scan") as pool:
-            reading = [
+            futures = [
                 (found, pool.submit(self.compute_manifest, found, stop=stop, progress=progress, threads=threads))
                 for found in batch
             ]
-            for found, future in reading:
+            for found, future in futures:
                 try:
-                    hashed.append((found.name, found.fingerprint, future.result()))
+                    hashed.append(HashedFile(found.name, found.fingerprint, future.result()))
                 except Interrupted as error:
                     interrupted = error
                 except PeerError as error:
-                    refused.append(UnshareableEntry(found.name, error.message))
-        held = self._library.register(hashed)
+                    not_shared.append(UnshareableEntry(found.name, error.message))
+        files = self._library.register(hashed)
         if interrupted is not None:
             raise interrupted
-        return held
+        return files
 
     def compute_manifest(
         self,
@@ -289,31 +344,37 @@ class Scanner:
         progress: FileProgress | None = None,
         threads: int | None = None,
     ) -> Manifest:
-        """Hash one file; its stamp was the same before and after.
+        """Hash one file, and check that its fingerprint is `found.fingerprint` before and after.
+
+        Args:
+            found: the name of the file, and its expected fingerprint.
+            stop: asked before each piece; hashing ends when it returns True.
+            progress: called while the file is hashed.
+            threads: the most threads to use; None for those of the scanner.
 
         Raises:
-            NoSuchFile: if it changed meanwhile, or is not what `found` says.
+            FileChanged: if the file has another fingerprint, before or after.
+            NoSuchFile: if the file does not exist.
+            Interrupted: if `stop` returned True.
+            StorageFault: if the disk failed.
         """
         with self._folder.open(found.name) as file, file.handle as fd:
             if file.fingerprint != found.fingerprint:
-                raise FileChanged("it was changed just now: it will be looked at again", name=found.name)
-            tell = None if progress is None else lambda count: progress(found.name, count)
+                raise FileChanged("modified just now; will be checked again by the next scan", name=found.name)
+            on_bytes = None if progress is None else lambda count: progress(found.name, count)
             manifest = hash_file(
-                self._folder.disk, fd, file.fingerprint.size, progress=tell, stop=stop, threads=threads or self._threads
+                self._folder.disk,
+                fd,
+                file.fingerprint.size,
+                progress=on_bytes,
+                stop=stop,
+                threads=threads or self._threads,
             )
             file.ensure_unchanged()
         return manifest
 
 
-def _batches(files: Sequence[ShareableFile]) -> Iterator[list[ShareableFile]]:
-    """Split files into what is hashed, then shared, together; small files first, for they are many and soon done."""
-    batch: list[ShareableFile] = []
-    total = 0
-    for found in sorted(files, key=lambda found: found.fingerprint.size):
-        if batch and (len(batch) == _BATCH or total + found.fingerprint.size > _BATCH_BYTES):
-            yield batch
-            batch, total = [], 0
-        batch.append(found)
-        total += found.fingerprint.size
-    if batch:
-        yield batch
+def _hash_batches(files: Sequence[ShareableFile]) -> Iterator[list[ShareableFile]]:
+    """Split files into batches that are hashed, then shared, together. Small files are first: they are done sooner."""
+    by_size = sorted(files, key=lambda found: found.fingerprint.size)
+    return batched(by_size, _MAX_BATCH_FILES, _MAX_BATCH_BYTES, lambda found: found.fingerprint.size)

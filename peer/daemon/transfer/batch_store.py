@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from daemon.errors import NotVerified, PeerError, TargetExists
-from daemon.library.library import Library
+from daemon.library.library import HashedFile, Library
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
@@ -19,8 +19,6 @@ BATCH_MAX_FILES = 1024
 BATCH_MAX_BYTES = 16 << 20
 # The most bytes of a small file: one piece.
 SMALL_FILE_MAX = PIECE_LENGTH_MIN
-
-_Published = tuple[str, Fingerprint, Manifest]
 
 
 class SmallFile(NamedTuple):
@@ -84,14 +82,14 @@ class BatchStore:
             for temp_file in unpublished:
                 temp_file.discard()
         errors: list[PeerError | None] = []
-        published: list[_Published] = []
-        existing: list[_Published] = []
+        published: list[HashedFile] = []
+        existing: list[HashedFile] = []
         for file, outcome in zip(files, outcomes, strict=True):
             found = self._existing(file) if isinstance(outcome, TargetExists) else None
             if isinstance(outcome, Fingerprint):
-                published.append((file.name, outcome, file.manifest))
+                published.append(HashedFile(file.name, outcome, file.manifest))
             elif found is not None:
-                existing.append((file.name, found, file.manifest))
+                existing.append(HashedFile(file.name, found, file.manifest))
             errors.append(outcome if isinstance(outcome, PeerError) and found is None else None)
         self._library.register(published, replica=replica)
         if existing:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common.control_messages import Phase
-from daemon.library.library import Library
+from daemon.library.library import HashedFile, Library
 from daemon.models import Holder
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.piece_streams import RequesterStream
@@ -99,7 +99,7 @@ class FileDownloader:
     def _publish(self, part: Part, name: str, replica: bool) -> None:
         """Publish a file and register it in one step of a thread: a published file always counts. Blocking."""
         fingerprint = part.publish(name)
-        self.library.register([(name, fingerprint, part.manifest)], replica=replica)
+        self.library.register([HashedFile(name, fingerprint, part.manifest)], replica=replica)
 
     async def _download_pieces(
         self,

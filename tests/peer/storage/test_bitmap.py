@@ -23,7 +23,7 @@ def made(pieces: int, numbers: set[int]) -> Bitmap:
 
 
 @given(sets())
-def test_a_bitmap_holds_what_a_set_would(case: tuple[int, set[int]]) -> None:
+def test_a_bitmap_behaves_like_a_set(case: tuple[int, set[int]]) -> None:
     pieces, numbers = case
     bitmap = made(pieces, numbers)
     assert list(bitmap.present()) == sorted(numbers)
@@ -34,9 +34,7 @@ def test_a_bitmap_holds_what_a_set_would(case: tuple[int, set[int]]) -> None:
 
 
 @given(sets(), st.lists(st.integers(0, 2**33), max_size=20))
-def test_numbers_become_a_set_whatever_else_is_named_and_however_often(
-    case: tuple[int, set[int]], named: list[int]
-) -> None:
+def test_mask_of_ignores_repeated_and_unknown_pieces(case: tuple[int, set[int]], named: list[int]) -> None:
     pieces, numbers = case
     beyond = [pieces + number for number in named]
     assert mask_of([*beyond, *numbers, *numbers], pieces) == made(pieces, numbers).mask
@@ -55,7 +53,7 @@ def test_a_discarded_piece_is_missing(case: tuple[int, set[int]], data: st.DataO
 
 
 @given(sets())
-def test_bytes_have_the_bit_order_of_the_protocol_and_come_back(case: tuple[int, set[int]]) -> None:
+def test_bytes_have_the_protocols_bit_order_and_decode_to_the_same_bitmap(case: tuple[int, set[int]]) -> None:
     pieces, numbers = case
     data = made(pieces, numbers).to_bytes()
     assert len(data) == (pieces + 7) // 8
@@ -66,7 +64,7 @@ def test_bytes_have_the_bit_order_of_the_protocol_and_come_back(case: tuple[int,
 
 
 @given(st.integers(0, 100), st.binary(max_size=20))
-def test_bytes_of_another_length_or_with_bits_beyond_the_last_piece_are_refused(pieces: int, data: bytes) -> None:
+def test_bytes_with_a_wrong_length_or_bits_beyond_the_last_piece_are_refused(pieces: int, data: bytes) -> None:
     padding = -pieces % 8
     fits = len(data) == (pieces + 7) // 8 and not (data and data[-1] & (1 << padding) - 1)
     if fits:
@@ -76,7 +74,7 @@ def test_bytes_of_another_length_or_with_bits_beyond_the_last_piece_are_refused(
             Bitmap.from_bytes(pieces, data)
 
 
-def test_pieces_that_are_not_are_refused() -> None:
+def test_pieces_that_do_not_exist_are_refused() -> None:
     for piece in (-1, 3, 2**70):
         with pytest.raises(IndexError):
             Bitmap(3).add(piece)
@@ -86,7 +84,7 @@ def test_pieces_that_are_not_are_refused() -> None:
         Bitmap(3, 8)
 
 
-def test_a_full_bitmap_is_whole_and_so_is_that_of_nothing() -> None:
+def test_a_full_bitmap_and_an_empty_file_are_complete() -> None:
     assert Bitmap.full(17).complete
     assert Bitmap(0).complete
     assert not Bitmap(1).complete

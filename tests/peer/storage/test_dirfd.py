@@ -36,14 +36,14 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_one_folder_is_opened_once(opener: Opener, tmp_path: Path) -> None:
+def test_a_cached_folder_is_opened_once(opener: Opener, tmp_path: Path) -> None:
     with CachedDirFd(opener) as last:
         for path in [("a", "b"), ("a", "b"), ("c",), ("c",), (), ()]:
             assert os.path.samestat(os.fstat(last.get(path)), tmp_path.joinpath(*path).stat())
     assert opener.opened == [("a", "b"), ("c",), ()]
 
 
-def test_one_that_is_not_there_is_looked_for_once(opener: Opener) -> None:
+def test_a_missing_folder_is_looked_up_once(opener: Opener) -> None:
     with CachedDirFd(opener) as last:
         for path in [("no",), ("no",), ("a",), ("no",)]:
             if path == ("a",):
@@ -54,7 +54,7 @@ def test_one_that_is_not_there_is_looked_for_once(opener: Opener) -> None:
     assert opener.opened == [("no",), ("a",), ("no",)]
 
 
-def test_what_the_disk_failed_at_is_tried_again(opener: Opener) -> None:
+def test_a_folder_is_opened_again_after_a_disk_error(opener: Opener) -> None:
     failures = [OSError(5, "Input/output error")]
 
     def once(path: tuple[str, ...]) -> int:
@@ -69,7 +69,7 @@ def test_what_the_disk_failed_at_is_tried_again(opener: Opener) -> None:
     assert opener.opened == [("a",)]
 
 
-def test_a_forgotten_one_is_opened_anew(opener: Opener) -> None:
+def test_an_invalidated_folder_is_opened_again(opener: Opener) -> None:
     with CachedDirFd(opener) as last:
         last.get(("a",))
         last.invalidate()
@@ -77,7 +77,7 @@ def test_a_forgotten_one_is_opened_anew(opener: Opener) -> None:
     assert opener.opened == [("a",)] * 2
 
 
-def test_no_descriptor_is_left(opener: Opener) -> None:
+def test_the_cache_leaks_no_descriptor(opener: Opener) -> None:
     before = descriptors()
     with CachedDirFd(opener) as last:
         for path in [("a",), ("no",), ("a", "b"), ()]:

@@ -84,7 +84,7 @@ def cheap_collections() -> Iterator[None]:
 @pytest.mark.parametrize("forever", [False, True], ids=["once", "for good"])
 @pytest.mark.parametrize(("error", "kind"), KINDS, ids=[errno.errorcode[number] for number, _ in KINDS])
 @pytest.mark.parametrize("job", [fetch, fetch_small, copy_in])
-def test_no_operation_can_fail_in_a_harmful_way(
+def test_any_failing_operation_ends_in_a_clear_error_and_loses_nothing_verified(
     tmp_path: Path, job: Job, error: int, kind: type[PeerError], forever: bool
 ) -> None:
     number = 0
@@ -125,7 +125,7 @@ def test_no_operation_can_fail_in_a_harmful_way(
 
 
 @pytest.mark.parametrize("forever", [False, True], ids=["once", "for good"])
-def test_reading_ends_in_bytes_or_a_clear_error(tmp_path: Path, forever: bool) -> None:
+def test_a_read_returns_the_right_bytes_or_a_clear_error(tmp_path: Path, forever: bool) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_bytes(b"contents")
     number = 0
@@ -150,7 +150,7 @@ def test_reading_ends_in_bytes_or_a_clear_error(tmp_path: Path, forever: bool) -
         folder.close()
 
 
-def test_a_short_write_is_made_whole(folder: SharedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_write_is_continued(folder: SharedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.pwritev
     monkeypatch.setattr(os, "pwritev", lambda fd, views, offset: whole(fd, [views[0][:1000]], offset))
     with TempFiles(folder).write(DATA) as small:

@@ -30,7 +30,7 @@ def test_each_piece_has_its_own_digest(tmp_path: Path, size: int, threads: int) 
     assert sum(seen) == size
 
 
-def test_some_pieces_are_hashed_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_pieces_are_hashed_in_the_requested_order(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(MIB) + b"\1" * MIB + b"\2" * 5)
     with path.open("rb") as file:
@@ -39,7 +39,7 @@ def test_some_pieces_are_hashed_in_the_order_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_file_that_ends_early_is_a_changed_one(tmp_path: Path, threads: int) -> None:
+def test_a_file_that_is_too_short_counts_as_changed(tmp_path: Path, threads: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(9 * MIB))
     with path.open("rb") as file, pytest.raises(FileChanged):
@@ -47,7 +47,7 @@ def test_a_file_that_ends_early_is_a_changed_one(tmp_path: Path, threads: int) -
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_hashing_stops_when_told_to(tmp_path: Path, threads: int) -> None:
+def test_hashing_stops_when_cancelled(tmp_path: Path, threads: int) -> None:
     path = tmp_path / "file"
     path.touch()
     os.truncate(path, 100 * MIB)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from daemon.errors import NoSuchFile
-from daemon.library.library import Library, LocalFile
+from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry
 from daemon.storage.manifest import Manifest
@@ -111,7 +111,7 @@ TestLibrary = LibraryMachine.TestCase
 TestLibrary.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 
 
-def test_whoever_missed_too_much_sends_the_whole_list(library: Library) -> None:
+def test_too_many_missed_changes_require_a_snapshot(library: Library) -> None:
     for number in range(25_000):
         library.add(LocalFile(f"{number}", IDS[0], Fingerprint(1, number, 10, 1)))
     assert library.revision == 25_000
@@ -121,7 +121,7 @@ def test_whoever_missed_too_much_sends_the_whole_list(library: Library) -> None:
     assert library.changes_since(25_001) is None
 
 
-def test_changes_that_are_forgotten_are_not_told_again(library: Library) -> None:
+def test_discarded_changes_are_not_returned_again(library: Library) -> None:
     for number in range(3):
         library.add(LocalFile(f"{number}", IDS[0], Fingerprint(1, number, 10, 1)))
     library.discard_changes(2)
@@ -134,11 +134,9 @@ def test_changes_that_are_forgotten_are_not_told_again(library: Library) -> None
     assert changes is not None and not changes.added
 
 
-def test_a_manifest_comes_from_the_catalog_and_is_missed_when_it_is_gone(
-    library: Library, catalog: ManifestCache
-) -> None:
+def test_a_manifest_is_read_from_the_cache_and_its_loss_is_detected(library: Library, catalog: ManifestCache) -> None:
     manifest = Manifest.of_bytes(b"x")
-    library.register([("a", Fingerprint(1, 2, 1, 4), manifest)], replica=True)
+    library.register([HashedFile("a", Fingerprint(1, 2, 1, 4), manifest)], replica=True)
     assert library.manifest(manifest.id) == manifest
     assert catalog.find_ids([Fingerprint(1, 2, 1, 4)]) == [manifest.id]
     assert catalog.replica_usage() == (1, 1)
@@ -150,7 +148,7 @@ def test_a_manifest_comes_from_the_catalog_and_is_missed_when_it_is_gone(
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
 @settings(max_examples=20, deadline=None)
-def test_memory_for_manifests_is_bounded(lengths: list[int]) -> None:
+def test_the_memory_cache_of_manifests_is_bounded(lengths: list[int]) -> None:
     with TemporaryDirectory() as state:
         catalog = ManifestCache(Path(state) / "catalog.sqlite", 0)
         library = Library(catalog)
@@ -159,9 +157,8 @@ def test_memory_for_manifests_is_bounded(lengths: list[int]) -> None:
             Manifest(pieces * 1000 * mib, mib, number.to_bytes(32) * pieces * 1000)
             for number, pieces in enumerate(lengths)
         ]
-        library.register([(f"{n}", Fingerprint(1, n, m.size, 1), m) for n, m in enumerate(manifests)])
+        library.register([HashedFile(f"{n}", Fingerprint(1, n, m.size, 1), m) for n, m in enumerate(manifests)])
         for manifest in manifests:
             assert library.manifest(manifest.id) == manifest
-        kept = sum(len(manifest.digests) for manifest in library._manifests.values())
-        assert kept == library._manifest_bytes <= 8 << 20
+        assert library.cached_digest_bytes <= 8 << 20
         catalog.close()

@@ -30,13 +30,13 @@ MIB = 1 << 20
         (SIZE_MAX, 1 << 31, PIECES_MAX),
     ],
 )
-def test_the_piece_length_is_the_smallest_that_is_enough(size: int, piece_length: int, pieces: int) -> None:
+def test_the_piece_length_is_the_smallest_that_fits(size: int, piece_length: int, pieces: int) -> None:
     assert piece_length_for(size) == piece_length
     assert -(-size // piece_length) == pieces
 
 
 @given(st.integers(0, SIZE_MAX))
-def test_no_size_needs_more_pieces_than_allowed_or_longer_ones_than_needed(size: int) -> None:
+def test_the_number_of_pieces_stays_within_bounds_for_every_size(size: int) -> None:
     length = piece_length_for(size)
     assert -(-size // length) <= PIECES_MAX
     assert length == PIECE_LENGTH_MIN or -(-size // (length // 2)) > PIECES_MAX
@@ -52,7 +52,7 @@ def test_pieces_cover_a_file_without_gap_or_overlap(size: int) -> None:
     assert at == size
 
 
-def test_the_id_is_the_digest_of_the_bytes_that_the_protocol_names() -> None:
+def test_the_id_is_the_digest_of_the_canonical_bytes() -> None:
     canonical = b"p2p-manifest-v1\n" + struct.pack(">QI", 5, MIB) + blake3(b"hello").digest()
     manifest = Manifest.of_bytes(b"hello")
     assert manifest.encode() == canonical
@@ -66,7 +66,7 @@ def test_an_empty_file_has_an_id_and_no_pieces() -> None:
     assert manifest.id == blake3(b"p2p-manifest-v1\n" + struct.pack(">QI", 0, MIB)).hexdigest()
 
 
-def test_there_is_no_piece_beyond_the_last() -> None:
+def test_a_piece_beyond_the_last_is_refused() -> None:
     manifest = Manifest.of_bytes(b"x")
     for piece in (-1, 1, 2**40):
         with pytest.raises(IndexError):
@@ -118,7 +118,7 @@ IDS = [
         *((GOOD.size, MIB, GOOD.digests, id_) for id_ in IDS),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused_before_it_costs_memory(
+def test_an_inconsistent_manifest_is_refused_before_it_costs_memory(
     size: int, piece_length: int, digests: bytes, id_: str
 ) -> None:
     tracemalloc.start()
@@ -145,7 +145,7 @@ def test_a_manifest_that_does_not_fit_is_refused_before_it_costs_memory(
         (SIZE_MAX + 1, 1 << 31, b""),
     ],
 )
-def test_an_id_that_somebody_made_of_a_wrong_manifest_makes_it_no_better(
+def test_an_inconsistent_manifest_is_refused_even_with_a_matching_id(
     size: int, piece_length: int, digests: bytes
 ) -> None:
     made = Manifest(size, piece_length, digests)
@@ -159,7 +159,7 @@ def test_each_piece_has_its_own_digest() -> None:
     assert [GOOD.digest(piece) for piece in range(4)] == [blake3(bytes([n])).digest() for n in range(4)]
 
 
-def test_a_file_of_one_whole_piece_is_one() -> None:
+def test_a_file_of_exactly_one_piece_has_one_piece() -> None:
     assert Manifest.of_bytes(bytes(MIB)).piece_count == 1
     with pytest.raises(ValueError, match="more than one piece"):
         Manifest.of_bytes(bytes(MIB + 1))
@@ -172,13 +172,13 @@ def test_the_bounds_are_those_of_the_protocol() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_manifest_are_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_manifest_are_refused(data: bytes) -> None:
     with pytest.raises(NotVerified):
         Manifest.decode(data, GOOD.id)
 
 
 @given(st.integers(0, len(GOOD.encode()) - 1), st.integers(1, 255))
-def test_one_changed_byte_is_noticed(at: int, change: int) -> None:
+def test_one_changed_byte_is_detected(at: int, change: int) -> None:
     data = bytearray(GOOD.encode())
     data[at] ^= change
     with pytest.raises(NotVerified):

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def some(number: int) -> tuple[Fingerprint, Manifest]:
     return Fingerprint(1, number, 3, 5), Manifest.of_bytes(b"%d" % number)
 
 
-def test_what_was_put_is_found_after_a_restart(tmp_path: Path) -> None:
+def test_cached_manifests_survive_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     catalog = ManifestCache(path, NOW)
     files = [some(number) for number in range(50)]
@@ -44,7 +45,7 @@ def test_what_was_put_is_found_after_a_restart(tmp_path: Path) -> None:
     catalog.close()
 
 
-def test_what_pushes_have_begun_is_known_after_a_restart_in_its_order(tmp_path: Path) -> None:
+def test_records_of_incoming_pushes_survive_a_restart_in_order(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     ManifestCache(path, NOW).close()
     # As a catalog was before it knew of them.
@@ -62,14 +63,14 @@ def test_what_pushes_have_begun_is_known_after_a_restart_in_its_order(tmp_path: 
     catalog.close()
 
 
-def test_numbers_of_64_bits_are_remembered(catalog: ManifestCache) -> None:
+def test_fingerprints_with_unsigned_64_bit_numbers_are_stored(catalog: ManifestCache) -> None:
     stamp = Fingerprint(2**64 - 1, 2**63, 2**47, 2**63 - 1)
     manifest = Manifest.of_bytes(b"x")
     catalog.put([(stamp, manifest), (Fingerprint(0, 0, 0, -1), manifest)])
     assert catalog.find_ids([stamp, Fingerprint(0, 0, 0, -1)]) == [manifest.id] * 2
 
 
-def test_it_is_for_its_user_alone(tmp_path: Path) -> None:
+def test_the_database_is_readable_only_by_its_user(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     catalog = ManifestCache(path, NOW)
     catalog.put([some(1)])
@@ -78,7 +79,7 @@ def test_it_is_for_its_user_alone(tmp_path: Path) -> None:
     catalog.close()
 
 
-def test_files_that_were_not_seen_for_long_are_forgotten(tmp_path: Path) -> None:
+def test_files_unseen_for_long_are_pruned(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     catalog = ManifestCache(path, NOW)
     catalog.put([some(1), some(2)])
@@ -122,7 +123,7 @@ def lacking_tables(path: Path) -> None:
     ],
     ids=["empty", "foreign", "cut", "newer", "other tables", "lacking tables"],
 )
-def test_a_catalog_that_is_not_ours_is_begun_anew(tmp_path: Path, harm: Callable[[Path], object]) -> None:
+def test_a_foreign_database_is_replaced(tmp_path: Path, harm: Callable[[Path], object]) -> None:
     path = tmp_path / "catalog.sqlite"
     catalog = ManifestCache(path, NOW)
     catalog.put([some(number) for number in range(100)])
@@ -137,7 +138,7 @@ def test_a_catalog_that_is_not_ours_is_begun_anew(tmp_path: Path, harm: Callable
 
 
 @pytest.mark.parametrize("rounds", [100, pytest.param(2_000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
-def test_a_damaged_catalog_never_crashes_nor_gives_a_wrong_manifest(tmp_path: Path, rounds: int) -> None:
+def test_a_damaged_database_never_crashes_nor_returns_a_wrong_manifest(tmp_path: Path, rounds: int) -> None:
     pristine = tmp_path / "pristine.sqlite"
     catalog = ManifestCache(pristine, NOW)
     catalog.put([some(number) for number in range(200)])
@@ -169,11 +170,19 @@ def test_a_damaged_catalog_never_crashes_nor_gives_a_wrong_manifest(tmp_path: Pa
             os.unlink(file)
 
 
-def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
+def test_a_full_disk_is_not_taken_for_a_damaged_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = ManifestCache(tmp_path / "catalog.sqlite", NOW)
     catalog.put([some(1)])
-    assert catalog._connection is not None
-    catalog._connection.execute("PRAGMA max_page_count = 1")
+    catalog.close()
+    connect = sqlite3.connect
+
+    def connect_to_full_disk(path: Path, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(path, **options)
+        # SQLite raises the limit to the present size: the database cannot grow.
+        connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_to_full_disk)
     with pytest.raises(DiskFull):
         catalog.put([some(number) for number in range(2, 2000)])
     assert catalog.find_ids([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]

@@ -28,12 +28,12 @@ NAMES = st.one_of(
 
 
 @pytest.mark.parametrize("name", GOOD, ids=ascii)
-def test_a_good_name_is_taken_as_it_is(name: str) -> None:
+def test_a_valid_name_is_returned_unchanged(name: str) -> None:
     assert check_name(name) == name
 
 
 @pytest.mark.parametrize(("name", "rule"), BAD, ids=ascii)
-def test_a_bad_name_is_refused_with_the_rule_that_it_breaks(name: str, rule: str) -> None:
+def test_an_invalid_name_is_refused_with_the_rule_that_it_breaks(name: str, rule: str) -> None:
     with pytest.raises(BadName) as refusal:
         check_name(name)
     assert rule in refusal.value.message
@@ -41,12 +41,12 @@ def test_a_bad_name_is_refused_with_the_rule_that_it_breaks(name: str, rule: str
 
 
 @pytest.mark.parametrize(("one", "other"), SAME, ids=ascii)
-def test_names_that_are_one_fold_alike(one: str, other: str) -> None:
+def test_equal_names_have_equal_folded_forms(one: str, other: str) -> None:
     assert fold(one) == fold(other)
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT, ids=ascii)
-def test_names_that_are_two_do_not(one: str, other: str) -> None:
+def test_different_names_have_different_folded_forms(one: str, other: str) -> None:
     assert fold(one) != fold(other)
 
 
@@ -67,13 +67,13 @@ def is_good_at_the_tracker(name: str) -> bool:
 
 
 @given(NAMES)
-def test_both_judges_agree(name: str) -> None:
+def test_tracker_and_pserver_accept_the_same_names(name: str) -> None:
     assert is_good(name) == is_good_at_the_tracker(name)
     assert fold(name) == tracker.names.fold(name)
 
 
 @given(NAMES)
-def test_a_good_name_stays_below_its_folder(name: str) -> None:
+def test_a_valid_name_stays_below_its_folder(name: str) -> None:
     if is_good(name):
         assert os.path.normpath("/shared/" + name) == "/shared/" + name
         assert not any(component.startswith(".") for component in name.split("/"))
@@ -85,5 +85,5 @@ def test_folding_twice_is_folding_once(name: str) -> None:
 
 
 @given(st.text(ODD, max_size=8))
-def test_a_component_without_fault_is_a_name(component: str) -> None:
+def test_a_component_without_fault_is_a_valid_name(component: str) -> None:
     assert (not component_fault(component)) == (is_good(component) and "/" not in component)

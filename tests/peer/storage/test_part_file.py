@@ -49,7 +49,7 @@ def dot(folder: SharedFolder) -> list[str]:
     return sorted(os.listdir(folder.root / ".p2p"))
 
 
-def test_a_file_that_arrived_in_any_order_is_published_whole(folder: SharedFolder, store: PartStore) -> None:
+def test_pieces_stored_in_any_order_are_published_as_the_complete_file(folder: SharedFolder, store: PartStore) -> None:
     with store.open(MANIFEST) as part:
         assert part.resumed_bytes == 0
         fill(part, 3, 0, 2)
@@ -72,7 +72,7 @@ def test_an_empty_file_is_published_at_once(folder: SharedFolder, store: PartSto
     assert (folder.root / "empty").read_bytes() == b""
 
 
-def test_what_was_verified_is_there_the_next_time(folder: SharedFolder, store: PartStore) -> None:
+def test_verified_pieces_survive_closing_and_opening(folder: SharedFolder, store: PartStore) -> None:
     with store.open(MANIFEST) as part:
         fill(part, 3, 1)
     seen: list[int] = []
@@ -83,7 +83,7 @@ def test_what_was_verified_is_there_the_next_time(folder: SharedFolder, store: P
     assert PartStore(folder).part_ids() == [MANIFEST.id]
 
 
-def test_a_verified_piece_is_served_and_no_other(store: PartStore) -> None:
+def test_only_verified_pieces_can_be_read(store: PartStore) -> None:
     with store.open(MANIFEST) as part:
         fill(part, 3)
         assert part.read(3, 0, 17) == piece(3)
@@ -94,7 +94,7 @@ def test_a_verified_piece_is_served_and_no_other(store: PartStore) -> None:
         part.read(3, 0, 1)
 
 
-def test_whoever_reads_a_part_goes_on_while_it_is_opened_again_filled_and_published(store: PartStore) -> None:
+def test_readers_survive_reopening_and_publication_of_a_part(store: PartStore) -> None:
     with store.open(MANIFEST) as read:
         fill(read, 3)
         with store.open(MANIFEST) as part:
@@ -106,14 +106,14 @@ def test_whoever_reads_a_part_goes_on_while_it_is_opened_again_filled_and_publis
         assert list(read.verified.present()) == [3]
 
 
-def test_a_discarded_part_leaves_nothing(folder: SharedFolder, store: PartStore) -> None:
+def test_discarding_a_part_deletes_its_files(folder: SharedFolder, store: PartStore) -> None:
     with store.open(MANIFEST) as part:
         fill(part, 0)
     store.discard(MANIFEST.id)
     assert dot(folder) == []
 
 
-def test_a_part_whose_name_is_taken_is_kept(folder: SharedFolder, store: PartStore) -> None:
+def test_a_part_whose_name_is_taken_stays(folder: SharedFolder, store: PartStore) -> None:
     (folder.root / "a").write_bytes(b"mine")
     with store.open(MANIFEST) as part:
         fill(part, 0, 1, 2, 3)
@@ -124,7 +124,7 @@ def test_a_part_whose_name_is_taken_is_kept(folder: SharedFolder, store: PartSto
     assert (folder.root / "b").read_bytes() == DATA
 
 
-def test_no_part_is_begun_without_room_for_it(folder: SharedFolder, store: PartStore) -> None:
+def test_a_part_is_not_created_without_enough_disk_space(folder: SharedFolder, store: PartStore) -> None:
     size = folder.free_bytes() // MIB * MIB + 1024 * MIB
     manifest = Manifest(size, MIB, bytes(32 * (size // MIB)))
     with pytest.raises(DiskFull, match="more bytes of disk space are needed"):
@@ -132,7 +132,7 @@ def test_no_part_is_begun_without_room_for_it(folder: SharedFolder, store: PartS
     assert dot(folder) == []
 
 
-def test_looking_through_a_part_can_be_stopped_and_costs_nothing(store: PartStore) -> None:
+def test_cancelling_the_verification_of_a_part_loses_nothing(store: PartStore) -> None:
     with store.open(MANIFEST) as part:
         fill(part, 0, 1)
     with pytest.raises(Interrupted):
@@ -141,7 +141,7 @@ def test_looking_through_a_part_can_be_stopped_and_costs_nothing(store: PartStor
         assert part.verified.count == 2
 
 
-def test_pieces_stored_by_many_threads_are_all_noted(folder: SharedFolder, store: PartStore) -> None:
+def test_pieces_stored_by_many_threads_are_all_recorded(folder: SharedFolder, store: PartStore) -> None:
     with store.open(MANIFEST) as part:
         threads = [threading.Thread(target=fill, args=(part, number)) for number in range(4)]
         for thread in threads:
@@ -178,7 +178,7 @@ def damage(path: Path, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("rounds", [100, pytest.param(2_000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
-def test_a_damaged_or_foreign_part_is_fetched_again_and_never_published(
+def test_corrupt_pieces_of_a_part_are_missing_and_never_published(
     folder: SharedFolder, store: PartStore, rounds: int
 ) -> None:
     for seed in range(rounds):
@@ -263,7 +263,7 @@ def test_a_process_killed_at_any_operation_leaves_no_wrong_file_and_loses_one_pi
     assert number > 12
 
 
-def test_a_part_that_was_published_is_not_written_to_again(folder: SharedFolder, store: PartStore) -> None:
+def test_a_published_part_is_not_written_to(folder: SharedFolder, store: PartStore) -> None:
     with store.open(MANIFEST) as part:
         fill(part, 0, 1, 2, 3)
     os.link(folder.root / ".p2p" / f"{MANIFEST.id}.part", folder.root / "published")
@@ -273,7 +273,9 @@ def test_a_part_that_was_published_is_not_written_to_again(folder: SharedFolder,
     assert (folder.root / "published").read_bytes() == DATA
 
 
-def test_a_start_cleans_up_what_nobody_needs(folder: SharedFolder, store: PartStore, root: Path) -> None:
+def test_clean_up_deletes_temporary_published_and_unused_files(
+    folder: SharedFolder, store: PartStore, root: Path
+) -> None:
     with store.open(MANIFEST) as part:
         fill(part, 0)
     with store.open(Manifest.of_bytes(b"other")):
@@ -293,7 +295,7 @@ def test_a_start_cleans_up_what_nobody_needs(folder: SharedFolder, store: PartSt
 
 @pytest.mark.parametrize("size", [0, 1, 5 * MIB + 3])
 @pytest.mark.parametrize("way", ["best", "kernel", "ours"])
-def test_a_copy_holds_the_same_bytes(folder: SharedFolder, tmp_path: Path, size: int, way: str) -> None:
+def test_a_copy_has_the_same_content(folder: SharedFolder, tmp_path: Path, size: int, way: str) -> None:
     source = tmp_path / "source"
     source.write_bytes(random.Random(size).randbytes(size))
     if way != "best":
@@ -311,7 +313,7 @@ def test_a_copy_holds_the_same_bytes(folder: SharedFolder, tmp_path: Path, size:
     assert dot(folder) == []
 
 
-def test_a_file_that_changes_while_it_is_copied_is_not_shared(folder: SharedFolder, tmp_path: Path) -> None:
+def test_copying_a_changing_file_fails(folder: SharedFolder, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(MIB))
     with source.open("rb") as file, pytest.raises(FileChanged):
@@ -319,7 +321,7 @@ def test_a_file_that_changes_while_it_is_copied_is_not_shared(folder: SharedFold
     assert dot(folder) == []
 
 
-def test_a_copy_that_is_stopped_leaves_nothing(folder: SharedFolder, tmp_path: Path) -> None:
+def test_a_cancelled_copy_leaves_nothing(folder: SharedFolder, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(MIB))
     folder.disk.clone = lambda source, target: False  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError, StorageFault, TargetExists
-from daemon.library.library import Library, LocalFile
+from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
 from daemon.storage.disk import Disk
@@ -49,7 +49,7 @@ class Reads:
         self.names.append(name)
 
 
-def test_a_peer_shares_from_its_first_scan_what_lies_at_rest(root: Path, scanner: Scanner, library: Library) -> None:
+def test_the_first_scan_shares_files_that_are_not_being_changed(root: Path, scanner: Scanner, library: Library) -> None:
     put(root, "a", b"1")
     put(root, "b/c", b"2")
     put(root, "empty", b"")
@@ -59,7 +59,7 @@ def test_a_peer_shares_from_its_first_scan_what_lies_at_rest(root: Path, scanner
     assert library.manifest(id_of(b"1")) == Manifest.of_bytes(b"1")
 
 
-def test_a_file_that_is_being_copied_in_is_left_alone(
+def test_a_file_that_still_changes_is_not_shared(
     root: Path, scanner: Scanner, library: Library, clock: ManualUnixClock
 ) -> None:
     put(root, "a", b"1", at=int(clock()) - 1)
@@ -74,7 +74,7 @@ def test_a_file_that_is_being_copied_in_is_left_alone(
     assert shared(library)["a"] == id_of(b"123")
 
 
-def test_a_restart_hashes_nothing_that_did_not_change(
+def test_a_restart_does_not_hash_unchanged_files_again(
     root: Path, scanner: Scanner, folder: SharedFolder, catalog: ManifestCache
 ) -> None:
     for number in range(20):
@@ -89,7 +89,7 @@ def test_a_restart_hashes_nothing_that_did_not_change(
     assert library.by_name("3") is not None and shared(library)["3"] == id_of(b"other")
 
 
-def test_what_went_or_changed_while_nobody_looked_takes_no_quota(
+def test_replicas_deleted_or_changed_while_stopped_free_their_quota(
     root: Path, scanner: Scanner, folder: SharedFolder, catalog: ManifestCache, clock: ManualUnixClock
 ) -> None:
     names = ("there", "gone", "changed", "renamed", "replaced", "cased")
@@ -107,13 +107,13 @@ def test_what_went_or_changed_while_nobody_looked_takes_no_quota(
     assert catalog.replica_usage() == (1, len("there"))
 
 
-def test_what_is_kept_in_a_folder_that_was_away_takes_quota_again(
+def test_replicas_in_a_folder_that_reappears_count_towards_the_quota(
     root: Path, scanner: Scanner, library: Library, catalog: ManifestCache
 ) -> None:
     for name in ("stays", "goes"):
         put(root, name, name.encode())
         manifest = Manifest.of_bytes(name.encode())
-        library.register([(name, Fingerprint.from_stat((root / name).stat()), manifest)], replica=True)
+        library.register([HashedFile(name, Fingerprint.from_stat((root / name).stat()), manifest)], replica=True)
     elsewhere = root.with_name("elsewhere")
     root.rename(elsewhere)
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_a_renamed_file_is_not_hashed_again(root: Path, scanner: Scanner, librar
     assert shared(library) == {"b": id_of(b"1")}
 
 
-def test_changed_and_removed_files_are_withdrawn_at_once(root: Path, scanner: Scanner, library: Library) -> None:
+def test_changed_and_deleted_files_are_removed_by_the_next_scan(root: Path, scanner: Scanner, library: Library) -> None:
     for name in ("a", "b", "c/d"):
         put(root, name, name.encode())
     scanner.scan()
@@ -151,7 +151,7 @@ def test_changed_and_removed_files_are_withdrawn_at_once(root: Path, scanner: Sc
     assert shared(library) == {"a": id_of(b"changed"), "b": id_of(b"b")}
 
 
-def test_nothing_is_withdrawn_when_the_folder_cannot_be_read(
+def test_no_file_is_removed_while_the_folder_cannot_be_read(
     root: Path, scanner: Scanner, library: Library, folder: SharedFolder
 ) -> None:
     put(root, "a", b"1")
@@ -175,7 +175,7 @@ class Closed(Disk):
         return super().open(path, flags, mode=mode, dir_fd=dir_fd)
 
 
-def test_a_folder_that_cannot_be_read_any_more_keeps_no_other_file_from_being_shared(
+def test_an_unreadable_folder_does_not_stop_other_files_from_being_shared(
     root: Path, folder: SharedFolder, scanner: Scanner, library: Library
 ) -> None:
     put(root, "closed/a", b"1")
@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_read_any_more_keeps_no_other_file_from_being_sh
     assert [item.name for item in scanner.not_shared] == ["closed"]
 
 
-def test_a_file_that_cannot_be_looked_at_fails_alone_when_commands_name_it(
+def test_an_unreadable_file_named_by_a_command_fails_alone(
     root: Path, folder: SharedFolder, scanner: Scanner, library: Library
 ) -> None:
     put(root, "closed/a", b"1")
@@ -199,19 +199,19 @@ def test_a_file_that_cannot_be_looked_at_fails_alone_when_commands_name_it(
     assert shared(library) == {"b": id_of(b"2")}
 
 
-def test_what_waits_for_its_hash_is_told(root: Path, scanner: Scanner, clock: ManualUnixClock) -> None:
+def test_files_that_wait_for_hashing_are_pending(root: Path, scanner: Scanner, clock: ManualUnixClock) -> None:
     seen: list[dict[str, str]] = []
     put(root, "new", b"1", at=int(clock()) - 1)
     put(root, "old", b"2")
     scanner.scan(progress=lambda name, size: seen.append(scanner.pending.copy()))
     assert list(seen[0]) == ["new", "old"]
-    assert "at rest" in seen[0]["new"] and "hashed" in seen[0]["old"]
+    assert "modified recently" in seen[0]["new"] and seen[0]["old"] == "hashing"
     assert list(scanner.pending) == ["new"]
     scanner.scan()
     assert scanner.pending == {}
 
 
-def test_why_something_is_not_shared_is_told(root: Path, scanner: Scanner, tmp_path: Path) -> None:
+def test_a_scan_gives_the_reason_for_each_file_that_is_not_shared(root: Path, scanner: Scanner, tmp_path: Path) -> None:
     (root / "link").symlink_to(tmp_path)
     put(root, "A", b"")
     put(root, "a", b"")
@@ -223,7 +223,7 @@ def test_why_something_is_not_shared_is_told(root: Path, scanner: Scanner, tmp_p
     assert [item.name for item in scanner.not_shared] == ["a", "con"]
 
 
-def test_a_file_that_cannot_be_read_is_not_shared_and_said(root: Path, scanner: Scanner, folder: SharedFolder) -> None:
+def test_an_unreadable_file_is_reported_as_not_shared(root: Path, scanner: Scanner, folder: SharedFolder) -> None:
     put(root, "good", b"1")
     put(root, "bad", b"22")
     read = folder.disk.pread_into
@@ -239,7 +239,7 @@ def test_a_file_that_cannot_be_read_is_not_shared_and_said(root: Path, scanner: 
 
 
 @pytest.mark.parametrize("odd", [{"time": 1 << 70}, {"time": -(1 << 70)}, {"size": 200 << 40}], ids=str)
-def test_a_file_beyond_all_measure_is_not_shared_and_said(
+def test_a_file_too_large_or_with_an_odd_time_is_reported_as_not_shared(
     in_memory: Path, catalog: ManifestCache, library: Library, clock: ManualUnixClock, odd: dict[str, int]
 ) -> None:
     put(in_memory, "odd", b"1")
@@ -254,7 +254,7 @@ def test_a_file_beyond_all_measure_is_not_shared_and_said(
     folder.close()
 
 
-def test_a_file_that_a_command_names_is_taken_at_once(
+def test_a_file_named_by_a_command_is_shared_at_once(
     root: Path, scanner: Scanner, library: Library, clock: ManualUnixClock
 ) -> None:
     put(root, "a", b"1", at=int(clock()))
@@ -270,7 +270,9 @@ def test_a_file_that_a_command_names_is_taken_at_once(
 
 
 @pytest.mark.parametrize("twin", ["photos/\u00c9t\u00e9", "photos/E\u0301te\u0301"])
-def test_one_name_is_one_file_for_commands_too(root: Path, scanner: Scanner, library: Library, twin: str) -> None:
+def test_index_files_refuses_a_name_that_equals_a_shared_one(
+    root: Path, scanner: Scanner, library: Library, twin: str
+) -> None:
     put(root, "photos/\u00e9t\u00e9", b"1")
     put(root, twin, b"2")
     (kept,) = scanner.index_files(["photos/\u00e9t\u00e9"])
@@ -282,7 +284,7 @@ def test_one_name_is_one_file_for_commands_too(root: Path, scanner: Scanner, lib
     assert isinstance(taken, LocalFile) and shared(library) == {twin: id_of(b"2")}
 
 
-def test_of_two_files_of_one_name_commands_take_the_first(root: Path, scanner: Scanner, library: Library) -> None:
+def test_index_files_shares_the_first_of_two_equal_names(root: Path, scanner: Scanner, library: Library) -> None:
     put(root, "A", b"1")
     put(root, "a", b"2")
     assert [type(outcome) for outcome in scanner.index_files(["gone", "A", "a"])] == [
@@ -293,16 +295,14 @@ def test_of_two_files_of_one_name_commands_take_the_first(root: Path, scanner: S
     assert shared(library) == {"A": id_of(b"1")}
 
 
-def test_a_file_that_is_there_under_two_spellings_is_held_already(
-    root: Path, scanner: Scanner, library: Library
-) -> None:
+def test_a_file_found_under_another_spelling_is_already_shared(root: Path, scanner: Scanner, library: Library) -> None:
     put(root, "A", b"1")
     # As on a file system that does not tell the two apart.
     os.link(root / "A", root / "a")
     assert scanner.index_files(["A"]) == scanner.index_files(["a"]) == [library.by_name("A")]
 
 
-def test_a_file_that_someone_calls_wrong_is_hashed_again(root: Path, scanner: Scanner, library: Library) -> None:
+def test_a_recheck_removes_a_corrupt_file(root: Path, scanner: Scanner, library: Library) -> None:
     put(root, "good", b"good")
     put(root, "rotten", b"12345")
     put(root, "gone", b"x")
@@ -323,7 +323,7 @@ def test_a_file_that_someone_calls_wrong_is_hashed_again(root: Path, scanner: Sc
 
 
 @pytest.mark.parametrize("harm", ["DELETE FROM manifests", "UPDATE manifests SET manifest = x'00'"])
-def test_a_manifest_that_is_lost_is_made_anew(
+def test_a_lost_manifest_is_computed_again(
     root: Path, scanner: Scanner, library: Library, tmp_path: Path, harm: str
 ) -> None:
     put(root, "a", b"1")
@@ -331,7 +331,7 @@ def test_a_manifest_that_is_lost_is_made_anew(
     scanner.scan()
     with sqlite3.connect(tmp_path / "catalog.sqlite") as catalog:
         catalog.execute(harm)
-    with pytest.raises(NoSuchFile, match="anew"):
+    with pytest.raises(NoSuchFile, match="hashed again"):
         library.manifest(id_of(b"1"))
     assert shared(library) == {}
     scanner.scan()
@@ -340,21 +340,21 @@ def test_a_manifest_that_is_lost_is_made_anew(
     assert library.manifest(id_of(b"1")) == Manifest.of_bytes(b"1")
 
 
-def test_a_published_download_is_held_without_hashing(
+def test_a_published_download_is_not_hashed_again(
     root: Path, folder: SharedFolder, scanner: Scanner, library: Library
 ) -> None:
     manifest = Manifest.of_bytes(b"x")
     scanner.scan()
     with PartStore(folder).open(manifest) as part:
         part.store(0, [b"x"])
-        library.register([("a", part.publish("a"), manifest)])
+        library.register([HashedFile("a", part.publish("a"), manifest)])
     reads = Reads()
     scan = scanner.scan(progress=reads)
     assert (scan.indexed, scan.removed, reads.names) == (0, 0, [])
     assert shared(library) == {"a": manifest.id}
 
 
-def test_a_scan_that_is_stopped_keeps_what_it_took(root: Path, scanner: Scanner, library: Library) -> None:
+def test_a_cancelled_scan_keeps_the_files_it_added(root: Path, scanner: Scanner, library: Library) -> None:
     put(root, "small", b"1")
     put(root, "large", bytes(300 * MIB))
     reads = Reads()
@@ -363,7 +363,7 @@ def test_a_scan_that_is_stopped_keeps_what_it_took(root: Path, scanner: Scanner,
     assert shared(library) == {"small": id_of(b"1")}
 
 
-def test_a_scan_out_of_patience_leaves_the_rest_to_the_next(
+def test_a_scan_leaves_files_that_it_has_no_time_for_to_the_next(
     root: Path, folder: SharedFolder, catalog: ManifestCache, library: Library
 ) -> None:
     ticks = iter(range(OLD + 100, OLD + 100_000, 10))
@@ -377,7 +377,7 @@ def test_a_scan_out_of_patience_leaves_the_rest_to_the_next(
     assert max(taken) == 500
 
 
-def test_scans_and_transfers_at_once_lose_nothing(
+def test_concurrent_scans_and_transfers_lose_no_file(
     root: Path, folder: SharedFolder, scanner: Scanner, library: Library
 ) -> None:
     store = PartStore(folder)
@@ -399,7 +399,9 @@ def test_scans_and_transfers_at_once_lose_nothing(
             manifest = Manifest.of_bytes(b"%d" % number)
             with store.open(manifest) as part:
                 part.store(0, [b"%d" % number])
-                library.register([(f"d{number % 7}/{number}", part.publish(f"d{number % 7}/{number}"), manifest)])
+                library.register(
+                    [HashedFile(f"d{number % 7}/{number}", part.publish(f"d{number % 7}/{number}"), manifest)]
+                )
     finally:
         over.set()
         thread.join()

@@ -48,7 +48,7 @@ def left(folder: SharedFolder) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ reading
 
 
-def test_a_file_is_read_where_it_lies(folder: SharedFolder) -> None:
+def test_a_shared_file_is_read_in_place(folder: SharedFolder) -> None:
     put(folder, "a/b/c.txt", b"0123456789")
     with folder.open("a/b/c.txt") as file:
         assert file.read(3, 4) == b"3456"
@@ -57,7 +57,7 @@ def test_a_file_is_read_where_it_lies(folder: SharedFolder) -> None:
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "touched"])
-def test_a_file_that_changed_under_its_reader_is_noticed(folder: SharedFolder, change: str) -> None:
+def test_a_change_of_an_open_file_is_detected(folder: SharedFolder, change: str) -> None:
     put(folder, "a", b"0123456789")
     with folder.open("a") as file:
         path = folder.root / "a"
@@ -73,7 +73,7 @@ def test_a_file_that_changed_under_its_reader_is_noticed(folder: SharedFolder, c
             file.ensure_unchanged()
 
 
-def test_a_file_is_not_read_after_it_was_closed(folder: SharedFolder) -> None:
+def test_a_closed_file_cannot_be_read(folder: SharedFolder) -> None:
     put(folder, "a", b"x")
     file = folder.open("a")
     file.close()
@@ -85,7 +85,7 @@ def test_a_file_is_not_read_after_it_was_closed(folder: SharedFolder) -> None:
 @pytest.mark.parametrize(
     "name", ["missing", "folder", "folder/missing", "file/below", "link", "way/in", "fifo", "socket"]
 )
-def test_what_is_no_regular_file_in_the_folder_is_no_file(folder: SharedFolder, tmp_path: Path, name: str) -> None:
+def test_only_regular_files_inside_the_folder_can_be_opened(folder: SharedFolder, tmp_path: Path, name: str) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "in").write_bytes(b"secret")
     put(folder, "folder/there", b"")
@@ -103,7 +103,7 @@ def test_what_is_no_regular_file_in_the_folder_is_no_file(folder: SharedFolder, 
 @pytest.mark.parametrize(
     "name", ["../x", "/etc/passwd", "a/../../x", ".p2p/x", ".hidden", "", "a//b", "a/.", "C:\\x", "x\0y"]
 )
-def test_a_bad_name_never_becomes_a_path(folder: SharedFolder, name: str) -> None:
+def test_an_invalid_name_is_never_used_as_a_path(folder: SharedFolder, name: str) -> None:
     with pytest.raises(BadName):
         folder.open(name)
     with pytest.raises(BadName):
@@ -123,7 +123,7 @@ def test_a_walk_finds_files_in_folders_and_skips_dot_names(folder: SharedFolder)
     assert refused(folder) == {}
 
 
-def test_a_walk_says_why_something_is_not_shared(folder: SharedFolder, tmp_path: Path) -> None:
+def test_a_walk_gives_the_reason_for_each_unshareable_entry(folder: SharedFolder, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "secret").touch()
     (folder.root / "way").symlink_to(tmp_path / "outside")
@@ -140,7 +140,7 @@ def test_a_walk_says_why_something_is_not_shared(folder: SharedFolder, tmp_path:
     assert found(folder) == ["Twin", "cafe\u0301"]
 
 
-def test_the_state_of_another_daemon_is_not_shared(folder: SharedFolder) -> None:
+def test_the_state_dir_of_another_daemon_is_not_shared(folder: SharedFolder) -> None:
     for name in ("film", "ben/session", "ben/deep/file", "a/tracker/secret"):
         put(folder, name, b"x")
     for state in ("ben", "a/tracker"):
@@ -150,21 +150,21 @@ def test_the_state_of_another_daemon_is_not_shared(folder: SharedFolder) -> None
     assert refused(folder) == {"ben": state, "a/tracker": state}
 
 
-def test_names_that_a_state_has_too_withdraw_no_folder(folder: SharedFolder) -> None:
+def test_a_folder_with_file_names_of_a_state_dir_is_still_shared(folder: SharedFolder) -> None:
     names = ["films/cookie", "films/lock", "films/one", "films/session"]
     for name in names:
         publish(folder, name, b"x")
     assert (found(folder), refused(folder)) == (names, {})
 
 
-def test_a_walk_goes_no_deeper_than_names_may(folder: SharedFolder) -> None:
+def test_a_walk_stops_at_the_longest_allowed_depth(folder: SharedFolder) -> None:
     put(folder, "/".join("d" * 31 + "f"), b"")
     put(folder, "/".join("e" * 32 + "f"), b"")
     assert found(folder) == ["/".join("d" * 31 + "f")]
     assert len(refused(folder)) == 1
 
 
-def test_a_name_that_is_too_long_in_all_is_not_shared(folder: SharedFolder) -> None:
+def test_a_file_whose_full_name_is_too_long_is_not_shared(folder: SharedFolder) -> None:
     put(folder, "/".join(["\u00e9" * 100] * 4 + ["\u00e9" * 98]), b"")
     put(folder, "/".join(["\u00e9" * 100] * 4 + ["\u00e9" * 99]), b"")
     assert len(found(folder)) == 1
@@ -232,7 +232,7 @@ def test_a_link_swapped_in_lets_nothing_be_written_outside(folder: SharedFolder,
 # --------------------------------------------------------------------------------------------------------- publishing
 
 
-def test_a_file_is_published_whole_with_its_folders(folder: SharedFolder) -> None:
+def test_publishing_creates_the_folders_of_a_name(folder: SharedFolder) -> None:
     publish(folder, "new/folders/file.sh", b"contents")
     path = folder.root / "new/folders/file.sh"
     assert path.read_bytes() == b"contents"
@@ -253,7 +253,7 @@ def test_a_file_is_published_whole_with_its_folders(folder: SharedFolder) -> Non
         ("a/b", "a"),
     ],
 )
-def test_nothing_is_ever_published_over_something(folder: SharedFolder, there: str, name: str) -> None:
+def test_publishing_never_overwrites(folder: SharedFolder, there: str, name: str) -> None:
     put(folder, there, b"mine")
     with TempFiles(folder).write(b"theirs") as temporary:
         with pytest.raises(TargetExists, match=r"exists .*; rename"):
@@ -264,7 +264,7 @@ def test_nothing_is_ever_published_over_something(folder: SharedFolder, there: s
     assert left(folder) == []
 
 
-def test_a_link_in_the_place_of_a_folder_is_not_followed(folder: SharedFolder, tmp_path: Path) -> None:
+def test_a_link_with_the_name_of_a_folder_is_not_followed(folder: SharedFolder, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (folder.root / "way").symlink_to(tmp_path / "outside")
     (folder.root / "dangling").symlink_to(tmp_path / "outside" / "new")
@@ -274,7 +274,7 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(folder: SharedFolder, t
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-def test_of_many_each_has_its_own_outcome(folder: SharedFolder) -> None:
+def test_each_file_of_a_batch_has_its_own_outcome(folder: SharedFolder) -> None:
     put(folder, "taken", b"mine")
     store = TempFiles(folder)
     names = ["d/1", "taken", "d/2", "D/1", "../x", *(f"f{n}/x" for n in range(10))]
@@ -306,7 +306,7 @@ class FolderGoes(Disk):
         super().link(source, target, source_fd=source_fd, target_fd=target_fd)
 
 
-def test_a_folder_that_is_removed_while_many_come_into_it_is_made_again(tmp_path: Path) -> None:
+def test_a_folder_removed_during_a_batch_is_created_again(tmp_path: Path) -> None:
     folder = SharedFolder(tmp_path / "shared", FolderGoes(tmp_path / "shared"))
     store = TempFiles(folder)
     files = [store.write(b"%d" % number) for number in range(3)]
@@ -316,7 +316,7 @@ def test_a_folder_that_is_removed_while_many_come_into_it_is_made_again(tmp_path
     folder.close()
 
 
-def test_of_many_that_want_one_name_at_once_one_gets_it(folder: SharedFolder) -> None:
+def test_one_of_many_threads_gets_a_contested_name(folder: SharedFolder) -> None:
     won: list[int] = []
 
     def compete(number: int) -> None:
@@ -340,7 +340,7 @@ def test_of_many_that_want_one_name_at_once_one_gets_it(folder: SharedFolder) ->
 # ----------------------------------------------------------------------------------------------------------- removing
 
 
-def test_a_removed_file_is_gone_and_so_are_folders_left_empty(folder: SharedFolder) -> None:
+def test_removing_a_file_removes_the_folders_it_leaves_empty(folder: SharedFolder) -> None:
     put(folder, "a/b/c", b"x")
     put(folder, "a/d", b"x")
     stamp = folder.fingerprint("a/b/c")
@@ -352,7 +352,7 @@ def test_a_removed_file_is_gone_and_so_are_folders_left_empty(folder: SharedFold
         folder.remove("a/b/c", stamp)
 
 
-def test_a_file_that_is_not_what_was_meant_is_not_removed(folder: SharedFolder) -> None:
+def test_a_changed_file_is_not_removed(folder: SharedFolder) -> None:
     put(folder, "a", b"old")
     stamp = folder.fingerprint("a")
     assert stamp is not None
@@ -362,7 +362,7 @@ def test_a_file_that_is_not_what_was_meant_is_not_removed(folder: SharedFolder) 
     assert (folder.root / "a").read_bytes() == b"newer"
 
 
-def test_a_path_in_the_folder_has_a_name_and_another_has_none(folder: SharedFolder, tmp_path: Path) -> None:
+def test_only_a_path_inside_the_folder_has_a_name(folder: SharedFolder, tmp_path: Path) -> None:
     put(folder, "a/b", b"")
     (tmp_path / "way").symlink_to(folder.root)
     assert folder.name_of(folder.root / "a" / "b") == "a/b"
@@ -372,7 +372,7 @@ def test_a_path_in_the_folder_has_a_name_and_another_has_none(folder: SharedFold
         folder.name_of(folder.root / ".hidden")
 
 
-def test_a_link_in_the_place_of_the_dot_folder_is_refused(tmp_path: Path) -> None:
+def test_a_link_with_the_name_of_the_dot_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / ".p2p").symlink_to(tmp_path / "outside")
