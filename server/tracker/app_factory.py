@@ -114,7 +114,7 @@ def build(
         clock.now,
         ping_timeout,
         files_per_user,
-        on_expired=lambda session: events("expired", logging.WARNING, url=session.address, user=session.user),
+        on_expired=lambda session: events("expired", logging.WARNING, address=session.address, user=session.user),
         check_session=accounts.check_session,
     )
     reports = CorruptionReports(clock.now)

@@ -147,20 +147,20 @@ class AuthService:
             self._index.touch(session)
         if registered:
             self._events("registered", user=user)
-        self._events("login", user=user, url=address)
+        self._events("login", user=user, address=address)
         return LoginResult(token, session, registered)
 
     def logout(self, session: Session) -> None:
         """End a session and remove the peer's files from the index."""
         self._end(session)
-        self._events("logout", user=session.user, url=session.address)
+        self._events("logout", user=session.user, address=session.address)
 
     def leave_index(self, session: Session) -> None:
         """Remove a peer and its files from the index, and keep the session: a clean stop of the pserver."""
         # Before the index: requests still running fail their check of the session, so none adds the files again.
         self._accounts.replace_session(session)
         self._index.remove_peer(session.peer_id)
-        self._events("left", url=session.address)
+        self._events("left", address=session.address)
 
     def change_password(self, session: Session, old: str, new: str, source: str) -> None:
         """Change the password of a session's user.

@@ -69,8 +69,9 @@ def listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ListenError(f"cannot listen on {host}:{port}: {reason[:1].lower()}{reason[1:]}") from error
+        reason = (error.strerror or str(error)).lower()
+        shown = f"[{host}]" if ":" in host else host
+        raise ListenError(f"cannot listen on {shown}:{port}: {reason}") from error
     return listener
 
 

@@ -123,7 +123,7 @@ class Tracker:
         self._index.replace(session, version, files)
         self.activity.add_fetches(fetches)
         self._reports.on_announced(session.peer_id, {file_id for _, file_id, _, _ in files})
-        self._events("reindexed", url=session.address, files=len(files))
+        self._events("reindexed", address=session.address, files=len(files))
 
     def patch_index(
         self,
@@ -271,7 +271,7 @@ class Tracker:
         for holder in holders:
             if holder.peer_id != session.peer_id:
                 self._reports.report_corrupt(session.user, holder.peer_id, file_id)
-        self._events("reported", url=address, by=session.address, id=file_id.hex(), reason=reason)
+        self._events("reported", address=address, by=session.address, id=file_id.hex(), reason=reason)
         return bool(holders)
 
     def page(self, match: str, after: PageCursor | None, limit: int) -> tuple[list[ListedVersion], PageCursor | None]:

@@ -1,6 +1,7 @@
 """The env files that come with the checkout, the table of keys and the programs name the same keys."""
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,11 @@ def reported(program: Path, env: Path) -> set[str]:
     return {line.removeprefix(prefix).replace(str(env), "PATH") for line in lines}
 
 
+def known_keys(program: Path) -> set[str]:
+    """All keys of a program's env file."""
+    return REQUIRED[program] | OPTIONAL[program]
+
+
 def good_values(program: Path) -> dict[str, str]:
     """The required keys of a program, with good values."""
     return {key: "1" if key.endswith("_PORT") else "127.0.0.1" for key in REQUIRED[program]}
@@ -149,13 +155,26 @@ def test_the_programs_that_listen_report_tls_faults_with_the_same_words(program:
 def test_a_program_recognizes_the_env_file_of_another_one(
     program: Path, other: Path, fault: str, tmp_path: Path
 ) -> None:
-    every_key = dict.fromkeys(REQUIRED[other] | OPTIONAL[other], "1")
+    every_key = dict.fromkeys(known_keys(other), "1")
     assert reported(program, write_env(tmp_path / ".env", every_key)) == {f"PATH: {fault}"}
+
+
+@pytest.mark.parametrize("program", [SERVER, PSERVER], ids=lambda path: path.stem)
+def test_the_programs_that_listen_report_a_port_in_use_with_the_same_words(program: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        values = good_values(program) | {"STATE_DIR": str(tmp_path / "state"), "SHARED_DIR": str(tmp_path / "shared")}
+        values |= {"SERVER_PORT" if program == SERVER else "PSERVER_PORT": str(port)}
+        env = write_env(tmp_path / ".env", {key: value for key, value in values.items() if key in known_keys(program)})
+        done = subprocess.run([sys.executable, program, env], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    last_line = done.stderr.splitlines()[-1]
+    assert last_line == f"{program.stem}: cannot listen on 127.0.0.1:{port}: address already in use"
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_a_program_knows_every_key_of_the_contract(program: Path, tmp_path: Path) -> None:
-    values = dict.fromkeys(REQUIRED[program] | OPTIONAL[program], "nonsense !")
+    values = dict.fromkeys(known_keys(program), "nonsense !")
     said = refusal(program, write_env(tmp_path / ".env", values | {"NO_SUCH_KEY": "1"}))
     unknown = [line for line in said.splitlines() if "unknown" in line.lower()]
     assert len(unknown) == 1, said

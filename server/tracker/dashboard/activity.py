@@ -98,7 +98,7 @@ def recent_activity(log: ActivityLog, labels: Mapping[str, str]) -> list[Activit
     ]
     for event in log.events():
         if event.event in _SHOWN_EVENTS:
-            address = event.details.get("url", "")
+            address = event.details.get("address", "")
             subject = event.details.get("user") or label(address)
             lines.append(ActivityLine(event.at, event.event, subject, detail=address))
     return _merge_similar(lines)
@@ -133,7 +133,7 @@ def transfer_edges(log: ActivityLog, now: float, addresses: Collection[str]) -> 
 
 def _error_line(event: LoggedEvent, labels: Mapping[str, str]) -> ActivityLine:
     details = event.details
-    address = details.get("url", "")
+    address = details.get("address", "")
     match event.event:
         case "login_refused" | "login_delayed" | "password_refused":
             # An unknown user name may be a password that was typed into the wrong field: never shown.
