@@ -1,8 +1,9 @@
 """Reads and writes of gRPC streams that leak no memory when their task is cancelled.
 
 grpcio 1.85 (asyncio) leaks about 100 bytes and the received message if the task that awaits a read or a write is
-cancelled. So each operation runs in its own task, which is never cancelled and ends with the call. Remove this module
-when grpcio frees an operation whose awaiting task was cancelled; tests/peer/test_stream_io.py measures it.
+cancelled (https://github.com/grpc/grpc/issues/43360). So each operation runs in its own task, which is never cancelled
+and ends with the call. Remove this module when a grpcio release fixes the issue; tests/peer/test_stream_io.py measures
+the leak.
 """
 
 from __future__ import annotations
