@@ -52,8 +52,7 @@ from daemon.transfer.batch_download import BatchDownloader
 from daemon.transfer.batch_push import BatchPusher
 from daemon.transfer.batch_serve import BatchReceiver, BatchServer
 from daemon.transfer.batch_store import BatchStore
-from daemon.transfer.file_download import FileDownloader
-from daemon.transfer.manifest_fetch import ManifestFetcher
+from daemon.transfer.file_download import FileDownloader, ManifestFetcher
 from daemon.transfer.push import Pusher
 from daemon.transfer.push_receiver import PushReceiver
 from daemon.transfer.replica_quota import ReplicaQuota

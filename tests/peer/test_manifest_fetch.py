@@ -22,7 +22,7 @@ from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.tracker_client.client import TrackerClient
-from daemon.transfer.manifest_fetch import ManifestFetcher
+from daemon.transfer.file_download import ManifestFetcher
 
 GOOD = Manifest(5, 1 << 20, os.urandom(32))
 Answer = Callable[[], Any]

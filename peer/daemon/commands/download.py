@@ -32,8 +32,7 @@ from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.login import Account
 from daemon.transfer.batch_download import BatchDownloader
 from daemon.transfer.batch_store import SMALL_FILE_MAX
-from daemon.transfer.file_download import DownloadSources, DownloadStats, FileDownloader
-from daemon.transfer.manifest_fetch import ManifestFetcher
+from daemon.transfer.file_download import DownloadSources, DownloadStats, FileDownloader, ManifestFetcher
 
 # Large files of one command that are downloaded at once: the start of the next ones overlaps the end of the first.
 _LARGE_AT_ONCE = 3

@@ -23,8 +23,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from daemon.storage.bitmap import mask_of
-from daemon.swarm.availability import RarityLevels
-from daemon.swarm.endgame import find_takeover
+from daemon.swarm.piece_selection import RarityLevels, find_takeover
 from daemon.swarm.source import SourceState, SourceStatus, requests_for
 
 # Pieces requested and not yet verified, beside `_MIN_QUEUE` of each source: what a SIGKILL can cost.
