@@ -73,7 +73,7 @@ class ActivityLog:
         self._hourly_counts: Counter[tuple[str, int]] = Counter()
 
     def add_placement(self, placement: Placement) -> None:
-        """Record a placement."""
+        """Record that the tracker chose a receiver."""
         with self._lock:
             self._placements.append(placement)
 

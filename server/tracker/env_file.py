@@ -146,11 +146,11 @@ class EnvReader:
         return self.get(key, parse, f"a number of seconds above 0 and at most {maximum:.0f}", default)
 
     def flag(self, key: str, default: bool) -> Any:
-        """Read true or false."""
+        """Read `true` or `false`; yes, on, 1, no, off and 0 are accepted too."""
         return self.get(key, _flag, "true or false", default)
 
     def choice(self, key: str, choices: tuple[str, ...], default: str) -> Any:
-        """Read one of `choices`."""
+        """Read a word that has to be one of `choices`."""
 
         def parse(text: str) -> str:
             if text not in choices:

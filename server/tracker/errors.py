@@ -133,7 +133,7 @@ class BadMediaType(TrackerError):
 
 
 class TooMany(TrackerError):
-    """Too many failed logins."""
+    """Too many failed logins, or too many sessions of one account."""
 
     code = "too_many"
     status = 429

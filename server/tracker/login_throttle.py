@@ -53,7 +53,7 @@ class LoginThrottle:
 
     @property
     def running(self) -> int:
-        """Attempts that run now."""
+        """The number of attempts that run now."""
         with self._lock:
             return self._user_attempts.total()
 

@@ -17,7 +17,7 @@ def one_line(text: str) -> str:
 
 
 class HumanFormatter(logging.Formatter):
-    """`2026-11-23T10:00:00Z INFO login user='ana'`."""
+    """Lines for people, such as `2026-11-23T10:00:00Z INFO login user='ana'`."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

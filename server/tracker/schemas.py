@@ -51,7 +51,7 @@ class Request(BaseModel):
 
 
 class Login(Request):
-    """POST /login."""
+    """The body of POST /login."""
 
     username: User
     password: Password
@@ -65,7 +65,7 @@ class Logout(Request):
 
 
 class ChangePassword(Request):
-    """POST /password."""
+    """The body of POST /password."""
 
     old: Password
     new: Password
@@ -81,7 +81,7 @@ class PingLoad(Request):
 
 
 class Ping(Request):
-    """PUT /ping."""
+    """The body of PUT /ping."""
 
     epoch: Opaque
     index_version: Opaque
@@ -91,6 +91,8 @@ class Ping(Request):
 # Items of long lists are dicts rather than models, which halves the time to validate a list.
 @with_config(_REQUEST)
 class IndexFile(TypedDict):
+    """An announced file; `size` is in bytes."""
+
     name: Name
     id: Id
     size: Size
@@ -99,26 +101,30 @@ class IndexFile(TypedDict):
 
 @with_config(_REQUEST)
 class NamedId(TypedDict):
+    """An entry to remove."""
+
     name: Name
     id: Id
 
 
 @with_config(_REQUEST)
 class SizedFile(TypedDict):
+    """A file to place; `size` is in bytes."""
+
     name: Name
     id: Id
     size: Size
 
 
 class PutIndex(Request):
-    """PUT /index."""
+    """The body of PUT /index: all files, or the first part."""
 
     version: Opaque
     files: Annotated[list[IndexFile], Field(max_length=MAX_FILES_PER_REQUEST)]
 
 
 class PatchIndex(Request):
-    """PATCH /index."""
+    """The body of PATCH /index."""
 
     base_version: Opaque
     version: Opaque
@@ -127,26 +133,26 @@ class PatchIndex(Request):
 
 
 class QueryNames(Request):
-    """POST /query by name."""
+    """The body of POST /query, by name."""
 
     names: Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES_PER_QUERY)]
 
 
 class QueryIds(Request):
-    """POST /query by id."""
+    """The body of POST /query, by id."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_NAMES_PER_QUERY)]
 
 
 class Upload(Request):
-    """POST /upload."""
+    """The body of POST /upload: the files to place, and the copies wanted of each."""
 
     files: Annotated[list[SizedFile], Field(min_length=1, max_length=MAX_FILES_PER_REQUEST)]
     copies: Annotated[int, Field(ge=1, le=MAX_COPIES)] = 1
 
 
 class Report(Request):
-    """POST /report."""
+    """The body of POST /report: the id, the holder and what was wrong."""
 
     id: Id
     url: Url
@@ -163,11 +169,15 @@ class Response(TypedDict):
 
 @with_config(_RESPONSE)
 class ErrorResponse(Response):
+    """Any error; `code` is stable, `message` is for people."""
+
     code: str
 
 
 @with_config(_RESPONSE)
 class LoginResponse(Response):
+    """POST /login. `ping_interval` is in seconds, `server_time` in Unix seconds, `ticket_key` in hex."""
+
     token: str
     epoch: str
     peer_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -179,6 +189,8 @@ class LoginResponse(Response):
 
 @with_config(_RESPONSE)
 class PingResponse(Response):
+    """PUT /ping. `recheck` has the ids that the peer should hash again."""
+
     epoch: str
     send_index: bool
     recheck: list[Id]
@@ -187,6 +199,8 @@ class PingResponse(Response):
 
 @with_config(_RESPONSE)
 class OfferedHolder(TypedDict):
+    """A holder with a ticket for it; `why` explains its place in the order."""
+
     url: str
     ticket: str
     complete: bool
@@ -195,6 +209,8 @@ class OfferedHolder(TypedDict):
 
 @with_config(_RESPONSE)
 class FoundVersion(TypedDict):
+    """A version of a name with its holders, best first; `size` is in bytes."""
+
     name: str
     id: Id
     size: int
@@ -203,11 +219,15 @@ class FoundVersion(TypedDict):
 
 @with_config(_RESPONSE)
 class QueryResponse(Response):
+    """GET and POST /query."""
+
     files: list[FoundVersion]
 
 
 @with_config(_RESPONSE)
 class ChosenTarget(TypedDict):
+    """A receiver for the content `id`, with a ticket; `why` explains the choice."""
+
     id: Id
     url: str
     ticket: str
@@ -216,11 +236,15 @@ class ChosenTarget(TypedDict):
 
 @with_config(_RESPONSE)
 class UploadResponse(Response):
+    """POST /upload."""
+
     targets: list[ChosenTarget]
 
 
 @with_config(_RESPONSE)
 class ListedFile(TypedDict):
+    """A version of a name with the numbers of its complete and partial holders."""
+
     name: str
     id: Id
     size: int
@@ -230,12 +254,16 @@ class ListedFile(TypedDict):
 
 @with_config(_RESPONSE)
 class FilesResponse(Response):
+    """GET /files. `next` is the parameter `after` of the next page; null at the end."""
+
     files: list[ListedFile]
     next: str | None
 
 
 @with_config(_RESPONSE)
 class ListedLoad(TypedDict):
+    """Load of a peer; `free_bytes` in bytes, `rate` in bytes per second."""
+
     uploads: int
     downloads: int
     free_bytes: int
@@ -244,6 +272,8 @@ class ListedLoad(TypedDict):
 
 @with_config(_RESPONSE)
 class ListedPeer(TypedDict):
+    """An online peer; `last_seen` is seconds since its last ping."""
+
     url: str
     user: str
     files: int
@@ -253,4 +283,6 @@ class ListedPeer(TypedDict):
 
 @with_config(_RESPONSE)
 class PeersResponse(Response):
+    """GET /peers."""
+
     peers: list[ListedPeer]

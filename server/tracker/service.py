@@ -326,7 +326,7 @@ class Tracker:
 
 
 def _max_per_item(items: int) -> int:
-    """How many versions of one name, or names of one id, a query for so many `items` returns for each.
+    """How many versions of one name, or names of one id, a query for `items` of them returns for each.
 
     One account can give an id a million names, and a thousand of its peers can give a name as many versions. All of
     them, each with tickets, would be hundreds of megabytes and minutes of the tracker's time.

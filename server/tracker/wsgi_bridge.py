@@ -108,7 +108,7 @@ class WsgiBridge:
         self._idle.set()
 
     async def __call__(self, scope: RsgiScope, protocol: Any) -> None:
-        """Answer one request."""
+        """Serve one request; called by granian."""
         if scope.proto != "http":
             return
         status, headers, body = await self._respond(scope, protocol)
