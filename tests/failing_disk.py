@@ -1,4 +1,4 @@
-"""Twins of daemon.storage.disk.Disk: its n-th operation fails, or kills its process; or one operation is stuck."""
+"""Disks for tests: one whose n-th operation fails, one that kills its process there, and one whose operation blocks."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ OPERATIONS = frozenset(name for name, value in vars(Disk).items() if not name.st
 
 
 class CountingDisk(Disk):
-    """Calls `reach(n, operation)` before the n-th operation, counted from 1, since it was last armed."""
+    """Calls `before_operation` for each operation after `arm`, numbered from 1."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.done = 0
+        self.count = 0
         self.armed = False
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
         if name not in OPERATIONS or not self.armed:
             return value
-        self.done += 1
-        self.reach(self.done, name)
+        self.count += 1
+        self.before_operation(self.count, name)
         return value
 
     def arm(self) -> None:
-        """Count from here."""
-        self.done = 0
+        """Start to count, from 1."""
+        self.count = 0
         self.armed = True
 
-    def reach(self, number: int, operation: str) -> None:
-        """What happens before an operation: nothing."""
+    def before_operation(self, number: int, operation: str) -> None:
+        """Do nothing; subclasses fail here."""
 
 
 class FailingDisk(CountingDisk):
-    """Its n-th operation fails; if `forever`, all from then on."""
+    """Its n-th operation fails with `error`; with `forever`, so do all operations after it."""
 
     def __init__(self, number: int = 0, error: int = errno.EIO, *, forever: bool = False) -> None:
         super().__init__()
@@ -47,33 +47,33 @@ class FailingDisk(CountingDisk):
         self.error = error
         self.forever = forever
 
-    def reach(self, number: int, operation: str) -> None:
+    def before_operation(self, number: int, operation: str) -> None:
         if self.number and (number == self.number or (self.forever and number > self.number)):
             raise OSError(self.error, os.strerror(self.error), operation)
 
 
 class KillingDisk(CountingDisk):
-    """Its process is killed, as by SIGKILL at a bad moment, just before its n-th operation."""
+    """Kills its own process with SIGKILL just before its n-th operation."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
         self.number = number
 
-    def reach(self, number: int, operation: str) -> None:
+    def before_operation(self, number: int, operation: str) -> None:
         if number == self.number:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 class StuckDisk(CountingDisk):
-    """Once armed, whoever comes to its operation waits until it is `let_go`; `reached` tells that somebody did."""
+    """Its `operation` sets the event `reached` and blocks until the event `resume` is set, for 30 s at most."""
 
     def __init__(self, operation: str) -> None:
         super().__init__()
         self.operation = operation
         self.reached = threading.Event()
-        self.let_go = threading.Event()
+        self.resume = threading.Event()
 
-    def reach(self, number: int, operation: str) -> None:
+    def before_operation(self, number: int, operation: str) -> None:
         if operation == self.operation:
             self.reached.set()
-            self.let_go.wait(30)
+            self.resume.wait(30)

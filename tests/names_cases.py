@@ -1,6 +1,6 @@
-"""The names that both judges run, the tracker's and the pserver's: what is good, and which rule what is bad breaks.
+"""Valid and invalid names, for the tests of both checks of names: the tracker's and the pserver's.
 
-The second column is the rule; the tracker's judge has it in its message, in these words.
+The second column of BAD is a word of the rule; the message of either check contains it.
 """
 
 GOOD = (
@@ -168,7 +168,7 @@ BAD = (
     ("/".join("d" * 33), "32 components"),
 )
 
-# Pairs that are one name at one peer: equal after NFC and case folding.
+# Pairs of names that are equal after NFC and case folding.
 SAME = (
     ("a.txt", "A.TXT"),
     ("caf\u00e9", "cafe\u0301"),

@@ -59,7 +59,7 @@ def test_a_cancelled_download_ends_after_the_publication_under_way(
         ended = cancel_all(ben)
         with pytest.raises(TimeoutError):
             ended.result(A_WHILE)
-        disk.let_go.set()
+        disk.resume.set()
         ended.result(10)
         assert [held.name for held in ben.pserver.library.by_id(manifest.id)] == ["published.bin"]
         [downloaded], faults = download(ben, "published.bin")
@@ -77,7 +77,7 @@ def test_a_download_cancelled_while_its_part_is_opened_can_be_repeated(
         begin(ben, "opened.bin")
         assert disk.reached.wait(10)
         ended = cancel_all(ben)
-        disk.let_go.set()
+        disk.resume.set()
         ended.result(10)
         [downloaded], faults = download(ben, "opened.bin")
         assert (downloaded.name, faults) == ("opened.bin", [])

@@ -1,4 +1,4 @@
-"""The user empties, moves or replaces the shared folder under a running pserver."""
+"""Claims about a shared folder that the user empties, moves or replaces while the pserver runs."""
 
 import os
 import shutil
@@ -18,23 +18,23 @@ from live_tracker import LiveTracker
 
 @pytest.fixture
 def peer(tmp_path: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
-    """A peer of this test's own, for what is done to it lasts."""
+    """A peer for one test, since the tests change it for good."""
     with live_pserver(tmp_path / "peer", tracker, "ana") as live:
         yield live
 
 
 def upload(peer: LivePserver, path: Path) -> list[tuple[str, str]]:
-    """Order it; return what came of it as (name or code, message)."""
+    """Upload a file; return each result as (name, "") or (code, message)."""
     with peer.control() as control:
-        order = pb.UploadCommand(paths=[str(path)])
-        return outcome(control.UploadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
+        command = pb.UploadCommand(paths=[str(path)])
+        return outcome(control.UploadFileRequest(iter([command]), metadata=peer.cookie, timeout=20))
 
 
 def download(peer: LivePserver, name: str) -> list[tuple[str, str]]:
-    """As upload."""
+    """Download a file; return its results like `upload`."""
     with peer.control() as control:
-        order = pb.DownloadCommand(names=[name])
-        return outcome(control.DownloadFileRequest(iter([order]), metadata=peer.cookie, timeout=20))
+        command = pb.DownloadCommand(names=[name])
+        return outcome(control.DownloadFileRequest(iter([command]), metadata=peer.cookie, timeout=20))
 
 
 def outcome(call: Iterable[pb.TransferEvent]) -> list[tuple[str, str]]:
@@ -67,7 +67,7 @@ def test_a_download_whose_dot_folder_was_deleted_can_be_repeated(
         first = pool.submit(download, ben, "going.bin")
         assert disk.reached.wait(10)
         shutil.rmtree(ben.shared / ".p2p")
-        disk.let_go.set()
+        disk.resume.set()
         ((code, message),) = first.result(20)
         assert (code, message[-12:]) == ("io", "run it again")
         assert download(ben, "going.bin") == [("going.bin", "")]

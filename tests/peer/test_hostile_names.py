@@ -1,4 +1,4 @@
-"""Names made to escape, pushed by a peer or typed by a user: only good names are written, in the shared folder."""
+"""Claims about hostile names, pushed or typed: only files with valid names appear, in the shared folder."""
 
 import random
 import re
@@ -18,7 +18,7 @@ from live_pserver import LivePserver
 from names_cases import BAD, GOOD
 from ticket_signer import WRITE
 
-ASKER = "a" * 32
+REQUESTER = "a" * 32
 PIECES = (
     *(
         "..",
@@ -56,13 +56,13 @@ PIECES = (
     ),
     "x" * 201,
 )
-# What no good name holds; the line separators that one may hold are the screen's business.
+# Characters that no valid name contains. Line separators are allowed; pclient escapes them on the screen.
 HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 quick_and_long = pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
 
 
 def names(count: int) -> list[str]:
-    """The judges' table, and names put together by chance."""
+    """The table of names_cases, and names made of random parts."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -71,7 +71,7 @@ def names(count: int) -> list[str]:
 
 
 def can_be_sent(name: str) -> bool:
-    """Whether protobuf takes it: it refuses lone surrogates by itself."""
+    """Whether protobuf can encode it: it refuses lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -79,7 +79,7 @@ def can_be_sent(name: str) -> bool:
     return True
 
 
-def is_good(name: str) -> bool:
+def is_valid(name: str) -> bool:
     try:
         check_name(name)
     except PeerError:
@@ -88,20 +88,20 @@ def is_good(name: str) -> bool:
 
 
 def below(folder: Path) -> set[str]:
-    """Everything under a folder but the pserver's own, by its path."""
+    """The paths of all files below a folder, except those in STATE_DIR and the dot-folder."""
     own = ("state", ".p2p")
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     return {path.as_posix() for path in paths if not any(part in own for part in path.parts[:2])}
 
 
 def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.SmallFileVerdict]:
-    """Offer files, send all of them whatever is said, and return the last verdict on each."""
+    """Offer files, send those that are wanted, and return the last verdict on each."""
     offers = [
         pb.SmallFileOffer(
             number=number,
             name=name,
             size=len(content),
-            ticket=ana.ticket(Manifest.of_bytes(content).id, WRITE, requester=ASKER)[0][1],
+            ticket=ana.ticket(Manifest.of_bytes(content).id, WRITE, requester=REQUESTER)[0][1],
         )
         for number, (name, content) in enumerate(files)
     ]
@@ -110,7 +110,7 @@ def push(ana: LivePserver, files: Sequence[tuple[str, bytes]]) -> dict[int, pb.S
     said.put(pb.UploadSmallFilesRequest(offers=offers).SerializeToString())
     with ana.channel() as channel:
         call = channel.stream_stream("/p2p.v1.Transfer/UploadSmallFiles")
-        replies = call(iter(said.get, None), metadata=ana.ticket("ab" * 32, WRITE, requester=ASKER), timeout=60)
+        replies = call(iter(said.get, None), metadata=ana.ticket("ab" * 32, WRITE, requester=REQUESTER), timeout=60)
         for reply in replies:
             heard = pb.UploadSmallFilesResponse.FromString(reply).verdicts
             verdicts.update({verdict.number: verdict for verdict in heard})
@@ -126,7 +126,7 @@ def test_pushed_files_stay_inside_the_shared_folder(ana: LivePserver, count: int
     for at in range(0, len(files), MAX_FILES_PER_MESSAGE):
         batch = files[at : at + MAX_FILES_PER_MESSAGE]
         for number, verdict in push(ana, batch).items():
-            if not is_good(batch[number][0]):
+            if not is_valid(batch[number][0]):
                 assert (verdict.verdict, verdict.code) == (pb.SmallFileVerdict.VERDICT_REFUSED, "bad_name"), batch[
                     number
                 ]
@@ -134,7 +134,7 @@ def test_pushed_files_stay_inside_the_shared_folder(ana: LivePserver, count: int
     shared = f"{ana.home.name}/{ana.shared.name}/"
     for path in below(ana.home.parent) - before:
         assert path.startswith(shared), path
-        assert is_good(path.removeprefix(shared)), path
+        assert is_valid(path.removeprefix(shared)), path
 
 
 @quick_and_long
@@ -143,13 +143,13 @@ def test_hostile_names_in_commands_are_refused_in_one_line(ana: LivePserver, cou
     with ana.control() as control:
         typed = names(count)
         for at in range(0, len(typed), 500):
-            order = pb.DownloadCommand(names=typed[at : at + 500])
-            for event in control.DownloadFileRequest(iter([order]), metadata=ana.cookie, timeout=60):
+            command = pb.DownloadCommand(names=typed[at : at + 500])
+            for event in control.DownloadFileRequest(iter([command]), metadata=ana.cookie, timeout=60):
                 for fault in event.results.faults:
                     assert fault.code in {"bad_name", "bad_usage", "no_such_file"}, fault
                     assert not HARMFUL.search(fault.message), fault
         for name in typed[::5]:
-            order = pb.DownloadCommand(names=["nothing"], output=name)
-            for event in control.DownloadFileRequest(iter([order]), metadata=ana.cookie, timeout=60):
+            command = pb.DownloadCommand(names=["nothing"], output=name)
+            for event in control.DownloadFileRequest(iter([command]), metadata=ana.cookie, timeout=60):
                 assert all(fault.code != "internal" for fault in event.results.faults), name
     assert below(ana.home.parent) == before

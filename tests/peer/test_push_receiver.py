@@ -337,7 +337,7 @@ def test_a_push_cancelled_during_publication_counts_once(
         assert disk.reached.wait(10)
         # Closes all streams.
         cem.call(cem.pserver.account.logout())
-        disk.let_go.set()
+        disk.resume.set()
         eventually(lambda: cem.pserver.library.by_name("late.bin"))
         eventually(lambda: cem.pserver.replica_quota.incoming_bytes == 0)
         assert cem.pserver.manifest_cache.replica_usage().bytes == cem.pserver.replica_quota.used == 2 * MIB
@@ -363,6 +363,6 @@ def test_a_part_that_is_being_evicted_is_not_reused(
         again.send(offer("again.bin", manifest))
         locks = dee.pserver.transfer_service.push_receiver.content_locks
         eventually(lambda: locks.users(manifest.id) == 2)
-        disk.let_go.set()
+        disk.resume.set()
         assert again.error() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "quota")
         assert [part.name for part in parts(dee)] == [f"{other.id}.part"]

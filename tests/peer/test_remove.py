@@ -63,7 +63,7 @@ def test_a_cancelled_removal_stops_between_two_files_and_reports_the_removed_one
         [status] = control.Status(pb.StatusRequest(), metadata=peer.cookie, timeout=10).transfers
         assert (status.kind, status.progress.files_total) == ("removal", 3)
         control.CancelTransfer(pb.CancelTransferRequest(transfer=number), metadata=peer.cookie, timeout=10)
-        disk.let_go.set()
+        disk.resume.set()
         results = [event.results for event in events]
         assert [file.name for each in results for file in each.removed] == ["lots/1"]
         assert [fault.code for each in results for fault in each.faults] == ["interrupted"]

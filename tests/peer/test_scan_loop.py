@@ -1,4 +1,4 @@
-"""The folder looked through again and again, whatever happens on the way."""
+"""Claims about the scan loop: it survives unexpected errors."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from live_pserver import live_pserver
 from live_tracker import LiveTracker
 
 
-class Baffling(Disk):
+class ErraticDisk(Disk):
     """Its second and third reading of a folder, after that of unfinished files, fail in a way that no disk does."""
 
     scans = 0
@@ -17,11 +17,11 @@ class Baffling(Disk):
     def list_entries(self, fd: int) -> list[os.DirEntry[str]]:
         self.scans += 1
         if self.scans in (2, 3):
-            raise OverflowError("nobody foresaw this")
+            raise OverflowError("unexpected")
         return super().list_entries(fd)
 
 
 def test_an_unexpected_error_stops_neither_the_start_nor_the_scans(tmp_path: Path, tracker: LiveTracker) -> None:
-    with live_pserver(tmp_path, tracker, disk=Baffling(), ping_interval=0.1) as live:
+    with live_pserver(tmp_path, tracker, disk=ErraticDisk(), ping_interval=0.1) as live:
         (live.shared / "new.txt").write_bytes(b"new")
         eventually(lambda: live.pserver.library.by_name("new.txt"))

@@ -1,1 +1,1 @@
-"""What this peer holds, and how it notices changes."""
+"""The files that this peer shares, and the scans that keep the list of them up to date."""

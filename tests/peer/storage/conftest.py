@@ -1,4 +1,4 @@
-"""A shared folder, what remembers it and what looks through it, all real, in a folder of their own."""
+"""A real shared folder with its manifest cache, library and scanner, in a folder for each test."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folder(root: Path) -> Iterator[SharedFolder]:
 
 @pytest.fixture
 def in_memory() -> Iterator[Path]:
-    """A folder of a file system that takes files of any size and time."""
+    """A folder of a file system that stores files of any size and time."""
     if not os.access("/dev/shm", os.W_OK):
         pytest.skip("needs a /dev/shm to write to")
     with TemporaryDirectory(dir="/dev/shm") as folder:
@@ -43,17 +43,17 @@ def in_memory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def catalog(tmp_path: Path, clock: ManualUnixClock) -> Iterator[ManifestCache]:
-    catalog = ManifestCache(tmp_path / "catalog.sqlite", clock())
-    yield catalog
-    catalog.close()
+def cache(tmp_path: Path, clock: ManualUnixClock) -> Iterator[ManifestCache]:
+    cache = ManifestCache(tmp_path / "cache.sqlite", clock())
+    yield cache
+    cache.close()
 
 
 @pytest.fixture
-def library(catalog: ManifestCache) -> Library:
-    return Library(catalog)
+def library(cache: ManifestCache) -> Library:
+    return Library(cache)
 
 
 @pytest.fixture
-def scanner(folder: SharedFolder, catalog: ManifestCache, library: Library, clock: ManualUnixClock) -> Scanner:
-    return Scanner(folder, catalog, library, clock=clock)
+def scanner(folder: SharedFolder, cache: ManifestCache, library: Library, clock: ManualUnixClock) -> Scanner:
+    return Scanner(folder, cache, library, clock=clock)

@@ -23,7 +23,7 @@ def small(name: str, data: bytes) -> SmallFile:
 
 
 def test_files_that_two_transfers_publish_at_once_count_once(
-    store: BatchStore, library: Library, catalog: ManifestCache
+    store: BatchStore, library: Library, cache: ManifestCache
 ) -> None:
     files = [small(f"folder/{number}", b"%d" % number) for number in range(10, 60)]
     with ThreadPoolExecutor(2) as pool:
@@ -31,17 +31,17 @@ def test_files_that_two_transfers_publish_at_once_count_once(
     assert one == other == [None] * 50
     assert sorted(library.names()) == [file.name for file in files]
     # Each file counts with its folder.
-    assert (catalog.replica_usage().entries, catalog.replica_usage().bytes) == (2 * 50, 100)
+    assert (cache.replica_usage().entries, cache.replica_usage().bytes) == (2 * 50, 100)
 
 
 def test_an_existing_file_with_the_same_content_is_shared_and_is_no_replica(
-    folder: SharedFolder, store: BatchStore, library: Library, catalog: ManifestCache
+    folder: SharedFolder, store: BatchStore, library: Library, cache: ManifestCache
 ) -> None:
     (folder.root / "mine").write_bytes(b"same")
     assert store.publish([small("mine", b"same")], replica=True) == [None]
     [local] = library.by_id(Manifest.of_bytes(b"same").id)
     assert local.fingerprint == folder.fingerprint("mine")
-    assert catalog.replica_usage().entries == 0
+    assert cache.replica_usage().entries == 0
 
 
 @pytest.mark.parametrize("existing", [b"", b"other", b"some"])

@@ -1,4 +1,4 @@
-"""A folder is opened once for the names in it that follow each other."""
+"""Claims about CachedDirFd: it opens a folder once for consecutive names in it, and leaks nothing."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from daemon.storage.disk import Disk
 
 
 class Opener:
-    """Opens folders below a root, and counts."""
+    """Opens folders below a root, and records each call."""
 
     def __init__(self, root: Path) -> None:
         self.root = os.open(root, os.O_RDONLY)

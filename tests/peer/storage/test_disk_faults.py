@@ -1,4 +1,4 @@
-"""Whatever operation fails, once or for good: a clear error, nothing wrong published, nothing verified lost."""
+"""Claims about disk failures: any operation may fail; no wrong file appears, and no verified piece is lost."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def outcome(job: Job, folder: SharedFolder, stored: set[int]) -> PeerError | Non
 
 @pytest.fixture
 def cheap_collections() -> Iterator[None]:
-    """What was there before is not looked through again by each `gc.collect`."""
+    """Make `gc.collect` skip the objects that exist before the test."""
     gc.collect()
     gc.freeze()
     yield
@@ -104,17 +104,17 @@ def test_any_failing_operation_ends_in_a_clear_error_and_loses_nothing_verified(
             faults += 1
             assert type(fault) is kind, f"operation {number}: {fault!r}"
             assert "\n" not in fault.message and fault.message
-            # A disk that fails for good does not let a name be taken back either: it is that of a whole file.
+            # A disk that fails for good also refuses to remove the name; the file under it is complete.
             assert forever or not file.exists(), f"operation {number}"
-        # Its traceback holds what was open.
+        # The traceback of the error references the open files.
         del fault
         gc.collect()
-        failed = disk.done >= number
+        failed = disk.count >= number
         disk.armed = False
         if file.exists():
             assert file.read_bytes() == DATA, f"operation {number}"
         else:
-            # The disk is well again: the same order succeeds, and fetches no verified piece again.
+            # The disk works again: the same job succeeds, and fetches no verified piece again.
             job(folder, stored)
             assert file.read_bytes() == DATA
         PartStore(folder).clean_up(0)
@@ -138,21 +138,21 @@ def test_a_read_returns_the_right_bytes_or_a_clear_error(tmp_path: Path, forever
         try:
             names = [item.name for item in folder.walk() if isinstance(item, ShareableFile)]
             # A folder that cannot be opened is refused, never taken for an empty one without a word.
-            assert names == ["folder/file"] or disk.done >= number
+            assert names == ["folder/file"] or disk.count >= number
             with folder.open("folder/file") as file:
                 assert file.read(0, 8) == b"contents"
                 file.ensure_unchanged()
-            stamp = folder.fingerprint("folder/file")
-            assert stamp == file.fingerprint
+            fingerprint = folder.fingerprint("folder/file")
+            assert fingerprint == file.fingerprint
         except StorageFault:
             pass
-        failed = disk.done >= number
+        failed = disk.count >= number
         folder.close()
 
 
 def test_a_short_write_is_continued(folder: SharedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = os.pwritev
-    monkeypatch.setattr(os, "pwritev", lambda fd, views, offset: whole(fd, [views[0][:1000]], offset))
+    pwritev = os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda fd, views, offset: pwritev(fd, [views[0][:1000]], offset))
     with TempFiles(folder).write(DATA) as small:
         small.publish("file")
     assert (folder.root / "file").read_bytes() == DATA
@@ -166,10 +166,10 @@ def test_a_failing_removal_is_a_clear_error(tmp_path: Path) -> None:
         disk = FailingDisk(number)
         folder = SharedFolder(tmp_path, disk)
         (tmp_path / "a").write_bytes(b"x")
-        stamp = folder.fingerprint("a")
-        assert stamp is not None
+        fingerprint = folder.fingerprint("a")
+        assert fingerprint is not None
         disk.arm()
         with suppress(StorageFault):
-            folder.remove("a", stamp)
-        failed = disk.done >= number
+            folder.remove("a", fingerprint)
+        failed = disk.count >= number
         folder.close()

@@ -1,4 +1,4 @@
-"""Claims about hashing: the same manifest whatever the number of threads, and none of a file that is not all there."""
+"""Claims about hashing: the manifest is the same for any number of threads, and a truncated file has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about the library: it answers and announces what a simple model does, after any sequence of changes."""
+"""Claims about the library: after any sequence of changes it answers and announces the same as a simple model."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ def held(name: str, id_: str, inode: int = 0) -> LocalFile:
 
 
 class LibraryMachine(RuleBasedStateMachine):
-    """A library beside two plain dictionaries, and an announcer that follows it by changes."""
+    """A library, a model of it in two dictionaries, and an announcer that follows its changes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.state = TemporaryDirectory()
-        self.catalog = ManifestCache(Path(self.state.name) / "catalog.sqlite", 0)
-        self.library = Library(self.catalog)
-        self.whole: dict[str, LocalFile] = {}
+        self.cache = ManifestCache(Path(self.state.name) / "cache.sqlite", 0)
+        self.library = Library(self.cache)
+        self.complete: dict[str, LocalFile] = {}
         self.partial: dict[tuple[str, str], int] = {}
         self.version = 0
         self.announced: dict[tuple[str, str], IndexEntry] = {}
 
     def teardown(self) -> None:
-        self.catalog.close()
+        self.cache.close()
         self.state.cleanup()
 
     @rule(name=st.sampled_from(NAMES), id_=st.sampled_from(IDS), inode=st.integers(0, 1))
     def add(self, name: str, id_: str, inode: int) -> None:
         self.library.add(held(name, id_, inode))
-        self.whole[fold(name)] = held(name, id_, inode)
+        self.complete[fold(name)] = held(name, id_, inode)
 
     @rule(name=st.sampled_from(NAMES), id_=st.sampled_from(IDS), inode=st.integers(0, 1))
     def remove(self, name: str, id_: str, inode: int) -> None:
         gone = held(name, id_, inode)
-        there = self.whole.get(fold(name)) == gone
+        there = self.complete.get(fold(name)) == gone
         assert self.library.remove([gone]) == ([gone] if there else [])
         if there:
-            del self.whole[fold(name)]
+            del self.complete[fold(name)]
 
     @rule(name=st.sampled_from(NAMES))
     def remove_what_is_there(self, name: str) -> None:
-        there = self.whole.pop(fold(name), None)
+        there = self.complete.pop(fold(name), None)
         if there is not None:
             assert self.library.remove([there]) == [there]
 
@@ -90,21 +90,21 @@ class LibraryMachine(RuleBasedStateMachine):
 
     def expected(self) -> dict[tuple[str, str], IndexEntry]:
         entries = {key: IndexEntry(*key, size, complete=False) for key, size in self.partial.items()}
-        for file in self.whole.values():
+        for file in self.complete.values():
             entries[file.name, file.id] = IndexEntry(file.name, file.id, file.size, complete=True)
         return entries
 
     @invariant()
     def answers_are_those_of_the_model(self) -> None:
         for name in NAMES:
-            assert self.library.by_name(name) == self.whole.get(fold(name))
+            assert self.library.by_name(name) == self.complete.get(fold(name))
         for id_ in IDS:
-            expected = {file for file in self.whole.values() if file.id == id_}
+            expected = {file for file in self.complete.values() if file.id == id_}
             found = self.library.by_id(id_)
             assert set(found) == expected and len(found) == len(expected)
-        assert self.library.file_count == len(self.whole)
-        assert self.library.total_bytes == sum(file.size for file in self.whole.values())
-        assert sorted(self.library.names()) == sorted(file.name for file in self.whole.values())
+        assert self.library.file_count == len(self.complete)
+        assert self.library.total_bytes == sum(file.size for file in self.complete.values())
+        assert sorted(self.library.names()) == sorted(file.name for file in self.complete.values())
 
 
 TestLibrary = LibraryMachine.TestCase
@@ -134,14 +134,14 @@ def test_discarded_changes_are_not_returned_again(library: Library) -> None:
     assert changes is not None and not changes.added
 
 
-def test_a_manifest_is_read_from_the_cache_and_its_loss_is_detected(library: Library, catalog: ManifestCache) -> None:
+def test_a_manifest_is_read_from_the_cache_and_its_loss_is_detected(library: Library, cache: ManifestCache) -> None:
     manifest = Manifest.of_bytes(b"x")
     library.register([HashedFile("a", Fingerprint(1, 2, 1, 4), manifest)], replica=True)
     assert library.manifest(manifest.id) == manifest
-    assert catalog.find_ids([Fingerprint(1, 2, 1, 4)]) == [manifest.id]
-    assert catalog.replica_usage() == (1, 1)
+    assert cache.find_ids([Fingerprint(1, 2, 1, 4)]) == [manifest.id]
+    assert cache.replica_usage() == (1, 1)
     library.remove(library.by_id(manifest.id))
-    assert catalog.replica_usage() == (0, 0)
+    assert cache.replica_usage() == (0, 0)
     with pytest.raises(NoSuchFile):
         library.manifest(IDS[2])
 
@@ -150,8 +150,8 @@ def test_a_manifest_is_read_from_the_cache_and_its_loss_is_detected(library: Lib
 @settings(max_examples=20, deadline=None)
 def test_the_memory_cache_of_manifests_is_bounded(lengths: list[int]) -> None:
     with TemporaryDirectory() as state:
-        catalog = ManifestCache(Path(state) / "catalog.sqlite", 0)
-        library = Library(catalog)
+        cache = ManifestCache(Path(state) / "cache.sqlite", 0)
+        library = Library(cache)
         mib = 1 << 20
         manifests = [
             Manifest(pieces * 1000 * mib, mib, number.to_bytes(32) * pieces * 1000)
@@ -161,4 +161,4 @@ def test_the_memory_cache_of_manifests_is_bounded(lengths: list[int]) -> None:
         for manifest in manifests:
             assert library.manifest(manifest.id) == manifest
         assert library.cached_digest_bytes <= 8 << 20
-        catalog.close()
+        cache.close()

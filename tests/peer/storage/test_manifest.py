@@ -1,4 +1,4 @@
-"""Claims about manifests: what fits an id is taken, nothing else, and never at the price of memory."""
+"""Claims about manifests: only a manifest that matches its id is accepted, and a hostile one costs no memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about the catalog: it remembers, and whatever is done to its file costs hashing, no more."""
+"""Claims about the manifest cache: it survives a restart, and damage to its file only makes files be hashed again."""
 
 from __future__ import annotations
 
@@ -26,73 +26,73 @@ def some(number: int) -> tuple[Fingerprint, Manifest]:
 
 
 def test_cached_manifests_survive_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.sqlite"
-    catalog = ManifestCache(path, NOW)
+    path = tmp_path / "cache.sqlite"
+    cache = ManifestCache(path, NOW)
     files = [some(number) for number in range(50)]
-    catalog.put(files)
-    catalog.record_replicas([("a", files[0][1].id, 3), ("b", files[0][1].id, 4)])
-    catalog.close()
-    catalog = ManifestCache(path, NOW)
-    assert catalog.find_ids([stamp for stamp, _ in files]) == [manifest.id for _, manifest in files]
-    assert catalog.find_ids([Fingerprint(1, 0, 3, 6), Fingerprint(1, 0, 4, 5), Fingerprint(2, 0, 3, 5)]) == [None] * 3
-    assert [catalog.manifest(manifest.id) for _, manifest in files] == [manifest for _, manifest in files]
-    assert catalog.manifest("0" * 64) is None
-    assert catalog.replica_usage() == (2, 7)
-    catalog.release_replicas([("a", files[0][1].id)])
-    assert catalog.replica_usage() == (1, 4)
-    catalog.forget([files[3][0]])
-    assert catalog.find_ids([files[3][0], files[4][0]]) == [None, files[4][1].id]
-    catalog.close()
+    cache.put(files)
+    cache.record_replicas([("a", files[0][1].id, 3), ("b", files[0][1].id, 4)])
+    cache.close()
+    cache = ManifestCache(path, NOW)
+    assert cache.find_ids([fingerprint for fingerprint, _ in files]) == [manifest.id for _, manifest in files]
+    assert cache.find_ids([Fingerprint(1, 0, 3, 6), Fingerprint(1, 0, 4, 5), Fingerprint(2, 0, 3, 5)]) == [None] * 3
+    assert [cache.manifest(manifest.id) for _, manifest in files] == [manifest for _, manifest in files]
+    assert cache.manifest("0" * 64) is None
+    assert cache.replica_usage() == (2, 7)
+    cache.release_replicas([("a", files[0][1].id)])
+    assert cache.replica_usage() == (1, 4)
+    cache.forget([files[3][0]])
+    assert cache.find_ids([files[3][0], files[4][0]]) == [None, files[4][1].id]
+    cache.close()
 
 
 def test_records_of_incoming_pushes_survive_a_restart_in_order(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.sqlite"
+    path = tmp_path / "cache.sqlite"
     ManifestCache(path, NOW).close()
-    # As a catalog was before it knew of them.
+    # As a cache was before it knew of them.
     with sqlite3.connect(path) as old:
         old.execute("DROP TABLE begun")
     old.close()
     ids = [some(number)[1].id for number in range(3)]
-    catalog = ManifestCache(path, NOW)
+    cache = ManifestCache(path, NOW)
     for id_ in (*ids, ids[0]):
-        catalog.record_incoming(id_, 7)
-    catalog.forget_incoming([ids[1], "0" * 64])
-    catalog.close()
-    catalog = ManifestCache(path, NOW)
-    assert list(catalog.incoming_parts().items()) == [(ids[2], 7), (ids[0], 7)]
-    catalog.close()
+        cache.record_incoming(id_, 7)
+    cache.forget_incoming([ids[1], "0" * 64])
+    cache.close()
+    cache = ManifestCache(path, NOW)
+    assert list(cache.incoming_parts().items()) == [(ids[2], 7), (ids[0], 7)]
+    cache.close()
 
 
-def test_fingerprints_with_unsigned_64_bit_numbers_are_stored(catalog: ManifestCache) -> None:
-    stamp = Fingerprint(2**64 - 1, 2**63, 2**47, 2**63 - 1)
+def test_fingerprints_with_unsigned_64_bit_numbers_are_stored(cache: ManifestCache) -> None:
+    fingerprint = Fingerprint(2**64 - 1, 2**63, 2**47, 2**63 - 1)
     manifest = Manifest.of_bytes(b"x")
-    catalog.put([(stamp, manifest), (Fingerprint(0, 0, 0, -1), manifest)])
-    assert catalog.find_ids([stamp, Fingerprint(0, 0, 0, -1)]) == [manifest.id] * 2
+    cache.put([(fingerprint, manifest), (Fingerprint(0, 0, 0, -1), manifest)])
+    assert cache.find_ids([fingerprint, Fingerprint(0, 0, 0, -1)]) == [manifest.id] * 2
 
 
 def test_the_database_is_readable_only_by_its_user(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.sqlite"
-    catalog = ManifestCache(path, NOW)
-    catalog.put([some(1)])
+    path = tmp_path / "cache.sqlite"
+    cache = ManifestCache(path, NOW)
+    cache.put([some(1)])
     for file in tmp_path.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    catalog.close()
+    cache.close()
 
 
 def test_files_unseen_for_long_are_pruned(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.sqlite"
-    catalog = ManifestCache(path, NOW)
-    catalog.put([some(1), some(2)])
-    catalog.close()
-    catalog = ManifestCache(path, NOW + 50 * DAY)
-    assert catalog.find_ids([some(1)[0]]) == [some(1)[1].id]
-    catalog.close()
-    catalog = ManifestCache(path, NOW + 70 * DAY)
-    catalog.prune()
-    assert catalog.find_ids([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
-    assert catalog.manifest(some(1)[1].id) is not None
-    assert catalog.manifest(some(2)[1].id) is None
-    catalog.close()
+    path = tmp_path / "cache.sqlite"
+    cache = ManifestCache(path, NOW)
+    cache.put([some(1), some(2)])
+    cache.close()
+    cache = ManifestCache(path, NOW + 50 * DAY)
+    assert cache.find_ids([some(1)[0]]) == [some(1)[1].id]
+    cache.close()
+    cache = ManifestCache(path, NOW + 70 * DAY)
+    cache.prune()
+    assert cache.find_ids([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
+    assert cache.manifest(some(1)[1].id) is not None
+    assert cache.manifest(some(2)[1].id) is None
+    cache.close()
 
 
 def newer(path: Path) -> None:
@@ -124,26 +124,26 @@ def lacking_tables(path: Path) -> None:
     ids=["empty", "foreign", "cut", "newer", "other tables", "lacking tables"],
 )
 def test_a_foreign_database_is_replaced(tmp_path: Path, harm: Callable[[Path], object]) -> None:
-    path = tmp_path / "catalog.sqlite"
-    catalog = ManifestCache(path, NOW)
-    catalog.put([some(number) for number in range(100)])
-    catalog.close()
+    path = tmp_path / "cache.sqlite"
+    cache = ManifestCache(path, NOW)
+    cache.put([some(number) for number in range(100)])
+    cache.close()
     harm(path)
-    catalog = ManifestCache(path, NOW)
-    catalog.find_ids([some(number)[0] for number in range(100)])
-    catalog.put([some(7)])
-    assert catalog.find_ids([some(7)[0]]) == [some(7)[1].id]
-    assert catalog.replica_usage() == (0, 0)
-    catalog.close()
+    cache = ManifestCache(path, NOW)
+    cache.find_ids([some(number)[0] for number in range(100)])
+    cache.put([some(7)])
+    assert cache.find_ids([some(7)[0]]) == [some(7)[1].id]
+    assert cache.replica_usage() == (0, 0)
+    cache.close()
 
 
 @pytest.mark.parametrize("rounds", [100, pytest.param(2_000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_a_damaged_database_never_crashes_nor_returns_a_wrong_manifest(tmp_path: Path, rounds: int) -> None:
     pristine = tmp_path / "pristine.sqlite"
-    catalog = ManifestCache(pristine, NOW)
-    catalog.put([some(number) for number in range(200)])
-    catalog.record_replicas([(f"n{number}", some(number)[1].id, 1) for number in range(50)])
-    catalog.close()
+    cache = ManifestCache(pristine, NOW)
+    cache.put([some(number) for number in range(200)])
+    cache.record_replicas([(f"n{number}", some(number)[1].id, 1) for number in range(50)])
+    cache.close()
     data = pristine.read_bytes()
     for seed in range(rounds):
         chance = random.Random(seed)
@@ -155,25 +155,25 @@ def test_a_damaged_database_never_crashes_nor_returns_a_wrong_manifest(tmp_path:
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)
         path = tmp_path / f"{seed}.sqlite"
         path.write_bytes(damaged)
-        catalog = ManifestCache(path, NOW)
-        for id_ in catalog.find_ids([some(number)[0] for number in range(200)]):
+        cache = ManifestCache(path, NOW)
+        for id_ in cache.find_ids([some(number)[0] for number in range(200)]):
             if id_ is not None:
-                manifest = catalog.manifest(id_)
+                manifest = cache.manifest(id_)
                 assert manifest is None or manifest.id == id_, f"seed {seed}"
-        catalog.replica_usage()
-        catalog.release_replicas_unless(lambda name, id_: name.startswith("n1") and len(id_) == 64)
-        catalog.put([some(1000)])
-        assert catalog.find_ids([some(1000)[0]]) == [some(1000)[1].id], f"seed {seed}"
-        catalog.prune()
-        catalog.close()
+        cache.replica_usage()
+        cache.release_replicas_unless(lambda name, id_: name.startswith("n1") and len(id_) == 64)
+        cache.put([some(1000)])
+        assert cache.find_ids([some(1000)[0]]) == [some(1000)[1].id], f"seed {seed}"
+        cache.prune()
+        cache.close()
         for file in tmp_path.glob(f"{seed}.sqlite*"):
             os.unlink(file)
 
 
 def test_a_full_disk_is_not_taken_for_a_damaged_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalog = ManifestCache(tmp_path / "catalog.sqlite", NOW)
-    catalog.put([some(1)])
-    catalog.close()
+    cache = ManifestCache(tmp_path / "cache.sqlite", NOW)
+    cache.put([some(1)])
+    cache.close()
     connect = sqlite3.connect
 
     def connect_to_full_disk(path: Path, **options: Any) -> sqlite3.Connection:
@@ -184,7 +184,7 @@ def test_a_full_disk_is_not_taken_for_a_damaged_database(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(sqlite3, "connect", connect_to_full_disk)
     with pytest.raises(DiskFull):
-        catalog.put([some(number) for number in range(2, 2000)])
-    assert catalog.find_ids([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
+        cache.put([some(number) for number in range(2, 2000)])
+    assert cache.find_ids([some(1)[0], some(2)[0]]) == [some(1)[1].id, None]
     assert list(tmp_path.glob("*.damaged")) == []
-    catalog.close()
+    cache.close()

@@ -1,4 +1,4 @@
-"""Claims about names: the shared table holds, both judges agree on every name, what passes stays below its folder."""
+"""Claims about names: tracker and pserver accept the same names, and a valid name stays below its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about unfinished files: what was verified is kept, nothing is believed, nothing half done has a name."""
+"""Claims about part files: verified pieces survive, claimed pieces are verified, incomplete files have no name."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def test_pieces_stored_in_any_order_are_published_as_the_complete_file(folder: S
             part.publish("a/b")
         assert os.listdir(folder.root) == [".p2p"]
         fill(part, 1)
-        stamp = part.publish("a/b")
+        fingerprint = part.publish("a/b")
         assert part.read(3, 10, 7) == piece(3)[10:17]
     assert (folder.root / "a/b").read_bytes() == DATA
-    assert stamp == folder.fingerprint("a/b")
+    assert fingerprint == folder.fingerprint("a/b")
     assert dot(folder) == []
 
 
@@ -101,7 +101,7 @@ def test_readers_survive_reopening_and_publication_of_a_part(store: PartStore) -
             assert list(part.verified.present()) == [3]
             fill(part, 0, 1, 2)
             assert read.read(3, 0, 17) == piece(3)
-            part.publish("whole")
+            part.publish("complete")
         assert read.read(3, 0, 17) == piece(3)
         assert list(read.verified.present()) == [3]
 
@@ -157,7 +157,7 @@ def test_pieces_stored_by_many_threads_are_all_recorded(folder: SharedFolder, st
 
 
 def damage(path: Path, chance: random.Random) -> None:
-    """Do one odd thing to a file."""
+    """Damage a file in one random way."""
     data = bytearray(path.read_bytes())
     match chance.randrange(7):
         case 0:
@@ -222,7 +222,7 @@ with PartStore(folder).open(manifest) as part:
 
 
 def killed_at(root: Path, number: int) -> tuple[bool, list[int]]:
-    """Fetch in a process that is killed before its n-th operation; tell whether it was, and the pieces it stored."""
+    """Fetch in a process that is killed before its n-th operation; return whether it was, and the pieces it stored."""
     paths = [entry for entry in sys.path if entry]
     run = subprocess.run(
         [sys.executable, "-c", KILLED, str(root), str(number)],

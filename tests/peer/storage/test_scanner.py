@@ -1,4 +1,4 @@
-"""Claims about scanning: what lies in the folder is shared once it is at rest, and withdrawn as soon as it is not."""
+"""Claims about scanning: a file is shared when it stops changing, and removed when it changes or is deleted."""
 
 from __future__ import annotations
 
@@ -75,40 +75,40 @@ def test_a_file_that_still_changes_is_not_shared(
 
 
 def test_a_restart_does_not_hash_unchanged_files_again(
-    root: Path, scanner: Scanner, folder: SharedFolder, catalog: ManifestCache
+    root: Path, scanner: Scanner, folder: SharedFolder, cache: ManifestCache
 ) -> None:
     for number in range(20):
         put(root, f"{number}", b"%d" % number)
     scanner.scan()
     put(root, "3", b"other")
     reads = Reads()
-    library = Library(catalog)
-    again = Scanner(folder, catalog, library, clock=lambda: OLD + 100.0)
+    library = Library(cache)
+    again = Scanner(folder, cache, library, clock=lambda: OLD + 100.0)
     assert again.scan(progress=reads).indexed == 20
     assert reads.names == ["3"]
     assert library.by_name("3") is not None and shared(library)["3"] == id_of(b"other")
 
 
 def test_replicas_deleted_or_changed_while_stopped_free_their_quota(
-    root: Path, scanner: Scanner, folder: SharedFolder, catalog: ManifestCache, clock: ManualUnixClock
+    root: Path, scanner: Scanner, folder: SharedFolder, cache: ManifestCache, clock: ManualUnixClock
 ) -> None:
     names = ("there", "gone", "changed", "renamed", "replaced", "cased")
     for name in (*names, "another"):
         put(root, name, name.encode())
     scanner.scan()
-    catalog.record_replicas([(name, id_of(name.encode()), len(name)) for name in names])
+    cache.record_replicas([(name, id_of(name.encode()), len(name)) for name in names])
     (root / "gone").unlink()
     put(root, "changed", b"other")
     (root / "renamed").rename(root / "elsewhere")
     # Its bytes were hashed before: they are held at once, under a name that is kept with others.
     (root / "another").rename(root / "replaced")
     (root / "cased").rename(root / "Cased")
-    Scanner(folder, catalog, Library(catalog), clock=clock).scan(hash_seconds=0)
-    assert catalog.replica_usage() == (1, len("there"))
+    Scanner(folder, cache, Library(cache), clock=clock).scan(hash_seconds=0)
+    assert cache.replica_usage() == (1, len("there"))
 
 
 def test_replicas_in_a_folder_that_reappears_count_towards_the_quota(
-    root: Path, scanner: Scanner, library: Library, catalog: ManifestCache
+    root: Path, scanner: Scanner, library: Library, cache: ManifestCache
 ) -> None:
     for name in ("stays", "goes"):
         put(root, name, name.encode())
@@ -118,12 +118,12 @@ def test_replicas_in_a_folder_that_reappears_count_towards_the_quota(
     root.rename(elsewhere)
     for _ in range(2):
         scanner.scan()
-        assert (shared(library), catalog.replica_usage().entries) == ({}, 2)
+        assert (shared(library), cache.replica_usage().entries) == ({}, 2)
     (elsewhere / "goes").unlink()
     elsewhere.rename(root)
     scanner.scan()
     assert list(shared(library)) == ["stays"]
-    assert catalog.replica_usage() == (1, len("stays"))
+    assert cache.replica_usage() == (1, len("stays"))
 
 
 def test_a_renamed_file_is_not_hashed_again(root: Path, scanner: Scanner, library: Library) -> None:
@@ -167,7 +167,7 @@ def test_no_file_is_removed_while_the_folder_cannot_be_read(
 
 
 class Closed(Disk):
-    """One of its folders cannot be opened any more, as after chmod 0."""
+    """A disk on which the folder "closed" cannot be opened, as after chmod 0."""
 
     def open(self, path: str, flags: int, *, mode: int = 0o644, dir_fd: int | None = None) -> int:
         if path == "closed":
@@ -240,14 +240,14 @@ def test_an_unreadable_file_is_reported_as_not_shared(root: Path, scanner: Scann
 
 @pytest.mark.parametrize("odd", [{"time": 1 << 70}, {"time": -(1 << 70)}, {"size": 200 << 40}], ids=str)
 def test_a_file_too_large_or_with_an_odd_time_is_reported_as_not_shared(
-    in_memory: Path, catalog: ManifestCache, library: Library, clock: ManualUnixClock, odd: dict[str, int]
+    in_memory: Path, cache: ManifestCache, library: Library, clock: ManualUnixClock, odd: dict[str, int]
 ) -> None:
     put(in_memory, "odd", b"1")
     put(in_memory, "good", b"2")
     os.truncate(in_memory / "odd", odd.get("size", 1))
     os.utime(in_memory / "odd", ns=(0, odd.get("time", 0)))
     folder = SharedFolder(in_memory)
-    scanner = Scanner(folder, catalog, library, clock=clock)
+    scanner = Scanner(folder, cache, library, clock=clock)
     assert scanner.scan().indexed == 1
     assert [item.name for item in scanner.not_shared] == ["odd"]
     assert [type(outcome) for outcome in scanner.index_files(["odd", "good"])] == [BadUsage, LocalFile]
@@ -297,7 +297,7 @@ def test_index_files_shares_the_first_of_two_equal_names(root: Path, scanner: Sc
 
 def test_a_file_found_under_another_spelling_is_already_shared(root: Path, scanner: Scanner, library: Library) -> None:
     put(root, "A", b"1")
-    # As on a file system that does not tell the two apart.
+    # As on a file system that ignores case.
     os.link(root / "A", root / "a")
     assert scanner.index_files(["A"]) == scanner.index_files(["a"]) == [library.by_name("A")]
 
@@ -329,8 +329,8 @@ def test_a_lost_manifest_is_computed_again(
     put(root, "a", b"1")
     put(root, "b", b"1")
     scanner.scan()
-    with sqlite3.connect(tmp_path / "catalog.sqlite") as catalog:
-        catalog.execute(harm)
+    with sqlite3.connect(tmp_path / "cache.sqlite") as cache:
+        cache.execute(harm)
     with pytest.raises(NoSuchFile, match="hashed again"):
         library.manifest(id_of(b"1"))
     assert shared(library) == {}
@@ -364,10 +364,10 @@ def test_a_cancelled_scan_keeps_the_files_it_added(root: Path, scanner: Scanner,
 
 
 def test_a_scan_leaves_files_that_it_has_no_time_for_to_the_next(
-    root: Path, folder: SharedFolder, catalog: ManifestCache, library: Library
+    root: Path, folder: SharedFolder, cache: ManifestCache, library: Library
 ) -> None:
     ticks = iter(range(OLD + 100, OLD + 100_000, 10))
-    scanner = Scanner(folder, catalog, library, clock=lambda: float(next(ticks)))
+    scanner = Scanner(folder, cache, library, clock=lambda: float(next(ticks)))
     for number in range(1100):
         put(root, f"{number:04}", b"%d" % number)
     taken: list[int] = []

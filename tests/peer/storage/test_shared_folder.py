@@ -1,4 +1,4 @@
-"""Claims about the shared folder: nothing outside is ever read or written, nothing is ever overwritten."""
+"""Claims about the shared folder: no file outside is read or written, and no file is overwritten."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_file_whose_full_name_is_too_long_is_not_shared(folder: SharedFolder) 
 
 @contextmanager
 def flipping(path: Path, outside: Path) -> Iterator[None]:
-    """Exchange `path` with a link to `outside` and back without a pause; at no moment is nothing there."""
+    """Exchange `path` with a link to `outside` and back in a loop; the exchange is atomic, so one of them exists."""
     over = threading.Event()
     link = path.with_name(".link")
     link.symlink_to(outside)
@@ -208,8 +208,8 @@ def test_a_link_swapped_in_exposes_nothing_outside(folder: SharedFolder, tmp_pat
             except NoSuchFile:
                 pass
             assert all(item.fingerprint.inode != inode for item in folder.walk() if isinstance(item, ShareableFile))
-            stamp = folder.fingerprint("folder/file")
-            assert stamp is None or stamp.inode != inode
+            fingerprint = folder.fingerprint("folder/file")
+            assert fingerprint is None or fingerprint.inode != inode
 
 
 @pytest.mark.parametrize("rounds", [250, pytest.param(5_000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
@@ -221,10 +221,10 @@ def test_a_link_swapped_in_lets_nothing_be_written_outside(folder: SharedFolder,
         for number in range(rounds):
             with suppress(TargetExists, NoSuchFile, StorageFault):
                 publish(folder, f"folder/{number}", b"x")
-            stamp = folder.fingerprint(f"folder/{number}")
-            if stamp is not None:
+            fingerprint = folder.fingerprint(f"folder/{number}")
+            if fingerprint is not None:
                 with suppress(NoSuchFile):
-                    folder.remove(f"folder/{number}", stamp)
+                    folder.remove(f"folder/{number}", fingerprint)
     assert list(outside.iterdir()) == []
     assert left(folder) == []
 
@@ -292,7 +292,7 @@ def test_each_file_of_a_batch_has_its_own_outcome(folder: SharedFolder) -> None:
 
 
 class FolderGoes(Disk):
-    """Somebody removes the folder "d" while it is empty, just before the first file gets its name in it."""
+    """A disk that removes the empty folder "d" just before the first file is linked into it."""
 
     def __init__(self, root: Path) -> None:
         super().__init__()
@@ -343,22 +343,22 @@ def test_one_of_many_threads_gets_a_contested_name(folder: SharedFolder) -> None
 def test_removing_a_file_removes_the_folders_it_leaves_empty(folder: SharedFolder) -> None:
     put(folder, "a/b/c", b"x")
     put(folder, "a/d", b"x")
-    stamp = folder.fingerprint("a/b/c")
-    assert stamp is not None
-    folder.remove("a/b/c", stamp)
+    fingerprint = folder.fingerprint("a/b/c")
+    assert fingerprint is not None
+    folder.remove("a/b/c", fingerprint)
     assert sorted(os.listdir(folder.root)) == [".p2p", "a"]
     assert os.listdir(folder.root / "a") == ["d"]
     with pytest.raises(NoSuchFile):
-        folder.remove("a/b/c", stamp)
+        folder.remove("a/b/c", fingerprint)
 
 
 def test_a_changed_file_is_not_removed(folder: SharedFolder) -> None:
     put(folder, "a", b"old")
-    stamp = folder.fingerprint("a")
-    assert stamp is not None
+    fingerprint = folder.fingerprint("a")
+    assert fingerprint is not None
     put(folder, "a", b"newer")
     with pytest.raises(FileChanged):
-        folder.remove("a", stamp)
+        folder.remove("a", fingerprint)
     assert (folder.root / "a").read_bytes() == b"newer"
 
 

@@ -32,12 +32,12 @@ def main() -> int:
             self._counting = False
             self.arm()
 
-        def reach(self, number: int, operation: str) -> None:
+        def before_operation(self, number: int, operation: str) -> None:
             if operation == self._first and not self._counting:
                 self._counting = True
-                self.done = 1
+                self.count = 1
             if self._counting:
-                super().reach(self.done, operation)
+                super().before_operation(self.count, operation)
 
     disk: Disk | None = None
     kind, _, rest = os.environ.get("TEST_DISK", "").partition(":")

@@ -60,7 +60,7 @@ def test_a_download_reports_a_failed_disk_operation_and_resumes(
     ):
         faults = 0
         number = 0
-        while disk.done >= number:
+        while disk.count >= number:
             number += 1
             name = f"{number}.bin"
             # Each round has its own content, so that an earlier round's data is of no use.
@@ -97,7 +97,7 @@ def test_a_push_reports_a_failed_disk_operation_and_a_retry_succeeds(
     ):
         number = 0
         faults = 0
-        while disk.done >= number:
+        while disk.count >= number:
             number += 1
             source = tmp_path / f"{number}.bin"
             source.write_bytes(number.to_bytes(4) + content)
@@ -149,7 +149,7 @@ def test_verified_data_is_kept_when_the_disk_fills_up(tmp_path: Path, tracker: L
 
         room = 7
 
-        def reach(self, number: int, operation: str) -> None:
+        def before_operation(self, number: int, operation: str) -> None:
             self.room -= operation == "pwrite"
             if self.room < 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), operation)
@@ -196,7 +196,7 @@ def test_a_peer_with_a_read_only_folder_still_serves(tmp_path: Path, tracker: Li
     class ReadOnlyDisk(FailingDisk):
         """Refuses all changes, as a read-only file system does."""
 
-        def reach(self, number: int, operation: str) -> None:
+        def before_operation(self, number: int, operation: str) -> None:
             if operation in {"pwrite", "allocate", "truncate", "link", "unlink", "mkdir", "rmdir"}:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), operation)
 
