@@ -1,8 +1,8 @@
 """Which piece to request next, and from which source. Pure: no I/O, and the time is an argument.
 
 Rules:
-- Rarest first (`piece_selection`). Among equally rare pieces the one after the last requested of that source wins, so that
-  disks read on. Each source starts at a random piece, so that two downloads seldom want the same one.
+- Rarest first (`piece_selection`). Among equally rare pieces the one after the last requested of that source wins, so
+  that disks read on. Each source starts at a random piece, so that two downloads seldom want the same one.
 - A piece goes to the source with the shortest queue in seconds, by its measured rate.
 - Each source may have one or two requests at any time: a slow source never uses up the requests of a fast one.
 - A complete source is asked for the pieces that no partial source has. A piece that it is sending to another requester
