@@ -13,6 +13,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import state_files
@@ -24,6 +25,18 @@ LENGTH = 32
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CHALLENGE = re.compile(r"([0-9a-f]{64})\.([0-9a-f]{64})")
+
+
+@dataclass(slots=True)
+class PserverCookie:
+    """The cookie of a running pserver, of 32 bytes, and the port that it listens on: both proofs cover the port."""
+
+    secret: bytes
+    port: int
+
+    def make_proof(self, nonce: bytes) -> bytes:
+        """Return the response to `nonce`: the proof that this pserver knows the cookie."""
+        return make_proof(self.secret, self.port, nonce)
 
 
 def make_cookie(state_dir: Path, randomness: Callable[[int], bytes] = secrets.token_bytes) -> bytes:

@@ -37,7 +37,7 @@ from daemon.rpc.control_service import ControlService
 from daemon.rpc.health_service import HealthService
 from daemon.rpc.status import LoadReporter, StatusReporter
 from daemon.rpc.transfer_service import TransferService
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import Metrics, SentBytes
 from daemon.runtime.settings import Settings, bracketed_host
 from daemon.runtime.transfers import TransferRegistry
@@ -294,14 +294,15 @@ class Pserver:
             secret = cleanup.enter_context(
                 _present_while_running(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir))
             )
+            pserver_cookie = cookie.PserverCookie(secret, self.port)
             health = HealthService()
             server = rpc_server.build_server(
-                AuthInterceptor(secret, lambda: self.port, self.account.check_ticket),
+                AuthInterceptor(pserver_cookie, self.account.check_ticket),
                 health,
-                self._control_service(secret),
+                self._control_service(pserver_cookie),
                 self.transfer_service,
             )
-            self.port = rpc_server.listen(server, self.settings, self.account.saved_port())
+            self.port = pserver_cookie.port = rpc_server.listen(server, self.settings, self.account.saved_port())
             cleanup.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
             await self.scan_loop.initial_scan()
             await self.threads.run(self.threads.disk, self.manifest_cache.prune)
@@ -327,7 +328,7 @@ class Pserver:
         """Return the `host:port` that this peer announces."""
         return f"{bracketed_host(self.settings.announced_host)}:{self.port}"
 
-    def _control_service(self, secret: bytes) -> ControlService:
+    def _control_service(self, pserver_cookie: cookie.PserverCookie) -> ControlService:
         return ControlService(
             account=self.account,
             tracker=self.tracker,
@@ -336,7 +337,7 @@ class Pserver:
             uploads=self._uploads,
             removal=self._removals,
             own_status=self._status,
-            proof=lambda nonce: cookie.make_proof(secret, self.port, nonce),
+            proof=pserver_cookie.make_proof,
         )
 
     def _serve_metrics(self) -> Callable[[], None]:

@@ -20,7 +20,7 @@ from daemon.models import Holder, RemoteFile, Version
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import RateLimiter
 from daemon.protocol.frames import Block, encode
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.manifest import Manifest

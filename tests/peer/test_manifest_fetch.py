@@ -17,7 +17,7 @@ import pserver_pb2 as pb
 from daemon.errors import NotVerified
 from daemon.models import Holder, RemoteFile, Version
 from daemon.peers.client import PeerClient
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder

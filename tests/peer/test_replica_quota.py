@@ -10,7 +10,7 @@ import pytest
 
 from daemon.errors import QuotaExceeded
 from daemon.library.manifest_cache import ManifestCache, ReplicaUsage
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.transfer.replica_quota import MIN_ENTRIES, ReplicaQuota
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from daemon.runtime.tasks import PeriodicTask, TaskSet
+from daemon.runtime.concurrency import PeriodicTask, TaskSet
 
 FOREVER = 3600.0
 

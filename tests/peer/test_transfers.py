@@ -8,7 +8,7 @@ import pytest
 
 from common.control_messages import Fault, Hint, Notice, Phase, Progress, SourceView, Uploaded
 from daemon.errors import AmbiguousName, DiskFull, NoSuchFile
-from daemon.runtime.rate import Rate
+from daemon.runtime.metrics import Rate
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from manual_clock import ManualUnixClock
 

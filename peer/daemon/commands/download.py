@@ -24,7 +24,7 @@ from daemon.models import Holder, RemoteFile, Version
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import KeyedLocks
 from daemon.runtime.batches import batched
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.storage.manifest import Manifest
 from daemon.swarm.stall import FIRST_RETRY_DELAY, NO_PROGRESS_TIMEOUT, next_retry_delay

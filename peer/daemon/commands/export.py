@@ -14,7 +14,7 @@ from pathlib import Path
 
 from daemon.errors import BadUsage, FileChanged, TargetExists
 from daemon.library.library import HashedFile, Library
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest

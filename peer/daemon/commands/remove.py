@@ -12,7 +12,7 @@ from common.control_messages import Fault, Phase, Removed
 from common.printable import printable
 from daemon.errors import NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.storage.names import fold, is_pattern
 from daemon.storage.shared_folder import SharedFolder

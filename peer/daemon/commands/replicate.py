@@ -12,7 +12,7 @@ from common.control_messages import Event, Fault, Hint, Notice, SourceView, Uplo
 from daemon.errors import NoActivePeer, NoSuchFile, PeerError
 from daemon.models import PushTarget, Version
 from daemon.runtime.batches import batched
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.client import TrackerClient
 from daemon.transfer.batch_push import BatchPusher, Offer

@@ -13,7 +13,7 @@ from daemon.commands.import_files import Importer, ImportItem, Rejected
 from daemon.commands.replicate import Replicator, SharedFile
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.models import Version
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 
 from daemon.errors import Interrupted, PeerError
 from daemon.library.scanner import Scanner
-from daemon.runtime.executors import Threads
-from daemon.runtime.tasks import PeriodicTask, TaskSet
+from daemon.runtime.concurrency import PeriodicTask, TaskSet, Threads
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from daemon.peers import addresses
 from daemon.peers.limits import SEND_TIMEOUT
 from daemon.protocol import status_codes, stream_io, transfer_messages
 from daemon.protocol.piece_streams import PendingRequests, PieceRequest, PieceResponse
-from daemon.runtime.tasks import TaskSet
+from daemon.runtime.concurrency import TaskSet
 from daemon.storage.manifest import Manifest
 from daemon.tracker_client import tickets
 

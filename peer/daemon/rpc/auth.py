@@ -39,16 +39,14 @@ Continuation = Callable[[grpc.HandlerCallDetails], "Awaitable[Handler]"]
 class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Checks the cookie or the ticket of every call."""
 
-    def __init__(self, cookie_: bytes, port: Callable[[], int], check_ticket: Callable[[str], Grant]) -> None:
+    def __init__(self, pserver_cookie: cookie.PserverCookie, check_ticket: Callable[[str], Grant]) -> None:
         """Make the interceptor.
 
         Args:
-            cookie_: the secret of this pserver, of 32 bytes.
-            port: returns the port that this pserver listens on, which a challenge covers.
+            pserver_cookie: the cookie that a caller of Control must know.
             check_ticket: returns the grant of a ticket; raises PeerError if the ticket is not valid here.
         """
-        self._cookie = cookie_
-        self._port = port
+        self._cookie = pserver_cookie
         self._check_ticket = check_ticket
 
     async def intercept_service(
@@ -81,12 +79,12 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         return _refusal(grpc.StatusCode.PERMISSION_DENIED, NotAllowed("no such method"))
 
     def _knows_cookie(self, method: str, metadata: dict[str, str]) -> bool:
-        if cookie.cookie_matches(metadata.get(cookie.COOKIE_KEY, ""), self._cookie):
+        if cookie.cookie_matches(metadata.get(cookie.COOKIE_KEY, ""), self._cookie.secret):
             return True
         challenge = metadata.get(cookie.CHALLENGE_KEY)
         if method != PROVE or challenge is None:
             return False
-        return cookie.check_challenge(challenge, self._cookie, self._port()) is not None
+        return cookie.check_challenge(challenge, self._cookie.secret, self._cookie.port) is not None
 
 
 async def require_loopback_or_tls(context: grpc.aio.ServicerContext[Any, Any]) -> None:

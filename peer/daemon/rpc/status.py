@@ -12,7 +12,7 @@ from daemon.errors import PeerError
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
 from daemon.peers.limits import StreamSlots
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.settings import Settings
 from daemon.runtime.transfers import TransferRegistry

@@ -22,7 +22,7 @@ from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
 from daemon.rpc.auth import CURRENT_GRANT
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import SentBytes
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.tracker_client.tickets import Grant

@@ -1,15 +1,51 @@
-"""Metrics of a pserver for Prometheus, on METRICS_PORT of this machine only. They hold no names and no addresses."""
+"""What a pserver measures of itself: rates of transfers, and metrics for Prometheus on METRICS_PORT of this machine.
+
+Metrics contain no names and no addresses.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from daemon.runtime.rate import Rate
-
 # The metrics need no login, so only programs on this machine can read them.
 _ADDRESS = "127.0.0.1"
+# Seconds after which bytes count for 1/e, about a third.
+TIME_CONSTANT = 3.0
+
+
+@dataclass(slots=True)
+class Rate:
+    """Bytes per second of the last few seconds, exponentially weighted. `clock` returns seconds that never decrease."""
+
+    clock: Callable[[], float]
+    bytes: float = 0.0
+    seconds: float = 0.0
+    last_update: float = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        self.last_update = self.clock()
+
+    def add(self, size: int) -> None:
+        """Count `size` bytes now."""
+        self._decay()
+        self.bytes += size
+
+    def now(self) -> float:
+        """Return the bytes per second."""
+        self._decay()
+        # Less than a byte is the rest of an old transfer.
+        return self.bytes / self.seconds if self.seconds > 0 and self.bytes >= 1 else 0.0
+
+    def _decay(self) -> None:
+        now = self.clock()
+        elapsed, self.last_update = now - self.last_update, now
+        fade = math.exp(-elapsed / TIME_CONSTANT)
+        self.bytes *= fade
+        self.seconds = self.seconds * fade + elapsed
 
 
 class Metrics:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from common.control_messages import Event, Fault, Hint, Notice, Phase, Progress, SourceView
 from daemon.errors import Interrupted, NoSuchFile, PeerError
-from daemon.runtime.rate import Rate
+from daemon.runtime.metrics import Rate
 
 log = logging.getLogger(__name__)
 

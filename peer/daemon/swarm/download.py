@@ -21,10 +21,8 @@ from daemon.models import Holder
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.frames import Block
 from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse, RequesterStream
-from daemon.runtime.executors import shield_until_done
-from daemon.runtime.metrics import Metrics
-from daemon.runtime.rate import Rate
-from daemon.runtime.tasks import TaskSet
+from daemon.runtime.concurrency import TaskSet, shield_until_done
+from daemon.runtime.metrics import Metrics, Rate
 from daemon.runtime.transfers import Transfer
 from daemon.storage.manifest import Manifest
 from daemon.swarm.peer_discovery import FindHolders, PeerDiscovery

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from daemon.errors import PeerError
 from daemon.models import Holder
-from daemon.runtime.tasks import PeriodicTask
+from daemon.runtime.concurrency import PeriodicTask
 
 # Seconds after the start of a download at which holders are queried: a young swarm depends on it. Later they are
 # queried every _QUERY_INTERVAL seconds.

@@ -17,7 +17,7 @@ from daemon.errors import NotLoggedIn, PeerError, TrackerUnreachable
 from daemon.library.library import Changes, Library
 from daemon.models import IndexEntry
 from daemon.runtime.batches import batched
-from daemon.runtime.tasks import PeriodicTask
+from daemon.runtime.concurrency import PeriodicTask
 from daemon.tracker_client.client import FILES_PER_REQUEST, SendIndex, TrackerClient
 
 log = logging.getLogger(__name__)

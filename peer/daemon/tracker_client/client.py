@@ -27,7 +27,7 @@ from daemon.errors import (
     UnknownUser,
 )
 from daemon.models import Holder, IndexEntry, PingResponse, PushTarget, RemoteFile, Version
-from daemon.runtime.tasks import TaskSet
+from daemon.runtime.concurrency import TaskSet
 from daemon.tracker_client.transport import Response, TrackerTransport
 
 log = logging.getLogger(__name__)

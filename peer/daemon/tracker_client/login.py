@@ -17,8 +17,7 @@ from typing import NamedTuple, TypeVar
 from common import state_files
 from daemon.errors import NotAllowed, NotLoggedIn, PeerError
 from daemon.models import Session
-from daemon.runtime.executors import Threads
-from daemon.runtime.tasks import TaskSet
+from daemon.runtime.concurrency import TaskSet, Threads
 from daemon.storage.disk import storage_faults
 from daemon.tracker_client import tickets
 from daemon.tracker_client.announcer import Announcer

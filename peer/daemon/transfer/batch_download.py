@@ -19,7 +19,7 @@ from daemon.peers.limits import RateLimiter
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
 from daemon.runtime.batches import batched
-from daemon.runtime.executors import Threads, shield_until_done
+from daemon.runtime.concurrency import Threads, shield_until_done
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import Transfer
 from daemon.swarm.piece_picker import MIN_RATE, SOURCE_IDLE_TIMEOUT

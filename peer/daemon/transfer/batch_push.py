@@ -16,7 +16,7 @@ from daemon.peers.limits import RateLimiter
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
 from daemon.runtime.batches import batched
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.transfer.push import IDLE_TIMEOUT
 from daemon.transfer.served_files import FileRequest, ServedFiles
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from daemon.errors import PeerError
 from daemon.models import Holder, RemoteFile
-from daemon.runtime.rate import Rate
+from daemon.runtime.metrics import Rate
 
 # Limits of the bytes in flight. The maximum is what a connection reads ahead. The minimum is for a slow holder, and for
 # one whose rate is unknown.

@@ -19,7 +19,7 @@ from daemon.models import Holder, RemoteFile
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.piece_streams import RequesterStream
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import Transfer
 from daemon.storage.manifest import Manifest

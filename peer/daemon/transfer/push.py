@@ -13,7 +13,7 @@ from daemon.peers.limits import RateLimiter
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import Frame
 from daemon.protocol.piece_streams import PieceRequest, PieceResponse
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from daemon.storage.manifest import Manifest
 from daemon.transfer.piece_sender import PieceSender
 from daemon.transfer.served_files import CompleteFile

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from daemon.errors import QuotaExceeded
 from daemon.library.manifest_cache import ManifestCache, ReplicaUsage
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 
 # Parts of broken pushes that are stored for a later push of the same content.
 MAX_ABANDONED_PARTS = 64

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from daemon.runtime.executors import Threads
+from daemon.runtime.concurrency import Threads
 from eventually import eventually
 
 
