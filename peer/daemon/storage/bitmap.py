@@ -1,7 +1,7 @@
 """The set of pieces of a file that are present. Pure, and not safe to change from two threads at once.
 
 On the wire and on disk piece i is bit 7 - i % 8 of byte i // 8, as in BitTorrent (BEP 3). In memory it is bit i of one
-integer, so union, comparison and count of whole sets run at machine speed.
+integer, so union, comparison and count of sets run at machine speed.
 """
 
 from __future__ import annotations

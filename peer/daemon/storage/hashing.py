@@ -98,7 +98,7 @@ def hash_pieces(
         buffer = memoryview(bytearray(min(_READ_BYTES, max(size, 1))))
         while (position := next(positions)) < len(pieces) and not failed.is_set():
             if stop():
-                raise Interrupted("stopped while reading files: run it again")
+                raise Interrupted("stopped while reading files; run it again")
             offset = pieces[position] * piece_length
             length = min(piece_length, size - offset)
             try:

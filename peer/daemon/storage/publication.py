@@ -66,7 +66,7 @@ class Publication:
         """Link the files to their names, and create the folders of the names.
 
         Returns:
-            For each file, in order, its fingerprint or the error that kept it from its name.
+            For each file, in order, its fingerprint, or the error for which it has no name.
         """
         outcomes: list[Fingerprint | PeerError] = []
         with CachedDirFd(self._make_folder) as folders:

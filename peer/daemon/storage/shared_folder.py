@@ -288,7 +288,7 @@ class SharedFolder:
         """Publish many durable files of the dot-folder, and make all their names durable together.
 
         Returns:
-            For each file, in order, its fingerprint or the error that kept it from its name. A file with an error
+            For each file, in order, its fingerprint, or the error for which it was not published. A file with an error
             keeps its temporary name.
 
         Raises:

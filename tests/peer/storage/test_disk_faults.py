@@ -137,7 +137,7 @@ def test_a_read_returns_the_right_bytes_or_a_clear_error(tmp_path: Path, forever
         disk.arm()
         try:
             names = [item.name for item in folder.walk() if isinstance(item, ShareableFile)]
-            # A folder that cannot be opened is refused, never taken for an empty one without a word.
+            # A folder that cannot be opened is reported, not treated as empty.
             assert names == ["folder/file"] or disk.count >= number
             with folder.open("folder/file") as file:
                 assert file.read(0, 8) == b"contents"

@@ -22,7 +22,7 @@ NAMES = ["a", "A", "b", "caf\u00e9", "cafe\u0301", "d/e"]
 IDS = [Manifest.of_bytes(b"%d" % number).id for number in range(3)]
 
 
-def held(name: str, id_: str, inode: int = 0) -> LocalFile:
+def local_file(name: str, id_: str, inode: int = 0) -> LocalFile:
     return LocalFile(name, id_, Fingerprint(1, inode, 10 + IDS.index(id_), 1))
 
 
@@ -45,22 +45,22 @@ class LibraryMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), id_=st.sampled_from(IDS), inode=st.integers(0, 1))
     def add(self, name: str, id_: str, inode: int) -> None:
-        self.library.add(held(name, id_, inode))
-        self.complete[fold(name)] = held(name, id_, inode)
+        self.library.add(local_file(name, id_, inode))
+        self.complete[fold(name)] = local_file(name, id_, inode)
 
     @rule(name=st.sampled_from(NAMES), id_=st.sampled_from(IDS), inode=st.integers(0, 1))
     def remove(self, name: str, id_: str, inode: int) -> None:
-        gone = held(name, id_, inode)
-        there = self.complete.get(fold(name)) == gone
-        assert self.library.remove([gone]) == ([gone] if there else [])
-        if there:
+        file = local_file(name, id_, inode)
+        present = self.complete.get(fold(name)) == file
+        assert self.library.remove([file]) == ([file] if present else [])
+        if present:
             del self.complete[fold(name)]
 
     @rule(name=st.sampled_from(NAMES))
-    def remove_what_is_there(self, name: str) -> None:
-        there = self.complete.pop(fold(name), None)
-        if there is not None:
-            assert self.library.remove([there]) == [there]
+    def remove_existing(self, name: str) -> None:
+        existing = self.complete.pop(fold(name), None)
+        if existing is not None:
+            assert self.library.remove([existing]) == [existing]
 
     @rule(name=st.sampled_from(NAMES), id_=st.sampled_from(IDS))
     def begin(self, name: str, id_: str) -> None:

@@ -48,7 +48,7 @@ def test_cached_manifests_survive_a_restart(tmp_path: Path) -> None:
 def test_records_of_incoming_pushes_survive_a_restart_in_order(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     ManifestCache(path, NOW).close()
-    # As a cache was before it knew of them.
+    # A database of a release that had no table for incoming parts.
     with sqlite3.connect(path) as old:
         old.execute("DROP TABLE begun")
     old.close()

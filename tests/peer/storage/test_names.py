@@ -14,7 +14,7 @@ from daemon.errors import BadName
 from daemon.storage.names import check_name, component_fault, fold
 from names_cases import BAD, DIFFERENT, GOOD, SAME
 
-# Characters that rules are about, so that what is drawn is near their edges.
+# Characters that the rules mention, so that generated names are near the rules' limits.
 ODD = st.sampled_from(
     "a.bC /\\:\0\n\x1b\x7f\x9b\u061c\u200b\u200c\u200d\u200e\u202e\u2069\ufeff"
     "\ufe0f\u2640\ud800\U0001f469\U0001f3fd\U0001f680\u0301\u00e9"

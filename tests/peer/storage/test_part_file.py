@@ -250,7 +250,7 @@ def test_a_process_killed_at_any_operation_leaves_no_wrong_file_and_loses_one_pi
         store = PartStore(folder)
         store.clean_up(0)
         if file.exists():
-            # Killed between the link and the end of the old name: the cleaning has ended it.
+            # Killed between the link and the removal of the temporary name; `clean_up` has removed that name.
             assert file.stat().st_nlink == 1
             assert [name for name in dot(folder) if name.endswith(".part")] == []
         else:

@@ -100,7 +100,7 @@ def test_replicas_deleted_or_changed_while_stopped_free_their_quota(
     (root / "gone").unlink()
     put(root, "changed", b"other")
     (root / "renamed").rename(root / "elsewhere")
-    # Its bytes were hashed before: they are held at once, under a name that is kept with others.
+    # The cache knows this fingerprint. So the file is shared at once; the replica record of its name has another id.
     (root / "another").rename(root / "replaced")
     (root / "cased").rename(root / "Cased")
     Scanner(folder, cache, Library(cache), clock=clock).scan(hash_seconds=0)
@@ -310,7 +310,7 @@ def test_a_recheck_removes_a_corrupt_file(root: Path, scanner: Scanner, library:
     put(root, "rotten", b"1x345")
     (root / "gone").unlink()
     wrong = scanner.recheck([id_of(b"good"), id_of(b"12345"), id_of(b"x"), "0" * 64])
-    assert {held.name for held in wrong} == {"rotten", "gone"}
+    assert {file.name for file in wrong} == {"rotten", "gone"}
     assert shared(library) == {"good": id_of(b"good")}
     scanner.scan()
     scanner.scan()

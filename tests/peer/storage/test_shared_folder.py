@@ -33,15 +33,15 @@ def publish(folder: SharedFolder, name: str, data: bytes) -> None:
         temporary.publish(name)
 
 
-def found(folder: SharedFolder) -> list[str]:
+def shareable(folder: SharedFolder) -> list[str]:
     return [item.name for item in folder.walk() if isinstance(item, ShareableFile)]
 
 
-def refused(folder: SharedFolder) -> dict[str, str]:
+def unshareable(folder: SharedFolder) -> dict[str, str]:
     return {item.name: item.reason for item in folder.walk() if isinstance(item, UnshareableEntry)}
 
 
-def left(folder: SharedFolder) -> list[str]:
+def dot_files(folder: SharedFolder) -> list[str]:
     return os.listdir(folder.root / ".p2p")
 
 
@@ -110,7 +110,7 @@ def test_an_invalid_name_is_never_used_as_a_path(folder: SharedFolder, name: str
         folder.fingerprint(name)
     with TempFiles(folder).write(b"x") as temporary, pytest.raises(BadName):
         temporary.publish(name)
-    assert found(folder) == []
+    assert shareable(folder) == []
 
 
 # ------------------------------------------------------------------------------------------------------------ walking
@@ -119,8 +119,8 @@ def test_an_invalid_name_is_never_used_as_a_path(folder: SharedFolder, name: str
 def test_a_walk_finds_files_in_folders_and_skips_dot_names(folder: SharedFolder) -> None:
     for name in ("z", "a/b/c", "a/a", ".hidden", ".git/config", "a/.x"):
         put(folder, name, b"x")
-    assert found(folder) == ["a/a", "a/b/c", "z"]
-    assert refused(folder) == {}
+    assert shareable(folder) == ["a/a", "a/b/c", "z"]
+    assert unshareable(folder) == {}
 
 
 def test_a_walk_gives_the_reason_for_each_unshareable_entry(folder: SharedFolder, tmp_path: Path) -> None:
@@ -133,11 +133,11 @@ def test_a_walk_gives_the_reason_for_each_unshareable_entry(folder: SharedFolder
         put(folder, name, b"")
     with open(os.fsencode(folder.root) + b"/not\xffutf8", "wb"):
         pass
-    why = refused(folder)
-    assert set(why) == {"way", "link", "fifo", "NUL.txt", "ends.", "a:b", "twin", "caf\u00e9", "not\\xffutf8"}
-    assert "link" in why["way"] and "link" in why["link"]
-    assert "Twin" in why["twin"]
-    assert found(folder) == ["Twin", "cafe\u0301"]
+    reasons = unshareable(folder)
+    assert set(reasons) == {"way", "link", "fifo", "NUL.txt", "ends.", "a:b", "twin", "caf\u00e9", "not\\xffutf8"}
+    assert "link" in reasons["way"] and "link" in reasons["link"]
+    assert "Twin" in reasons["twin"]
+    assert shareable(folder) == ["Twin", "cafe\u0301"]
 
 
 def test_the_state_dir_of_another_daemon_is_not_shared(folder: SharedFolder) -> None:
@@ -145,30 +145,30 @@ def test_the_state_dir_of_another_daemon_is_not_shared(folder: SharedFolder) -> 
         put(folder, name, b"x")
     for state in ("ben", "a/tracker"):
         put(folder, f"{state}/{LOCK_FILE}", b"")
-    assert found(folder) == ["film"]
+    assert shareable(folder) == ["film"]
     state = "STATE_DIR of a tracker or another pserver"
-    assert refused(folder) == {"ben": state, "a/tracker": state}
+    assert unshareable(folder) == {"ben": state, "a/tracker": state}
 
 
 def test_a_folder_with_file_names_of_a_state_dir_is_still_shared(folder: SharedFolder) -> None:
     names = ["films/cookie", "films/lock", "films/one", "films/session"]
     for name in names:
         publish(folder, name, b"x")
-    assert (found(folder), refused(folder)) == (names, {})
+    assert (shareable(folder), unshareable(folder)) == (names, {})
 
 
 def test_a_walk_stops_at_the_longest_allowed_depth(folder: SharedFolder) -> None:
     put(folder, "/".join("d" * 31 + "f"), b"")
     put(folder, "/".join("e" * 32 + "f"), b"")
-    assert found(folder) == ["/".join("d" * 31 + "f")]
-    assert len(refused(folder)) == 1
+    assert shareable(folder) == ["/".join("d" * 31 + "f")]
+    assert len(unshareable(folder)) == 1
 
 
 def test_a_file_whose_full_name_is_too_long_is_not_shared(folder: SharedFolder) -> None:
     put(folder, "/".join(["\u00e9" * 100] * 4 + ["\u00e9" * 98]), b"")
     put(folder, "/".join(["\u00e9" * 100] * 4 + ["\u00e9" * 99]), b"")
-    assert len(found(folder)) == 1
-    assert ["1000 bytes" in why for why in refused(folder).values()] == [True]
+    assert len(shareable(folder)) == 1
+    assert ["1000 bytes" in reason for reason in unshareable(folder).values()] == [True]
 
 
 @contextmanager
@@ -226,7 +226,7 @@ def test_a_link_swapped_in_lets_nothing_be_written_outside(folder: SharedFolder,
                 with suppress(NoSuchFile):
                     folder.remove(f"folder/{number}", fingerprint)
     assert list(outside.iterdir()) == []
-    assert left(folder) == []
+    assert dot_files(folder) == []
 
 
 # --------------------------------------------------------------------------------------------------------- publishing
@@ -236,7 +236,7 @@ def test_publishing_creates_the_folders_of_a_name(folder: SharedFolder) -> None:
     publish(folder, "new/folders/file.sh", b"contents")
     path = folder.root / "new/folders/file.sh"
     assert path.read_bytes() == b"contents"
-    assert left(folder) == []
+    assert dot_files(folder) == []
     assert path.stat().st_nlink == 1
     assert stat.S_IMODE(path.stat().st_mode) & ~0o644 == 0
 
@@ -258,10 +258,10 @@ def test_publishing_never_overwrites(folder: SharedFolder, there: str, name: str
     with TempFiles(folder).write(b"theirs") as temporary:
         with pytest.raises(TargetExists, match=r"exists .*; rename"):
             temporary.publish(name)
-        assert left(folder) == [temporary.name]
+        assert dot_files(folder) == [temporary.name]
     assert (folder.root / there).read_bytes() == b"mine"
-    assert found(folder) == [there]
-    assert left(folder) == []
+    assert shareable(folder) == [there]
+    assert dot_files(folder) == []
 
 
 def test_a_link_with_the_name_of_a_folder_is_not_followed(folder: SharedFolder, tmp_path: Path) -> None:
@@ -283,10 +283,10 @@ def test_each_file_of_a_batch_has_its_own_outcome(folder: SharedFolder) -> None:
     outcomes = folder.publish_many([NewFile(file.name, name) for file, name in zip(files, names, strict=True)])
     failed = {name: type(out) for name, out in zip(names, outcomes, strict=True) if isinstance(out, PeerError)}
     assert failed == {"taken": TargetExists, "D/1": TargetExists, "../x": BadName}
-    assert len(left(folder)) == 3
+    assert len(dot_files(folder)) == 3
     for file in files:
         file.discard()
-    assert left(folder) == []
+    assert dot_files(folder) == []
     assert (folder.root / "d/2").read_bytes() == b"d/2"
     assert outcomes[0] == folder.fingerprint("d/1")
 
@@ -312,7 +312,7 @@ def test_a_folder_removed_during_a_batch_is_created_again(tmp_path: Path) -> Non
     files = [store.write(b"%d" % number) for number in range(3)]
     outcomes = folder.publish_many([NewFile(file.name, f"d/{number}") for number, file in enumerate(files)])
     assert outcomes == [folder.fingerprint(f"d/{number}") for number in range(3)]
-    assert left(folder) == []
+    assert dot_files(folder) == []
     folder.close()
 
 
@@ -332,9 +332,9 @@ def test_one_of_many_threads_gets_a_contested_name(folder: SharedFolder) -> None
     for thread in threads:
         thread.join()
     assert len(won) == 1
-    (name,) = found(folder)
+    (name,) = shareable(folder)
     assert (folder.root / name).read_bytes() == b"%d" % won[0]
-    assert left(folder) == []
+    assert dot_files(folder) == []
 
 
 # ----------------------------------------------------------------------------------------------------------- removing
