@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from daemon.peers.limits import RateLimiter
-from daemon.protocol.piece_streams import Have, PendingRequests, PieceRequest, PieceResponse
+from daemon.protocol.transfer_messages import Have, PendingRequests, PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
 from daemon.transfer.piece_sender import PieceSender
 from swarm_files import manifest_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from daemon.peers.limits import RateLimiter
-from daemon.protocol.piece_streams import PieceRequest, PieceResponse
+from daemon.protocol.transfer_messages import PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
 from daemon.transfer.piece_sender import PieceSender
 from daemon.transfer.served_files import CompleteFile

@@ -16,7 +16,7 @@ import pserver_pb2 as pb
 from daemon.peers.client import Call, PeerClient
 from daemon.protocol import stream_io
 from daemon.protocol.frames import Frame
-from daemon.protocol.piece_streams import PieceRequest
+from daemon.protocol.transfer_messages import PieceRequest
 from daemon.rpc.methods import wrap_method
 from daemon.rpc.transfer_service import PushEndpoint
 

@@ -20,7 +20,7 @@ from daemon.models import Holder as Found
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.frames import Block
-from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
+from daemon.protocol.transfer_messages import Have, PieceRequest, PieceResponse
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import Transfer
 from daemon.swarm.download import Swarm

@@ -8,7 +8,7 @@ import pserver_pb2 as pb
 from daemon.errors import BadUsage, NotVerified
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import BadFrame, Block, Frame
-from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
+from daemon.protocol.transfer_messages import Have, PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
 
 PIECES = 20

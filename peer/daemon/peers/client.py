@@ -18,7 +18,7 @@ from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.peers import addresses
 from daemon.peers.limits import SEND_TIMEOUT
 from daemon.protocol import status_codes, stream_io, transfer_messages
-from daemon.protocol.piece_streams import PendingRequests, PieceRequest, PieceResponse
+from daemon.protocol.transfer_messages import PendingRequests, PieceRequest, PieceResponse
 from daemon.runtime.concurrency import TaskSet
 from daemon.storage.manifest import Manifest
 from daemon.tracker_client import tickets

@@ -20,7 +20,7 @@ from daemon.errors import BadUsage, Interrupted
 from daemon.peers.limits import SEND_TIMEOUT, ActiveStreams, RateLimiter, StreamSlots
 from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
-from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse
+from daemon.protocol.transfer_messages import Have, PieceRequest, PieceResponse
 from daemon.rpc.auth import CURRENT_GRANT
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import SentBytes

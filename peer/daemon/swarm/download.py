@@ -20,7 +20,7 @@ from daemon.errors import NoHolders, NoSuchFile, NotAllowed, NotVerified, PeerEr
 from daemon.models import Holder
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.frames import Block
-from daemon.protocol.piece_streams import Have, PieceRequest, PieceResponse, RequesterStream
+from daemon.protocol.transfer_messages import Have, PieceRequest, PieceResponse, RequesterStream
 from daemon.runtime.concurrency import TaskSet, shield_until_done
 from daemon.runtime.metrics import Metrics, Rate
 from daemon.runtime.transfers import Transfer

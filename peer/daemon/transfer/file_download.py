@@ -18,7 +18,7 @@ from daemon.library.library import HashedFile, Library
 from daemon.models import Holder, RemoteFile
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import MemoryBudget, RateLimiter
-from daemon.protocol.piece_streams import RequesterStream
+from daemon.protocol.transfer_messages import RequesterStream
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.transfers import Transfer

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from daemon.errors import BadUsage, Interrupted, PeerError
 from daemon.peers.limits import SEND_TIMEOUT, RateLimiter
 from daemon.protocol.frames import Block
-from daemon.protocol.piece_streams import Have, HolderStream, PieceRequest, PieceResponse
+from daemon.protocol.transfer_messages import Have, HolderStream, PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
 
 # Bytes in one block, until the requester asks for another length; and at most.

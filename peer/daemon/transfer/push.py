@@ -12,7 +12,7 @@ from daemon.peers.client import Call, PeerClient
 from daemon.peers.limits import RateLimiter
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import Frame
-from daemon.protocol.piece_streams import PieceRequest, PieceResponse
+from daemon.protocol.transfer_messages import PieceRequest, PieceResponse
 from daemon.runtime.concurrency import Threads
 from daemon.storage.manifest import Manifest
 from daemon.transfer.piece_sender import PieceSender
@@ -65,7 +65,7 @@ class Pusher:
 
 
 class PushStream:
-    """The stream of a push, as `piece_streams.HolderStream`."""
+    """The stream of a push, as `transfer_messages.HolderStream`."""
 
     def __init__(self, call: Call, manifest: Manifest, progress_timeout: float) -> None:
         self._call = call

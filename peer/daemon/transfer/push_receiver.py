@@ -13,7 +13,7 @@ from daemon.errors import Interrupted, TargetExists
 from daemon.library.library import Library
 from daemon.library.offer_checker import OfferChecker
 from daemon.peers.limits import KeyedLocks, expire_now
-from daemon.protocol.piece_streams import RequesterStream
+from daemon.protocol.transfer_messages import RequesterStream
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from daemon.errors import BadUsage, NoSuchFile, PeerError
 from daemon.library.library import Library
 from daemon.protocol.frames import Block
-from daemon.protocol.piece_streams import Have
+from daemon.protocol.transfer_messages import Have
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 from daemon.storage.part_file import Part
 from daemon.storage.shared_folder import OpenFile, SharedFolder
