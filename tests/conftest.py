@@ -98,7 +98,7 @@ def missing(mark: str) -> str:
             if not _runs("docker", "compose", "version") and not _runs("docker-compose", "version"):
                 return "needs docker compose"
         case "netns":
-            if not _runs("unshare", "--net", "true") or not _runs("unshare", "--net", "iptables", "-L"):
+            if not _runs("unshare", "--net", "true") or not _runs("unshare", "--net", "iptables", "--wait", "-L"):
                 return "needs root, network namespaces and iptables"
         case "root":
             if os.geteuid() != 0 or not _runs("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"):

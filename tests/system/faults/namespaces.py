@@ -28,17 +28,17 @@ class Machine:
     def disconnect(self) -> None:
         """Drop all packets in both directions."""
         for chain in ("INPUT", "OUTPUT"):
-            self.run("iptables", "-I", chain, "-i" if chain == "INPUT" else "-o", "cable", "-j", "DROP")
+            self.run("iptables", "--wait", "-I", chain, "-i" if chain == "INPUT" else "-o", "cable", "-j", "DROP")
 
     def drop_packets(self, share: float) -> None:
         """Drop this share of packets, 0 to 1, in each direction."""
         for chain in ("INPUT", "OUTPUT"):
             words = ["-i" if chain == "INPUT" else "-o", "cable", "-m", "statistic", "--mode", "random"]
-            self.run("iptables", "-I", chain, *words, "--probability", str(share), "-j", "DROP")
+            self.run("iptables", "--wait", "-I", chain, *words, "--probability", str(share), "-j", "DROP")
 
     def reconnect(self) -> None:
         """Remove all faults."""
-        self.run("iptables", "-F")
+        self.run("iptables", "--wait", "-F")
 
 
 def command_in_namespace(pid: int, *command: str) -> list[str]:
