@@ -1,4 +1,4 @@
-"""The terminal of a peer: python peer/pclient.py ENV_PCLIENT [ENV_PSERVER] [COMMAND ...]; --help tells more."""
+"""Command-line client for a pserver: python peer/pclient.py ENV_PCLIENT [ENV_PSERVER] [COMMAND ...]; see --help."""
 
 import os
 import sys
@@ -9,27 +9,27 @@ except KeyboardInterrupt:
     os._exit(130)
 
 
-def leave_quietly() -> None:
-    """Have a signal end us without a traceback while the terminal sees to none: before it is imported, and after it."""
+def exit_on_signals() -> None:
+    """Make SIGINT and SIGTERM exit at once, without a traceback: before `cli` is imported and after it returned."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: os._exit(128 + number))
 
 
-def end_undisturbed() -> None:
-    """All is told: a Ctrl-C while Python ends would only end us by the signal, with another status."""
-    leave_quietly()
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C from here on: while Python exits it would only change the exit code."""
+    exit_on_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
-    leave_quietly()
+    exit_on_signals()
     from cli.main import launch
 
     status = 130
     try:
         status = launch(sys.argv[1:])
-        end_undisturbed()
+        ignore_interrupts()
     except KeyboardInterrupt:
-        end_undisturbed()
+        ignore_interrupts()
     sys.exit(status)

@@ -373,12 +373,14 @@ class StatusResponse(_message.Message):
     def __init__(self, user: _Optional[str] = ..., address: _Optional[str] = ..., tracker: _Optional[str] = ..., shared_dir: _Optional[str] = ..., state_dir: _Optional[str] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., quota_used: _Optional[int] = ..., quota: _Optional[int] = ..., tracker_reached: _Optional[bool] = ..., tracker_fault: _Optional[str] = ..., not_shared: _Optional[_Iterable[_Union[NotShared, _Mapping]]] = ..., not_shared_total: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[TransferStatus, _Mapping]]] = ...) -> None: ...
 
 class NotShared(_message.Message):
-    __slots__ = ("name", "reason")
+    __slots__ = ("name", "reason", "pending")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
     name: str
     reason: str
-    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    pending: bool
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ..., pending: _Optional[bool] = ...) -> None: ...
 
 class TransferStatus(_message.Message):
     __slots__ = ("transfer", "kind", "progress")

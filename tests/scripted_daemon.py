@@ -1,9 +1,9 @@
-"""A pserver that says what a test tells it to: a real gRPC server on a free port, a real cookie, no files behind it."""
+"""A pserver with scripted responses: a real gRPC server on a free port and a real cookie, without files."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -13,9 +13,10 @@ import grpc
 import pserver_pb2 as pb
 import pserver_pb2_grpc
 from common import channels, cookie, state_files
+from common.control_messages import HINT_KEY, Hint
 
 ID = "ab" * 32
-Order = TypeVar("Order", pb.UploadCommand, pb.DownloadCommand, pb.RemoveCommand)
+Command = TypeVar("Command", pb.UploadCommand, pb.DownloadCommand, pb.RemoveCommand)
 
 
 def started(transfer: int = 7) -> pb.TransferEvent:
@@ -24,47 +25,70 @@ def started(transfer: int = 7) -> pb.TransferEvent:
 
 
 def moving(name: str, done: int, total: int, rate: float = 1e6, **more: Any) -> pb.TransferEvent:
-    """A transfer under way."""
+    """Progress of a transfer."""
     progress = pb.Progress(phase=pb.Progress.PHASE_MOVING, name=name, done=done, total=total, rate=rate, **more)
     return pb.TransferEvent(progress=progress)
 
 
 def downloaded(name: str, path: str = "/shared/x", **more: Any) -> pb.TransferEvent:
-    """A file that came."""
+    """A downloaded file."""
     values = {"size": 3, "seconds": 0.5, "holders": ["10.0.0.1:5001"], **more}
     file = pb.Downloaded(name=name, id=ID, path=path, **values)
     return pb.TransferEvent(results=pb.Results(downloaded=[file]))
 
 
 def uploaded(name: str, *copies: str) -> pb.TransferEvent:
-    """A file that went."""
+    """An uploaded file."""
     return pb.TransferEvent(results=pb.Results(uploaded=[pb.Uploaded(name=name, id=ID, size=3, copies=copies)]))
 
 
 def removed(name: str) -> pb.TransferEvent:
-    """A file that is gone."""
+    """A removed copy."""
     return pb.TransferEvent(results=pb.Results(removed=[pb.Removed(name=name, id=ID, size=3)]))
 
 
-def failed(code: str, name: str = "", message: str = "", ids: tuple[str, ...] = ()) -> pb.TransferEvent:
-    """A file that did not."""
-    fault = pb.Fault(code=code, name=name, message=message or f"it is {code}", ids=ids)
+def failed(code: str, name: str = "", message: str = "", ids: tuple[str, ...] = (), **more: Any) -> pb.TransferEvent:
+    """A fault."""
+    fault = pb.Fault(code=code, name=name, message=message or f"it is {code}", ids=ids, **more)
     return pb.TransferEvent(results=pb.Results(faults=[fault]))
 
 
-def whole(parts: Iterator[Order], order: Order) -> Order:
-    """An order that comes in parts."""
+def merged(parts: Iterator[Command], command: Command) -> Command:
+    """Merge the messages of one command."""
     for part in parts:
-        order.MergeFrom(part)
-    return order
+        command.MergeFrom(part)
+    return command
 
 
-class ScriptedNode(pserver_pb2_grpc.ControlServicer):
-    """Answers as scripted and keeps what it was asked."""
+def _complete(event: pb.TransferEvent, arguments: Sequence[str]) -> pb.TransferEvent:
+    """Set the `arguments` of results that have none: those that are, or end in, the name, or are a folder of it."""
+    results = event.results
+    each: list[pb.Downloaded | pb.Uploaded | pb.Removed | pb.Fault] = [
+        *results.downloaded,
+        *results.uploaded,
+        *results.removed,
+        *results.faults,
+    ]
+    for result in each:
+        if not result.arguments and result.name:
+            result.arguments.extend(
+                index
+                for index, word in enumerate(arguments)
+                if word == result.name
+                or word.endswith("/" + result.name)
+                or result.name.startswith(word.rstrip("/") + "/")
+            )
+    return event
+
+
+class ScriptedDaemon(pserver_pb2_grpc.ControlServicer):
+    """Responds as scripted and records the calls."""
 
     def __init__(self, state_dir: Path, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.refusals: dict[str, tuple[grpc.StatusCode, str, str]] = {}
+        # The hint of every refusal.
+        self.hint: Hint | None = None
         self.passwords = {"ana": "secret"}
         self.status = pb.StatusResponse(
             address="127.0.0.1:5001",
@@ -74,15 +98,15 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
             state_dir="/state",
         )
         self.transfers: list[list[pb.TransferEvent]] = []
-        # Set by a test whose transfer shall not end by itself; CancelTransfer and the end of the test set it free.
+        # True: a transfer does not end before CancelTransfer, or the end of the test.
         self.holds = False
         self.cancelled = threading.Event()
         self.pages: list[list[pb.ListedFile]] = []
         self.peers: list[pb.ListedPeer] = []
-        # What a logout says that it could not do.
+        # The notice of a logout.
         self.logout_notice = ""
-        self.lies = False
-        # How often it proves itself before it hangs; None if it never does.
+        self.wrong_proof = False
+        # After this many proofs the next one hangs; None: none hangs.
         self.proofs: int | None = None
         self._server = grpc.server(futures.ThreadPoolExecutor(4), options=channels.server_options())
         pserver_pb2_grpc.add_ControlServicer_to_server(self, self._server)
@@ -96,7 +120,7 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
         self._server.start()
 
     def stop(self) -> None:
-        """End at once."""
+        """Stop at once."""
         self.cancelled.set()
         self._server.stop(None).wait()
 
@@ -114,7 +138,8 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
 
     def _refuse(self, context: grpc.ServicerContext, status: grpc.StatusCode, code: str, message: str) -> NoReturn:
         if code:
-            context.set_trailing_metadata((("p2p-code", code),))
+            hint = ((HINT_KEY, self.hint.value),) if self.hint else ()
+            context.set_trailing_metadata((("p2p-code", code), *hint))
         context.abort(status, message)
         raise AssertionError("abort raises")
 
@@ -123,7 +148,7 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
         self.calls.append(("Prove", metadata))
         if self.proofs is not None and len(self.asked("Prove")) > self.proofs:
             self.cancelled.wait(30)
-        if self.lies:
+        if self.wrong_proof:
             return pb.ProveResponse(proof=bytes(32))
         if cookie.check_challenge(str(metadata.get(cookie.CHALLENGE_KEY)), self.cookie, self.port) != request.nonce:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong challenge")
@@ -132,6 +157,8 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
     def Login(self, request: pb.LoginRequest, context: grpc.ServicerContext) -> pb.LoginResponse:
         self._enter("Login", request, context)
         known = request.user in self.passwords
+        if not known and request.HasField("register") and not request.register:
+            self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "unknown_user", "unknown user name")
         if self.passwords.setdefault(request.user, request.password) != request.password:
             self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, "login_refused", "wrong user or password")
         self.status.user = request.user
@@ -152,18 +179,21 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
     def UploadFileRequest(
         self, parts: Iterator[pb.UploadCommand], context: grpc.ServicerContext
     ) -> Iterator[pb.TransferEvent]:
-        self._enter("Upload", whole(parts, pb.UploadCommand()), context)
-        yield from self._transfer()
+        command = merged(parts, pb.UploadCommand())
+        self._enter("Upload", command, context)
+        yield from self._transfer(command.paths)
 
     def DownloadFileRequest(
         self, parts: Iterator[pb.DownloadCommand], context: grpc.ServicerContext
     ) -> Iterator[pb.TransferEvent]:
-        self._enter("Download", whole(parts, pb.DownloadCommand()), context)
-        yield from self._transfer()
+        command = merged(parts, pb.DownloadCommand())
+        self._enter("Download", command, context)
+        yield from self._transfer(command.names)
 
-    def _transfer(self) -> Iterator[pb.TransferEvent]:
+    def _transfer(self, arguments: Sequence[str]) -> Iterator[pb.TransferEvent]:
         yield started()
-        yield from self.transfers.pop(0)
+        for event in self.transfers.pop(0):
+            yield _complete(event, arguments)
         if self.holds:
             self.cancelled.wait(30)
             yield failed("interrupted", "big.iso")
@@ -197,5 +227,6 @@ class ScriptedNode(pserver_pb2_grpc.ControlServicer):
     def RemoveFiles(
         self, parts: Iterator[pb.RemoveCommand], context: grpc.ServicerContext
     ) -> Iterator[pb.TransferEvent]:
-        self._enter("Remove", whole(parts, pb.RemoveCommand()), context)
-        yield from self._transfer()
+        command = merged(parts, pb.RemoveCommand())
+        self._enter("Remove", command, context)
+        yield from self._transfer(command.names)

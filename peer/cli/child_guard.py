@@ -1,12 +1,13 @@
-"""Stands between a terminal and the pserver it started, so that the pserver ends when the terminal does, in any way.
+"""Runs a pserver as a child of pclient and stops it when pclient ends in any way, also by SIGKILL.
 
-    python minder.py PSERVER.PY ENV_PSERVER
+    python child_guard.py PSERVER.PY ENV_PSERVER
 
-Its stdin is a pipe from the terminal: it ends when the terminal does. Then, or when told to, the pserver gets one
-SIGTERM, and a SIGKILL if that does not help. Should the minder itself be killed, Linux tells the pserver. (Linux could
-tell it of the terminal's death as well, but does so once for each thread of it, and a second SIGTERM means "at once".)
+stdin is a pipe from pclient, which closes when pclient ends. At its end, or on a signal, the pserver gets one SIGTERM,
+and SIGKILL after 5 s. If this process is killed, Linux sends SIGTERM to the pserver (PR_SET_PDEATHSIG). pclient does
+not use that signal itself: Linux sends it once for each thread of the parent, and a second SIGTERM makes a pserver exit
+at once.
 
-Imports nothing of ours: it is a program of its own, with one thread.
+It imports nothing of ours: it is a program of its own, with one thread.
 """
 
 import ctypes
@@ -17,23 +18,23 @@ import subprocess
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_ENDS_WITHIN = 5.0
+_STOP_TIMEOUT = 5.0
 
 
 def main(command: list[str]) -> int:
-    """Run `command` until it ends, our stdin ends or we are told to end; its exit code."""
+    """Run `command` until it exits, stdin ends, or a signal arrives; return its exit code."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # A handler that does nothing, so that the signal is written to the pipe.
+        # An empty handler: the signal number is written to the pipe.
         signal.signal(number, lambda *_: None)
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)  # noqa: PLW1509
     while process.poll() is None:
         ready, _, _ = select.select([0, woken], [], [])
-        told = set(os.read(woken, 64)) if woken in ready else set()
-        if told - {signal.SIGCHLD} or (0 in ready and not os.read(0, 64)):
-            _end(process)
+        signals = set(os.read(woken, 64)) if woken in ready else set()
+        if signals - {signal.SIGCHLD} or (0 in ready and not os.read(0, 64)):
+            _stop(process)
     return process.returncode
 
 
@@ -42,10 +43,10 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _stop(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
-        process.wait(_ENDS_WITHIN)
+        process.wait(_STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

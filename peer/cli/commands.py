@@ -1,123 +1,160 @@
-"""What a person or a script can have done, one function each. Asks the pserver, reports to the screen; no gRPC here."""
+"""The commands, one function each: calls the pserver and shows the answer. Transfers are in `transfer_commands`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cli import models, render, transfer_commands
+from cli import render, transfer_commands
 from cli.arguments import Invocation
-from cli.context import Context, require_utf8, sendable
-from cli.errors import OK, bad_usage
+from cli.context import Context, require_utf8
+from cli.daemon_client import LoginResult
+from cli.errors import OK, CliError, bad_usage
 from cli.prompts import EndOfInput
 from cli.screen import Screen
+from common.status_messages import ListedFile
 
-_LACKS_ONE = "no password: give it as a line on stdin (--password-stdin)"
-_LACKS_TWO = "two passwords are wanted: first the old one, then the new, a line each on stdin (--password-stdin)"
+_MAX_PASSWORD_BYTES = 1024
+_LINES_NEEDED = {
+    1: "no password: give it as a line on stdin (--password-stdin)",
+    2: "missing password: give the old one, then the new one, a line each on stdin (--password-stdin)",
+}
 
 
-def run(session: Context, order: Invocation) -> int:
-    """Do what `order` says; the exit code.
+def run(context: Context, invocation: Invocation) -> int:
+    """Run the command of `invocation`; return the exit code.
 
     Raises:
-        TerminalError: if it failed as a whole.
+        CliError: if the command failed before its first result.
     """
-    return _COMMANDS[order.command or ""](session, order)
+    return _COMMANDS[invocation.command or ""](context, invocation)
 
 
-def login(session: Context, order: Invocation) -> int:
-    """Log the pserver in."""
-    found = session.daemon.login(require_utf8(order.arguments[0]), _passwords(session, order, "Enter password: ")[0])
-    if session.screen.as_json:
-        session.screen.data({"user": found.user, "registered": found.registered})
+def login(context: Context, invocation: Invocation) -> int:
+    """Log the pserver in. On a terminal, ask before an account is created."""
+    user = require_utf8(invocation.arguments[0])
+    interactive = context.prompter.interactive and not invocation.password_stdin
+    [password] = _passwords(context, invocation, "Enter password: ")
+    result = sign_in(context, user, password) if interactive else context.daemon.login(user, password)
+    if context.screen.as_json:
+        context.screen.data({"user": result.user, "registered": result.registered})
     else:
-        session.screen.line(f"Logged in as {found.user}" + (" (a new account)" if found.registered else ""))
+        context.screen.line(render.logged_in(result))
     return OK
 
 
-def logout(session: Context, _order: Invocation) -> int:
-    """Leave the network."""
-    user, notice = session.daemon.logout()
-    if session.screen.as_json:
-        session.screen.data({"user": user or None})
+def sign_in(context: Context, user: str, password: str) -> LoginResult:
+    """Log in on a terminal. For an unknown user name, confirm the new account and prompt for the password again.
+
+    Raises:
+        CliError: unknown_user if the user declines, bad_usage if the passwords differ, or as `DaemonClient.login`.
+    """
+    try:
+        return context.daemon.login(user, password, register=False)
+    except CliError as error:
+        if error.code != "unknown_user":
+            raise
+        if not context.prompter.confirm(f"Create a new account {user}?"):
+            raise CliError("unknown_user", f"no account {user!r}; none was created") from error
+    if context.prompter.secret("Enter password again: ") != password:
+        raise bad_usage("the passwords differ; no account was created")
+    return context.daemon.login(user, password)
+
+
+def logout(context: Context, _invocation: Invocation) -> int:
+    """Log the pserver out."""
+    user, notice = context.daemon.logout()
+    if context.screen.as_json:
+        context.screen.data({"user": user or None})
     else:
-        session.screen.line(f"Logged out {user}" if user else "Logged out already")
+        context.screen.line(f"Logged out {user}" if user else "Not logged in")
     if notice:
-        session.screen.info(notice)
+        context.screen.info(notice)
     return OK
 
 
-def passwd(session: Context, order: Invocation) -> int:
+def passwd(context: Context, invocation: Invocation) -> int:
     """Change the password."""
-    old, new = _passwords(session, order, "Old password: ", "New password: ")
-    if (
-        session.prompter.terminal
-        and not order.password_stdin
-        and session.prompter.secret("New password again: ") != new
-    ):
-        raise bad_usage("the new passwords differ; nothing was changed")
-    user = session.daemon.change_password(old, new)
-    if session.screen.as_json:
-        session.screen.data({"user": user})
+    old, new = _passwords(context, invocation, "Old password: ", "New password: ")
+    interactive = context.prompter.interactive and not invocation.password_stdin
+    if interactive and context.prompter.secret("New password again: ") != new:
+        raise bad_usage("the new passwords differ; the password was not changed")
+    user = context.daemon.change_password(old, new)
+    if context.screen.as_json:
+        context.screen.data({"user": user})
     else:
-        session.screen.line(f"Password changed for {user}")
+        context.screen.line(f"Password changed for {user}")
     return OK
 
 
-def files(session: Context, order: Invocation) -> int:
-    """What the network has."""
-    match = require_utf8(order.arguments[0]) if order.arguments else ""
-    if session.screen.as_json:
-        for page in session.daemon.files(match):
+def files(context: Context, invocation: Invocation) -> int:
+    """List files in the network."""
+    match = require_utf8(invocation.arguments[0]) if invocation.arguments else ""
+    pages = context.daemon.files(match)
+    if context.screen.as_json:
+        for page in pages:
             for file in page:
-                session.screen.data(render.listed_object(file))
-        return OK
-    found = [file for page in session.daemon.files(match) for file in page]
-    show_files(session.screen, found)
+                context.screen.data(render.listed_object(file))
+    else:
+        show_files(context.screen, [file for page in pages for file in page])
     return OK
 
 
-def show_files(screen: Screen, found: Sequence[models.ListedFile]) -> None:
-    """A table, or a word that there is nothing to show."""
+def show_files(screen: Screen, found: Sequence[ListedFile]) -> None:
+    """Show a table of files, or a line if there are none."""
     if found:
         screen.table(render.FILE_HEADERS, render.file_rows(found), render.FILE_NUMBERS)
     else:
-        screen.info("no such files in the network")
+        screen.info("no matching files in the network")
 
 
-def peers(session: Context, _order: Invocation) -> int:
-    """Who is alive."""
-    found = session.daemon.peers()
-    if session.screen.as_json:
+def peers(context: Context, _invocation: Invocation) -> int:
+    """List online peers."""
+    found = context.daemon.peers()
+    if context.screen.as_json:
         for peer in found:
-            session.screen.data(render.peer_object(peer))
+            context.screen.data(render.peer_object(peer))
     elif found:
-        session.screen.table(render.PEER_HEADERS, render.peer_rows(found), render.PEER_NUMBERS)
+        context.screen.table(render.PEER_HEADERS, render.peer_rows(found), render.PEER_NUMBERS)
     else:
-        session.screen.info("no peer is alive")
+        context.screen.info("no peers online")
     return OK
 
 
-def status(session: Context, _order: Invocation) -> int:
-    """This peer."""
-    found = session.daemon.status()
-    if session.screen.as_json:
-        session.screen.data(render.status_object(found))
+def status(context: Context, _invocation: Invocation) -> int:
+    """Show the state of this peer."""
+    found = context.daemon.status()
+    if context.screen.as_json:
+        context.screen.data(render.status_object(found))
     else:
-        session.screen.key_values("this peer", render.status_rows(found))
+        context.screen.key_values("status", render.status_rows(found))
     return OK
 
 
-def _passwords(session: Context, order: Invocation, *prompts: str) -> list[str]:
-    """One password for each prompt: asked for at a terminal, else lines of stdin. Never from argv."""
+def check_passwords(*passwords: str) -> None:
+    """Check the length and the encoding of passwords.
+
+    Raises:
+        CliError: bad_usage.
+    """
+    for password in passwords:
+        try:
+            size = len(password.encode())
+        except UnicodeEncodeError:
+            size = 0
+        if not 1 <= size <= _MAX_PASSWORD_BYTES:
+            raise bad_usage(f"a password should have 1 to {_MAX_PASSWORD_BYTES} bytes of UTF-8")
+
+
+def _passwords(context: Context, invocation: Invocation, *prompts: str) -> list[str]:
+    """Read one password for each prompt: from a terminal, or from lines of stdin. Never from the command line."""
     try:
-        if order.password_stdin or not session.prompter.terminal:
-            found = [session.prompter.next_line() for _ in prompts]
+        if invocation.password_stdin or not context.prompter.interactive:
+            found = [context.prompter.next_line() for _ in prompts]
         else:
-            found = [session.prompter.secret(prompt) for prompt in prompts]
+            found = [context.prompter.secret(prompt) for prompt in prompts]
     except EndOfInput as error:
-        raise bad_usage(_LACKS_ONE if len(prompts) == 1 else _LACKS_TWO) from error
-    if not all(found) or sendable(found)[1]:
-        raise bad_usage("a password is 1 to 1024 bytes of UTF-8")
+        raise bad_usage(_LINES_NEEDED[len(prompts)]) from error
+    check_passwords(*found)
     return found
 
 

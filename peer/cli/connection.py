@@ -1,7 +1,6 @@
-"""Finds one's own pserver and makes sure that it is that, before it is told anything.
+"""Connects to the pserver and authenticates it. Sends no cookie and no password before that.
 
-Whoever listens at the pserver's port has to prove that it knows the cookie in STATE_DIR; only then do cookie and
-password go there.
+The program that listens at the pserver's port must prove that it knows the cookie in STATE_DIR.
 """
 
 from __future__ import annotations
@@ -21,29 +20,33 @@ from common import channels, cookie, state_files
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
-# Seconds: for the proof, and to see whether anybody listens.
-_PROVES_WITHIN = 10.0
-_LISTENS_WITHIN = 1.0
+# Seconds for the proof, and for the check that the port is open.
+_PROVE_TIMEOUT = 10.0
+_CONNECT_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A pserver that is ours, and the metadata that it wants with each call."""
+    """An authenticated pserver, and the metadata of each call."""
 
     channel: grpc.Channel
     control: pserver_pb2_grpc.ControlStub
     metadata: Metadata
-    # Has it prove itself once more; raises as `connect`. gRPC dials again by itself when a pserver is gone, and whoever
-    # has its port by then would be told what comes next.
-    prove_again: Callable[[], None]
+    # Authenticates the pserver again; raises as `connect`. gRPC reconnects by itself after a pserver stopped, and
+    # another program may have its port by then.
+    verify_again: Callable[[], None]
 
 
 def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connection:
-    """Find the pserver that the settings mean.
+    """Connect to the pserver of the settings and authenticate it.
+
+    Args:
+        settings: Where the pserver is.
+        randomness: Returns random bytes, for the nonce.
 
     Raises:
-        PserverUnreachable: if there is none.
-        TerminalError: if what is there is not ours, or a file cannot be trusted.
+        PserverUnreachable: if no pserver answers.
+        CliError: if another program answers, or the permissions of a file in STATE_DIR are unsafe.
     """
     port, secret = _find(settings)
     try:
@@ -52,33 +55,33 @@ def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connectio
         raise CliError("bad_env", f"{settings.env_pclient}: TLS_CA: {error}") from error
     options = channels.channel_options()
     if credentials is None:
-        channel = grpc.insecure_channel(channels.target_of_own_host(_one_of(settings.host), port), options)
+        channel = grpc.insecure_channel(channels.target_of_own_host(_resolve_localhost(settings.host), port), options)
     else:
         channel = grpc.secure_channel(channels.target_of_own_host(settings.host, port), credentials, options)
     control = pserver_pb2_grpc.ControlStub(channel)
 
-    def prove() -> None:
-        _have_it_proved(control, settings, secret, port, randomness(cookie.LENGTH))
+    def verify() -> None:
+        _verify_daemon(control, settings, secret, port, randomness(cookie.LENGTH))
 
     try:
-        prove()
+        verify()
     except BaseException:
         channel.close()
         raise
-    return Connection(channel, control, ((cookie.COOKIE_KEY, secret.hex()),), prove)
+    return Connection(channel, control, ((cookie.COOKIE_KEY, secret.hex()),), verify)
 
 
 def address(settings: Settings, port: int) -> str:
-    """Where the pserver is, as people read it."""
+    """The pserver's `host:port`, as the user reads it; without a port if that is 0."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{host}:{port}" if port else host
 
 
-def _one_of(host: str) -> str:
-    """The one address that localhost stands for without TLS.
+def _resolve_localhost(host: str) -> str:
+    """The one address that is used for localhost without TLS.
 
-    It has two, ports of their own on each: where the pserver listens on one only, whoever listens on the other could
-    have it prove itself to him, and pass that on.
+    localhost has an IPv4 and an IPv6 address. If the pserver listens on one of them only, another program on the other
+    could pass our challenge on to it, and its proof back to us.
     """
     return "127.0.0.1" if host.rstrip(".").lower() == "localhost" else host
 
@@ -87,54 +90,56 @@ def _find(settings: Settings) -> tuple[int, bytes]:
     try:
         return settings.port or state_files.read_port(settings.state_dir), cookie.read_cookie(settings.state_dir)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise PserverUnreachable(_nobody(settings)) from error
+        raise PserverUnreachable(_not_running_message(settings)) from error
     except state_files.UnsafeFile as error:
         raise CliError("not_allowed", str(error)) from error
     except OSError as error:
         raise CliError("not_allowed", f"{error.filename}: {error.strerror}") from error
 
 
-def _nobody(settings: Settings) -> str:
+def _not_running_message(settings: Settings) -> str:
     if settings.port == 0:
         return f"no pserver runs on {settings.state_dir}"
     where = address(settings, settings.port)
-    if not _listens(settings.host, settings.port):
+    if not _port_is_open(settings.host, settings.port):
         return f"no pserver answers at {where}"
-    return f"no cookie in {settings.state_dir}: if it is your pserver that listens at {where}, it has another STATE_DIR"
+    return f"no cookie in {settings.state_dir}: if your pserver listens at {where}, it has another STATE_DIR"
 
 
-def _listens(host: str, port: int) -> bool:
+def _port_is_open(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port), _LISTENS_WITHIN).close()
+        socket.create_connection((host, port), _CONNECT_TIMEOUT).close()
     except OSError:
         return False
     return True
 
 
-def _other_manner(settings: Settings) -> str:
+def _tls_mismatch_message(settings: Settings) -> str:
     if settings.tls_ca is None:
-        return f"one that listens with TLS: set TLS_CA in {settings.env_pclient}"
-    return f"one without TLS, or not of the TLS_CA in {settings.env_pclient}: set TLS_CERT and TLS_KEY for it"
+        return f"it listens with TLS: set TLS_CA in {settings.env_pclient}"
+    return f"it has no TLS, or no certificate of the TLS_CA in {settings.env_pclient}: set TLS_CERT and TLS_KEY for it"
 
 
-def _have_it_proved(
+def _verify_daemon(
     control: pserver_pb2_grpc.ControlStub, settings: Settings, secret: bytes, port: int, nonce: bytes
 ) -> None:
     where = address(settings, port)
-    shown = ((cookie.CHALLENGE_KEY, cookie.make_challenge(secret, port, nonce)),)
-    stranger = CliError(
+    metadata = ((cookie.CHALLENGE_KEY, cookie.make_challenge(secret, port, nonce)),)
+    not_ours = CliError(
         "not_allowed",
-        f"whoever answers at {where} does not know the cookie in {settings.state_dir}: it is not the pserver of that"
-        " STATE_DIR, and was told nothing",
+        f"the program at {where} does not know the cookie in {settings.state_dir}: it is not the pserver of that"
+        " STATE_DIR, and got neither cookie nor password",
     )
     try:
-        reply = control.Prove(pb.ProveRequest(nonce=nonce), metadata=shown, timeout=_PROVES_WITHIN)
+        reply = control.Prove(pb.ProveRequest(nonce=nonce), metadata=metadata, timeout=_PROVE_TIMEOUT)
     except grpc.RpcError as error:
         if status_codes.status_code(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
-            raise stranger from error
-        meant = status_codes.to_cli_error(error, where)
-        if isinstance(meant, PserverUnreachable) and _listens(settings.host, port):
-            raise CliError("pserver_unreachable", f"{where} is no pserver, or {_other_manner(settings)}") from error
-        raise meant from error
+            raise not_ours from error
+        translated = status_codes.to_cli_error(error, where)
+        if isinstance(translated, PserverUnreachable) and _port_is_open(settings.host, port):
+            raise CliError(
+                "pserver_unreachable", f"{where} is not a pserver, or {_tls_mismatch_message(settings)}"
+            ) from error
+        raise translated from error
     if not cookie.check_proof(reply.proof, secret, port, nonce):
-        raise stranger
+        raise not_ours

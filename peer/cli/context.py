@@ -1,8 +1,7 @@
-"""All that a command or the menu works with, and what of a user's words can go to the pserver."""
+"""What a command or the menu works with: the pserver, the screen and the prompts; and the check of a user's words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cli.daemon_client import DaemonClient
@@ -13,40 +12,21 @@ from cli.screen import Screen
 
 @dataclass(frozen=True)
 class Context:
-    """All that a command or the menu works with."""
+    """The three sides of a run of pclient."""
 
     daemon: DaemonClient
     screen: Screen
     prompter: Prompter
 
 
-def sendable(words: Sequence[str]) -> tuple[list[str], list[CliError]]:
-    """The words that are UTF-8, and a fault for each that is not: a path may be any bytes, a shared name not."""
-    good: list[str] = []
-    faults: list[CliError] = []
-    for word in words:
-        try:
-            word.encode()
-        except UnicodeEncodeError:
-            faults.append(CliError("bad_name", f"{word} is not UTF-8, as a name has to be", name=word))
-        else:
-            good.append(word)
-    return good, faults
-
-
-def not_empty(words: Sequence[str]) -> tuple[list[str], list[CliError]]:
-    """The words that may be names or paths, and a fault for each that is none: an empty one."""
-    good = [word for word in words if word]
-    return good, [CliError("bad_name", "an empty name: leave it out") for _ in range(len(words) - len(good))]
-
-
 def require_utf8(word: str) -> str:
-    """The word, if it can go to the pserver.
+    """The word, if it can go to the pserver: a path of Linux may be any bytes, a message may not.
 
     Raises:
-        TerminalError: bad_name.
+        CliError: bad_name.
     """
-    _, faults = sendable([word])
-    if faults:
-        raise faults[0]
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise CliError("bad_name", f"{word}: not UTF-8", name=word) from error
     return word

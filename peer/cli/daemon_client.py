@@ -1,4 +1,4 @@
-"""What the pserver can do for its terminal, in the terminal's own values. Nobody above has heard of gRPC."""
+"""Calls the Control service of this pclient's pserver. Modules above this one do not import gRPC."""
 
 from __future__ import annotations
 
@@ -9,84 +9,113 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import grpc
 
 import pserver_pb2 as pb
 import pserver_pb2_grpc
-from cli import messages, models, status_codes
+from cli import status_codes
 from cli.connection import Connection, Metadata, address, connect
 from cli.errors import CliError, PserverUnreachable
 from cli.settings import Settings
+from common.control_messages import Event, Hint, Progress, Started, argument_batches, events_from_pb
+from common.status_messages import ListedFile, ListedPeer, Status
 
-# Seconds that the pserver may take: to stop a transfer, while a person waits; for what it knows itself; for what it
-# asks the tracker (which may delay a failed login by a minute, and is asked again when it does not answer).
-_CANCELS = 5.0
-_OWN = 10.0
-_ASKS_TRACKER = 90.0
+# Seconds. A user waits for the cancel.
+_CANCEL_TIMEOUT = 5.0
+# The pserver answers from memory.
+_LOCAL_TIMEOUT = 10.0
+# The pserver queries the tracker, which may delay a failed login by a minute, and which is asked again on a timeout.
+_TRACKER_TIMEOUT = 90.0
 
-_LOST = "the pserver went away; what was verified is kept: start it again and run the same command to resume"
-_LEFT = "the pserver went away; what it removed is gone: start it again and run the same command for the rest"
+_TRANSFER_LOST = "the pserver stopped; verified data is kept: start it again"
+_REMOVAL_LOST = "the pserver stopped; some copies may be removed: start it again"
 
 
-class _Mark(Enum):
-    """What is in the queue of a Watch beside events."""
+class LoginResult(NamedTuple):
+    """Who is logged in, and whether the account was created by this login."""
+
+    user: str
+    registered: bool
+
+
+class LogoutResult(NamedTuple):
+    """Who was logged out, and a notice if the logout is incomplete. Both may be empty."""
+
+    user: str
+    notice: str
+
+
+class _Signal(Enum):
+    """What the queue of an EventStream contains beside events."""
 
     END = "end"
     WAKE = "wake"
 
 
 class EventStream:
-    """The events of one transfer. Going away does not stop it: that is `NodeClient.cancel`.
+    """The events of one transfer. Closing the stream does not stop the transfer; `DaemonClient.cancel` does.
 
-    A thread of its own reads them, so that Ctrl-C can be heard between two events and the rest still be had: gRPC's own
-    iterator is broken by an exception from outside.
+    A thread reads the events, so that Ctrl-C can be handled between two events: an exception in gRPC's own iterator
+    would end the call.
     """
 
-    def __init__(self, call: Iterator[pb.TransferEvent], meaning: Callable[[grpc.RpcError], CliError]) -> None:
+    def __init__(self, call: Iterator[pb.TransferEvent], to_cli_error: Callable[[grpc.RpcError], CliError]) -> None:
         self._call = call
-        self._meaning = meaning
-        self._events: queue.SimpleQueue[models.Event | grpc.RpcError | _Mark] = queue.SimpleQueue()
+        self._to_cli_error = to_cli_error
+        self._events: queue.SimpleQueue[Started | Progress | Event | grpc.RpcError | _Signal] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         try:
             for message in self._call:
-                for event in messages.events(message):
+                for event in events_from_pb(message):
                     self._events.put(event)
         except grpc.RpcError as error:
             self._events.put(error)
         else:
-            self._events.put(_Mark.END)
+            self._events.put(_Signal.END)
 
     def wake(self) -> None:
-        """Have whoever waits for an event look up. For a signal's handler, too: a SimpleQueue allows it."""
-        self._events.put(_Mark.WAKE)
+        """Make `next_event` return None. Safe in a signal handler: SimpleQueue.put is reentrant."""
+        self._events.put(_Signal.WAKE)
 
-    def next_event(self, seconds: float | None) -> models.Event | None:
-        """The next event, None after a `wake`; StopIteration at the end, queue.Empty if none comes within `seconds`."""
+    def next_event(self, seconds: float | None) -> Started | Progress | Event | None:
+        """Wait for the next event.
+
+        Args:
+            seconds: How long to wait; None waits without limit.
+
+        Returns:
+            The event; None after `wake`.
+
+        Raises:
+            StopIteration: at the end of the transfer.
+            queue.Empty: on a timeout.
+            CliError: if the call failed.
+        """
         event = self._events.get(timeout=seconds)
-        if event is _Mark.END:
+        if event is _Signal.END:
             raise StopIteration
-        if event is _Mark.WAKE:
+        if event is _Signal.WAKE:
             return None
         if isinstance(event, grpc.RpcError):
-            raise self._meaning(event) from event
+            raise self._to_cli_error(event) from event
         return event
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop reading; the transfer goes on."""
         cast("grpc.Call", self._call).cancel()
 
 
-# Sends the order of a transfer. Whoever has one has a pserver that proved itself, or was started: what may take long is
-# over, and a Ctrl-C in it ended all, as nothing was ordered. One that comes now has to stop the transfer.
+# Sends the command of a transfer. The pserver is connected and authenticated by then, which is the slow part: a Ctrl-C
+# before this call aborts pclient, a Ctrl-C after it has to cancel the transfer.
 StartTransfer = Callable[[], EventStream]
 
 
 class DaemonClient:
-    """The pserver of this terminal; connects when first needed, and again after the pserver was restarted."""
+    """The pserver of this pclient. It connects at the first call, and again after the pserver was restarted."""
 
     def __init__(
         self,
@@ -94,17 +123,23 @@ class DaemonClient:
         start: Callable[[PserverUnreachable], None],
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """`start` brings up a pserver when none answers, or raises why not."""
+        """Make a client that is not connected.
+
+        Args:
+            settings: Where the pserver is.
+            start: Called when no pserver answers; starts one, or raises.
+            randomness: Returns random bytes, for the nonces of the proof.
+        """
         self._settings = settings
         self._start = start
         self._randomness = randomness
         self._connection: Connection | None = None
 
     def connect(self) -> None:
-        """Find the pserver and have it prove that it is ours; start one if none answers and we can.
+        """Connect to the pserver and verify that it knows the cookie; start one if none answers and `start` can.
 
         Raises:
-            TerminalError: if there is none, or somebody else is there.
+            CliError: if there is no pserver, or another program answers.
         """
         if self._connection is None:
             try:
@@ -118,110 +153,128 @@ class DaemonClient:
         except PserverUnreachable:
             raise
         except CliError as failure:
-            # Another terminal may have started one at the same moment: its STATE_DIR is locked then.
+            # Another pclient may have started one at the same moment: STATE_DIR is locked then.
             with suppress(CliError):
                 return connect(self._settings, self._randomness)
             raise failure from why
         return connect(self._settings, self._randomness)
 
     def close(self) -> None:
-        """Let go of the connection; the pserver goes on."""
+        """Close the connection; the pserver goes on."""
         if self._connection is not None:
             self._connection.channel.close()
             self._connection = None
 
-    def login(self, user: str, password: str) -> models.Login:
-        """Log the pserver in, registering an unknown user while the tracker allows it."""
-        with self._calling() as (control, metadata):
-            reply = control.Login(
-                pb.LoginRequest(user=user, password=password), metadata=metadata, timeout=_ASKS_TRACKER
-            )
-        return models.Login(reply.user, reply.registered)
+    def login(self, user: str, password: str, *, register: bool = True) -> LoginResult:
+        """Log the pserver in.
 
-    def logout(self) -> tuple[str, str]:
-        """Leave the network; answers who was logged in, and what of it could not be done, or nothing of either."""
+        Args:
+            user: The user name.
+            password: The password.
+            register: Whether an unknown user name creates an account, if registration is open.
+
+        Raises:
+            CliError: unknown_user without `register`; login_refused; or as every call.
+        """
+        request = pb.LoginRequest(user=user, password=password, register=register)
         with self._calling() as (control, metadata):
-            reply = control.Logout(pb.LogoutRequest(), metadata=metadata, timeout=_ASKS_TRACKER)
-        return reply.user, reply.notice
+            reply = control.Login(request, metadata=metadata, timeout=_TRACKER_TIMEOUT)
+        return LoginResult(reply.user, reply.registered)
+
+    def logout(self) -> LogoutResult:
+        """Log the pserver out; it stops sharing."""
+        with self._calling() as (control, metadata):
+            reply = control.Logout(pb.LogoutRequest(), metadata=metadata, timeout=_TRACKER_TIMEOUT)
+        return LogoutResult(reply.user, reply.notice)
 
     def change_password(self, old: str, new: str) -> str:
-        """Change the password of the user who is logged in; answers who that is."""
+        """Change the password of the user who is logged in; return the user name."""
         with self._calling() as (control, metadata):
             request = pb.ChangePasswordRequest(old_password=old, new_password=new)
-            return control.ChangePassword(request, metadata=metadata, timeout=_ASKS_TRACKER).user
+            return control.ChangePassword(request, metadata=metadata, timeout=_TRACKER_TIMEOUT).user
 
     def upload(self, paths: Sequence[str], copies: int) -> StartTransfer:
-        """Share and push; the events of the transfer until its end."""
-        order = (pb.UploadCommand(paths=part, copies=copies, more=more) for part, more in messages.parts(paths))
-        return self._ready(lambda control, metadata: control.UploadFileRequest(order, metadata=metadata), _LOST)
+        """Connect; return the function that starts an upload. `paths` are absolute."""
+        commands = (pb.UploadCommand(paths=batch, copies=copies, more=more) for batch, more in argument_batches(paths))
+        return self._prepare(
+            lambda control, metadata: control.UploadFileRequest(commands, metadata=metadata), _TRANSFER_LOST
+        )
 
     def download(self, names: Sequence[str], output: str) -> StartTransfer:
-        """Fetch and publish; the events of the transfer until its end."""
-        order = (pb.DownloadCommand(names=part, output=output, more=more) for part, more in messages.parts(names))
-        return self._ready(lambda control, metadata: control.DownloadFileRequest(order, metadata=metadata), _LOST)
+        """Connect; return the function that starts a download. `output` is as in DownloadCommand, or empty."""
+        commands = (
+            pb.DownloadCommand(names=batch, output=output, more=more) for batch, more in argument_batches(names)
+        )
+        return self._prepare(
+            lambda control, metadata: control.DownloadFileRequest(commands, metadata=metadata), _TRANSFER_LOST
+        )
 
     def remove(self, names: Sequence[str]) -> StartTransfer:
-        """Delete own copies; the events of the transfer, as which that is told, until its end."""
-        order = (pb.RemoveCommand(names=part, more=more) for part, more in messages.parts(names))
-        return self._ready(lambda control, metadata: control.RemoveFiles(order, metadata=metadata), _LEFT)
+        """Connect; return the function that starts a removal of own copies."""
+        commands = (pb.RemoveCommand(names=batch, more=more) for batch, more in argument_batches(names))
+        return self._prepare(lambda control, metadata: control.RemoveFiles(commands, metadata=metadata), _REMOVAL_LOST)
 
     def cancel(self, transfer: int) -> None:
-        """Stop a transfer; what was verified is kept."""
+        """Cancel a transfer; verified data is kept."""
         with self._calling() as (control, metadata):
-            control.CancelTransfer(pb.CancelTransferRequest(transfer=transfer), metadata=metadata, timeout=_CANCELS)
+            control.CancelTransfer(
+                pb.CancelTransferRequest(transfer=transfer), metadata=metadata, timeout=_CANCEL_TIMEOUT
+            )
 
-    def files(self, match: str) -> Iterator[list[models.ListedFile]]:
-        """What the network has, page by page; no deadline, for whoever reads the pages may take time."""
+    def files(self, match: str) -> Iterator[list[ListedFile]]:
+        """Yield the files in the network in pages. There is no timeout: the caller may read the pages slowly."""
         with self._calling() as (control, metadata):
             for page in control.ListFiles(pb.ListFilesRequest(match=match), metadata=metadata):
-                yield [messages.listed_file(item) for item in page.files]
+                yield [ListedFile.from_pb(item) for item in page.files]
 
-    def peers(self) -> list[models.ListedPeer]:
-        """Who is alive."""
+    def peers(self) -> list[ListedPeer]:
+        """Return the online peers."""
         with self._calling() as (control, metadata):
             return [
-                messages.listed_peer(item)
-                for item in control.ListPeers(pb.ListPeersRequest(), metadata=metadata, timeout=_ASKS_TRACKER).peers
+                ListedPeer.from_pb(item)
+                for item in control.ListPeers(pb.ListPeersRequest(), metadata=metadata, timeout=_TRACKER_TIMEOUT).peers
             ]
 
-    def status(self) -> models.Status:
-        """This peer."""
+    def status(self) -> Status:
+        """Return the state of the pserver."""
         with self._calling() as (control, metadata):
-            return messages.status(control.Status(pb.StatusRequest(), metadata=metadata, timeout=_OWN))
+            return Status.from_pb(control.Status(pb.StatusRequest(), metadata=metadata, timeout=_LOCAL_TIMEOUT))
 
-    def _ready(
-        self, order: Callable[[pserver_pb2_grpc.ControlStub, Metadata], Iterator[pb.TransferEvent]], lost: str
+    def _prepare(
+        self, send: Callable[[pserver_pb2_grpc.ControlStub, Metadata], Iterator[pb.TransferEvent]], lost: str
     ) -> StartTransfer:
         with self._calling() as (control, metadata):
-            return lambda: EventStream(order(control, metadata), partial(self._lost, lost))
+            return lambda: EventStream(send(control, metadata), partial(self._lost, lost))
 
     @contextmanager
     def _calling(self) -> Iterator[tuple[pserver_pb2_grpc.ControlStub, Metadata]]:
-        """A stub, and the metadata that each call takes; turns a failed call into the error that the pserver meant."""
+        """Yield the stub and the metadata of a call; translate a failed call into the error that the pserver meant."""
         if self._connection is not None:
-            self._check_again(self._connection)
+            self._verify_again(self._connection)
         self.connect()
         if self._connection is None:
             raise PserverUnreachable("no pserver")
         try:
             yield self._connection.control, self._connection.metadata
         except grpc.RpcError as error:
-            raise self._meaning(error) from error
+            raise self._to_cli_error(error) from error
 
-    def _check_again(self, connection: Connection) -> None:
-        """Before it is told anything more; one that ended or was restarted is found, or started, anew."""
+    def _verify_again(self, connection: Connection) -> None:
+        """Before each call: a pserver that stopped or was restarted is connected to, or started, again."""
         try:
-            connection.prove_again()
+            connection.verify_again()
         except CliError:
             self.close()
 
-    def _meaning(self, error: grpc.RpcError) -> CliError:
-        # A restarted pserver has another cookie, and with port 0 another port: look again next time.
+    def _to_cli_error(self, error: grpc.RpcError) -> CliError:
+        # A restarted pserver has another cookie, and with port 0 another port: read them again at the next call.
         if status_codes.status_code(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
             self.close()
         return status_codes.to_cli_error(error, address(self._settings, self._settings.port))
 
     def _lost(self, message: str, error: grpc.RpcError) -> CliError:
-        """What a transfer's broken stream means: the pserver that ends takes its transfers along."""
-        meaning = self._meaning(error)
-        return CliError("interrupted", message) if isinstance(meaning, PserverUnreachable) else meaning
+        """The error of a transfer whose stream broke: a pserver that stops also ends its transfers."""
+        translated = self._to_cli_error(error)
+        if isinstance(translated, PserverUnreachable):
+            return CliError("interrupted", message, hint=Hint.RESUME)
+        return translated

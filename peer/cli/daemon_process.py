@@ -1,6 +1,6 @@
-"""A pserver that lives and dies with this terminal: starts it, waits until it is ready, ends it. Never talks to it.
+"""Starts a pserver as a child process, waits until it is ready, and stops it. Calls none of its RPCs.
 
-Its log goes to STATE_DIR/pserver.log, its one READY line to us.
+The child logs to STATE_DIR/pserver.log, and its READY line is read here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from cli.errors import EXIT_CODES, CliError
 LAUNCHER = Path(__file__).resolve().parents[1] / "pserver.py"
 CHILD_GUARD = Path(__file__).with_name("child_guard.py")
 LOG_NAME = "pserver.log"
-_STARTS_WITHIN = 60.0
-# The minder gives the pserver five.
-_ENDS_WITHIN = 7.0
-_LONGEST_LOG = 4 << 20
+# Seconds.
+_START_TIMEOUT = 60.0
+# child_guard waits 5 s for the pserver.
+_STOP_TIMEOUT = 7.0
+# A larger log is rotated at a start; bytes.
+_MAX_LOG_BYTES = 4 << 20
 
 
 class ChildDaemon:
-    """At most one pserver, started by `start`."""
+    """At most one pserver, which stops when this process ends in any way."""
 
     def __init__(
         self,
@@ -35,32 +37,40 @@ class ChildDaemon:
         launcher: Path = LAUNCHER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Make a child that is not started.
+
+        Args:
+            env_pserver: Its env file.
+            state_dir: The folder for its log.
+            launcher: The program to run.
+            clock: Seconds, for the timeout of the start.
+        """
         self._env = env_pserver
         self._log = state_dir / LOG_NAME
         self._launcher = launcher
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
-        self._log_began = 0
+        self._log_offset = 0
 
     @property
     def log(self) -> Path:
-        """Where it writes what it does."""
+        """The path of its log."""
         return self._log
 
     def start(self) -> int:
-        """Start it and wait until it is ready; its process id.
+        """Start the pserver and wait until it is ready; return its process id.
 
         Raises:
-            TerminalError: if it ends before, or takes more than a minute.
+            CliError: if it exits, or is not ready after a minute.
         """
         self.stop()
         try:
             self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             log = self._open_log()
         except OSError as error:
-            raise CliError("io", f"{error.filename}: {error.strerror}; the pserver was not started") from error
+            raise CliError("io", f"{error.filename}: {error.strerror}; cannot start the pserver") from error
         try:
-            # A session of its own: Ctrl-C at the terminal stops a transfer, not the pserver.
+            # In a session of its own, so that Ctrl-C on the terminal does not stop the pserver.
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(CHILD_GUARD), str(self._launcher), str(self._env)],
                 stdin=subprocess.PIPE,
@@ -77,21 +87,21 @@ class ChildDaemon:
             raise
 
     def _open_log(self) -> int:
-        # Not emptied: it may be that of a pserver that runs already, which is why ours will not start.
-        if self._log.is_file() and self._log.stat().st_size > _LONGEST_LOG:
+        # Do not truncate it: it may be the log of a running pserver, which prevents the start of ours.
+        if self._log.is_file() and self._log.stat().st_size > _MAX_LOG_BYTES:
             self._log.replace(self._log.with_suffix(".log.1"))
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self._log_began = os.fstat(log).st_size
+        self._log_offset = os.fstat(log).st_size
         return log
 
     def stop(self) -> None:
-        """End it, if it runs: politely, then not."""
+        """Stop it, if it runs: with SIGTERM, then SIGKILL."""
         process, self._process = self._process, None
         if process is None:
             return
         process.terminate()
         try:
-            process.wait(_ENDS_WITHIN)
+            process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -102,7 +112,7 @@ class ChildDaemon:
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> int:
         if process.stdout is None:
             raise RuntimeError("stdout is a pipe")
-        deadline = self._clock() + _STARTS_WITHIN
+        deadline = self._clock() + _START_TIMEOUT
         line = b""
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
@@ -116,7 +126,7 @@ class ChildDaemon:
         return int(json.loads(line.removeprefix(b"READY "))["pid"])
 
     def _failure(self, exit_code: int) -> CliError:
-        lines = self._log.read_bytes()[self._log_began :].decode("utf-8", "replace").strip().splitlines()
+        lines = self._log.read_bytes()[self._log_offset :].decode("utf-8", "replace").strip().splitlines()
         if exit_code == EXIT_CODES["bad_env"]:
             return CliError("bad_env", "; ".join(line.strip() for line in lines) or f"{self._env}: a fault")
         why = lines[-1].strip() if lines else f"exit code {exit_code}"

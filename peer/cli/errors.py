@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from common.control_messages import Failure, Hint
 
 OK = 0
 FAILED = 1
@@ -25,6 +29,7 @@ EXIT_CODES = {
     "no_holders": 75,
     "not_verified": 76,
     "login_refused": 77,
+    "unknown_user": 77,
     "not_logged_in": 77,
     "not_allowed": 77,
     "bad_env": 78,
@@ -32,38 +37,48 @@ EXIT_CODES = {
 
 
 class CliError(Exception):
-    """A refusal or failure to show; `code` is one of EXIT_CODES, or one that only the tracker has."""
+    """A refusal or failure to show. It has the same fields as a `Fault` of the pserver."""
 
-    def __init__(self, code: str, message: str, *, name: str | None = None, ids: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, code: str, message: str, *, name: str = "", ids: tuple[str, ...] = (), hint: Hint | None = None
+    ) -> None:
+        """Make the error.
+
+        Args:
+            code: A key of EXIT_CODES, or a code that only the tracker has.
+            message: One line that says what is wrong.
+            name: The name, id, path or pattern that it is about; empty if it is about none.
+            ids: The ids to choose from, if the code is ambiguous_name.
+            hint: What the user can do next.
+        """
         super().__init__(message)
         self.code = code
         self.message = message
-        # The name, id, path or pattern that it is about.
         self.name = name
-        # The ids to choose from, if the code is ambiguous_name.
         self.ids = ids
-
-    @property
-    def exit_code(self) -> int:
-        """What the process exits with if this is its first failure."""
-        return EXIT_CODES.get(self.code, FAILED)
+        self.hint = hint
 
 
 class PserverUnreachable(CliError):
-    """Nobody answers at the pserver's address: starting one may help."""
+    """No pserver answers at the address: starting one may help."""
 
     def __init__(self, message: str) -> None:
         super().__init__("pserver_unreachable", message)
 
 
 def bad_usage(message: str) -> CliError:
-    """A command line or an answer that makes no sense."""
+    """The error of a malformed command line or answer."""
     return CliError("bad_usage", message)
 
 
-def message_with_name(error: CliError) -> str:
-    """The message, after the name that it is about unless it tells that itself: of several files, which?"""
-    name = error.name
-    if not name or re.search(rf"(?:^|[\s/]){re.escape(name)}(?:$|[\s:;,])", error.message):
-        return error.message
-    return f"{name}: {error.message}"
+def exit_code(failure: Failure) -> int:
+    """The exit code of a command whose first failure this is."""
+    return EXIT_CODES.get(failure.code, FAILED)
+
+
+def message_with_name(failure: Failure) -> str:
+    """The message, preceded by the name that it is about unless the message contains it."""
+    name = failure.name
+    if not name or re.search(rf"(?:^|[\s/'\"]){re.escape(name)}(?:$|[\s:;,'\"])", failure.message):
+        return failure.message
+    return f"{name}: {failure.message}"

@@ -1,13 +1,13 @@
-"""Numbers as people read them. Pure."""
+"""Formats numbers and ids for the user. Pure."""
 
 from __future__ import annotations
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-_SHORT_ID = 12
+_SHORT_ID_DIGITS = 12
 
 
 def size(count: float) -> str:
-    """Bytes in units of 1024, three digits or so: `999 B`, `1.5 MiB`, `123 GiB`."""
+    """A number of bytes in units of 1024 with about three digits: `999 B`, `1.50 MiB`, `123 GiB`."""
     amount = max(0.0, float(count))
     for unit in _UNITS:
         if amount < 999.5 or unit == _UNITS[-1]:
@@ -25,26 +25,25 @@ def size(count: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """Bytes per second."""
+    """A rate in bytes per second: `1.50 MiB/s`."""
     return f"{size(per_second)}/s"
 
 
 def percent(done: int, total: int) -> int:
-    """How much is done, 0 to 100; 100 only when all is."""
+    """The part that is done, 0 to 100, rounded down."""
     if total <= 0:
         return 0
     return min(100, 100 * done // total)
 
 
 def duration(seconds: float) -> str:
-    """`0:07`, `12:03`, `3:04:05`."""
-    whole = int(max(0.0, seconds))
-    hours, rest = divmod(whole, 3600)
+    """A number of seconds: `0:07`, `12:03`, `3:04:05`."""
+    hours, rest = divmod(int(max(0.0, seconds)), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def remaining(done: int, total: int, per_second: float) -> str:
-    """The time that is left at this rate; `-:--` if nobody can tell."""
+    """The time left at a rate in bytes per second; `-:--` if it is unknown or over 100 hours."""
     if per_second <= 0 or total <= 0:
         return "-:--"
     left = (total - done) / per_second
@@ -52,13 +51,13 @@ def remaining(done: int, total: int, per_second: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """`3 s ago`."""
+    """A number of seconds in the past: `3 s ago`, `2:05 ago`."""
     return f"{seconds:.0f} s ago" if seconds < 120 else f"{duration(seconds)} ago"
 
 
-def short_id(identity: str) -> str:
-    """An id as tables show it."""
-    return identity[:_SHORT_ID]
+def short_id(id_: str) -> str:
+    """The first 12 digits of an id, for tables."""
+    return id_[:_SHORT_ID_DIGITS]
 
 
 def pluralise(count: int, word: str) -> str:

@@ -1,4 +1,4 @@
-"""Puts a run of pclient together: arguments, settings, pserver, then one command or the menu. Lets no traceback out."""
+"""Runs pclient: parses arguments, reads settings, connects, then runs one command or the menu. Shows no traceback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from cli import arguments
 from cli.arguments import ShowText
-from cli.errors import CTRL_C, EXIT_CODES, FAILED, OK, CliError, PserverUnreachable, bad_usage
+from cli.errors import CTRL_C, EXIT_CODES, FAILED, OK, CliError, PserverUnreachable, bad_usage, exit_code
 from cli.screen import OutputLost, Screen
 from common.env_file import EnvFault, find_env_file
 from common.version import VERSION
@@ -27,7 +27,18 @@ if TYPE_CHECKING:
 def main(
     argv: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO, on_start: Callable[[], None] = lambda: None
 ) -> int:
-    """Run pclient; the exit code. `on_start` is called once there is something to end in good order."""
+    """Run pclient.
+
+    Args:
+        argv: The arguments, without the program's name.
+        stdin: Answers to prompts, and passwords.
+        stdout: Results.
+        stderr: Progress, prompts, messages and errors.
+        on_start: Called before the first resource is opened that has to be closed in order.
+
+    Returns:
+        The exit code.
+    """
     screen = Screen(
         stdout,
         stderr,
@@ -35,9 +46,9 @@ def main(
         quiet=arguments.has_global_option(argv, "quiet"),
     )
     try:
-        return _told(argv, stdin, screen, on_start)
+        return _run_and_report(argv, stdin, screen, on_start)
     except BrokenPipeError:
-        # Whoever read our output has seen enough.
+        # The reader of stdout has closed the pipe.
         return FAILED
     except OutputLost as error:
         with suppress(OSError):
@@ -45,11 +56,15 @@ def main(
         return EXIT_CODES["io"]
     finally:
         for stream in (stdout, stderr):
-            _flush_or_let_go(stream)
+            _flush_or_discard(stream)
 
 
-def _told(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[[], None]) -> int:
-    """Run pclient and tell how it ended; the exit code. Raises only what stdout raises, and SystemExit."""
+def _run_and_report(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[[], None]) -> int:
+    """Run pclient, show its failure, return the exit code.
+
+    Raises:
+        BrokenPipeError, OutputLost: if stdout cannot be written.
+    """
     try:
         return _run(argv, stdin, screen, on_start)
     except EnvFault as fault:
@@ -65,74 +80,74 @@ def _told(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable
         return OK
     except CliError as error:
         screen.fault(error)
-        return error.exit_code
+        return exit_code(error)
     except KeyboardInterrupt:
         if screen.as_json:
-            screen.fault(CliError("interrupted", "stopped by Ctrl-C"))
+            screen.fault(CliError("interrupted", "cancelled by Ctrl-C"))
         else:
             screen.end_of_prompt()
         return CTRL_C
     except (BrokenPipeError, OutputLost):
         raise
-    except Exception as error:  # the last resort: a fault of ours, told in one line
+    except Exception as error:  # the last resort: a bug, in one line
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         where = f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
-        screen.fault(CliError("internal", f"internal error of the terminal: {type(error).__name__}{where}"))
+        screen.fault(CliError("internal", f"internal error of pclient: {type(error).__name__}{where}"))
         return FAILED
 
 
 def launch(argv: Sequence[str]) -> int:
-    """What the launcher does: `main` on the process's own streams."""
-    # gRPC's own complaints are no lines for a person; ours say the same.
+    """Run `main` on the streams of the process; return the exit code."""
+    # Silence gRPC's own messages: our errors say the same.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
-    # Without a stdin at all there is no answer to any question; without the others, nobody to hear one.
-    stdin, stdout, stderr = sys.stdin or io.StringIO(), sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    # A process may be started without these streams.
+    stdin, stdout, stderr = sys.stdin or io.StringIO(), sys.stdout or _null_stream(), sys.stderr or _null_stream()
     try:
-        return main(argv, stdin, stdout, stderr, _listen_to_signals)
+        return main(argv, stdin, stdout, stderr, _handle_signals)
     except KeyboardInterrupt:
-        # One more, while it was told how it ended.
+        # A second Ctrl-C, while the first was reported.
         return CTRL_C
 
 
-def _listen_to_signals() -> None:
-    """From here on: before, the launcher has each of them end us at once, as a half-done import is no place to go on.
+def _handle_signals() -> None:
+    """Replace the launcher's signal handlers, which exit at once, by handlers that raise.
 
-    An exception out of one is told as the import's own fault.
+    They must not raise during imports: Python would report the exception as an import error.
     """
-    # A terminal that is closed leaves in good order: cursor back, child ended. Transfers go on in a pserver of its own.
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _leave, signal.SIGHUP: _leave}
+    # When the terminal is closed, restore its cursor and stop the child. Transfers go on in a pserver that is no child.
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _exit, signal.SIGHUP: _exit}
     for number, handler in handlers.items():
-        # nohup has us ignore one, a shell's & another.
+        # nohup ignores SIGHUP, and a shell's & ignores SIGINT.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 
 
-def _nowhere() -> TextIO:
+def _null_stream() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")
 
 
-def _flush_or_let_go(stream: TextIO) -> None:
-    """Leave nothing that Python would flush at exit into what does not take it."""
+def _flush_or_discard(stream: TextIO) -> None:
+    """Flush a stream. If that fails, point it at /dev/null, so that the flush at exit succeeds."""
     try:
         stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
+def _exit(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
 def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[[], None]) -> int:
-    order = arguments.parse(argv, VERSION)
-    # What follows costs a tenth of a second to import: not for --help and not for a typing error.
+    invocation = arguments.parse(argv, VERSION, _env_file_exists)
+    # These imports take a tenth of a second: --help and a typing error do not wait for them.
     from cli.commands import run
     from cli.context import Context
     from cli.daemon_client import DaemonClient
@@ -141,52 +156,49 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[
     from cli.prompts import EndOfInput, Prompter
     from cli.settings import read_settings
 
-    try:
-        settings = read_settings(order.env_pclient, order.env_pserver)
-    except EnvFault as fault:
-        raise EnvFault(*fault.lines, *([] if _lies_there(order.env_pserver) else arguments.hints(order))) from fault
+    settings = read_settings(invocation.env_pclient, invocation.env_pserver)
     on_start()
     child = ChildDaemon(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
 
     def start(why: PserverUnreachable) -> None:
         if child is None:
-            raise PserverUnreachable(f"{why.message}; start one: {_how_to_start(settings)}") from why
-        process = child.start()
-        screen.info(f"no pserver answered: started one (process {process}); sharing stops when this terminal ends")
+            raise PserverUnreachable(f"{why.message}; start one: {_start_command(settings)}") from why
+        pid = child.start()
+        screen.info(f"Started a pserver (PID {pid}). Sharing stops when pclient exits.")
 
-    node = DaemonClient(settings, start)
+    daemon = DaemonClient(settings, start)
     try:
-        node.connect()
-        session = Context(node, screen, Prompter(stdin, screen))
-        return run(session, order) if order.command else Menu(session).run()
+        daemon.connect()
+        context = Context(daemon, screen, Prompter(stdin, screen))
+        return run(context, invocation) if invocation.command else Menu(context).run()
     except EndOfInput as error:
-        raise bad_usage("the question was not answered; nothing was done") from error
+        raise bad_usage("no answer to the prompt; nothing was done") from error
     finally:
-        node.close()
+        daemon.close()
         if child is not None:
             child.stop()
 
 
-def _lies_there(env: str | None) -> bool:
+def _env_file_exists(argument: str) -> bool:
     try:
-        return env is not None and find_env_file(env).is_file()
+        return find_env_file(argument).is_file()
     except EnvFault:
         return False
 
 
-def _how_to_start(settings: Settings) -> str:
-    """The command that would start a pserver; with its env file, if one lies beside ours under the usual name."""
+def _start_command(settings: Settings) -> str:
+    """The command that starts a pserver, with the env file of the usual name if there is one beside ours."""
     launcher = Path(__file__).resolve().parents[1] / "pserver.py"
     beside = settings.env_pclient.with_name(settings.env_pclient.name.replace("pclient", "pserver"))
-    env = _from_here(beside) if beside != settings.env_pclient and beside.is_file() else "ENV_PSERVER"
-    # The Python that we run on has what the pserver needs, and may be the only one with a name that the shell knows.
-    return shlex.join([_from_here(Path(sys.executable)), _from_here(launcher), env])
+    env = _relative(beside) if beside != settings.env_pclient and beside.is_file() else "ENV_PSERVER"
+    # This Python has the packages of the pserver.
+    return shlex.join([_relative(Path(sys.executable)), _relative(launcher), env])
 
 
-def _from_here(path: Path) -> str:
-    """As it can be typed in the current folder: in full, unless it lies below."""
+def _relative(path: Path) -> str:
+    """The path relative to the current folder, if it is inside; else the absolute path."""
     try:
         return str(path.relative_to(Path.cwd()))
     except (ValueError, FileNotFoundError):
-        # Not below, or the current folder was removed.
+        # Not inside, or the current folder was removed.
         return str(path)

@@ -1,20 +1,20 @@
-"""The menu: a table of entries, and the loop that asks. Reads lines: it works at a terminal and over a pipe alike."""
+"""The menu: a table of entries, and the loop that asks. It reads lines, from a terminal or from a pipe."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from cli import commands, formatting, menu_messages, models, render, transfer_commands
-from cli.argument_map import absolute_path, may_match_many
+from cli import commands, formatting, menu_messages, render, transfer_commands
 from cli.arguments import Invocation
-from cli.context import Context, require_utf8, sendable
-from cli.errors import OK, CliError, message_with_name
+from cli.context import Context, require_utf8
+from cli.errors import OK, CliError
 from cli.prompts import EndOfInput
+from cli.transfer_commands import MAX_LISTED, absolute_path, may_match_many
 from cli.transfer_follower import Outcome, follow
-
-_PASSWORD_BYTES = 1024
+from common.control_messages import Failure, Fault
+from common.status_messages import Status
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,20 @@ class Entry:
 
 
 class Menu:
-    """A conversation on one session, until the end of input."""
+    """The dialogue with one user, until `0` or the end of input."""
 
-    def __init__(self, session: Context) -> None:
-        self.context = session
-        self.screen = session.screen
-        self.prompter = session.prompter
-        self.daemon = session.daemon
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.screen = context.screen
+        self.prompter = context.prompter
+        self.daemon = context.daemon
+        # The user whose state was shown.
         self._greeted = ""
-        # What the last choice, or login, was refused with, as long as the pserver was not heard of since.
+        # The message of the last refusal, to show a repeated failure of the pserver once.
         self._refused = ""
 
     def run(self) -> int:
-        """Talk until `0` or the end of input; the exit code. Ctrl-C at the menu itself is for the caller."""
+        """Run until `0` or the end of input; return the exit code. A Ctrl-C at a prompt goes to the caller."""
         try:
             while self._turn():
                 pass
@@ -48,26 +49,26 @@ class Menu:
         return OK
 
     def _turn(self) -> bool:
-        """One login, or one choice; False if that was the last."""
+        """Handle one login, or one choice; return False if the user quits."""
         try:
             status = self.daemon.status()
             self._refused = ""
             if not status.user:
                 return self._login()
             if self._greeted != status.user:
-                self._greet(status)
+                self._greet(f"Logged in as {status.user}", status)
         except CliError as error:
-            # As the reply to the last choice it is no news.
+            # The reply to the last choice may have said it.
             if error.message != self._refused:
                 self.refuse(error)
         self._refused = ""
-        self.screen.choices([*((entry.key, entry.label) for entry in ENTRIES), ("0", "end (stays logged in)")])
+        self.screen.choices([*((entry.key, entry.label) for entry in ENTRIES), ("0", "quit (stay logged in)")])
         choice = self.prompter.line("Enter choice: ")
         if choice == "0":
             return False
         entry = next((entry for entry in ENTRIES if entry.key == choice), None)
         if entry is None:
-            self.screen.line(f"No such choice: {choice or 'nothing'}; enter one of 0 to {ENTRIES[-1].key}")
+            self.screen.line(f"Invalid choice. Enter 0-{ENTRIES[-1].key}")
             return True
         try:
             entry.action(self)
@@ -78,88 +79,84 @@ class Menu:
         return True
 
     def _login(self) -> bool:
+        """Prompt for user and password; return False if the user quits."""
         self._greeted = ""
         user = self.prompter.line("Enter username: ")
         if user == "0":
             return False
         if not user:
-            self.screen.line("A user name has 1 to 64 letters, digits, dots, dashes or underscores; 0 ends")
+            self.screen.line('User names: 1-64 letters, digits, ".", "-", "_". Enter 0 to quit')
             return True
         password = self.prompter.secret("Enter password: ")
-        if not self.check_passwords(password):
-            return True
         try:
-            found = self.daemon.login(require_utf8(user), password)
+            commands.check_passwords(password)
+            if self.prompter.interactive:
+                result = commands.sign_in(self.context, require_utf8(user), password)
+            else:
+                result = self.daemon.login(require_utf8(user), password)
+            self._greet(render.logged_in(result), self.daemon.status())
         except CliError as error:
             self.refuse(error)
-            return True
-        self.screen.line(f"Logged in as {found.user}" + (" (a new account)" if found.registered else ""))
-        self._greeted = found.user
-        self.screen.key_values("this peer", render.header(self.daemon.status()))
         return True
 
-    def _greet(self, status: models.Status) -> None:
-        self.screen.line(f"Logged in as {status.user}")
+    def _greet(self, line: str, status: Status) -> None:
         self._greeted = status.user
-        self.screen.key_values("this peer", render.header(status))
+        self.screen.line(line)
+        self.screen.key_values("status", render.header_rows(status))
 
     def ask_name(self) -> str | None:
-        """A file's name; None, and a line about it, if it is empty."""
+        """Prompt for a file name; for an empty answer show a line and return None."""
         name = self.prompter.name("Enter file name: ")
         if not name:
-            self.screen.line("No file name; nothing was done")
+            self.screen.line("No file name entered")
         return name or None
 
-    def check_passwords(self, *passwords: str) -> bool:
-        """Whether these can be passwords; if not, a line about it."""
-        good = sendable(passwords)[1] == [] and all(0 < len(each.encode()) <= _PASSWORD_BYTES for each in passwords)
-        if not good:
-            self.screen.line(f"A password has 1 to {_PASSWORD_BYTES} bytes of UTF-8")
-        return good
-
-    def refuse(self, error: CliError) -> None:
-        """One line about what went wrong."""
-        self._refused = error.message
-        self.screen.line(menu_messages.refusal(error))
+    def refuse(self, failure: Failure, *, with_name: bool = False, next_step: str = "") -> None:
+        """Show why a choice failed; arguments as in `menu_messages.refusal`."""
+        self._refused = failure.message
+        self.screen.line(menu_messages.refusal(failure, with_name=with_name, next_step=next_step))
 
     def report(
         self,
         outcome: Outcome,
-        how_to_go_on: str = "what was verified is kept; choose the same again to resume",
+        after_cancel: str = "Verified data is kept; choose the same again to resume",
         *,
         several: bool = False,
+        next_step: str = "",
     ) -> None:
-        """The replies of a transfer, after its end: each for itself, or how many when there are many.
+        """Show the replies of a transfer after its end: one by one, or their totals if there are many.
 
-        `several`: the choice meant more than one file, so that what failed has to be named.
+        Args:
+            outcome: What came of the transfer.
+            after_cancel: The sentence after "Cancelled".
+            several: Whether the choice meant several files, so that a failed one has to be named.
+            next_step: What the user can do about a fault, instead of its hint.
         """
-        refused = {fault.name for fault in outcome.faults if fault.code == "no_active_peer"}
-        good = [result for result in outcome.results if not isinstance(result, CliError) and result.name not in refused]
-        if len(good) > transfer_commands.MAX_LISTED:
-            for reply in menu_messages.totals(good):
-                self.screen.line(reply)
+        unplaced = {fault.name for fault in outcome.faults if fault.code == "no_active_peer"}
+        good = [each for each in outcome.results if not isinstance(each, Fault) and each.name not in unplaced]
+        if len(good) > MAX_LISTED:
+            lines = list(menu_messages.totals(good))
         else:
-            for result in good:
-                reply, more = menu_messages.reply(result)
-                self.screen.line(reply)
-                self.screen.line(f"  {more}")
-        for fault in outcome.faults[: transfer_commands.MAX_LISTED]:
-            self.refuse(CliError(fault.code, message_with_name(fault)) if several else fault)
-        if len(outcome.faults) > transfer_commands.MAX_LISTED:
-            self.screen.line(f"Not done: {len(outcome.faults) - transfer_commands.MAX_LISTED:,} more")
+            lines = [line for result in good for line in menu_messages.replies(result)]
+        for line in lines:
+            self.screen.line(line)
+        for fault in outcome.faults[:MAX_LISTED]:
+            self.refuse(fault, with_name=several, next_step=next_step)
+        if len(outcome.faults) > MAX_LISTED:
+            self.screen.line(f"... and {len(outcome.faults) - MAX_LISTED:,} more skipped")
         if outcome.still_running_reason:
-            self.screen.line(f"Not stopped: {outcome.not_stopped}")
+            self.screen.line(f"Not cancelled: {outcome.not_cancelled}")
         elif outcome.interrupted:
-            self.screen.line(f"Stopped: {how_to_go_on}")
+            self.screen.line(f"Cancelled. {after_cancel}")
 
 
 def _upload(menu: Menu) -> None:
     name = menu.ask_name()
     if name is None:
         return
-    # There is no shell here to do it.
-    path = absolute_path(os.path.expanduser(name))
-    outcome = follow(menu.daemon, lambda: menu.daemon.upload([require_utf8(path)], 1), menu.screen, "uploading", _later)
+    # A shell would expand ~ in a command.
+    path = require_utf8(absolute_path(os.path.expanduser(name)))
+    outcome = follow(menu.daemon, lambda: menu.daemon.upload([path], 1), menu.screen, "uploading")
     menu.report(outcome, several=os.path.isdir(path))
 
 
@@ -168,67 +165,64 @@ def _download(menu: Menu) -> None:
     if name is None:
         return
     outcome = _fetch(menu, name, "")
-    # A pattern or a folder may bring files, and several names to choose a version of.
-    choices = [fault for fault in outcome.faults if _is_choice(fault)]
-    told = replace(outcome, results=[result for result in outcome.results if not _is_choice(result)])
-    menu.report(told, several=may_match_many(name))
-    _offer_another_name(menu, name, outcome)
-    for fault in choices:
+    # A pattern or a folder may also match names with several versions.
+    ambiguous = [fault for fault in outcome.faults if fault.code == "ambiguous_name" and fault.ids]
+    unambiguous = [result for result in outcome.results if result not in ambiguous]
+    _report_download(menu, name, Outcome(unambiguous, outcome.interrupted, outcome.still_running_reason))
+    for fault in ambiguous:
         if outcome.interrupted:
             return
         outcome = _fetch_version(menu, fault.name or name, fault.ids)
 
 
-def _is_choice(result: models.Result) -> bool:
-    return isinstance(result, CliError) and result.code == "ambiguous_name" and bool(result.ids)
-
-
 def _fetch_version(menu: Menu, name: str, ids: tuple[str, ...]) -> Outcome:
-    chosen = _choose(menu, name, ids)
+    """Download one version of a name, chosen by the user."""
+    chosen = _choose_version(menu, name, ids)
     if chosen is None:
         return Outcome()
-    # An id may go by other names as well; but only a word can be asked for as a name, and a pattern is none.
+    # The id may have other names, too. An output can only be one component.
     outcome = _fetch(menu, chosen, "" if set("/*?") & set(name) else name)
-    menu.report(outcome)
-    _offer_another_name(menu, chosen, outcome)
-    return outcome
+    return _report_download(menu, chosen, outcome)
 
 
-def _offer_another_name(menu: Menu, wanted: str, outcome: Outcome) -> None:
-    """Where another version lies under the name, ask a person for one that is free: lines of a pipe answer no more
-    questions than they were written for.
+def _report_download(menu: Menu, argument: str, outcome: Outcome) -> Outcome:
+    """Report a download. While its name is occupied, prompt for another one and download again.
+
+    Only on a terminal: a script has no line for this question.
     """
-    while (
-        menu.prompter.terminal
-        and not may_match_many(wanted)
-        and [fault.code for fault in outcome.faults] == ["target_exists"]
-    ):
-        name = menu.prompter.name("Enter another name: ")
+    while True:
+        occupied = (
+            menu.prompter.interactive
+            and not may_match_many(argument)
+            and [fault.code for fault in outcome.faults] == ["target_exists"]
+        )
+        several = may_match_many(argument)
+        menu.report(outcome, several=several, next_step="Enter a new name for this download" if occupied else "")
+        name = menu.prompter.name("Save as (Enter to cancel): ") if occupied else ""
         if not name:
-            return
-        outcome = _fetch(menu, wanted, require_utf8(name))
-        menu.report(outcome)
+            return outcome
+        outcome = _fetch(menu, argument, require_utf8(name))
 
 
-def _fetch(menu: Menu, name: str, output: str) -> Outcome:
-    return follow(
-        menu.daemon, lambda: menu.daemon.download([require_utf8(name)], output), menu.screen, "downloading", _later
-    )
+def _fetch(menu: Menu, argument: str, output: str) -> Outcome:
+    names = [require_utf8(argument)]
+    return follow(menu.daemon, lambda: menu.daemon.download(names, output), menu.screen, "downloading")
 
 
-def _choose(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
+def _choose_version(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
+    """Let the user choose one of the ids of a name; None, and a line, if the answer is no version."""
     known = {file.id: file for page in menu.daemon.files(name) for file in page if file.name == name}
-    menu.screen.info(f"{name} has {len(ids)} versions:")
+    numbered = {str(number): id_ for number, id_ in enumerate(ids, 1)}
     rows = []
-    numbered = {str(place): identity for place, identity in enumerate(ids, 1)}
-    for place, identity in numbered.items():
-        file = known.get(identity)
-        about = f"{formatting.size(file.size)}, {formatting.pluralise(file.holders, 'holder')}, " if file else ""
-        rows.append((place, f"{about}id {formatting.short_id(identity)}"))
+    for number, id_ in numbered.items():
+        file = known.get(id_)
+        details = f"{formatting.size(file.size)}, {formatting.pluralise(file.holders, 'holder')}, " if file else ""
+        rows.append((number, f"{details}id {formatting.short_id(id_)}"))
+    menu.screen.info(f"{name} has {len(ids)} versions:")
     menu.screen.choices(rows)
     chosen = numbered.get(menu.prompter.line("Enter version: "))
     if chosen is None:
-        menu.screen.line("No such version; nothing was done")
+        menu.screen.line("No such version; nothing was downloaded")
     return chosen
 
 
@@ -240,8 +234,8 @@ def _logout(menu: Menu) -> None:
 
 
 def _search(menu: Menu) -> None:
-    pattern = menu.prompter.line("Enter part of a name: ")
-    commands.show_files(menu.screen, [file for page in menu.daemon.files(require_utf8(pattern)) for file in page])
+    pattern = require_utf8(menu.prompter.line("Enter part of a name: "))
+    commands.show_files(menu.screen, [file for page in menu.daemon.files(pattern) for file in page])
 
 
 def _remove(menu: Menu) -> None:
@@ -249,42 +243,38 @@ def _remove(menu: Menu) -> None:
     if name is None:
         return
     names = [require_utf8(name)]
-    if menu.prompter.terminal and not transfer_commands.may_remove(menu.context, names):
+    if menu.prompter.interactive and not transfer_commands.confirm_removal(menu.context, names):
         return
-    outcome = follow(menu.daemon, lambda: menu.daemon.remove(names), menu.screen, "removing", _later)
-    menu.report(outcome, "choose the same again to remove the rest", several=may_match_many(name))
+    outcome = follow(menu.daemon, lambda: menu.daemon.remove(names), menu.screen, "removing")
+    menu.report(outcome, "Choose the same again to remove the rest", several=may_match_many(name))
 
 
 def _passwd(menu: Menu) -> None:
     old, new = menu.prompter.secret("Old password: "), menu.prompter.secret("New password: ")
-    if menu.prompter.terminal and menu.prompter.secret("New password again: ") != new:
-        menu.screen.line("The new passwords differ; nothing was changed")
+    if menu.prompter.interactive and menu.prompter.secret("New password again: ") != new:
+        menu.screen.line("The new passwords differ; the password was not changed")
         return
-    if menu.check_passwords(old, new):
-        menu.screen.line(f"Password changed for {menu.daemon.change_password(old, new)}")
+    commands.check_passwords(old, new)
+    menu.screen.line(f"Password changed for {menu.daemon.change_password(old, new)}")
 
 
 def _command(command: str) -> Callable[[Menu], None]:
-    """An entry that does what a command does."""
+    """The action of an entry that runs a command without arguments."""
 
-    def act(menu: Menu) -> None:
+    def action(menu: Menu) -> None:
         commands.run(menu.context, Invocation("", command=command))
 
-    return act
-
-
-def _later(result: models.Result) -> None:
-    """The menu replies when all is over."""
+    return action
 
 
 ENTRIES = (
     Entry("1", "upload a file", _upload),
     Entry("2", "download a file", _download),
     Entry("3", "log out", _logout),
-    Entry("4", "files in the network", _command("files")),
+    Entry("4", "list files", _command("files")),
     Entry("5", "search for a file", _search),
-    Entry("6", "peers", _command("peers")),
-    Entry("7", "this peer", _command("status")),
-    Entry("8", "remove a file of mine", _remove),
+    Entry("6", "online peers", _command("peers")),
+    Entry("7", "status", _command("status")),
+    Entry("8", "delete my copy of a file", _remove),
     Entry("9", "change my password", _passwd),
 )

@@ -1,6 +1,6 @@
-"""What the menu replies, as lines. Pure: the menu writes them.
+"""The menu's replies, as lines. Pure: the menu writes them.
 
-Their heads are those of the first version of this system, and scripts look for them: see README.
+Scripts look for their heads, which are those of the first version of this system: see docs/cli.md.
 """
 
 from __future__ import annotations
@@ -8,58 +8,58 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from cli import formatting, models, render
-from cli.errors import CliError
+from cli import formatting, hints, render
+from cli.errors import message_with_name
+from common.control_messages import Downloaded, Failure, Removed, Uploaded
 
 _EXISTS = "File already exists"
-_REFUSALS = {
+_HEADS = {
     "login_refused": "Invalid credentials",
     "no_active_peer": "No active peers available to upload file to",
     "no_such_file": "File not found",
     "target_exists": _EXISTS,
 }
-# What the pserver tells whoever types commands to do next, and what that is in the menu: its entries and questions.
-_NEXT = {
-    "`files` lists what there is": "choose 4 to see what there is",
-    "an id has 64 digits: `files --json` tells it whole": (
-        "an id has 64 digits, of which choice 4 shows the first: choose the file by its name"
-    ),
-    "rename or remove it, or download this one with --output and another name (a word without /)": (
-        "rename it, remove it (choice 8), or choose this one by itself (choice 2) and give it another name"
-    ),
-}
+_IDENTICAL = "identical content, nothing to do"
 
 
-def refusal(error: CliError) -> str:
-    """One line about what went wrong."""
-    message = error.message
-    for command, entry in _NEXT.items():
-        message = message.replace(command, entry)
-    return f"{_REFUSALS.get(error.code, 'Not done')}: {message}"
+def refusal(failure: Failure, *, with_name: bool = False, next_step: str = "") -> str:
+    """The reply to a choice that failed.
+
+    Args:
+        failure: What went wrong.
+        with_name: Whether the choice meant several files, so that the reply needs the name of the failed one.
+        next_step: What the user can do next, instead of the hint of `failure`.
+    """
+    message = message_with_name(failure) if with_name else failure.message
+    text = f"{message}. {next_step}" if next_step else hints.for_menu(failure, message)
+    return f"{_HEADS.get(failure.code, 'Error')}: {text}"
 
 
-def reply(result: models.Downloaded | models.Uploaded | models.Removed) -> tuple[str, str]:
-    """The reply, and what more there is to tell."""
-    if isinstance(result, models.Uploaded):
-        return f"{_head(result)}: {result.name}", render.upload_details(result)
-    if isinstance(result, models.Removed):
-        return f"{_head(result)}: {result.name}", formatting.size(result.size)
-    return f"{_head(result)}: {result.path}", render.download_details(result)
+def replies(result: Downloaded | Uploaded | Removed) -> list[str]:
+    """The reply to a choice, and a line of details."""
+    head = _head(result)
+    if isinstance(result, Uploaded):
+        return [f"{head}: {result.name}", f"  {render.upload_details(result)}"]
+    if isinstance(result, Removed):
+        return [f"{head}: {result.name}", f"  {formatting.size(result.size)}"]
+    if result.already_present:
+        return [f"{head}: {result.path} ({_IDENTICAL})"]
+    return [f"{head}: {result.path}", f"  {render.download_details(result)}"]
 
 
-def totals(results: Iterable[models.Downloaded | models.Uploaded | models.Removed]) -> Iterator[str]:
-    """The replies when there are many: how many of each kind."""
+def totals(results: Iterable[Downloaded | Uploaded | Removed]) -> Iterator[str]:
+    """The replies to a choice with many results: one line for each kind, with number and size."""
     sizes: defaultdict[str, list[int]] = defaultdict(list)
     for result in results:
         sizes[_head(result)].append(result.size)
     for head, each in sizes.items():
-        more = "the same contents lay here already" if head == _EXISTS else formatting.size(sum(each))
-        yield f"{head}: {formatting.pluralise(len(each), 'file')}, {more}"
+        details = _IDENTICAL if head == _EXISTS else formatting.size(sum(each))
+        yield f"{head}: {formatting.pluralise(len(each), 'file')}, {details}"
 
 
-def _head(result: models.Downloaded | models.Uploaded | models.Removed) -> str:
-    if isinstance(result, models.Uploaded):
+def _head(result: Downloaded | Uploaded | Removed) -> str:
+    if isinstance(result, Uploaded):
         return "File uploaded"
-    if isinstance(result, models.Removed):
+    if isinstance(result, Removed):
         return "File removed"
-    return _EXISTS if result.present else "File downloaded"
+    return _EXISTS if result.already_present else "File downloaded"

@@ -1,4 +1,4 @@
-"""How a transfer is followed where there is no terminal: a line now and then, or nothing. The bar is in pictures.py."""
+"""Shows the progress of a transfer without a terminal: a line now and then, or nothing. `rich_output` has the bar."""
 
 from __future__ import annotations
 
@@ -7,58 +7,66 @@ from collections.abc import Callable
 from typing import Protocol
 
 from cli import formatting
-from cli.models import Progress
+from common.control_messages import Phase, Progress
 
-_EVERY = 10.0
+_LINE_INTERVAL = 10.0
 
 
 class ProgressView(Protocol):
-    """Whatever shows where a transfer stands; `show` is called a few times a second."""
+    """A display of one transfer; `show` is called a few times a second."""
 
     def show(self, progress: Progress) -> None:
-        """The transfer stands there now."""
+        """Display the current progress."""
 
 
 class NoProgress:
-    """For --json and --quiet."""
+    """Displays nothing: for --json and --quiet."""
 
     def show(self, progress: Progress) -> None:
-        """Nobody looks."""
+        """Do nothing."""
 
 
 class PlainLines:
-    """For a log or a pipe: one line every 10 s."""
+    """Writes a line every 10 s: for a log or a pipe."""
 
-    def __init__(self, verb: str, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        """`verb` says what moving means: `downloading`, `uploading`."""
+    def __init__(
+        self, verb: str, write_line: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Make a view.
+
+        Args:
+            verb: What the phase MOVING is called: "downloading", "uploading".
+            write_line: Writes one line.
+            clock: Seconds.
+        """
         self._verb = verb
-        self._tell = tell
+        self._write_line = write_line
         self._clock = clock
         self._last = clock()
 
     def show(self, progress: Progress) -> None:
-        """A line, if the last one is long enough ago."""
-        if self._clock() - self._last >= _EVERY:
+        """Write a line if 10 s passed since the last one."""
+        if self._clock() - self._last >= _LINE_INTERVAL:
             self._last = self._clock()
-            self._tell(as_line(self._verb, progress))
+            self._write_line(as_line(self._verb, progress))
 
 
 def phase_label(verb: str, progress: Progress) -> str:
-    """What a phase is called."""
+    """The words for a phase; `verb` is that of `PlainLines`."""
     return {
-        "preparing": "preparing",
-        "copying": "copying into the shared folder",
-        "hashing": "reading and hashing",
-        "moving": verb,
-        "queued": "waiting for another transfer of the same file",
-        "waiting": "waiting for a holder",
-        "publishing": "writing to disk",
-    }.get(progress.phase, progress.phase)
+        Phase.COPYING: "copying into the shared folder",
+        Phase.HASHING: "reading and hashing",
+        Phase.MOVING: verb,
+        Phase.QUEUED: "queued (same file already transferring)",
+        Phase.WAITING: "waiting for peers",
+        Phase.PUBLISHING: "writing to disk",
+    }.get(progress.phase, progress.phase.value)
 
 
 def as_line(verb: str, progress: Progress) -> str:
-    """All of it in one line: name, phase, how much, how fast, how long still, from how many."""
-    parts = [f"{progress.name}: {phase_label(verb, progress)}" if progress.name else phase_label(verb, progress)]
+    """One line with name, phase, percentage, files, rate, time left and peers; `verb` is that of `PlainLines`."""
+    label = phase_label(verb, progress)
+    parts = [f"{progress.name}: {label}" if progress.name else label]
     if progress.total:
         parts.append(f"{formatting.percent(progress.done, progress.total)} % of {formatting.size(progress.total)}")
     if progress.files_total > 1:
@@ -67,14 +75,14 @@ def as_line(verb: str, progress: Progress) -> str:
         parts.append(formatting.rate(progress.rate))
         parts.append(f"{formatting.remaining(progress.done, progress.total, progress.rate)} left")
     if progress.sources:
-        parts.append(formatting.pluralise(sum(source.state == "active" for source in progress.sources), "holder"))
+        parts.append(formatting.pluralise(sum(source.state == "active" for source in progress.sources), "peer"))
     return ", ".join(parts)
 
 
 def source_problems(progress: Progress) -> list[str]:
-    """A phrase for each peer at the other end that gives nothing, with the reason."""
+    """A phrase for each stalled or dropped source, with the reason."""
     return [
-        f"{source.url} {source.state}" + (f": {source.why}" if source.why else "")
+        f"{source.address} {source.state}" + (f": {source.reason}" if source.reason else "")
         for source in progress.sources
         if source.state in {"stalled", "dropped"}
     ]

@@ -1,4 +1,4 @@
-"""Answers from stdin: a terminal's, or the lines of a pipe. Asks through the screen, decides nothing."""
+"""Reads answers from stdin: from a terminal, or from the lines of a pipe. Prompts go through the screen."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from common.printable import printable
 
 
 class EndOfInput(Exception):
-    """There are no more answers."""
+    """stdin has no more lines."""
 
 
 class Prompter:
-    """stdin, and the screen that shows what is asked."""
+    """stdin, and the screen that shows the prompts."""
 
     def __init__(self, stdin: TextIO, screen: Screen) -> None:
         self._stdin = stdin
         self._screen = screen
 
     @property
-    def terminal(self) -> bool:
-        """Whether a person may be there to answer."""
+    def interactive(self) -> bool:
+        """Whether stdin is a terminal, so that a user can answer."""
         return self._stdin.isatty()
 
     def line(self, prompt: str) -> str:
-        """One answer, without spaces around it.
+        """Read one answer; surrounding spaces are removed.
 
         Raises:
             EndOfInput: if there is none.
@@ -36,20 +36,28 @@ class Prompter:
         return self._read(prompt).strip()
 
     def name(self, prompt: str) -> str:
-        """One answer that is a name: it may begin with a space, and never ends in one.
+        """Read one answer that is a name: it may begin with a space, but never ends in one.
 
         Raises:
             EndOfInput: if there is none.
         """
         return self._read(prompt).rstrip(" \t")
 
+    def confirm(self, question: str) -> bool:
+        """Ask a yes-or-no question; an empty answer is no.
+
+        Raises:
+            EndOfInput: if there is no answer.
+        """
+        return self.line(f"{question} [y/N] ").lower() in {"y", "yes"}
+
     def secret(self, prompt: str) -> str:
-        """One answer that is not echoed on a terminal; spaces count.
+        """Read one answer that a terminal does not echo; spaces count.
 
         Raises:
             EndOfInput: if there is none.
         """
-        if not self.terminal:
+        if not self.interactive:
             return self._read(prompt)
         try:
             return getpass.getpass(prompt)
@@ -57,39 +65,43 @@ class Prompter:
             self._screen.end_of_prompt()
             raise EndOfInput from error
         except UnicodeDecodeError as error:
-            # Of a terminal that sends another coding. As in a line of a pipe: whoever it is for refuses it.
+            # The terminal has another encoding. Keep the bytes, as for a line of a pipe: the later check refuses them.
             self._screen.end_of_prompt()
             return error.object.decode(error.encoding, "surrogateescape")
 
     def next_line(self) -> str:
-        """One line of stdin, not asked for; spaces count."""
+        """Read one line of stdin without a prompt; spaces count.
+
+        Raises:
+            EndOfInput: if there is none.
+        """
         text = self._stdin.readline()
         if not text:
             raise EndOfInput
         return text.removesuffix("\n").removesuffix("\r")
 
     def _read(self, prompt: str) -> str:
-        edited = self._stdin is sys.stdin and self.terminal and sys.stdout.isatty()
+        edited = self._stdin is sys.stdin and self.interactive and sys.stdout.isatty()
         if not edited:
             self._screen.prompt(prompt)
         try:
-            answer = _edited(prompt) if edited else self.next_line()
+            answer = _edited_line(prompt) if edited else self.next_line()
         except EndOfInput:
             self._screen.end_of_prompt()
             raise
-        # Nobody's Enter has ended the line that the prompt began, and a reply begins its own.
-        if not self.terminal:
+        # No Enter of a user ended the line of the prompt, and a reply starts its own line.
+        if not self.interactive:
             self._screen.end_of_prompt()
         return answer
 
 
-def _edited(prompt: str) -> str:
-    """One line of a person's, who may go back in it with the arrow keys, and to the lines before."""
-    # Python may be built without it; then lines are what the terminal makes of them.
+def _edited_line(prompt: str) -> str:
+    """Read one line of a terminal with readline: arrow keys edit it and recall earlier lines."""
+    # Python may be built without readline; the terminal then edits the line.
     with suppress(ImportError):
         import readline
 
-        # Replies begin their lines: no codes of the terminal's come before them.
+        # No escape codes may precede a reply: scripts match the start of its line.
         readline.parse_and_bind("set enable-bracketed-paste off")
         readline.parse_and_bind("set enable-meta-key off")
     try:

@@ -1,7 +1,7 @@
-"""What a terminal gets to see beyond lines: bar, table, frame, drawn with rich. Imported only when there is a terminal.
+"""Draws bars, tables and frames with rich. It is imported only when there is a terminal.
 
-Texts go in as Text, never as markup: a file called `[red]x[/red]` is shown as that. They are printable already, but
-for those of a progress, which are made so here.
+Strings become Text, never markup: a file named `[red]x[/red]` is shown as it is. Callers escape control characters,
+except those of a Progress, which are escaped here.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import formatting
-from cli.models import Progress
 from cli.progress import phase_label, source_problems
+from common.control_messages import Progress
 from common.printable import printable
 
-_MOST_SOURCES = 4
-_MOST_COLUMNS = 3
-# Columns of the screen: between two of a table's, and what its words need to be read in.
-_BETWEEN = 2
-_WORDS = 20
+_MAX_SOURCES = 4
+_MAX_MENU_COLUMNS = 3
+# Characters: between two columns of a table, and the least for its text columns together.
+_COLUMN_GAP = 2
+_MIN_TEXT_WIDTH = 20
 
 
 def console(stream: TextIO) -> Console:
@@ -38,7 +38,7 @@ def console(stream: TextIO) -> Console:
 
 
 def line(where: Console, text: str, style: str = "") -> None:
-    """One line, never broken by us; only the word before a colon has the style."""
+    """Print one line without wrapping it; only the word before the first colon has the style."""
     shown = Text(text)
     if style and ":" in text:
         shown.stylize(f"bold {style}", 0, text.index(":") + 1)
@@ -46,16 +46,21 @@ def line(where: Console, text: str, style: str = "") -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], width: int) -> RenderableType:
-    """Rows under headers. Where they are too wide, words go on in the next line: no cell loses its end.
+    """Draw rows under headers. Text that is too wide is wrapped: no cell is cut.
 
-    Numbers, the columns named in `right`, are not broken. Where they leave no room for words, each row is a record.
+    Args:
+        headers: The names of the columns.
+        rows: The cells.
+        right: The columns that are numbers; they are not wrapped. If they leave no room for text, each row is drawn as
+            a record with a line for each cell.
+        width: The width of the terminal in characters.
     """
     numbers = sum(
-        max(cell_len(header), *(cell_len(row[place]) for row in rows), 0) + _BETWEEN
-        for place, header in enumerate(headers)
+        max(cell_len(header), *(cell_len(row[column]) for row in rows), 0) + _COLUMN_GAP
+        for column, header in enumerate(headers)
         if header in right
     )
-    if width < numbers + _WORDS:
+    if width < numbers + _MIN_TEXT_WIDTH:
         return _records(headers, rows)
     shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True, expand=False)
     for header in headers:
@@ -67,12 +72,12 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 
 
 def _records(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    """A line for each cell, after its header; a blank one between rows."""
+    """Draw each cell on a line after its header, and a blank line between rows."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for place, row in enumerate(rows):
-        if place:
+    for number, row in enumerate(rows):
+        if number:
             grid.add_row()
         for header, cell in zip(headers, row, strict=True):
             grid.add_row(header, Text(cell))
@@ -80,7 +85,7 @@ def _records(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Renderabl
 
 
 def key_values(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:
-    """Words and their values in a frame."""
+    """Draw keys and values in a frame."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -90,9 +95,9 @@ def key_values(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:
 
 
 def choices(rows: Sequence[tuple[str, str]], width: int) -> RenderableType:
-    """The menu: in columns, read along the line, where they fit."""
+    """Draw the menu, in up to three columns; its order is along the lines. `width` is that of the terminal."""
     cells = [Text.assemble((key, "bold cyan"), f"  {about}") for key, about in rows]
-    across = max(1, min(_MOST_COLUMNS, (width - 2) // (max(cell.cell_len for cell in cells) + 3)))
+    across = max(1, min(_MAX_MENU_COLUMNS, (width - 2) // (max(cell.cell_len for cell in cells) + 3)))
     grid = Table.grid(padding=(0, 3, 0, 0))
     for start in range(0, len(cells), across):
         grid.add_row(*cells[start : start + across])
@@ -100,13 +105,13 @@ def choices(rows: Sequence[tuple[str, str]], width: int) -> RenderableType:
 
 
 class Bar:
-    """A transfer as it goes: what and which file, bar and numbers, the peers at the other end."""
+    """Draws a running transfer: phase and file, bar and numbers, sources."""
 
     def __init__(self, verb: str, console: Console) -> None:
         self.console = console
         self._verb = verb
         self._progress: Progress | None = None
-        self._live = Live(console=console, transient=True, refresh_per_second=8, get_renderable=self._picture)
+        self._live = Live(console=console, transient=True, refresh_per_second=8, get_renderable=self.__rich__)
 
     def __enter__(self) -> Bar:
         self._live.start()
@@ -118,19 +123,20 @@ class Bar:
         self._live.stop()
 
     def show(self, progress: Progress) -> None:
-        """The transfer stands there now; drawn at the next refresh."""
+        """Display the current progress at the next refresh."""
         self._progress = progress
 
-    def _picture(self) -> RenderableType:
+    def __rich__(self) -> RenderableType:
+        """Draw the current progress."""
         if self._progress is None:
             return Text("")
-        rows: list[RenderableType] = [self._what(self._progress)]
+        rows: list[RenderableType] = [self._title(self._progress)]
         if self._progress.total:
             rows.append(_numbers(self._progress))
         rows.extend(_sources(self._progress))
         return Group(*rows)
 
-    def _what(self, progress: Progress) -> RenderableType:
+    def _title(self, progress: Progress) -> RenderableType:
         grid = Table.grid(expand=True, padding=(0, 1))
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
@@ -167,12 +173,12 @@ def _sources(progress: Progress) -> list[RenderableType]:
     )
     rows: list[RenderableType] = []
     if active:
-        shown = [f"{source.url} {formatting.rate(source.rate)}" for source in active[:_MOST_SOURCES]]
-        more = [f"{len(active) - _MOST_SOURCES} more"] if len(active) > _MOST_SOURCES else []
+        shown = [f"{source.address} {formatting.rate(source.rate)}" for source in active[:_MAX_SOURCES]]
+        more = [f"{len(active) - _MAX_SOURCES} more"] if len(active) > _MAX_SOURCES else []
         text = f"{formatting.pluralise(len(active), 'peer')}: " + ", ".join([*shown, *more])
         rows.append(Text(printable(text), "dim", no_wrap=True, overflow="ellipsis"))
     rows.extend(
         Text(printable(phrase), "yellow", no_wrap=True, overflow="ellipsis")
-        for phrase in source_problems(progress)[:_MOST_SOURCES]
+        for phrase in source_problems(progress)[:_MAX_SOURCES]
     )
     return rows

@@ -1,4 +1,4 @@
-"""ENV_PCLIENT, and the little of ENV_PSERVER that a terminal needs to find its pserver, as one value."""
+"""The settings of a run of pclient: ENV_PCLIENT, and from ENV_PSERVER the keys that locate the pserver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.state_files import default_state_dir
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the pserver answers, and where it keeps its cookie. Port 0: the one in STATE_DIR/port."""
+    """Where the pserver listens, and where its cookie is. Port 0 means the port in STATE_DIR/port."""
 
     host: str
     port: int
@@ -27,7 +27,13 @@ class Settings:
 def read_settings(
     env_pclient: str, env_pserver: str | None, environment: Mapping[str, str] = os.environ, home: Path | None = None
 ) -> Settings:
-    """The settings that two arguments of the command line mean.
+    """Read both env files.
+
+    Args:
+        env_pclient: The argument ENV_PCLIENT.
+        env_pserver: The argument ENV_PSERVER, or None.
+        environment: For the XDG variables of the default STATE_DIR.
+        home: The home folder; None for the user's.
 
     Raises:
         EnvFault: with all faults of both files.
@@ -38,7 +44,7 @@ def read_settings(
     if own and other:
         faults.extend(
             f"{own.path}: {key}: '{mine}' should be the same as in {other.path}, which has '{theirs}'"
-            for key, mine, theirs in _misfits(own, other)
+            for key, mine, theirs in _mismatches(own, other)
         )
     if faults or own is None:
         raise EnvFault(*faults)
@@ -51,9 +57,9 @@ def read_settings(
     return Settings(own.host, port, state_dir, own.tls_ca, own.path, other.path if other else None)
 
 
-def _misfits(own: _Own, other: _Other) -> Iterator[tuple[str, object, object]]:
-    """The keys by which the terminal would look for the pserver of `other` where it is not, and both values."""
-    # Port 0 of ours takes theirs; theirs is any free one, and no port of ours is that.
+def _mismatches(own: _Own, other: _Other) -> Iterator[tuple[str, object, object]]:
+    """Yield the keys of `own` that do not lead to the pserver of `other`, with both values."""
+    # Port 0 in ENV_PCLIENT means the port of ENV_PSERVER. Port 0 in ENV_PSERVER means any free port.
     if own.port and own.port != other.port:
         yield "PSERVER_PORT", own.port, other.port
     if own.state_dir and other.state_dir and realpath(own.state_dir) != realpath(other.state_dir):
@@ -88,7 +94,7 @@ class _Own:
 
 @dataclass(frozen=True)
 class _Other:
-    """The pserver judges its own file when it starts; only what leads to it is read here."""
+    """The keys of ENV_PSERVER that locate the pserver. The pserver itself checks the others when it starts."""
 
     path: Path
     port: int

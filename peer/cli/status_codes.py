@@ -1,4 +1,4 @@
-"""What a failed call to the pserver means: the one place that translates gRPC's errors; their inside is not shown."""
+"""Translates a failed call to the pserver into an error of ours: the only place that reads gRPC errors."""
 
 from __future__ import annotations
 
@@ -7,35 +7,42 @@ from typing import cast
 import grpc
 
 from cli.errors import CliError, PserverUnreachable
+from common.control_messages import HINT_KEY, Hint, hint_of
 
-_INTERNAL = "internal error; the pserver's log has more"
+_CODE_KEY = "p2p-code"
+_INTERNAL = "internal error; see the pserver's log"
 
 
 def status_code(error: grpc.RpcError) -> grpc.StatusCode:
-    """gRPC's own code."""
+    """The status code of a failed call."""
     return cast("grpc.Call", error).code()
 
 
 def to_cli_error(error: grpc.RpcError, address: str) -> CliError:
-    """The error that the pserver meant by p2p-code and its line, or what gRPC says of a silent `address`."""
+    """The error that a failed call means.
+
+    Args:
+        error: The failed call: its `p2p-code` and details, or gRPC's own status if the pserver did not set a code.
+        address: The pserver that was called, for the message.
+    """
     details = cast("grpc.Call", error).details() or ""
-    if own := _own_code(error):
-        return CliError(own, details or _INTERNAL)
+    if code := _trailer(error, _CODE_KEY):
+        return CliError(code, details or _INTERNAL, hint=hint_of(_trailer(error, HINT_KEY)))
     match status_code(error):
         case grpc.StatusCode.UNAVAILABLE:
             return PserverUnreachable(f"no pserver answers at {address}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return CliError("pserver_unreachable", f"the pserver at {address} does not answer; is it stopped?")
         case grpc.StatusCode.CANCELLED:
-            return CliError("interrupted", "stopped; what was verified is kept: run it again to resume")
+            return CliError("interrupted", "cancelled; verified data is kept", hint=Hint.RESUME)
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
-            return CliError("not_allowed", f"the pserver at {address} refuses: {details}")
+            return CliError("not_allowed", f"the pserver at {address} refused: {details}")
         case _:
             return CliError("internal", _INTERNAL)
 
 
-def _own_code(error: grpc.RpcError) -> str:
+def _trailer(error: grpc.RpcError, name: str) -> str:
     for key, value in cast("grpc.Call", error).trailing_metadata() or ():
-        if key == "p2p-code":
+        if key == name:
             return value if isinstance(value, str) else value.decode("ascii", "replace")
     return ""

@@ -76,14 +76,28 @@ def hint_of(value: str) -> Hint | None:
     return next((hint for hint in Hint if hint.value == value), None)
 
 
-class FaultCause(Protocol):
-    """An error that a fault can be made of."""
+class Failure(Protocol):
+    """What a `Fault` and the errors of both programs have in common."""
 
-    code: str
-    message: str
-    name: str
-    ids: tuple[str, ...]
-    hint: Hint | None
+    @property
+    def code(self) -> str:
+        """One of the codes of docs/cli.md."""
+
+    @property
+    def message(self) -> str:
+        """One line that says what is wrong."""
+
+    @property
+    def name(self) -> str:
+        """The name, id, path or pattern that failed; empty if the failure is about none."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids to choose from; only with the code ambiguous_name."""
+
+    @property
+    def hint(self) -> Hint | None:
+        """What the user can do next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +281,7 @@ class Fault:
     hint: Hint | None = None
 
     @classmethod
-    def of(cls, error: FaultCause, name: str = "", arguments: tuple[int, ...] = ()) -> Fault:
+    def of(cls, error: Failure, name: str = "", arguments: tuple[int, ...] = ()) -> Fault:
         """Make the fault of an error.
 
         Args:

@@ -80,13 +80,15 @@ class NotShared(NamedTuple):
 
     name: str
     reason: str
+    # The file will be shared without the user's help.
+    pending: bool = False
 
     def to_pb(self) -> pb.NotShared:
-        return pb.NotShared(name=text(self.name), reason=text(self.reason))
+        return pb.NotShared(name=text(self.name), reason=text(self.reason), pending=self.pending)
 
     @classmethod
     def from_pb(cls, message: pb.NotShared) -> NotShared:
-        return cls(message.name, message.reason)
+        return cls(message.name, message.reason, message.pending)
 
 
 @dataclass(frozen=True, slots=True)

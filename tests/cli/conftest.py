@@ -1,4 +1,4 @@
-"""A scripted pserver, and pclient run against it in this process."""
+"""A scripted pserver, and pclient in this process."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from pathlib import Path
 import pytest
 
 from pclient_runs import Pclient, Run, run
-from scripted_daemon import ScriptedNode
+from scripted_daemon import ScriptedDaemon
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[ScriptedNode]:
-    """A pserver that runs on tmp_path/state."""
+def daemon(tmp_path: Path) -> Iterator[ScriptedDaemon]:
+    """A pserver with the STATE_DIR tmp_path/state."""
     state = tmp_path / "state"
     state.mkdir(0o700)
-    scripted = ScriptedNode(state)
+    scripted = ScriptedDaemon(state)
     yield scripted
     scripted.stop()
 
 
 @pytest.fixture
-def env(node: ScriptedNode, tmp_path: Path) -> str:
-    """ENV_PCLIENT for it."""
+def env(daemon: ScriptedDaemon, tmp_path: Path) -> str:
+    """The ENV_PCLIENT of that pserver."""
     path = tmp_path / ".env_pclient"
-    path.write_text(f"PSERVER_URL=127.0.0.1\nPSERVER_PORT={node.port}\nSTATE_DIR=state\n")
+    path.write_text(f"PSERVER_URL=127.0.0.1\nPSERVER_PORT={daemon.port}\nSTATE_DIR=state\n")
     return str(path)
 
 
 @pytest.fixture
 def pclient(env: str) -> Pclient:
-    """pclient on that file."""
+    """pclient with that env file."""
 
     def on_env(*words: str, typed: str = "") -> Run:
         return run(env, *words, typed=typed)

@@ -1,4 +1,4 @@
-"""The command line, to the letter."""
+"""The command line and the help texts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from cli.arguments import Invocation, ShowText, parse
+from cli.arguments import COMMANDS, Invocation, ShowText, parse
 from cli.errors import CliError
-from cli.options import COMMANDS, help_text
 from pclient_runs import Pclient
 
 LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
 
 
 @pytest.mark.parametrize(
-    ("line", "order"),
+    ("line", "invocation"),
     [
         ("E", Invocation("E")),
         ("E P", Invocation("E", "P")),
@@ -43,8 +42,8 @@ LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
         ("E P login P", Invocation("E", "P", "login", ["P"])),
     ],
 )
-def test_what_a_command_line_means(line: str, order: Invocation) -> None:
-    assert parse(line.split(), "1") == order
+def test_what_a_command_line_means(line: str, invocation: Invocation) -> None:
+    assert parse(line.split(), "1") == invocation
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_what_a_command_line_means(line: str, order: Invocation) -> None:
         "E logout --yes",
     ],
 )
-def test_what_makes_no_sense_is_bad_usage_in_one_line(line: str) -> None:
+def test_a_malformed_command_line_is_bad_usage_in_one_line(line: str) -> None:
     with pytest.raises(CliError) as caught:
         parse(line.split(), "1")
     assert caught.value.code == "bad_usage"
@@ -82,12 +81,12 @@ def test_what_makes_no_sense_is_bad_usage_in_one_line(line: str) -> None:
 
 @pytest.mark.parametrize("command", ["login", "files"])
 def test_an_empty_user_or_pattern_is_bad_usage(command: str) -> None:
-    with pytest.raises(CliError, match="an empty name"):
+    with pytest.raises(CliError, match=f"{command}: empty"):
         parse(["E", command, ""], "1")
 
 
-def test_output_to_stdout_is_refused_with_what_can_be_named() -> None:
-    with pytest.raises(CliError, match="name a file, or a folder") as caught:
+def test_output_to_stdout_is_refused() -> None:
+    with pytest.raises(CliError, match="give a file name, or a folder") as caught:
         parse(["E", "download", "a", "--output", "-"], "1")
     assert caught.value.code == "bad_usage"
     assert parse(["E", "download", "a", "--output", "./-"], "1").output == "./-"
@@ -96,10 +95,38 @@ def test_output_to_stdout_is_refused_with_what_can_be_named() -> None:
 def test_a_mistyped_command_is_helped() -> None:
     with pytest.raises(CliError, match="did you mean upload"):
         parse(["E", "P", "uplaod", "x"], "1")
-    with pytest.raises(CliError, match="no command 'get', nor 'nn' if get is ENV_PSERVER; there are: login"):
-        parse(["E", "get", "nn"], "1")
-    with pytest.raises(CliError, match="no command 'nn'; there are: login"):
+    with pytest.raises(CliError, match=r"unknown command 'nn' \(commands: login, .*remove\)"):
         parse(["E", ".env_pserver1", "nn"], "1")
+
+
+def test_a_word_that_is_no_existing_file_is_an_unknown_command() -> None:
+    for line in ("E get", "E get nn", "E get status"):
+        with pytest.raises(CliError, match=r"unknown command 'get' \(commands: login"):
+            parse(line.split(), "1", lambda word: False)
+    with pytest.raises(CliError, match=r"unknown command '.env_9', and no such env file"):
+        parse(["E", ".env_9", "status"], "1", lambda word: False)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("E upload", "upload: missing PATH (see --help)"),
+        ("E login", "login: missing USER (see --help)"),
+        ("E login a b", "login: unexpected argument 'b' (see --help)"),
+        ("E upload a --copies x", "argument --copies: should be a number from 0 to 10000, not 'x' (see --help)"),
+        ("", "ENV_PCLIENT is missing; usage: pclient.py ENV_PCLIENT [ENV_PSERVER] [COMMAND ...] (see --help)"),
+    ],
+)
+def test_a_usage_error_says_what_is_wrong(line: str, message: str) -> None:
+    with pytest.raises(CliError) as caught:
+        parse(line.split(), "1")
+    assert caught.value.message == message
+
+
+def help_text(command: str | None) -> str:
+    with pytest.raises(ShowText) as shown:
+        parse([*([command] if command else []), "--help"], "1")
+    return shown.value.text
 
 
 @pytest.mark.parametrize("line", ["--help", "-h", "E --help", "E P status --help", "upload --help"])
@@ -117,18 +144,18 @@ def test_help_of_each_command_names_its_options(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "parts"),
     [
-        ("login", ["makes an account"]),
-        ("passwd", ["first the old password, then the new one"]),
-        ("upload", ["A folder is all files in it"]),
-        ("download", ["NAME/", "* and ? make a pattern", "resumes", "PATH/NAME"]),
-        ("remove", ["NAME/", "* and ? make a pattern"]),
+        ("login", ["creates an account if registration is open"]),
+        ("passwd", ["the old password, then the new one"]),
+        ("upload", ["Folders are uploaded recursively"]),
+        ("download", ["NAME/", "* and ? are wildcards", "resumes", "PATH/NAME"]),
+        ("remove", ["NAME/", "* and ? are wildcards"]),
     ],
 )
-def test_help_of_a_command_tells_what_its_words_may_be_in_lines_of_80_columns(command: str, told: list[str]) -> None:
-    notes = help_text(command).rpartition("show this\n\n")[2]
-    assert all(each in notes for each in told)
+def test_help_of_a_command_explains_its_arguments(command: str, parts: list[str]) -> None:
+    notes = help_text(command).rpartition("show this help\n\n")[2]
+    assert all(each in notes for each in parts)
     assert max(map(len, notes.splitlines())) <= 80
 
 
@@ -140,23 +167,24 @@ def test_no_line_of_help_is_broken_by_a_terminal_of_80_columns(
     assert [line for line in help_text(command).splitlines() if len(line) > 78] == []
 
 
-def test_help_of_download_says_that_a_word_is_a_name_in_the_shared_folder() -> None:
-    told = " ".join(help_text("download").split())
-    assert "without a /: another name in the shared folder" in told
-    assert "./WORD in the current folder" in told
+def test_help_of_download_explains_output() -> None:
+    text = " ".join(help_text("download").split())
+    assert "--output NAME saves under another name in the shared folder" in text
+    assert '--output ./PATH (any path with "/") also writes a copy outside it' in text
 
 
-def test_help_is_a_name_after_the_end_of_options() -> None:
+def test_help_after_the_end_of_options_is_a_name() -> None:
     assert parse(["E", "download", "--", "--help"], "1").arguments == ["--help"]
 
 
-def test_a_mistyped_command_that_was_taken_for_an_env_file_is_helped_too(pclient: Pclient) -> None:
-    done = pclient("staus")
-    assert done.code == 78
-    assert "did you mean status" in done.err
+@pytest.mark.parametrize("words", [("staus",), ("staus", "status"), ("staus", "x", "y")])
+def test_an_unknown_command_is_one_line_and_exits_2(pclient: Pclient, words: tuple[str, ...]) -> None:
+    done = pclient(*words)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert "unknown command 'staus'; did you mean status? (commands: login" in done.err
 
 
-def test_an_env_file_that_lies_there_is_not_taken_for_a_command(
+def test_a_fault_in_an_existing_env_file_exits_78(
     pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "badp").write_text("PSERVER_PORT=x\n")

@@ -1,4 +1,4 @@
-"""A pserver that a terminal started lives and dies with it."""
+"""A pserver that pclient started stops with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAUNCHER = TESTS / "scripted_pserver.py"
 
 
 @pytest.fixture(autouse=True)
-def _where_our_packages_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def _import_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(TESTS), str(TESTS.parent / "peer"))))
 
 
@@ -33,17 +33,17 @@ def env_file(folder: Path, *more: str) -> Path:
     return path
 
 
-def gone(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # An orphan that nobody reaps, in a container without an init, is gone all the same.
+    # In a container without an init, an orphan stays a zombie.
     found = Path(f"/proc/{pid}/stat")
     return found.exists() and found.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def test_it_starts_serves_and_ends(tmp_path: Path) -> None:
+def test_the_child_starts_serves_and_stops(tmp_path: Path) -> None:
     child = ChildDaemon(env_file(tmp_path), tmp_path / "state", LAUNCHER)
     pid = child.start()
     own = tmp_path / ".env_pclient"
@@ -54,30 +54,30 @@ def test_it_starts_serves_and_ends(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     assert stat.S_IMODE(child.log.stat().st_mode) == 0o600
     child.stop()
-    assert gone(pid)
+    assert is_gone(pid)
     assert (tmp_path / "state" / "ended").exists()
     child.stop()
 
 
-def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
+def test_a_failed_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(CliError) as caught:
         ChildDaemon(env_file(tmp_path, "FAILS=3"), tmp_path / "state", LAUNCHER).start()
     assert caught.value.code == "pserver_unreachable"
     assert "STATE_DIR is in use" in caught.value.message
 
 
-def test_a_fault_in_its_env_file_is_bad_env(tmp_path: Path) -> None:
+def test_a_fault_in_the_env_file_is_bad_env(tmp_path: Path) -> None:
     with pytest.raises(CliError) as caught:
         ChildDaemon(env_file(tmp_path, "FAILS=78"), tmp_path / "state", LAUNCHER).start()
     assert caught.value.code == "bad_env"
 
 
-TERMINAL = """
+PARENT = """
 import sys, threading, time
 from pathlib import Path
 from cli.daemon_process import ChildDaemon
 
-# A terminal has threads, and the kernel may tell of the end of each.
+# Threads, because Linux may signal the death of each one.
 for _ in range(8):
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 ChildDaemon(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])).start()
@@ -87,11 +87,11 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A terminal with a child that runs."""
+def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a running child."""
     words = [str(env_file(tmp_path)), str(tmp_path / "state"), str(LAUNCHER)]
     with subprocess.Popen(
-        [sys.executable, "-c", TERMINAL, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", PARENT, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"
@@ -100,29 +100,29 @@ def terminal(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_it_ends_cleanly_when_its_terminal_is_killed(
-    terminal: subprocess.Popen[bytes], tmp_path: Path, end: signal.Signals
+def test_the_child_stops_cleanly_when_its_parent_is_killed(
+    parent: subprocess.Popen[bytes], tmp_path: Path, end: signal.Signals
 ) -> None:
     pid = int((tmp_path / "state" / "pid").read_text())
-    assert not gone(pid)
-    terminal.send_signal(end)
-    terminal.wait(10)
-    eventually(lambda: gone(pid))
-    # Told once: a second SIGTERM would have ended it before it wrote this.
-    assert (tmp_path / "state" / "ended").read_text() == "told once"
+    assert not is_gone(pid)
+    parent.send_signal(end)
+    parent.wait(10)
+    eventually(lambda: is_gone(pid))
+    # A second SIGTERM would have ended it before it wrote this.
+    assert (tmp_path / "state" / "ended").read_text() == "one SIGTERM"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells it")
-def test_it_ends_when_what_minds_it_is_killed(terminal: subprocess.Popen[bytes], tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is of Linux")
+def test_the_child_stops_when_its_guard_is_killed(parent: subprocess.Popen[bytes], tmp_path: Path) -> None:
     pid = int((tmp_path / "state" / "pid").read_text())
-    minder = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    assert minder != terminal.pid
-    os.kill(minder, signal.SIGKILL)
-    eventually(lambda: gone(pid))
+    guard = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert guard != parent.pid
+    os.kill(guard, signal.SIGKILL)
+    eventually(lambda: is_gone(pid))
 
 
-def test_one_that_does_not_end_is_ended(tmp_path: Path) -> None:
+def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     child = ChildDaemon(env_file(tmp_path, "STUBBORN=true"), tmp_path / "state", LAUNCHER)
     pid = child.start()
     child.stop()
-    assert gone(pid)
+    assert is_gone(pid)

@@ -12,26 +12,26 @@ import pytest
 import pserver_pb2 as pb
 from cli.main import main
 from pclient_runs import Pclient
-from scripted_daemon import ID, ScriptedNode, downloaded, failed, removed, uploaded
+from scripted_daemon import ID, ScriptedDaemon, downloaded, failed, removed, uploaded
 
 OTHER = "cd" * 32
 
 
 def menu(pclient: Pclient, *lines: str) -> list[str]:
-    """What the menu said on stdout when these lines were typed; it must end well."""
+    """The lines that the menu wrote to stdout for these answers. It must exit with 0."""
     done = pclient(typed="".join(line + "\n" for line in lines))
     assert done.code == 0, done
     return list(done.out.splitlines())
 
 
 @pytest.fixture
-def ana(node: ScriptedNode) -> ScriptedNode:
+def ana(daemon: ScriptedDaemon) -> ScriptedDaemon:
     """A pserver where ana is logged in."""
-    node.status.user = "ana"
-    return node
+    daemon.status.user = "ana"
+    return daemon
 
 
-def test_it_asks_who_one_is_and_says_so(pclient: Pclient) -> None:
+def test_the_menu_asks_for_user_and_password(pclient: Pclient) -> None:
     done = pclient(typed="ana\nsecret\n0\n")
     assert done.code == 0
     assert done.out.splitlines()[0] == "Logged in as ana"
@@ -40,47 +40,47 @@ def test_it_asks_who_one_is_and_says_so(pclient: Pclient) -> None:
     assert "secret" not in done.out + done.err
 
 
-def test_who_is_logged_in_already_is_not_asked(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_the_menu_skips_login_when_already_logged_in(ana: ScriptedDaemon, pclient: Pclient) -> None:
     done = pclient(typed="0\n")
     assert done.out.startswith("Logged in as ana\n")
     assert "Enter username" not in done.err
 
 
 def test_wrong_credentials_are_asked_for_again(pclient: Pclient) -> None:
-    said = menu(pclient, "ana", "wrong", "ana", "secret", "0")
-    assert said[0] == "Invalid credentials: wrong user or password"
-    assert said[1] == "Logged in as ana"
+    shown = menu(pclient, "ana", "wrong", "ana", "secret", "0")
+    assert shown[0] == "Invalid credentials: wrong user or password"
+    assert shown[1] == "Logged in as ana"
 
 
 @pytest.mark.parametrize("password", ["", "x" * 1025, "\u00e4" * 513, "\udcff"])
-def test_what_cannot_be_a_password_is_a_line_and_nobody_is_asked(
-    node: ScriptedNode, pclient: Pclient, password: str
+def test_an_impossible_password_is_refused_before_any_call(
+    daemon: ScriptedDaemon, pclient: Pclient, password: str
 ) -> None:
-    said = menu(pclient, "ana", password, "ana", "secret", "9", "secret", password, "9", password, "new", "0")
-    assert said[:2] == ["A password has 1 to 1024 bytes of UTF-8", "Logged in as ana"]
-    assert said[-2:] == ["A password has 1 to 1024 bytes of UTF-8"] * 2
-    assert len(node.asked("Login")) == 1
-    assert node.asked("ChangePassword") == []
+    shown = menu(pclient, "ana", password, "ana", "secret", "9", "secret", password, "9", password, "new", "0")
+    assert shown[:2] == ["Error: a password should have 1 to 1024 bytes of UTF-8", "Logged in as ana"]
+    assert shown[-2:] == ["Error: a password should have 1 to 1024 bytes of UTF-8"] * 2
+    assert len(daemon.asked("Login")) == 1
+    assert daemon.asked("ChangePassword") == []
 
 
-def test_a_user_that_is_not_utf8_is_refused_once_both_lines_are_read(node: ScriptedNode, pclient: Pclient) -> None:
+def test_a_user_that_is_not_utf8_is_refused_after_both_lines_are_read(daemon: ScriptedDaemon, pclient: Pclient) -> None:
     done = pclient(typed="an\udcff\nsecret\nana\nsecret\n0\n")
     first, second = done.out.splitlines()[:2]
-    assert (first, second) == (r"Not done: an\udcff is not UTF-8, as a name has to be", "Logged in as ana")
-    assert len(node.asked("Login")) == 1
+    assert (first, second) == (r"Error: an\udcff: not UTF-8", "Logged in as ana")
+    assert len(daemon.asked("Login")) == 1
 
 
 @pytest.mark.parametrize("choice", ["1", "2", "5", "8", ""])
-def test_what_is_typed_and_not_utf8_is_a_line_and_the_menu_again(
-    ana: ScriptedNode, pclient: Pclient, choice: str
+def test_input_that_is_not_utf8_is_one_line_and_the_menu_again(
+    ana: ScriptedDaemon, pclient: Pclient, choice: str
 ) -> None:
     done = pclient(typed=f"{choice}\na\udcff\n0\n" if choice else "a\udcff\n0\n")
     assert (done.code, "internal" in done.out + done.err) == (0, False)
-    assert ("UTF-8" if choice else "No such choice") in done.out + done.err
+    assert ("UTF-8" if choice else "Invalid choice. Enter 0-9") in done.out + done.err
     assert done.err.count("Enter choice: ") == 2
 
 
-def test_the_first_three_choices(ana: ScriptedNode, pclient: Pclient, tmp_path: Path) -> None:
+def test_the_first_three_choices(ana: ScriptedDaemon, pclient: Pclient, tmp_path: Path) -> None:
     ana.transfers = [[uploaded("a.txt", "10.0.0.2:5001")], [downloaded("b.txt", "/shared/b.txt")]]
     done = pclient(typed="1\n~/a.txt\n2\nb.txt\n3\nana\nsecret\n0\n")
     heads = ("File uploaded", "File downloaded", "Logged out", "Logged in as ana")
@@ -102,8 +102,8 @@ def test_the_first_three_choices(ana: ScriptedNode, pclient: Pclient, tmp_path: 
     ]
 
 
-def test_replies_begin_their_line_also_where_both_streams_are_one(node: ScriptedNode, env: str) -> None:
-    node.transfers = [[uploaded("a", "h:1")]]
+def test_replies_start_a_line_when_both_streams_are_one(daemon: ScriptedDaemon, env: str) -> None:
+    daemon.transfers = [[uploaded("a", "h:1")]]
     both = io.StringIO()
     assert main([env], io.StringIO("ana\nsecret\n1\na\n3\n0\n"), both, both) == 0
     lines = both.getvalue().splitlines()
@@ -119,61 +119,61 @@ def test_replies_begin_their_line_also_where_both_streams_are_one(node: Scripted
         ("1", "target_exists", "File already exists"),
         ("2", "no_such_file", "File not found"),
         ("2", "target_exists", "File already exists"),
-        ("2", "no_holders", "Not done"),
+        ("2", "no_holders", "Error"),
     ],
 )
-def test_refusals_in_the_originals_words(
-    ana: ScriptedNode, pclient: Pclient, choice: str, code: str, head: str
+def test_refusals_start_with_the_heads_of_the_first_version(
+    ana: ScriptedDaemon, pclient: Pclient, choice: str, code: str, head: str
 ) -> None:
     ana.transfers = [[failed(code, "x", "this is why")]]
     assert f"{head}: this is why" in menu(pclient, choice, "x", "0")
 
 
-def test_the_same_contents_here_already(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_identical_content_is_reported_as_existing(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ana.transfers = [[downloaded("x", "/shared/x", already_present=True)]]
-    assert any(line.startswith("File already exists: /shared/x") for line in menu(pclient, "2", "x", "0"))
+    assert "File already exists: /shared/x (identical content, nothing to do)" in menu(pclient, "2", "x", "0")
 
 
-def test_many_files_are_one_reply(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_many_files_are_one_reply(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ana.transfers = [[downloaded(f"folder/{number}") for number in range(2000)]]
     replies = [line for line in menu(pclient, "2", "folder/", "0") if line.startswith("File downloaded")]
     assert replies == ["File downloaded: 2,000 files, 5.86 KiB"]
 
 
-def test_of_many_files_those_that_lay_here_already_are_counted_apart(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_files_that_were_present_are_counted_separately(ana: ScriptedDaemon, pclient: Pclient) -> None:
     came = [downloaded(f"folder/{number}", already_present=number % 3 == 0) for number in range(12)]
     ana.transfers = [came, [downloaded(f"folder/{number}", already_present=True) for number in range(11)]]
-    said = menu(pclient, "2", "folder/", "2", "folder/", "0")
-    assert [line for line in said if line.startswith("File ")] == [
-        "File already exists: 4 files, the same contents lay here already",
+    shown = menu(pclient, "2", "folder/", "2", "folder/", "0")
+    assert [line for line in shown if line.startswith("File ")] == [
+        "File already exists: 4 files, identical content, nothing to do",
         "File downloaded: 8 files, 24 B",
-        "File already exists: 11 files, the same contents lay here already",
+        "File already exists: 11 files, identical content, nothing to do",
     ]
 
 
 @pytest.mark.parametrize("choice", ["", "nonsense", "10", "-1", "\x1b[2J", "\uff11"])
-def test_a_wrong_choice_is_one_line_and_the_menu_again(ana: ScriptedNode, pclient: Pclient, choice: str) -> None:
+def test_a_wrong_choice_is_one_line_and_the_menu_again(ana: ScriptedDaemon, pclient: Pclient, choice: str) -> None:
     done = pclient(typed=f"{choice}\n0\n")
-    assert sum("No such choice" in line for line in done.out.splitlines()) == 1
+    assert sum("Invalid choice. Enter 0-9" in line for line in done.out.splitlines()) == 1
     assert done.err.count("Enter choice: ") == 2
     assert "\x1b" not in done.out
 
 
-def test_an_empty_name_is_one_line_and_the_menu_again(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_an_empty_name_is_one_line_and_the_menu_again(ana: ScriptedDaemon, pclient: Pclient) -> None:
     done = pclient(typed="1\n\n2\n  \n0\n")
-    assert done.out.count("No file name; nothing was done\n") == 2
+    assert done.out.count("No file name entered\n") == 2
     assert done.err.count("Enter choice: ") == 3
     assert ana.asked("Upload") == ana.asked("Download") == []
 
 
 @pytest.mark.parametrize("typed", ["", "ana", "ana\n", "ana\nsecret", "ana\nsecret\n1", "ana\nsecret\n1\n", "0\n"])
-def test_the_end_of_input_is_a_clean_end_anywhere(node: ScriptedNode, pclient: Pclient, typed: str) -> None:
-    node.transfers = [[uploaded("a")]]
+def test_the_end_of_input_quits_anywhere(daemon: ScriptedDaemon, pclient: Pclient, typed: str) -> None:
+    daemon.transfers = [[uploaded("a")]]
     assert pclient(typed=typed).code == 0
-    assert node.asked("Logout") == []
+    assert daemon.asked("Logout") == []
 
 
-def test_a_name_with_several_versions_is_asked_about(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_the_user_chooses_one_of_several_versions(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ana.transfers = [[failed("ambiguous_name", "x", ids=(ID, OTHER))], [downloaded("x", "/shared/x")]]
     ana.pages = [
         [pb.ListedFile(name="x", id=ID, size=5, holders=1), pb.ListedFile(name="x", id=OTHER, size=7, holders=2)]
@@ -184,9 +184,7 @@ def test_a_name_with_several_versions_is_asked_about(ana: ScriptedNode, pclient:
     assert "File downloaded: /shared/x" in done.out
 
 
-def test_each_name_of_a_pattern_that_has_several_versions_is_asked_about_and_the_rest_is_told(
-    ana: ScriptedNode, pclient: Pclient
-) -> None:
+def test_the_user_chooses_a_version_for_each_ambiguous_name_of_a_pattern(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ambiguous = [failed("ambiguous_name", name, ids=(ID, OTHER)) for name in ("dup.txt", "dup/in.txt", "dup3.txt")]
     came = [[downloaded("dup.txt", "/shared/dup.txt")], [downloaded("dup3.txt", "/shared/dup3.txt")]]
     ana.transfers = [[ambiguous[0], downloaded("dup2.txt", "/shared/dup2.txt"), *ambiguous[1:]], came[0], *came]
@@ -207,57 +205,57 @@ def test_each_name_of_a_pattern_that_has_several_versions_is_asked_about_and_the
 
 
 @pytest.mark.parametrize("answer", ["3", "0", "", "\u00b2", "9" * 5000])
-def test_no_version_chosen_is_nothing_done(ana: ScriptedNode, pclient: Pclient, answer: str) -> None:
+def test_without_a_chosen_version_nothing_is_downloaded(ana: ScriptedDaemon, pclient: Pclient, answer: str) -> None:
     ana.transfers = [[failed("ambiguous_name", "x", ids=(ID, OTHER))]]
-    assert "No such version; nothing was done" in menu(pclient, "2", "x", answer, "0")
+    assert "No such version; nothing was downloaded" in menu(pclient, "2", "x", answer, "0")
 
 
-def test_a_name_may_begin_with_a_space(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_a_name_may_begin_with_a_space(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ana.transfers = [[downloaded(" lead.txt", "/shared/ lead.txt")]]
-    # A choice may not, nor does a name end in one.
+    # Spaces around a choice are removed, and those after a name.
     assert "File downloaded: /shared/ lead.txt" in menu(pclient, " 2 ", " lead.txt ", "0")
     assert ana.asked("Download") == [pb.DownloadCommand(names=[" lead.txt"])]
 
 
-def test_lines_of_a_pipe_are_asked_for_no_other_name(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_a_pipe_is_not_asked_for_another_name(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ana.transfers = [[failed("target_exists", "x")]]
-    said = menu(pclient, "2", "x", "3", "0")
-    assert said[-2:] == ["File already exists: it is target_exists", "Logged out ana"]
+    shown = menu(pclient, "2", "x", "3", "0")
+    assert shown[-2:] == ["File already exists: it is target_exists", "Logged out ana"]
 
 
-def test_what_cannot_be_removed_is_a_reply(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_a_failed_removal_is_a_reply(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ana.transfers = [[failed("no_such_file", "x")]]
     assert menu(pclient, "8", "x", "0")[-1] == "File not found: it is no_such_file"
 
 
-def test_of_several_files_each_that_failed_is_named_once(ana: ScriptedNode, pclient: Pclient, tmp_path: Path) -> None:
+def test_failed_files_of_a_folder_are_named(ana: ScriptedDaemon, pclient: Pclient, tmp_path: Path) -> None:
     (tmp_path / "proj").mkdir()
     faults = [
-        failed("bad_name", "proj/.hid", "a component of the name begins with a dot: rename it"),
-        failed("target_exists", "proj/x", "proj/x lies in the way"),
+        failed("bad_name", "proj/.hid", "hidden files are not shared"),
+        failed("target_exists", "proj/x", "proj/x exists"),
     ]
     ana.transfers = [faults, faults, faults, faults]
-    said = menu(pclient, "1", str(tmp_path / "proj"), "2", "proj/", "2", "p*", "8", "proj/", "0")
+    shown = menu(pclient, "1", str(tmp_path / "proj"), "2", "proj/", "2", "p*", "8", "proj/", "0")
     assert (
-        said[-8:]
+        shown[-8:]
         == [
-            "Not done: proj/.hid: a component of the name begins with a dot: rename it",
-            "File already exists: proj/x lies in the way",
+            "Error: proj/.hid: hidden files are not shared",
+            "File already exists: proj/x exists",
         ]
         * 4
     )
 
 
-def test_a_pserver_that_is_gone_is_told_once_a_choice(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_an_unreachable_pserver_is_reported_once_per_choice(ana: ScriptedDaemon, pclient: Pclient) -> None:
     gone = (grpc.StatusCode.UNAVAILABLE, "pserver_unreachable", "no pserver answers")
     ana.refusals = dict.fromkeys(("Status", "ListPeers"), gone)
-    said = menu(pclient, "6", "6", "6", "0")
-    # At first before any choice, as it is news.
-    assert said == ["Not done: no pserver answers"] * 4
+    shown = menu(pclient, "6", "6", "6", "0")
+    # Once before any choice.
+    assert shown == ["Error: no pserver answers"] * 4
 
 
 class Typing(io.StringIO):
-    """Lines that somebody types who may do something before each."""
+    """stdin whose lines come from an iterator, which may act before each."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         super().__init__()
@@ -267,58 +265,76 @@ class Typing(io.StringIO):
         return next((line + "\n" for line in self._lines), "")
 
 
-def test_a_pserver_that_goes_again_is_told_again(ana: ScriptedNode, env: str) -> None:
+def test_a_pserver_that_stops_again_is_reported_again(ana: ScriptedDaemon, env: str) -> None:
     gone = (grpc.StatusCode.UNAVAILABLE, "pserver_unreachable", "no pserver answers")
 
     def typed() -> Iterator[str]:
         ana.refusals = dict.fromkeys(("Status", "ListPeers"), gone)
         yield "6"
-        # Back for this choice, and gone after it.
+        # It answers for this choice only.
         del ana.refusals["ListPeers"]
         yield "6"
         yield "0"
 
     out = io.StringIO()
     assert main([env], Typing(typed()), out, io.StringIO()) == 0
-    assert out.getvalue().count("Not done: no pserver answers\n") == 2
+    assert out.getvalue().count("Error: no pserver answers\n") == 2
 
 
-def test_a_pserver_that_goes_again_at_the_login_is_told_again(node: ScriptedNode, env: str) -> None:
+def test_a_pserver_that_stops_again_at_the_login_is_reported_again(daemon: ScriptedDaemon, env: str) -> None:
     gone = (grpc.StatusCode.UNAVAILABLE, "pserver_unreachable", "no pserver answers")
 
     def typed() -> Iterator[str]:
-        node.refusals = {"Login": gone}
+        daemon.refusals = {"Login": gone}
         yield from ("ana", "secret")
-        # Back when it was asked who is logged in, and gone when that is asked again.
-        node.refusals = {"Status": gone}
+        # It answers the first status call, and not the second.
+        daemon.refusals = {"Status": gone}
         yield from ("", "0")
 
     out = io.StringIO()
     assert main([env], Typing(typed()), out, io.StringIO()) == 0
-    assert out.getvalue().count("Not done: no pserver answers\n") == 2
+    assert out.getvalue().count("Error: no pserver answers\n") == 2
 
 
-def test_the_other_entries(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_entries_four_to_nine(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ana.pages = [[pb.ListedFile(name="x.iso", id=ID, size=5, holders=1)]]
     ana.peers = [pb.ListedPeer(address="10.0.0.9:1", user="ben")]
     ana.transfers = [[removed("x.iso")]]
-    said = "\n".join(menu(pclient, "4", "5", "iso", "6", "7", "8", "x.iso", "9", "old", "new", "0"))
-    assert said.count("x.iso") == 3
-    assert "10.0.0.9:1" in said
-    assert "/state" in said
-    assert "File removed: x.iso" in said
-    assert "Password changed for ana" in said
+    shown = "\n".join(menu(pclient, "4", "5", "iso", "6", "7", "8", "x.iso", "9", "old", "new", "0"))
+    assert shown.count("x.iso") == 3
+    assert "10.0.0.9:1" in shown
+    assert "/state" in shown
+    assert "File removed: x.iso" in shown
+    assert "Password changed for ana" in shown
     assert [request.match for request in ana.asked("ListFiles")] == ["", "iso"]
 
 
-def test_a_session_that_ended_elsewhere_leads_back_to_the_login(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_an_ended_session_is_reported(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ana.refusals["ListPeers"] = (grpc.StatusCode.UNAUTHENTICATED, "not_logged_in", "log in first")
     done = pclient(typed="6\n0\n")
-    assert "Not done: log in first" in done.out
+    assert "Error: log in first" in done.out
 
 
-def test_a_failure_of_any_kind_is_one_line_and_the_menu_again(ana: ScriptedNode, pclient: Pclient) -> None:
+def test_a_failure_of_any_kind_is_one_line_and_the_menu_again(ana: ScriptedDaemon, pclient: Pclient) -> None:
     ana.refusals["ListPeers"] = (grpc.StatusCode.INTERNAL, "", "inside")
     done = pclient(typed="6\n0\n")
-    assert done.out.splitlines()[-1].startswith("Not done: internal error")
+    assert done.out.splitlines()[-1].startswith("Error: internal error")
     assert done.err.count("Enter choice: ") == 2
+
+
+def test_a_hint_is_worded_for_the_menu(ana: ScriptedDaemon, pclient: Pclient) -> None:
+    ana.transfers = [
+        [failed("no_such_file", "x", 'no online peer has "x"', hint=pb.HINT_LIST_FILES)],
+        [failed("target_exists", "x", "x exists with different content", hint=pb.HINT_OTHER_NAME)],
+    ]
+    advice = "Rename it, remove it (choice 8), or download it alone (choice 2) under another name"
+    shown = menu(pclient, "2", "x", "2", "x", "0")
+    assert shown[-2:] == [
+        'File not found: no online peer has "x". Choose 4 to list files',
+        "File already exists: x exists with different content. " + advice,
+    ]
+
+
+def test_more_than_ten_faults_are_counted(ana: ScriptedDaemon, pclient: Pclient) -> None:
+    ana.transfers = [[failed("bad_name", f"d/.{number}") for number in range(17)]]
+    assert menu(pclient, "2", "d/", "0")[-1] == "... and 7 more skipped"

@@ -1,4 +1,4 @@
-"""The screen: three manners, and no stranger's control character in any of them."""
+"""The screen: its three forms, and no control characters of names in any of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 from rich.console import Console
 
 import pserver_pb2 as pb
-from cli import formatting, models, render, rich_output
+from cli import formatting, render, rich_output
 from cli.errors import CliError
 from cli.progress import PlainLines, as_line
 from cli.screen import Screen
+from common.control_messages import Phase, Progress, SourceView
+from common.status_messages import ListedFile, ListedPeer, Load
 from pclient_runs import Pclient
-from scripted_daemon import ID, ScriptedNode, downloaded, failed, moving, started
+from scripted_daemon import ID, ScriptedDaemon, downloaded, failed, moving, started
 
 SEED = 20261122
 
@@ -70,7 +72,7 @@ def hostile_names(count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
-def test_hostile_names_write_no_control_byte(count: int) -> None:
+def test_hostile_names_write_no_control_character(count: int) -> None:
     for name in hostile_names(count):
         for make in (io.StringIO, Terminal):
             out, err = make(), make()
@@ -83,32 +85,36 @@ def test_hostile_names_write_no_control_byte(count: int) -> None:
             assert not HARMFUL.search(shown), (SEED, name)
 
 
-def test_tables_and_frames_of_hostile_names_write_no_control_byte() -> None:
+def test_tables_and_frames_of_hostile_names_write_no_control_character() -> None:
     names = hostile_names(1000)
     for make in (io.StringIO, Terminal):
         out, err = make(), make()
         screen = Screen(out, err)
         screen.table(("size", "name"), [["1", name] for name in names], ("size",))
-        screen.key_values("this peer", [("user", name) for name in names])
+        screen.key_values("status", [("user", name) for name in names])
         assert not HARMFUL.search(OURS.sub("", out.getvalue() + err.getvalue())), SEED
 
 
-def test_bars_of_hostile_names_write_no_control_byte_of_theirs() -> None:
+def test_bars_of_hostile_names_write_no_control_character() -> None:
     for name in hostile_names(200):
         out = io.StringIO()
         bar = rich_output.Bar("downloading", Console(file=out, width=200, force_terminal=True))
-        source = models.Source(name, 1.0, 1, "dropped", name)
-        bar.show(models.Progress("moving", name, 1, 2, 1, 2, 3.0, (source,)))
-        bar.console.print(bar._picture())
+        source = SourceView(name, 1.0, 1, "dropped", name)
+        bar.show(Progress(Phase.MOVING, name, 1, 2, 1, 2, 3.0, (source,)))
+        bar.console.print(bar)
         assert not HARMFUL.search(OURS.sub("", out.getvalue())), (SEED, name)
 
 
 @pytest.mark.parametrize("width", [20, 30, 40, 60, 70, 80, 120])
-def test_no_cell_loses_its_end_on_any_terminal(width: int) -> None:
-    ana = models.ListedPeer(
-        "203.0.113.107:5001", "ana-of-the-house", 12_345, 5.0, uploads=3, downloads=1, free_bytes=7 << 30, rate=1.5e8
+def test_no_cell_of_a_table_is_cut(width: int) -> None:
+    ana = ListedPeer(
+        "203.0.113.107:5001",
+        "ana-of-the-house",
+        12_345,
+        5.0,
+        Load(uploads=3, downloads=1, free_bytes=7 << 30, rate=1.5e8),
     )
-    film = models.ListedFile("songs/日本語/film.mkv", ID, 1 << 30, 12, 3)
+    film = ListedFile("songs/日本語/film.mkv", ID, 1 << 30, 12, 3)
     tables = (
         (render.PEER_HEADERS, render.peer_rows([ana, ana]), render.PEER_NUMBERS),
         (render.FILE_HEADERS, render.file_rows([film, film]), render.FILE_NUMBERS),
@@ -119,11 +125,11 @@ def test_no_cell_loses_its_end_on_any_terminal(width: int) -> None:
         shown = out.getvalue()
         # A number is whole; a word may go on in the next line, below its beginning.
         for header, cell in zip(headers, rows[0], strict=True):
-            assert header in right or _goes_on(cell, shown), (header, shown)
+            assert header in right or _is_wrapped(cell, shown), (header, shown)
             assert header not in right or shown.count(cell) >= 2, (header, shown)
 
 
-def _goes_on(cell: str, shown: str) -> bool:
+def _is_wrapped(cell: str, shown: str) -> bool:
     """Whether all of `cell` is there, in as many pieces as lines of `shown`."""
     for line in shown.splitlines():
         beginning = max((cell[:end] for end in range(len(cell) + 1) if cell[:end] in line), key=len)
@@ -131,7 +137,7 @@ def _goes_on(cell: str, shown: str) -> bool:
     return not cell
 
 
-def test_where_numbers_leave_no_room_for_words_each_row_is_a_record() -> None:
+def test_a_narrow_table_shows_each_row_as_a_record() -> None:
     out = io.StringIO()
     rows = [["12,345", "ana of the house"], ["6", "ben"]]
     Console(file=out, width=20).print(rich_output.table(("files", "user"), rows, ("files",), 20))
@@ -147,7 +153,7 @@ def test_where_numbers_leave_no_room_for_words_each_row_is_a_record() -> None:
     ]
 
 
-def test_markup_is_shown_not_obeyed() -> None:
+def test_markup_in_a_name_is_shown_as_text() -> None:
     out = Terminal()
     Screen(out, Terminal()).table(("name",), [["[red]x[/red]"]])
     assert "[red]x[/red]" in out.getvalue()
@@ -163,13 +169,13 @@ def test_json_of_hostile_names_is_ascii_and_reads_back() -> None:
     assert [json.loads(line)["name"] for line in out.getvalue().splitlines()] == names
 
 
-def test_hostile_names_through_commands_and_menu(node: ScriptedNode, pclient: Pclient) -> None:
+def test_hostile_names_through_commands_and_menu(daemon: ScriptedDaemon, pclient: Pclient) -> None:
     names = [name for name in hostile_names(60) if "\x00" not in name]
-    node.status.user = "\x1b[31mana"
-    node.status.not_shared.extend(pb.NotShared(name=name, reason=name) for name in names)
-    node.pages = [[pb.ListedFile(name=name, id=ID, size=1, holders=1) for name in names]]
-    node.peers = [pb.ListedPeer(address=name, user=name) for name in names]
-    node.transfers = [
+    daemon.status.user = "\x1b[31mana"
+    daemon.status.not_shared.extend(pb.NotShared(name=name, reason=name) for name in names)
+    daemon.pages = [[pb.ListedFile(name=name, id=ID, size=1, holders=1) for name in names]]
+    daemon.peers = [pb.ListedPeer(address=name, user=name) for name in names]
+    daemon.transfers = [
         [
             event
             for name in names
@@ -188,35 +194,34 @@ def test_hostile_names_through_commands_and_menu(node: ScriptedNode, pclient: Pc
         assert not HARMFUL.search(done.out + done.err)
 
 
-def test_no_colour_and_no_frame_where_there_is_no_terminal(node: ScriptedNode, pclient: Pclient) -> None:
-    node.transfers = [[started(), moving("x", 1, 2), downloaded("x")]]
+def test_without_a_terminal_there_are_no_colours_and_frames(daemon: ScriptedDaemon, pclient: Pclient) -> None:
+    daemon.transfers = [[started(), moving("x", 1, 2), downloaded("x")]]
     for done in (pclient("status"), pclient("download", "x")):
         assert "\x1b" not in done.out + done.err
         assert "╭" not in done.out
 
 
 def test_without_a_terminal_progress_is_a_line_every_ten_seconds() -> None:
-    now, said = [0.0], list[str]()
-    lines = PlainLines("downloading", said.append, lambda: now[0])
-    source = models.Source("h:1", 1.0, 1, "active", "")
+    now, lines = [0.0], list[str]()
+    view = PlainLines("downloading", lines.append, lambda: now[0])
+    source = SourceView("h:1", 1.0, 1, "active", "")
     for second in range(35):
         now[0] = float(second)
-        lines.show(models.Progress("moving", "x", second << 20, 40 << 20, 0, 1, 1 << 20, (source,)))
-    assert said == [
-        "x: downloading, 25 % of 40.0 MiB, 1.00 MiB/s, 0:30 left, 1 holder",
-        "x: downloading, 50 % of 40.0 MiB, 1.00 MiB/s, 0:20 left, 1 holder",
-        "x: downloading, 75 % of 40.0 MiB, 1.00 MiB/s, 0:10 left, 1 holder",
+        view.show(Progress(Phase.MOVING, "x", second << 20, 40 << 20, 0, 1, 1 << 20, (source,)))
+    assert lines == [
+        "x: downloading, 25 % of 40.0 MiB, 1.00 MiB/s, 0:30 left, 1 peer",
+        "x: downloading, 50 % of 40.0 MiB, 1.00 MiB/s, 0:20 left, 1 peer",
+        "x: downloading, 75 % of 40.0 MiB, 1.00 MiB/s, 0:10 left, 1 peer",
     ]
 
 
 def test_progress_of_hashing_says_so() -> None:
     assert (
-        as_line("uploading", models.Progress("hashing", "x", 1, 4, 0, 1, 0.0, ()))
-        == "x: reading and hashing, 25 % of 4 B"
+        as_line("uploading", Progress(Phase.HASHING, "x", 1, 4, 0, 1, 0.0, ())) == "x: reading and hashing, 25 % of 4 B"
     )
 
 
-def test_numbers_as_people_read_them() -> None:
+def test_formats_of_numbers() -> None:
     assert [formatting.size(count) for count in (0, 999, 1000, 1536, 10 << 20, 123 << 30, -1)] == [
         "0 B",
         "999 B",

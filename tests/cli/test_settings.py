@@ -23,7 +23,7 @@ def test_optional_keys_have_defaults(tmp_path: Path) -> None:
     assert found.state_dir == Path("/xdg/p2p/peer-5001")
 
 
-def test_its_own_state_dir_comes_first_then_the_pservers(tmp_path: Path) -> None:
+def test_the_state_dir_of_env_pclient_goes_before_that_of_env_pserver(tmp_path: Path) -> None:
     other = write(tmp_path, "other", "PSERVER_PORT=5001\n")
     own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSERVER_PORT=5001\nSTATE_DIR=mine\n")
     assert read_settings(own, other).state_dir == tmp_path / "mine"
@@ -39,7 +39,7 @@ def test_port_0_needs_a_state_dir(tmp_path: Path) -> None:
         read_settings(own, None)
 
 
-def test_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
+def test_faults_of_both_files_are_reported_together(tmp_path: Path) -> None:
     own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSRVER_PORT=1\nQUOTA=5\n")
     other = write(tmp_path, "other", "PSERVER_PORT=99999\n")
     with pytest.raises(EnvFault) as caught:
@@ -61,7 +61,7 @@ def test_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
         ("PSERVER_PORT=0\nSTATE_DIR=link", "PSERVER_PORT=5001\nSTATE_DIR=one", []),
     ],
 )
-def test_two_files_of_different_peers_are_noticed(tmp_path: Path, mine: str, theirs: str, keys: list[str]) -> None:
+def test_env_files_of_different_peers_are_a_fault(tmp_path: Path, mine: str, theirs: str, keys: list[str]) -> None:
     (tmp_path / "link").symlink_to("one")
     own = write(tmp_path, "own", f"PSERVER_URL=localhost\n{mine}\n")
     other = write(tmp_path, "other", f"{theirs}\n")

@@ -13,8 +13,8 @@ import pytest
 import common.version
 import pserver_pb2 as pb
 import tracker
+from cli.arguments import COMMANDS
 from cli.menu import ENTRIES
-from cli.options import COMMANDS
 from programs import PCLIENT, TOP, write_env
 from tracker.routes import ROUTES
 

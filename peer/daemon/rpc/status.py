@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import nsmallest
 
-from common import status_messages
-from common.status_messages import Load
+from common.status_messages import Load, NotShared, Status, TransferStatus
 from daemon.errors import PeerError
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
@@ -17,7 +16,6 @@ from daemon.runtime.metrics import Metrics
 from daemon.runtime.settings import Settings
 from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import UnshareableEntry
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
 from daemon.transfer.replica_quota import ReplicaQuota
@@ -40,11 +38,11 @@ class StatusReporter:
     transfers: TransferRegistry
     threads: Threads
 
-    async def report(self) -> status_messages.Status:
+    async def report(self) -> Status:
         """Return the state of this peer."""
         not_shared = await self.threads.run(self.threads.disk, self._not_shared)
         used = await self.threads.run(self.threads.disk, lambda: self.replica_quota.used)
-        return status_messages.Status(
+        return Status(
             user=self.account.user or "",
             address=self.address(),
             tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
@@ -56,21 +54,19 @@ class StatusReporter:
             quota=self.replica_quota.limit,
             tracker_reached=not self.announcer.fault,
             tracker_fault=self.announcer.fault,
-            not_shared=tuple(
-                status_messages.NotShared(item.name, item.reason) for item in nsmallest(_MAX_NOT_SHARED, not_shared)
-            ),
+            not_shared=tuple(nsmallest(_MAX_NOT_SHARED, not_shared)),
             not_shared_total=len(not_shared),
-            transfers=tuple(
-                status_messages.TransferStatus(item.number, item.kind, item.progress()) for item in self.transfers
-            ),
+            transfers=tuple(TransferStatus(item.number, item.kind, item.progress()) for item in self.transfers),
         )
 
-    def _not_shared(self) -> list[UnshareableEntry]:
+    def _not_shared(self) -> list[NotShared]:
         """Return the files that cannot be shared, and those that wait to be hashed. Blocking: they may be many."""
         # The copy is needed because a scan may run in another thread. A command may have hashed a pending file since.
         pending = self.scanner.pending.copy()
-        waiting = (UnshareableEntry(name, why) for name, why in pending.items() if self.library.by_name(name) is None)
-        return [*self.scanner.not_shared, *waiting]
+        return [
+            *(NotShared(item.name, item.reason) for item in self.scanner.not_shared),
+            *(NotShared(*item, pending=True) for item in pending.items() if self.library.by_name(item[0]) is None),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
