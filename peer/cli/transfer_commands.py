@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import PurePath
 from typing import NamedTuple
 
 from cli import formatting, render
@@ -165,7 +166,7 @@ def _transfer(
 class _ResultPrinter:
     """Shows results as they arrive: details for the first few, then only names, and a summary of many.
 
-    In JSON there is one object for each argument that means the file.
+    In JSON there is one object for each argument that names the file exactly, and at least one for each file.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ class _ResultPrinter:
         self._words = words
         self._positions = sent.positions
         self._values = dict(zip(sent.positions, sent.values, strict=True))
-        self._output_folder = os.path.join(output, "") if "/" in output else ""
+        self._output_folder = os.path.join(PurePath(output), "") if "/" in output else ""
         self._clock = clock
         self._started = clock()
         self._files: list[Downloaded | Uploaded | Removed] = []
@@ -210,7 +211,7 @@ class _ResultPrinter:
             return
         self._files.append(result)
         if self._screen.as_json:
-            for _ in positions or (None,):
+            for _ in self._named_by(positions, result.name) or (None,):
                 self._screen.data(render.result_object(result))
         elif isinstance(result, Uploaded):
             self._screen.line(f"File uploaded: {result.name} ({render.upload_details(result)})")
@@ -232,9 +233,23 @@ class _ResultPrinter:
         first = min(positions, default=len(self._words))
         if self._first_failure is None or first < self._first_failure[0]:
             self._first_failure = first, exit_code(fault)
-        names = [self._name_of(fault, position) for position in positions] or [fault.name]
+        named_by = self._named_by(positions, fault.name)
+        names = [self._name_of(fault, position) for position in named_by] or [fault.name]
         for name in names if self._screen.as_json else names[:1]:
             self._screen.fault(CliError(fault.code, fault.message, name=name, ids=fault.ids, hint=fault.hint))
+
+    def _named_by(self, positions: Sequence[int], name: str) -> Sequence[int]:
+        """The arguments that have an object for this file: those that name it exactly, or else the first one.
+
+        A folder or pattern that also means the file adds no object.
+        """
+
+        def is_exact(value: str) -> bool:
+            if os.path.isabs(value):
+                return value == name or value.endswith("/" + name)
+            return not may_match_many(value)
+
+        return [each for each in positions if is_exact(self._values.get(each, ""))] or positions[:1]
 
     def _name_of(self, fault: Fault, position: int) -> str:
         """The user's word for what failed: the argument itself, or the name of a file of it."""

@@ -441,16 +441,16 @@ def test_an_argument_that_is_not_sent_counts_in_its_place(daemon: ScriptedDaemon
     assert pclient("download", "", "a").code == 2
 
 
-def test_json_has_an_object_for_each_argument_that_means_the_file(
+def test_json_has_an_object_for_each_argument_that_names_the_file(
     daemon: ScriptedDaemon, pclient: Pclient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     daemon.transfers = [
-        [downloaded("a", arguments=[0, 2]), failed("io", "b", arguments=[1, 3])],
+        [downloaded("a", arguments=[0, 2, 4]), failed("io", "b", arguments=[1, 3]), downloaded("c", arguments=[2])],
         [uploaded("a"), failed("io", str(tmp_path / "b"), arguments=[1, 2])],
     ]
-    done = pclient("download", "a", "b", "*", "b", "--json")
-    assert [each.get("name") or each["error"]["name"] for each in done.objects] == ["a", "a", "b", "b"]
+    done = pclient("download", "a", "b", "*", "b", "a", "--json")
+    assert [each.get("name") or each["error"]["name"] for each in done.objects] == ["a", "a", "b", "b", "c"]
     done = pclient("upload", "a", "b", "./b", "--json")
     assert [each.get("name") or each["error"]["name"] for each in done.objects] == ["a", "b", "./b"]
 

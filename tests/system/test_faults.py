@@ -62,7 +62,7 @@ def test_ctrl_c_cancels_and_keeps_verified_data(cluster: Cluster, ana: Peer) -> 
     ben.at_progress(0.4, lambda: job.process.send_signal(signal.SIGINT))
     stopped = job.wait()
     assert stopped.code == 130, stopped
-    assert "run it again to resume" in stopped.objects[-1]["error"]["message"]
+    assert "run the same command again to resume" in stopped.objects[-1]["error"]["message"]
     eventually(lambda: not ben.status().transfers)
     assert not (ben.shared / "film.bin").exists()
     assert ben.pclient("download", "film.bin").one["resumed_bytes"] >= 0.4 * SIZE - 9 * MIB

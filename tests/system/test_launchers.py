@@ -47,6 +47,10 @@ def menu(checkout: Path, environment: dict[str, str], number: int) -> "pexpect.s
     terminal.sendline(f"user{number}")
     terminal.expect("Enter password: ")
     terminal.sendline("secret")
+    terminal.expect_exact("[y/N] ")
+    terminal.sendline("y")
+    terminal.expect("Enter password again: ")
+    terminal.sendline("secret")
     terminal.expect("Logged in as")
     return terminal
 

@@ -14,12 +14,17 @@ MIB = 1 << 20
 
 
 def enter(terminal: Any, user: str, password: str) -> None:
-    """Answer the two prompts of the login."""
+    """Answer the prompts of the login; confirm a new account."""
     terminal.expect("Enter username: ")
     terminal.sendline(user)
     terminal.expect("Enter password: ")
     terminal.sendline(password)
-    terminal.expect("Logged in as")
+    if terminal.expect(["Logged in as", re.escape(f"Create a new account {user}? [y/N] ")]) == 1:
+        terminal.sendline("y")
+        terminal.expect("Enter password again: ")
+        terminal.waitnoecho()
+        terminal.sendline(password)
+        terminal.expect("Logged in as")
 
 
 def choose(terminal: Any, choice: str) -> None:
@@ -149,6 +154,12 @@ def test_the_password_is_not_echoed(cluster: Cluster) -> None:
     terminal.expect("Enter username: ")
     terminal.sendline("ana")
     terminal.expect("Enter password: ")
+    terminal.waitnoecho()
+    terminal.sendline("hush-hush")
+    terminal.expect_exact("Create a new account ana? [y/N] ")
+    assert "hush-hush" not in terminal.before
+    terminal.sendline("y")
+    terminal.expect("Enter password again: ")
     terminal.waitnoecho()
     terminal.sendline("hush-hush")
     terminal.expect("Logged in as")
