@@ -24,8 +24,8 @@ from daemon.peers.limits import (
     MAX_STREAMS_PER_PEER,
     MAX_STREAMS_PER_TICKET,
 )
+from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import PIECES_MAX, Manifest
-from daemon.storage.walk import Fingerprint
 from eventually import eventually
 from live_pserver import OPTIONS, LivePserver, live_pserver
 from live_tracker import LiveTracker

@@ -16,9 +16,9 @@ from typing import NamedTuple
 from daemon.errors import NoSuchFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry
+from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import Manifest, piece_length_for
 from daemon.storage.names import fold
-from daemon.storage.walk import Fingerprint
 
 # Changes in the log. A reader that missed more gets a snapshot instead.
 _MAX_LOGGED_CHANGES = 20_000

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from daemon.errors import DiskFull, NotVerified, StorageFault
-from daemon.storage.disk import storage_faults
+from daemon.storage.disk import Fingerprint, storage_faults
 from daemon.storage.manifest import DIGEST_LENGTH, Manifest
-from daemon.storage.walk import Fingerprint
 
 log = logging.getLogger(__name__)
 

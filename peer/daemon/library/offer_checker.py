@@ -12,10 +12,11 @@ from daemon.errors import Interrupted, PeerError, TargetExists
 from daemon.library.library import HashedFile, Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
+from daemon.storage.disk import Fingerprint
 from daemon.storage.hashing import CancelCheck, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import Fingerprint, ShareableFile
+from daemon.storage.walk import ShareableFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,11 +18,12 @@ from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.runtime.batches import batched
 from daemon.storage.dirfd import not_found_error
+from daemon.storage.disk import Fingerprint
 from daemon.storage.hashing import CancelCheck, hash_file, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import fold
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import Fingerprint, ShareableFile, UnshareableEntry
+from daemon.storage.walk import ShareableFile, UnshareableEntry
 
 log = logging.getLogger(__name__)
 

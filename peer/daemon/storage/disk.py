@@ -1,4 +1,4 @@
-"""The operating system's file calls in one small object, and the errors that their failures become.
+"""The operating system's file calls in one small object, the fingerprint of a file, and the errors of failed calls.
 
 All access to shared and unfinished files goes through a Disk, so that a test can pass one whose n-th operation fails.
 This module decides nothing and checks no names.
@@ -12,6 +12,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from daemon.errors import DiskFull, StorageFault
 
@@ -32,6 +33,22 @@ _UNSUPPORTED_ERRNOS = (
     errno.EBADF,
     errno.EPERM,
 )
+
+
+class Fingerprint(NamedTuple):
+    """Device, inode, size and modification time of a file; if one of them differs, the content may have changed."""
+
+    dev: int
+    inode: int
+    # Bytes.
+    size: int
+    # Nanoseconds since 1970.
+    mtime_ns: int
+
+    @classmethod
+    def from_stat(cls, status: os.stat_result) -> Fingerprint:
+        """Return the fingerprint of the file with this status."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @contextmanager

@@ -20,12 +20,11 @@ from typing import NamedTuple, Self
 from daemon.errors import DiskFull, FileChanged, NoSuchFile, NotVerified
 from daemon.storage.bitmap import Bitmap
 from daemon.storage.dirfd import SharedFd, is_not_found, remove_entry
-from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.disk import Disk, Fingerprint, storage_faults
 from daemon.storage.hashing import ByteProgress, CancelCheck, hash_pieces, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TEMP_SUFFIX
-from daemon.storage.walk import Fingerprint
 
 # A part that was not written to for this many seconds is deleted.
 UNUSED_PART_SECONDS = 7 * 24 * 3600.0

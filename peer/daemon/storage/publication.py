@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 from daemon.errors import NoSuchFile, PeerError, TargetExists
 from daemon.storage.dirfd import CachedDirFd, DirFd, make_folder, open_folder, part_vanished_error
-from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.disk import Disk, Fingerprint, storage_faults
 from daemon.storage.names import check_name, fold
-from daemon.storage.walk import Fingerprint
 
 # With more changed folders than this, one sync of the file system is cheaper than one fsync for each folder.
 _MAX_FOLDER_SYNCS = 4

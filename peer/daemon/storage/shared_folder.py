@@ -26,10 +26,10 @@ from daemon.storage.dirfd import (
     not_found_error,
     open_folder,
 )
-from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.disk import Disk, Fingerprint, storage_faults
 from daemon.storage.names import check_name
 from daemon.storage.publication import NewFile, Publication
-from daemon.storage.walk import Fingerprint, ShareableFile, UnshareableEntry, walk
+from daemon.storage.walk import ShareableFile, UnshareableEntry, unshareable_reason, walk
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ class SharedFolder:
         if not stat.S_ISREG(status.st_mode):
             return None
         fingerprint = Fingerprint.from_stat(status)
-        reason = fingerprint.unshareable_reason()
+        reason = unshareable_reason(fingerprint)
         if reason:
             raise BadUsage(f"{name} cannot be shared: {reason}", name=name)
         return fingerprint

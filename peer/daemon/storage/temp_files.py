@@ -12,10 +12,9 @@ from typing import Self
 
 from daemon.errors import DiskFull, FileChanged, Interrupted
 from daemon.storage.dirfd import SharedFd, part_vanished_error
-from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.disk import Disk, Fingerprint, storage_faults
 from daemon.storage.hashing import ByteProgress, CancelCheck, not_cancelled
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import Fingerprint
 
 # The suffix of files that belong to a running process. PartStore.clean_up deletes those of earlier processes.
 TEMP_SUFFIX = ".tmp"

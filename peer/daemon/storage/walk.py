@@ -13,36 +13,12 @@ from typing import NamedTuple
 
 from common.state_files import LOCK_FILE
 from daemon.storage.dirfd import DIRECTORY_FLAGS, DirFd
-from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.disk import Disk, Fingerprint, storage_faults
 from daemon.storage.manifest import SIZE_MAX
 from daemon.storage.names import COMPONENTS_MAX, NAME_BYTES_MAX, component_fault, fold
 
 # Nanoseconds since 1970 in a signed 64-bit integer: the years 1677 to 2262. Some file systems store any time.
 _MTIME_RANGE = range(-(1 << 63), 1 << 63)
-
-
-class Fingerprint(NamedTuple):
-    """Device, inode, size and modification time of a file; if one of them differs, the content may have changed."""
-
-    dev: int
-    inode: int
-    # Bytes.
-    size: int
-    # Nanoseconds since 1970.
-    mtime_ns: int
-
-    @classmethod
-    def from_stat(cls, status: os.stat_result) -> Fingerprint:
-        """Return the fingerprint of the file with this status."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-    def unshareable_reason(self) -> str:
-        """Return why a file with this fingerprint cannot be shared, and what to do; empty if it can be shared."""
-        if self.size > SIZE_MAX:
-            return f"larger than {SIZE_MAX >> 40} TiB, the largest file that can be shared; split it"
-        if self.mtime_ns not in _MTIME_RANGE:
-            return "the modification time is before 1678 or after 2261; touch the file to share it"
-        return ""
 
 
 class ShareableFile(NamedTuple):
@@ -57,6 +33,15 @@ class UnshareableEntry(NamedTuple):
 
     name: str
     reason: str
+
+
+def unshareable_reason(fingerprint: Fingerprint) -> str:
+    """Return why a file with this fingerprint cannot be shared, and what to do; empty if it can be shared."""
+    if fingerprint.size > SIZE_MAX:
+        return f"larger than {SIZE_MAX >> 40} TiB, the largest file that can be shared; split it"
+    if fingerprint.mtime_ns not in _MTIME_RANGE:
+        return "the modification time is before 1678 or after 2261; touch the file to share it"
+    return ""
 
 
 def walk(disk: Disk, root: int) -> Iterator[ShareableFile | UnshareableEntry]:
@@ -125,7 +110,7 @@ def _walk(
             yield UnshareableEntry(name, f"the name differs from {other} only in case or in the form of accents")
         else:
             fingerprint = Fingerprint.from_stat(status)
-            reason = fingerprint.unshareable_reason()
+            reason = unshareable_reason(fingerprint)
             yield UnshareableEntry(name, reason) if reason else ShareableFile(name, fingerprint)
 
 

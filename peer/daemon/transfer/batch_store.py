@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from daemon.errors import NotVerified, PeerError, TargetExists
 from daemon.library.library import HashedFile, Library
+from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFile, TempFiles
-from daemon.storage.walk import Fingerprint
 
 # The most that one batch contains.
 BATCH_MAX_FILES = 1024

@@ -14,9 +14,9 @@ from daemon.errors import NoSuchFile
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry
+from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import fold
-from daemon.storage.walk import Fingerprint
 
 NAMES = ["a", "A", "b", "caf\u00e9", "cafe\u0301", "d/e"]
 IDS = [Manifest.of_bytes(b"%d" % number).id for number in range(3)]

@@ -14,8 +14,8 @@ import pytest
 
 from daemon.errors import DiskFull
 from daemon.library.manifest_cache import ManifestCache
+from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import Manifest
-from daemon.storage.walk import Fingerprint
 
 DAY = 24 * 3600.0
 NOW = 20_000 * DAY

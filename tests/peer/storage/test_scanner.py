@@ -13,11 +13,10 @@ from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError,
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
-from daemon.storage.disk import Disk
+from daemon.storage.disk import Disk, Fingerprint
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.walk import Fingerprint
 from manual_clock import ManualUnixClock
 
 MIB = 1 << 20
