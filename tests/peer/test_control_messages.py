@@ -1,4 +1,4 @@
-"""What Control tells its terminal crosses, whatever bytes the names and paths in it are made of."""
+"""Claims about the messages of Control: names that are not UTF-8, and commands larger than a message."""
 
 import itertools
 import os
@@ -18,21 +18,21 @@ ODD = os.fsdecode(b"/caf\xe9.txt")
 SHOWN = "/caf\\udce9.txt"
 
 
-def test_a_name_that_is_not_utf8_is_told_with_its_byte_escaped() -> None:
+def test_bytes_of_a_name_that_are_not_utf8_are_escaped() -> None:
     events: list[Event] = [
         Downloaded(ODD, "", 1, ODD, 0.0, (), 0, already_present=False),
         Uploaded(ODD, "", 1, ()),
         Fault.of(StorageFault(f"no room while reading {ODD}", name=ODD)),
     ]
-    (told,) = events_to_pb(events)
-    assert (told.results.downloaded[0].name, told.results.downloaded[0].path) == (SHOWN, SHOWN)
-    assert told.results.uploaded[0].name == told.results.faults[0].name == SHOWN
-    assert told.results.faults[0].message == f"no room while reading {SHOWN}"
-    assert [event.notice for event in events_to_pb([Notice(ODD)])] == [SHOWN]
+    (event,) = events_to_pb(events)
+    assert (event.results.downloaded[0].name, event.results.downloaded[0].path) == (SHOWN, SHOWN)
+    assert event.results.uploaded[0].name == event.results.faults[0].name == SHOWN
+    assert event.results.faults[0].message == f"no room while reading {SHOWN}"
+    assert [notice.notice for notice in events_to_pb([Notice(ODD)])] == [SHOWN]
     assert NotShared(ODD, ODD).to_pb() == pb.NotShared(name=SHOWN, reason=SHOWN)
 
 
-def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_of_it(ana: LivePserver) -> None:
+def test_a_large_command_and_its_results_travel_in_several_messages(ana: LivePserver) -> None:
     names = [f"{number}" + 100_000 * "x" for number in range(30)]
     with ana.control() as control:
         parts = (pb.RemoveCommand(names=names[at : at + 10]) for at in range(0, 30, 10))
@@ -42,7 +42,7 @@ def test_an_order_larger_than_a_message_comes_in_parts_and_so_does_what_is_told_
     assert [(fault.code, fault.name) for fault in faults] == [("no_such_file", name) for name in names]
 
 
-def test_of_an_order_whose_terminal_ends_in_its_middle_nothing_is_done(ana: LivePserver) -> None:
+def test_an_incomplete_command_has_no_effect(ana: LivePserver) -> None:
     ana.share("kept.txt", b"kept")
     with ana.control() as control:
         parts = iter([pb.RemoveCommand(names=["kept.txt"], more=True)])
@@ -52,14 +52,14 @@ def test_of_an_order_whose_terminal_ends_in_its_middle_nothing_is_done(ana: Live
     assert (ana.shared / "kept.txt").exists()
 
 
-def test_what_is_well_is_told_though_a_name_beside_it_is_not_utf8(ana: LivePserver, tmp_path: Path) -> None:
+def test_a_file_whose_name_is_not_utf8_fails_alone(ana: LivePserver, tmp_path: Path) -> None:
     top = tmp_path / "photos"
     top.mkdir()
     (top / "good.txt").write_bytes(b"good")
     Path(f"{top}{ODD}").write_bytes(b"odd")
     with ana.control() as control:
-        order = pb.UploadCommand(paths=[str(top)])
-        events = list(control.UploadFileRequest(iter([order]), metadata=ana.cookie, timeout=20))
+        command = pb.UploadCommand(paths=[str(top)])
+        events = list(control.UploadFileRequest(iter([command]), metadata=ana.cookie, timeout=20))
     shared = list(itertools.chain.from_iterable(event.results.uploaded for event in events))
     faults = list(itertools.chain.from_iterable(event.results.faults for event in events))
     assert [result.name for result in shared] == ["photos/good.txt"]
