@@ -179,3 +179,23 @@ def test_every_picture_comes_in_light_and_dark_and_is_small() -> None:
 
 def test_tracker_and_peer_have_the_same_version() -> None:
     assert tracker.VERSION == common.version.VERSION
+
+
+def test_the_architecture_names_every_module() -> None:
+    text = page("ARCHITECTURE.md")
+    layers = dict(re.findall(r"(?m)^\| `(\w+)` \| ([^|]*) \|", section(text, "Layers of the pserver")))
+    packages = dict(re.findall(r"(?m)^\| `(peer/\w+)` \| ([^|]*) \|$", text))
+    [top] = re.findall(r"(?m)^\| top \| ([^|]*) \|", text)
+    tracker_rows = re.findall(r"(?m)^\| (.*) \| ([^|]*) \|$", section(text, "Modules of the tracker"))
+    listed = {
+        "peer/daemon": top,
+        **{f"peer/daemon/{layer}": modules for layer, modules in layers.items()},
+        **packages,
+        "server/tracker": ", ".join(modules for subject, modules in tracker_rows if "`" not in subject),
+        "server/tracker/dashboard": ", ".join(modules for subject, modules in tracker_rows if "dashboard/" in subject),
+    }
+    found = {str(path.parent.relative_to(TOP)) for top in ("peer", "server") for path in TOP.glob(f"{top}/*/**/*.py")}
+    assert set(listed) == found
+    for package, modules in listed.items():
+        present = sorted(path.stem for path in (TOP / package).glob("*.py") if path.stem != "__init__")
+        assert sorted(re.findall(r"`(\w+)`", modules)) == present, package
