@@ -45,7 +45,6 @@ def crowd(cluster: Cluster, rng: random.Random) -> list[Peer]:
     return peers
 
 
-@pytest.mark.timeout(300)
 @quick_and_long("rounds", 1, 10)
 def test_64_downloads_and_64_uploads_at_once(cluster: Cluster, ana: Peer, crowd: list[Peer], rounds: int) -> None:
     for _ in range(rounds):

@@ -84,7 +84,6 @@ def test_a_download_waits_for_its_frozen_only_holder(cluster: Cluster, ana: Peer
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_download_waits_for_a_holder_that_the_tracker_dropped(cluster: Cluster, ana: Peer) -> None:
     ben = cluster.peer("ben")
     call = download(ben, "one.bin")

@@ -12,7 +12,7 @@ import pytest
 
 from eventually import eventually
 from system.cluster import Cluster, Peer
-from system.faults.transfer_calls import TransferCall, download, remove, upload
+from system.faults.transfer_calls import download, remove, upload
 from system.payload import digest, make_file
 
 MIB = 1 << 20
@@ -83,12 +83,11 @@ def idle_use(peer: Peer) -> tuple[int, int, int]:
 def a_round(cluster: Cluster, ana: Peer, others: list[Peer], truth: dict[str, str], rng: random.Random) -> None:
     """Run a download with a fault in its middle, and check the result."""
     peers = [ana, *others]
-    wanted: list[tuple[Peer, list[str], TransferCall]] = []
-    loser = rng.choice(peers)
+    requester = rng.choice(peers)
     names = rng.sample(sorted(truth), rng.randrange(1, len(truth)))
-    eventually(lambda: {name for name in names if (loser.shared / name).exists()} == set(names) or fetch(loser, names))
-    remove(loser, *names)
-    wanted.append((loser, names, download(loser, *names)))
+    eventually(lambda: all((requester.shared / name).exists() for name in names) or fetch(requester, names))
+    remove(requester, *names)
+    call = download(requester, *names)
     victim = rng.choice(others)
     pause = time.monotonic() + rng.uniform(0, 0.5)
     eventually(lambda: time.monotonic() > pause, every=0.01)
@@ -109,11 +108,10 @@ def a_round(cluster: Cluster, ana: Peer, others: list[Peer], truth: dict[str, st
             victim.start()
         case _:
             pass
-    for peer, asked, call in wanted:
-        call.wait(100)
-        eventually(lambda: fetch(peer, asked), 100, every=0.5)  # noqa: B023
-        for name in asked:
-            assert digest(peer.shared / name) == truth[name], (peer.address, name)
+    call.wait(100)
+    eventually(lambda: fetch(requester, names), 100, every=0.5)
+    for name in names:
+        assert digest(requester.shared / name) == truth[name], (requester.address, name)
 
 
 def fetch(peer: Peer, names: list[str]) -> bool:

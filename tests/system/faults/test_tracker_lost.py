@@ -94,7 +94,6 @@ def test_a_lost_tracker_is_retried_during_a_download_of_thousands_of_files(clust
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 def test_a_download_of_thousands_of_files_fails_a_minute_after_the_tracker_is_lost(cluster: Cluster) -> None:
     count = 12_001
     _ana, _ben, call = lose_tracker_during(cluster, count)
@@ -106,7 +105,6 @@ def test_a_download_of_thousands_of_files_fails_a_minute_after_the_tracker_is_lo
     assert len(outcome.downloaded) + len(outcome.faults) == count
 
 
-@pytest.mark.timeout(180)
 def test_a_pserver_starts_and_stops_while_its_tracker_never_responds(cluster: Cluster, rng: random.Random) -> None:
     address = (LOOPBACK, cluster.tracker.program.port)
     with ChaosProxy(address, (LOOPBACK, 0)) as proxy:
