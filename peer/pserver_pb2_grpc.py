@@ -28,10 +28,10 @@ if _version_not_supported:
 class ControlStub:
     """---------------------------------------------------------------------------------------------------------------- Control
 
-    What a pserver does for its own terminal, and for nobody else.
+    What a pserver does for its own pclient only.
 
-    An order of many names comes in parts, each within what a message may be; the end of the requests is the order's end.
-    Parts are merged as protobuf merges messages: names follow each other, of the rest the last that is set counts.
+    A command with many arguments is sent in several messages, each within the maximum message size. The messages are merged as
+    protobuf merges messages: arguments are appended, and other fields are replaced if they are set.
     """
 
     def __init__(self, channel):
@@ -105,28 +105,28 @@ class ControlStub:
 class ControlServicer:
     """---------------------------------------------------------------------------------------------------------------- Control
 
-    What a pserver does for its own terminal, and for nobody else.
+    What a pserver does for its own pclient only.
 
-    An order of many names comes in parts, each within what a message may be; the end of the requests is the order's end.
-    Parts are merged as protobuf merges messages: names follow each other, of the rest the last that is set counts.
+    A command with many arguments is sent in several messages, each within the maximum message size. The messages are merged as
+    protobuf merges messages: arguments are appended, and other fields are replaced if they are set.
     """
 
     def Prove(self, request, context):
-        """Shows that this pserver knows the cookie, before the caller sends cookie or password.
+        """Proves that this pserver knows the cookie, before the caller sends the cookie or a password.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Login(self, request, context):
-        """Logs the pserver in at the tracker. An unknown user is registered while the tracker allows it.
+        """Logs the pserver in at the tracker. An unknown user name creates an account if registration is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Logout(self, request, context):
-        """Leaves the index and stops serving. Harmless when logged out already.
+        """Removes this peer from the index and stops sharing. No effect when logged out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,57 +140,57 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadFileRequest(self, request_iterator, context):
-        """Shares files and pushes them to other peers. The transfer goes on when the caller goes away. The same order, given
-        again meanwhile, attaches to it; so with the next.
+        """Shares files and pushes copies to other peers. The transfer goes on if the call ends. A second call with the same command
+        attaches to the running transfer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadFileRequest(self, request_iterator, context):
-        """Fetches files and publishes them in the shared folder. The transfer goes on when the caller goes away.
+        """Downloads files and publishes them in the shared folder. The transfer goes on, and is attached to, as an upload is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchTransfer(self, request, context):
-        """Attaches to a transfer that is under way; the results that it has told already come first.
+        """Attaches to a running transfer. Its earlier results come first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTransfer(self, request, context):
-        """Stops a transfer; what was verified is kept for the next try.
+        """Cancels a transfer; verified data is kept for the next try.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFiles(self, request, context):
-        """What the network has, in pages as the tracker gives them.
+        """Lists the files in the network, in the pages of the tracker.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPeers(self, request, context):
-        """Who is alive.
+        """Lists the online peers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Status(self, request, context):
-        """This peer: user, addresses, folders, what it shares and what not, transfers.
+        """Reports user, addresses, folders, shared and unshared files, and transfers of this peer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveFiles(self, request_iterator, context):
-        """Deletes this peer's own copies and withdraws them. The transfer, as which it is told, goes on when the caller goes away.
+        """Deletes this peer's own copies and withdraws them from the index. It is a transfer, which goes on if the call ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -270,10 +270,10 @@ def add_ControlServicer_to_server(servicer, server):
 class Control:
     """---------------------------------------------------------------------------------------------------------------- Control
 
-    What a pserver does for its own terminal, and for nobody else.
+    What a pserver does for its own pclient only.
 
-    An order of many names comes in parts, each within what a message may be; the end of the requests is the order's end.
-    Parts are merged as protobuf merges messages: names follow each other, of the rest the last that is set counts.
+    A command with many arguments is sent in several messages, each within the maximum message size. The messages are merged as
+    protobuf merges messages: arguments are appended, and other fields are replaced if they are set.
     """
 
     @staticmethod
@@ -604,10 +604,10 @@ class Control:
 class TransferStub:
     """--------------------------------------------------------------------------------------------------------------- Transfer
 
-    What pservers do for each other. The id served is the ticket's; a peer never sends a path to read.
+    What pservers do for each other. The ticket names the id that is served; no message contains a path to read.
 
-    In all four streams the payload travels as `blocks`, field 1 of its message. A pserver writes and reads that field by hand, to
-    spare copies; the bytes on the wire are exactly those of the messages below, so generated code of any language is at home here.
+    In all four streams the payload is in `blocks`, field 1 of its message. A pserver encodes and decodes that field by hand, which
+    avoids copies. The bytes are those of the messages below, so generated code of any language can read them.
     """
 
     def __init__(self, channel):
@@ -646,42 +646,42 @@ class TransferStub:
 class TransferServicer:
     """--------------------------------------------------------------------------------------------------------------- Transfer
 
-    What pservers do for each other. The id served is the ticket's; a peer never sends a path to read.
+    What pservers do for each other. The ticket names the id that is served; no message contains a path to read.
 
-    In all four streams the payload travels as `blocks`, field 1 of its message. A pserver writes and reads that field by hand, to
-    spare copies; the bytes on the wire are exactly those of the messages below, so generated code of any language is at home here.
+    In all four streams the payload is in `blocks`, field 1 of its message. A pserver encodes and decodes that field by hand, which
+    avoids copies. The bytes are those of the messages below, so generated code of any language can read them.
     """
 
     def GetManifest(self, request, context):
-        """The manifest of the ticket's id. The asker checks it against the id before it believes a word of it.
+        """Returns the manifest of the ticket's id. The requester must compare its digest with the id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadFile(self, request_iterator, context):
-        """Pieces of the ticket's file, whole or still in part here. The holder says first which pieces it has, and again as it gains some.
+        """Sends pieces of the ticket's file, which may be partial here. The holder first reports its pieces, and then those it gains.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadSmallFiles(self, request_iterator, context):
-        """Many files of one piece each: every request carries its own tickets, the one in metadata opens the stream.
+        """Sends many small files. Each request has the ticket of its file; the ticket in the metadata opens the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadFile(self, request_iterator, context):
-        """A file pushed: the caller offers, the receiver asks for the pieces that it lacks, verifies and publishes.
+        """Receives a push: the caller offers a file; the receiver requests missing pieces, verifies and publishes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadSmallFiles(self, request_iterator, context):
-        """Many files of one piece each, pushed: offered, asked for, sent, published.
+        """Receives a push of many small files: offered, requested, sent, published.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -726,10 +726,10 @@ def add_TransferServicer_to_server(servicer, server):
 class Transfer:
     """--------------------------------------------------------------------------------------------------------------- Transfer
 
-    What pservers do for each other. The id served is the ticket's; a peer never sends a path to read.
+    What pservers do for each other. The ticket names the id that is served; no message contains a path to read.
 
-    In all four streams the payload travels as `blocks`, field 1 of its message. A pserver writes and reads that field by hand, to
-    spare copies; the bytes on the wire are exactly those of the messages below, so generated code of any language is at home here.
+    In all four streams the payload is in `blocks`, field 1 of its message. A pserver encodes and decodes that field by hand, which
+    avoids copies. The bytes are those of the messages below, so generated code of any language can read them.
     """
 
     @staticmethod

@@ -332,11 +332,11 @@ class Pserver:
         return ControlService(
             account=self.account,
             tracker=self.tracker,
-            jobs=self.transfers,
+            transfers=self.transfers,
             downloads=self._downloads,
             uploads=self._uploads,
-            removal=self._removals,
-            own_status=self._status,
+            removals=self._removals,
+            status_reporter=self._status,
             proof=pserver_cookie.make_proof,
         )
 

@@ -98,7 +98,7 @@ def test_a_repeated_download_attaches_and_gets_the_same_result(slow: LivePserver
     [one], [other] = first.results(), second.results()
     assert one == other
     assert not one.already_present and one.seconds > 0 and list(one.holders) == [slow.address]
-    assert "under way already" in second.notices[0] and not first.notices
+    assert "already running" in second.notices[0] and not first.notices
 
 
 def test_cancelling_an_attached_download_ends_it_for_both_pclients(slow: LivePserver, ben: LivePserver) -> None:

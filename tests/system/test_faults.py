@@ -47,7 +47,7 @@ def test_a_repeated_command_follows_the_running_transfer_and_ctrl_c_cancels_it(c
     [before] = [transfer.transfer for transfer in ben.status().transfers]
     again = ben.start_command("download", "film.bin")
     assert again.process.stderr is not None
-    assert "under way already" in again.process.stderr.readline()
+    assert "already running" in again.process.stderr.readline()
     assert [transfer.transfer for transfer in ben.status().transfers] == [before]
     again.process.send_signal(signal.SIGINT)
     again.process.send_signal(signal.SIGINT)

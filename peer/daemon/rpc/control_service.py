@@ -1,6 +1,6 @@
-"""gRPC in, from our own terminal.
+"""The Control service: RPCs of this peer's own pclient. Each method calls one other object and writes the response.
 
-The guard has seen the cookie; every method asks somebody else and writes the answer.
+The interceptor in `auth` has checked the cookie before a method runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import grpc
 
 import pserver_pb2 as pb
 from common import cookie
-from common.control_messages import Progress, events_to_pb
+from common.control_messages import Hint, Progress, events_to_pb
 from daemon.commands.download import DownloadHandler
 from daemon.commands.remove import RemoveHandler
 from daemon.commands.upload import UploadHandler
@@ -25,28 +25,28 @@ from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.login import Account
 
 Context = grpc.aio.ServicerContext
-Order = TypeVar("Order", pb.UploadCommand, pb.DownloadCommand, pb.RemoveCommand)
+Command = TypeVar("Command", pb.UploadCommand, pb.DownloadCommand, pb.RemoveCommand)
 _TRACKER_NOT_INFORMED = "logged out here; the tracker is unreachable and drops this peer after its ping timeout"
-_ATTACHED = "the same order is under way already: this follows it as it was given then, and Ctrl-C stops it for all"
+_ATTACHED = "the same command is already running; this one follows it, and Ctrl-C cancels both"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlService:
-    """The Control service; each method is one of the .proto."""
+    """The Control service of protobufs/pserver.proto. Each method may raise a PeerError, which ends the call."""
 
     account: Account
     tracker: TrackerClient
-    jobs: TransferRegistry
+    transfers: TransferRegistry
     downloads: DownloadHandler
     uploads: UploadHandler
-    removal: RemoveHandler
-    own_status: StatusReporter
+    removals: RemoveHandler
+    status_reporter: StatusReporter
     proof: Callable[[bytes], bytes]
 
     async def prove(self, request: pb.ProveRequest, context: Context[Any, Any]) -> pb.ProveResponse:
-        """Show that we know the cookie."""
+        """Prove that this pserver knows the cookie."""
         if len(request.nonce) != cookie.LENGTH:
-            raise NotAllowed(f"a nonce has {cookie.LENGTH} bytes")
+            raise NotAllowed(f"a nonce should have {cookie.LENGTH} bytes")
         return pb.ProveResponse(proof=self.proof(request.nonce))
 
     async def login(self, request: pb.LoginRequest, context: Context[Any, Any]) -> pb.LoginResponse:
@@ -56,7 +56,7 @@ class ControlService:
         return pb.LoginResponse(user=request.user, registered=registered)
 
     async def logout(self, request: pb.LogoutRequest, context: Context[Any, Any]) -> pb.LogoutResponse:
-        """Leave."""
+        """Log out and stop sharing."""
         logout = await self.account.logout()
         notice = "" if logout.tracker_informed else _TRACKER_NOT_INFORMED
         return pb.LogoutResponse(user=logout.user or "", notice=notice)
@@ -69,89 +69,94 @@ class ControlService:
         return pb.ChangePasswordResponse(user=user)
 
     async def upload_file_request(self, parts: AsyncIterator[pb.UploadCommand], context: Context[Any, Any]) -> None:
-        """Share and push."""
-        request = await _whole(parts, pb.UploadCommand())
+        """Share files and push copies."""
+        request = await _merge(parts, pb.UploadCommand())
         paths, copies = tuple(request.paths), request.copies
-        # A file that changed since is another order.
-        order = (paths, copies, await self.uploads.fingerprints(paths))
-        await self._follow("upload", order, lambda transfer: self.uploads.run(paths, copies, transfer), context)
+        # A file that changed since makes it another command.
+        key = (paths, copies, await self.uploads.fingerprints(paths))
+        await self._run_or_attach("upload", key, lambda transfer: self.uploads.run(paths, copies, transfer), context)
 
     async def download_file_request(self, parts: AsyncIterator[pb.DownloadCommand], context: Context[Any, Any]) -> None:
-        """Fetch."""
-        request = await _whole(parts, pb.DownloadCommand())
+        """Download files."""
+        request = await _merge(parts, pb.DownloadCommand())
         names, output = tuple(request.names), request.output
-        order = (names, output)
-        await self._follow("download", order, lambda transfer: self.downloads.run(names, output, transfer), context)
+        await self._run_or_attach(
+            "download", (names, output), lambda transfer: self.downloads.run(names, output, transfer), context
+        )
 
     async def watch_transfer(self, request: pb.WatchTransferRequest, context: Context[Any, Any]) -> None:
-        """Attach to a transfer."""
-        await _show(self.jobs.get(request.transfer), context)
+        """Send the events of a running transfer, from the first on."""
+        await _send_events(self.transfers.get(request.transfer), context)
 
     async def cancel_transfer(
         self, request: pb.CancelTransferRequest, context: Context[Any, Any]
     ) -> pb.CancelTransferResponse:
-        """Stop a transfer."""
-        self.jobs.cancel(request.transfer)
+        """Cancel a transfer."""
+        self.transfers.cancel(request.transfer)
         return pb.CancelTransferResponse()
 
     async def list_files(self, request: pb.ListFilesRequest, context: Context[Any, Any]) -> None:
-        """What the network has."""
+        """List the files in the network."""
         self.account.require_login()
         async for page in self.tracker.files(request.match):
             await stream_io.write(context, pb.ListFilesResponse(files=[file.to_pb() for file in page]))
 
     async def list_peers(self, request: pb.ListPeersRequest, context: Context[Any, Any]) -> pb.ListPeersResponse:
-        """Who is alive."""
+        """List the online peers."""
         self.account.require_login()
         return pb.ListPeersResponse(peers=[peer.to_pb() for peer in await self.tracker.peers()])
 
     async def status(self, request: pb.StatusRequest, context: Context[Any, Any]) -> pb.StatusResponse:
-        """This peer."""
-        return (await self.own_status.report()).to_pb()
+        """Report the state of this peer."""
+        return (await self.status_reporter.report()).to_pb()
 
     async def remove_files(self, parts: AsyncIterator[pb.RemoveCommand], context: Context[Any, Any]) -> None:
-        """Delete and withdraw."""
-        names = tuple((await _whole(parts, pb.RemoveCommand())).names)
-        transfer = self.jobs.start("removal", lambda transfer: self.removal.run(names, transfer))
-        await _show(transfer, context)
+        """Delete own copies and withdraw them from the index."""
+        names = tuple((await _merge(parts, pb.RemoveCommand())).names)
+        transfer = self.transfers.start("removal", lambda transfer: self.removals.run(names, transfer))
+        await _send_events(transfer, context)
 
-    async def _follow(
-        self, kind: str, order: Hashable, work: Callable[[Transfer], Awaitable[None]], context: Context[Any, Any]
+    async def _run_or_attach(
+        self, kind: str, key: Hashable, work: Callable[[Transfer], Awaitable[None]], context: Context[Any, Any]
     ) -> None:
-        """Show the transfer of an order: one of the same order that is under way, or a new one.
+        """Start a transfer, or attach to the running one of the same command; send its events.
 
-        So a terminal that died is replaced by giving its order again.
+        A user whose pclient died can thus repeat the command to follow it again.
+
+        Args:
+            kind: "upload" or "download".
+            key: Equal for equal commands.
+            work: Runs the command.
+            context: The call.
         """
-        transfer = self.jobs.find(kind, order)
+        transfer = self.transfers.find(kind, key)
         notice = _ATTACHED if transfer else ""
-        await _show(transfer or self.jobs.start(kind, work, order), context, notice)
+        await _send_events(transfer or self.transfers.start(kind, work, key), context, notice)
 
 
-async def _whole(parts: AsyncIterator[Order], order: Order) -> Order:
-    """Return an order that comes in parts: however many its names are, each message is within what one may be.
-
-    All of it is in memory then: nobody but our own user gets here.
+async def _merge(parts: AsyncIterator[Command], command: Command) -> Command:
+    """Merge the messages of one command into `command`. Its size is not limited: only our own user gets here.
 
     Raises:
-        Interrupted: if the terminal ended before all of it was here.
+        Interrupted: if the stream ended before the last message.
     """
     more = False
     async for part in parts:
-        order.MergeFrom(part)
+        command.MergeFrom(part)
         more = part.more
     if more:
-        raise Interrupted("the terminal ended in the middle of its order: nothing of it was done, give it again")
-    return order
+        raise Interrupted("pclient ended before the command was complete; nothing was done", hint=Hint.REPEAT)
+    return command
 
 
-async def _show(transfer: Transfer, context: Context[Any, Any], notice: str = "") -> None:
-    """Tell a watcher of a transfer until it ends. A watcher that goes away changes nothing."""
+async def _send_events(transfer: Transfer, context: Context[Any, Any], notice: str = "") -> None:
+    """Send the events of a transfer until it ends. The transfer goes on if the call ends first."""
     await stream_io.write(context, pb.TransferEvent(started=pb.Started(transfer=transfer.number)))
     if notice:
         await stream_io.write(context, pb.TransferEvent(notice=notice))
-    async for news in transfer.watch():
-        if isinstance(news, Progress):
-            await stream_io.write(context, pb.TransferEvent(progress=news.to_pb()))
+    async for update in transfer.watch():
+        if isinstance(update, Progress):
+            await stream_io.write(context, pb.TransferEvent(progress=update.to_pb()))
         else:
-            for event in events_to_pb(news):
+            for event in events_to_pb(update):
                 await stream_io.write(context, event)
