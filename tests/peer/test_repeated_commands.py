@@ -108,7 +108,7 @@ def test_cancelling_an_attached_download_ends_it_for_both_pclients(slow: LivePse
     cancel(ben, second.number)
     for follower in (first, second):
         [fault] = follower.results()
-        assert (fault.code, "at another terminal" in fault.message) == ("interrupted", True)
+        assert (fault.code, "in another pclient" in fault.message) == ("interrupted", True)
     assert not (ben.shared / "big.bin").exists()
 
 
