@@ -124,7 +124,7 @@ class ScriptedDaemon(pserver_pb2_grpc.ControlServicer):
         self.cancelled.set()
         self._server.stop(None).wait()
 
-    def asked(self, method: str) -> list[Any]:
+    def requests(self, method: str) -> list[Any]:
         """The requests of one method, in order."""
         return [request for name, request in self.calls if name == method]
 
@@ -146,7 +146,7 @@ class ScriptedDaemon(pserver_pb2_grpc.ControlServicer):
     def Prove(self, request: pb.ProveRequest, context: grpc.ServicerContext) -> pb.ProveResponse:
         metadata = dict(context.invocation_metadata())
         self.calls.append(("Prove", metadata))
-        if self.proofs is not None and len(self.asked("Prove")) > self.proofs:
+        if self.proofs is not None and len(self.requests("Prove")) > self.proofs:
             self.cancelled.wait(30)
         if self.wrong_proof:
             return pb.ProveResponse(proof=bytes(32))

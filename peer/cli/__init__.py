@@ -1,1 +1,1 @@
-"""The pclient: a menu and commands that drive one's own pserver. Talks to nobody else."""
+"""The command-line client of one pserver: a menu and commands. It calls no other process."""

@@ -1,4 +1,4 @@
-"""Parses the command line and has the help texts. Pure: whether an env file exists is asked through a callback.
+"""Parses the command line and has the help texts. Pure: a callback says whether an env file exists.
 
     python peer/pclient.py [options] ENV_PCLIENT [ENV_PSERVER] [COMMAND ...]
 

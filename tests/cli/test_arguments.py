@@ -42,7 +42,7 @@ LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
         ("E P login P", Invocation("E", "P", "login", ["P"])),
     ],
 )
-def test_what_a_command_line_means(line: str, invocation: Invocation) -> None:
+def test_a_command_line_is_parsed(line: str, invocation: Invocation) -> None:
     assert parse(line.split(), "1") == invocation
 
 
@@ -160,9 +160,7 @@ def test_help_of_a_command_explains_its_arguments(command: str, parts: list[str]
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
-def test_no_line_of_help_is_broken_by_a_terminal_of_80_columns(
-    command: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_help_fits_80_columns(command: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert [line for line in help_text(command).splitlines() if len(line) > 78] == []
 

@@ -21,12 +21,12 @@ def test_login_reads_the_password_from_stdin(daemon: ScriptedDaemon, pclient: Pc
     done = pclient("login", "ana", "--json", typed="secret\n")
     assert (done.code, done.objects) == (0, [{"user": "ana", "registered": False}])
     assert done.err == ""
-    assert daemon.asked("Login") == [pb.LoginRequest(user="ana", password="secret", register=True)]
+    assert daemon.requests("Login") == [pb.LoginRequest(user="ana", password="secret", register=True)]
 
 
 def test_spaces_in_a_password_count(daemon: ScriptedDaemon, pclient: Pclient) -> None:
     assert pclient("login", "ben", "--password-stdin", "--json", typed=" a b \r\n").objects[0]["registered"] is True
-    assert daemon.asked("Login")[0].password == " a b "
+    assert daemon.requests("Login")[0].password == " a b "
 
 
 def test_a_wrong_password_exits_77(pclient: Pclient) -> None:
@@ -59,7 +59,7 @@ def test_logout_shows_the_notice_of_the_pserver(daemon: ScriptedDaemon, pclient:
 def test_passwd_reads_two_lines(daemon: ScriptedDaemon, pclient: Pclient) -> None:
     daemon.status.user = "ana"
     assert pclient("passwd", "--json", typed="old\nnew\n").objects == [{"user": "ana"}]
-    assert daemon.asked("ChangePassword") == [pb.ChangePasswordRequest(old_password="old", new_password="new")]
+    assert daemon.requests("ChangePassword") == [pb.ChangePasswordRequest(old_password="old", new_password="new")]
     assert pclient("passwd", "--json", typed="old\n").error["code"] == "bad_usage"
 
 
@@ -77,7 +77,7 @@ def test_upload_sends_absolute_paths(
     daemon.transfers = [[uploaded("a b.txt", "10.0.0.2:5001"), uploaded("-x", "10.0.0.3:5001")]]
     done = pclient("upload", "--copies", "2", "--json", "--", "a b.txt", "-x")
     assert done.code == 0
-    assert daemon.asked("Upload") == [
+    assert daemon.requests("Upload") == [
         pb.UploadCommand(paths=[str(tmp_path / "a b.txt"), str(tmp_path / "-x")], copies=2)
     ]
     assert done.objects == [
@@ -96,7 +96,7 @@ def test_upload_keeps_two_dots_after_a_link(
     assert [each["error"]["name"] for each in done.objects] == ["link/../f", "/abs/link/../f"]
     daemon.status.user = "ana"
     pclient(typed="1\nlink/../f\n0\n")
-    assert [list(request.paths) for request in daemon.asked("Upload")] == [paths, paths[:1]]
+    assert [list(request.paths) for request in daemon.requests("Upload")] == [paths, paths[:1]]
 
 
 def test_an_empty_folder_is_a_notice_and_no_failure(daemon: ScriptedDaemon, pclient: Pclient) -> None:
@@ -113,7 +113,7 @@ def test_upload_without_online_peers_exits_69_and_names_the_argument(
     done = pclient("upload", "a.txt", "--json")
     assert done.code == 69
     assert done.error == {"code": "no_active_peer", "message": "no peer is online", "name": "a.txt"}
-    assert daemon.asked("Upload")[0].copies == 1
+    assert daemon.requests("Upload")[0].copies == 1
 
 
 def test_a_notice_is_a_line_on_stderr(daemon: ScriptedDaemon, pclient: Pclient) -> None:
@@ -197,7 +197,7 @@ def test_output_is_sent_as_a_name_or_an_absolute_path(
     monkeypatch.chdir(tmp_path)
     daemon.transfers = [[downloaded("x")]]
     assert pclient("download", "x", "--output", given).code == 0
-    assert daemon.asked("Download") == [pb.DownloadCommand(names=["x"], output=sent.format(here=tmp_path))]
+    assert daemon.requests("Download") == [pb.DownloadCommand(names=["x"], output=sent.format(here=tmp_path))]
 
 
 def test_an_output_name_of_an_existing_folder_gets_a_message(
@@ -253,7 +253,7 @@ def test_arguments_that_are_not_utf8_are_refused_and_the_rest_is_tried(
     done = pclient("download", "a\udcff", "b", "--json")
     assert done.code == 2
     assert done.objects[0]["error"]["code"] == "bad_name"
-    assert daemon.asked("Download")[0].names == ["b"]
+    assert daemon.requests("Download")[0].names == ["b"]
     twice = pclient("upload", *[os.fsdecode(b"\xff")] * 2, "--json")
     assert [(twice.code, each["error"]["code"], each["error"]["name"]) for each in twice.objects] == [
         (2, "bad_name", "\udcff")
@@ -267,7 +267,7 @@ def test_an_empty_argument_is_refused_and_the_rest_is_tried(daemon: ScriptedDaem
         assert done.code == 2
         assert [each["error"]["code"] for each in done.objects if "error" in each] == ["bad_name"]
         assert len(done.objects) == 2
-    (download,), (upload,), (remove,) = map(daemon.asked, ("Download", "Upload", "Remove"))
+    (download,), (upload,), (remove,) = map(daemon.requests, ("Download", "Upload", "Remove"))
     assert (download.names, len(upload.paths), remove.names) == (["b"], 1, ["d"])
     assert pclient("upload", "", "--json").code == 2
 
@@ -291,7 +291,7 @@ def test_files_lists_every_page(daemon: ScriptedDaemon, pclient: Pclient) -> Non
     done = pclient("files", "*a*", "--json")
     assert done.objects[0] == {"name": "a", "id": ID, "size": 1536, "holders": 2, "partial": 1}
     assert len(done.objects) == 2
-    assert daemon.asked("ListFiles")[0].match == "*a*"
+    assert daemon.requests("ListFiles")[0].match == "*a*"
     table = pclient("files").out.splitlines()
     assert table[0].split() == ["size", "holders", "partial", "id", "name"]
     assert table[1].split() == ["1.50", "KiB", "2", "1", ID[:12], "a"]
@@ -354,7 +354,7 @@ def test_remove_without_a_terminal_needs_yes(daemon: ScriptedDaemon, pclient: Pc
     done = pclient("remove", "x", "--json")
     assert (done.code, done.error["code"]) == (2, "bad_usage")
     assert "--yes" in done.error["message"]
-    assert daemon.asked("Remove") == []
+    assert daemon.requests("Remove") == []
 
 
 def test_remove_with_yes(daemon: ScriptedDaemon, pclient: Pclient) -> None:
@@ -372,7 +372,7 @@ def test_arguments_larger_than_a_message_arrive_in_order(
     words = [f"/{number}" + 100_000 * "x" for number in range(50)]
     daemon.transfers = [[uploaded("x")]]
     assert pclient(command, *words, *(["--yes"] if command == "remove" else [])).code == 0
-    [sent] = daemon.asked(command.capitalize())
+    [sent] = daemon.requests(command.capitalize())
     assert (sent.paths if command == "upload" else sent.names) == words
 
 
@@ -463,7 +463,7 @@ def test_upload_sends_one_path_for_a_file(
     monkeypatch.chdir(tmp_path)
     daemon.transfers = [[]]
     pclient("upload", word.format(here=tmp_path))
-    assert daemon.asked("Upload")[0].paths == [f"{tmp_path}/a"]
+    assert daemon.requests("Upload")[0].paths == [f"{tmp_path}/a"]
 
 
 def test_a_relative_path_from_a_removed_folder_is_refused(

@@ -103,7 +103,7 @@ def test_a_pserver_with_another_state_dir_gets_no_password(daemon: ScriptedDaemo
     done = run(env, "login", "ana", "--json", typed="secret\n")
     assert (done.code, done.error["code"]) == (77, "not_allowed")
     assert "STATE_DIR" in done.error["message"]
-    assert daemon.asked("Login") == []
+    assert daemon.requests("Login") == []
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660])
@@ -145,7 +145,7 @@ def test_a_call_after_the_death_of_the_pserver_goes_to_its_successor(daemon: Scr
     try:
         assert client.login("ana", "secret").user == "ana"
         [successor] = successors
-        assert len(successor.asked("Login")) == 1
+        assert len(successor.requests("Login")) == 1
     finally:
         client.close()
         for each in successors:
@@ -170,7 +170,7 @@ def test_a_program_on_the_port_of_a_dead_pserver_gets_nothing_from_a_running_cli
     try:
         with pytest.raises(CliError, match="got neither cookie nor password"):
             client.login("ana", "secret")
-        assert squatter.asked("Login") == []
+        assert squatter.requests("Login") == []
         assert daemon.cookie.hex() not in str(squatter.calls)
     finally:
         client.close()
@@ -183,7 +183,7 @@ class AcceptAll(ScriptedDaemon):
     def _enter(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
         self.calls.append((method, (request, context.invocation_metadata())))
 
-    def asked(self, method: str) -> list[Any]:
+    def requests(self, method: str) -> list[Any]:
         return [request for name, request in self.calls if name == method]
 
 

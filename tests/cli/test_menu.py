@@ -59,15 +59,15 @@ def test_an_impossible_password_is_refused_before_any_call(
     shown = menu(pclient, "ana", password, "ana", "secret", "9", "secret", password, "9", password, "new", "0")
     assert shown[:2] == ["Error: a password should have 1 to 1024 bytes of UTF-8", "Logged in as ana"]
     assert shown[-2:] == ["Error: a password should have 1 to 1024 bytes of UTF-8"] * 2
-    assert len(daemon.asked("Login")) == 1
-    assert daemon.asked("ChangePassword") == []
+    assert len(daemon.requests("Login")) == 1
+    assert daemon.requests("ChangePassword") == []
 
 
 def test_a_user_that_is_not_utf8_is_refused_after_both_lines_are_read(daemon: ScriptedDaemon, pclient: Pclient) -> None:
     done = pclient(typed="an\udcff\nsecret\nana\nsecret\n0\n")
     first, second = done.out.splitlines()[:2]
     assert (first, second) == (r"Error: an\udcff: not UTF-8", "Logged in as ana")
-    assert len(daemon.asked("Login")) == 1
+    assert len(daemon.requests("Login")) == 1
 
 
 @pytest.mark.parametrize("choice", ["1", "2", "5", "8", ""])
@@ -93,7 +93,7 @@ def test_the_first_three_choices(ana: ScriptedDaemon, pclient: Pclient, tmp_path
         "Logged in as ana",
     ]
     assert "/shared/b.txt" in replies[2]
-    assert ana.asked("Upload")[0].paths[0] == str(Path.home() / "a.txt")
+    assert ana.requests("Upload")[0].paths[0] == str(Path.home() / "a.txt")
     choices = done.err[: done.err.index("Enter choice: ")].splitlines()
     assert [line.split()[:2] for line in choices if line][-10:][:3] == [
         ["1", "upload"],
@@ -163,14 +163,14 @@ def test_an_empty_name_is_one_line_and_the_menu_again(ana: ScriptedDaemon, pclie
     done = pclient(typed="1\n\n2\n  \n0\n")
     assert done.out.count("No file name entered\n") == 2
     assert done.err.count("Enter choice: ") == 3
-    assert ana.asked("Upload") == ana.asked("Download") == []
+    assert ana.requests("Upload") == ana.requests("Download") == []
 
 
 @pytest.mark.parametrize("typed", ["", "ana", "ana\n", "ana\nsecret", "ana\nsecret\n1", "ana\nsecret\n1\n", "0\n"])
 def test_the_end_of_input_quits_anywhere(daemon: ScriptedDaemon, pclient: Pclient, typed: str) -> None:
     daemon.transfers = [[uploaded("a")]]
     assert pclient(typed=typed).code == 0
-    assert daemon.asked("Logout") == []
+    assert daemon.requests("Logout") == []
 
 
 def test_the_user_chooses_one_of_several_versions(ana: ScriptedDaemon, pclient: Pclient) -> None:
@@ -180,7 +180,7 @@ def test_the_user_chooses_one_of_several_versions(ana: ScriptedDaemon, pclient: 
     ]
     done = pclient(typed="2\nx\n2\n0\n")
     assert "2  7 B, 2 holders, id cdcdcdcdcdcd" in done.err
-    assert ana.asked("Download")[1] == pb.DownloadCommand(names=[OTHER], output="x")
+    assert ana.requests("Download")[1] == pb.DownloadCommand(names=[OTHER], output="x")
     assert "File downloaded: /shared/x" in done.out
 
 
@@ -194,7 +194,7 @@ def test_the_user_chooses_a_version_for_each_ambiguous_name_of_a_pattern(ana: Sc
         "dup/in.txt has 2 versions:",
         "dup3.txt has 2 versions:",
     ]
-    assert ana.asked("Download")[1:] == [
+    assert ana.requests("Download")[1:] == [
         pb.DownloadCommand(names=[ID], output="dup.txt"),
         pb.DownloadCommand(names=[OTHER], output=""),
         pb.DownloadCommand(names=[ID], output="dup3.txt"),
@@ -214,7 +214,7 @@ def test_a_name_may_begin_with_a_space(ana: ScriptedDaemon, pclient: Pclient) ->
     ana.transfers = [[downloaded(" lead.txt", "/shared/ lead.txt")]]
     # Spaces around a choice are removed, and those after a name.
     assert "File downloaded: /shared/ lead.txt" in menu(pclient, " 2 ", " lead.txt ", "0")
-    assert ana.asked("Download") == [pb.DownloadCommand(names=[" lead.txt"])]
+    assert ana.requests("Download") == [pb.DownloadCommand(names=[" lead.txt"])]
 
 
 def test_a_pipe_is_not_asked_for_another_name(ana: ScriptedDaemon, pclient: Pclient) -> None:
@@ -306,7 +306,7 @@ def test_entries_four_to_nine(ana: ScriptedDaemon, pclient: Pclient) -> None:
     assert "/state" in shown
     assert "File removed: x.iso" in shown
     assert "Password changed for ana" in shown
-    assert [request.match for request in ana.asked("ListFiles")] == ["", "iso"]
+    assert [request.match for request in ana.requests("ListFiles")] == ["", "iso"]
 
 
 def test_an_ended_session_is_reported(ana: ScriptedDaemon, pclient: Pclient) -> None:

@@ -104,7 +104,7 @@ def test_ctrl_c_cancels_the_transfer_and_says_how_to_resume(daemon: ScriptedDaem
     terminal.sendintr()
     terminal.expect("run the same command again to resume")
     assert exit_code(terminal) == 130
-    assert daemon.asked("Cancel") == [pb.CancelTransferRequest(transfer=7)]
+    assert daemon.requests("Cancel") == [pb.CancelTransferRequest(transfer=7)]
 
 
 def test_ctrl_c_cancels_a_removal_and_shows_what_was_removed(daemon: ScriptedDaemon, env: str) -> None:
@@ -115,11 +115,11 @@ def test_ctrl_c_cancels_a_removal_and_shows_what_was_removed(daemon: ScriptedDae
     terminal.sendintr()
     terminal.expect("run the same command again to remove the rest")
     assert exit_code(terminal) == 130
-    assert daemon.asked("Cancel") == [pb.CancelTransferRequest(transfer=7)]
+    assert daemon.requests("Cancel") == [pb.CancelTransferRequest(transfer=7)]
 
 
 def _download_calls(daemon: ScriptedDaemon, times: int) -> bool:
-    return len(daemon.asked("Download")) == times
+    return len(daemon.requests("Download")) == times
 
 
 def test_two_ctrl_c_at_once_send_the_cancel_request(daemon: ScriptedDaemon, env: str) -> None:
@@ -137,7 +137,7 @@ def test_two_ctrl_c_at_once_send_the_cancel_request(daemon: ScriptedDaemon, env:
             out, err = terminal.communicate(timeout=20)
         assert terminal.returncode == 130, (out, err)
         assert b'"interrupted"' in out
-        assert daemon.asked("Cancel") == [pb.CancelTransferRequest(transfer=7)] * turn
+        assert daemon.requests("Cancel") == [pb.CancelTransferRequest(transfer=7)] * turn
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -146,13 +146,13 @@ def test_ctrl_c_during_authentication_ends_the_command(daemon: ScriptedDaemon, e
     daemon.proofs = 1
     words = [sys.executable, str(LAUNCHER), env, "remove", "x", "--yes"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as terminal:
-        eventually(lambda: len(daemon.asked("Prove")) == 2)
+        eventually(lambda: len(daemon.requests("Prove")) == 2)
         for _ in range(signals):
             terminal.send_signal(signal.SIGINT)
         out, err = terminal.communicate(timeout=20)
     assert (terminal.returncode, out, err.strip()) == (130, b"", b"")
-    assert len(daemon.asked("Prove")) == 2
-    assert daemon.asked("Remove") == []
+    assert len(daemon.requests("Prove")) == 2
+    assert daemon.requests("Remove") == []
 
 
 def test_ctrl_c_during_authentication_returns_to_the_menu(daemon: ScriptedDaemon, env: str) -> None:
@@ -164,13 +164,13 @@ def test_ctrl_c_during_authentication_returns_to_the_menu(daemon: ScriptedDaemon
     terminal.sendline("2")
     terminal.expect("Enter file name: ")
     terminal.sendline("big.iso")
-    eventually(lambda: len(daemon.asked("Prove")) == 3)
+    eventually(lambda: len(daemon.requests("Prove")) == 3)
     daemon.proofs = None
     terminal.sendintr()
     terminal.expect("Enter choice: ")
     terminal.sendline("0")
     assert exit_code(terminal) == 0
-    assert daemon.asked("Download") == []
+    assert daemon.requests("Download") == []
 
 
 def test_ctrl_c_before_the_command_is_sent_prevents_it(daemon: ScriptedDaemon, env: str) -> None:
@@ -193,7 +193,7 @@ def test_ctrl_c_before_the_command_is_sent_prevents_it(daemon: ScriptedDaemon, e
         sys.setprofile(None)
         signal.signal(signal.SIGINT, before)
         client.close()
-    assert daemon.asked("Download") == []
+    assert daemon.requests("Download") == []
 
 
 def test_a_failed_cancel_says_that_the_transfer_still_runs(daemon: ScriptedDaemon, env: str) -> None:
@@ -211,7 +211,7 @@ def test_ctrl_c_in_json_is_an_object_and_130(daemon: ScriptedDaemon, env: str) -
     daemon.transfers = [[]]
     daemon.holds = True
     terminal = spawn(env, "download", "big.iso", "--json")
-    eventually(lambda: daemon.asked("Download"))
+    eventually(lambda: daemon.requests("Download"))
     terminal.sendintr()
     terminal.expect('"code": "interrupted"')
     assert exit_code(terminal) == 130
@@ -236,7 +236,7 @@ def test_ctrl_c_in_the_menu_cancels_the_transfer(daemon: ScriptedDaemon, env: st
     terminal.expect("Enter choice: ")
     terminal.sendintr()
     assert exit_code(terminal) == 130
-    assert len(daemon.asked("Cancel")) == 1
+    assert len(daemon.requests("Cancel")) == 1
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_nohup_makes_pclient_survive_its_terminal(daemon: ScriptedDaemon, env: s
     daemon.holds = True
     command = ["nohup", sys.executable, str(LAUNCHER), env, "download", "big.iso"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
-        eventually(lambda: daemon.asked("Download"))
+        eventually(lambda: daemon.requests("Download"))
         run.send_signal(signal.SIGHUP)
         daemon.cancelled.set()
         assert run.wait(20) == 75
@@ -374,7 +374,7 @@ def test_remove_asks_for_confirmation_on_a_terminal(daemon: ScriptedDaemon, env:
     terminal.sendline("n")
     terminal.expect("nothing was removed")
     assert exit_code(terminal) == 0
-    assert daemon.asked("Remove") == []
+    assert daemon.requests("Remove") == []
     terminal = spawn(env, "remove", "x")
     terminal.expect("Remove this peer's copy of x")
     terminal.sendline("y")
@@ -420,7 +420,7 @@ def test_the_menu_asks_for_another_name_when_the_name_is_occupied(daemon: Script
         terminal.expect(reply)
     terminal.sendline("0")
     assert exit_code(terminal) == 0
-    assert [(list(sent.names), sent.output) for sent in daemon.asked("Download")] == [
+    assert [(list(sent.names), sent.output) for sent in daemon.requests("Download")] == [
         (["x"], ""),
         (["x"], "y"),
         (["x"], "z"),
@@ -437,7 +437,7 @@ def test_passwd_asks_for_the_new_password_twice(daemon: ScriptedDaemon, env: str
             terminal.waitnoecho()
             terminal.sendline(answer)
         assert exit_code(terminal) == code
-    assert len(daemon.asked("ChangePassword")) == 1
+    assert len(daemon.requests("ChangePassword")) == 1
 
 
 def test_the_menu_asks_for_the_new_password_twice_too(daemon: ScriptedDaemon, env: str) -> None:
@@ -451,7 +451,7 @@ def test_the_menu_asks_for_the_new_password_twice_too(daemon: ScriptedDaemon, en
             terminal.waitnoecho()
             terminal.sendline(answer)
         terminal.expect(reply)
-    assert len(daemon.asked("ChangePassword")) == 1
+    assert len(daemon.requests("ChangePassword")) == 1
 
 
 @pytest.mark.parametrize("words", [("login", "eve"), ()])
@@ -481,7 +481,7 @@ def test_a_new_account_is_confirmed_on_a_terminal(daemon: ScriptedDaemon, env: s
             assert exit_code(terminal) == 0
         else:
             assert exit_code(terminal) == {"no account 'eve'": 77, "differ": 2, "Logged in as eve": 0}[reply]
-    assert [request.register for request in daemon.asked("Login")] == [False, False, False, True]
+    assert [request.register for request in daemon.requests("Login")] == [False, False, False, True]
 
 
 def test_a_long_list_into_a_closed_pipe_is_no_traceback(daemon: ScriptedDaemon, env: str) -> None:
@@ -511,7 +511,7 @@ def test_a_stdout_that_is_full_is_a_line_and_no_traceback(
 def test_pclient_works_without_stdout_and_stderr(daemon: ScriptedDaemon, env: str) -> None:
     command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, str(LAUNCHER), env, "logout"]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=20, check=False).returncode == 0
-    assert len(daemon.asked("Logout")) == 1
+    assert len(daemon.requests("Logout")) == 1
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

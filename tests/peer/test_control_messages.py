@@ -3,13 +3,27 @@
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 import pserver_pb2 as pb
-from common.control_messages import Downloaded, Event, Fault, Notice, Uploaded, events_to_pb
-from common.status_messages import NotShared
+from common.control_messages import (
+    Downloaded,
+    Event,
+    Fault,
+    Hint,
+    Notice,
+    Phase,
+    Progress,
+    Removed,
+    SourceView,
+    Uploaded,
+    events_to_pb,
+    hint_of,
+)
+from common.status_messages import ListedFile, ListedPeer, Load, NotShared
 from daemon.errors import StorageFault
 from daemon.peers.client import MAX_MESSAGE_BYTES
 from live_pserver import LivePserver, code_of
@@ -64,3 +78,30 @@ def test_a_file_whose_name_is_not_utf8_fails_alone(ana: LivePserver, tmp_path: P
     faults = list(itertools.chain.from_iterable(event.results.faults for event in events))
     assert [result.name for result in shared] == ["photos/good.txt"]
     assert [(fault.code, fault.name) for fault in faults] == [("bad_name", f"photos{SHOWN}")]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Downloaded("a", "id", 3, "/s/a", 0.5, ("h:1",), 2, already_present=True, arguments=(0, 2)),
+        Uploaded("a", "id", 3, ("h:1", "h:2"), (1,)),
+        Removed("a", "id", 3, (0,)),
+        *(Fault("io", "broken", "a", ("id",), (0, 1), hint) for hint in (*Hint, None)),
+        *(Progress(phase, "a", 1, 2, 3, 4, 5.0, (SourceView("h:1", 1.0, 2, "active", ""),)) for phase in Phase),
+        ListedFile("a", "id", 3, 1, 2),
+        ListedPeer("h:1", "ana", 3, 0.5, Load(1, 2, 3, 4.0)),
+        NotShared("a", "hashing", pending=True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_survives_the_trip_through_its_message(value: Any) -> None:
+    assert type(value).from_pb(value.to_pb()) == value
+
+
+@pytest.mark.parametrize("hint", Hint)
+def test_a_hint_survives_the_trip_through_metadata(hint: Hint) -> None:
+    assert hint_of(hint.value) is hint
+
+
+def test_an_unknown_hint_is_none() -> None:
+    assert hint_of("dance") is None

@@ -187,7 +187,7 @@ class Account:
             NotLoggedIn: This peer is logged out.
         """
         if self._session is None:
-            raise NotLoggedIn("not logged in: log in first")
+            raise NotLoggedIn("not logged in")
 
     def check_ticket(self, ticket: str) -> Grant:
         """Return what a ticket allows at this peer now.
