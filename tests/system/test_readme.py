@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pexpect
@@ -43,7 +44,7 @@ def blocks(page: str, heading: str) -> list[list[str]]:
     """The indented blocks below one heading of README, line by line."""
     [section] = re.findall(rf"(?ms)^## {re.escape(heading)}\n(.*?)^## ", (TOP / page).read_text())
     found = re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", section)
-    return [[line.removeprefix("    ") for line in block.strip("\n").splitlines()] for block in found]
+    return [textwrap.dedent(block).strip("\n").splitlines() for block in found]
 
 
 def pattern(shown: str) -> str:
