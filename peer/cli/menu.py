@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cli import commands, formatting, menu_messages, render, transfer_commands
+from cli import commands, formatting, menu_replies, render, transfer_commands
 from cli.arguments import Invocation
 from cli.context import Context, require_utf8
 from cli.errors import OK, CliError
@@ -112,9 +112,9 @@ class Menu:
         return name or None
 
     def refuse(self, failure: Failure, *, with_name: bool = False, next_step: str = "") -> None:
-        """Show why a choice failed; arguments as in `menu_messages.refusal`."""
+        """Show why a choice failed; arguments as in `menu_replies.refusal`."""
         self._refused = failure.message
-        self.screen.line(menu_messages.refusal(failure, with_name=with_name, next_step=next_step))
+        self.screen.line(menu_replies.refusal(failure, with_name=with_name, next_step=next_step))
 
     def report(
         self,
@@ -135,9 +135,9 @@ class Menu:
         unplaced = {fault.name for fault in outcome.faults if fault.code == "no_active_peer"}
         good = [each for each in outcome.results if not isinstance(each, Fault) and each.name not in unplaced]
         if len(good) > MAX_LISTED:
-            lines = list(menu_messages.totals(good))
+            lines = list(menu_replies.totals(good))
         else:
-            lines = [line for result in good for line in menu_messages.replies(result)]
+            lines = [line for result in good for line in menu_replies.replies(result)]
         for line in lines:
             self.screen.line(line)
         for fault in outcome.faults[:MAX_LISTED]:

@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from tracker import placement
+from tracker import ranking
 from tracker.activity_log import ActivityLog, Placement, detect_fetches
 from tracker.corruption_reports import CorruptionReports
 from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed, SendIndex
@@ -218,7 +218,7 @@ class Tracker:
             for peer in self._index.online_peers()
             if peer.session.peer_id != session.peer_id and (local or not peer.session.loopback)
         ]
-        ranked = placement.rank_receivers(others, min(size for _, _, size in files), session.user, self._rng)
+        ranked = ranking.rank_receivers(others, min(size for _, _, size in files), session.user, self._rng)
         signer = TicketSigner(session.peer_id, session.user, Right.WRITE, self.server_time())
         copies = min(copies, MAX_TICKETS // len(files))
         planned: Counter[str] = Counter()
@@ -229,17 +229,17 @@ class Tracker:
                 continue
             seen.add(file_id)
             users = self._index.users_with_copy(file_id) | {session.user}
-            chosen = placement.choose_receivers(
+            chosen = ranking.choose_receivers(
                 ranked,
                 size,
                 copies,
-                max(placement.SAMPLE_SIZE, placement.MAX_CANDIDATE_CHECKS // len(files)),
+                max(ranking.SAMPLE_SIZE, ranking.MAX_CANDIDATE_CHECKS // len(files)),
                 planned,
                 users,
                 partial(self._can_receive, fold(name), file_id),
             )
             for peer in chosen:
-                receiver, why = peer.session, placement.explain_receiver(peer, users)
+                receiver, why = peer.session, ranking.explain_receiver(peer, users)
                 ticket = signer.sign(receiver.ticket_key, receiver.peer_id, file_id)
                 targets.append(UploadTarget(file_id, receiver.address, ticket, why))
                 self.activity.add_placement(
@@ -304,7 +304,7 @@ class Tracker:
 
     def _offers(self, session: Session, found: list[Version], local: bool) -> list[tuple[Version, list[HolderOffer]]]:
         signer = TicketSigner(session.peer_id, session.user, Right.READ, self.server_time())
-        limit = min(placement.MAX_HOLDERS, MAX_TICKETS // len(found))
+        limit = min(ranking.MAX_HOLDERS, MAX_TICKETS // len(found))
         return [(version, self._offers_of(session, signer, version, local, limit)) for version in found]
 
     def _offers_of(
@@ -319,9 +319,9 @@ class Tracker:
             HolderOffer(
                 holder,
                 signer.sign(holder.session.ticket_key, holder.session.peer_id, file_id),
-                placement.explain_holder(holder, is_suspect(holder.session.peer_id)),
+                ranking.explain_holder(holder, is_suspect(holder.session.peer_id)),
             )
-            for holder in placement.order_holders(usable, is_suspect, self._rng, limit)
+            for holder in ranking.order_holders(usable, is_suspect, self._rng, limit)
         ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import ticket_signer
 from daemon.errors import NotAllowed
-from daemon.tracker_client import tickets as holder
+from daemon.protocol import tickets as holder
 from tracker import tickets as tracker
 
 NOW = 1_900_000_000.75

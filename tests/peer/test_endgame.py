@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.swarm.piece_selection import Takeover, find_takeover
+from daemon.swarm.endgame import Takeover, find_takeover
 from daemon.swarm.source import SourceState, SourceStatus
 
 MIB = 1 << 20

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from daemon.swarm.piece_selection import MAX_LEVELS, RarityLevels
+from daemon.swarm.source import MAX_LEVELS, RarityLevels
 
 PIECES = 12
 MASKS = st.integers(0, (1 << PIECES) - 1)

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from daemon.errors import NotAllowed
-from daemon.tracker_client.tickets import CLOCK_TOLERANCE, Right, check, require_right
+from daemon.protocol.tickets import CLOCK_TOLERANCE, Right, check, require_right
 from ticket_signer import READ, WRITE, payload, sign
 
 KEY = bytes(range(32))

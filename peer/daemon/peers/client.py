@@ -17,11 +17,10 @@ from common import channels
 from daemon.errors import NoHolders, NotVerified, PeerError
 from daemon.peers import addresses
 from daemon.peers.limits import SEND_TIMEOUT
-from daemon.protocol import status_codes, stream_io, transfer_messages
+from daemon.protocol import status_codes, stream_io, tickets, transfer_messages
 from daemon.protocol.transfer_messages import PendingRequests, PieceRequest, PieceResponse
 from daemon.runtime.concurrency import TaskSet
 from daemon.storage.manifest import Manifest
-from daemon.tracker_client import tickets
 
 # The largest message is a manifest of 65,536 pieces, 2 MiB.
 MAX_MESSAGE_BYTES = (2 << 20) + (64 << 10)

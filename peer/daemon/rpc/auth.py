@@ -21,7 +21,7 @@ from common import cookie
 from daemon.errors import NotAllowed, PeerError
 from daemon.peers.addresses import is_loopback_caller
 from daemon.protocol import status_codes
-from daemon.tracker_client.tickets import METADATA_KEY, Grant, Right, require_right
+from daemon.protocol.tickets import METADATA_KEY, Grant, Right, require_right
 
 CONTROL = "/p2p.v1.Control/"
 TRANSFER = "/p2p.v1.Transfer/"

@@ -20,12 +20,12 @@ from daemon.errors import BadUsage, Interrupted
 from daemon.peers.limits import SEND_TIMEOUT, ActiveStreams, RateLimiter, StreamSlots
 from daemon.protocol import stream_io, transfer_messages
 from daemon.protocol.frames import Frame
+from daemon.protocol.tickets import Grant
 from daemon.protocol.transfer_messages import Have, PieceRequest, PieceResponse
 from daemon.rpc.auth import CURRENT_GRANT
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import SentBytes
 from daemon.runtime.transfers import Transfer, TransferRegistry
-from daemon.tracker_client.tickets import Grant
 from daemon.transfer.batch_serve import (
     MAX_FILES_PER_MESSAGE,
     BatchReceiver,

@@ -1,8 +1,8 @@
 """Which piece to request next, and from which source. Pure: no I/O, and the time is an argument.
 
 Rules:
-- Rarest first (`piece_selection`). Among equally rare pieces the one after the last requested of that source wins, so
-  that disks read on. Each source starts at a random piece, so that two downloads seldom want the same one.
+- Rarest first (`source.RarityLevels`). Among equally rare pieces the one after the last requested of that source wins,
+  so that disks read on. Each source starts at a random piece, so that two downloads seldom want the same one.
 - A piece goes to the source with the shortest queue in seconds, by its measured rate.
 - Each source may have one or two requests at any time: a slow source never uses up the requests of a fast one.
 - A complete source is asked for the pieces that no partial source has. A piece that it is sending to another requester
@@ -11,7 +11,7 @@ Rules:
   Without this rule they finish at 2.5 times and more.
 - A source that failed is retried later, one that is idle loses its requests until it sends again, one that sent corrupt
   data is dropped.
-- When no piece is left to request, an idle source takes over a late piece (`piece_selection`).
+- When no piece is left to request, an idle source takes over a late piece (`endgame`).
 
 Invariants: each missing piece is either free, requested, or being verified; its rarity level is the number of partial
 sources that have it.
@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from daemon.storage.bitmap import mask_of
-from daemon.swarm.piece_selection import RarityLevels, find_takeover
-from daemon.swarm.source import SourceState, SourceStatus, requests_for
+from daemon.swarm.endgame import find_takeover
+from daemon.swarm.source import RarityLevels, SourceState, SourceStatus, requests_for
 
 # Pieces requested and not yet verified, beside `_MIN_QUEUE` of each source: what a SIGKILL can cost.
 MAX_IN_FLIGHT = 8

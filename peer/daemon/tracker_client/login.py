@@ -17,12 +17,12 @@ from typing import NamedTuple, TypeVar
 from common import state_files
 from daemon.errors import NotAllowed, NotLoggedIn, PeerError
 from daemon.models import Session
+from daemon.protocol import tickets
+from daemon.protocol.tickets import Grant
 from daemon.runtime.concurrency import TaskSet, Threads
 from daemon.storage.disk import storage_faults
-from daemon.tracker_client import tickets
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.client import TrackerClient
-from daemon.tracker_client.tickets import Grant
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from daemon.errors import BadUsage, NotAllowed, PeerError
 from daemon.library.library import Library
 from daemon.peers.limits import RateLimiter
 from daemon.protocol.frames import Block
+from daemon.protocol.tickets import Grant, Right, require_right
 from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import Threads
-from daemon.tracker_client.tickets import Grant, Right, require_right
 from daemon.transfer import batch_store
 from daemon.transfer.batch_store import BATCH_MAX_BYTES, BATCH_MAX_FILES, SMALL_FILE_MAX, BatchStore, SmallFile
 from daemon.transfer.push_receiver import PushReceiver

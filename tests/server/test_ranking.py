@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from tracker.models import Holder, Load, OnlinePeer, Session
-from tracker.placement import (
+from tracker.ranking import (
     MAX_CANDIDATE_CHECKS,
     MAX_HOLDERS,
     SAMPLE_SIZE,
