@@ -1,6 +1,7 @@
 """The tracker's index of a peer is up to date, also one ping after the tracker has lost its index."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,9 @@ from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from tracker_requests import logged_in, with_token
+
+
+NEW_EPOCH = "the tracker has a new epoch: sending the complete index"
 
 
 def names_at(tracker: LiveTracker, user: str = "watcher") -> list[str]:
@@ -46,7 +50,8 @@ def test_announced_changes_are_discarded(dora: LivePserver, tracker: LiveTracker
         eventually(lambda: library.changes_since(before) is None)  # noqa: B023
 
 
-def test_a_restarted_tracker_gets_the_complete_index(tmp_path: Path) -> None:
+def test_a_restarted_tracker_gets_the_complete_index(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     with ExitStack() as stack:
         first = ExitStack()
         tracker = first.enter_context(live_tracker(tmp_path / "tracker"))
@@ -54,12 +59,14 @@ def test_a_restarted_tracker_gets_the_complete_index(tmp_path: Path) -> None:
         emil.share("kept.txt", b"kept")
         eventually(lambda: "kept.txt" in names_at(tracker))
         before = emil.session()
+        assert NEW_EPOCH not in caplog.messages
         first.close()
         eventually(lambda: emil.pserver.announcer.fault)
         second = stack.enter_context(live_tracker(tmp_path / "tracker", port=tracker.port))
         eventually(lambda: "kept.txt" in names_at(second))
         eventually(lambda: not emil.pserver.announcer.fault)
         assert emil.session() == before
+        assert caplog.messages.count(NEW_EPOCH) == 1
 
 
 def test_logout_withdraws_the_index_at_once_and_login_restores_it(dora: LivePserver, tracker: LiveTracker) -> None:
@@ -72,7 +79,10 @@ def test_logout_withdraws_the_index_at_once_and_login_restores_it(dora: LivePser
     assert "mine.txt" in names_at(tracker)
 
 
-def test_a_session_survives_a_restart_of_the_pserver(folder: Path, tracker: LiveTracker) -> None:
+def test_a_session_survives_a_restart_of_the_pserver(
+    folder: Path, tracker: LiveTracker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     with live_pserver(folder / "finn", tracker, "finn") as finn:
         finn.share("again.txt", b"again")
         eventually(lambda: "again.txt" in names_at(tracker))
@@ -81,6 +91,7 @@ def test_a_session_survives_a_restart_of_the_pserver(folder: Path, tracker: Live
     with live_pserver(folder / "finn", tracker) as finn:
         assert finn.pserver.account.user == "finn"
         eventually(lambda: "again.txt" in names_at(tracker))
+    assert NEW_EPOCH not in caplog.messages
 
 
 def test_a_session_that_the_tracker_does_not_know_is_deleted(folder: Path, tracker: LiveTracker) -> None:
