@@ -14,8 +14,9 @@ HOURS_PER_DAY = 24
 MAX_DETAIL_LENGTH = 200
 # Fetches recorded of one announcement, and holders named for each: what the dashboard can show.
 MAX_LISTED = 20
-# Too frequent to list; a placement is recorded with more details than its event has.
-_UNLISTED_EVENTS = frozenset({"reindexed", "placed"})
+# Too frequent to list; a placement is recorded with more details than its event has. An unknown user is no error, and
+# the name may be a password that was typed into the wrong field.
+_UNLISTED_EVENTS = frozenset({"reindexed", "placed", "unknown_user"})
 
 
 class Placement(NamedTuple):

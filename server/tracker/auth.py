@@ -215,9 +215,11 @@ class AuthService:
             stored = self._accounts.password_hash(user)
             if stored is None and self._open_registration:
                 if not register:
-                    self._events(_AT_LOGIN.event, logging.WARNING, user=user, source=source, known=False)
+                    # Usual before a registration: pclient first asks its user to confirm the new account.
+                    self._events("unknown_user", user=user, source=source)
                     raise UnknownUser(f"no account named {user}: check the name, or register it")
                 if self._register(user, password, source):
+                    self._throttle.refund_sign_up(user, source)
                     return True
                 stored = self._accounts.password_hash(user)
             self._check_password(user, password, stored, source, _AT_LOGIN)

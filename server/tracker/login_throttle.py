@@ -99,6 +99,20 @@ class LoginThrottle:
                 self._user_attempts -= Counter({user: 1})
                 self._source_attempts -= Counter({key: 1})
 
+    def refund_sign_up(self, user: str, source: str) -> None:
+        """Return to a source what the UnknownUser before a registration cost it; called before the attempt ends.
+
+        Many people may sign up from one address. The refund permits no guess: the account did not exist before.
+
+        Args:
+            user: the user that the running attempt has registered.
+            source: IP address of the client.
+        """
+        key = rate_limit_key(source)
+        with self._lock:
+            if user in self._users and key in self._sources:
+                self._sources[key] = (min(self._tokens(key) + 1, float(self._limits.burst)), self._now())
+
     def _failed(self, user: str, key: str) -> None:
         with self._lock:
             now = self._now()

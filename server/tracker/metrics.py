@@ -12,6 +12,7 @@ EVENTS = (
     "login",
     "login_refused",
     "login_delayed",
+    "unknown_user",
     "logout",
     "left",
     "expired",

@@ -1,5 +1,6 @@
 """Login: accounts, sessions, addresses, limits."""
 
+import logging
 import socket
 import sqlite3
 import threading
@@ -77,6 +78,51 @@ def test_an_unknown_user_counts_as_a_failed_login(world: TrackerFixture) -> None
     answers = [login_without_registering(world, "ana").status_code for _ in range(7)]
     assert answers == [404] * 6 + [429]
     assert login_without_registering(world, "bob").status_code == 404, "another name need not wait"
+    for number in range(23):
+        login_without_registering(world, f"u{number}")
+    assert login_without_registering(world, "one-too-many").status_code == 429
+
+
+def test_people_who_sign_up_from_one_address_are_not_delayed(world: TrackerFixture) -> None:
+    for number in range(60):
+        user = f"u{number}"
+        assert login_without_registering(world, user, "right").status_code == 404
+        assert login(world, user, "right", f"127.0.0.1:{5001 + number}").status_code == 201
+
+
+def test_a_registration_lets_its_source_fail_no_more_often_than_before(world: TrackerFixture) -> None:
+    throttle = LoginThrottle(world.clock, LoginLimits(burst=3))
+    for number in range(10):
+        with throttle.attempt(f"u{number}", "10.0.0.1"):
+            throttle.refund_sign_up(f"u{number}", "10.0.0.1")
+    for number in range(3):
+        fail(throttle, f"v{number}", "10.0.0.1")
+    with pytest.raises(TooMany), throttle.attempt("u", "10.0.0.1"):
+        pass
+
+
+def test_an_interactive_sign_up_is_no_refused_login(world: TrackerFixture, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    login_without_registering(world, "ana")
+    login(world, "ana", "right")
+    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == [
+        "unknown_user",
+        "registered",
+        "login",
+    ]
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
+    metrics = world.parts.metrics.exposition().decode()
+    assert 'tracker_events_total{event="unknown_user"} 1.0' in metrics
+    assert 'tracker_events_total{event="login_refused"} 0.0' in metrics
+
+
+def test_with_registration_closed_an_unknown_user_is_logged_as_a_refused_login(
+    make_world: MakeTracker, caplog: pytest.LogCaptureFixture
+) -> None:
+    login_without_registering(make_world(open_registration=False), "ana")
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", "login_refused user='ana' source='127.0.0.1' known=False")
+    ]
 
 
 def test_a_repeated_login_checks_the_password_and_changes_nothing_else(

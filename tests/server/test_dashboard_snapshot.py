@@ -176,6 +176,15 @@ def test_an_unknown_user_name_of_a_failed_login_is_not_shown(world: Tracker) -> 
     assert (line.subject, line.detail) == ("", "127.0.0.1")
 
 
+def test_an_interactive_sign_up_is_no_error(world: Tracker) -> None:
+    body = {"username": "ana", "password": "x", "url": "127.0.0.1:5001"}
+    assert world.call("POST", "/login", json={**body, "register": False}).status_code == 404
+    assert world.call("POST", "/login", json=body).status_code == 201
+    shown = snapshot_of(world)
+    assert (shown.error_counts.total(), shown.errors) == (0, [])
+    assert {line.kind for line in shown.activity} == {"login", "registered"}
+
+
 def test_with_hundreds_of_peers_and_files_the_first_are_shown(world: Tracker) -> None:
     peers = many_peers(world, MAX_TABLED + 30)
     names = [f"{at:04}.dat" for at in range(MAX_FILE_ROWS + 50)]
