@@ -14,7 +14,6 @@ from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from tracker_requests import logged_in, with_token
 
-
 NEW_EPOCH = "the tracker has a new epoch: sending the complete index"
 
 
