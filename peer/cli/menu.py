@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cli import commands, formatting, menu_replies, render, transfer_commands
+from cli import commands, menu_replies, render, transfer_commands
 from cli.arguments import Invocation
 from cli.context import Context, require_utf8
 from cli.errors import OK, CliError
 from cli.prompts import EndOfInput
 from cli.transfer_commands import MAX_LISTED, absolute_path, may_match_many
 from cli.transfer_follower import Outcome, follow
+from common import formatting
 from common.control_messages import Failure, Fault
 from common.status_messages import Status
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from cli import formatting, hints, render
+from cli import hints, render
 from cli.errors import message_with_name
+from common import formatting
 from common.control_messages import Downloaded, Failure, Removed, Uploaded
 
 _EXISTS = "File already exists"

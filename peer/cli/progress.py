@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from cli import formatting
+from common import formatting
 from common.control_messages import Phase, Progress
 
 _LINE_INTERVAL = 10.0

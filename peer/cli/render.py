@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cli import formatting
 from cli.daemon_client import LoginResult
 from cli.progress import as_line
+from common import formatting
 from common.control_messages import Downloaded, Removed, Uploaded
 from common.status_messages import ListedFile, ListedPeer, Status, TransferStatus
 

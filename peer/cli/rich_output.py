@@ -20,8 +20,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli import formatting
 from cli.progress import phase_label, source_problems
+from common import formatting
 from common.control_messages import Progress
 from common.printable import printable
 

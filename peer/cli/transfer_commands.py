@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import PurePath
 from typing import NamedTuple
 
-from cli import formatting, render
+from cli import render
 from cli.arguments import Invocation
 from cli.context import Context, require_utf8
 from cli.daemon_client import StartTransfer
 from cli.errors import CTRL_C, OK, CliError, bad_usage, exit_code
 from cli.screen import Screen
 from cli.transfer_follower import follow
+from common import formatting
 from common.control_messages import Downloaded, Fault, Removed, Result, Uploaded
 
 # Details are shown for this many results; for more, only their sum.

@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 
 import pserver_pb2 as pb
-from cli import formatting, render, rich_output
+from cli import render, rich_output
 from cli.errors import CliError
 from cli.progress import PlainLines, as_line
 from cli.screen import Screen
+from common import formatting
 from common.control_messages import Phase, Progress, SourceView
 from common.status_messages import ListedFile, ListedPeer, Load
 from pclient_runs import Pclient
