@@ -14,7 +14,7 @@ from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 from tracker_requests import logged_in, with_token
 
-NEW_EPOCH = "the tracker has a new epoch: sending the complete index"
+RESTARTED = "the tracker was restarted: sending the complete index"
 
 
 def names_at(tracker: LiveTracker, user: str = "watcher") -> list[str]:
@@ -58,14 +58,14 @@ def test_a_restarted_tracker_gets_the_complete_index(tmp_path: Path, caplog: pyt
         emil.share("kept.txt", b"kept")
         eventually(lambda: "kept.txt" in names_at(tracker))
         before = emil.session()
-        assert NEW_EPOCH not in caplog.messages
+        assert RESTARTED not in caplog.messages
         first.close()
         eventually(lambda: emil.pserver.announcer.fault)
         second = stack.enter_context(live_tracker(tmp_path / "tracker", port=tracker.port))
         eventually(lambda: "kept.txt" in names_at(second))
         eventually(lambda: not emil.pserver.announcer.fault)
         assert emil.session() == before
-        assert caplog.messages.count(NEW_EPOCH) == 1
+        assert caplog.messages.count(RESTARTED) == 1
 
 
 def test_logout_withdraws_the_index_at_once_and_login_restores_it(dora: LivePserver, tracker: LiveTracker) -> None:
@@ -90,7 +90,7 @@ def test_a_session_survives_a_restart_of_the_pserver(
     with live_pserver(folder / "finn", tracker) as finn:
         assert finn.pserver.account.user == "finn"
         eventually(lambda: "again.txt" in names_at(tracker))
-    assert NEW_EPOCH not in caplog.messages
+    assert RESTARTED not in caplog.messages
 
 
 def test_a_session_that_the_tracker_does_not_know_is_deleted(folder: Path, tracker: LiveTracker) -> None:

@@ -69,7 +69,7 @@ def test_a_download_whose_dot_folder_was_deleted_can_be_repeated(
         shutil.rmtree(ben.shared / ".p2p")
         disk.resume.set()
         ((code, message),) = first.result(20)
-        assert (code, message[-12:]) == ("io", "run it again")
+        assert (code, message[-17:]) == ("io", "deleted from .p2p")
         assert download(ben, "going.bin") == [("going.bin", "")]
         assert (ben.shared / "going.bin").read_bytes() == content
 

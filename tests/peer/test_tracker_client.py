@@ -169,5 +169,5 @@ def test_refused_and_invalid_requests_are_not_retried(status: int, retry_after: 
 
 
 def test_a_tracker_that_does_not_run_is_a_fault_of_one_line() -> None:
-    with pytest.raises(TrackerUnreachable, match="is it running"):
+    with pytest.raises(TrackerUnreachable, match="check that it runs"):
         asyncio.run(tracker_client("http://127.0.0.1:9").peers())

@@ -58,7 +58,7 @@ def test_a_tracker_that_stops_and_restarts_is_noticed_while_logged_out(
 
         tracker_stack.close()
         eventually(lambda: not status(ana).tracker_reached)
-        assert "is it running" in status(ana).tracker_fault
+        assert "check that it runs" in status(ana).tracker_fault
         assert gauge() == 0
 
         with live_tracker(tmp_path / "tracker", port=tracker.port):

@@ -35,7 +35,7 @@ class DownloadTarget:
         """
         if "/" not in output:
             if multiple and output:
-                raise BadUsage(f"one name does not fit several files; {output}/ copies them into a folder")
+                raise BadUsage(f"several files cannot get one name; to copy them into a folder, enter {output}/")
             return cls(check_name(output) if output else "", None, copy_into_folder=False)
         path = Path(output)
         if not path.is_absolute():

@@ -1,4 +1,4 @@
-"""The check before a push: does this peer already have a file of that name or content? Blocking.
+"""The check before a push is accepted: does this peer already have a file of that name or content? Blocking.
 
 A push must not publish an unindexed local file unless its content matches the pushed manifest. Otherwise a file that
 the user is still writing would be shared.

@@ -12,9 +12,10 @@ from daemon.runtime.concurrency import PeriodicTask, TaskSet, Threads
 
 log = logging.getLogger(__name__)
 
-# The pause after a scan is at least this many times as long as the scan, less one.
+# From the start of one scan to the start of the next at least this many times its duration passes. So scans take at
+# most a tenth of the time, also if a scan is longer than the interval.
 _MIN_PERIOD_IN_SCANS = 10.0
-# Seconds of hashing after which the files that are hashed are announced, before the remaining ones are.
+# A scan hashes new files for this many seconds. Then the hashed files are announced, and the next scan hashes more.
 _HASH_SECONDS = 2.0
 
 
@@ -24,7 +25,7 @@ class ScanLoop:
     Args:
         scanner: does the scans and rechecks.
         threads: runs them.
-        interval: seconds from the start of one scan to the start of the next.
+        interval: seconds from the start of one scan to the start of the next; more if scans are slow.
         clock: returns seconds that never go back.
         on_change: called when a scan or a recheck changed the library.
     """

@@ -100,7 +100,7 @@ class RateLimiter:
 
     The order is that of start-time fair queueing (Goyal, Vin, Cheng 1996). Each requester has a tag that grows by the
     bytes it acquires; the lowest tag is next. A requester that returns gets the tag of the one being served. So it
-    cannot save up bytes while it is away, and a requester of one block at a time is not late.
+    cannot save up bytes while it is away, and a requester that asks for one block at a time gets its share.
     """
 
     def __init__(self, rate: int | None, clock: Callable[[], float]) -> None:
@@ -143,7 +143,7 @@ class RateLimiter:
         await turn
 
     async def wait(self) -> None:
-        """Wait until the next bytes may pass, and `charge` them when their number is known."""
+        """Wait until the next bytes may pass. The caller then calls `charge`, when it knows their number."""
         await self.acquire(0)
 
     def charge(self, amount: int) -> None:

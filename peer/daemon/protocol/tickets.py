@@ -85,7 +85,7 @@ def require_right(grant: Grant, right: Right) -> None:
         NotAllowed: It does not.
     """
     if grant.right is not right:
-        raise NotAllowed(f"the ticket does not permit to {right.name.lower()}")
+        raise NotAllowed(f"the ticket permits no {'download' if right is Right.READ else 'push'}")
 
 
 def _decode(ticket: str) -> bytes:

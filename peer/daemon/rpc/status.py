@@ -103,7 +103,7 @@ def register_gauges(
 ) -> None:
     """Add gauges of this peer's state to its metrics."""
     metrics.add_gauge("p2p_shared_files", "Complete files that this peer shares", lambda: library.file_count)
-    metrics.add_gauge("p2p_shared_bytes", "Their bytes", lambda: library.total_bytes)
+    metrics.add_gauge("p2p_shared_bytes", "Bytes of the complete files of this peer", lambda: library.total_bytes)
     metrics.add_gauge("p2p_streams", "Streams served now", lambda: slots.in_use)
     metrics.add_gauge("p2p_logged_in", "1 while this peer is logged in", lambda: float(account.user is not None))
     metrics.add_gauge("p2p_tracker_reached", "1 while the tracker answers", lambda: float(not announcer.fault))

@@ -95,8 +95,8 @@ class Threads:
     """
 
     def __init__(self) -> None:
-        # Hashing and writing of pieces. On two cores, more than three threads gain nothing; the other ones keep files
-        # moving while a slow disk blocks one.
+        # Hashing and writing of pieces. Three threads use two cores fully. The other three work while a slow disk
+        # blocks some of them.
         self.payload = ThreadPoolExecutor(6, "payload")
         # All other disk work: opening, publishing, scanning, hashing complete files.
         self.disk = ThreadPoolExecutor(8, "disk")

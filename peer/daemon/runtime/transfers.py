@@ -109,7 +109,7 @@ class Transfer:
         """Return the progress now."""
         c = self.counters
         sources = tuple(view for views in list(self._sources.values()) for view in views())
-        # While no source is left, the rate before says nothing about the time that remains.
+        # With no source left, the last rate would give a wrong remaining time.
         rate = 0.0 if c.phase is Phase.WAITING else self._rate.now()
         return Progress(c.phase, c.name, c.done, c.total, c.files_done, c.files_total, rate, sources)
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Self
 
+from common.control_messages import Hint
 from daemon.errors import NoSuchFile, PeerError, StorageFault, TargetExists
 from daemon.storage.disk import Disk
 
@@ -219,7 +220,7 @@ def is_not_found(error: OSError) -> bool:
 
 def part_vanished_error(name: str) -> StorageFault:
     """Return the error for an unfinished file that another program has deleted."""
-    return StorageFault(f"partial data for {name} was deleted from {DOT_FOLDER}; run it again")
+    return StorageFault(f"partial data for {name} was deleted from {DOT_FOLDER}", hint=Hint.REPEAT)
 
 
 def not_found_error(name: str) -> NoSuchFile:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from common.control_messages import Hint
 from daemon.errors import DiskFull, StorageFault
 
 # linux/fs.h: the ioctl that makes one file share the blocks of another.
@@ -66,7 +67,7 @@ def storage_faults(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _DISK_FULL_ERRNOS:
-            raise DiskFull(f"disk full while {action}; make room and run it again to resume") from error
+            raise DiskFull(f"disk full while {action}; make room", hint=Hint.RESUME) from error
         reason = os.strerror(error.errno) if error.errno else "I/O error"
         raise StorageFault(f"{reason} while {action}; check the disk, its mount and its permissions") from error
 

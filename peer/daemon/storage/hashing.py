@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from blake3 import blake3
 
+from common.control_messages import Hint
 from daemon.errors import FileChanged, Interrupted
 from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.manifest import Manifest, piece_length_for
@@ -98,7 +99,7 @@ def hash_pieces(
         buffer = memoryview(bytearray(min(_READ_BYTES, max(size, 1))))
         while (position := next(positions)) < len(pieces) and not failed.is_set():
             if stop():
-                raise Interrupted("stopped while reading files; run it again")
+                raise Interrupted("stopped while reading files", hint=Hint.REPEAT)
             offset = pieces[position] * piece_length
             length = min(piece_length, size - offset)
             try:

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self
 
+from common import formatting
+from common.control_messages import Hint
 from daemon.errors import DiskFull, FileChanged, NoSuchFile, NotVerified
 from daemon.storage.bitmap import Bitmap
 from daemon.storage.dirfd import SharedFd, is_not_found, remove_entry
@@ -340,9 +342,7 @@ class PartStore:
     def _reserve_space(self, dot: int, fd: int, lacking: int, size: int) -> None:
         free = self.disk.free_bytes(dot)
         if lacking > free:
-            raise DiskFull(
-                f"{lacking - free} more bytes of disk space are needed; make room and run it again to resume"
-            )
+            raise DiskFull(f"{formatting.size(lacking - free)} more disk space is needed; make room", hint=Hint.RESUME)
         self.disk.allocate(fd, size)
 
     def _verify(

@@ -173,4 +173,5 @@ class Publication:
 
 
 def _taken_error(existing: str, name: str) -> TargetExists:
-    return TargetExists(f"{existing} already exists in the shared folder; rename one of the two", name=name)
+    message = f"{existing} already exists in the shared folder; rename it, or give the new file another name"
+    return TargetExists(message, name=name)

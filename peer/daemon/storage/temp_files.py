@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Self
 
+from common import formatting
+from common.control_messages import Hint
 from daemon.errors import DiskFull, FileChanged, Interrupted
 from daemon.storage.dirfd import SharedFd, part_vanished_error
 from daemon.storage.disk import Disk, Fingerprint, storage_faults
@@ -197,12 +199,14 @@ def copy_contents(
             return
         free = disk.free_bytes(target)
         if size > free:
-            raise DiskFull(f"{size - free} more bytes of disk space are needed for a copy; make room and try again")
+            raise DiskFull(
+                f"{formatting.size(size - free)} more disk space is needed for a copy; make room", hint=Hint.REPEAT
+            )
         done = 0
         in_kernel = True
         while done < size:
             if stop():
-                raise Interrupted("stopped while copying; run it again")
+                raise Interrupted("stopped while copying", hint=Hint.REPEAT)
             step = min(_KERNEL_COPY_STEP, size - done)
             count = disk.copy_range(source, target, step, done) if in_kernel else -1
             if count < 0 or (count == 0 and done == 0):

@@ -52,8 +52,8 @@ def walk(disk: Disk, root: int) -> Iterator[ShareableFile | UnshareableEntry]:
         root: the descriptor of the shared folder; it stays open.
 
     Yields:
-        Every entry in order of names, except folders that can be shared and names that begin with a dot. A folder
-        inside that cannot be read is an UnshareableEntry.
+        In order of names, every file that can be shared, and every entry that cannot, with its reason. Such an entry
+        may be a folder that cannot be read. Other folders and names that begin with a dot are left out.
 
     Raises:
         StorageFault: if `root`, or a folder that was opened, cannot be read.

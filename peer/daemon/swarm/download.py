@@ -292,7 +292,7 @@ class Swarm:
         """Drop a source that sent a corrupt piece. All blocks of the piece came from this source."""
         reason = f"piece {piece} did not verify"
         log.warning("source dropped: %s: %s", source, reason)
-        self._last_error = error = NotVerified(f"{reason}: push it again to resume")
+        self._last_error = error = NotVerified(f"{reason}: upload it again to resume")
         self._stall.on_corrupt(self._clock())
         self._picker.drop(source, reason, piece)
         self._metrics.count_corrupt_piece()
@@ -337,7 +337,7 @@ class Swarm:
             self._fail(NoHolders(message, hint=Hint.RESUME))
         if self._open_stream is None and not self._connections and not self._verifier.busy:
             # The sender of a push is its only source.
-            self._fail(self._last_error or NoHolders("ended before the file was complete: push it again to resume"))
+            self._fail(self._last_error or NoHolders("ended before the file was complete: upload it again to resume"))
 
     def _has_useful_source(self) -> bool:
         return any(self._picker.is_useful(source) for source in self._connections)

@@ -21,7 +21,10 @@ _MIN_SAVED_SECONDS = 0.1
 
 
 class Takeover(NamedTuple):
-    """A piece to request from the source `idle` because the source `late` is late with it."""
+    """A piece to request from the source `idle` because the source `late` is late with it.
+
+    A source is late with a piece if it needs more than `_MIN_SAVED_SECONDS` until the piece has arrived.
+    """
 
     idle: str
     piece: int
@@ -43,7 +46,7 @@ class _LatePiece(NamedTuple):
 def find_takeover(
     sources: Mapping[str, SourceState], free: int, length: Callable[[int], int], now: float
 ) -> Takeover | None:
-    """Find an idle source and a piece that it should take over, the latest piece first.
+    """Find an idle source and a piece that it should take over; the piece with the most seconds left is first.
 
     Args:
         sources: All sources, by address.
@@ -78,7 +81,7 @@ def find_takeover(
 def _late_pieces(
     sources: Mapping[str, SourceState], free: int, length: Callable[[int], int], now: float
 ) -> list[_LatePiece]:
-    """Return the pieces that may be requested from a second source, the latest first."""
+    """Return the pieces that may be requested from a second source, the one with the most seconds left first."""
     late = []
     for name, source in sources.items():
         ahead = -source.partial_bytes

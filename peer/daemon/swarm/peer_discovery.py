@@ -11,8 +11,8 @@ from daemon.errors import PeerError
 from daemon.models import Holder
 from daemon.runtime.concurrency import PeriodicTask
 
-# Seconds after the start of a download at which holders are queried: a young swarm depends on it. Later they are
-# queried every _QUERY_INTERVAL seconds.
+# Seconds after the start of a download at which holders are queried. In a young swarm new holders appear within
+# seconds, and are found as soon. Later they are queried every _QUERY_INTERVAL seconds.
 _EARLY_QUERIES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _QUERY_INTERVAL = 10.0
 # The least time between two queries that were asked for, in seconds.

@@ -31,7 +31,8 @@ PieceData = list[bytes | memoryview]
 class InFlightReservation:
     """The memory and bandwidth of one download, acquired before a piece is requested.
 
-    Each piece in flight uses `piece_length` bytes of the budget. The first uses none, so that no download starves.
+    Each piece in flight but the first uses `piece_length` bytes of the budget. The first uses none, so that no download
+    starves.
     """
 
     def __init__(self, budget: MemoryBudget, limiter: RateLimiter, piece_length: int) -> None:
@@ -109,7 +110,7 @@ class PieceAssembler:
         if expected is None:
             raise BadUsage("sent a piece that was not requested")
         if self._started not in (None, block.number):
-            # It could start every piece of the file, and cancelled pieces are in memory but in no budget.
+            # A hostile source could start every piece of the file. Cancelled pieces use memory that no budget counts.
             raise BadUsage("started a piece before the previous one was complete")
         blocks, length = expected.blocks, self._length(block.number)
         at = blocks[-1].offset + len(blocks[-1].data) if blocks else 0
@@ -154,7 +155,8 @@ class PieceVerifier:
         self._threads = threads
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._writes: dict[int, Future[bool]] = {}
-        # Set by the thread before its future is done: without a write under way, the mark is up to date.
+        # 1 for each written piece. The thread sets it before its future is done, so it is exact for a piece that has
+        # no entry in `_writes`.
         self._written = bytearray(manifest.piece_count)
         self._pending = 0
 

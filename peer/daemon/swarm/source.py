@@ -23,14 +23,16 @@ _BLOCK_SECONDS = 1 / 16
 # Limits of a block, in bytes: `piece_sender.DEFAULT_BLOCK_LENGTH` and `piece_sender.MAX_BLOCK_LENGTH`.
 _BLOCK_MIN, _BLOCK_MAX = 64 << 10, 1 << 20
 
-# A record lasts this many seconds beside the time of sending, because messages travel meanwhile. It is also the assumed
-# time of a piece while the rate of the source is unknown.
+# A record of `InFlightElsewhere` lasts as long as sending takes, and this many seconds more for the messages to travel.
+# While the rate of the source is unknown, it is also the assumed time of a piece.
 _MESSAGE_SECONDS = 0.1
-# A record lasts as long as this many pieces take: the piece itself, and some time until the new holder announces it.
-_PIECE_TIMES = 1.5
-# The longest life of a record, in seconds: the other requester may be gone.
-_MAX_SECONDS = 30.0
-# Records stored of one source, the newest. A hostile source can make each cost one bit for every piece, 8 KiB at most.
+# The time of sending in such a record, in times of one piece: the piece itself, and half of one until the new holder
+# announces it.
+_RECORD_PIECES = 1.5
+# The longest life of such a record, in seconds. The other requester may be gone.
+_RECORD_MAX_SECONDS = 30.0
+# The number of records of one source; newer ones replace the oldest. A hostile source can make each cost one bit for
+# every piece, 8 KiB at most.
 _MAX_RECORDS = 256
 # Pieces of this many sources or more share the last level, so hostile sources cannot make the levels grow. A download
 # connects to `download.MAX_CONNECTIONS` (24) sources, so the count of honest sources stays exact.
@@ -78,7 +80,9 @@ class InFlightElsewhere:
             now: Seconds on the clock of the download.
         """
         piece_seconds = piece_length / rate if rate else _MESSAGE_SECONDS
-        self._expiries.append((now + min(_MESSAGE_SECONDS + _PIECE_TIMES * piece_seconds, _MAX_SECONDS), pieces))
+        self._expiries.append(
+            (now + min(_MESSAGE_SECONDS + _RECORD_PIECES * piece_seconds, _RECORD_MAX_SECONDS), pieces)
+        )
         self.pieces |= pieces
 
     def expire(self, now: float) -> None:

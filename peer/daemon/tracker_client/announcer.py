@@ -143,9 +143,9 @@ class Announcer:
         response = await self._tracker.ping(self._epoch, version, load)
         self._on_server_time(response.server_time)
         if response.epoch != self._epoch:
-            # After a start of this pserver, no epoch is known: the tracker need not have a new one.
+            # After a start of this pserver no epoch is known, so a new one does not mean a restart of the tracker.
             if self._epoch:
-                log.info("the tracker has a new epoch: sending the complete index")
+                log.info("the tracker was restarted: sending the complete index")
             self._epoch = response.epoch
             self._synced_revision = None
         if response.send_index:

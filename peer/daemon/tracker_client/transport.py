@@ -155,8 +155,8 @@ class TrackerTransport:
         )
 
     def _no_response(self, advice: str = "") -> TrackerUnreachable:
-        question = f"is it running? {advice}".rstrip()
-        return TrackerUnreachable(f"the tracker at {self.url} does not answer: {question}")
+        checks = "; ".join(filter(None, ("check that it runs", advice)))
+        return TrackerUnreachable(f"the tracker at {self.url} does not answer: {checks}")
 
     def _not_a_tracker(self) -> TrackerUnreachable:
         return TrackerUnreachable(f"the server at {self.url} is not a tracker: check SERVER_URL and SERVER_PORT")

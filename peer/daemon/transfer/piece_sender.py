@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
+from common.control_messages import Hint
 from daemon.errors import BadUsage, Interrupted, PeerError
 from daemon.peers.limits import SEND_TIMEOUT, RateLimiter
 from daemon.protocol.frames import Block
@@ -108,7 +109,8 @@ class PieceSender:
         self._in_flight: dict[int, None] = {}
         self._wake = asyncio.Event()
         self._requests_ended = False
-        # The piece that is being read, and where its next block starts; 0 means at the next piece.
+        # The piece that is being read, and the offset of its next block. At offset 0 no piece is started: the next one
+        # of the queue is.
         self._piece = 0
         self._offset = 0
         # Pieces that are being read or sent.
@@ -220,9 +222,8 @@ class PieceSender:
     def _next_piece(self) -> int | None:
         """Remove a piece from the queue: the first one that is not in flight to another requester, if there is one.
 
-        A piece in flight will soon be available from that requester. So this requester cancels its request when it
-        gets the message. But on a busy link the cancellation is late. Without deferring, a swarm of eight received a
-        fifth of the file twice.
+        Another requester receives a piece in flight, and will serve it soon. Ours cancels its request when it gets our
+        `Have`, but on a busy link that is late. Without deferring, a swarm of eight received a fifth of the file twice.
         """
         now = asyncio.get_running_loop().time()
         piece = next((piece for piece in self._queue if not self._file.is_being_sent(piece, self._on_have)), None)
@@ -251,4 +252,4 @@ class PieceSender:
             async with asyncio.timeout(SEND_TIMEOUT):
                 await self._stream.send(response)
         except TimeoutError:
-            raise Interrupted(f"nothing was received for {SEND_TIMEOUT:.0f} s: try again") from None
+            raise Interrupted(f"the requester did not read for {SEND_TIMEOUT:.0f} s", hint=Hint.RESUME) from None

@@ -61,7 +61,7 @@ class Pusher:
                 file, stream, requester=address, disk=self.threads.payload, limiter=self.limiter, on_sent=(on_sent,)
             ).run()
             if not stream.published:
-                raise NoHolders(f"{address}: ended without publishing the file: push it again to resume")
+                raise NoHolders(f"{address}: ended without publishing the file: upload it again to resume")
 
 
 class PushStream:

@@ -25,7 +25,7 @@ from daemon.transfer.replica_quota import ReplicaQuota
 _LOCK_TIMEOUT = 60.0
 # Seconds that a download of this peer's user waits for a push of the same content, before it cancels the push.
 _LOCAL_WAIT = 5.0
-_LOCAL_FIRST = "this peer downloads the file itself now: push it again later"
+_LOCAL_FIRST = "this peer downloads the file itself now: upload it again later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from common import formatting
 from daemon.errors import QuotaExceeded
 from daemon.library.manifest_cache import ManifestCache, ReplicaUsage
 from daemon.runtime.concurrency import Threads
@@ -91,7 +92,8 @@ class ReplicaQuota:
         if used + size > self.limit:
             free = max(0, self.limit - used)
             raise QuotaExceeded(
-                f"{size} bytes do not fit into the quota of this peer ({free} of {self.limit} are free)"
+                f"{formatting.size(size)} do not fit into the quota of this peer "
+                f"({formatting.size(free)} of {formatting.size(self.limit)} are free)"
             )
         entries = 1 + name.count("/")
         if stored.entries + self._incoming_entries + entries > self._max_entries:

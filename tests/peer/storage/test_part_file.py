@@ -127,7 +127,7 @@ def test_a_part_whose_name_is_taken_stays(folder: SharedFolder, store: PartStore
 def test_a_part_is_not_created_without_enough_disk_space(folder: SharedFolder, store: PartStore) -> None:
     size = folder.free_bytes() // MIB * MIB + 1024 * MIB
     manifest = Manifest(size, MIB, bytes(32 * (size // MIB)))
-    with pytest.raises(DiskFull, match="more bytes of disk space are needed"):
+    with pytest.raises(DiskFull, match="more disk space is needed"):
         store.open(manifest)
     assert dot(folder) == []
 
