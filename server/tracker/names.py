@@ -1,6 +1,7 @@
 """Checks file names. Pure: it says which rule a name breaks, and never changes a name.
 
-The pserver checks names too (daemon/storage/names.py): the tracker protects its peers, and a peer trusts no tracker.
+The pserver checks names too, by the same rules and in the same words (peer/daemon/storage/names.py). The tracker
+protects its peers, and a peer trusts no tracker.
 """
 
 import re
@@ -34,10 +35,21 @@ def check_name(name: str) -> str:
     """
     if len(name) <= NAME_BYTES and _PLAIN.fullmatch(name):
         return name
-    fault = _fault(name)
-    if fault is not None:
+    fault = name_fault(name)
+    if fault:
         raise BadName(f"bad name {printable(name)}: {fault}")
     return name
+
+
+def name_fault(name: str) -> str:
+    """Return the first rule that a name breaks, as text for a user; empty if it breaks none."""
+    # A surrogate cannot be encoded; `_component_fault` refuses it with its own message.
+    if len(name.encode(errors="surrogatepass")) > NAME_BYTES:
+        return f"the name is longer than {NAME_BYTES} bytes"
+    components = name.split("/")
+    if len(components) > COMPONENTS:
+        return f"the name has more than {COMPONENTS} components"
+    return next((fault for component in components if (fault := _component_fault(component))), "")
 
 
 def fold(name: str) -> str:
@@ -53,51 +65,32 @@ def printable(text: str, limit: int = 80) -> str:
     return shown if len(shown) <= limit else f"{shown[:limit]}..."
 
 
-def _fault(name: str) -> str | None:
-    if not name:
-        return "it is empty"
-    if any(0xD800 <= ord(c) < 0xE000 for c in name):
-        return "it contains a surrogate"
-    if len(name.encode()) > NAME_BYTES:
-        return f"it is over {NAME_BYTES} bytes of UTF-8"
-    components = name.split("/")
-    if len(components) > COMPONENTS:
-        return f"it has more than {COMPONENTS} components"
-    for component in components:
-        fault = _component_fault(component)
-        if fault is not None:
-            return fault
-    return None
-
-
-def _component_fault(component: str) -> str | None:
+def _component_fault(component: str) -> str:
     if not component:
-        return "a component is empty (a name neither begins nor ends with '/', and has no '//')"
+        return "the name is empty, begins or ends with '/', or contains '//'"
+    if any(0xD800 <= ord(c) < 0xE000 for c in component):
+        return "the name is not valid UTF-8 (it contains a surrogate)"
     if len(component.encode()) > COMPONENT_BYTES:
-        return f"a component is over {COMPONENT_BYTES} bytes of UTF-8"
+        return f"a component of the name is longer than {COMPONENT_BYTES} bytes"
     if component.startswith("."):
-        return "a component begins with a dot"
+        return "a component of the name begins with a dot (hidden files are not shared)"
     if component.endswith((".", " ")):
-        return "a component ends in a dot or a space"
+        return "a component of the name ends in a dot or a space (invalid on Windows)"
+    for separator in "\\:":
+        if separator in component:
+            return f"the name contains '{separator}' (invalid on Windows)"
+    codes = [ord(c) for c in component]
+    if any(code < 0x20 or 0x7F <= code < 0xA0 for code in codes):
+        return "the name contains a control character"
+    if not _BIDI.isdisjoint(codes):
+        return "the name contains a bidirectional control character, which reorders the text around it"
+    if any(
+        code in _ZERO_WIDTH and not (code == _JOINER and _joins_emoji(component, at)) for at, code in enumerate(codes)
+    ):
+        return "the name contains a zero-width (invisible) character"
     if _RESERVED_STEM.fullmatch(component.split(".", 1)[0]):
-        return f"{component.split('.', 1)[0]} is a reserved device name on Windows"
-    for at, character in enumerate(component):
-        fault = _character_fault(component, at, ord(character))
-        if fault is not None:
-            return fault
-    return None
-
-
-def _character_fault(component: str, at: int, code: int) -> str | None:
-    if code in {0x5C, 0x3A}:
-        return f"it contains '{chr(code)}'"
-    if code < 0x20 or 0x7F <= code < 0xA0:
-        return f"it contains the control character U+{code:04X}"
-    if code in _BIDI:
-        return f"it contains the bidirectional control U+{code:04X}"
-    if code in _ZERO_WIDTH and not (code == _JOINER and _joins_emoji(component, at)):
-        return f"it contains the zero-width character U+{code:04X}"
-    return None
+        return "a component of the name is a reserved device name on Windows"
+    return ""
 
 
 def _joins_emoji(component: str, at: int) -> bool:

@@ -1,5 +1,7 @@
 """The pserver's only check of names. Pure: a bad name is refused with the rule that it breaks, and never rewritten.
 
+The tracker checks names by the same rules, and names a rule in the same words (server/tracker/names.py).
+
 A name is one or more components joined by "/", relative to the shared folder. A name that passes is safe to open below
 a folder on Linux, macOS and Windows, and safe to print on a screen.
 """
@@ -36,17 +38,21 @@ def check_name(name: str) -> str:
     Raises:
         BadName: with the rule that the name breaks.
     """
+    fault = name_fault(name)
+    if fault:
+        raise BadName(fault, name=name)
+    return name
+
+
+def name_fault(name: str) -> str:
+    """Return the first rule that a name breaks, as text for a user; empty if it breaks none."""
     # A surrogate cannot be encoded; `component_fault` refuses it with its own message.
     if len(name.encode(errors="surrogatepass")) > NAME_BYTES_MAX:
-        raise BadName(f"the name is longer than {NAME_BYTES_MAX} bytes", name=name)
+        return f"the name is longer than {NAME_BYTES_MAX} bytes"
     components = name.split("/")
     if len(components) > COMPONENTS_MAX:
-        raise BadName(f"the name has more than {COMPONENTS_MAX} components", name=name)
-    for component in components:
-        fault = component_fault(component)
-        if fault:
-            raise BadName(fault, name=name)
-    return name
+        return f"the name has more than {COMPONENTS_MAX} components"
+    return next((fault for component in components if (fault := component_fault(component))), "")
 
 
 def component_fault(component: str) -> str:
@@ -60,9 +66,9 @@ def component_fault(component: str) -> str:
     if len(component.encode()) > COMPONENT_BYTES_MAX:
         return f"a component of the name is longer than {COMPONENT_BYTES_MAX} bytes"
     if component[0] == ".":
-        return "the name begins with a dot (hidden files are not shared)"
+        return "a component of the name begins with a dot (hidden files are not shared)"
     if component[-1] in ". ":
-        return "the name ends in a dot or space (invalid on Windows)"
+        return "a component of the name ends in a dot or a space (invalid on Windows)"
     for separator in "\\:/":
         if separator in component:
             return f"the name contains '{separator}' (invalid on Windows)"
@@ -73,7 +79,7 @@ def component_fault(component: str) -> str:
     if any(not _joins_emoji(component, hit.start()) for hit in _ZERO_WIDTH.finditer(component)):
         return "the name contains a zero-width (invisible) character"
     if _DEVICE.match(component):
-        return "reserved device name on Windows"
+        return "a component of the name is a reserved device name on Windows"
     return ""
 
 
