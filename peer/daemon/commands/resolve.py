@@ -133,10 +133,8 @@ class Resolver:
         check_name(argument)
         if await self._is_folder(argument, answers):
             raise NoSuchFile(f'"{argument}" is a folder; add a slash: {argument}/')
-        if _LIKE_AN_ID.fullmatch(argument):
-            message = f'no online peer has "{argument}"; an id has 64 digits'
-            raise NoSuchFile(message, hint=Hint.SHOW_FULL_IDS)
-        raise NoSuchFile(f'no online peer has "{argument}"', hint=Hint.LIST_FILES)
+        hint = Hint.SHOW_FULL_IDS if _LIKE_AN_ID.fullmatch(argument) else Hint.LIST_FILES
+        raise NoSuchFile(f'no online peer has "{argument}"', hint=hint)
 
     async def _is_folder(self, name: str, answers: _Answers) -> bool:
         """Return whether the network has a file in a folder of this name; False after too many such queries."""
