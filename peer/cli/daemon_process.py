@@ -129,5 +129,7 @@ class ChildDaemon:
         lines = self._log.read_bytes()[self._log_offset :].decode("utf-8", "replace").strip().splitlines()
         if exit_code == EXIT_CODES["bad_env"]:
             return CliError("bad_env", "; ".join(line.strip() for line in lines) or f"{self._env}: a fault")
-        why = lines[-1].strip() if lines else f"exit code {exit_code}"
+        # The log may also have later lines of another pserver, which prevents the start of this one.
+        reasons = [line for line in lines if line.startswith("pserver: ")] or lines
+        why = reasons[-1].strip() if reasons else f"exit code {exit_code}"
         return CliError("pserver_unreachable", f"the pserver did not start: {why} (its log: {self._log})")

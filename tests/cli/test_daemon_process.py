@@ -66,6 +66,17 @@ def test_a_failed_start_says_why(tmp_path: Path) -> None:
     assert "STATE_DIR is in use" in caught.value.message
 
 
+def test_lines_of_another_pserver_in_the_log_are_not_the_reason(tmp_path: Path) -> None:
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(
+        "import sys\n"
+        "sys.exit('pserver: another pserver is running\\n2026-11-30T12:00:00Z INFO the other one logs in')\n"
+    )
+    with pytest.raises(CliError) as caught:
+        ChildDaemon(env_file(tmp_path), tmp_path / "state", launcher).start()
+    assert "did not start: pserver: another pserver is running (" in caught.value.message
+
+
 def test_a_fault_in_the_env_file_is_bad_env(tmp_path: Path) -> None:
     with pytest.raises(CliError) as caught:
         ChildDaemon(env_file(tmp_path, "FAILS=78"), tmp_path / "state", LAUNCHER).start()
