@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from common.printable import printable
+
 if TYPE_CHECKING:
     from common.control_messages import Failure, Hint
 
@@ -79,6 +81,8 @@ def exit_code(failure: Failure) -> int:
 def message_with_name(failure: Failure) -> str:
     """The message, preceded by the name that it is about unless the message contains it."""
     name = failure.name
-    if not name or re.search(rf"(?:^|[\s/'\"]){re.escape(name)}(?:$|[\s:;,'\"])", failure.message):
-        return failure.message
-    return f"{name}: {failure.message}"
+    # Messages of the pserver have names with their control characters escaped.
+    for shown in {name, printable(name)}:
+        if re.search(rf"(?:^|[\s/'\"]){re.escape(shown)}(?:$|[\s:;,'\"])", failure.message):
+            return failure.message
+    return f"{name}: {failure.message}" if name else failure.message

@@ -508,10 +508,16 @@ def test_an_occupied_copy_outside_counts_as_its_file(
 
 
 def test_an_error_line_contains_its_name(daemon: ScriptedDaemon, pclient: Pclient) -> None:
-    faults = [("a:b", "the name contains ':'"), ("x", "/tmp/x: no such file"), ("y", "y is shared already")]
+    faults = [
+        ("a:b", "the name contains ':'"),
+        ("x", "/tmp/x: no such file"),
+        ("e\x1bx", "/tmp/e\\x1bx: no such file"),
+        ("y", "y is shared already"),
+    ]
     daemon.transfers = [[failed("io", name, message) for name, message in faults]]
     assert pclient("download", "a:b", "x", "y").err.splitlines() == [
         "error: a:b: the name contains ':'",
         "error: /tmp/x: no such file",
+        r"error: /tmp/e\x1bx: no such file",
         "error: y is shared already",
     ]
