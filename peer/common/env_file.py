@@ -258,13 +258,15 @@ class EnvReader:
         Raises:
             EnvFault: if the file has a fault. A file of another program is one fault, not one for each key.
         """
-        unknown = [] if unknown_keys_allowed else [key for key in self._values if key not in self._known]
+        unknown = [key for key in self._values if key not in self._known]
+        if unknown_keys_allowed and not self._faults:
+            return
         other = self._other_program() if unknown else None
         if other is not None:
             own_first = (self._program, other) == ("pclient", "pserver")
             advice = "the pclient env file comes first" if own_first else f"{self._program} needs its own"
             raise EnvFault(f"{self.path}: this is a {other} env file; {advice}")
-        for key in unknown:
+        for key in () if unknown_keys_allowed else unknown:
             near = difflib.get_close_matches(key.upper(), sorted(self._known), n=1, cutoff=_SUGGESTION_CUTOFF)
             suggestion = f"; did you mean {near[0]}?" if near else ""
             shown = f"{printable(key)}: {printable(self._values[key])!r}"

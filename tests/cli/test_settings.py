@@ -39,6 +39,14 @@ def test_port_0_needs_a_state_dir(tmp_path: Path) -> None:
         read_settings(own, None)
 
 
+def test_a_server_env_file_is_no_env_pserver(tmp_path: Path) -> None:
+    own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSERVER_PORT=5001\n")
+    other = write(tmp_path, "other", "SERVER_URL=localhost\nSERVER_PORT=5000\nSTATE_DIR=state\n")
+    with pytest.raises(EnvFault) as caught:
+        read_settings(own, other)
+    assert caught.value.lines == (f"{other}: this is a server env file; pserver needs its own",)
+
+
 def test_faults_of_both_files_are_reported_together(tmp_path: Path) -> None:
     own = write(tmp_path, "own", "PSERVER_URL=localhost\nPSRVER_PORT=1\nQUOTA=5\n")
     other = write(tmp_path, "other", "PSERVER_PORT=99999\n")
