@@ -8,7 +8,8 @@
     ├── DiskFull, QuotaExceeded, StorageFault
     ├── Interrupted, NoHolders, Busy
     ├── NotVerified
-    └── LoginRefused, NotLoggedIn, NotAllowed
+    ├── LoginRefused ── UnknownUser
+    └── NotLoggedIn, NotAllowed
 
 The codes are those of the exit code table in docs/cli.md. Only the code, the message and the hint of an error reach a
 user or another peer.
