@@ -5,6 +5,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ from common.status_messages import Load
 from daemon.errors import Busy, LoginRefused, NotLoggedIn, PeerError, TrackerUnreachable
 from daemon.models import IndexEntry, Version
 from daemon.tracker_client.client import SendIndex, TrackerClient
+from daemon.tracker_client.transport import Response, TrackerTransport
 from live_tracker import LiveTracker, live_tracker
 from tracker.passwords import HashCost
 from tracker_requests import PASSWORD, logged_in, tracker_client
@@ -171,3 +173,33 @@ def test_refused_and_invalid_requests_are_not_retried(status: int, retry_after: 
 def test_a_tracker_that_does_not_run_is_a_fault_of_one_line() -> None:
     with pytest.raises(TrackerUnreachable, match="check that it runs"):
         asyncio.run(tracker_client("http://127.0.0.1:9").peers())
+
+
+def test_a_ping_under_way_ends_before_the_peer_leaves_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the tracker might process the ping last, and the peer would be online again."""
+    log: list[str] = []
+    pinging, release = threading.Event(), threading.Event()
+
+    def request(transport: object, method: str, route: str, *_: object, **__: object) -> Response:
+        if route == "/ping":
+            pinging.set()
+            release.wait(20)
+        log.append(f"{method} {route}")
+        return Response(200, "OK", {"epoch": "e", "send_index": False, "recheck": [], "server_time": 0.0})
+
+    monkeypatch.setattr(TrackerTransport, "request", request)
+
+    async def leave(executor: Executor) -> None:
+        client = TrackerClient("http://127.0.0.1:1", executor)
+        ping = asyncio.create_task(client.ping("", "none", Load()))
+        await asyncio.to_thread(pinging.wait, 20)
+        ping.cancel()
+        await asyncio.gather(ping, return_exceptions=True)
+        leaving = asyncio.create_task(client.delete_index())
+        await asyncio.sleep(0.05)
+        release.set()
+        await leaving
+
+    with ThreadPoolExecutor(4) as executor:
+        asyncio.run(leave(executor))
+    assert log == ["PUT /ping", "DELETE /index"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -47,6 +47,8 @@ _REASON_MAX = 200
 _READ_TIMEOUT = 15.0
 # A ping is cheap and the next one follows soon, so a silent tracker is noticed early.
 _PING_TIMEOUT = 5.0
+# Seconds that `delete_index` waits for announcements under way.
+_LAST_ANNOUNCEMENT_TIMEOUT = 0.5
 _KINDS: tuple[type[PeerError], ...] = (
     BadName,
     LoginRefused,
@@ -95,6 +97,8 @@ class TrackerClient:
         self._executor = executor
         self._transport = TrackerTransport(url, verify)
         self._reports = TaskSet()
+        # Pings and changes of the index that a thread sends now, also those whose caller was cancelled.
+        self._announcements: set[Future[Any]] = set()
 
     @property
     def fault(self) -> str:
@@ -188,7 +192,14 @@ class TrackerClient:
         await self._request("PATCH", "/index", body, parse=_nothing)
 
     async def delete_index(self) -> None:
-        """Leave the index and the list of online peers now. The session stays."""
+        """Leave the index and the list of online peers now. The session stays.
+
+        An announcement that the tracker gets later would put this peer back, so those under way end first.
+        """
+        running = tuple(self._announcements)
+        if running:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._executor, wait, running, _LAST_ANNOUNCEMENT_TIMEOUT)
         await self._request("DELETE", "/index", parse=_nothing)
 
     # -------------------------------------------------------------------------------------------------------- queries
@@ -298,7 +309,11 @@ class TrackerClient:
             with self._transport.parse_errors():
                 return parse(response.body)
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, request)
+        work = self._executor.submit(request)
+        if method in ("PUT", "PATCH"):
+            self._announcements.add(work)
+            work.add_done_callback(self._announcements.discard)
+        return await asyncio.wrap_future(work)
 
 
 def _error(response: Response) -> PeerError | SendIndex:
