@@ -46,7 +46,7 @@ class PeerClient:
         self._channels: dict[str, _SharedChannel] = {}
         self._closing = TaskSet()
 
-    async def fetch_manifest(self, url: str, ticket: str, expected_id: str) -> Manifest:
+    async def fetch_manifest(self, address: str, ticket: str, expected_id: str) -> Manifest:
         """Return the verified manifest of the ticket's id.
 
         Raises:
@@ -54,30 +54,30 @@ class PeerClient:
             PeerError: if the call fails.
         """
         codec = transfer_messages.TRANSFER_CODECS["GetManifest"]
-        async with self._channel(url) as channel:
+        async with self._channel(address) as channel:
             call = channel.unary_unary(codec.path, codec.encode_request, codec.decode_response)
             try:
                 message = await call(pb.GetManifestRequest(), metadata=_metadata(ticket), timeout=_MANIFEST_TIMEOUT)
             except grpc.aio.AioRpcError as error:
-                raise status_codes.error_from_rpc(error, url) from error
+                raise status_codes.error_from_rpc(error, address) from error
             try:
                 return transfer_messages.manifest_from_pb(transfer_messages.ensure_decoded(message), expected_id)
             except PeerError as error:
-                raise NotVerified(f"{url}: {error.message}") from error
+                raise NotVerified(f"{address}: {error.message}") from error
 
-    def open_download(self, url: str, ticket: str, pieces: int) -> DownloadStream:
+    def open_download(self, address: str, ticket: str, pieces: int) -> DownloadStream:
         """Return the stream of a download of a file of `pieces` pieces. It dials when `responses` is iterated."""
-        return DownloadStream(self, url, ticket, pieces)
+        return DownloadStream(self, address, ticket, pieces)
 
     @asynccontextmanager
-    async def open_call(self, method: str, url: str, ticket: str) -> AsyncIterator[Call]:
+    async def open_call(self, method: str, address: str, ticket: str) -> AsyncIterator[Call]:
         """Open a stream of the Transfer method `method` while the block runs. Raises NoHolders for a bad address."""
         codec = transfer_messages.TRANSFER_CODECS[method]
-        async with self._channel(url) as channel:
+        async with self._channel(address) as channel:
             open_call = channel.stream_stream(codec.path, codec.encode_request, codec.decode_response)
             stream = open_call(metadata=_metadata(ticket))
             try:
-                yield Call(url, stream)
+                yield Call(address, stream)
             finally:
                 stream.cancel()
 
@@ -88,11 +88,11 @@ class PeerClient:
         self._channels.clear()
 
     @asynccontextmanager
-    async def _channel(self, url: str) -> AsyncIterator[grpc.aio.Channel]:
-        target = await addresses.resolve_target(url)
+    async def _channel(self, address: str) -> AsyncIterator[grpc.aio.Channel]:
+        target = await addresses.resolve_target(address)
         shared = self._channels.get(target)
         if shared is None:
-            shared = self._channels[target] = _SharedChannel(self._open(url, target))
+            shared = self._channels[target] = _SharedChannel(self._open(address, target))
         shared.users += 1
         try:
             yield shared.channel
@@ -101,12 +101,12 @@ class PeerClient:
             if not shared.users:
                 asyncio.get_running_loop().call_later(_IDLE_CHANNEL_SECONDS, self._close_if_idle, target, shared)
 
-    def _open(self, url: str, target: str) -> grpc.aio.Channel:
+    def _open(self, address: str, target: str) -> grpc.aio.Channel:
         options: list[tuple[str, Any]] = [*channels.channel_options(MAX_MESSAGE_BYTES), *FLOW_CONTROL_OPTIONS]
         if self._credentials is None:
             return grpc.aio.insecure_channel(target, options)
         # The target is an IP address, but the certificate is for the announced host.
-        options.append(("grpc.ssl_target_name_override", addresses.split_address(url)[0]))
+        options.append(("grpc.ssl_target_name_override", addresses.split_address(address)[0]))
         return grpc.aio.secure_channel(target, self._credentials, options)
 
     def _close_if_idle(self, target: str, shared: _SharedChannel) -> None:
@@ -126,8 +126,8 @@ class _SharedChannel:
 class Call:
     """An open stream to another peer."""
 
-    def __init__(self, url: str, stream: Any) -> None:
-        self.address = url
+    def __init__(self, address: str, stream: Any) -> None:
+        self.address = address
         self._stream = stream
         self._writing = asyncio.Lock()
 
@@ -176,9 +176,9 @@ class Call:
 class DownloadStream:
     """RequesterStream over a call to the holder."""
 
-    def __init__(self, peers: PeerClient, url: str, ticket: str, pieces: int) -> None:
+    def __init__(self, peers: PeerClient, address: str, ticket: str, pieces: int) -> None:
         self._peers = peers
-        self._url = url
+        self._address = address
         self._ticket = ticket
         self._pieces = pieces
         self._pending = PendingRequests()
@@ -193,7 +193,7 @@ class DownloadStream:
     async def responses(self) -> AsyncIterator[PieceResponse]:
         """Dial the holder, and yield what it sends. Raises PeerError if the stream fails."""
         decoder = transfer_messages.ResponseDecoder(self._pieces)
-        async with self._peers.open_call("DownloadFile", self._url, self._ticket) as call:
+        async with self._peers.open_call("DownloadFile", self._address, self._ticket) as call:
             self._call = call
             sending = asyncio.create_task(self._send_requests(call))
             try:
