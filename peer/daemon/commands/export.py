@@ -82,8 +82,8 @@ class LocalCopier:
             copy.handle as copied,
         ):
             manifest = self._check(id_, copied, copy.size, stop)
-            stamp = copy.publish(name)
-            self.library.register([HashedFile(name, stamp, manifest)])
+            fingerprint = copy.publish(name)
+            self.library.register([HashedFile(name, fingerprint, manifest)])
 
     def _export(self, id_: str, path: Path, make_folders: bool, stop: CancelCheck) -> None:
         self.check_free(path)

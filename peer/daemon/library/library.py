@@ -82,7 +82,7 @@ class Snapshot(NamedTuple):
 class Library:
     """The files of one peer. Manifests are read from `manifest_cache` when they are needed.
 
-    A file that is added, removed or replaced raises the revision by one.
+    Each file that is added or removed raises the revision by one; a file that is replaced is both.
     """
 
     def __init__(self, manifest_cache: ManifestCache) -> None:
@@ -102,7 +102,7 @@ class Library:
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self._cached_digest_bytes = 0
 
-    # ----------------------------------------------------------------------------------------------------- ---queries
+    # ---------------------------------------------------------------------------------------------------------- queries
 
     def by_name(self, name: str) -> LocalFile | None:
         """Return the file with that name, or a name equal after NFC and case folding; None if there is none."""
