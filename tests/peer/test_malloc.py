@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import grpc.aio
 import pytest
 
 import pserver_pb2 as pb
@@ -77,11 +78,12 @@ def test_a_stream_that_is_cancelled_early_frees_its_last_message(ana: LivePserve
     async def ask() -> None:
         peers = PeerClient(None)
         async with peers.open_call("DownloadSmallFiles", ana.address, ticket) as call:
-            left.append(weakref.ref(call._stream))
+            left.extend(weakref.ref(each) for each in gc.get_objects() if isinstance(each, grpc.aio.StreamStreamCall))
             await call.write(pb.DownloadSmallFilesRequest(requests=[pb.SmallFileRequest(number=1, ticket=ticket)]))
             assert [block.data for block in (await anext(call.responses())).blocks] == [b"small"]
         await peers.close()
 
     with no_search_for_cycles():
         ana.call(ask())
-        eventually(lambda: left[0]() is None)
+        assert left
+        eventually(lambda: all(stream() is None for stream in left))

@@ -87,7 +87,7 @@ def test_a_challenge_opens_prove_only(ana: LivePserver) -> None:
 @pytest.mark.parametrize("method", TRANSFER)
 def test_transfer_needs_a_valid_ticket_of_this_session(ana: LivePserver, film: Manifest, method: str) -> None:
     right = WRITE if method in WRITING else READ
-    now = ana.pserver.account._clock.now()
+    now = ana.pserver.account.clock.now()
     wrong: list[Metadata] = [
         ana.cookie,
         [("p2p-ticket", "")],

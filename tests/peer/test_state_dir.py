@@ -1,5 +1,6 @@
 """With a STATE_DIR that cannot be written, a start or login fails clearly, and a stop is still clean."""
 
+import logging
 from pathlib import Path
 
 import grpc
@@ -41,7 +42,7 @@ def test_a_clean_stop_runs_every_step_even_if_the_disk_fails(
         for file in ("session", "cookie", "port"):
             spoil(tmp_path / "leaver/state" / file)
     assert "leaver" not in alive(ana)
-    assert peer.pserver.manifest_cache._connection is None
+    assert not peer.pserver.manifest_cache.is_open
     assert [file for file in ("session", "cookie", "port") if f"state/{file}" in caplog.text] == [
         "session",
         "cookie",
@@ -49,7 +50,10 @@ def test_a_clean_stop_runs_every_step_even_if_the_disk_fails(
     ]
 
 
-def test_a_login_that_cannot_be_saved_is_undone_at_the_tracker(tmp_path: Path, tracker: LiveTracker) -> None:
+def test_a_login_that_cannot_be_saved_is_undone_at_the_tracker(
+    tmp_path: Path, tracker: LiveTracker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     with live_pserver(tmp_path / "full", tracker, "before") as peer, peer.control() as control:
         session = tmp_path / "full/state/session"
         spoil(session)
@@ -57,7 +61,7 @@ def test_a_login_that_cannot_be_saved_is_undone_at_the_tracker(tmp_path: Path, t
             control.Login(pb.LoginRequest(user="after", password="correct horse"), metadata=peer.cookie, timeout=20)
         assert code_of(error.value)[1] == "io"
         assert peer.pserver.account.user is None
-        assert not tracker.parts.auth._accounts.sessions_of("after")
+        assert f"logout user='after' address='{peer.address}'" in caplog.messages
         (session / "in the way").unlink()
         session.rmdir()
         peer.login("after")

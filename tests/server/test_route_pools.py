@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from live_tracker import LiveTracker, live_tracker
+from tracker.memory_index import MemoryIndex
 
 SEARCHES = ("/files", "/page/snapshot")
 
@@ -29,7 +30,7 @@ def test_a_flood_of_searches_does_not_delay_announces(
         over.wait(60)
         return [], None
 
-    monkeypatch.setattr(tracker.parts.tracker._index, "page", search)
+    monkeypatch.setattr(MemoryIndex, "page", search)
     user = {"username": "ana", "password": "x"}
     token = requests.post(f"{tracker.url}/login", json={**user, "url": "127.0.0.1:5001"}, timeout=5).json()["token"]
     browser = requests.post(f"{tracker.url}/page/login", data=user, timeout=5, allow_redirects=False).cookies

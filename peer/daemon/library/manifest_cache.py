@@ -86,6 +86,11 @@ class ManifestCache:
         self._usage: ReplicaUsage | None = None
         self._in_transaction(lambda connection: connection.execute("SELECT count(*) FROM kept").fetchone())
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the database is open."""
+        return self._connection is not None
+
     def close(self) -> None:
         """Close the database."""
         with self._lock:
