@@ -122,14 +122,15 @@ class Screen:
         """Write keys and labels to choose from to stderr, beside the prompt."""
         if self.quiet:
             return
+        safe = [(key, printable(label)) for key, label in rows]
         if self._err.isatty():
             from cli import rich_output
 
             console = rich_output.console(self._err)
             with suppress(OSError):
-                console.print(rich_output.choices(rows, console.width))
+                console.print(rich_output.choices(safe, console.width))
             return
-        self._write_stderr("".join(f"  {key}  {about}\n" for key, about in rows))
+        self._write_stderr("".join(f"  {key}  {label}\n" for key, label in safe))
 
     @contextmanager
     def progress(self, verb: str) -> Iterator[ProgressView]:

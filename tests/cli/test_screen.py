@@ -86,13 +86,14 @@ def test_hostile_names_write_no_control_character(count: int) -> None:
             assert not HARMFUL.search(shown), (SEED, name)
 
 
-def test_tables_and_frames_of_hostile_names_write_no_control_character() -> None:
+def test_tables_frames_and_choices_of_hostile_names_write_no_control_character() -> None:
     names = hostile_names(1000)
     for make in (io.StringIO, Terminal):
         out, err = make(), make()
         screen = Screen(out, err)
         screen.table(("size", "name"), [["1", name] for name in names], ("size",))
         screen.key_values("status", [("user", name) for name in names])
+        screen.choices([("1", name) for name in names])
         assert not HARMFUL.search(OURS.sub("", out.getvalue() + err.getvalue())), SEED
 
 
