@@ -13,10 +13,11 @@ fail() {
     exit 69
 }
 
-# Runs each candidate, since pyenv puts a python3.12 on PATH that fails unless 3.12 is enabled.
+# Runs each candidate, since pyenv puts a python3.12 on PATH that fails unless 3.12 is enabled. P2P_PYTHON names the only
+# candidate.
 find_python() {
     fitting=
-    for candidate in python3.14 python3.13 python3.12 python3.11 python3 python; do
+    for candidate in ${P2P_PYTHON:-python3.14 python3.13 python3.12 python3.11 python3 python}; do
         "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue
         fitting=${fitting:-$candidate}
         "$candidate" -c 'import ensurepip, sqlite3, ssl, venv' >/dev/null 2>&1 || continue
