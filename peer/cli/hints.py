@@ -12,7 +12,7 @@ _COMMAND = {
     Hint.RESUME: "run the same command again to resume",
     Hint.REPEAT: "run the same command again",
     Hint.REPEAT_LATER: "run the same command again when more peers are online",
-    Hint.LOG_IN: "run: pclient.py ENV_PCLIENT login USER",
+    Hint.LOG_IN: "run: {pclient} login USER",
 }
 _MENU = {
     Hint.LIST_FILES: "Choose 4 to list files",
@@ -26,16 +26,17 @@ _MENU = {
 }
 
 
-def for_command(failure: Failure, message: str) -> str:
+def for_command(failure: Failure, message: str, pclient: str) -> str:
     """The message of a failed command, followed by what to do next.
 
     Args:
         failure: What went wrong.
         message: Its message, with or without its name.
+        pclient: The command that starts pclient with the same env files.
     """
-    return f"{message}; {_COMMAND[failure.hint]}" if failure.hint else message
+    return f"{message}; {_COMMAND[failure.hint].replace('{pclient}', pclient)}" if failure.hint else message
 
 
 def for_menu(failure: Failure, message: str) -> str:
-    """The message of a failed choice in the menu, followed by what to do next; arguments as in `for_command`."""
+    """The message of a failed choice in the menu, followed by what to do next; `message` as in `for_command`."""
     return f"{message.rstrip('.')}. {_MENU[failure.hint]}" if failure.hint else message

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from cli import arguments
-from cli.arguments import ShowText
+from cli.arguments import Invocation, ShowText
 from cli.errors import CTRL_C, EXIT_CODES, FAILED, OK, CliError, PserverUnreachable, bad_usage, exit_code
 from cli.screen import OutputLost, Screen
 from common.env_file import EnvFault, find_env_file
@@ -156,6 +156,7 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[
     from cli.prompts import EndOfInput, Prompter
     from cli.settings import read_settings
 
+    screen.pclient = _own_command(invocation)
     settings = read_settings(invocation.env_pclient, invocation.env_pserver)
     on_start()
     child = ChildDaemon(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
@@ -186,13 +187,23 @@ def _env_file_exists(argument: str) -> bool:
         return False
 
 
+def _own_command(invocation: Invocation) -> str:
+    """The command that starts pclient with the same env files."""
+    files = [invocation.env_pclient, invocation.env_pserver]
+    return _launch_command("pclient.py", *(file for file in files if file is not None))
+
+
 def _start_command(settings: Settings) -> str:
     """The command that starts a pserver, with the env file of the usual name if there is one beside ours."""
-    launcher = Path(__file__).resolve().parents[1] / "pserver.py"
     beside = settings.env_pclient.with_name(settings.env_pclient.name.replace("pclient", "pserver"))
     env = _relative(beside) if beside != settings.env_pclient and beside.is_file() else "ENV_PSERVER"
-    # This Python has the packages of the pserver.
-    return shlex.join([_relative(Path(sys.executable)), _relative(launcher), env])
+    return _launch_command("pserver.py", env)
+
+
+def _launch_command(launcher: str, *arguments: str) -> str:
+    """The command that runs a launcher of this folder with this Python, which has the packages."""
+    path = Path(__file__).resolve().parents[1] / launcher
+    return shlex.join([_relative(Path(sys.executable)), _relative(path), *arguments])
 
 
 def _relative(path: Path) -> str:

@@ -44,6 +44,8 @@ class Screen:
         self._err = err
         self.as_json = as_json
         self.quiet = quiet
+        # The command that starts pclient with the same env files, for hints.
+        self.pclient = "pclient.py ENV_PCLIENT"
         self._live: Console | None = None
 
     def data(self, values: Mapping[str, object]) -> None:
@@ -68,14 +70,14 @@ class Screen:
     def fault(self, failure: Failure) -> None:
         """Write what went wrong and what to do next, as one line or as a JSON object."""
         if self.as_json:
-            message = _with_hint(failure, failure.message)
+            message = self._with_hint(failure, failure.message)
             values: dict[str, object] = {"code": failure.code, "message": message, "name": failure.name or None}
             if failure.ids:
                 values["ids"] = list(failure.ids)
             self.data({"error": values})
             return
         head, style = ("warning", "yellow") if failure.code in _WARNINGS else ("error", "red")
-        self._write_message(f"{head}: {_with_hint(failure, message_with_name(failure))}", style=style)
+        self._write_message(f"{head}: {self._with_hint(failure, message_with_name(failure))}", style=style)
         for id_ in failure.ids:
             if id_ not in failure.message:
                 self._write_message(f"  {id_}")
@@ -155,6 +157,13 @@ class Screen:
                 finally:
                     self._live = None
 
+    def _with_hint(self, failure: Failure, message: str) -> str:
+        if failure.hint is None:
+            return message
+        from cli import hints
+
+        return hints.for_command(failure, message, self.pclient)
+
     def _write(self, text: str, *, flush: bool = True) -> None:
         with _checked_output():
             self._out.write(text)
@@ -184,14 +193,6 @@ class Screen:
         from cli import rich_output
 
         rich_output.line(self._live or rich_output.console(self._err), printable(text), style)
-
-
-def _with_hint(failure: Failure, message: str) -> str:
-    if failure.hint is None:
-        return message
-    from cli import hints
-
-    return hints.for_command(failure, message)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from cli.errors import EXIT_CODES
 from common.control_messages import Hint
 from pclient_runs import Pclient
 from scripted_daemon import ID, ScriptedDaemon, downloaded, failed, moving, removed, uploaded
+
+LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
 
 
 def test_login_reads_the_password_from_stdin(daemon: ScriptedDaemon, pclient: Pclient) -> None:
@@ -490,10 +493,16 @@ def test_a_hint_is_worded_for_commands(daemon: ScriptedDaemon, pclient: Pclient)
     )
 
 
-def test_a_hint_of_a_failed_call_arrives_too(daemon: ScriptedDaemon, pclient: Pclient) -> None:
+def test_the_hint_to_log_in_is_the_command_for_this_peer(
+    daemon: ScriptedDaemon, pclient: Pclient, env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
     daemon.refusals["ListPeers"] = (grpc.StatusCode.FAILED_PRECONDITION, "not_logged_in", "not logged in")
     daemon.hint = Hint.LOG_IN
-    assert pclient("peers").err == "error: not logged in; run: pclient.py ENV_PCLIENT login USER\n"
+    text, _, command = pclient("peers").err.partition("; run: ")
+    assert text == "error: not logged in"
+    assert shlex.split(command) == [".venv/bin/python", str(LAUNCHER), env, "login", "USER"]
 
 
 @pytest.mark.parametrize("output", ["{here}/", "./", "."])
