@@ -22,14 +22,33 @@ def ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def report_missing_package(error: ModuleNotFoundError) -> int:
+    """Report in one line, or as JSON, that this Python lacks a package; return the exit code."""
+    import json
+    from pathlib import Path
+
+    from cli.arguments import has_global_option
+    from common.launch_commands import missing_package_message
+
+    message = missing_package_message(error, Path(__file__).resolve())
+    if has_global_option(sys.argv[1:], "json"):
+        print(json.dumps({"error": {"code": "internal", "message": message, "name": None}}))
+    else:
+        print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
 if __name__ == "__main__":
     exit_on_signals()
-    from cli.main import launch
-
     status = 130
     try:
+        from cli.main import launch
+
         status = launch(sys.argv[1:])
         ignore_interrupts()
     except KeyboardInterrupt:
         ignore_interrupts()
+    except ModuleNotFoundError as error:
+        # At the start, or later: `cli` imports some packages only when it needs them.
+        status = report_missing_package(error)
     sys.exit(status)

@@ -17,7 +17,14 @@ def exit_on_signal() -> None:
 
 if __name__ == "__main__":
     exit_on_signal()
-    from daemon.main import main
+    try:
+        from daemon.main import main
+    except ModuleNotFoundError as error:
+        from pathlib import Path
+
+        from common.launch_commands import missing_package_message
+
+        sys.exit(f"pserver: {missing_package_message(error, Path(__file__).resolve())}")
 
     status = main(sys.argv[1:])
     exit_on_signal()

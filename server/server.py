@@ -9,6 +9,13 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
 
-    from tracker.main import main
+    try:
+        from tracker.main import main
+    except ModuleNotFoundError as error:
+        from pathlib import Path
+
+        from tracker.launch_commands import missing_package_message
+
+        sys.exit(f"server: {missing_package_message(error, Path(__file__).resolve())}")
 
     sys.exit(main(sys.argv[1:]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from cli.arguments import Invocation, ShowText
 from cli.errors import CTRL_C, EXIT_CODES, FAILED, OK, CliError, PserverUnreachable, bad_usage, exit_code
 from cli.screen import OutputLost, Screen
 from common.env_file import EnvFault, find_env_file
+from common.launch_commands import launch_command, relative
 from common.version import VERSION
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def main(
 
     Returns:
         The exit code.
+
+    Raises:
+        ModuleNotFoundError: if this Python lacks a package.
     """
     screen = Screen(
         stdout,
@@ -64,6 +67,7 @@ def _run_and_report(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start
 
     Raises:
         BrokenPipeError, OutputLost: if stdout cannot be written.
+        ModuleNotFoundError: if this Python lacks a package.
     """
     try:
         return _run(argv, stdin, screen, on_start)
@@ -87,14 +91,14 @@ def _run_and_report(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start
         else:
             screen.end_of_prompt()
         return CTRL_C
-    except (BrokenPipeError, OutputLost):
+    except (BrokenPipeError, OutputLost, ModuleNotFoundError):
         raise
     except Exception as error:  # the last resort: a bug, in one line
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         where = f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
-        screen.fault(CliError("internal", f"internal error of pclient: {type(error).__name__}{where}"))
+        screen.fault(CliError("internal", f"internal error of pclient: {type(error).__name__}{where}"), plain=True)
         return FAILED
 
 
@@ -196,20 +200,10 @@ def _own_command(invocation: Invocation) -> str:
 def _start_command(settings: Settings) -> str:
     """The command that starts a pserver, with the env file of the usual name if there is one beside ours."""
     beside = settings.env_pclient.with_name(settings.env_pclient.name.replace("pclient", "pserver"))
-    env = _relative(beside) if beside != settings.env_pclient and beside.is_file() else "ENV_PSERVER"
+    env = relative(beside) if beside != settings.env_pclient and beside.is_file() else "ENV_PSERVER"
     return _launch_command("pserver.py", env)
 
 
 def _launch_command(launcher: str, *arguments: str) -> str:
     """The command that runs a launcher of this folder with this Python, which has the packages."""
-    path = Path(__file__).resolve().parents[1] / launcher
-    return shlex.join([_relative(Path(sys.executable)), _relative(path), *arguments])
-
-
-def _relative(path: Path) -> str:
-    """The path relative to the current folder, if it is inside; else the absolute path."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except (ValueError, FileNotFoundError):
-        # Not inside, or the current folder was removed.
-        return str(path)
+    return launch_command(Path(sys.executable), Path(__file__).resolve().parents[1] / launcher, *arguments)

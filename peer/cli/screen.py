@@ -67,8 +67,13 @@ class Screen:
             return
         self._write_message(text)
 
-    def fault(self, failure: Failure) -> None:
-        """Write what went wrong and what to do next, as one line or as a JSON object."""
+    def fault(self, failure: Failure, *, plain: bool = False) -> None:
+        """Write what went wrong and what to do next, as one line or as a JSON object.
+
+        Args:
+            failure: What went wrong.
+            plain: Write without colour. Then nothing is imported for a failure without a hint.
+        """
         if self.as_json:
             message = self._with_hint(failure, failure.message)
             values: dict[str, object] = {"code": failure.code, "message": message, "name": failure.name or None}
@@ -77,7 +82,11 @@ class Screen:
             self.data({"error": values})
             return
         head, style = ("warning", "yellow") if failure.code in _WARNINGS else ("error", "red")
-        self._write_message(f"{head}: {self._with_hint(failure, message_with_name(failure))}", style=style)
+        text = f"{head}: {self._with_hint(failure, message_with_name(failure))}"
+        if plain:
+            self._write_stderr(printable(text) + "\n")
+        else:
+            self._write_message(text, style=style)
         for id_ in failure.ids:
             if id_ not in failure.message:
                 self._write_message(f"  {id_}")

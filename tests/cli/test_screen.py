@@ -6,6 +6,7 @@ import io
 import json
 import random
 import re
+import sys
 
 import pytest
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.console import Console
 import pserver_pb2 as pb
 from cli import render, rich_output
 from cli.errors import CliError
+from cli.main import main
 from cli.progress import PlainLines, as_line
 from cli.screen import Screen
 from common import formatting
@@ -35,6 +37,18 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def test_an_internal_error_is_reported_on_a_terminal_without_rich(monkeypatch: pytest.MonkeyPatch, env: str) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("cli.settings.read_settings", broken)
+    monkeypatch.setitem(sys.modules, "cli.rich_output", None)
+    monkeypatch.delattr("cli.rich_output")
+    err = Terminal()
+    assert main([env, "status"], Terminal(), Terminal(), err) == 1
+    assert re.fullmatch(r"error: internal error of pclient: RuntimeError in test_screen.py, line \d+\n", err.getvalue())
 
 
 def hostile_names(count: int) -> list[str]:
