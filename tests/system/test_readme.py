@@ -74,8 +74,18 @@ def test_two_peers_on_one_machine_print_what_readme_shows(checkout: Path, enviro
     try:
         for line in (line for block in blocks("README.md", "Two peers on one machine") for line in block):
             prompt = re.match(r"(Enter [^:]*:|.*\[y/N\]) ?(.*)", line)
-            if line.startswith("$ head "):
-                subprocess.run(line.removeprefix("$ "), shell=True, cwd=checkout, check=True)
+            if line.startswith("$ rm "):
+                # "Stop: choose 0 in both menus, and press Ctrl-C in the first terminal."
+                tracker, ana, _, ben = programs
+                for menu in (ben, ana):
+                    menu.expect_exact("Enter choice:")
+                    menu.sendline("0")
+                    assert exit_status(menu) == 0
+                tracker.sendintr()
+                assert exit_status(tracker) == 0
+            if line.startswith(("$ head ", "$ rm ")):
+                command = line.removeprefix("$ ")
+                subprocess.run(command, shell=True, cwd=checkout, env=environment, check=True)
             elif line.startswith("$ "):
                 words = line.removeprefix("$ .venv/bin/python ").split()
                 program = pexpect.spawn(
@@ -96,6 +106,16 @@ def test_two_peers_on_one_machine_print_what_readme_shows(checkout: Path, enviro
     finally:
         for program in reversed(programs):
             program.close(force=True)
+    left = [path for path in Path(environment["HOME"]).rglob("*") if not path.is_dir()]
+    assert not left and not (checkout / "hello.bin").exists()
+
+
+def exit_status(program: "pexpect.spawn[str]") -> int | None:
+    """Wait for the end of a program and return its exit status."""
+    program.expect(pexpect.EOF)
+    program.close()
+    status: int | None = program.exitstatus
+    return status
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
