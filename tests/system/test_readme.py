@@ -1,12 +1,14 @@
 """Commands of the documents, run as they are written there, and what the documents show of their output."""
 
 import json
+import os
 import random
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
@@ -18,18 +20,57 @@ from system.cluster import Cluster
 from system.payload import digest, make_file
 
 MIB = 1 << 20
+STRICT_HANDSHAKE = TOP / "tests" / "system" / "strict_handshake.py"
 
 
-def test_the_certificates_of_the_security_page_serve(tmp_path: Path, rng: random.Random) -> None:
+def blocks(page: str, heading: str) -> list[list[str]]:
+    """The indented blocks below one heading of a page, line by line."""
+    [section] = re.findall(rf"(?ms)^## {re.escape(heading)}\n(.*?)(?:^## |\Z)", (TOP / page).read_text())
+    found = re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", section)
+    return [textwrap.dedent(block).strip("\n").splitlines() for block in found]
+
+
+def python_command(version: str) -> tuple[str, dict[str, str]] | None:
+    """Return a Python outside the environment of the project, and the variables with which pyenv chooses it."""
+    found = shutil.which(f"python{version.rpartition('.')[0]}")
+    variables = {**os.environ, "PYENV_VERSION": version}
+    if found is None or subprocess.run([found, "-c", ""], env=variables, capture_output=True, check=False).returncode:
+        return None
+    return found, variables
+
+
+def make_by_command(folder: Path) -> Path:
+    """Run the line with the launcher in docs/security.md; return the folder of one machine."""
     [command] = re.findall(r"(?m)^    \./(bootstrap/certificates .*)$", (TOP / "docs" / "security.md").read_text())
-    launcher, folder, *hosts = command.split()
+    launcher, target, *hosts = command.split()
     assert hosts == ["203.0.113.1", "203.0.113.7"]
-    subprocess.run([TOP / launcher, folder, *hosts], cwd=tmp_path, capture_output=True, check=True)
+    subprocess.run([TOP / launcher, target, *hosts], cwd=folder, capture_output=True, check=True)
+    return folder / str(target) / "203.0.113.7"
 
-    # Both are on this machine here, and every certificate is good for 127.0.0.1.
+
+def make_by_openssl(folder: Path) -> Path:
+    """Run the lines with openssl in docs/security.md; return the folder of the machine."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    recipe = [line for block in blocks("docs/security.md", "TLS") for line in block]
+    script = "\n".join(recipe[recipe.index("HOST=203.0.113.7") - 4 :])
+    assert script.startswith("printf ")
+    subprocess.run(["sh", "-e", "-c", script], cwd=folder, capture_output=True, check=True)
+    return folder / "203.0.113.7"
+
+
+@pytest.fixture(params=[make_by_command, make_by_openssl], ids=["command", "openssl"])
+def machine_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The folder with ca.pem, cert.pem and key.pem of a machine, made as docs/security.md says."""
+    make: Callable[[Path], Path] = request.param
+    return make(tmp_path)
+
+
+def test_the_certificates_of_the_security_page_serve(machine_folder: Path, tmp_path: Path, rng: random.Random) -> None:
+    # The machines are all on this one here, and every certificate is valid for 127.0.0.1.
     home = tmp_path / "cluster"
     home.mkdir()
-    cluster = Cluster(home, Certificates.of_machine(tmp_path / folder / "203.0.113.7"))
+    cluster = Cluster(home, Certificates.of_machine(machine_folder))
     try:
         cluster.start_tracker()
         ana, ben = cluster.peer("ana"), cluster.peer("ben")
@@ -40,11 +81,28 @@ def test_the_certificates_of_the_security_page_serve(tmp_path: Path, rng: random
         cluster.close()
 
 
-def blocks(page: str, heading: str) -> list[list[str]]:
-    """The indented blocks below one heading of README, line by line."""
-    [section] = re.findall(rf"(?ms)^## {re.escape(heading)}\n(.*?)^## ", (TOP / page).read_text())
-    found = re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", section)
-    return [textwrap.dedent(block).strip("\n").splitlines() for block in found]
+@pytest.mark.parametrize("version", ["own", "3.13.0"])
+def test_the_certificates_of_the_security_page_pass_strict_verification(machine_folder: Path, version: str) -> None:
+    python = (sys.executable, dict(os.environ)) if version == "own" else python_command(version)
+    if python is None:
+        pytest.skip(f"needs Python {version}")
+    command, variables = python
+    for host in ("203.0.113.7", "127.0.0.1", "localhost"):
+        words = [command, str(STRICT_HANDSHAKE), str(machine_folder), host]
+        done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_lines_of_the_deployment_page_reset_an_account(empty_cluster: Cluster) -> None:
+    tracker = empty_cluster.start_tracker()
+    ana, ben = empty_cluster.peer("ana"), empty_cluster.peer("ben")
+    assert tracker.terminate() == 0
+    [script] = [block for block in blocks("docs/deployment.md", "Accounts") if block[0].startswith("python3 ")]
+    shell = "\n".join(script).replace("STATE_DIR", str(empty_cluster.folder / "tracker"), 1).replace("NAME", "ana", 1)
+    subprocess.run(["sh", "-e", "-c", shell], check=True)
+    tracker.start()
+    assert ana.pclient("login", "ana", "--password-stdin", typed="a new password\n").one["registered"] is True
+    assert ben.pclient("login", "ben", "--password-stdin", typed="a new password\n").code == 77
 
 
 def pattern(shown: str) -> str:
