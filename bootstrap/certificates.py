@@ -226,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
         "hosts",
         nargs="+",
         metavar="HOST",
-        help="a machine: the IP address or host name that the others dial; several of one machine as A,B",
+        help="a machine: the IP address or host name that other machines dial; several of one machine as A,B",
     )
     return parser
 

@@ -122,7 +122,7 @@ def start_programs(folder: Path, stack: contextlib.ExitStack) -> tuple[Program, 
 
 
 def run_transfers(folder: Path, ana: Peer, ben: Peer, mebibytes: int) -> None:
-    """Let ben download a file of ana's, then upload one, of which the tracker has a copy stored at ana.
+    """Let ben download a file of ana's, then upload one that the tracker has copied to ana.
 
     Raises:
         DemoFailed: if a command fails or the copies differ.

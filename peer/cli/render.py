@@ -226,5 +226,5 @@ def _transfer_lines(transfer: TransferStatus) -> list[str]:
 
 
 def _labelled(label: str, lines: Sequence[str]) -> list[tuple[str, str]]:
-    """Rows of which only the first has the label."""
+    """Rows for lines. Only the first has the label."""
     return [(label if position == 0 else "", line) for position, line in enumerate(lines)]

@@ -94,7 +94,7 @@ class _Own:
 
 @dataclass(frozen=True)
 class _Other:
-    """The keys of ENV_PSERVER that locate the pserver. The pserver itself checks the others when it starts."""
+    """The keys of ENV_PSERVER that locate the pserver. The pserver checks its other keys when it starts."""
 
     path: Path
     port: int

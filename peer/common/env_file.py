@@ -109,7 +109,7 @@ def _current_folder() -> Path | None:
 class EnvReader:
     """One env file. Each method reads one key and collects its faults; `finish` raises them.
 
-    After a fault a method returns None, whatever its type says: `finish` raises before the value is used.
+    After a fault a method returns None against its type, since `finish` raises before the value is used.
     """
 
     def __init__(self, path: Path, program: str) -> None:

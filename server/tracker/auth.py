@@ -265,7 +265,7 @@ class AuthService:
         )
 
     def _evict_oldest_session(self, user: str) -> None:
-        """Make room for one more session of the user, if it has as many as allowed.
+        """Make room for one more session of the user, if it has the most that are allowed.
 
         Raises:
             TooMany: all its peers are online.

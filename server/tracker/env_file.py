@@ -68,7 +68,7 @@ class EnvReader:
     """One env file. Each method reads one key; `finish` raises all faults at once.
 
     A key is known if a method asked for it. A method with a default reads an optional key. After a fault a method
-    returns None whatever its type says, since `finish` raises before the value is used.
+    returns None against its type, since `finish` raises before the value is used.
     """
 
     def __init__(self, path: Path) -> None:

@@ -26,7 +26,7 @@ def test_an_images_requirements_are_what_the_lock_gives(lock: dict[str, Any]) ->
         assert (TOP / image / "requirements.txt").read_text() == requirements(lock, image)
 
 
-def test_a_package_has_one_version_wherever_it_is_locked(lock: dict[str, Any]) -> None:
+def test_a_package_has_one_version_in_all_sections_of_the_lock(lock: dict[str, Any]) -> None:
     for image in IMAGES:
         for name, entry in lock[image].items():
             assert entry["version"] == lock["default"][name]["version"]

@@ -34,7 +34,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test in virtual time, of which it may take 10 seconds."""
+    """Run a test in virtual time. It may take 10 seconds of it."""
 
     async def bounded() -> None:
         async with asyncio.timeout(10):
@@ -147,7 +147,7 @@ def test_the_rate_is_not_exceeded() -> None:
         began = loop.time()
         for _ in range(10):
             await bandwidth.acquire(75_000)
-        # 750,000 bytes, a quarter second of which passed at once.
+        # 750,000 bytes: those of the first quarter second passed at once.
         assert loop.time() - began == pytest.approx(0.5)
 
     run(work())

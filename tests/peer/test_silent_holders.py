@@ -1,4 +1,4 @@
-"""A holder that freezes during a simulated download costs a few seconds, whatever was requested from it."""
+"""A holder that freezes during a simulated download costs a few seconds, with any number of requests to it."""
 
 import random
 

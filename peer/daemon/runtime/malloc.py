@@ -23,7 +23,7 @@ _TRIM_THRESHOLD = 64 << 20
 _ARENAS = 1
 # For gc.set_threshold. Higher thresholds would cost memory: gRPC leaves about thirty objects in a cycle for each call.
 _GC_THRESHOLDS = (5_000, 20, 20)
-# The process is idle if it uses less than this share of one processor for so many seconds.
+# The process is idle if it uses less than this share of one processor for this many seconds.
 _IDLE_SECONDS = 10.0
 _IDLE_CPU_SHARE = 0.1
 # The pause after a garbage collection, as a multiple of its duration.
