@@ -215,7 +215,7 @@ def _http_exception_response(error: HTTPException) -> Response:
     messages = {
         NotFound: "no such route: /openapi.json lists the routes",
         MethodNotAllowed: f"{printable(request.method)[1:-1]} is not a method of this route",
-        TooLarge: f"the body is over {request.max_content_length:,} bytes: send it in several requests",
+        TooLarge: f"the body is over {request.max_content_length or 0:,} bytes: send it in several requests",
         BadRequest: "the request cannot be read",
     }
     response = error_response(kind(messages.get(kind, error.name)))

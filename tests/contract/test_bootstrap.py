@@ -28,7 +28,7 @@ def find_python(folder: Path, **candidates: str) -> "subprocess.CompletedProcess
     return subprocess.run(
         [shutil.which("sh") or "sh", "-c", '. bootstrap/environment.sh; find_python; echo "$python"'],
         cwd=TOP,
-        env={**os.environ, "PATH": str(folder)},
+        env={**os.environ, "P2P_PYTHON": "", "PATH": str(folder)},
         capture_output=True,
         text=True,
         check=False,

@@ -84,6 +84,7 @@ async def fetch(
     behaviours: Sequence[Behaviour],
     *,
     late: int = 0,
+    late_until_corrupt: bool = False,
     seconds: float = 30.0,
     seed: int = 0,
     haste: float = 1,
@@ -91,8 +92,8 @@ async def fetch(
 ) -> Outcome:
     """Download CONTENT from holders with these behaviours.
 
-    The last `late` holders are found only after a while. `rate` is the download limit in bytes per second. The clock of
-    the download is `haste` times faster than real time.
+    The last `late` holders are found only after 0.8 s, or once a source has sent corrupt data (`late_until_corrupt`).
+    `rate` is the download limit in bytes per second. The clock of the download is `haste` times faster than real time.
     """
     memory, corrupt, rng = Memory(), list[tuple[str, str]](), random.Random(seed)
     async with AsyncExitStack() as stack:
@@ -104,7 +105,8 @@ async def fetch(
         began = loop.time()
 
         async def find() -> list[Found]:
-            known = holders if loop.time() - began > 0.8 else holders[: len(holders) - late]
+            all_known = bool(corrupt) if late_until_corrupt else loop.time() - began > 0.8
+            known = holders if all_known else holders[: len(holders) - late]
             return [Found(holder.address, "ticket", True, "") for holder in known]
 
         picker = Picker(MANIFEST.piece_count, (), MANIFEST.length, choose=rng.randrange)
@@ -201,7 +203,7 @@ def flip_in_the_only_holder(count: int, seed: int) -> None:
     async def downloads() -> None:
         for number in range(count):
             at = rng.randrange(len(CONTENT))
-            outcome = await fetch([evil.flipping(at), evil.honest], late=1, seed=number)
+            outcome = await fetch([evil.flipping(at), evil.honest], late=1, late_until_corrupt=True, seed=number)
             assert outcome.complete
             assert outcome.corrupt == [(outcome.addresses[0], f"piece {at // MIB} did not verify")]
             assert outcome.memory.writes == MANIFEST.piece_count
