@@ -212,6 +212,7 @@ def _http_exception_response(error: HTTPException) -> Response:
     if status >= 500:
         return _internal(error)
     kind = _HTTP_ERRORS.get(status, BadRequest)
+    # Without a route the request has no limit, and no TooLarge.
     messages = {
         NotFound: "no such route: /openapi.json lists the routes",
         MethodNotAllowed: f"{printable(request.method)[1:-1]} is not a method of this route",
