@@ -54,7 +54,8 @@ class _Command:
     started: float
 
     def name_of(self, item: ResolvedFile) -> str:
-        return self.target.local_name(item.file)
+        """Return the name that a file gets in the shared folder."""
+        return self.target.new_name or item.file.version.name
 
     def stats(self, holders: tuple[str, ...] = ()) -> DownloadStats:
         """Return the stats of a file that took the time since the command began."""

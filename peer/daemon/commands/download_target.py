@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import BadUsage
-from daemon.models import RemoteFile
 from daemon.storage.names import check_name
 
 
@@ -43,10 +42,6 @@ class DownloadTarget:
         # Not `path.is_dir()`, which raises for a name that is too long; the copy reports that fault.
         into_folder = multiple or output.endswith("/") or os.path.isdir(output)
         return cls("", path, copy_into_folder=into_folder)
-
-    def local_name(self, file: RemoteFile) -> str:
-        """Return the name that a file gets in the shared folder."""
-        return self.new_name or file.version.name
 
     def copy_path_of(self, local_name: str) -> Path | None:
         """Return the path of the copy outside the shared folder; None if there is none."""

@@ -52,7 +52,11 @@ def name_fault(name: str) -> str:
     components = name.split("/")
     if len(components) > COMPONENTS_MAX:
         return f"the name has more than {COMPONENTS_MAX} components"
-    return next((fault for component in components if (fault := component_fault(component))), "")
+    for component in components:
+        fault = component_fault(component)
+        if fault:
+            return fault
+    return ""
 
 
 def component_fault(component: str) -> str:
