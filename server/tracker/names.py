@@ -49,7 +49,11 @@ def name_fault(name: str) -> str:
     components = name.split("/")
     if len(components) > COMPONENTS:
         return f"the name has more than {COMPONENTS} components"
-    return next((fault for component in components if (fault := _component_fault(component))), "")
+    for component in components:
+        fault = _component_fault(component)
+        if fault:
+            return fault
+    return ""
 
 
 def fold(name: str) -> str:
