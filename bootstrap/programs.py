@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,30 @@ def write_env(path: Path, values: Mapping[str, object]) -> Path:
     return path
 
 
-def die_with_parent() -> Callable[[], object] | None:
-    """Return a `preexec_fn` by which the kernel sends a child SIGTERM when its parent dies; None unless on Linux."""
+def die_with_parent(mask: Collection[int] = ()) -> Callable[[], object] | None:
+    """Return a `preexec_fn` by which the kernel sends a child SIGTERM when its parent dies; None unless on Linux.
+
+    Args:
+        mask: the signals that the child blocks.
+    """
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+    # 1 is PR_SET_PDEATHSIG.
+    return lambda: (prctl(1, signal.SIGTERM), signal.pthread_sigmask(signal.SIG_SETMASK, mask))
+
+
+@contextlib.contextmanager
+def defer_signals() -> Iterator[Collection[int]]:
+    """Defer signals to the end of the block, and yield the signals that were blocked before it.
+
+    The handler of a signal may raise an exception. Inside Popen, that would lose a process that has just started.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Program:
@@ -80,17 +98,17 @@ class Program:
         Raises:
             NotReady: if the process exits or prints nothing within READY_TIMEOUT.
         """
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=None if environment is None else {**os.environ, **environment},
-                start_new_session=True,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
-            )
         try:
+            with self.log.open("ab") as log, defer_signals() as mask:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=None if environment is None else {**os.environ, **environment},
+                    start_new_session=True,
+                    preexec_fn=die_with_parent(mask),  # noqa: PLW1509 - it only makes two system calls
+                )
             ready = self._wait_ready()
         except BaseException:
             self.stop(0)
