@@ -36,17 +36,21 @@ def write_env(path: Path, values: Mapping[str, object]) -> Path:
     return path
 
 
-def die_with_parent(mask: Collection[int] = ()) -> Callable[[], object] | None:
-    """Return a `preexec_fn` by which the kernel sends a child SIGTERM when its parent dies; None unless on Linux.
+def die_with_parent(mask: Collection[int] = ()) -> Callable[[], object]:
+    """Return a `preexec_fn` by which the kernel sends a child SIGTERM when its parent dies, on Linux.
 
     Args:
-        mask: the signals that the child blocks.
+        mask: the signals that the child blocks, on every system.
     """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    # 1 is PR_SET_PDEATHSIG.
-    return lambda: (prctl(1, signal.SIGTERM), signal.pthread_sigmask(signal.SIG_SETMASK, mask))
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        if prctl is not None:
+            prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+        # The parent may have deferred signals: a child that inherits that could not be stopped.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    return prepare
 
 
 @contextlib.contextmanager
