@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,10 @@ def ana(folder: Path, tracker: LiveTracker) -> Iterator[LivePserver]:
 def film(ana: LivePserver) -> Manifest:
     """A file of 20 pieces that ana has."""
     return ana.share("film.bin", os.urandom(20 << 20))
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What a test opens; it is closed after the test."""
+    with ExitStack() as stack:
+        yield stack

@@ -36,12 +36,6 @@ def no_stream_is_left(ben: LivePserver) -> Iterator[None]:
     assert ben.pserver.replica_quota.incoming_bytes == 0
 
 
-@pytest.fixture
-def stack() -> Iterator[contextlib.ExitStack]:
-    with contextlib.ExitStack() as stack:
-        yield stack
-
-
 def test_each_small_file_has_its_own_verdict(ben: LivePserver) -> None:
     verdicts = push_small(
         ben,

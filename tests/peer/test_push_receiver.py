@@ -39,12 +39,6 @@ def no_stream_is_left(ben: LivePserver) -> Iterator[None]:
     assert ben.pserver.replica_quota.incoming_bytes == 0
 
 
-@pytest.fixture
-def stack() -> Iterator[contextlib.ExitStack]:
-    with contextlib.ExitStack() as stack:
-        yield stack
-
-
 def test_a_push_is_requested_verified_and_published(ben: LivePserver, stack: contextlib.ExitStack) -> None:
     content = os.urandom(2 * MIB + 5)
     manifest = manifest_of(content)
