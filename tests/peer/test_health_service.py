@@ -1,6 +1,5 @@
 """Health needs no login: every program can check it, and a limited number of programs can watch it."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -13,12 +12,6 @@ from eventually import eventually
 from live_pserver import OPTIONS, LivePserver
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as opened:
-        yield opened
 
 
 def watch(ana: LivePserver, stack: ExitStack, service: str = "") -> Any:
