@@ -47,7 +47,8 @@ from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.client import TrackerClient
-from daemon.tracker_client.login import Account, SessionFile, TrackerClock
+from daemon.tracker_client.login import Account
+from daemon.tracker_client.session import SessionFile, TrackerClock
 from daemon.transfer.batch_download import BatchDownloader
 from daemon.transfer.batch_push import BatchPusher
 from daemon.transfer.batch_serve import BatchReceiver, BatchServer

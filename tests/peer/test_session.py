@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from daemon.models import Session
-from daemon.tracker_client.login import SessionFile
+from daemon.tracker_client.session import SessionFile
 
 SESSION = Session(
     user="ana", address="127.0.0.1:5001", token="t" * 43, peer_id="ab" * 16, ticket_key=b"k" * 32, clock_offset=-1.5

@@ -16,7 +16,8 @@ import pytest
 from common.status_messages import Load
 from daemon.errors import Busy, LoginRefused, NotLoggedIn, PeerError, TrackerUnreachable
 from daemon.models import IndexEntry, Version
-from daemon.tracker_client.client import SendIndex, TrackerClient
+from daemon.tracker_client.client import TrackerClient
+from daemon.tracker_client.responses import SendIndex
 from daemon.tracker_client.transport import Response, TrackerTransport
 from live_tracker import LiveTracker, live_tracker
 from tracker.passwords import HashCost

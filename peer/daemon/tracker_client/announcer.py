@@ -18,7 +18,8 @@ from daemon.library.library import Changes, Library
 from daemon.models import IndexEntry
 from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import PeriodicTask
-from daemon.tracker_client.client import FILES_PER_REQUEST, SendIndex, TrackerClient
+from daemon.tracker_client.client import FILES_PER_REQUEST, TrackerClient
+from daemon.tracker_client.responses import SendIndex
 
 log = logging.getLogger(__name__)
 

@@ -10,25 +10,15 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from common.status_messages import ListedFile, ListedPeer, Load
-from daemon.errors import (
-    BadName,
-    BadUsage,
-    Busy,
-    LoginRefused,
-    NoActivePeer,
-    NoSuchFile,
-    NotAllowed,
-    NotLoggedIn,
-    PeerError,
-    UnknownUser,
-)
-from daemon.models import Holder, IndexEntry, PingResponse, PushTarget, RemoteFile, Version
+from daemon.errors import NoActivePeer, NoSuchFile, PeerError
+from daemon.models import IndexEntry, PingResponse, PushTarget, RemoteFile, Version
 from daemon.runtime.concurrency import TaskSet
-from daemon.tracker_client.transport import Response, TrackerTransport
+from daemon.tracker_client import responses
+from daemon.tracker_client.responses import LoginResponse
+from daemon.tracker_client.transport import TrackerTransport
 
 log = logging.getLogger(__name__)
 
@@ -49,34 +39,6 @@ _READ_TIMEOUT = 15.0
 _PING_TIMEOUT = 5.0
 # Seconds that `delete_index` waits for announcements under way.
 _LAST_ANNOUNCEMENT_TIMEOUT = 0.5
-_KINDS: tuple[type[PeerError], ...] = (
-    BadName,
-    LoginRefused,
-    UnknownUser,
-    NotLoggedIn,
-    NotAllowed,
-    NoSuchFile,
-    NoActivePeer,
-)
-_ERRORS = {kind.code: kind for kind in _KINDS} | {"address_taken": LoginRefused}
-
-
-class SendIndex(Exception):
-    """The tracker does not have the index version that a change builds on."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoginResponse:
-    """The tracker's response to a login."""
-
-    registered: bool
-    token: str = field(repr=False)
-    epoch: str
-    # 32 hexadecimal digits.
-    peer_id: str
-    ticket_key: bytes = field(repr=False)
-    # Unix seconds of the tracker's clock.
-    server_time: float
 
 
 class TrackerClient:
@@ -126,11 +88,11 @@ class TrackerClient:
         body: dict[str, Any] = {"username": user, "password": password, "url": address}
         if not register:
             body["register"] = False
-        return await self._request("POST", "/login", body, parse=_login_response)
+        return await self._request("POST", "/login", body, parse=responses.login_response)
 
     async def logout(self) -> None:
         """End the session. The tracker removes this peer's files from the index at once."""
-        await self._request("POST", "/logout", {}, parse=_nothing)
+        await self._request("POST", "/logout", {}, parse=responses.nothing)
 
     async def change_password(self, old: str, new: str) -> None:
         """Change the password of the user who is logged in.
@@ -138,7 +100,7 @@ class TrackerClient:
         Raises:
             LoginRefused: `old` is wrong, or too many logins failed.
         """
-        await self._request("POST", "/password", {"old": old, "new": new}, parse=_nothing)
+        await self._request("POST", "/password", {"old": old, "new": new}, parse=responses.nothing)
 
     # --------------------------------------------------------------------------------------------- liveness and index
 
@@ -157,7 +119,7 @@ class TrackerClient:
             "rate": load.rate,
         }
         body = {"epoch": epoch, "index_version": index_version, "load": load_fields}
-        return await self._request("PUT", "/ping", body, parse=_pong, read_timeout=_PING_TIMEOUT)
+        return await self._request("PUT", "/ping", body, parse=responses.pong, read_timeout=_PING_TIMEOUT)
 
     async def put_index(self, version: str, files: Sequence[IndexEntry]) -> None:
         """Replace this peer's index.
@@ -167,7 +129,7 @@ class TrackerClient:
             files: The entries, at most FILES_PER_REQUEST. More are added with `patch_index`.
         """
         body = {"version": version, "files": list(map(_entry, files))}
-        await self._request("PUT", "/index", body, parse=_nothing)
+        await self._request("PUT", "/index", body, parse=responses.nothing)
 
     async def patch_index(
         self, base: str, version: str, add: Sequence[IndexEntry], remove: Sequence[tuple[str, str]]
@@ -189,7 +151,7 @@ class TrackerClient:
             "add": list(map(_entry, add)),
             "remove": [{"name": name, "id": id_} for name, id_ in remove],
         }
-        await self._request("PATCH", "/index", body, parse=_nothing)
+        await self._request("PATCH", "/index", body, parse=responses.nothing)
 
     async def delete_index(self) -> None:
         """Leave the index and the list of online peers now. The session stays.
@@ -200,7 +162,7 @@ class TrackerClient:
         if running:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._executor, wait, running, _LAST_ANNOUNCEMENT_TIMEOUT)
-        await self._request("DELETE", "/index", parse=_nothing)
+        await self._request("DELETE", "/index", parse=responses.nothing)
 
     # -------------------------------------------------------------------------------------------------------- queries
 
@@ -219,7 +181,7 @@ class TrackerClient:
         for start in range(0, len(values), QUERIES_PER_REQUEST):
             body = {key: list(values[start : start + QUERIES_PER_REQUEST])}
             try:
-                found += await self._request("POST", "/query", body, parse=_versions)
+                found += await self._request("POST", "/query", body, parse=responses.versions)
             except NoSuchFile:
                 continue
         return found
@@ -239,7 +201,9 @@ class TrackerClient:
         for start in range(0, len(files), most):
             listed = [{"name": file.name, "id": file.id, "size": file.size} for file in files[start : start + most]]
             try:
-                targets += await self._request("POST", "/upload", {"files": listed, "copies": copies}, parse=_targets)
+                targets += await self._request(
+                    "POST", "/upload", {"files": listed, "copies": copies}, parse=responses.targets
+                )
             except NoActivePeer:
                 continue
         return targets
@@ -256,14 +220,14 @@ class TrackerClient:
         after: str | None = None
         while True:
             params = {"match": match, "limit": str(_FILES_PER_PAGE)} | ({"after": after} if after else {})
-            page, after = await self._request("GET", "/files", params=params, parse=_page)
+            page, after = await self._request("GET", "/files", params=params, parse=responses.page)
             yield page
             if after is None:
                 return
 
     async def peers(self) -> list[ListedPeer]:
         """Return the online peers."""
-        return await self._request("GET", "/peers", parse=_peers)
+        return await self._request("GET", "/peers", parse=responses.peers)
 
     async def probe(self) -> None:
         """Check that the tracker answers. Needs no session."""
@@ -281,7 +245,7 @@ class TrackerClient:
         async def report() -> None:
             body = {"id": id_, "url": address, "reason": reason[:_REASON_MAX]}
             try:
-                await self._request("POST", "/report", body, parse=_nothing)
+                await self._request("POST", "/report", body, parse=responses.nothing)
             except PeerError as error:
                 log.info("the corruption report about %s was not sent: %s", address, error)
 
@@ -305,7 +269,7 @@ class TrackerClient:
         def request() -> T:
             response = self._transport.request(method, route, body, params=params, token=token, timeout=read_timeout)
             if response.status >= 400:
-                raise _error(response)
+                raise responses.error_of(response)
             with self._transport.parse_errors():
                 return parse(response.body)
 
@@ -314,68 +278,6 @@ class TrackerClient:
             self._announcements.add(work)
             work.add_done_callback(self._announcements.discard)
         return await asyncio.wrap_future(work)
-
-
-def _error(response: Response) -> PeerError | SendIndex:
-    code = str(response.body.get("code", ""))
-    message = str(response.body.get("message", response.reason))
-    if code == "send_index":
-        return SendIndex()
-    if code in _ERRORS:
-        return _ERRORS[code](message)
-    if response.status == 429:
-        return LoginRefused(message)
-    if response.status == 503:
-        return Busy(message)
-    if response.status == 400:
-        return BadUsage(message)
-    return PeerError(f"the tracker refused: {message}")
-
-
-# The parsers raise KeyError, TypeError or ValueError for a body that is not the tracker's.
-
-
-def _nothing(body: dict[str, Any]) -> None:
-    return None
-
-
-def _login_response(body: dict[str, Any]) -> LoginResponse:
-    return LoginResponse(
-        registered=body["status"] == 201,
-        token=str(body["token"]),
-        epoch=str(body["epoch"]),
-        peer_id=bytes.fromhex(body["peer_id"]).hex(),
-        ticket_key=bytes.fromhex(body["ticket_key"]),
-        server_time=float(body["server_time"]),
-    )
-
-
-def _pong(body: dict[str, Any]) -> PingResponse:
-    recheck = tuple(map(str, body["recheck"]))
-    return PingResponse(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
-
-
-def _versions(body: dict[str, Any]) -> list[RemoteFile]:
-    return [
-        RemoteFile(
-            Version(file["name"], file["id"], file["size"]),
-            tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"]),
-        )
-        for file in body["files"]
-    ]
-
-
-def _targets(body: dict[str, Any]) -> list[PushTarget]:
-    return [PushTarget(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
-
-
-def _page(body: dict[str, Any]) -> tuple[list[ListedFile], str | None]:
-    page = [ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"]) for f in body["files"]]
-    return page, body["next"]
-
-
-def _peers(body: dict[str, Any]) -> list[ListedPeer]:
-    return [ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], Load(**p["load"])) for p in body["peers"]]
 
 
 def _entry(file: IndexEntry) -> dict[str, Any]:

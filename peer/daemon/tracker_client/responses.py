@@ -1,0 +1,120 @@
+"""What the tracker's responses mean: values and errors. Sends nothing.
+
+The parsers raise KeyError, TypeError or ValueError for a body that is not the tracker's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.status_messages import ListedFile, ListedPeer, Load
+from daemon.errors import (
+    BadName,
+    BadUsage,
+    Busy,
+    LoginRefused,
+    NoActivePeer,
+    NoSuchFile,
+    NotAllowed,
+    NotLoggedIn,
+    PeerError,
+    UnknownUser,
+)
+from daemon.models import Holder, PingResponse, PushTarget, RemoteFile, Version
+from daemon.tracker_client.transport import Response
+
+_KINDS: tuple[type[PeerError], ...] = (
+    BadName,
+    LoginRefused,
+    UnknownUser,
+    NotLoggedIn,
+    NotAllowed,
+    NoSuchFile,
+    NoActivePeer,
+)
+_ERRORS = {kind.code: kind for kind in _KINDS} | {"address_taken": LoginRefused}
+
+
+class SendIndex(Exception):
+    """The tracker does not have the index version that a change builds on."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginResponse:
+    """The tracker's response to a login."""
+
+    registered: bool
+    token: str = field(repr=False)
+    epoch: str
+    # 32 hexadecimal digits.
+    peer_id: str
+    ticket_key: bytes = field(repr=False)
+    # Unix seconds of the tracker's clock.
+    server_time: float
+
+
+def error_of(response: Response) -> PeerError | SendIndex:
+    """Return the error that a response of status 400 or above means."""
+    code = str(response.body.get("code", ""))
+    message = str(response.body.get("message", response.reason))
+    if code == "send_index":
+        return SendIndex()
+    if code in _ERRORS:
+        return _ERRORS[code](message)
+    if response.status == 429:
+        return LoginRefused(message)
+    if response.status == 503:
+        return Busy(message)
+    if response.status == 400:
+        return BadUsage(message)
+    return PeerError(f"the tracker refused: {message}")
+
+
+def nothing(body: dict[str, Any]) -> None:
+    """Check nothing: the status says everything."""
+
+
+def login_response(body: dict[str, Any]) -> LoginResponse:
+    """Read the response to POST /login."""
+    return LoginResponse(
+        registered=body["status"] == 201,
+        token=str(body["token"]),
+        epoch=str(body["epoch"]),
+        peer_id=bytes.fromhex(body["peer_id"]).hex(),
+        ticket_key=bytes.fromhex(body["ticket_key"]),
+        server_time=float(body["server_time"]),
+    )
+
+
+def pong(body: dict[str, Any]) -> PingResponse:
+    """Read the response to PUT /ping."""
+    recheck = tuple(map(str, body["recheck"]))
+    return PingResponse(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
+
+
+def versions(body: dict[str, Any]) -> list[RemoteFile]:
+    """Read the response to POST /query."""
+    return [
+        RemoteFile(
+            Version(file["name"], file["id"], file["size"]),
+            tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"]),
+        )
+        for file in body["files"]
+    ]
+
+
+def targets(body: dict[str, Any]) -> list[PushTarget]:
+    """Read the response to POST /upload."""
+    return [PushTarget(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
+
+
+def page(body: dict[str, Any]) -> tuple[list[ListedFile], str | None]:
+    """Read a page of GET /files, and the parameter `after` of the next one; None at the end."""
+    page = [ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"]) for f in body["files"]]
+    return page, body["next"]
+
+
+def peers(body: dict[str, Any]) -> list[ListedPeer]:
+    """Read the response to GET /peers."""
+    return [ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], Load(**p["load"])) for p in body["peers"]]
