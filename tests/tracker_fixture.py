@@ -86,7 +86,18 @@ class TrackerFixture:
         return Peer(self, user, address, answer.json or {}, source)
 
 
+def _strict(schema: Any) -> Any:
+    """Return a JSON schema that allows no property beyond those it names: responses have no undocumented field."""
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {"additionalProperties": False} if schema.get("type") == "object" and "properties" in schema else {}
+    return {key: _strict(value) for key, value in schema.items()} | closed
+
+
 _DOCUMENT = openapi_document()
+_COMPONENTS = _strict(_DOCUMENT["components"])
 
 
 def check_against_openapi(method: str, path: str, answer: TestResponse) -> None:
@@ -98,7 +109,7 @@ def check_against_openapi(method: str, path: str, answer: TestResponse) -> None:
     content = operation["responses"][str(answer.status_code)]["content"]
     assert answer.mimetype in content
     if answer.mimetype == "application/json":
-        schema = content["application/json"]["schema"] | {"components": _DOCUMENT["components"]}
+        schema = content["application/json"]["schema"] | {"components": _COMPONENTS}
         Draft202012Validator(schema).validate(answer.json)
         assert answer.json is not None
         assert path == "/openapi.json" or answer.json["status"] == answer.status_code

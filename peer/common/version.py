@@ -1,3 +1,5 @@
-"""The version of pserver and pclient, as `--version` prints it."""
+"""The version of pserver and pclient, as `--version` prints it, and the protocols that they speak."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
+# The oldest and the newest protocol that this release speaks. A program that sends no numbers speaks 1.
+PROTOCOL = (1, 2)

@@ -3,7 +3,7 @@
     PeerError
     ├── BadUsage, BadName, AmbiguousName
     ├── NoSuchFile ── FileChanged
-    ├── TrackerUnreachable, NoActivePeer
+    ├── TrackerUnreachable, NoActivePeer, Incompatible
     ├── TargetExists
     ├── DiskFull, QuotaExceeded, StorageFault
     ├── Interrupted, NoHolders, Busy
@@ -92,6 +92,12 @@ class NoActivePeer(PeerError):
     """No online peer can store a copy."""
 
     code = "no_active_peer"
+
+
+class Incompatible(PeerError):
+    """The releases of two programs, or of a program and its state, do not fit; the message says which to upgrade."""
+
+    code = "incompatible"
 
 
 class TargetExists(PeerError):

@@ -231,13 +231,12 @@ def _source() -> str:
 
 
 def _arguments(*known: str) -> dict[str, str]:
+    """Return the known parameters of the query string. Unknown ones are ignored, as unknown fields of a body are."""
     args = request.args
-    for key in args:
-        if key not in known:
-            raise BadRequest(f"unknown parameter: this route takes {', '.join(known)}")
+    for key in known:
         if len(args.getlist(key)) > 1:
             raise BadRequest(f"parameter {key} should be given once only")
-    return args.to_dict()
+    return {key: args[key] for key in known if key in args}
 
 
 def _id(text: str) -> bytes:

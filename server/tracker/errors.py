@@ -2,7 +2,7 @@
 
 TrackerError
 ├── Internal
-├── BadRequest, BadName
+├── BadRequest, BadName, Incompatible
 ├── NotLoggedIn, LoginRefused, NotAllowed
 ├── UnknownUser, NoSuchFile, NoActivePeer, NotFound, MethodNotAllowed
 ├── AddressTaken, SendIndex
@@ -45,6 +45,13 @@ class BadName(TrackerError):
     """A file name breaks a rule; the message says which."""
 
     code = "bad_name"
+    status = 400
+
+
+class Incompatible(TrackerError):
+    """The releases of both sides do not fit together; the message says which side to upgrade."""
+
+    code = "incompatible"
     status = 400
 
 

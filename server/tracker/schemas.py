@@ -5,7 +5,7 @@ Only shape is checked here. Responses are TypedDicts: mypy checks what the views
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, with_config
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator, with_config
 from typing_extensions import TypedDict
 
 MAX_FILES_PER_REQUEST = 5000
@@ -15,9 +15,10 @@ DEFAULT_PAGE_SIZE = 500
 MAX_PAGE_SIZE = 1000
 MAX_INT64 = 2**63 - 1
 
-# Strict: a number in quotes is not a number. Unknown keys, NaN and infinity are refused.
-_REQUEST = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-_RESPONSE = ConfigDict(extra="forbid")
+# Strict: a number in quotes is not a number, and NaN and infinity are refused. Unknown keys are ignored on both sides,
+# so that a newer release may add some.
+_REQUEST = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
+_RESPONSE = ConfigDict(extra="ignore")
 
 
 def _password(value: str) -> str:
@@ -132,13 +133,22 @@ class PatchIndex(Request):
     remove: Annotated[list[NamedId], Field(max_length=MAX_FILES_PER_REQUEST)] = []
 
 
-class QueryNames(Request):
+class _Query(Request):
+    @model_validator(mode="before")
+    @classmethod
+    def _check_kind(cls, body: object) -> object:
+        if isinstance(body, dict) and "names" in body and "ids" in body:
+            raise ValueError("send one of names and ids")
+        return body
+
+
+class QueryNames(_Query):
     """The body of POST /query, by name."""
 
     names: Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES_PER_QUERY)]
 
 
-class QueryIds(Request):
+class QueryIds(_Query):
     """The body of POST /query, by id."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_NAMES_PER_QUERY)]

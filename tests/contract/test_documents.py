@@ -28,6 +28,7 @@ EXITS = {
     "tracker_unreachable": 69,
     "pserver_unreachable": 69,
     "no_active_peer": 69,
+    "incompatible": 69,
     "target_exists": 73,
     "disk_full": 74,
     "quota": 74,

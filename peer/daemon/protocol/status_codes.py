@@ -27,6 +27,7 @@ STATUS_OF: dict[type[PeerError], StatusCode] = {
     errors.FileChanged: StatusCode.FAILED_PRECONDITION,
     errors.TrackerUnreachable: StatusCode.UNAVAILABLE,
     errors.NoActivePeer: StatusCode.UNAVAILABLE,
+    errors.Incompatible: StatusCode.FAILED_PRECONDITION,
     errors.TargetExists: StatusCode.ALREADY_EXISTS,
     errors.DiskFull: StatusCode.RESOURCE_EXHAUSTED,
     errors.QuotaExceeded: StatusCode.RESOURCE_EXHAUSTED,

@@ -1,6 +1,7 @@
 """What the tracker's responses mean: values and errors. Sends nothing.
 
-The parsers raise KeyError, TypeError or ValueError for a body that is not the tracker's.
+The parsers raise KeyError, TypeError or ValueError for a body that is not the tracker's. They read only the keys that
+they know: a newer tracker may send more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from daemon.errors import (
     BadName,
     BadUsage,
     Busy,
+    Incompatible,
     LoginRefused,
     NoActivePeer,
     NoSuchFile,
@@ -32,6 +34,7 @@ _KINDS: tuple[type[PeerError], ...] = (
     NotAllowed,
     NoSuchFile,
     NoActivePeer,
+    Incompatible,
 )
 _ERRORS = {kind.code: kind for kind in _KINDS} | {"address_taken": LoginRefused}
 
@@ -117,4 +120,8 @@ def page(body: dict[str, Any]) -> tuple[list[ListedFile], str | None]:
 
 def peers(body: dict[str, Any]) -> list[ListedPeer]:
     """Read the response to GET /peers."""
-    return [ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], Load(**p["load"])) for p in body["peers"]]
+    return [ListedPeer(p["url"], p["user"], p["files"], p["last_seen"], _load(p["load"])) for p in body["peers"]]
+
+
+def _load(fields: dict[str, Any]) -> Load:
+    return Load(fields["uploads"], fields["downloads"], fields["free_bytes"], fields["rate"])
