@@ -289,7 +289,7 @@ class ManifestCache:
 
 def _signed(fingerprint: Fingerprint) -> tuple[int, ...]:
     """Return a fingerprint as signed 64-bit integers for SQLite; some file systems have inodes up to 2 ** 64."""
-    return tuple(value - (1 << 64) if value >= 1 << 63 else value for value in fingerprint)
+    return tuple(value - (1 << 64) if value >= 1 << 63 else value for value in fingerprint[:4])
 
 
 def _is_id(value: object) -> bool:

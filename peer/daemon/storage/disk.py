@@ -37,7 +37,7 @@ _UNSUPPORTED_ERRNOS = (
 
 
 class Fingerprint(NamedTuple):
-    """Device, inode, size and modification time of a file; if one of them differs, the content may have changed."""
+    """Device, inode, size and times of a file; if one of them differs, the content may have changed."""
 
     dev: int
     inode: int
@@ -45,11 +45,17 @@ class Fingerprint(NamedTuple):
     size: int
     # Nanoseconds since 1970.
     mtime_ns: int
+    # The time of the last change of the inode: of content, mode, owner, names or times. No program can set it.
+    ctime_ns: int
 
     @classmethod
     def from_stat(cls, status: os.stat_result) -> Fingerprint:
         """Return the fingerprint of the file with this status."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def equals_but_ctime(self, other: Fingerprint) -> bool:
+        """Return whether only ctime differs, or nothing: a rename, a new mode, or a change that restored the mtime."""
+        return self[:4] == other[:4]
 
 
 @contextmanager

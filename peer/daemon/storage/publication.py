@@ -37,6 +37,8 @@ class _LinkedFile(NamedTuple):
     temporary: str
     parent: _Path
     leaf: str
+    # Before it was linked.
+    fingerprint: Fingerprint
 
 
 class Publication:
@@ -61,24 +63,29 @@ class Publication:
         self._last_parent: _Path | None = None
         self._equal_parents: list[tuple[_Path, _FoldedNames]] = []
 
-    def link_all(self, files: Sequence[NewFile]) -> list[Fingerprint | PeerError]:
+    def link_all(self, files: Sequence[NewFile]) -> list[PeerError | None]:
         """Link the files to their names, and create the folders of the names.
 
         Returns:
-            For each file, in order, its fingerprint, or the error for which it has no name.
+            For each file, in order, None, or the error for which it has no name.
         """
-        outcomes: list[Fingerprint | PeerError] = []
+        outcomes: list[PeerError | None] = []
         with CachedDirFd(self._make_folder) as folders:
             for temporary, name in files:
                 try:
                     with storage_faults(f"publishing {name}"):
-                        outcomes.append(self._link(temporary, check_name(name), folders))
+                        self._link(temporary, check_name(name), folders)
+                    outcomes.append(None)
                 except PeerError as error:
                     outcomes.append(error)
         return outcomes
 
-    def commit(self) -> None:
+    def commit(self) -> list[Fingerprint]:
         """Make the linked names durable, and delete the temporary names.
+
+        Returns:
+            The fingerprints of the linked files, in order, after the last change of their inodes: each link and unlink
+            sets ctime.
 
         Raises:
             DiskFull, StorageFault: if the disk failed. The new names are removed, and the temporary names stay.
@@ -93,8 +100,18 @@ class Publication:
             # A temporary name that stays is deleted at the next start.
             with suppress(OSError):
                 self._disk.unlink(linked.temporary, dir_fd=self._dot)
+        with CachedDirFd(lambda path: open_folder(self._disk, self._root, path)) as folders:
+            return [self._final_fingerprint(linked, folders) for linked in self._linked]
 
-    def _link(self, temporary: str, name: str, folders: CachedDirFd) -> Fingerprint:
+    def _final_fingerprint(self, linked: _LinkedFile, folders: CachedDirFd) -> Fingerprint:
+        with suppress(OSError, PeerError):
+            now = Fingerprint.from_stat(self._disk.stat(linked.leaf, dir_fd=folders.get(linked.parent)))
+            if now.equals_but_ctime(linked.fingerprint):
+                return now
+        # Another program changed or replaced the file; the next scan finds that by the difference.
+        return linked.fingerprint
+
+    def _link(self, temporary: str, name: str, folders: CachedDirFd) -> None:
         *components, leaf = name.split("/")
         parent = tuple(components)
         taken = [
@@ -115,10 +132,9 @@ class Publication:
                 self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.get(parent))
         except FileExistsError as error:
             raise _taken_error(name, name) from error
-        self._linked.append(_LinkedFile(temporary, parent, leaf))
+        self._linked.append(_LinkedFile(temporary, parent, leaf, fingerprint))
         # No disk access from here on: if it failed, the caller would get an error for a name that exists.
         self._add_name(parent, leaf)
-        return fingerprint
 
     def _make_folder(self, path: _Path) -> int:
         fd, created = make_folder(self._disk, self._root, path)

@@ -296,9 +296,9 @@ class SharedFolder:
         """
         with self._open_root() as root, self.dot_folder as dot, self._publishing:
             publication = Publication(self.disk, root, dot)
-            outcomes = publication.link_all(files)
-            publication.commit()
-        return outcomes
+            errors = publication.link_all(files)
+            fingerprints = iter(publication.commit())
+        return [next(fingerprints) if error is None else error for error in errors]
 
     def remove(self, name: str, expected: Fingerprint) -> None:
         """Delete a shared file, and the folders that become empty.

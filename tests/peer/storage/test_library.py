@@ -23,7 +23,7 @@ IDS = [Manifest.of_bytes(b"%d" % number).id for number in range(3)]
 
 
 def local_file(name: str, id_: str, inode: int = 0) -> LocalFile:
-    return LocalFile(name, id_, Fingerprint(1, inode, 10 + IDS.index(id_), 1))
+    return LocalFile(name, id_, Fingerprint(1, inode, 10 + IDS.index(id_), 1, 1))
 
 
 class LibraryMachine(RuleBasedStateMachine):
@@ -113,7 +113,7 @@ TestLibrary.settings = settings(max_examples=30, stateful_step_count=30, deadlin
 
 def test_too_many_missed_changes_require_a_snapshot(library: Library) -> None:
     for number in range(25_000):
-        library.add(LocalFile(f"{number}", IDS[0], Fingerprint(1, number, 10, 1)))
+        library.add(LocalFile(f"{number}", IDS[0], Fingerprint(1, number, 10, 1, 1)))
     assert library.revision == 25_000
     changes = library.changes_since(24_000)
     assert changes is not None and len(changes.added) == 1000
@@ -123,7 +123,7 @@ def test_too_many_missed_changes_require_a_snapshot(library: Library) -> None:
 
 def test_discarded_changes_are_not_returned_again(library: Library) -> None:
     for number in range(3):
-        library.add(LocalFile(f"{number}", IDS[0], Fingerprint(1, number, 10, 1)))
+        library.add(LocalFile(f"{number}", IDS[0], Fingerprint(1, number, 10, 1, 1)))
     library.discard_changes(2)
     assert library.changes_since(1) is None
     changes = library.changes_since(2)
@@ -136,9 +136,9 @@ def test_discarded_changes_are_not_returned_again(library: Library) -> None:
 
 def test_a_manifest_is_read_from_the_cache_and_its_loss_is_detected(library: Library, cache: ManifestCache) -> None:
     manifest = Manifest.of_bytes(b"x")
-    library.register([HashedFile("a", Fingerprint(1, 2, 1, 4), manifest)], replica=True)
+    library.register([HashedFile("a", Fingerprint(1, 2, 1, 4, 4), manifest)], replica=True)
     assert library.manifest(manifest.id) == manifest
-    assert cache.find_ids([Fingerprint(1, 2, 1, 4)]) == [manifest.id]
+    assert cache.find_ids([Fingerprint(1, 2, 1, 4, 4)]) == [manifest.id]
     assert cache.replica_usage() == (1, 1)
     library.remove(library.by_id(manifest.id))
     assert cache.replica_usage() == (0, 0)
@@ -157,7 +157,7 @@ def test_the_memory_cache_of_manifests_is_bounded(lengths: list[int]) -> None:
             Manifest(pieces * 1000 * mib, mib, number.to_bytes(32) * pieces * 1000)
             for number, pieces in enumerate(lengths)
         ]
-        library.register([HashedFile(f"{n}", Fingerprint(1, n, m.size, 1), m) for n, m in enumerate(manifests)])
+        library.register([HashedFile(f"{n}", Fingerprint(1, n, m.size, 1, 1), m) for n, m in enumerate(manifests)])
         for manifest in manifests:
             assert library.manifest(manifest.id) == manifest
         assert library.cached_digest_bytes <= 8 << 20

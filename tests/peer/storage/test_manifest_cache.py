@@ -22,7 +22,7 @@ NOW = 20_000 * DAY
 
 
 def some(number: int) -> tuple[Fingerprint, Manifest]:
-    return Fingerprint(1, number, 3, 5), Manifest.of_bytes(b"%d" % number)
+    return Fingerprint(1, number, 3, 5, 7), Manifest.of_bytes(b"%d" % number)
 
 
 def test_cached_manifests_survive_a_restart(tmp_path: Path) -> None:
@@ -34,7 +34,10 @@ def test_cached_manifests_survive_a_restart(tmp_path: Path) -> None:
     cache.close()
     cache = ManifestCache(path, NOW)
     assert cache.find_ids([fingerprint for fingerprint, _ in files]) == [manifest.id for _, manifest in files]
-    assert cache.find_ids([Fingerprint(1, 0, 3, 6), Fingerprint(1, 0, 4, 5), Fingerprint(2, 0, 3, 5)]) == [None] * 3
+    assert (
+        cache.find_ids([Fingerprint(1, 0, 3, 6, 7), Fingerprint(1, 0, 4, 5, 7), Fingerprint(2, 0, 3, 5, 7)])
+        == [None] * 3
+    )
     assert [cache.manifest(manifest.id) for _, manifest in files] == [manifest for _, manifest in files]
     assert cache.manifest("0" * 64) is None
     assert cache.replica_usage() == (2, 7)
@@ -64,10 +67,10 @@ def test_records_of_incoming_pushes_survive_a_restart_in_order(tmp_path: Path) -
 
 
 def test_fingerprints_with_unsigned_64_bit_numbers_are_stored(cache: ManifestCache) -> None:
-    fingerprint = Fingerprint(2**64 - 1, 2**63, 2**47, 2**63 - 1)
+    fingerprint = Fingerprint(2**64 - 1, 2**63, 2**47, 2**63 - 1, 2**63 - 1)
     manifest = Manifest.of_bytes(b"x")
-    cache.put([(fingerprint, manifest), (Fingerprint(0, 0, 0, -1), manifest)])
-    assert cache.find_ids([fingerprint, Fingerprint(0, 0, 0, -1)]) == [manifest.id] * 2
+    cache.put([(fingerprint, manifest), (Fingerprint(0, 0, 0, -1, -1), manifest)])
+    assert cache.find_ids([fingerprint, Fingerprint(0, 0, 0, -1, -1)]) == [manifest.id] * 2
 
 
 def test_the_database_is_readable_only_by_its_user(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bit_rot import flip_byte
 from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError, StorageFault, TargetExists
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
@@ -301,13 +302,17 @@ def test_a_file_found_under_another_spelling_is_already_shared(root: Path, scann
     assert scanner.index_files(["A"]) == scanner.index_files(["a"]) == [library.by_name("A")]
 
 
-def test_a_recheck_removes_a_corrupt_file(root: Path, scanner: Scanner, library: Library) -> None:
-    put(root, "good", b"good")
-    put(root, "rotten", b"12345")
-    put(root, "gone", b"x")
+def test_a_recheck_removes_a_corrupt_file(
+    in_memory: Path, cache: ManifestCache, library: Library, clock: ManualUnixClock
+) -> None:
+    folder = SharedFolder(in_memory)
+    scanner = Scanner(folder, cache, library, clock=clock)
+    put(in_memory, "good", b"good")
+    put(in_memory, "rotten", b"12345")
+    put(in_memory, "gone", b"x")
     scanner.scan()
-    put(root, "rotten", b"1x345")
-    (root / "gone").unlink()
+    flip_byte(in_memory / "rotten", 2)
+    (in_memory / "gone").unlink()
     wrong = scanner.recheck([id_of(b"good"), id_of(b"12345"), id_of(b"x"), "0" * 64])
     assert {file.name for file in wrong} == {"rotten", "gone"}
     assert shared(library) == {"good": id_of(b"good")}
@@ -315,10 +320,12 @@ def test_a_recheck_removes_a_corrupt_file(root: Path, scanner: Scanner, library:
     scanner.scan()
     assert shared(library) == {"good": id_of(b"good")}
     assert ["rotten" in item.name for item in scanner.not_shared] == [True]
-    put(root, "rotten", b"1x345", at=OLD + 1)
+    changed = (in_memory / "rotten").read_bytes()
+    put(in_memory, "rotten", changed, at=OLD + 1)
     scanner.scan()
     scanner.scan()
-    assert shared(library)["rotten"] == id_of(b"1x345")
+    assert shared(library)["rotten"] == id_of(changed)
+    folder.close()
 
 
 @pytest.mark.parametrize("harm", ["DELETE FROM manifests", "UPDATE manifests SET manifest = x'00'"])

@@ -241,6 +241,15 @@ def test_publishing_creates_the_folders_of_a_name(folder: SharedFolder) -> None:
     assert stat.S_IMODE(path.stat().st_mode) & ~0o644 == 0
 
 
+def test_published_files_have_the_fingerprints_that_are_returned(folder: SharedFolder) -> None:
+    temp_files = TempFiles(folder)
+    files = [temp_files.write(b"x") for _ in range(3)]
+    names = ["a", "b/c", "b/d"]
+    returned = folder.publish_many([NewFile(file.name, name) for file, name in zip(files, names, strict=True)])
+    assert returned == folder.fingerprints(names)
+    assert not any(isinstance(each, PeerError) for each in returned)
+
+
 @pytest.mark.parametrize(
     ("there", "name"),
     [
