@@ -72,13 +72,15 @@ class Program:
     A program that was stopped or killed may be started again; it appends to the same log.
 
     Attributes:
+        script: the launcher; the next start runs this one.
         host, port: the address of its READY line, once started.
     """
 
     def __init__(self, name: str, script: Path, arguments: Sequence[str | Path], log: Path) -> None:
         self.name = name
         self.log = log
-        self._command = [sys.executable, str(script), *map(str, arguments)]
+        self.script = script
+        self._arguments = list(map(str, arguments))
         self._process: subprocess.Popen[bytes] | None = None
         self.host = ""
         self.port = 0
@@ -105,7 +107,7 @@ class Program:
         try:
             with self.log.open("ab") as log, defer_signals() as mask:
                 self._process = subprocess.Popen(
-                    self._command,
+                    self._command(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -151,6 +153,9 @@ class Program:
     def tail(self, lines: int = 20) -> str:
         """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _command(self) -> list[str]:
+        return [sys.executable, str(self.script), *self._arguments]
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is None:

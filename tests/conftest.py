@@ -15,6 +15,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from programs import TOP
+from system.releases import PREVIOUS_RELEASE
+
 # gRPC runs threads in this process, and its fork handlers would abort children that only exec a program. gRPC reads
 # this variable at import, which the conftest.py of a subfolder may cause before any code below runs.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -106,6 +109,9 @@ def missing(mark: str) -> str:
         case "chromium":
             if not shutil.which("chromium") or not shutil.which("chromedriver"):
                 return "needs chromium and chromedriver"
+        case "history":
+            if not _runs("git", "-C", str(TOP), "cat-file", "-e", f"{PREVIOUS_RELEASE}^{{commit}}"):
+                return "needs a clone with the history of the repository"
     return ""
 
 

@@ -63,7 +63,10 @@ class _HostProgram(Program):
 
     def __init__(self, host: _Host, name: str, script: Path, env: Path, log: Path) -> None:
         super().__init__(name, script, [env], log)
-        self._command = [*host.inside, *self._command]
+        self._host = host
+
+    def _command(self) -> list[str]:
+        return [*self._host.inside, *super()._command()]
 
 
 class _Meter:

@@ -22,9 +22,10 @@ import pexpect
 import pserver_pb2 as pb
 from eventually import eventually
 from ports import reserve_port
-from programs import PCLIENT, PSERVER, SERVER, Program, write_env
+from programs import Program, write_env
 from pserver_pb2_grpc import ControlStub
 from system.certificates import Certificates
+from system.releases import THIS_RELEASE, Release
 
 LOOPBACK = "127.0.0.1"
 # Seconds.
@@ -116,6 +117,12 @@ class ClusterProgram:
         """Start again with the same port and folders; `environment` adds variables."""
         self.program.start(environment)
 
+    def restart_as(self, script: Path) -> None:
+        """Stop cleanly, and start another launcher with the same env file: that of another release."""
+        assert self.terminate() == 0
+        self.program.script = script
+        self.start()
+
     def peak_memory(self) -> int:
         """Return the highest resident memory so far, in bytes."""
         status = Path(f"/proc/{self.program.pid}/status").read_text()
@@ -129,6 +136,7 @@ class Peer(ClusterProgram):
     Attributes:
         home: its folder, in which pclient commands run.
         shared, state: SHARED_DIR and STATE_DIR.
+        pclient_script: the pclient of its commands; of this release unless a test sets another one.
         env, pclient_env: the env files.
     """
 
@@ -141,6 +149,7 @@ class Peer(ClusterProgram):
         self.home = home
         self.env = env
         self.pclient_env = env_terminal
+        self.pclient_script = THIS_RELEASE.pclient
         self._certificates = certificates
 
     @property
@@ -150,7 +159,7 @@ class Peer(ClusterProgram):
 
     def command(self, *words: str) -> list[str]:
         """Return the command line of pclient for this peer."""
-        return [sys.executable, str(PCLIENT), str(self.pclient_env), *words]
+        return [sys.executable, str(self.pclient_script), str(self.pclient_env), *words]
 
     def start_command(self, *words: str, typed: str | None = None, json_output: bool = True) -> RunningCommand:
         """Start a pclient command in this peer's home folder.
@@ -262,8 +271,8 @@ class Cluster:
     peers: dict[str, Peer] = field(default_factory=dict)
     _programs: list[Program] = field(default_factory=list)
 
-    def start_tracker(self, **keys: object) -> ClusterProgram:
-        """Start the tracker on a reserved port, which it keeps when started again."""
+    def start_tracker(self, release: Release = THIS_RELEASE, **keys: object) -> ClusterProgram:
+        """Start the tracker of a release on a reserved port, which it keeps when started again."""
         state = self.folder / "tracker"
         values = {
             "SERVER_URL": LOOPBACK,
@@ -272,16 +281,25 @@ class Cluster:
             **self._listen_keys(),
             **keys,
         }
-        self.tracker = ClusterProgram(self._start("tracker", SERVER, values))
+        self.tracker = ClusterProgram(self._start("tracker", release.server, values))
         return self.tracker
 
-    def peer(self, name: str, *, login: bool = True, script: Path = PSERVER, **keys: object) -> Peer:
+    def peer(
+        self,
+        name: str,
+        *,
+        login: bool = True,
+        release: Release = THIS_RELEASE,
+        script: Path | None = None,
+        **keys: object,
+    ) -> Peer:
         """Start a pserver on a reserved port, which it keeps when started again.
 
         Args:
             name: name of its folder and its user.
             login: log `name` in.
-            script: run in place of pserver.py.
+            release: whose pserver and pclient run.
+            script: run in place of its pserver.py.
             keys: additional or different env keys.
         """
         home = self.folder / name
@@ -299,10 +317,11 @@ class Cluster:
             **self._dial_keys(),
             **keys,
         }
-        program = self._start(name, script, values)
+        program = self._start(name, script or release.pserver, values)
         terminal = {"PSERVER_URL": LOOPBACK, "PSERVER_PORT": program.port, "STATE_DIR": home / "state"}
         env_terminal = write_env(self.folder / f".env_{name}_terminal", {**terminal, **self._dial_keys()})
         peer = Peer(program, home, self.folder / f".env_{name}", env_terminal, self.certificates)
+        peer.pclient_script = release.pclient
         self.peers[name] = peer
         if login:
             peer.login_over_grpc(name)

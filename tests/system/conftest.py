@@ -14,6 +14,7 @@ from ports import reserve_ports
 from programs import TOP
 from system.certificates import Certificates
 from system.cluster import Cluster
+from system.releases import PREVIOUS_RELEASE, Release, unpack
 
 
 @pytest.fixture
@@ -41,6 +42,12 @@ def cluster(empty_cluster: Cluster) -> Cluster:
     """A cluster with a running tracker."""
     empty_cluster.start_tracker()
     return empty_cluster
+
+
+@pytest.fixture(scope="session")
+def previous_release(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The programs of the previous release. A test that uses it has the mark `history`."""
+    return unpack(PREVIOUS_RELEASE, tmp_path_factory.mktemp("previous_release"))
 
 
 @pytest.fixture

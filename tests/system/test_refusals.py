@@ -287,9 +287,10 @@ def test_without_a_pserver_the_error_names_the_command_that_starts_one(cluster: 
 def test_two_pservers_cannot_use_one_folder(cluster: Cluster, key: str) -> None:
     ana = cluster.peer("ana", login=False)
     theirs = {"STATE_DIR": ana.state, "SHARED_DIR": ana.shared}[key]
+    keys: dict[str, Any] = {key: theirs}
     with pytest.raises(NotReady, match="exit status 1") as refusal:
-        cluster.peer("ben", login=False, **{key: theirs})
+        cluster.peer("ben", login=False, **keys)
     assert f"another pserver is running on {key} {theirs}: stop it, or choose another folder" in str(refusal.value)
     ana.kill()
     # The folder is free again.
-    cluster.peer("cem", login=False, **{key: theirs})
+    cluster.peer("cem", login=False, **keys)
