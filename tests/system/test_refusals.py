@@ -3,6 +3,7 @@
 import functools
 import os
 import random
+from typing import Any
 
 import pytest
 
