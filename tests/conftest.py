@@ -106,6 +106,9 @@ def missing(mark: str) -> str:
         case "root":
             if os.geteuid() != 0 or not _runs("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"):
                 return "needs root and permission to mount"
+        case "nginx":
+            if not _runs("nginx", "-v"):
+                return "needs nginx"
         case "chromium":
             if not shutil.which("chromium") or not shutil.which("chromedriver"):
                 return "needs chromium and chromedriver"

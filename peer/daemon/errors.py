@@ -3,7 +3,8 @@
     PeerError
     ├── BadUsage, BadName, AmbiguousName
     ├── NoSuchFile ── FileChanged
-    ├── TrackerUnreachable, NoActivePeer, Incompatible
+    ├── TrackerUnreachable ── RequestTooLarge
+    ├── NoActivePeer, Incompatible
     ├── TargetExists
     ├── DiskFull, QuotaExceeded, StorageFault
     ├── Interrupted, NoHolders, Busy
@@ -86,6 +87,10 @@ class TrackerUnreachable(PeerError):
     """The tracker does not respond."""
 
     code = "tracker_unreachable"
+
+
+class RequestTooLarge(TrackerUnreachable):
+    """A proxy in front of the tracker accepts no request of this size."""
 
 
 class NoActivePeer(PeerError):

@@ -119,6 +119,7 @@ def test_a_server_that_closes_during_tls_advises_to_remove_tls_ca(ours: Certific
         ("404 Not Found", "is not a tracker: check SERVER_URL and SERVER_PORT"),
         # A gateway in front of a tracker that is down.
         ("502 Bad Gateway", RUNNING),
+        ("429 Too Many Requests", "answered 429: check its settings, and SERVER_URL"),
     ],
 )
 def test_another_web_server_is_not_a_tracker(status: str, sentence: str) -> None:

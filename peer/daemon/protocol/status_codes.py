@@ -26,6 +26,7 @@ STATUS_OF: dict[type[PeerError], StatusCode] = {
     errors.NoSuchFile: StatusCode.NOT_FOUND,
     errors.FileChanged: StatusCode.FAILED_PRECONDITION,
     errors.TrackerUnreachable: StatusCode.UNAVAILABLE,
+    errors.RequestTooLarge: StatusCode.UNAVAILABLE,
     errors.NoActivePeer: StatusCode.UNAVAILABLE,
     errors.Incompatible: StatusCode.FAILED_PRECONDITION,
     errors.TargetExists: StatusCode.ALREADY_EXISTS,

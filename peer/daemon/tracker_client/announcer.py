@@ -13,12 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from common.status_messages import Load
-from daemon.errors import NotLoggedIn, PeerError, TrackerUnreachable
+from daemon.errors import NotLoggedIn, PeerError, RequestTooLarge, TrackerUnreachable
 from daemon.library.library import Changes, Library
-from daemon.models import IndexEntry
-from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import PeriodicTask
-from daemon.tracker_client.client import FILES_PER_REQUEST, TrackerClient
+from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.responses import SendIndex
 
 log = logging.getLogger(__name__)
@@ -180,35 +178,23 @@ class Announcer:
             if not self._failing:
                 log.warning("%s", error)
             self._failing = True
-            self._refusal = "" if isinstance(error, TrackerUnreachable) else error.message
+            # The pings may still get through a proxy that refuses the index.
+            reached = isinstance(error, RequestTooLarge) or not isinstance(error, TrackerUnreachable)
+            self._refusal = error.message if reached else ""
         return max(_STEP_PAUSE_MIN, self._next_ping - now())
 
     # ---------------------------------------------------------------------------------------------------------- index
 
     async def _send_all(self) -> None:
-        """Send the complete index: the first part replaces the tracker's entries, the further parts are changes."""
+        """Send the complete index."""
         revision, entries = self._library.snapshot()
-        first, *rest = list(batched(entries, FILES_PER_REQUEST)) or [[]]
-        final = self._version(revision)
-        versions = [*(f"{final}.{part}" for part in range(1, len(rest) + 1)), final]
-        await self._tracker.put_index(versions[0], first)
-        for base, version, part in zip(versions, versions[1:], rest, strict=False):
-            await self._tracker.patch_index(base, version, part, [])
+        await self._tracker.put_index(self._version(revision), entries)
         self._mark_synced(revision)
 
     async def _send_changes(self, base: str, changes: Changes) -> None:
-        """Send changes in as few requests as possible, the removals first."""
-        added, removed, final = changes.added, changes.removed, self._version(changes.revision)
-        parts: list[tuple[Sequence[IndexEntry], Sequence[tuple[str, str]]]]
-        if len(removed) + len(added) <= FILES_PER_REQUEST:
-            parts = [(added, removed)]
-        else:
-            parts = [([], part) for part in batched(removed, FILES_PER_REQUEST)]
-            parts += [(part, []) for part in batched(added, FILES_PER_REQUEST)]
-        for number, (add, remove) in enumerate(parts, 1):
-            version = final if number == len(parts) else f"{final}.c{number}"
-            await self._tracker.patch_index(base, version, add, remove)
-            base = version
+        """Send what has changed since `base`."""
+        version = self._version(changes.revision)
+        await self._tracker.patch_index(base, version, changes.added, changes.removed)
         self._mark_synced(changes.revision)
 
     def _mark_synced(self, revision: int) -> None:

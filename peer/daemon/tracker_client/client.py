@@ -7,16 +7,27 @@ of a request is a PeerError.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from common.status_messages import ListedFile, ListedPeer, Load
-from daemon.errors import NoActivePeer, NoSuchFile, PeerError
+from daemon.errors import NoActivePeer, NoSuchFile, PeerError, RequestTooLarge
 from daemon.models import IndexEntry, PingResponse, PushTarget, RemoteFile, Version
 from daemon.runtime.concurrency import TaskSet
 from daemon.tracker_client import responses
+from daemon.tracker_client.list_parts import (
+    REQUEST_BYTES_MAX,
+    ListParts,
+    Part,
+    text_of_change,
+    text_of_entry,
+    text_of_string,
+    text_of_version,
+)
 from daemon.tracker_client.responses import LoginResponse
 from daemon.tracker_client.transport import TrackerTransport
 
@@ -58,6 +69,8 @@ class TrackerClient:
         self.token: str | None = None
         self._executor = executor
         self._transport = TrackerTransport(url, verify)
+        # The most bytes of a request with a list. Half of what a proxy has refused.
+        self._request_bytes = REQUEST_BYTES_MAX
         self._reports = TaskSet()
         # Pings and changes of the index that a thread sends now, also those whose caller was cancelled.
         self._announcements: set[Future[Any]] = set()
@@ -122,19 +135,25 @@ class TrackerClient:
         return await self._request("PUT", "/ping", body, parse=responses.pong, read_timeout=_PING_TIMEOUT)
 
     async def put_index(self, version: str, files: Sequence[IndexEntry]) -> None:
-        """Replace this peer's index.
+        """Replace this peer's index: the first request does that, further ones add to it.
 
         Args:
             version: What the tracker is to call this state of the index.
-            files: The entries, at most FILES_PER_REQUEST. More are added with `patch_index`.
+            files: All entries.
         """
-        body = {"version": version, "files": list(map(_entry, files))}
-        await self._request("PUT", "/index", body, parse=responses.nothing)
+
+        def request(part: Part) -> tuple[str, str]:
+            then = version if part.is_last else f"{version}.{part.end}"
+            if part.start == 0:
+                return "PUT", f'{{"version": {text_of_string(then)}, "files": [{part.text}]}}'
+            return "PATCH", _change(f"{version}.{part.start}", then, part.text, "")
+
+        await self._announce(ListParts(files, text_of_entry, FILES_PER_REQUEST), request)
 
     async def patch_index(
         self, base: str, version: str, add: Sequence[IndexEntry], remove: Sequence[tuple[str, str]]
     ) -> None:
-        """Change this peer's index.
+        """Change this peer's index, in as few requests as possible, the removals first.
 
         Args:
             base: The version that the change builds on.
@@ -145,13 +164,14 @@ class TrackerClient:
         Raises:
             SendIndex: The tracker does not have `base`.
         """
-        body = {
-            "base_version": base,
-            "version": version,
-            "add": list(map(_entry, add)),
-            "remove": [{"name": name, "id": id_} for name, id_ in remove],
-        }
-        await self._request("PATCH", "/index", body, parse=responses.nothing)
+        changes: list[IndexEntry | tuple[str, str]] = [*remove, *add]
+
+        def request(part: Part) -> tuple[str, str]:
+            removed, added = part.split(len(remove))
+            then = version if part.is_last else f"{version}.c{part.end}"
+            return "PATCH", _change(f"{version}.c{part.start}" if part.start else base, then, added, removed)
+
+        await self._announce(ListParts(changes, text_of_change, FILES_PER_REQUEST), request)
 
     async def delete_index(self) -> None:
         """Leave the index and the list of online peers now. The session stays.
@@ -178,12 +198,14 @@ class TrackerClient:
         """
         key, values = ("ids", ids) if ids else ("names", names)
         found: list[RemoteFile] = []
-        for start in range(0, len(values), QUERIES_PER_REQUEST):
-            body = {key: list(values[start : start + QUERIES_PER_REQUEST])}
-            try:
-                found += await self._request("POST", "/query", body, parse=responses.versions)
-            except NoSuchFile:
-                continue
+
+        def request(part: Part) -> tuple[str, str]:
+            return "POST", f'{{"{key}": [{part.text}]}}'
+
+        parts = ListParts(values, text_of_string, QUERIES_PER_REQUEST)
+        while parts.left:
+            with suppress(NoSuchFile):
+                found += await self._send_part("/query", parts, request, responses.versions)
         return found
 
     async def place(self, files: Sequence[Version], copies: int) -> list[PushTarget]:
@@ -198,14 +220,14 @@ class TrackerClient:
         """
         most = max(1, min(FILES_PER_REQUEST, _PEERS_PER_RESPONSE // copies))
         targets: list[PushTarget] = []
-        for start in range(0, len(files), most):
-            listed = [{"name": file.name, "id": file.id, "size": file.size} for file in files[start : start + most]]
-            try:
-                targets += await self._request(
-                    "POST", "/upload", {"files": listed, "copies": copies}, parse=responses.targets
-                )
-            except NoActivePeer:
-                continue
+
+        def request(part: Part) -> tuple[str, str]:
+            return "POST", f'{{"files": [{part.text}], "copies": {copies}}}'
+
+        parts = ListParts(files, text_of_version, most)
+        while parts.left:
+            with suppress(NoActivePeer):
+                targets += await self._send_part("/upload", parts, request, responses.targets)
         return targets
 
     async def files(self, match: str) -> AsyncIterator[list[ListedFile]]:
@@ -253,21 +275,60 @@ class TrackerClient:
 
     # ------------------------------------------------------------------------------------------------------- requests
 
+    async def _announce(self, parts: ListParts[Any], request: Callable[[Part], tuple[str, str]]) -> None:
+        """Send a list of entries, which may be empty."""
+        await self._send_part("/index", parts, request, responses.nothing)
+        while parts.left:
+            await self._send_part("/index", parts, request, responses.nothing)
+
+    async def _send_part(
+        self,
+        route: str,
+        parts: ListParts[Any],
+        request: Callable[[Part], tuple[str, str]],
+        parse: Callable[[dict[str, Any]], T],
+    ) -> T:
+        """Send the next part of a list; a proxy that refuses it for its size gets half of it, and so on.
+
+        Args:
+            route: The path.
+            parts: The list. The part is taken from it.
+            request: Returns method and body of the request for a part.
+            parse: As for `_request`.
+
+        Raises:
+            RequestTooLarge: The proxy refuses a single item.
+        """
+        while True:
+            part = parts.take(self._request_bytes)
+            method, body = request(part)
+            try:
+                return await self._request(method, route, body, parse=parse)
+            except RequestTooLarge:
+                if len(part.texts) < 2:
+                    raise
+                self._request_bytes = min(self._request_bytes, len(body) // 2)
+                parts.put_back(part)
+
     async def _request(
         self,
         method: str,
         route: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | str | None = None,
         *,
         parse: Callable[[dict[str, Any]], T],
         params: Mapping[str, str] | None = None,
         read_timeout: float = _READ_TIMEOUT,
     ) -> T:
-        """Make one request with the session's token, and return what `parse` makes of the response."""
+        """Make one request with the session's token, and return what `parse` makes of the response.
+
+        The body is a JSON text, or an object that becomes one.
+        """
         token = self.token
+        text = body if isinstance(body, str | None) else json.dumps(body)
 
         def request() -> T:
-            response = self._transport.request(method, route, body, params=params, token=token, timeout=read_timeout)
+            response = self._transport.request(method, route, text, params=params, token=token, timeout=read_timeout)
             if response.status >= 400:
                 raise responses.error_of(response)
             with self._transport.parse_errors():
@@ -280,5 +341,7 @@ class TrackerClient:
         return await asyncio.wrap_future(work)
 
 
-def _entry(file: IndexEntry) -> dict[str, Any]:
-    return {"name": file.name, "id": file.id, "size": file.size, "complete": file.complete}
+def _change(base: str, version: str, added: str, removed: str) -> str:
+    """Return the body of PATCH /index."""
+    versions = f'"base_version": {text_of_string(base)}, "version": {text_of_string(version)}'
+    return f'{{{versions}, "add": [{added}], "remove": [{removed}]}}'

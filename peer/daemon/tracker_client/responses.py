@@ -21,6 +21,8 @@ from daemon.errors import (
     NotAllowed,
     NotLoggedIn,
     PeerError,
+    RequestTooLarge,
+    TrackerUnreachable,
     UnknownUser,
 )
 from daemon.models import Holder, PingResponse, PushTarget, RemoteFile, Version
@@ -69,6 +71,11 @@ def error_of(response: Response) -> PeerError | SendIndex:
         return LoginRefused(message)
     if response.status == 503:
         return Busy(message)
+    # These come from a proxy that answers with JSON of its own.
+    if response.status == 413 and code != "too_large":
+        return RequestTooLarge(f"a proxy in front of the tracker refused the request for its size: {message}")
+    if response.status in (502, 504):
+        return TrackerUnreachable(f"a proxy reports that the tracker behind it does not answer: {message}")
     if response.status == 400:
         return BadUsage(message)
     return PeerError(f"the tracker refused: {message}")

@@ -11,6 +11,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, NamedTuple, Self
 
 import requests
@@ -20,7 +21,8 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
-from daemon.errors import TrackerUnreachable
+from common.printable import printable
+from daemon.errors import RequestTooLarge, TrackerUnreachable
 
 # Seconds; just over a multiple of 3, the first retransmission of TCP (requests' documentation advises this).
 _CONNECT_TIMEOUT = 3.05
@@ -29,6 +31,10 @@ _CONNECT_TIMEOUT = 3.05
 _BUSY_RETRIES, _BUSY_DELAY_MAX = 4, 2.0
 # A gateway answers with these while no tracker is behind it.
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
+# What web servers answer that have no route of the tracker. Other errors without JSON come from a proxy.
+_OTHER_SERVER = frozenset({404, 405, 501})
+# The most characters of a redirect that an error shows.
+_SHOWN_MAX = 200
 
 
 class Response(NamedTuple):
@@ -62,7 +68,7 @@ class TrackerTransport:
         self,
         method: str,
         route: str,
-        body: Mapping[str, Any] | None,
+        body: str | None,
         *,
         params: Mapping[str, str] | None,
         token: str | None,
@@ -73,7 +79,7 @@ class TrackerTransport:
         Args:
             method: The HTTP method.
             route: The path, from `/` on.
-            body: Sent as JSON, if not None.
+            body: A JSON text of ASCII characters, or None.
             params: The query string.
             token: The session's token, if there is one.
             timeout: Seconds without a byte of the response.
@@ -86,14 +92,18 @@ class TrackerTransport:
         """
         with self._recording_fault():
             headers = {"Authorization": f"Bearer {token}"} if token else {}
+            if body is not None:
+                headers["Content-Type"] = "application/json"
             try:
                 response = self._session().request(
                     method,
                     self.url + route,
                     params=params,
-                    json=body,
+                    data=body,
                     headers=headers,
                     timeout=(_CONNECT_TIMEOUT, timeout),
+                    # A redirect would turn a POST into a GET, and could send the password elsewhere.
+                    allow_redirects=False,
                 )
             except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
                 raise self._connection_failed(error) from error
@@ -105,9 +115,7 @@ class TrackerTransport:
             try:
                 return Response(response.status_code, response.reason, {**response.json()})
             except (ValueError, TypeError) as error:
-                if response.status_code in _GATEWAY_ERRORS:
-                    raise self._no_response() from error
-                raise self._not_a_tracker() from error
+                raise self._no_tracker_response(response, len(body or "")) from error
 
     @contextmanager
     def parse_errors(self) -> Iterator[None]:
@@ -157,6 +165,29 @@ class TrackerTransport:
     def _no_response(self, advice: str = "") -> TrackerUnreachable:
         checks = "; ".join(filter(None, ("check that it runs", advice)))
         return TrackerUnreachable(f"the tracker at {self.url} does not answer: {checks}")
+
+    def _no_tracker_response(self, response: requests.Response, sent: int) -> TrackerUnreachable:
+        """Return what a response without a JSON object means. `sent` is the bytes of the request's body."""
+        status, location = response.status_code, response.headers.get("Location")
+        if response.is_redirect and location:
+            where = printable(location)[:_SHOWN_MAX]
+            return TrackerUnreachable(
+                f"the server at {self.url} redirects to {where}: set SERVER_URL to where it leads"
+            )
+        if status < 400 or status in _OTHER_SERVER:
+            return self._not_a_tracker()
+        page = " with a web page" if response.headers.get("Content-Type", "").startswith("text/html") else ""
+        answered = f"a proxy at {self.url} answered {status}{page}"
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return RequestTooLarge(
+                f"{answered} to a request of {sent} bytes: raise its body limit "
+                "(client_max_body_size in nginx) to 1 MiB or more"
+            )
+        if status in _GATEWAY_ERRORS:
+            return TrackerUnreachable(f"{answered}: the tracker behind it does not answer: check that it runs")
+        if status == HTTPStatus.BAD_REQUEST and self.url.startswith("http:"):
+            return TrackerUnreachable(f"{answered}: if it uses TLS, set SERVER_URL to https://...")
+        return TrackerUnreachable(f"{answered}: check its settings, and SERVER_URL")
 
     def _not_a_tracker(self) -> TrackerUnreachable:
         return TrackerUnreachable(f"the server at {self.url} is not a tracker: check SERVER_URL and SERVER_PORT")
