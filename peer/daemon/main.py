@@ -17,6 +17,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from common.env_file import EnvFault
 from common.state_files import LOCK_FILE
+from common.version import PROTOCOL, VERSION
 from daemon.app import Pserver
 from daemon.errors import InUse, PeerError, StorageFault
 from daemon.runtime import logs, malloc
@@ -39,8 +40,11 @@ def main(argv: Sequence[str], disk: Disk | None = None) -> int:
         disk: the disk operations for shared and part files; None for the machine's own.
 
     Returns:
-        The exit status of a start that failed; 0 after `--help`.
+        The exit status of a start that failed; 0 after `--help` and `--version`.
     """
+    if argv[:1] == ["--version"]:
+        sys.stdout.write(f"{VERSION}\n")
+        return 0
     help_wanted = bool(argv) and argv[0] in ("-h", "--help")
     if help_wanted or len(argv) != 1:
         (sys.stdout if help_wanted else sys.stderr).write(_USAGE + "\n")
@@ -75,7 +79,8 @@ async def serve(settings: Settings, disk: Disk | None = None) -> None:
         stop_requested = await stack.enter_async_context(_signals())
         pserver = Pserver(settings, disk=disk)
         await stack.enter_async_context(pserver.running())
-        _print_ready({"host": settings.listen_host, "port": pserver.port, "pid": os.getpid()})
+        ready = {"host": settings.listen_host, "port": pserver.port, "pid": os.getpid()}
+        _print_ready({**ready, "version": VERSION, "protocol": PROTOCOL})
         if settings.tls_cert is None and not _is_loopback(settings.listen_host):
             log.warning(
                 "listening on %s without TLS: the network can read what is transferred (docs/security.md)",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Response, g, request
 
-from tracker import schemas
+from tracker import PROTOCOL, VERSION, schemas
 from tracker.addresses import AddressPolicy
 from tracker.auth import AuthService
+from tracker.compatibility import check_protocol
 from tracker.errors import BadRequest
 from tracker.metrics import Metrics
 from tracker.models import IndexEntry, Load, PageCursor, Session, Version
@@ -72,6 +73,7 @@ class Views:
         self._home = home
 
     def login(self, body: schemas.Login) -> Response:
+        check_protocol(body.version, body.protocol)
         authorization = request.authorization
         token = authorization.token if authorization is not None and authorization.type == "bearer" else None
         login = self._auth.login(
@@ -89,6 +91,8 @@ class Views:
                 server_time=self._tracker.server_time(),
                 ticket_key=login.session.ticket_key.hex(),
                 user=login.session.user,
+                version=VERSION,
+                protocol=PROTOCOL,
             )
         )
 
@@ -209,7 +213,7 @@ class Views:
         return self._home()
 
     def healthz(self) -> Response:
-        return _ok()
+        return json_response(schemas.HealthResponse(status=200, message="ok", version=VERSION, protocol=PROTOCOL))
 
     def metrics(self) -> Response:
         return Response(self._metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")

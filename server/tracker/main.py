@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from tracker import PROTOCOL, VERSION
 from tracker.app_factory import TrackerParts, build
 from tracker.env_file import EnvFault
 from tracker.http_server import ListenError, listen, serve, stop_on_signals
@@ -31,12 +32,15 @@ def main(arguments: list[str]) -> int:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
-        arguments: the command line without the program: the env file.
+        arguments: the command line without the program: the env file, `--version` or `--help`.
 
     Returns:
         The exit status: 0, 2 after a usage error, 78 after a fault in the env file. After a start the process exits
         here, with 0, or with 1 if the state folder, the address or stdout cannot be used.
     """
+    if arguments == ["--version"]:
+        sys.stdout.write(f"{VERSION}\n")
+        return 0
     if len(arguments) != 1 or arguments[0].startswith("-"):
         help_wanted = arguments in (["--help"], ["-h"])
         sys.stdout.write(f"{USAGE}\n") if help_wanted else sys.stderr.write(f"{USAGE}\n")
@@ -81,7 +85,8 @@ async def _run(settings: Settings, parts: TrackerParts) -> None:
     bridge = WsgiBridge(parts.app, parts.body_limit, parts.pool)
 
     def ready() -> None:
-        _write_stdout("READY " + json.dumps({"host": host, "port": port, "pid": os.getpid()}) + "\n")
+        fields = {"host": host, "port": port, "pid": os.getpid(), "version": VERSION, "protocol": PROTOCOL}
+        _write_stdout("READY " + json.dumps(fields) + "\n")
         if sys.stderr is not None and sys.stderr.isatty():
             sys.stderr.write(f"Dashboard: {_dashboard_url(host, port, settings.tls is not None)}\n")
         log.info("listening on %s:%s", host, port)

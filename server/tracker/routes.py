@@ -11,6 +11,7 @@ from tracker.errors import (
     BadName,
     BadRequest,
     Busy,
+    Incompatible,
     LoginRefused,
     NoActivePeer,
     NoSuchFile,
@@ -101,7 +102,8 @@ class Route:
 ROUTES = (
     Route(
         "POST", "/login", "login", "Open a session for a pserver; while registration is open, create unknown users",
-        schemas.LoginResponse, schemas.Login, errors=(LoginRefused, UnknownUser, AddressTaken, TooMany, Busy),
+        schemas.LoginResponse, schemas.Login,
+        errors=(LoginRefused, UnknownUser, AddressTaken, Incompatible, TooMany, Busy),
         access=Access.PUBLIC, pool=Pool.LOGIN, success_statuses=(200, 201),
     ),
     Route(
@@ -148,7 +150,10 @@ ROUTES = (
     ),
     Route("GET", "/peers", "peers", "Online peers", schemas.PeersResponse),
     Route("GET", "/", "home", "The dashboard", access=Access.PUBLIC, pool=Pool.SEARCH, media_type="text/html"),
-    Route("GET", "/healthz", "healthz", "Whether the tracker answers", access=Access.PUBLIC, pool=Pool.INLINE),
+    Route(
+        "GET", "/healthz", "healthz", "Whether the tracker answers, and which release it is",
+        schemas.HealthResponse, access=Access.PUBLIC, pool=Pool.INLINE,
+    ),
     Route("GET", "/metrics", "metrics", "Metrics for Prometheus", access=Access.OWN_MACHINE, media_type="text/plain"),
     Route("GET", "/openapi.json", "openapi", "This document", None, access=Access.OWN_MACHINE),
 )  # fmt: skip

@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator, with_config
 from typing_extensions import TypedDict
 
+from tracker.compatibility import UNNUMBERED
+
 MAX_FILES_PER_REQUEST = 5000
 MAX_NAMES_PER_QUERY = 1000
 MAX_COPIES = 30
@@ -27,22 +29,26 @@ def _password(value: str) -> str:
     return value
 
 
-_ID, _USER = "^[0-9a-f]{64}$", "^[A-Za-z0-9._-]{1,64}$"
+_ID, _USER, _RELEASE = "^[0-9a-f]{64}$", "^[A-Za-z0-9._-]{1,64}$", "^[A-Za-z0-9.+-]{0,32}$"
 # What error messages say in place of a pattern.
 PATTERN_DESCRIPTIONS = {
     _ID: "should be 64 lower-case hex digits",
     _USER: "should be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+    _RELEASE: "should be at most 32 of A-Z, a-z, 0-9, '.', '+' and '-'",
 }
 Id = Annotated[str, Field(pattern=_ID, description="64 lower-case hex digits")]
 Opaque = Annotated[str, Field(max_length=64)]
 User = Annotated[str, Field(pattern=_USER)]
+Release = Annotated[str, Field(pattern=_RELEASE)]
 # The lengths are for readers of the document; the validator counts bytes and has the better message.
 Password = Annotated[str, AfterValidator(_password), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})]
 Url = Annotated[str, Field(max_length=300, description="host:port")]
 # tracker.names checks the rules; a longer name cannot pass them.
 Name = Annotated[str, Field(max_length=4000)]
+ProtocolNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Size = Annotated[int, Field(ge=0, le=MAX_INT64)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Protocol = Annotated[tuple[ProtocolNumber, ProtocolNumber], Field(description="the oldest and the newest one spoken")]
 
 
 class Request(BaseModel):
@@ -59,6 +65,9 @@ class Login(Request):
     url: Url
     # False: an unknown user is refused with unknown_user instead of getting an account.
     register_unknown: Annotated[bool, Field(alias="register")] = True
+    # The pserver's release; one before 0.2.0 sends neither, and speaks protocol 1.
+    version: Release = ""
+    protocol: Protocol = UNNUMBERED
 
 
 class Logout(Request):
@@ -185,6 +194,14 @@ class ErrorResponse(Response):
 
 
 @with_config(_RESPONSE)
+class HealthResponse(Response):
+    """GET /healthz. A pserver reads here what it may send."""
+
+    version: str
+    protocol: Protocol
+
+
+@with_config(_RESPONSE)
 class LoginResponse(Response):
     """POST /login. `ping_interval` is in seconds, `server_time` in Unix seconds, `ticket_key` in hex."""
 
@@ -195,6 +212,8 @@ class LoginResponse(Response):
     server_time: float
     ticket_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     user: str
+    version: str
+    protocol: Protocol
 
 
 @with_config(_RESPONSE)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from common.version import PROTOCOL, VERSION
 from eventually import eventually
 from programs import PSERVER, SERVER, TOP
 from system.cluster import Cluster
@@ -105,9 +106,15 @@ def test_a_pserver_started_by_pclient_stops_when_pclient_is_killed(checkout: Pat
     terminal.close(force=True)
 
 
-def test_ready_has_the_address_of_the_program(checkout: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+LAUNCHERS = {"server/server.py": ".env_server", "peer/pserver.py": ".env_pserver1"}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_ready_has_the_address_and_the_release_of_the_program(
+    launcher: str, checkout: Path, environment: dict[str, str]
+) -> None:
     process = subprocess.Popen(
-        [sys.executable, "server/server.py", ".env_server"],
+        [sys.executable, launcher, LAUNCHERS[launcher]],
         cwd=checkout,
         env=environment,
         stdout=subprocess.PIPE,
@@ -121,7 +128,18 @@ def test_ready_has_the_address_of_the_program(checkout: Path, tmp_path: Path, en
     ready = json.loads(rest)
     assert word == "READY"
     assert ready["host"] == "127.0.0.1"
-    assert str(ready["port"]) in (checkout / "bootstrap" / ".env_server").read_text()
+    assert f"_PORT={ready['port']}\n" in (checkout / "bootstrap" / LAUNCHERS[launcher]).read_text()
+    assert ready["pid"] == process.pid
+    assert ready["version"] == VERSION
+    assert ready["protocol"] == list(PROTOCOL)
+
+
+@pytest.mark.parametrize("launcher", [*LAUNCHERS, "peer/pclient.py"])
+def test_every_program_prints_its_version(launcher: str) -> None:
+    done = subprocess.run(
+        [sys.executable, TOP / launcher, "--version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{VERSION}\n", "")
 
 
 def test_an_unwritable_stdout_at_start_is_one_line_and_exit_74(checkout: Path, environment: dict[str, str]) -> None:
