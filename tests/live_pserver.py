@@ -37,8 +37,7 @@ def settings_for(home: Path, tracker_port: int, **changes: Any) -> Settings:
         "announced_host": "127.0.0.1",
         "listen_host": "127.0.0.1",
         "port": 0,
-        "tracker_host": "127.0.0.1",
-        "tracker_port": tracker_port,
+        "tracker_url": f"http://127.0.0.1:{tracker_port}",
         "shared_dir": home / "shared",
         "state_dir": home / "state",
         "quota": 1 << 30,
@@ -146,8 +145,9 @@ def live_pserver(
         wall_clock: returns Unix seconds.
         changes: settings that differ from `settings_for`.
     """
-    port = tracker if isinstance(tracker, int) else tracker.port
-    settings = settings_for(home, port, **changes)
+    if isinstance(tracker, LiveTracker):
+        changes = {"tracker_url": tracker.url, **changes}
+    settings = settings_for(home, tracker if isinstance(tracker, int) else tracker.port, **changes)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     started: Future[LivePserver] = Future()
     stop: list[asyncio.Event] = []

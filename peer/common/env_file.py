@@ -185,7 +185,7 @@ class EnvReader:
 
     def host(self, key: str) -> str:
         """Return a host name or an IP address; an IPv6 address has no brackets."""
-        return self.get(key, _host, "a host name or an IP address, without http:// and without a port")
+        return self.get(key, parse_host, "a host name or an IP address, without http:// and without a port")
 
     def port(self, key: str, *default: D) -> int | D:
         """Return a port; 0 means any free one."""
@@ -286,7 +286,12 @@ class EnvReader:
 # ------------------------------------------------------------------------- the text of one value; ValueError is a fault
 
 
-def _host(text: str) -> str:
+def parse_host(text: str) -> str:
+    """Return a host name or an IP address; brackets around an IPv6 address are removed.
+
+    Raises:
+        ValueError: The text is neither.
+    """
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
         return str(ipaddress.ip_address(bare))

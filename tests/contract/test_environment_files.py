@@ -65,7 +65,7 @@ def test_the_shipped_files_agree_on_addresses() -> None:
 
 
 # A key of each kind that every program has.
-HOST_KEY = {SERVER: "SERVER_URL", PSERVER: "SERVER_URL", PCLIENT: "PSERVER_URL"}
+HOST_KEY = {SERVER: "SERVER_URL", PSERVER: "PSERVER_LOCAL_URL", PCLIENT: "PSERVER_URL"}
 PORT_KEY = {SERVER: "SERVER_PORT", PSERVER: "SERVER_PORT", PCLIENT: "PSERVER_PORT"}
 
 

@@ -121,6 +121,26 @@ def test_a_file_is_transferred_over_tls_and_a_plain_call_fails(
     assert code_of(error.value)[0] is grpc.StatusCode.UNAVAILABLE
 
 
+def test_peers_use_tls_while_the_tracker_does_not(
+    folder: Path, tracker: LiveTracker, certificates: Certificates
+) -> None:
+    keys: dict[str, Any] = {
+        "tls_cert": certificates.certificate,
+        "tls_key": certificates.key,
+        "tls_ca": certificates.authority,
+    }
+    with (
+        live_pserver(folder / "plain-ana", tracker, "plain-ana", **keys) as ana,
+        live_pserver(folder / "plain-ben", tracker, "plain-ben", **keys) as ben,
+    ):
+        ana.share("song.bin", b"song")
+        ana.call(ana.pserver.announcer.sync())
+        with grpc.secure_channel(ben.address, certificates.channel_credentials(), OPTIONS) as channel:
+            command = pb.DownloadCommand(names=["song.bin"])
+            list(ControlStub(channel).DownloadFileRequest(iter([command]), metadata=ben.cookie, timeout=30))
+        assert (ben.shared / "song.bin").read_bytes() == b"song"
+
+
 def test_a_certificate_of_another_authority_is_not_trusted(
     pair: tuple[LivePserver, LivePserver], tmp_path: Path
 ) -> None:

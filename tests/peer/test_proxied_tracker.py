@@ -4,9 +4,11 @@ import asyncio
 import json
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import pserver_pb2 as pb
 from daemon.errors import RequestTooLarge, TrackerUnreachable
 from daemon.models import IndexEntry, Version
 from live_pserver import LivePserver, live_pserver
@@ -138,8 +140,7 @@ def test_the_answers_of_a_proxy_are_not_said_to_be_another_servers(tmp_path: Pat
     assert "answered 403 with a web page: check its settings" in behind("closed", "location / { deny all; }")
     moved = behind("moved", "return 301 https://files.example$request_uri;")
     assert moved.endswith("redirects to https://files.example/healthz: set SERVER_URL to where it leads")
-    identity = f"ssl_certificate {certificates.certificate}; ssl_certificate_key {certificates.key};"
-    assert behind("tls", identity, tls=True).endswith(
+    assert behind("tls", identity(certificates), tls=True).endswith(
         "answered 400 with a web page: if it uses TLS, set SERVER_URL to https://..."
     )
 
@@ -151,3 +152,43 @@ def test_the_json_of_another_gateway_is_understood(tmp_path: Path, tracker: Live
     client = logged_in(f"http://127.0.0.1:{port}", "finn", "127.0.0.1:78")
     with pytest.raises(RequestTooLarge, match="Request Too Long"):
         asyncio.run(client.place([Version("a", "a" * 64, 1)], 1))
+
+
+def identity(certificates: Certificates) -> str:
+    """The directives for TLS with these certificates."""
+    return f"ssl_certificate {certificates.certificate}; ssl_certificate_key {certificates.key};"
+
+
+def downloads(peer: LivePserver, name: str) -> list[Any]:
+    """Download a file; return the faults."""
+    with peer.control() as control:
+        events = control.DownloadFileRequest(iter([pb.DownloadCommand(names=[name])]), metadata=peer.cookie, timeout=30)
+        return [fault for event in events for fault in event.results.faults]
+
+
+def test_a_tracker_below_a_path_of_a_proxy_with_tls_serves_peers_without_tls(
+    tmp_path: Path, tracker: LiveTracker, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = Certificates.make(tmp_path)
+    # The authority becomes one of this process's system.
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    server = f"{identity(certificates)} location /team/p2p/ {{ proxy_pass {tracker.url}/; }}"
+    port = stack.enter_context(nginx(tmp_path / "nginx", server, tls=True))
+    url = f"https://127.0.0.1:{port}/team/p2p"
+    gus, hal = (
+        stack.enter_context(live_pserver(tmp_path / user, tracker, user, tracker_url=url)) for user in ("gus", "hal")
+    )
+    gus.share("proxied.txt", b"by a proxy")
+    gus.call(gus.pserver.announcer.sync())
+    assert downloads(hal, "proxied.txt") == []
+    assert (hal.shared / "proxied.txt").read_bytes() == b"by a proxy"
+    with hal.control() as control:
+        assert (
+            control.Status(pb.StatusRequest(), metadata=hal.cookie, timeout=10).tracker == f"127.0.0.1:{port}/team/p2p"
+        )
+
+
+def test_an_unknown_authority_of_the_proxy_is_a_fault(tmp_path: Path, tracker: LiveTracker, stack: ExitStack) -> None:
+    server = f"{identity(Certificates.make(tmp_path))} location / {{ proxy_pass {tracker.url}; }}"
+    port = stack.enter_context(nginx(tmp_path / "nginx", server, tls=True))
+    assert "is not trusted" in fault_of(f"https://127.0.0.1:{port}")

@@ -61,6 +61,67 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("server_url", "tls", "url"),
+    [
+        ("tracker.example", False, "http://tracker.example:5000"),
+        ("tracker.example", True, "https://tracker.example:5000"),
+        ("tracker.example:81", True, "https://tracker.example:81"),
+        ("::1", False, "http://[::1]:5000"),
+        ("[::1]", False, "http://[::1]:5000"),
+        ("[::1]:81", False, "http://[::1]:81"),
+        ("http://tracker.example", True, "http://tracker.example:80"),
+        ("https://tracker.example", False, "https://tracker.example:443"),
+        ("HTTPS://tracker.example:8443/", False, "https://tracker.example:8443"),
+        ("https://[2001:db8::7]/team/p2p/", False, "https://[2001:db8::7]:443/team/p2p"),
+    ],
+)
+def test_the_trackers_address_is_a_host_a_host_with_a_port_or_a_url(
+    tmp_path: Path, server_url: str, tls: bool, url: str
+) -> None:
+    assert read(tmp_path, SERVER_URL=server_url, **({"TLS_CA": "system"} if tls else {})).tracker_url == url
+
+
+@pytest.mark.parametrize(
+    "server_url",
+    [
+        *(
+            "ftp://x",
+            "http://",
+            "http:///p2p",
+            "https://x:0",
+            "x:0",
+            "x:70000",
+            "x:",
+            "x:http",
+            "http://u:p@x",
+            "x/p2p",
+        ),
+        *(
+            "http://x?a=b",
+            "http://x/a#b",
+            "http://x/a b",
+            "::1:5000:",
+            "http://::1",
+            "http://::1:80",
+            "[::1",
+            "256.1.1.1",
+            "1:2:3",
+        ),
+    ],
+)
+def test_another_address_of_the_tracker_is_a_fault(tmp_path: Path, server_url: str) -> None:
+    with pytest.raises(EnvFault) as fault:
+        read(tmp_path, SERVER_URL=f"'{server_url}'")
+    should_be = "should be a host, host:port or http(s)://host[:port][/path]"
+    assert fault.value.lines == (f"{tmp_path}/.env_pserver: SERVER_URL: {server_url!r} {should_be}",)
+
+
+def test_a_list_of_trackers_is_a_fault_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(EnvFault, match=r"SERVER_URL: 'a\.example,b\.example' should be one address; a list is not"):
+        read(tmp_path, SERVER_URL="a.example,b.example")
+
+
+@pytest.mark.parametrize(
     ("keys", "named"),
     [
         ({"PSERVER_URL": "-"}, "PSERVER_URL"),

@@ -18,6 +18,8 @@ from tracker.http_server import TlsFiles
 from tracker_requests import tracker_client
 
 RUNNING = "does not answer: check that it runs"
+USES_TLS = "if it uses TLS, set TLS_CA or put https:// before SERVER_URL"
+NO_TLS = "if it does not use TLS, remove TLS_CA or put http:// before SERVER_URL"
 NOT_TRUSTED = "not signed by TLS_CA, or it does not use TLS: check SERVER_URL and TLS_CA"
 
 
@@ -69,7 +71,7 @@ def server(answer: bytes, *, held: threading.Event | None = None, go: threading.
 
 def test_http_to_a_tracker_with_tls_advises_tls_ca(tmp_path: Path, tls: TlsFiles) -> None:
     with live_tracker(tmp_path, tls=tls) as tracker:
-        assert fault_of(tracker.url.replace("https:", "http:")).endswith(f"{RUNNING}; if it uses TLS, set TLS_CA")
+        assert fault_of(tracker.url.replace("https:", "http:")).endswith(f"{RUNNING}; {USES_TLS}")
 
 
 def test_tls_to_a_tracker_without_it_is_not_trusted(tmp_path: Path, ours: Certificates) -> None:
@@ -102,14 +104,12 @@ def test_a_missing_tls_ca_file_is_a_fault_until_it_is_back(tmp_path: Path, tls: 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-other\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
 def test_a_server_that_closes_early_or_speaks_no_http_advises_tls_ca(answer: bytes) -> None:
     with server(answer) as port:
-        assert fault_of(f"http://127.0.0.1:{port}").endswith(f"{RUNNING}; if it uses TLS, set TLS_CA")
+        assert fault_of(f"http://127.0.0.1:{port}").endswith(f"{RUNNING}; {USES_TLS}")
 
 
 def test_a_server_that_closes_during_tls_advises_to_remove_tls_ca(ours: Certificates) -> None:
     with server(b"") as port:
-        assert fault_of(f"https://127.0.0.1:{port}", ours.authority).endswith(
-            f"{RUNNING}; if it does not use TLS, remove TLS_CA"
-        )
+        assert fault_of(f"https://127.0.0.1:{port}", ours.authority).endswith(f"{RUNNING}; {NO_TLS}")
 
 
 @pytest.mark.parametrize(

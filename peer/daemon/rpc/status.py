@@ -11,6 +11,7 @@ from daemon.errors import PeerError
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
 from daemon.peers.limits import StreamSlots
+from daemon.runtime import tracker_address
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import Metrics
 from daemon.runtime.settings import Settings
@@ -45,7 +46,7 @@ class StatusReporter:
         return Status(
             user=self.account.user or "",
             address=self.address(),
-            tracker=f"{self.settings.tracker_host}:{self.settings.tracker_port}",
+            tracker=tracker_address.shown(self.settings.tracker_url),
             shared_dir=str(self.settings.shared_dir),
             state_dir=str(self.settings.state_dir),
             files=self.library.file_count,

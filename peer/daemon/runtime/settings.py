@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common import state_files
 from common.env_file import EnvReader, find_env_file
+from daemon.runtime import tracker_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,8 @@ class Settings:
     announced_host: str
     listen_host: str
     port: int
-    tracker_host: str
-    tracker_port: int
+    # What the tracker's routes are below, for example `http://127.0.0.1:5000`.
+    tracker_url: str
     shared_dir: Path
     state_dir: Path
     # None for a tenth of the free space at start.
@@ -46,13 +47,13 @@ class Settings:
         port = reader.port("PSERVER_PORT")
         given_state_dir = reader.path_to("STATE_DIR", None)
         identity = reader.tls_identity()
+        tls_ca = reader.tls_ca()
         environment, home = os.environ, Path.home()
         settings = cls(
             announced_host=reader.host("PSERVER_URL"),
             listen_host=reader.host("PSERVER_LOCAL_URL"),
             port=port,
-            tracker_host=reader.host("SERVER_URL"),
-            tracker_port=reader.port("SERVER_PORT"),
+            tracker_url=_tracker_url(reader, tls=tls_ca is not None),
             shared_dir=reader.path_to("SHARED_DIR", state_files.default_shared_dir(port or 0, environment, home)),
             state_dir=given_state_dir or state_files.default_state_dir(port or 0, environment, home),
             quota=reader.size("QUOTA", None),
@@ -63,22 +64,14 @@ class Settings:
             log_format=reader.choice("LOG_FORMAT", ("text", "json"), "text"),
             tls_cert=identity and identity[0],
             tls_key=identity and identity[1],
-            tls_ca=reader.tls_ca(),
+            tls_ca=tls_ca,
         )
         if port == 0 and given_state_dir is None:
             reader.fault("STATE_DIR", None, "given if PSERVER_PORT is 0: pclient finds the port there")
         if settings.shared_dir and _shared(settings.state_dir.resolve(), settings.shared_dir.resolve()):
             reader.fault("STATE_DIR", str(settings.state_dir), "outside SHARED_DIR, because it contains secrets")
-        if settings.tracker_port == 0:
-            reader.fault("SERVER_PORT", "0", "the tracker's port")
         reader.finish()
         return settings
-
-    @property
-    def tracker_url(self) -> str:
-        """The URL of the tracker's REST service."""
-        scheme = "http" if self.tls_ca is None else "https"
-        return f"{scheme}://{bracketed_host(self.tracker_host)}:{self.tracker_port}"
 
 
 def bracketed_host(host: str) -> str:
@@ -91,6 +84,21 @@ def _shared(path: Path, shared_dir: Path) -> bool:
     return path.is_relative_to(shared_dir) and not any(
         part.startswith(".") for part in path.relative_to(shared_dir).parts
     )
+
+
+def _tracker_url(reader: EnvReader, *, tls: bool) -> str:
+    port = reader.port("SERVER_PORT")
+    if port == 0:
+        reader.fault("SERVER_PORT", "0", "the tracker's port")
+
+    def parse(text: str) -> str:
+        try:
+            return tracker_address.tracker_url(text, port, tls=tls)
+        except tracker_address.SeveralAddresses:
+            reader.fault("SERVER_URL", text, tracker_address.SHOULD_BE_ONE)
+            return ""
+
+    return reader.get("SERVER_URL", parse, tracker_address.SHOULD_BE)
 
 
 def _rate(reader: EnvReader, key: str) -> int | None:

@@ -62,7 +62,7 @@ class TrackerClient:
         """Connect lazily: the first request opens a connection.
 
         Args:
-            url: Scheme, host and port of the tracker, for example `http://127.0.0.1:5000`.
+            url: What the tracker's routes are below, for example `http://127.0.0.1:5000`.
             executor: Its threads make the requests; each keeps a connection.
             verify: True for the system's certificate authorities, or the path of a file of them.
         """

@@ -55,12 +55,12 @@ class TrackerTransport:
         """Make a transport; nothing is sent.
 
         Args:
-            url: Scheme, host and port of the tracker.
+            url: Scheme, host, port and path of the tracker, without a slash at the end.
             verify: True for the system's certificate authorities, or the path of a file of them.
         """
         self.url = url
         self.fault = "no request yet"
-        self._verify = verify
+        self._verify = _system_authorities() if verify is True else verify
         self._responses = 0
         self._thread_local = threading.local()
 
@@ -159,7 +159,9 @@ class TrackerTransport:
         if not closed_early:
             return self._no_response()
         return self._no_response(
-            "if it uses TLS, set TLS_CA" if self.url.startswith("http:") else "if it does not use TLS, remove TLS_CA"
+            "if it uses TLS, set TLS_CA or put https:// before SERVER_URL"
+            if self.url.startswith("http:")
+            else "if it does not use TLS, remove TLS_CA or put http:// before SERVER_URL"
         )
 
     def _no_response(self, advice: str = "") -> TrackerUnreachable:
@@ -230,6 +232,12 @@ class _BusyRetry(Retry):
         if isinstance(error, ReadTimeoutError):
             raise error
         return super().increment(method, url, *args, **kwargs)
+
+
+def _system_authorities() -> bool | str:
+    """Return the path of the system's certificate authorities: requests would use those that it ships."""
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile or paths.capath or True
 
 
 def _is_tls_end_of_file(error: object) -> bool:
