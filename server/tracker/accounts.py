@@ -1,29 +1,21 @@
-"""Users and sessions in SQLite: what must survive a restart. Passwords and tokens are stored as digests only."""
+"""Users and sessions: what must survive a restart. Passwords and tokens are stored as digests only."""
 
 import hashlib
-import os
-import sqlite3
 import threading
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
-from tracker.errors import NotLoggedIn, SendIndex
+from tracker.account_store.store import AccountStore, StoredSession
+from tracker.errors import NotLoggedIn, SendIndex, TrackerError
+from tracker.last_seen import LastSeenWriter
 from tracker.models import Session
-from tracker.state_dir import StateError
 from tracker.tickets import derive_key
 
 # Seconds without a request after which a session ends.
 SESSION_IDLE_TIMEOUT = 30 * 86400.0
 # Seconds between two writes of the time of a session's last request, so that not every ping is a write.
 LAST_SEEN_RESOLUTION = 3600.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS users (name TEXT PRIMARY KEY, password TEXT NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sessions (
-    token_digest TEXT PRIMARY KEY, peer_id TEXT NOT NULL UNIQUE, user TEXT NOT NULL REFERENCES users(name),
-    url TEXT NOT NULL, loopback INTEGER NOT NULL, since REAL NOT NULL, seen REAL NOT NULL
-) WITHOUT ROWID;
-"""
 
 
 def token_digest(token: str) -> str:
@@ -32,60 +24,63 @@ def token_digest(token: str) -> str:
 
 
 class Accounts:
-    """Users and sessions. Thread-safe. All sessions are in memory too, so a request with a token needs no query."""
+    """Users and sessions. Thread-safe. All sessions are in memory too, so a request with a token needs no query.
 
-    def __init__(self, path: Path, master_key: bytes, now: float) -> None:
-        """Open the database; create it if it does not exist.
+    Methods that change accounts raise DiskFull, Busy or StorageFault if the database fails; nothing is changed then.
+    """
+
+    def __init__(self, store: AccountStore, master_key: bytes, now: float) -> None:
+        """Load the sessions.
 
         Args:
-            path: the SQLite file.
+            store: the database. `close` closes it.
             master_key: secret from which ticket keys are derived.
             now: server_time; sessions idle for longer than SESSION_IDLE_TIMEOUT end.
-
-        Raises:
-            StateError: the file cannot be used.
         """
+        self._store = store
         self._master_key = master_key
+        # Guards the four dictionaries. Never held during a query, so that a ping never waits for the disk.
         self._lock = threading.RLock()
         self._by_token: dict[str, Session] = {}
         self._by_address: dict[str, set[Session]] = {}
         self._by_user: dict[str, set[Session]] = {}
         self._last_seen: dict[str, float] = {}
-        try:
-            self._db = self._open(path, now)
-        except OSError as error:
-            raise StateError(f"{path} cannot be used: {error.strerror}") from error
-        except sqlite3.OperationalError as error:
-            raise StateError(f"{path} cannot be used: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise StateError(
-                f"{path} is damaged ({error}): restore it from a backup, or remove it and all users register again"
-            ) from error
+        used_since = now - SESSION_IDLE_TIMEOUT
+        # On a full disk the rows stay, which changes nothing: they are not loaded.
+        with suppress(TrackerError):
+            store.delete_unused_sessions(used_since)
+        for row in store.sessions(used_since):
+            self._add(self._session(row), row.last_seen)
+        self._writer = LastSeenWriter(store.save_last_seen)
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
-            self._db.close()
+        self._writer.close()
+        self._store.close()
 
     def password_hash(self, user: str) -> str | None:
         """Return the stored hash of a user's password; None for an unknown user."""
-        with self._lock:
-            row = self._db.execute("SELECT password FROM users WHERE name = ?", (user,)).fetchone()
-        return str(row[0]) if row else None
+        return self._store.password_hash(user)
 
     def register(self, user: str, password_hash: str, now: float) -> bool:
         """Create an account; False if the user exists. `now` is server_time."""
-        with self._lock:
-            done = self._db.execute("INSERT OR IGNORE INTO users VALUES (?, ?, ?)", (user, password_hash, now))
-            return done.rowcount == 1
+        return self._store.add_user(user, password_hash, now)
 
     def set_password(self, user: str, password_hash: str) -> None:
         """Replace the stored hash of a user's password."""
-        with self._lock:
-            self._db.execute("UPDATE users SET password = ? WHERE name = ?", (password_hash, user))
+        self._store.set_password(user, password_hash)
 
-    def open_session(self, token: str, peer_id: str, user: str, address: str, loopback: bool, now: float) -> Session:
-        """Store a new session.
+    def open_session(
+        self,
+        token: str,
+        peer_id: str,
+        user: str,
+        address: str,
+        loopback: bool,
+        now: float,
+        replaced: Collection[Session] = (),
+    ) -> Session:
+        """Store a new session, and end others in the same step.
 
         Args:
             token: opens the session; only its digest is stored.
@@ -94,20 +89,21 @@ class Accounts:
             address: `host:port` of the pserver.
             loopback: whether the address is a loopback address.
             now: server_time.
+            replaced: the sessions to end.
         """
-        session = self._session(token_digest(token), peer_id, user, address, loopback, now)
+        row = StoredSession(token_digest(token), peer_id, user, address, loopback, now, now)
+        session = self._session(row)
+        self._store.add_session(row, [each.token_digest for each in replaced])
         with self._lock:
-            self._db.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (session.token_digest, peer_id, user, address, int(loopback), now, now),
-            )
+            for each in replaced:
+                self._remove(each)
             self._add(session, now)
         return session
 
     def end_session(self, session: Session) -> None:
         """Delete a session; nothing happens if it has ended."""
+        self._store.delete_session(session.token_digest)
         with self._lock:
-            self._db.execute("DELETE FROM sessions WHERE token_digest = ?", (session.token_digest,))
             self._remove(session)
 
     def replace_session(self, session: Session) -> None:
@@ -138,12 +134,14 @@ class Accounts:
             return None
         seen = self._last_seen.get(session.token_digest, 0.0)
         if now - seen > LAST_SEEN_RESOLUTION:
-            if now - seen > SESSION_IDLE_TIMEOUT:
-                self.end_session(session)
-                return None
             with self._lock:
-                self._last_seen[session.token_digest] = now
-                self._db.execute("UPDATE sessions SET seen = ? WHERE token_digest = ?", (now, session.token_digest))
+                if now - seen > SESSION_IDLE_TIMEOUT:
+                    # The next start deletes the row.
+                    self._remove(session)
+                    return None
+                if session.token_digest in self._last_seen:
+                    self._last_seen[session.token_digest] = now
+            self._writer.note(session.token_digest, now)
         return session
 
     def sessions_at(self, address: str) -> list[Session]:
@@ -156,20 +154,9 @@ class Accounts:
         with self._lock:
             return list(self._by_user.get(user, ()))
 
-    def _open(self, path: Path, now: float) -> sqlite3.Connection:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        os.close(descriptor)
-        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;" + _SCHEMA)
-        db.execute("DELETE FROM sessions WHERE seen < ?", (now - SESSION_IDLE_TIMEOUT,))
-        rows = db.execute("SELECT token_digest, peer_id, user, url, loopback, since, seen FROM sessions")
-        for token_digest, peer_id, user, address, loopback, since, seen in rows:
-            self._add(self._session(token_digest, peer_id, user, address, bool(loopback), since), seen)
-        return db
-
-    def _session(self, digest: str, peer_id: str, user: str, address: str, loopback: bool, since: float) -> Session:
-        key = derive_key(self._master_key, peer_id, digest)
-        return Session(peer_id, user, address, loopback, digest, key, since)
+    def _session(self, row: StoredSession) -> Session:
+        key = derive_key(self._master_key, row.peer_id, row.token_digest)
+        return Session(row.peer_id, row.user, row.address, row.loopback, row.token_digest, key, row.created)
 
     def _add(self, session: Session, seen: float) -> None:
         self._by_token[session.token_digest] = session

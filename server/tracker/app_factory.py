@@ -11,6 +11,7 @@ from random import Random
 from flask import Flask
 
 from tracker import VERSION
+from tracker.account_store.opening import open_store
 from tracker.accounts import Accounts
 from tracker.activity_log import ActivityLog
 from tracker.addresses import AddressPolicy
@@ -74,6 +75,23 @@ class TrackerParts:
     pool: Callable[[str, str], Pool]
 
 
+def open_accounts(state_dir: Path, now: float) -> Accounts:
+    """Open the accounts and the secret of a tracker; create them at its first start. `now` is server_time.
+
+    Raises:
+        StateError: a file in `state_dir` cannot be used.
+        Incompatible: a newer release wrote the accounts.
+    """
+    secret = state_dir / "secret"
+    # The secret is made last, so a secret without accounts means that the accounts were lost.
+    store = open_store(state_dir / "accounts.sqlite3", may_create=not secret.exists())
+    try:
+        return Accounts(store, load_secret(secret), now)
+    except BaseException:
+        store.close()
+        raise
+
+
 def build(
     state_dir: Path,
     *,
@@ -103,13 +121,14 @@ def build(
 
     Raises:
         StateError: a file in `state_dir` cannot be used.
+        Incompatible: a newer release wrote the accounts.
     """
     clock = clock or SteadyClock()
     metrics = Metrics()
     activity = ActivityLog(clock.server_time)
     browsers = BrowserSessions(clock.now)
     events = Events(metrics, activity.on_event, browsers.on_event)
-    accounts = Accounts(state_dir / "accounts.sqlite3", load_secret(state_dir / "secret"), clock.server_time())
+    accounts = open_accounts(state_dir, clock.server_time())
     index = MemoryIndex(
         clock.now,
         ping_timeout,

@@ -4,14 +4,14 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from tracker.accounts import Accounts
 from tracker.addresses import AddressPolicy
 from tracker.concurrency_limits import PerSourceLimit
 from tracker.corruption_reports import CorruptionReports
-from tracker.errors import AddressTaken, LoginRefused, NotLoggedIn, TooMany, UnknownUser
+from tracker.errors import AddressTaken, DiskFull, LoginRefused, NotLoggedIn, StorageFault, TooMany, UnknownUser
 from tracker.events import Events
 from tracker.index import Index
 from tracker.login_throttle import LoginThrottle
@@ -129,6 +129,7 @@ class AuthService:
             TooMany: too many failed logins, or too many sessions of the account.
             Busy: too many logins at once, in total or from `source`.
             AddressTaken: another user's online peer has the address.
+            DiskFull, StorageFault: the accounts cannot be written.
         """
         # Before the host is resolved: a delayed client costs no DNS query.
         with self._logging_delays(user, source):
@@ -140,10 +141,11 @@ class AuthService:
             own = self._accounts.session_of(token, now) if token else None
             if own is not None and (own.user, own.address) == (user, address):
                 return LoginResult(token, own, False)
-            self._evict_sessions_at(user, address, own)
-            self._evict_oldest_session(user)
+            replaced = self._sessions_to_replace(user, address, own)
             token = secrets.token_urlsafe(32)
-            session = self._accounts.open_session(token, secrets.token_hex(16), user, address, loopback, now)
+            session = self._accounts.open_session(token, secrets.token_hex(16), user, address, loopback, now, replaced)
+            for each in replaced:
+                self._forget(each)
             self._index.touch(session)
         if registered:
             self._events("registered", user=user)
@@ -175,6 +177,7 @@ class AuthService:
             LoginRefused: `old` is wrong.
             TooMany: too many failed logins.
             Busy: too many logins at once, in total or from `source`.
+            DiskFull, StorageFault: the accounts cannot be written.
         """
         self._verify(session.user, old, source, _AT_CHANGE)
         with self._hashing.acquired(source):
@@ -237,26 +240,36 @@ class AuthService:
             self._events(refusal.event, logging.WARNING, user=user, source=source, known=stored is not None)
             raise LoginRefused(refusal.message)
         if stored is not None and self._passwords.needs_rehash(stored):
-            self._accounts.set_password(user, self._passwords.hash(password))
+            # The login needs no new hash, so it succeeds without one.
+            with suppress(DiskFull, StorageFault):
+                self._accounts.set_password(user, self._passwords.hash(password))
 
     def _register(self, user: str, password: str, source: str) -> bool:
         """Create the account; False if another request has just created it."""
         with self._registering.acquired(source):
             return self._accounts.register(user, self._passwords.hash(password), self._server_time())
 
-    def _evict_sessions_at(self, user: str, address: str, own: Session | None) -> None:
-        """End the sessions at an address, for a login of `user`; `own` is the session of the pserver that logs in.
+    def _sessions_to_replace(self, user: str, address: str, own: Session | None) -> list[Session]:
+        """Return the sessions that end when `user` logs in at an address: those there, and one above the user's limit.
 
         Raises:
             AddressTaken: a session of another user, which is not `own`, may be online.
+            TooMany: the user has the most sessions that are allowed, and all are online.
         """
         here = self._accounts.sessions_at(address)
         for session in here:
             is_own = own is not None and session.peer_id == own.peer_id
             if session.user != user and not is_own and self._may_be_online(session):
                 raise AddressTaken(f"another user's peer is online at {address}: log it out first, or use another port")
-        for session in here:
-            self._end(session)
+        elsewhere = [session for session in self._accounts.sessions_of(user) if session not in here]
+        if len(elsewhere) < MAX_SESSIONS_PER_USER:
+            return here
+        offline = [session for session in elsewhere if not self._index.is_online(session.peer_id)]
+        if not offline:
+            raise TooMany(
+                f"{MAX_SESSIONS_PER_USER} peers of this account are online: log one out first", self._ping_timeout
+            )
+        return [*here, min(offline, key=lambda session: session.since)]
 
     def _may_be_online(self, session: Session) -> bool:
         # Until a ping timeout after the start a peer that was logged in before has had no time to ping.
@@ -264,24 +277,10 @@ class AuthService:
             session.since < self._started and self._server_time() - self._started < self._ping_timeout
         )
 
-    def _evict_oldest_session(self, user: str) -> None:
-        """Make room for one more session of the user, if it has the most that are allowed.
-
-        Raises:
-            TooMany: all its peers are online.
-        """
-        sessions = self._accounts.sessions_of(user)
-        if len(sessions) < MAX_SESSIONS_PER_USER:
-            return
-        for session in sorted(sessions, key=lambda session: session.since):
-            if not self._index.is_online(session.peer_id):
-                self._end(session)
-                return
-        raise TooMany(
-            f"{MAX_SESSIONS_PER_USER} peers of this account are online: log one out first", self._ping_timeout
-        )
-
     def _end(self, session: Session) -> None:
         self._accounts.end_session(session)
+        self._forget(session)
+
+    def _forget(self, session: Session) -> None:
         self._index.remove_peer(session.peer_id)
         self._reports.forget(session.peer_id)

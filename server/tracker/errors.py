@@ -7,6 +7,7 @@ TrackerError
 ├── UnknownUser, NoSuchFile, NoActivePeer, NotFound, MethodNotAllowed
 ├── AddressTaken, SendIndex
 ├── TooLarge, BadMediaType
+├── DiskFull, StorageFault
 └── TooMany, Busy
 """
 
@@ -137,6 +138,20 @@ class BadMediaType(TrackerError):
 
     code = "bad_media_type"
     status = 415
+
+
+class DiskFull(TrackerError):
+    """The disk of the tracker's STATE_DIR is full."""
+
+    code = "disk_full"
+    status = 507
+
+
+class StorageFault(TrackerError):
+    """The tracker cannot read or write its accounts for another reason."""
+
+    code = "io"
+    status = 500
 
 
 class TooMany(TrackerError):

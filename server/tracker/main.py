@@ -12,6 +12,7 @@ from pathlib import Path
 from tracker import PROTOCOL, VERSION
 from tracker.app_factory import TrackerParts, build
 from tracker.env_file import EnvFault
+from tracker.errors import Incompatible
 from tracker.http_server import ListenError, listen, serve, stop_on_signals
 from tracker.logs import configure_logging
 from tracker.settings import Settings
@@ -25,6 +26,7 @@ class OutputError(Exception):
     """READY cannot be written; one line that says why."""
 
 
+_INCOMPATIBLE = 69
 USAGE = "usage: python server/server.py ENV_SERVER"
 
 
@@ -36,7 +38,8 @@ def main(arguments: list[str]) -> int:
 
     Returns:
         The exit status: 0, 2 after a usage error, 78 after a fault in the env file. After a start the process exits
-        here, with 0, or with 1 if the state folder, the address or stdout cannot be used.
+        here: with 0; with 1 if the state folder, the address or stdout cannot be used; with 69 if a newer release wrote
+        the state; with 74 if the disk is full.
     """
     if arguments == ["--version"]:
         sys.stdout.write(f"{VERSION}\n")
@@ -68,9 +71,9 @@ def main(arguments: list[str]) -> int:
                 asyncio.run(_run(settings, parts))
             finally:
                 parts.close()
-    except (StateError, ListenError, OutputError) as error:
+    except (StateError, Incompatible, ListenError, OutputError) as error:
         sys.stderr.write(f"server: {error}\n")
-        status = 1
+        status = _INCOMPATIBLE if isinstance(error, Incompatible) else getattr(error, "exit_status", 1)
     # Without Python's own shutdown: it would wait for a thread in a DNS lookup, and granian's threads would outlive it.
     os._exit(status)
 

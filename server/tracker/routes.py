@@ -11,6 +11,7 @@ from tracker.errors import (
     BadName,
     BadRequest,
     Busy,
+    DiskFull,
     Incompatible,
     LoginRefused,
     NoActivePeer,
@@ -18,6 +19,7 @@ from tracker.errors import (
     NotAllowed,
     NotLoggedIn,
     SendIndex,
+    StorageFault,
     TooLarge,
     TooMany,
     TrackerError,
@@ -99,20 +101,22 @@ class Route:
         return list(dict.fromkeys([*self.errors, *with_body, *with_long_body, *with_parameters, *with_token]))
 
 
+# Errors of routes that change accounts or sessions.
+_STORES = (DiskFull, StorageFault)
 ROUTES = (
     Route(
         "POST", "/login", "login", "Open a session for a pserver; while registration is open, create unknown users",
         schemas.LoginResponse, schemas.Login,
-        errors=(LoginRefused, UnknownUser, AddressTaken, Incompatible, TooMany, Busy),
+        errors=(LoginRefused, UnknownUser, AddressTaken, Incompatible, TooMany, Busy, *_STORES),
         access=Access.PUBLIC, pool=Pool.LOGIN, success_statuses=(200, 201),
     ),
     Route(
         "POST", "/logout", "logout", "End the session and remove the peer's files",
-        body=schemas.Logout, body_optional=True,
+        body=schemas.Logout, body_optional=True, errors=(Busy, *_STORES),
     ),
     Route(
         "POST", "/password", "password", "Change the password",
-        body=schemas.ChangePassword, errors=(LoginRefused, TooMany, Busy), pool=Pool.LOGIN,
+        body=schemas.ChangePassword, errors=(LoginRefused, TooMany, Busy, *_STORES), pool=Pool.LOGIN,
     ),
     Route(
         "PUT", "/ping", "ping", "Sign of life, with the peer's load",

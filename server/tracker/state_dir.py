@@ -1,19 +1,36 @@
-"""STATE_DIR: its mode, its lock, its secret. The other files in it belong to tracker.accounts."""
+"""STATE_DIR: its mode, its lock, its secret. The other files in it belong to tracker.account_store."""
 
+import errno
 import fcntl
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-# Pservers recognize a STATE_DIR by this file, and share nothing of it (peer/common/state_files.py).
-_LOCK_FILE = ".p2p-lock"
+# Pservers recognize a STATE_DIR by the first file, and share nothing of it (peer/common/state_files.py). Early releases
+# locked the second one. Both are locked, so that no two releases run on one STATE_DIR.
+_LOCK_FILES = (".p2p-lock", "lock")
 
 
 class StateError(Exception):
     """The folder cannot be used; one line that says why."""
+
+    exit_status = 1
+
+
+class StateFull(StateError):
+    """The disk of the folder is full."""
+
+    exit_status = 74
+
+
+def unusable(what: str, error: OSError) -> StateError:
+    """Return the error that says that a file or folder cannot be used."""
+    kind = StateFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StateError
+    return kind(f"{what} cannot be used: {error.strerror}")
 
 
 class StateDir:
@@ -24,7 +41,7 @@ class StateDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = -1
+        self._locks: list[int] = []
 
     def __enter__(self) -> Self:
         try:
@@ -34,26 +51,39 @@ class StateDir:
                     f"STATE_DIR {self.path} belongs to another user: set STATE_DIR to a folder of your own"
                 )
             self.path.chmod(0o700)
-            self._lock = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StateError(f"STATE_DIR {self.path} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(self._lock, 20, 0).decode(errors="replace").strip()
-            os.close(self._lock)
-            raise StateError(
-                f"STATE_DIR {self.path} is in use by another tracker (process {holder or 'unknown'}): "
-                "stop it, or set STATE_DIR to another folder"
-            ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+            for name in _LOCK_FILES:
+                self._lock(self.path / name)
+        except BaseException as error:
+            self._unlock()
+            if isinstance(error, OSError):
+                raise unusable(f"STATE_DIR {self.path}", error) from error
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._lock)
+        self._unlock()
+
+    def _lock(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._locks.append(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+            raise StateError(
+                f"STATE_DIR {self.path} is in use by another tracker (process {holder or 'unknown'}): "
+                "stop it, or set STATE_DIR to another folder"
+            ) from None
+        # The process id is only for that message, so a full disk is no reason not to start.
+        with suppress(OSError):
+            written = os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            os.ftruncate(descriptor, written)
+
+    def _unlock(self) -> None:
+        while self._locks:
+            os.close(self._locks.pop())
 
 
 def load_secret(path: Path) -> bytes:
@@ -81,7 +111,7 @@ def load_secret(path: Path) -> bytes:
                 )
             value = file.read(33)
     except OSError as error:
-        raise StateError(f"{path} cannot be used: {error.strerror}") from error
+        raise unusable(str(path), error) from error
     if len(value) != 32:
         raise StateError(f"{path} is damaged: remove it, and all peers log in again")
     return value

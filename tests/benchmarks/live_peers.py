@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tracker.accounts import Accounts
+from tracker.app_factory import open_accounts
 from tracker.auth import MAX_SESSIONS_PER_USER
 from tracker.passwords import Passwords
-from tracker.state_dir import StateDir, load_secret
+from tracker.state_dir import StateDir
 
 # Persistent connections that the peers share, one ping at a time on each. A slow tracker delays pings at once.
 CONNECTIONS = 64
@@ -30,7 +30,7 @@ def make_sessions(state: Path, count: int) -> list[str]:
     now = time.time()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
         with StateDir(Path(memory) / "state") as made:
-            accounts = Accounts(made.path / "accounts.sqlite3", load_secret(made.path / "secret"), now)
+            accounts = open_accounts(made.path, now)
             password = Passwords().hash("correct horse")
             for number, token in enumerate(tokens):
                 user = f"user{number // MAX_SESSIONS_PER_USER}"

@@ -193,7 +193,11 @@ def test_the_architecture_names_every_module() -> None:
         **{f"peer/daemon/{layer}": modules for layer, modules in layers.items()},
         **packages,
         "server/tracker": ", ".join(modules for subject, modules in tracker_rows if "`" not in subject),
-        "server/tracker/dashboard": ", ".join(modules for subject, modules in tracker_rows if "dashboard/" in subject),
+        **{
+            f"server/tracker/{folder}": modules
+            for subject, modules in tracker_rows
+            for folder in re.findall(r"`([\w/]+)/`", subject)
+        },
     }
     found = {str(path.parent.relative_to(TOP)) for top in ("peer", "server") for path in TOP.glob(f"{top}/*/**/*.py")}
     assert set(listed) == found

@@ -297,7 +297,7 @@ def test_a_hash_with_another_cost_is_replaced_at_the_next_login(make_world: Make
     make_world(cost=HashCost(32, 1, 1)).peer("ana")
     make_world(cost=CHEAP_HASHES).peer("ana")
     with sqlite3.connect(tmp_path / "state" / "accounts.sqlite3") as db:
-        ((stored,),) = db.execute("SELECT password FROM users")
+        ((stored,),) = db.execute("SELECT password_hash FROM users")
     assert stored.startswith("scrypt$16$1$1$")
 
 

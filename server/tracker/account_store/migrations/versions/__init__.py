@@ -1,0 +1,1 @@
+"""The migrations, one for each state number."""
