@@ -142,14 +142,15 @@ def detect_fetches(
     """
     if not reports.has_tickets(session.peer_id):
         return []
-    found: list[Fetch] = []
-    for name, file_id, size, complete in files:
-        if len(found) == MAX_LISTED:
-            break
-        if not reports.may_report(session.peer_id, file_id):
-            continue
-        before = index.holder(file_id, session.peer_id)
-        if before is None or (complete and not before.complete):
-            holders = [h.session.address for h in index.some_holders(file_id, MAX_LISTED) if h.session != session]
-            found.append(Fetch(now, name, file_id, size, session.address, holders, complete))
-    return found
+    requested = [each for each in files if reports.may_report(session.peer_id, each[1])]
+    before = index.holders((session.peer_id, file_id) for _, file_id, _, _ in requested)
+    new = [
+        (name, file_id, size, complete)
+        for (name, file_id, size, complete), holder in zip(requested, before, strict=True)
+        if holder is None or (complete and not holder.complete)
+    ][:MAX_LISTED]
+    holders = index.some_holders([file_id for _, file_id, _, _ in new], MAX_LISTED)
+    return [
+        Fetch(now, *each[:3], session.address, [h.session.address for h in some if h.session != session], each[3])
+        for each, some in zip(new, holders, strict=True)
+    ]

@@ -113,7 +113,7 @@ def build(
         ping_timeout: seconds without a ping after which a peer is offline.
         advertise_check: whether an announced address must lead to the source of the login.
         clock: the tracker's clock.
-        rng: chooses among equal peers.
+        rng: chooses among equal peers, and samples them.
         cost: of password hashes.
         limits: of failed logins.
         resolver: looks up host names.
@@ -124,6 +124,7 @@ def build(
         Incompatible: a newer release wrote the accounts.
     """
     clock = clock or SteadyClock()
+    rng = rng or Random()  # noqa: S311 - spreads load, guards nothing
     metrics = Metrics()
     activity = ActivityLog(clock.server_time)
     browsers = BrowserSessions(clock.now)
@@ -135,6 +136,7 @@ def build(
         files_per_user,
         on_expired=lambda session: events("expired", logging.WARNING, address=session.address, user=session.user),
         check_session=accounts.check_session,
+        rng=rng,
     )
     reports = CorruptionReports(clock.now)
     addresses = AddressPolicy(advertise_check, HostLookup(resolver))
@@ -150,7 +152,6 @@ def build(
         open_registration=open_registration,
         ping_timeout=ping_timeout,
     )
-    rng = rng or Random()  # noqa: S311 - spreads load, guards nothing
     tracker = Tracker(index, reports, clock.server_time, events, rng, activity)
     metrics.register_gauges(tracker.totals, lambda: clock.server_time() - tracker.started)
     # Two pings may be lost before a peer counts as offline.

@@ -146,7 +146,7 @@ class AuthService:
             session = self._accounts.open_session(token, secrets.token_hex(16), user, address, loopback, now, replaced)
             for each in replaced:
                 self._forget(each)
-            self._index.touch(session)
+            self._index.ping(session, "", "")
         if registered:
             self._events("registered", user=user)
         self._events("login", user=user, address=address)
@@ -264,7 +264,8 @@ class AuthService:
         elsewhere = [session for session in self._accounts.sessions_of(user) if session not in here]
         if len(elsewhere) < MAX_SESSIONS_PER_USER:
             return here
-        offline = [session for session in elsewhere if not self._index.is_online(session.peer_id)]
+        online = self._index.online([session.peer_id for session in elsewhere])
+        offline = [session for session in elsewhere if session.peer_id not in online]
         if not offline:
             raise TooMany(
                 f"{MAX_SESSIONS_PER_USER} peers of this account are online: log one out first", self._ping_timeout
@@ -273,7 +274,7 @@ class AuthService:
 
     def _may_be_online(self, session: Session) -> bool:
         # Until a ping timeout after the start a peer that was logged in before has had no time to ping.
-        return self._index.is_online(session.peer_id) or (
+        return bool(self._index.online([session.peer_id])) or (
             session.since < self._started and self._server_time() - self._started < self._ping_timeout
         )
 

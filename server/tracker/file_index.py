@@ -57,10 +57,12 @@ class NameEntry:
 class PeerFiles:
     """What one online peer has; `last_ping` and `online_since` are times of the monotonic clock."""
 
-    __slots__ = ("files", "index_version", "last_ping", "load", "online_since", "partial", "session")
+    __slots__ = ("files", "index_version", "last_ping", "load", "online_since", "partial", "position", "session")
 
-    def __init__(self, session: Session, now: float) -> None:
+    def __init__(self, session: Session, now: float, position: int) -> None:
         self.session = session
+        # In the index's list of peers.
+        self.position = position
         self.last_ping = self.online_since = now
         self.load = Load()
         self.index_version: str | None = None

@@ -22,26 +22,38 @@ class Index(Protocol):
 
     A peer is removed together with its files, by `remove_peer` or after the ping timeout. The timeout is exact at every
     call, whether a cleanup has run or not. An announcement changes the files of its own peer only. A request can arrive
-    after its session has ended or its pserver has stopped: `touch`, `replace` and `patch` then raise NotLoggedIn or
-    SendIndex, and change nothing. tests/server/test_index.py runs against every implementation.
+    after its session has ended or its pserver has stopped: `replace` and `patch` then raise NotLoggedIn or SendIndex,
+    and change nothing. tests/server/test_index.py runs against every implementation.
+
+    Methods take many items at once where a request has many, so that an index across a network needs one round trip
+    or a few for each request.
     """
 
-    def touch(self, session: Session, load: Load | None = None) -> None:
-        """Record that the peer is online now; None leaves its last load.
+    @property
+    def epoch(self) -> str:
+        """A string that changes when the index is lost."""
+
+    def ping(self, session: Session, epoch: str, index_version: str, load: Load | None = None) -> bool:
+        """Record that the peer is online now.
+
+        Args:
+            session: the peer's session.
+            epoch: the epoch that the peer knows.
+            index_version: the version of the files that the peer has announced.
+            load: the peer's load; None leaves its last one.
+
+        Returns:
+            Whether the peer has to send its complete index. True and no record if its pserver has stopped meanwhile.
 
         Raises:
             NotLoggedIn: the session has ended.
-            SendIndex: the pserver has stopped.
         """
 
     def remove_peer(self, peer_id: str) -> None:
         """Remove the peer and its files; nothing happens if it is not online."""
 
-    def is_online(self, peer_id: str) -> bool:
-        """Return whether the peer sent a ping within the timeout."""
-
-    def index_version(self, peer_id: str) -> str | None:
-        """Return the version of the peer's files; None if it has announced none."""
+    def online(self, peer_ids: Collection[str]) -> set[str]:
+        """Return those of the peers that sent a ping within the timeout."""
 
     def replace(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
         """Replace all files of the peer, and record that it is online.
@@ -75,20 +87,23 @@ class Index(Protocol):
             NotLoggedIn: the session has ended.
         """
 
-    def by_name(self, name: str, limit: int) -> list[Version]:
-        """Return up to `limit` versions of a name at online peers, the first known, in order of id."""
+    def by_names(self, names: Iterable[str], limit: int) -> list[Version]:
+        """Return up to `limit` versions of each name at online peers, the first known, in order of id."""
 
-    def by_id(self, file_id: bytes, limit: int) -> list[Version]:
-        """Return up to `limit` names of an id at online peers, the first known, in order of name.
+    def by_ids(self, ids: Iterable[bytes], limit: int) -> list[Version]:
+        """Return up to `limit` names of each id at online peers, the first known, in order of name.
 
         Each has all holders of the id.
         """
 
-    def holder(self, file_id: bytes, peer_id: str) -> Holder | None:
-        """Return the peer as a holder of the id; None if it is not one."""
+    def holders(self, pairs: Iterable[tuple[str, bytes]]) -> list[Holder | None]:
+        """Return for each pair of peer id and id the peer as a holder of the id; None if it is not one."""
 
-    def some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
-        """Return up to `limit` holders of the id, in no order, for display."""
+    def holders_at(self, address: str, file_id: bytes) -> list[Holder]:
+        """Return the holders of the id at the address."""
+
+    def some_holders(self, ids: Iterable[bytes], limit: int) -> list[list[Holder]]:
+        """Return up to `limit` holders of each id, in no order, for display."""
 
     def users_with_copy(self, file_id: bytes) -> set[str]:
         """Return users with a complete file of the id at an online peer; at most a hundred of them."""
@@ -105,8 +120,8 @@ class Index(Protocol):
     def online_peers(self) -> list[OnlinePeer]:
         """Return the online peers, the longest silent first."""
 
-    def sessions_at(self, address: str) -> list[Session]:
-        """Return the sessions of online peers at the address."""
+    def some_peers(self, limit: int) -> list[OnlinePeer]:
+        """Return up to `limit` online peers: a random sample, or all if there are no more."""
 
     def unknown_names(self, names: Iterable[str]) -> list[str]:
         """Return the names that no peer has. The other names have passed check_name before."""

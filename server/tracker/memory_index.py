@@ -1,9 +1,11 @@
 """The index in memory: liveness, locks and limits around file_index.py. No I/O; the clock is an argument."""
 
+import secrets
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
+from random import Random
 
 from tracker.errors import SendIndex, TooLarge
 from tracker.file_index import (
@@ -46,6 +48,7 @@ class MemoryIndex:
         files_per_user: int = 1_000_000,
         on_expired: Callable[[Session], None] = lambda session: None,
         check_session: Callable[[Session], None] = lambda session: None,
+        rng: Random | None = None,
     ) -> None:
         """Create an empty index.
 
@@ -56,40 +59,43 @@ class MemoryIndex:
             on_expired: called with the session of a peer that is removed for its silence.
             check_session: raises NotLoggedIn or SendIndex for a session that has ended or stopped. It is called with
                 the lock held, so a change it permits is complete before `remove_peer` runs.
+            rng: chooses the peers of `some_peers`; guards nothing.
         """
+        self.epoch = secrets.token_hex(8)
         self._now = now
         self._ping_timeout = ping_timeout
         self._files_per_user = files_per_user
         self._on_expired = on_expired
         self._check_session = check_session
+        self._rng = rng or Random()  # noqa: S311 - samples peers, guards nothing
         self._lock = threading.RLock()
         # In order of last ping: overdue peers come first.
         self._peers: OrderedDict[str, PeerFiles] = OrderedDict()
+        # The same peers, each at its `position`: a sample of them costs no list of all.
+        self._peer_list: list[PeerFiles] = []
         self._by_address: dict[str, set[str]] = {}
         self._files = FileIndex()
         self._files_per_account: Counter[str] = Counter()
 
-    def touch(self, session: Session, load: Load | None = None) -> None:
+    def ping(self, session: Session, epoch: str, index_version: str, load: Load | None = None) -> bool:
         with self._lock:
-            peer = self._refresh(session)
+            try:
+                peer = self._refresh(session)
+            except SendIndex:
+                return True
             if load is not None:
                 peer.load = load
+            return peer.index_version != index_version or epoch != self.epoch
 
     def remove_peer(self, peer_id: str) -> None:
         with self._lock:
             self._expire_silent()
             self._remove(peer_id)
 
-    def is_online(self, peer_id: str) -> bool:
+    def online(self, peer_ids: Collection[str]) -> set[str]:
         with self._lock:
             self._expire_silent()
-            return peer_id in self._peers
-
-    def index_version(self, peer_id: str) -> str | None:
-        with self._lock:
-            self._expire_silent()
-            peer = self._peers.get(peer_id)
-            return peer.index_version if peer else None
+            return {peer_id for peer_id in peer_ids if peer_id in self._peers}
 
     def replace(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
         folded_names = _fold_non_ascii(files)
@@ -134,34 +140,27 @@ class MemoryIndex:
             self._files_per_account[session.user] = others + len(peer.files)
             peer.index_version = version
 
-    def by_name(self, name: str, limit: int) -> list[Version]:
-        with self._lock:
-            self._expire_silent()
-            entries = islice(self._files.names.versions(name), limit)
-            return [version_of(entry) for entry in sorted(entries, key=lambda entry: entry.content.id)]
+    # Thousands of names, ids or holders in one request hold the lock for a moment each, not all together.
 
-    def by_id(self, file_id: bytes, limit: int) -> list[Version]:
-        with self._lock:
-            self._expire_silent()
-            content = self._files.by_id.get(file_id)
-            if content is None:
-                return []
-            return [version_of(content.names[name]) for name in sorted(islice(content.names, limit))]
+    def by_names(self, names: Iterable[str], limit: int) -> list[Version]:
+        return [version for name in names for version in self._by_name(name, limit)]
 
-    def holder(self, file_id: bytes, peer_id: str) -> Holder | None:
-        with self._lock:
-            self._expire_silent()
-            peer, content = self._peers.get(peer_id), self._files.by_id.get(file_id)
-            if peer is None or content is None or peer not in content.holders:
-                return None
-            return Holder(peer.session, peer.load, is_complete(content.holders[peer]))
+    def by_ids(self, ids: Iterable[bytes], limit: int) -> list[Version]:
+        return [version for file_id in ids for version in self._by_id(file_id, limit)]
 
-    def some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
+    def some_holders(self, ids: Iterable[bytes], limit: int) -> list[list[Holder]]:
+        return [self._some_holders(file_id, limit) for file_id in ids]
+
+    def holders(self, pairs: Iterable[tuple[str, bytes]]) -> list[Holder | None]:
         with self._lock:
             self._expire_silent()
-            content = self._files.by_id.get(file_id)
-            held = islice(content.holders.items(), limit) if content is not None else ()
-            return [Holder(peer.session, peer.load, is_complete(count)) for peer, count in held]
+            return [self._holder(peer_id, file_id) for peer_id, file_id in pairs]
+
+    def holders_at(self, address: str, file_id: bytes) -> list[Holder]:
+        with self._lock:
+            self._expire_silent()
+            found = [self._holder(peer_id, file_id) for peer_id in self._by_address.get(address, ())]
+            return [holder for holder in found if holder is not None]
 
     def users_with_copy(self, file_id: bytes) -> set[str]:
         with self._lock:
@@ -187,15 +186,14 @@ class MemoryIndex:
         with self._lock:
             self._expire_silent()
             now = self._now()
-            return [
-                OnlinePeer(peer.session, peer.load, len(peer.files), now - peer.last_ping, now - peer.online_since)
-                for peer in self._peers.values()
-            ]
+            return [_as_online(peer, now) for peer in self._peers.values()]
 
-    def sessions_at(self, address: str) -> list[Session]:
+    def some_peers(self, limit: int) -> list[OnlinePeer]:
         with self._lock:
             self._expire_silent()
-            return [self._peers[peer_id].session for peer_id in self._by_address.get(address, ())]
+            now = self._now()
+            some = self._peer_list if len(self._peer_list) <= limit else self._rng.sample(self._peer_list, limit)
+            return [_as_online(peer, now) for peer in some]
 
     def unknown_names(self, names: Iterable[str]) -> list[str]:
         with self._lock:
@@ -235,6 +233,27 @@ class MemoryIndex:
             self._expire_silent()
             return Totals(len(self._peers), len(self._files.by_id), self._files.names.count, self._files.entry_count)
 
+    def _by_name(self, name: str, limit: int) -> list[Version]:
+        with self._lock:
+            self._expire_silent()
+            entries = islice(self._files.names.versions(name), limit)
+            return [version_of(entry) for entry in sorted(entries, key=lambda entry: entry.content.id)]
+
+    def _by_id(self, file_id: bytes, limit: int) -> list[Version]:
+        with self._lock:
+            self._expire_silent()
+            content = self._files.by_id.get(file_id)
+            if content is None:
+                return []
+            return [version_of(content.names[name]) for name in sorted(islice(content.names, limit))]
+
+    def _some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
+        with self._lock:
+            self._expire_silent()
+            content = self._files.by_id.get(file_id)
+            held = islice(content.holders.items(), limit) if content is not None else ()
+            return [_as_holder(peer, count) for peer, count in held]
+
     def _deadline(self) -> Callable[[], bool]:
         """Return a function that says whether the search that begins now has timed out."""
         until = self._now() + SEARCH_TIMEOUT
@@ -257,7 +276,8 @@ class MemoryIndex:
         peer = self._peers.get(session.peer_id)
         now = self._now()
         if peer is None:
-            peer = self._peers[session.peer_id] = PeerFiles(session, now)
+            peer = self._peers[session.peer_id] = PeerFiles(session, now, len(self._peer_list))
+            self._peer_list.append(peer)
             self._by_address.setdefault(session.address, set()).add(session.peer_id)
         else:
             peer.last_ping = now
@@ -268,6 +288,9 @@ class MemoryIndex:
         peer = self._peers.pop(peer_id, None)
         if peer is None:
             return
+        last = self._peer_list.pop()
+        if last is not peer:
+            self._peer_list[peer.position], last.position = last, peer.position
         at_address = self._by_address[peer.session.address]
         at_address.discard(peer_id)
         if not at_address:
@@ -278,6 +301,12 @@ class MemoryIndex:
             del self._files_per_account[user]
         for folded in list(peer.files):
             self._files.remove_file(peer, folded)
+
+    def _holder(self, peer_id: str, file_id: bytes) -> Holder | None:
+        peer, content = self._peers.get(peer_id), self._files.by_id.get(file_id)
+        if peer is None or content is None or peer not in content.holders:
+            return None
+        return _as_holder(peer, content.holders[peer])
 
     def _check_file_limit(self, files: int) -> None:
         if files > self._files_per_user:
@@ -306,6 +335,14 @@ class MemoryIndex:
         content = self._files.by_id.get(file_id)
         entry = content.names.get(name) if content is not None else None
         return entry if entry is not None and peer.files.get(entry.folded) is entry else None
+
+
+def _as_holder(peer: PeerFiles, count: int) -> Holder:
+    return Holder(peer.session, peer.load, is_complete(count))
+
+
+def _as_online(peer: PeerFiles, now: float) -> OnlinePeer:
+    return OnlinePeer(peer.session, peer.load, len(peer.files), now - peer.last_ping, now - peer.online_since)
 
 
 def _fold_non_ascii(files: Iterable[IndexEntry]) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The tracker's rules for logged-in peers: liveness, index, query, upload, corruption reports. Knows no HTTP."""
 
-import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from tracker import ranking
 from tracker.activity_log import ActivityLog, Placement, detect_fetches
 from tracker.corruption_reports import CorruptionReports
-from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed, SendIndex
+from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed
 from tracker.events import Events
 from tracker.index import Index
 from tracker.models import (
@@ -80,7 +79,6 @@ class Tracker:
             rng: chooses among equal peers; guards nothing.
             activity: stores placements and fetches for the dashboard.
         """
-        self.epoch = secrets.token_hex(8)
         self.server_time = server_time
         self.started = server_time()
         self.activity = activity
@@ -88,6 +86,11 @@ class Tracker:
         self._reports = reports
         self._events = events
         self._rng = rng
+
+    @property
+    def epoch(self) -> str:
+        """The epoch of the index."""
+        return self._index.epoch
 
     def ping(self, session: Session, epoch: str, index_version: str, load: Load | None) -> PingResult:
         """Record a sign of life.
@@ -101,13 +104,10 @@ class Tracker:
         Raises:
             NotLoggedIn: the session has ended since the request arrived.
         """
-        try:
-            self._index.touch(session, load)
-        except SendIndex:
-            # The pserver stopped cleanly since the request arrived; it stays offline until its next ping.
+        if self._index.ping(session, epoch, index_version, load):
+            # The request may be one of a pserver that has stopped since: its next ping gets the rechecks.
             return PingResult(True, [])
-        send_index = epoch != self.epoch or self._index.index_version(session.peer_id) != index_version
-        return PingResult(send_index, self._reports.pop_rechecks(session.peer_id))
+        return PingResult(False, self._reports.pop_rechecks(session.peer_id))
 
     def put_index(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
         """Replace all files of the peer.
@@ -174,7 +174,7 @@ class Tracker:
             NoSuchFile: no online peer has any of the names.
         """
         limit = _max_per_item(len(names))
-        found = [version for name in dict.fromkeys(names) for version in self._index.by_name(check_name(name), limit)]
+        found = self._index.by_names(map(check_name, dict.fromkeys(names)), limit)
         if not found:
             raise NoSuchFile(f"no online peer has {_describe(names)}")
         return self._offers(session, found, local)
@@ -190,7 +190,7 @@ class Tracker:
             NoSuchFile: no online peer has any of the ids.
         """
         limit = _max_per_item(len(ids))
-        found = [version for file_id in dict.fromkeys(ids) for version in self._index.by_id(file_id, limit)]
+        found = self._index.by_ids(dict.fromkeys(ids), limit)
         if not found:
             raise NoSuchFile(f"no online peer has {_describe([file_id.hex() for file_id in ids])}")
         return self._offers(session, found, local)
@@ -267,8 +267,8 @@ class Tracker:
         """
         if not self._reports.may_report(session.peer_id, file_id):
             raise NotAllowed("only a peer that was given a ticket for an id may report its holders")
-        holders = [s for s in self._index.sessions_at(address) if self._index.holder(file_id, s.peer_id) is not None]
-        for holder in holders:
+        holders = self._index.holders_at(address, file_id)
+        for holder in (holder.session for holder in holders):
             if holder.peer_id != session.peer_id:
                 self._reports.report_corrupt(session.user, holder.peer_id, file_id)
         self._events("reported", address=address, by=session.address, id=file_id.hex(), reason=reason)
@@ -282,9 +282,9 @@ class Tracker:
         """List the online peers; as Index.online_peers."""
         return self._index.online_peers()
 
-    def some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
-        """List up to `limit` holders of an id; as Index.some_holders."""
-        return self._index.some_holders(file_id, limit)
+    def some_holders(self, ids: Collection[bytes], limit: int) -> list[list[Holder]]:
+        """List up to `limit` holders of each id; as Index.some_holders."""
+        return self._index.some_holders(ids, limit)
 
     def single_copies(self, match: str, limit: int) -> SingleCopies:
         """List files that only one peer has complete; as Index.single_copies."""

@@ -57,7 +57,12 @@ def index(request: pytest.FixtureRequest, clock: Clock) -> Index:
 
 
 def holders(index: Index, name: str) -> list[str]:
-    return [h.session.address for version in index.by_name(name, 9) for h in version.holders]
+    return [h.session.address for version in index.by_names([name], 9) for h in version.holders]
+
+
+def has_version(index: Index, who: Session, version: str) -> bool:
+    """Whether these are the files that the peer announced last. This is a ping, as far as the index can tell."""
+    return not index.ping(who, index.epoch, version)
 
 
 def test_an_announce_changes_no_files_of_another_peer(index: Index) -> None:
@@ -74,22 +79,23 @@ def test_a_silent_peer_is_removed_with_its_files_exactly_at_the_timeout(index: I
     clock.time = TIMEOUT
     assert holders(index, "a.txt") == []
     assert index.totals() == (0, 0, 0, 0)
-    assert index.index_version(ANA.peer_id) is None, "a returning peer has to send its complete index"
+    assert not has_version(index, ANA, "1"), "a returning peer has to send its complete index"
 
 
 @pytest.mark.parametrize(
     ("ask", "there", "gone"),
     [
-        (lambda index: index.is_online(ANA.peer_id), True, False),
-        (lambda index: index.index_version(ANA.peer_id), "1", None),
-        (lambda index: len(index.by_name("a.txt", 9)), 1, 0),
-        (lambda index: len(index.by_id(bytes([1]) * 32, 9)), 1, 0),
-        (lambda index: index.holder(bytes([1]) * 32, ANA.peer_id) is None, False, True),
-        (lambda index: len(index.some_holders(bytes([1]) * 32, 9)), 1, 0),
+        (lambda index: index.online([ANA.peer_id, BOB.peer_id]), {ANA.peer_id}, set()),
+        (lambda index: index.ping(ANA, index.epoch, "1"), False, True),
+        (lambda index: len(index.by_names(["a.txt"], 9)), 1, 0),
+        (lambda index: len(index.by_ids([bytes([1]) * 32], 9)), 1, 0),
+        (lambda index: index.holders([(ANA.peer_id, bytes([1]) * 32)]) == [None], False, True),
+        (lambda index: len(index.holders_at(ANA.address, bytes([1]) * 32)), 1, 0),
+        (lambda index: list(map(len, index.some_holders([bytes([1]) * 32], 9))), [1], [0]),
         (lambda index: index.users_with_copy(bytes([1]) * 32), {"ana"}, set()),
         (lambda index: index.can_receive(ANA.peer_id, "b.txt", bytes(32)), True, False),
         (lambda index: len(index.online_peers()), 1, 0),
-        (lambda index: len(index.sessions_at(ANA.address)), 1, 0),
+        (lambda index: len(index.some_peers(9)), 1, 0),
         (lambda index: len(index.page("", None, 9)[0]), 1, 0),
         (lambda index: index.single_copies("", 9).contents, 1, 0),
         (lambda index: index.totals().peers, 1, 0),
@@ -120,25 +126,57 @@ def test_files_of_a_removed_peer_do_not_count_for_the_account(clock: Clock, way:
 def test_a_ping_keeps_a_peer_online_and_updates_its_load(index: Index, clock: Clock) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     clock.time = 20
-    index.touch(ANA, Load(uploads=3))
+    index.ping(ANA, index.epoch, "1", Load(uploads=3))
     clock.time = 40
-    index.touch(ANA)
+    index.ping(ANA, index.epoch, "1")
     assert [peer.load.uploads for peer in index.online_peers()] == [3]
     assert holders(index, "a.txt") == [ANA.address]
+
+
+def test_a_peer_that_knows_another_epoch_has_to_send_its_complete_index(index: Index) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    assert index.ping(ANA, "another", "1")
+    assert not index.ping(ANA, index.epoch, "1")
+
+
+def test_two_indexes_have_different_epochs(clock: Clock) -> None:
+    assert MemoryIndex(clock, TIMEOUT).epoch != MemoryIndex(clock, TIMEOUT).epoch
+
+
+def test_a_sample_of_many_peers_differs_each_time_and_reaches_all_of_them(index: Index) -> None:
+    for number in range(100):
+        index.replace(session(number), "1", [])
+    for number in range(0, 100, 3):
+        index.remove_peer(session(number).peer_id)
+    online = {peer.session.peer_id for peer in index.online_peers()}
+    seen = set()
+    for _ in range(100):
+        sample = {peer.session.peer_id for peer in index.some_peers(20)}
+        assert len(sample) == 20 and sample <= online
+        seen |= sample
+    assert seen == online
+
+
+def test_the_versions_of_many_names_are_in_the_order_of_the_names(index: Index) -> None:
+    index.replace(ANA, "1", [file("a", 3), file("b", 2), file("c", 1)])
+    index.replace(BOB, "1", [file("b", 1)])
+    assert [(v.name, v.id[0]) for v in index.by_names(["c", "none", "b"], 9)] == [("c", 1), ("b", 1), ("b", 2)]
+    found = index.by_ids([bytes([2]) * 32, bytes([9]) * 32, bytes([1]) * 32], 9)
+    assert [(v.name, v.id[0]) for v in found] == [("b", 2), ("b", 1), ("c", 1)]
 
 
 def test_one_id_under_two_names_is_one_file(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt")])
     index.replace(BOB, "1", [file("b.txt", complete=False)])
-    (found,) = index.by_name("a.txt", 9)
+    (found,) = index.by_names(["a.txt"], 9)
     assert [(h.session.user, h.complete) for h in found.holders] == [("ana", True), ("bob", False)]
-    assert [version.name for version in index.by_id(found.id, 9)] == ["a.txt", "b.txt"]
+    assert [version.name for version in index.by_ids([found.id], 9)] == ["a.txt", "b.txt"]
 
 
 def test_a_name_has_one_version_for_each_id(index: Index) -> None:
     index.replace(ANA, "1", [file("a.txt", 2)])
     index.replace(BOB, "1", [file("a.txt", 1)])
-    assert [version.id[0] for version in index.by_name("a.txt", 9)] == [1, 2]
+    assert [version.id[0] for version in index.by_names(["a.txt"], 9)] == [1, 2]
 
 
 def test_names_equal_after_folding_are_one_name_at_one_peer(index: Index) -> None:
@@ -153,7 +191,8 @@ def test_a_change_of_another_base_version_is_refused_completely(index: Index) ->
     assert (holders(index, "a.txt"), holders(index, "b.txt")) == ([], [ANA.address])
     with pytest.raises(SendIndex):
         index.patch(ANA, "1", "3", [file("c.txt", 3)], [])
-    assert (holders(index, "c.txt"), index.index_version(ANA.peer_id)) == ([], "2")
+    assert holders(index, "c.txt") == []
+    assert has_version(index, ANA, "2")
 
 
 def test_a_repeated_change_is_accepted_and_a_different_one_with_its_versions_is_refused(index: Index) -> None:
@@ -181,9 +220,9 @@ def test_the_size_of_an_id_is_what_most_holders_announce(index: Index) -> None:
     index.replace(session(9), "1", [file("a.txt", size=1)])
     for number in (1, 2, 3):
         index.replace(session(number), "1", [file("a.txt", size=77)])
-    assert index.by_name("a.txt", 9)[0].size == 77
+    assert index.by_names(["a.txt"], 9)[0].size == 77
     index.remove_peer(session(9).peer_id)
-    assert index.by_name("a.txt", 9)[0].size == 77
+    assert index.by_names(["a.txt"], 9)[0].size == 77
 
 
 def test_the_file_limit_counts_all_peers_of_an_account(clock: Clock) -> None:
@@ -200,7 +239,7 @@ def test_the_file_limit_counts_what_is_left_after_a_change(clock: Clock) -> None
     index = MemoryIndex(clock, TIMEOUT, files_per_user=3)
     index.replace(ANA, "1", [file("a", 1, complete=False), file("b", 2, complete=False), file("c", 3)])
     index.patch(ANA, "1", "2", [file("a", 1), file("B", 2)], [])
-    assert index.by_name("a", 9)[0].holders[0].complete
+    assert index.by_names(["a"], 9)[0].holders[0].complete
     index.patch(ANA, "2", "3", [file("d", 4)], [("c", bytes([3]) * 32)])
     with pytest.raises(TooLarge):
         index.patch(ANA, "3", "4", [file("e", 5)], [("nothing", bytes(32)), ("d", bytes(32))])
@@ -280,10 +319,10 @@ def test_a_search_for_single_copies_stops_at_its_timeout(index: Index, clock: Cl
 
 def test_an_id_with_a_million_names_is_found_under_a_few(index: Index) -> None:
     index.replace(ANA, "1", [file(f"{n:04}", 1) for n in range(1000)])
-    assert [version.name for version in index.by_id(bytes([1]) * 32, 3)] == ["0000", "0001", "0002"]
+    assert [version.name for version in index.by_ids([bytes([1]) * 32], 3)] == ["0000", "0001", "0002"]
     for who in range(2, 12):
         index.replace(session(who), "1", [file("a.txt", who)])
-    assert len(index.by_name("a.txt", 3)) == 3
+    assert len(index.by_names(["a.txt"], 3)) == 3
 
 
 # Combining marks in the order that takes longest to normalize, in a name of that length.
@@ -316,7 +355,7 @@ def test_the_lock_is_not_held_while_names_are_folded(index: Index) -> None:
         __slots__ = ()
 
         def isascii(self) -> bool:
-            other = threading.Thread(target=index.is_online, args=(BOB.peer_id,), daemon=True)
+            other = threading.Thread(target=index.online, args=([BOB.peer_id],), daemon=True)
             other.start()
             other.join(5)
             waited.append(other.is_alive())
@@ -363,10 +402,12 @@ class IndexMachine(RuleBasedStateMachine):
         self.seen[who] = self.clock.time
         self.files.setdefault(who, {})
 
-    @rule(who=WHO)
-    def ping(self, who: int) -> None:
-        self.index.touch(session(who))
+    @rule(who=WHO, behind=st.booleans())
+    def ping(self, who: int, behind: bool) -> None:
         self.touch(who)
+        version = "behind" if behind else self.versions.get(who, "none")
+        send_index = self.index.ping(session(who), self.index.epoch, version)
+        assert send_index == (behind or who not in self.versions)
 
     @rule(who=WHO)
     def leave(self, who: int) -> None:
@@ -426,18 +467,45 @@ class IndexMachine(RuleBasedStateMachine):
             whole = sum(holding[row.id[0]].values())
             assert (row.holders, row.partial) == (whole, len(holding[row.id[0]]) - whole)
         for contents, held in holding.items():
-            for version in self.index.by_id(bytes([contents]) * 32, 99):
+            for version in self.index.by_ids([bytes([contents]) * 32], 99):
                 assert {h.session.peer_id: h.complete for h in version.holders} == {
                     session(who).peer_id: complete for who, complete in held.items()
                 }
                 assert (version.name, contents) in carried
         for contents in range(1, 5):
             if contents not in holding:
-                assert self.index.by_id(bytes([contents]) * 32, 99) == []
+                assert self.index.by_ids([bytes([contents]) * 32], 99) == []
         entries = sum(len(held) for held in holding.values())
         assert self.index.totals() == (len(self.seen), len(holding), len(carried), entries)
+
+    @invariant()
+    def batches_have_one_result_for_each_item_in_order(self) -> None:
+        self.expire()
+        peers = [session(who).peer_id for who in range(4)]
+        online = {session(who).peer_id for who in self.seen}
+        assert self.index.online(peers) == online
+        assert {peer.session.peer_id for peer in self.index.some_peers(9)} == online
+        assert len({peer.session.peer_id for peer in self.index.some_peers(2)} & online) == min(2, len(online))
+        holding = [
+            {who: any(e[2] for e in has) for who, mine in self.files.items() if (has := holds(mine, contents))}
+            for contents in range(1, 5)
+        ]
+        ids = [bytes([contents]) * 32 for contents in range(1, 5)]
+        pairs = [(peer_id, file_id) for file_id in ids for peer_id in peers]
+        assert [holder and holder.complete for holder in self.index.holders(pairs)] == [
+            held.get(who) for held in holding for who in range(4)
+        ]
+        for some, held in zip(self.index.some_holders(ids, 9), holding, strict=True):
+            assert {h.session.peer_id: h.complete for h in some} == {session(who).peer_id: held[who] for who in held}
+        assert [len(some) for some in self.index.some_holders(ids, 1)] == [min(1, len(held)) for held in holding]
         for who in range(4):
-            assert self.index.index_version(session(who).peer_id) == self.versions.get(who)
+            for file_id, held in zip(ids, holding, strict=True):
+                at = self.index.holders_at(session(who).address, file_id)
+                assert {h.session.peer_id: h.complete for h in at} == ({peers[who]: held[who]} if who in held else {})
+
+
+def holds(mine: dict[str, tuple[str, int, bool]], contents: int) -> list[tuple[str, int, bool]]:
+    return [entry for entry in mine.values() if entry[1] == contents]
 
 
 def test_random_operations_keep_both_directions_consistent() -> None:

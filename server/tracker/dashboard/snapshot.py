@@ -180,9 +180,8 @@ def list_files(tracker: Tracker, snapshot: Snapshot, match: str, single_copy: bo
     index_of = {peer.key: index for index, peer in enumerate(snapshot.pictured)}
     labels = {peer.key: peer.label for peer in snapshot.peers}
     rows = []
-    for each in listed:
+    for each, holders in zip(listed, tracker.some_holders([each.id for each in listed], MAX_PICTURED), strict=True):
         version[each.name] += 1
-        holders = tracker.some_holders(each.id, MAX_PICTURED)
         pictured = [
             (index_of[holder.session.peer_id], holder.complete)
             for holder in holders
