@@ -122,7 +122,7 @@ def test_a_change_is_announced_in_parts_of_the_bytes_that_a_proxy_accepts(
 def fault_of(url: str) -> str:
     client = tracker_client(url)
     with pytest.raises(TrackerUnreachable) as refusal:
-        asyncio.run(client.probe())
+        asyncio.run(client.negotiate())
     assert client.fault == refusal.value.message
     assert "\n" not in client.fault
     return client.fault

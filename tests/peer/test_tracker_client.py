@@ -167,8 +167,8 @@ def test_sixteen_peers_behind_one_address_can_log_in_at_once(tmp_path: Path) -> 
 def test_refused_and_invalid_requests_are_not_retried(status: int, retry_after: str, error: type[PeerError]) -> None:
     requests: list[str] = []
     with impostor(status, b"{}", retry_after, requests=requests) as url, pytest.raises(error):
-        asyncio.run(tracker_client(url).login("ana", "pw", "127.0.0.1:1"))
-    assert requests == ["/login"]
+        asyncio.run(tracker_client(url).peers())
+    assert requests == ["/peers"]
 
 
 def test_a_tracker_that_does_not_run_is_a_fault_of_one_line() -> None:

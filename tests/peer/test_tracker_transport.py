@@ -95,9 +95,9 @@ def test_a_missing_tls_ca_file_is_a_fault_until_it_is_back(tmp_path: Path, tls: 
     with live_tracker(tmp_path / "tracker", tls=tls) as tracker:
         client = tracker_client(tracker.url, verify=str(authority))
         with pytest.raises(TrackerUnreachable, match="check TLS_CA"):
-            asyncio.run(client.probe())
+            asyncio.run(client.negotiate())
         authority.write_bytes(ours.authority.read_bytes())
-        asyncio.run(client.probe())
+        asyncio.run(client.negotiate())
         assert not client.fault
 
 

@@ -118,8 +118,9 @@ class ClusterProgram:
         self.program.start(environment)
 
     def restart_as(self, script: Path) -> None:
-        """Stop cleanly, and start another launcher with the same env file: that of another release."""
-        assert self.terminate() == 0
+        """Stop it if it runs, and start another launcher with the same env file: that of another release."""
+        if self.program.running:
+            assert self.terminate() == 0
         self.program.script = script
         self.start()
 

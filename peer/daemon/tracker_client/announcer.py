@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from common.status_messages import Load
-from daemon.errors import NotLoggedIn, PeerError, RequestTooLarge, TrackerUnreachable
+from daemon.errors import Incompatible, NotLoggedIn, PeerError, RequestTooLarge, TrackerUnreachable
 from daemon.library.library import Changes, Library
 from daemon.runtime.concurrency import PeriodicTask
 from daemon.tracker_client.client import TrackerClient
@@ -135,8 +135,10 @@ class Announcer:
 
         Raises:
             TrackerUnreachable: The tracker does not answer.
+            Incompatible: Its release does not fit.
             NotLoggedIn: The session has ended.
         """
+        await self._tracker.ensure_negotiated()
         load = await self._load()
         version = _NO_VERSION if self._synced_revision is None else self._version(self._synced_revision)
         response = await self._tracker.ping(self._epoch, version, load)
@@ -145,20 +147,22 @@ class Announcer:
             # After a start of this pserver no epoch is known, so a new one does not mean a restart of the tracker.
             if self._epoch:
                 log.info("the tracker was restarted: sending the complete index")
+                self._tracker.forget_protocol()
             self._epoch = response.epoch
             self._synced_revision = None
         if response.send_index:
             self._synced_revision = None
         if response.recheck:
             self._on_recheck(response.recheck)
+        # The index that follows may have the fields of another release.
+        await self._tracker.ensure_negotiated()
 
     # ----------------------------------------------------------------------------------------------------------- loop
 
     async def _step(self) -> float:
         """Ping if it is time, and announce changes; return the seconds until the next step."""
         if self._on_session_expired is None:
-            with suppress(PeerError):
-                await self._tracker.probe()
+            await self._check_tracker()
             return self._interval
         now = asyncio.get_running_loop().time
         try:
@@ -175,13 +179,29 @@ class Announcer:
                 on_session_expired()
             return self._interval
         except PeerError as error:
-            if not self._failing:
-                log.warning("%s", error)
-            self._failing = True
+            self._log_first(error)
+            if isinstance(error, TrackerUnreachable):
+                self._tracker.forget_protocol()
             # The pings may still get through a proxy that refuses the index.
             reached = isinstance(error, RequestTooLarge) or not isinstance(error, TrackerUnreachable)
             self._refusal = error.message if reached else ""
         return max(_STEP_PAUSE_MIN, self._next_ping - now())
+
+    async def _check_tracker(self) -> None:
+        """While this peer is logged out: check that the tracker answers, and that its release fits."""
+        try:
+            await self._tracker.negotiate()
+            self._failing = False
+        except Incompatible as error:
+            self._log_first(error)
+        except PeerError:
+            pass
+
+    def _log_first(self, error: PeerError) -> None:
+        """Log the first of several failures in a row."""
+        if not self._failing:
+            log.warning("%s", error)
+        self._failing = True
 
     # ---------------------------------------------------------------------------------------------------------- index
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from common.status_messages import ListedFile, ListedPeer, Load
+from common.version import PROTOCOL, VERSION
 from daemon.errors import NoActivePeer, NoSuchFile, PeerError, RequestTooLarge
 from daemon.models import IndexEntry, PingResponse, PushTarget, RemoteFile, Version
 from daemon.runtime.concurrency import TaskSet
@@ -28,6 +29,7 @@ from daemon.tracker_client.list_parts import (
     text_of_string,
     text_of_version,
 )
+from daemon.tracker_client.negotiation import Negotiation, renegotiating
 from daemon.tracker_client.responses import LoginResponse
 from daemon.tracker_client.transport import TrackerTransport
 
@@ -43,6 +45,8 @@ _PEERS_PER_RESPONSE = 10_000
 _PEERS_PER_FILE = 30
 QUERIES_PER_REQUEST = _PEERS_PER_RESPONSE // _PEERS_PER_FILE
 _FILES_PER_PAGE = 1000
+# Where the tracker says its release, to anyone.
+_RELEASE_ROUTE = "/healthz"
 _REASON_MAX = 200
 # Seconds without a byte of the response.
 _READ_TIMEOUT = 15.0
@@ -71,17 +75,49 @@ class TrackerClient:
         self._transport = TrackerTransport(url, verify)
         # The most bytes of a request with a list. Half of what a proxy has refused.
         self._request_bytes = REQUEST_BYTES_MAX
+        self._negotiation = Negotiation(url)
         self._reports = TaskSet()
         # Pings and changes of the index that a thread sends now, also those whose caller was cancelled.
         self._announcements: set[Future[Any]] = set()
 
     @property
     def fault(self) -> str:
-        """Why the tracker was not reached, one line for users; empty after any response of the tracker."""
-        return self._transport.fault
+        """Why the tracker was not reached or is incompatible, one line for users; empty after any other response."""
+        return self._transport.fault or self._negotiation.fault
+
+    # ------------------------------------------------------------------------------------------------------- protocol
+
+    @property
+    def protocol(self) -> int:
+        """The newest protocol that this pserver and the tracker speak; 1 until it is known.
+
+        A method that sends a field of a newer one has the decorator `renegotiating`.
+        """
+        return self._negotiation.protocol
+
+    async def negotiate(self) -> None:
+        """Ask the tracker for its release. Needs no session.
+
+        Raises:
+            TrackerUnreachable: The tracker does not answer.
+            Incompatible: It speaks no protocol of this pserver. All other requests fail alike until it does.
+        """
+        self._negotiation.forget()
+        release = await self._request("GET", _RELEASE_ROUTE, parse=responses.release, read_timeout=_PING_TIMEOUT)
+        self._negotiation.learn(release)
+
+    async def ensure_negotiated(self) -> None:
+        """Ask for the tracker's release if it is unknown; raises as `negotiate`."""
+        if not self._negotiation.known:
+            await self.negotiate()
+
+    def forget_protocol(self) -> None:
+        """Note that another release of the tracker may run from now on."""
+        self._negotiation.forget()
 
     # -------------------------------------------------------------------------------------------------------- session
 
+    @renegotiating
     async def login(self, user: str, password: str, address: str, *, register: bool = True) -> LoginResponse:
         """Log in. The new token is not stored here.
 
@@ -97,10 +133,14 @@ class TrackerClient:
             LoginRefused: The password is wrong, another user's peer has the address, or too many logins failed.
             UnknownUser: The user is unknown and `register` is false.
             TrackerUnreachable: No valid response.
+            Incompatible: The releases do not fit.
         """
+        await self.negotiate()
         body: dict[str, Any] = {"username": user, "password": password, "url": address}
         if not register:
             body["register"] = False
+        if self.protocol >= 2:
+            body |= {"version": VERSION, "protocol": PROTOCOL}
         return await self._request("POST", "/login", body, parse=responses.login_response)
 
     async def logout(self) -> None:
@@ -117,6 +157,7 @@ class TrackerClient:
 
     # --------------------------------------------------------------------------------------------- liveness and index
 
+    @renegotiating
     async def ping(self, epoch: str, index_version: str, load: Load) -> PingResponse:
         """Report that this peer is online.
 
@@ -134,6 +175,7 @@ class TrackerClient:
         body = {"epoch": epoch, "index_version": index_version, "load": load_fields}
         return await self._request("PUT", "/ping", body, parse=responses.pong, read_timeout=_PING_TIMEOUT)
 
+    @renegotiating
     async def put_index(self, version: str, files: Sequence[IndexEntry]) -> None:
         """Replace this peer's index: the first request does that, further ones add to it.
 
@@ -150,6 +192,7 @@ class TrackerClient:
 
         await self._announce(ListParts(files, text_of_entry, FILES_PER_REQUEST), request)
 
+    @renegotiating
     async def patch_index(
         self, base: str, version: str, add: Sequence[IndexEntry], remove: Sequence[tuple[str, str]]
     ) -> None:
@@ -251,10 +294,6 @@ class TrackerClient:
         """Return the online peers."""
         return await self._request("GET", "/peers", parse=responses.peers)
 
-    async def probe(self) -> None:
-        """Check that the tracker answers. Needs no session."""
-        await self._request("GET", "/healthz", parse=lambda body: int(body["status"]), read_timeout=_PING_TIMEOUT)
-
     def report_corrupt(self, id_: str, address: str, reason: str) -> None:
         """Report a holder that sent corrupt data. Returns at once; a failure is logged.
 
@@ -324,6 +363,8 @@ class TrackerClient:
 
         The body is a JSON text, or an object that becomes one.
         """
+        if route != _RELEASE_ROUTE:
+            self._negotiation.require_compatible()
         token = self.token
         text = body if isinstance(body, str | None) else json.dumps(body)
 

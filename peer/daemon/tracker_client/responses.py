@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.printable import printable
 from common.status_messages import ListedFile, ListedPeer, Load
+from common.version import Release
 from daemon.errors import (
     BadName,
     BadUsage,
@@ -38,6 +40,8 @@ _KINDS: tuple[type[PeerError], ...] = (
     NoActivePeer,
     Incompatible,
 )
+# The most characters of a release's name; the tracker has the same limit.
+_VERSION_MAX = 32
 _ERRORS = {kind.code: kind for kind in _KINDS} | {"address_taken": LoginRefused}
 
 
@@ -79,6 +83,18 @@ def error_of(response: Response) -> PeerError | SendIndex:
     if response.status == 400:
         return BadUsage(message)
     return PeerError(f"the tracker refused: {message}")
+
+
+def release(body: dict[str, Any]) -> Release:
+    """Read the release of the tracker in the response to GET /healthz."""
+    if body["status"] != 200:
+        raise ValueError("a tracker that answers has the status 200")
+    if "protocol" not in body:
+        return Release()
+    oldest, newest = body["protocol"]
+    if not (isinstance(oldest, int) and isinstance(newest, int)):
+        raise TypeError("protocols are numbers")
+    return Release(printable(str(body["version"]))[:_VERSION_MAX], oldest, newest)
 
 
 def nothing(body: dict[str, Any]) -> None:
