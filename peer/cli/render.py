@@ -83,6 +83,7 @@ def status_object(status: Status) -> JSONObject:
         "not_shared": [{"name": item.name, "why": item.reason} for item in status.not_shared],
         "not_shared_total": status.not_shared_total,
         "transfers": [_transfer_object(transfer) for transfer in status.transfers],
+        "faults": list(status.faults),
     }
 
 
@@ -209,6 +210,8 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
         *header_rows(status),
         ("state", status.state_dir),
         ("replicas", f"{used} (copies stored for other peers)"),
+        # The row of the tracker shows its fault.
+        *_labelled("faults", [fault for fault in status.faults if fault != status.tracker_fault]),
         *_labelled("not shared", [f"{item.name}: {item.reason}" for item in status.not_shared if not item.pending]),
         *_labelled("pending", [f"{item.name}: {item.reason}" for item in status.not_shared if item.pending]),
     ]

@@ -133,6 +133,8 @@ class Status:
     not_shared: tuple[NotShared, ...]
     not_shared_total: int
     transfers: tuple[TransferStatus, ...]
+    # What needs the user's attention, one line each; `tracker_fault` is one of them.
+    faults: tuple[str, ...]
 
     def to_pb(self) -> pb.StatusResponse:
         return pb.StatusResponse(
@@ -150,6 +152,7 @@ class Status:
             not_shared=[item.to_pb() for item in self.not_shared],
             not_shared_total=self.not_shared_total,
             transfers=[item.to_pb() for item in self.transfers],
+            faults=map(text, self.faults),
         )
 
     @classmethod
@@ -169,4 +172,5 @@ class Status:
             not_shared=tuple(map(NotShared.from_pb, message.not_shared)),
             not_shared_total=message.not_shared_total,
             transfers=tuple(map(TransferStatus.from_pb, message.transfers)),
+            faults=tuple(message.faults),
         )

@@ -48,6 +48,7 @@ from daemon.storage.temp_files import TempFiles
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.login import Account
+from daemon.tracker_client.ping_interval import DEFAULT_SECONDS, PingInterval
 from daemon.tracker_client.session import SessionFile, TrackerClock
 from daemon.transfer.batch_download import BatchDownloader
 from daemon.transfer.batch_push import BatchPusher
@@ -129,10 +130,11 @@ class Pserver:
             threads=threads,
             rate=sent_bytes.rate,
         )
+        ping_interval = PingInterval(settings.ping_interval)
         self.announcer = Announcer(
             tracker=self.tracker,
             library=library,
-            interval=settings.ping_interval,
+            interval=ping_interval,
             load=load_reporter.current,
             on_server_time=tracker_clock.set_time,
             on_recheck=self._on_recheck,
@@ -144,12 +146,13 @@ class Pserver:
             threads=threads,
             clock=tracker_clock,
             address=self.address,
+            ping_interval=ping_interval,
             on_logged_out=self._on_logged_out,
         )
         self.scan_loop = ScanLoop(
             scanner=self.scanner,
             threads=threads,
-            interval=settings.ping_interval,
+            interval=settings.ping_interval or DEFAULT_SECONDS,
             clock=clock,
             on_change=self.announcer.request_sync,
         )
@@ -275,6 +278,7 @@ class Pserver:
             replica_quota=self.replica_quota,
             transfers=self.transfers,
             threads=threads,
+            ping_interval=ping_interval,
         )
 
     @asynccontextmanager

@@ -23,6 +23,8 @@ class Session:
     clock_offset: float
     # The `host:port` of this peer at the tracker.
     address: str
+    # What the tracker asks for, in seconds between two pings; None if it is unknown.
+    ping_interval: float | None = None
 
 
 class Version(NamedTuple):
@@ -77,6 +79,8 @@ class PingResponse:
     recheck: tuple[str, ...]
     # The tracker's clock, in Unix seconds.
     server_time: float
+    # What the tracker asks for, in seconds between two pings; None from a tracker that says it at a login only.
+    ping_interval: float | None
 
 
 class IndexEntry(NamedTuple):

@@ -118,6 +118,7 @@ class Views:
                 epoch=self._tracker.epoch,
                 send_index=result.send_index,
                 recheck=[file_id.hex() for file_id in result.recheck],
+                ping_interval=self._ping_interval,
                 server_time=self._tracker.server_time(),
             )
         )

@@ -218,11 +218,12 @@ class LoginResponse(Response):
 
 @with_config(_RESPONSE)
 class PingResponse(Response):
-    """PUT /ping. `recheck` has the ids that the peer should hash again."""
+    """PUT /ping. `recheck` has the ids that the peer should hash again; the rest is as in LoginResponse."""
 
     epoch: str
     send_index: bool
     recheck: list[Id]
+    ping_interval: float
     server_time: float
 
 

@@ -11,6 +11,7 @@ import pytest
 import pserver_pb2 as pb
 from daemon.errors import RequestTooLarge, TrackerUnreachable
 from daemon.models import IndexEntry, Version
+from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker
 from nginx import nginx
@@ -26,6 +27,7 @@ def proxied(
     stack: ExitStack, folder: Path, tracker: LiveTracker, directives: str = "", **options: object
 ) -> tuple[int, Path]:
     """Run nginx in front of a tracker; return its port and the log of its requests."""
+    folder.mkdir(exist_ok=True)
     log = folder / "sizes.log"
     server = f"access_log {log} sizes; {directives} location / {{ proxy_pass {tracker.url}; }}"
     port = stack.enter_context(nginx(folder / "nginx", server, http=LOG, **options))  # type: ignore[arg-type]
@@ -90,13 +92,19 @@ def test_long_lists_get_through_a_proxy_whatever_its_limit(
 def test_a_proxy_that_refuses_a_single_entry_is_a_fault_until_it_accepts_it(
     tmp_path: Path, tracker: LiveTracker, stack: ExitStack
 ) -> None:
-    port, _ = proxied(stack, tmp_path, tracker, "client_max_body_size 300;")
-    peer = stack.enter_context(live_pserver(tmp_path / "dan", port, "dan", ping_interval=3600))
+    strict = stack.enter_context(ExitStack())
+    port, _ = proxied(strict, tmp_path, tracker, "client_max_body_size 300;")
+    peer = stack.enter_context(live_pserver(tmp_path / "dan", port, "dan", ping_interval=0.2))
     announcer = peer.pserver.announcer
     add_files(peer, "dan", 3)
     with pytest.raises(RequestTooLarge, match=r"a proxy at http://127.0.0.1:\d+ answered 413 with a web page"):
         peer.call(announcer.sync())
-    assert "raise its body limit" in announcer.fault
+    # Also while its pings get through.
+    eventually(lambda: "raise its body limit" in announcer.fault and not peer.pserver.tracker.fault)
+    strict.close()
+    proxied(stack, tmp_path / "new", tracker, port=port)
+    eventually(lambda: not announcer.fault)
+    assert names_at(tracker, "dan") == 3
 
 
 def test_a_change_is_announced_in_parts_of_the_bytes_that_a_proxy_accepts(

@@ -1,6 +1,7 @@
 """The stored login session: private, written in one step, ignored if it is damaged."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,13 @@ from daemon.models import Session
 from daemon.tracker_client.session import SessionFile
 
 SESSION = Session(
-    user="ana", address="127.0.0.1:5001", token="t" * 43, peer_id="ab" * 16, ticket_key=b"k" * 32, clock_offset=-1.5
+    user="ana",
+    address="127.0.0.1:5001",
+    token="t" * 43,
+    peer_id="ab" * 16,
+    ticket_key=b"k" * 32,
+    clock_offset=-1.5,
+    ping_interval=7.5,
 )
 
 
@@ -26,6 +33,15 @@ def test_a_saved_session_is_loaded_again_and_private_to_its_user(tmp_path: Path)
     file.delete()
     file.delete()
     assert file.load() is None
+
+
+def test_a_session_of_an_earlier_release_has_no_ping_interval(tmp_path: Path) -> None:
+    file = SessionFile(tmp_path)
+    file.save(SESSION)
+    fields = json.loads((tmp_path / "session").read_text())
+    del fields["ping_interval"]
+    (tmp_path / "session").write_text(json.dumps(fields))
+    assert file.load() == dataclasses.replace(SESSION, ping_interval=None)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff\xfe", b'{"user": "ana"}', b"x" * 10_000])

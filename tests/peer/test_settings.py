@@ -26,7 +26,7 @@ def read(folder: Path, **keys: str) -> Settings:
 def test_optional_keys_have_defaults(tmp_path: Path) -> None:
     settings = read(tmp_path)
     assert settings.tracker_url == "http://127.0.0.1:5000"
-    assert (settings.port, settings.announced_host, settings.ping_interval) == (5001, "peer.example", 10.0)
+    assert (settings.port, settings.announced_host, settings.ping_interval) == (5001, "peer.example", None)
     assert settings.quota is None and settings.upload_limit is None
     assert "5001" in str(settings.shared_dir) and "5001" in str(settings.state_dir)
 

@@ -14,6 +14,9 @@ from eventually import eventually
 from live_pserver import LivePserver, live_pserver
 from live_tracker import LiveTracker, live_tracker
 
+# So long that the tracker asks for no ping while a test runs.
+LONG = 86_400.0
+
 
 def status(live: LivePserver) -> pb.StatusResponse:
     with live.control() as control:
@@ -42,7 +45,7 @@ def tracker_stack(tmp_path: Path) -> Iterator[ExitStack]:
 
 @pytest.fixture
 def tracker(tmp_path: Path, tracker_stack: ExitStack) -> LiveTracker:
-    return tracker_stack.enter_context(live_tracker(tmp_path / "tracker"))
+    return tracker_stack.enter_context(live_tracker(tmp_path / "tracker", ping_timeout=LONG))
 
 
 def test_a_tracker_that_stops_and_restarts_is_noticed_while_logged_out(
@@ -61,7 +64,7 @@ def test_a_tracker_that_stops_and_restarts_is_noticed_while_logged_out(
         assert "check that it runs" in status(ana).tracker_fault
         assert gauge() == 0
 
-        with live_tracker(tmp_path / "tracker", port=tracker.port):
+        with live_tracker(tmp_path / "tracker", port=tracker.port, ping_timeout=LONG):
             eventually(lambda: status(ana).tracker_reached)
             assert not status(ana).tracker_fault
             assert gauge() == 1
@@ -84,7 +87,7 @@ def test_each_request_updates_whether_the_tracker_is_reached(
             ana.login("ana")
         assert not status(ana).tracker_reached
 
-        with live_tracker(tmp_path / "tracker", port=tracker.port):
+        with live_tracker(tmp_path / "tracker", port=tracker.port, ping_timeout=LONG):
             with pytest.raises(LoginRefused):
                 ana.login("ana", "the wrong one")
             assert status(ana).tracker_reached

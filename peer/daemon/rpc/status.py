@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
 
@@ -19,6 +19,7 @@ from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.shared_folder import SharedFolder
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
+from daemon.tracker_client.ping_interval import PingInterval
 from daemon.transfer.replica_quota import ReplicaQuota
 
 # The most unshared files in one status.
@@ -38,6 +39,7 @@ class StatusReporter:
     replica_quota: ReplicaQuota
     transfers: TransferRegistry
     threads: Threads
+    ping_interval: PingInterval
 
     async def report(self) -> Status:
         """Return the state of this peer."""
@@ -58,7 +60,15 @@ class StatusReporter:
             not_shared=tuple(nsmallest(_MAX_NOT_SHARED, not_shared)),
             not_shared_total=len(not_shared),
             transfers=tuple(TransferStatus(item.number, item.kind, item.progress()) for item in self.transfers),
+            faults=tuple(self._faults()),
         )
+
+    def _faults(self) -> Iterator[str]:
+        """Yield what needs the user's attention, one line each."""
+        if self.announcer.fault:
+            yield self.announcer.fault
+        if self.ping_interval.fault:
+            yield self.ping_interval.fault
 
     def _not_shared(self) -> list[NotShared]:
         """Return the files that cannot be shared, and those that wait to be hashed. Blocking: they may be many."""

@@ -28,7 +28,8 @@ class Settings:
     quota: int | None
     upload_limit: int | None
     download_limit: int | None
-    ping_interval: float
+    # None for what the tracker asks for.
+    ping_interval: float | None
     metrics_port: int | None
     log_format: str
     tls_cert: Path | None
@@ -59,7 +60,7 @@ class Settings:
             quota=reader.size("QUOTA", None),
             upload_limit=_rate(reader, "UPLOAD_LIMIT"),
             download_limit=_rate(reader, "DOWNLOAD_LIMIT"),
-            ping_interval=reader.seconds("PING_INTERVAL", 10.0),
+            ping_interval=reader.seconds("PING_INTERVAL", None),
             metrics_port=reader.port("METRICS_PORT", None),
             log_format=reader.choice("LOG_FORMAT", ("text", "json"), "text"),
             tls_cert=identity and identity[0],

@@ -17,6 +17,7 @@ from daemon.errors import Incompatible, NotLoggedIn, PeerError, RequestTooLarge,
 from daemon.library.library import Changes, Library
 from daemon.runtime.concurrency import PeriodicTask
 from daemon.tracker_client.client import TrackerClient
+from daemon.tracker_client.ping_interval import PingInterval
 from daemon.tracker_client.responses import SendIndex
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Announcer:
         *,
         tracker: TrackerClient,
         library: Library,
-        interval: float,
+        interval: PingInterval,
         load: Callable[[], Awaitable[Load]],
         on_server_time: Callable[[float], None],
         on_recheck: Callable[[Sequence[str]], None],
@@ -45,7 +46,7 @@ class Announcer:
         Args:
             tracker: The tracker.
             library: The files to announce.
-            interval: Seconds between two pings, or between two checks.
+            interval: How often to ping, or to check. It learns what the tracker asks for.
             load: Returns the load that a ping carries.
             on_server_time: Called with the tracker's time in Unix seconds.
             on_recheck: Called with the ids that the tracker wants hashed again.
@@ -141,8 +142,9 @@ class Announcer:
         await self._tracker.ensure_negotiated()
         load = await self._load()
         version = _NO_VERSION if self._synced_revision is None else self._version(self._synced_revision)
-        response = await self._tracker.ping(self._epoch, version, load)
+        response = await self._tracker.ping(self._epoch, version, load, read_timeout=self._interval.timeout)
         self._on_server_time(response.server_time)
+        self._interval.learn(response.ping_interval)
         if response.epoch != self._epoch:
             # After a start of this pserver no epoch is known, so a new one does not mean a restart of the tracker.
             if self._epoch:
@@ -163,12 +165,14 @@ class Announcer:
         """Ping if it is time, and announce changes; return the seconds until the next step."""
         if self._on_session_expired is None:
             await self._check_tracker()
-            return self._interval
+            return self._interval.seconds
         now = asyncio.get_running_loop().time
         try:
             if now() >= self._next_ping:
-                self._next_ping = now() + self._interval
+                began = now()
+                self._next_ping = began + self._interval.retry_seconds
                 await self.ping()
+                self._next_ping = began + self._interval.seconds
             await self.sync()
             self._failing, self._refusal = False, ""
         except NotLoggedIn:
@@ -177,7 +181,7 @@ class Announcer:
             on_session_expired, self._on_session_expired = self._on_session_expired, None
             if on_session_expired is not None:
                 on_session_expired()
-            return self._interval
+            return self._interval.seconds
         except PeerError as error:
             self._log_first(error)
             if isinstance(error, TrackerUnreachable):

@@ -30,6 +30,7 @@ from daemon.tracker_client.list_parts import (
     text_of_version,
 )
 from daemon.tracker_client.negotiation import Negotiation, renegotiating
+from daemon.tracker_client.ping_interval import PING_TIMEOUT
 from daemon.tracker_client.responses import LoginResponse
 from daemon.tracker_client.transport import TrackerTransport
 
@@ -50,8 +51,6 @@ _RELEASE_ROUTE = "/healthz"
 _REASON_MAX = 200
 # Seconds without a byte of the response.
 _READ_TIMEOUT = 15.0
-# A ping is cheap and the next one follows soon, so a silent tracker is noticed early.
-_PING_TIMEOUT = 5.0
 # Seconds that `delete_index` waits for announcements under way.
 _LAST_ANNOUNCEMENT_TIMEOUT = 0.5
 
@@ -103,7 +102,7 @@ class TrackerClient:
             Incompatible: It speaks no protocol of this pserver. All other requests fail alike until it does.
         """
         self._negotiation.forget()
-        release = await self._request("GET", _RELEASE_ROUTE, parse=responses.release, read_timeout=_PING_TIMEOUT)
+        release = await self._request("GET", _RELEASE_ROUTE, parse=responses.release, read_timeout=PING_TIMEOUT)
         self._negotiation.learn(release)
 
     async def ensure_negotiated(self) -> None:
@@ -158,13 +157,16 @@ class TrackerClient:
     # --------------------------------------------------------------------------------------------- liveness and index
 
     @renegotiating
-    async def ping(self, epoch: str, index_version: str, load: Load) -> PingResponse:
+    async def ping(
+        self, epoch: str, index_version: str, load: Load, *, read_timeout: float = PING_TIMEOUT
+    ) -> PingResponse:
         """Report that this peer is online.
 
         Args:
             epoch: The tracker's epoch as last received; empty if there is none.
             index_version: The version of the index that the tracker should have.
             load: This peer's load.
+            read_timeout: Seconds without a byte of the response.
         """
         load_fields = {
             "uploads": load.uploads,
@@ -173,7 +175,7 @@ class TrackerClient:
             "rate": load.rate,
         }
         body = {"epoch": epoch, "index_version": index_version, "load": load_fields}
-        return await self._request("PUT", "/ping", body, parse=responses.pong, read_timeout=_PING_TIMEOUT)
+        return await self._request("PUT", "/ping", body, parse=responses.pong, read_timeout=read_timeout)
 
     @renegotiating
     async def put_index(self, version: str, files: Sequence[IndexEntry]) -> None:

@@ -19,6 +19,7 @@ from daemon.protocol.tickets import Grant
 from daemon.runtime.concurrency import TaskSet, Threads
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.client import TrackerClient
+from daemon.tracker_client.ping_interval import PingInterval
 from daemon.tracker_client.session import SessionFile, TrackerClock
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Account:
         threads: Threads,
         clock: TrackerClock,
         address: Callable[[], str],
+        ping_interval: PingInterval,
         on_logged_out: Callable[[], Awaitable[None]],
     ) -> None:
         """Make an account that is logged out; `resume` restores a stored session.
@@ -62,6 +64,7 @@ class Account:
             threads: Where the file is written.
             clock: The tracker's clock, for the expiry of tickets.
             address: Returns this peer's `host:port`. The port is known once the pserver listens.
+            ping_interval: Learns at a login how often the tracker asks for a ping.
             on_logged_out: Ends all streams and transfers of a session that has ended.
         """
         self._tracker = tracker
@@ -70,6 +73,7 @@ class Account:
         self._threads = threads
         self._clock = clock
         self._address = address
+        self._ping_interval = ping_interval
         self._on_logged_out = on_logged_out
         # Held by the login or logout that is under way.
         self._changing = asyncio.Lock()
@@ -131,6 +135,7 @@ class Account:
             self._file.delete()
         elif session is not None:
             self._clock.restore(session.clock_offset)
+            self._ping_interval.learn(session.ping_interval)
             self._begin(session, "")
             log.info("still logged in as %s", session.user)
         self._announcer.open()
@@ -178,7 +183,7 @@ class Account:
             async with asyncio.timeout(_DEREGISTER_TIMEOUT), self._changing:
                 if self._session is not None:
                     await self._announcer.stop()
-                    await asyncio.gather(self._save_clock(self._session), self._leave_index())
+                    await asyncio.gather(self._save(self._session), self._leave_index())
         await self._changes.cancel()
         await self._announcer.stop()
 
@@ -199,6 +204,7 @@ class Account:
     async def _login(self, user: str, password: str, register: bool) -> bool:
         address = self._address()
         response = await self._tracker.login(user, password, address, register=register)
+        self._ping_interval.learn(response.ping_interval)
         if self._session is not None and self._session.token == response.token:
             # The tracker continues the session of the same user at the same address.
             return False
@@ -209,7 +215,15 @@ class Account:
             # It would otherwise end the new session's transfers too.
             await asyncio.wait([self._cleanup])
         self._clock.set_time(response.server_time)
-        session = Session(user, response.token, response.peer_id, response.ticket_key, self._clock.offset, address)
+        session = Session(
+            user=user,
+            token=response.token,
+            peer_id=response.peer_id,
+            ticket_key=response.ticket_key,
+            clock_offset=self._clock.offset,
+            address=address,
+            ping_interval=self._ping_interval.asked,
+        )
         try:
             await self._threads.run(self._threads.disk, self._file.save, session)
         except PeerError:
@@ -261,9 +275,9 @@ class Account:
         finally:
             self._tracker.token = None
 
-    async def _save_clock(self, session: Session) -> None:
-        """Store what the pings since the login have shown of the tracker's clock."""
-        session = replace(session, clock_offset=self._clock.offset)
+    async def _save(self, session: Session) -> None:
+        """Store what the pings since the login have shown of the tracker."""
+        session = replace(session, clock_offset=self._clock.offset, ping_interval=self._ping_interval.asked)
         try:
             await self._threads.run(self._threads.disk, self._file.save, session)
         except PeerError as error:

@@ -61,6 +61,8 @@ class LoginResponse:
     ticket_key: bytes = field(repr=False)
     # Unix seconds of the tracker's clock.
     server_time: float
+    # What the tracker asks for, in seconds between two pings.
+    ping_interval: float | None
 
 
 def error_of(response: Response) -> PeerError | SendIndex:
@@ -110,13 +112,25 @@ def login_response(body: dict[str, Any]) -> LoginResponse:
         peer_id=bytes.fromhex(body["peer_id"]).hex(),
         ticket_key=bytes.fromhex(body["ticket_key"]),
         server_time=float(body["server_time"]),
+        ping_interval=_ping_interval(body),
     )
 
 
 def pong(body: dict[str, Any]) -> PingResponse:
     """Read the response to PUT /ping."""
     recheck = tuple(map(str, body["recheck"]))
-    return PingResponse(str(body["epoch"]), bool(body["send_index"]), recheck, float(body["server_time"]))
+    return PingResponse(
+        epoch=str(body["epoch"]),
+        send_index=bool(body["send_index"]),
+        recheck=recheck,
+        server_time=float(body["server_time"]),
+        ping_interval=_ping_interval(body),
+    )
+
+
+def _ping_interval(body: dict[str, Any]) -> float | None:
+    seconds = body.get("ping_interval")
+    return None if seconds is None else float(seconds)
 
 
 def versions(body: dict[str, Any]) -> list[RemoteFile]:

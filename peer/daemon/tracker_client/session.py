@@ -32,6 +32,8 @@ class SessionFile:
                 ticket_key=bytes.fromhex(fields["ticket_key"]),
                 clock_offset=float(fields["clock_offset"]),
                 address=str(fields["url"]),
+                # Sessions of the first releases have none.
+                ping_interval=None if fields.get("ping_interval") is None else float(fields["ping_interval"]),
             )
         except FileNotFoundError:
             return None
@@ -52,6 +54,7 @@ class SessionFile:
             "ticket_key": session.ticket_key.hex(),
             "clock_offset": session.clock_offset,
             "url": session.address,
+            "ping_interval": session.ping_interval,
         }
         with storage_faults(f"writing {self._path}"):
             state_files.write_private(self._path, json.dumps(fields).encode("utf-8"))
