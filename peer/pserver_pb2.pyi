@@ -28,17 +28,31 @@ HINT_REPEAT: Hint
 HINT_REPEAT_LATER: Hint
 HINT_LOG_IN: Hint
 
+class Release(_message.Message):
+    __slots__ = ("version", "oldest_protocol", "newest_protocol")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    oldest_protocol: int
+    newest_protocol: int
+    def __init__(self, version: _Optional[str] = ..., oldest_protocol: _Optional[int] = ..., newest_protocol: _Optional[int] = ...) -> None: ...
+
 class ProveRequest(_message.Message):
-    __slots__ = ("nonce",)
+    __slots__ = ("nonce", "release")
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
     nonce: bytes
-    def __init__(self, nonce: _Optional[bytes] = ...) -> None: ...
+    release: Release
+    def __init__(self, nonce: _Optional[bytes] = ..., release: _Optional[_Union[Release, _Mapping]] = ...) -> None: ...
 
 class ProveResponse(_message.Message):
-    __slots__ = ("proof",)
+    __slots__ = ("proof", "release")
     PROOF_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
     proof: bytes
-    def __init__(self, proof: _Optional[bytes] = ...) -> None: ...
+    release: Release
+    def __init__(self, proof: _Optional[bytes] = ..., release: _Optional[_Union[Release, _Mapping]] = ...) -> None: ...
 
 class LoginRequest(_message.Message):
     __slots__ = ("user", "password", "register")

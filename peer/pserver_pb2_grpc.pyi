@@ -10,6 +10,7 @@ is read:
   Transfer  p2p-ticket: the tracker's signed permission for one requester, one holder, one id and one right
 A failed call has a gRPC status code, one line of text, and our own code in trailing metadata p2p-code (docs/cli.md lists
 the codes). Two keys are optional: p2p-hint, a Hint in lower case without its prefix, and p2p-retry-after, in seconds.
+Compatibility (docs/upgrade.md): unknown fields are ignored; an RPC never changes its types under one name; fields are only added.
 
 An id is the BLAKE3 digest of a manifest's canonical bytes:
   "p2p-manifest-v1\\n", size as 8 bytes, piece length as 4 bytes (both big endian), then the 32-byte BLAKE3 digest of each piece.

@@ -14,6 +14,8 @@ import pserver_pb2 as pb
 import pserver_pb2_grpc
 from common import channels, cookie, state_files
 from common.control_messages import HINT_KEY, Hint
+from common.status_messages import release_to_pb
+from common.version import OWN_RELEASE
 
 ID = "ab" * 32
 Command = TypeVar("Command", pb.UploadCommand, pb.DownloadCommand, pb.RemoveCommand)
@@ -106,6 +108,7 @@ class ScriptedDaemon(pserver_pb2_grpc.ControlServicer):
         # The notice of a logout.
         self.logout_notice = ""
         self.wrong_proof = False
+        self.release = release_to_pb(OWN_RELEASE)
         # After this many proofs the next one hangs; None: none hangs.
         self.proofs: int | None = None
         self._server = grpc.server(futures.ThreadPoolExecutor(4), options=channels.server_options())
@@ -152,7 +155,8 @@ class ScriptedDaemon(pserver_pb2_grpc.ControlServicer):
             return pb.ProveResponse(proof=bytes(32))
         if cookie.check_challenge(str(metadata.get(cookie.CHALLENGE_KEY)), self.cookie, self.port) != request.nonce:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong challenge")
-        return pb.ProveResponse(proof=cookie.make_proof(self.cookie, self.port, request.nonce))
+        proof = cookie.make_proof(self.cookie, self.port, request.nonce)
+        return pb.ProveResponse(proof=proof, release=self.release)
 
     def Login(self, request: pb.LoginRequest, context: grpc.ServicerContext) -> pb.LoginResponse:
         self._enter("Login", request, context)

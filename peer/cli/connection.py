@@ -17,6 +17,8 @@ from cli import status_codes
 from cli.errors import CliError, PserverUnreachable
 from cli.settings import Settings
 from common import channels, cookie, state_files
+from common.status_messages import release_from_pb, release_to_pb
+from common.version import OWN_RELEASE, Release, incompatible_message, newest_common_protocol
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -27,14 +29,15 @@ _CONNECT_TIMEOUT = 1.0
 
 @dataclass(frozen=True)
 class Connection:
-    """An authenticated pserver, and the metadata of each call."""
+    """An authenticated pserver of a release that fits, and the metadata of each call."""
 
     channel: grpc.Channel
     control: pserver_pb2_grpc.ControlStub
     metadata: Metadata
+    release: Release
     # Authenticates the pserver again; raises as `connect`. gRPC reconnects by itself after a pserver stopped, and
     # another program may have its port by then.
-    verify_again: Callable[[], None]
+    verify_again: Callable[[], object]
 
 
 def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connection:
@@ -46,7 +49,7 @@ def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connectio
 
     Raises:
         PserverUnreachable: if no pserver answers.
-        CliError: if another program answers, or the permissions of a file in STATE_DIR are unsafe.
+        CliError: if another program or an incompatible release answers, or a file in STATE_DIR has unsafe permissions.
     """
     port, secret = _find(settings)
     try:
@@ -60,15 +63,15 @@ def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connectio
         channel = grpc.secure_channel(channels.target_of_own_host(settings.host, port), credentials, options)
     control = pserver_pb2_grpc.ControlStub(channel)
 
-    def verify() -> None:
-        _verify_daemon(control, settings, secret, port, randomness(cookie.LENGTH))
+    def verify() -> Release:
+        return _verify_daemon(control, settings, secret, port, randomness(cookie.LENGTH))
 
     try:
-        verify()
+        release = verify()
     except BaseException:
         channel.close()
         raise
-    return Connection(channel, control, ((cookie.COOKIE_KEY, secret.hex()),), verify)
+    return Connection(channel, control, ((cookie.COOKIE_KEY, secret.hex()),), release, verify)
 
 
 def address(settings: Settings, port: int) -> str:
@@ -122,7 +125,8 @@ def _tls_mismatch_message(settings: Settings) -> str:
 
 def _verify_daemon(
     control: pserver_pb2_grpc.ControlStub, settings: Settings, secret: bytes, port: int, nonce: bytes
-) -> None:
+) -> Release:
+    """Authenticate the pserver; return its release, which fits."""
     where = address(settings, port)
     metadata = ((cookie.CHALLENGE_KEY, cookie.make_challenge(secret, port, nonce)),)
     not_ours = CliError(
@@ -131,7 +135,8 @@ def _verify_daemon(
         " STATE_DIR, and got neither cookie nor password",
     )
     try:
-        reply = control.Prove(pb.ProveRequest(nonce=nonce), metadata=metadata, timeout=_PROVE_TIMEOUT)
+        request = pb.ProveRequest(nonce=nonce, release=release_to_pb(OWN_RELEASE))
+        reply = control.Prove(request, metadata=metadata, timeout=_PROVE_TIMEOUT)
     except grpc.RpcError as error:
         if status_codes.status_code(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
             raise not_ours from error
@@ -143,3 +148,7 @@ def _verify_daemon(
         raise translated from error
     if not cookie.check_proof(reply.proof, secret, port, nonce):
         raise not_ours
+    release = release_from_pb(reply.release)
+    if not newest_common_protocol(release):
+        raise CliError("incompatible", incompatible_message(f"the pserver at {where}", release, "this pclient"))
+    return release

@@ -267,10 +267,11 @@ class DaemonClient:
             self.close()
 
     def _to_cli_error(self, error: grpc.RpcError) -> CliError:
+        release = self._connection.release if self._connection is not None else None
         # A restarted pserver has another cookie, and with port 0 another port: read them again at the next call.
         if status_codes.status_code(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
             self.close()
-        return status_codes.to_cli_error(error, address(self._settings, self._settings.port))
+        return status_codes.to_cli_error(error, address(self._settings, self._settings.port), release)
 
     def _lost(self, message: str, error: grpc.RpcError) -> CliError:
         """The error of a transfer whose stream broke: a pserver that stops also ends its transfers."""

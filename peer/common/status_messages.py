@@ -1,4 +1,4 @@
-"""What Control reports of a pserver and its network: status and lists, and their protobuf forms. No I/O.
+"""What Control reports of a pserver and its network: release, status and lists, and their protobuf forms. No I/O.
 
 The pserver makes these values and calls `to_pb`; its pclient calls `from_pb` and shows them.
 """
@@ -10,6 +10,20 @@ from typing import NamedTuple
 
 import pserver_pb2 as pb
 from common.control_messages import Progress, text
+from common.printable import printable
+from common.version import Release
+
+
+def release_to_pb(release: Release) -> pb.Release:
+    """Return the message of a release."""
+    return pb.Release(version=release.version, oldest_protocol=release.oldest, newest_protocol=release.newest)
+
+
+def release_from_pb(message: pb.Release) -> Release:
+    """Return the release of a message. A program before 0.2.0 sends none."""
+    if not message.newest_protocol:
+        return Release()
+    return Release(printable(message.version), message.oldest_protocol, message.newest_protocol)
 
 
 class ListedFile(NamedTuple):

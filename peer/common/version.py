@@ -48,4 +48,9 @@ def incompatible_message(name: str, other: Release, own_name: str) -> str:
         own_name: this program, such as `this pserver`.
     """
     side = own_name if other.oldest > OWN_RELEASE.newest else name
-    return f"{name} is {other}, {own_name} {OWN_RELEASE}: upgrade {side}"
+    return f"{both_releases(name, other, own_name)}: upgrade {side}"
+
+
+def both_releases(name: str, other: Release, own_name: str) -> str:
+    """Return which releases two programs are; the arguments are those of `incompatible_message`."""
+    return f"{name} is {other}, {own_name} {OWN_RELEASE}"

@@ -75,7 +75,7 @@ def test_a_busy_peer_says_when_to_retry() -> None:
         (grpc.StatusCode.RESOURCE_EXHAUSTED, Busy),
         (grpc.StatusCode.INTERNAL, NoHolders),
         (grpc.StatusCode.UNKNOWN, NoHolders),
-        (grpc.StatusCode.UNIMPLEMENTED, NoHolders),
+        (grpc.StatusCode.UNIMPLEMENTED, errors.Incompatible),
     ],
 )
 def test_a_status_without_our_code_still_names_an_error(status: grpc.StatusCode, kind: type[PeerError]) -> None:

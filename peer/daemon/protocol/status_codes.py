@@ -12,6 +12,7 @@ import grpc
 from grpc import StatusCode
 
 from common.control_messages import HINT_KEY
+from common.version import VERSION
 from daemon import errors
 from daemon.errors import Busy, NoHolders, PeerError
 
@@ -49,6 +50,7 @@ _ERROR_OF_STATUS: dict[StatusCode, type[PeerError]] = {
     StatusCode.PERMISSION_DENIED: errors.NotAllowed,
     StatusCode.NOT_FOUND: errors.NoSuchFile,
     StatusCode.RESOURCE_EXHAUSTED: errors.Busy,
+    StatusCode.UNIMPLEMENTED: errors.Incompatible,
 }
 
 
@@ -83,6 +85,9 @@ def error_from_rpc(error: grpc.aio.AioRpcError, address: str) -> PeerError:
     details = one_line(error.details() or "") or error.code().name
     if CODE_KEY not in metadata and error.code() is StatusCode.UNAVAILABLE:
         details = "does not answer"
+    if kind is errors.Incompatible and CODE_KEY not in metadata:
+        # Calls are only added, so the peer that does not know one is the older.
+        details = f"its pserver is older than this one (release {VERSION}) and does not know this call: upgrade it"
     return kind(f"{address}: {details}")
 
 

@@ -14,10 +14,12 @@ import grpc
 import pserver_pb2 as pb
 from common import cookie
 from common.control_messages import Hint, Progress, events_to_pb
+from common.status_messages import release_from_pb, release_to_pb
+from common.version import OWN_RELEASE, incompatible_message, newest_common_protocol
 from daemon.commands.download import DownloadHandler
 from daemon.commands.remove import RemoveHandler
 from daemon.commands.upload import UploadHandler
-from daemon.errors import Interrupted, NotAllowed
+from daemon.errors import Incompatible, Interrupted, NotAllowed
 from daemon.protocol import stream_io
 from daemon.rpc.status import StatusReporter
 from daemon.runtime.transfers import Transfer, TransferRegistry
@@ -44,10 +46,13 @@ class ControlService:
     proof: Callable[[bytes], bytes]
 
     async def prove(self, request: pb.ProveRequest, context: Context[Any, Any]) -> pb.ProveResponse:
-        """Prove that this pserver knows the cookie."""
+        """Prove that this pserver knows the cookie, and compare its release with pclient's."""
         if len(request.nonce) != cookie.LENGTH:
             raise NotAllowed(f"a nonce should have {cookie.LENGTH} bytes")
-        return pb.ProveResponse(proof=self.proof(request.nonce))
+        pclient = release_from_pb(request.release)
+        if not newest_common_protocol(pclient):
+            raise Incompatible(incompatible_message("this pclient", pclient, "the pserver"))
+        return pb.ProveResponse(proof=self.proof(request.nonce), release=release_to_pb(OWN_RELEASE))
 
     async def login(self, request: pb.LoginRequest, context: Context[Any, Any]) -> pb.LoginResponse:
         """Log in at the tracker."""
