@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from eventually import eventually
+from full_disk import fill, small_file_system
 from programs import NotReady
-from system.cluster import Cluster, Peer
+from system.cluster import PASSWORD, Cluster, Peer
 from system.payload import digest, make_file
 
 MIB = 1 << 20
@@ -295,3 +296,22 @@ def test_two_pservers_cannot_use_one_folder(cluster: Cluster, key: str) -> None:
     ana.kill()
     # The folder is free again.
     cluster.peer("cem", login=False, **keys)
+
+
+@pytest.mark.root
+def test_a_full_disk_of_the_tracker_refuses_logins_and_stops_nothing_else(empty_cluster: Cluster) -> None:
+    with small_file_system(empty_cluster.folder / "tracker") as disk:
+        empty_cluster.start_tracker()
+        ana, ben = empty_cluster.peer("ana"), empty_cluster.peer("ben", login=False)
+        (ana.home / "note.txt").write_text("note")
+        ballast = fill(disk)
+        refused = ben.pclient("login", "ben", "--password-stdin", typed="secret\n")
+        assert (refused.code, refused.error) == (74, "disk_full")
+        assert "the tracker's disk is full" in refused.objects[0]["error"]["message"]
+        changed = ana.pclient("passwd", "--password-stdin", typed=f"{PASSWORD}\nanother\n")
+        assert (changed.code, changed.error) == (74, "disk_full")
+        assert ana.pclient("upload", "note.txt", "--copies", "0").code == 0
+        ballast.unlink()
+        assert ben.login("ben").code == 0
+        assert ben.pclient("download", "note.txt").code == 0
+        assert "Traceback" not in empty_cluster.tracker.program.tail(1000)

@@ -16,6 +16,7 @@ from daemon.errors import (
     BadName,
     BadUsage,
     Busy,
+    DiskFull,
     Incompatible,
     LoginRefused,
     NoActivePeer,
@@ -24,6 +25,7 @@ from daemon.errors import (
     NotLoggedIn,
     PeerError,
     RequestTooLarge,
+    StorageFault,
     TrackerUnreachable,
     UnknownUser,
 )
@@ -39,6 +41,8 @@ _KINDS: tuple[type[PeerError], ...] = (
     NoSuchFile,
     NoActivePeer,
     Incompatible,
+    DiskFull,
+    StorageFault,
 )
 # The most characters of a release's name; the tracker has the same limit.
 _VERSION_MAX = 32

@@ -73,8 +73,9 @@ def _start_faults(path: Path) -> Iterator[None]:
     except sqlite_file.ERRORS as error:
         if sqlite_file.is_damage(error):
             raise _damaged(path, sqlite_file.reason(error)) from error
-        kind = StateFull if isinstance(sqlite_file.translate(error), DiskFull) else StateError
-        raise kind(f"{path} cannot be used: {sqlite_file.reason(error)}") from error
+        if isinstance(sqlite_file.translate(error), DiskFull):
+            raise StateFull(f"{path} cannot be used: the disk is full; make room") from error
+        raise StateError(f"{path} cannot be used: {sqlite_file.reason(error)}") from error
 
 
 def _damaged(path: Path, reason: str) -> StateError:

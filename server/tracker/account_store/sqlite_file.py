@@ -21,6 +21,8 @@ from tracker.errors import Busy, DiskFull, StorageFault, TrackerError
 LOCK_TIMEOUT = 5.0
 # What a failed statement raises.
 ERRORS = (DBAPIError, sqlite3.Error)
+# The part of a code of SQLite that names the kind of error.
+_PRIMARY = 0xFF
 _JOURNALS = ("-wal", "-journal")
 
 
@@ -116,16 +118,17 @@ def use_rollback_journal(path: Path) -> None:
 
 def is_damage(error: DBAPIError | sqlite3.Error) -> bool:
     """Return whether an error says that the file is no sound database."""
-    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return _code(error) & _PRIMARY in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def translate(error: DBAPIError | sqlite3.Error) -> TrackerError:
     """Return what an error of the database means for a client."""
-    match _code(error):
-        case sqlite3.SQLITE_FULL:
-            return DiskFull("the tracker's disk is full, so nothing was changed: ask its operator to make room")
-        case sqlite3.SQLITE_BUSY:
-            return Busy("another program uses the tracker's accounts: try again in some seconds")
+    code = _code(error)
+    # The second one occurs when a database with a write-ahead log is opened.
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE):
+        return DiskFull("the tracker's disk is full, so nothing was changed: ask its operator to make room")
+    if code & _PRIMARY == sqlite3.SQLITE_BUSY:
+        return Busy("another program uses the tracker's accounts: try again in some seconds")
     return StorageFault(f"the tracker cannot use its accounts ({reason(error)}): ask its operator to check the disk")
 
 
@@ -135,5 +138,4 @@ def reason(error: DBAPIError | sqlite3.Error) -> str:
 
 
 def _code(error: DBAPIError | sqlite3.Error) -> int:
-    # The upper bits say more than is needed here.
-    return getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlite_errorcode", 0) & 0xFF
+    return getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlite_errorcode", 0)
