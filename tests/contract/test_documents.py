@@ -178,8 +178,16 @@ def test_every_picture_comes_in_light_and_dark_and_is_small() -> None:
     assert {name.replace("-light.", "-dark.") for name in light} | light == set(pictures)
 
 
-def test_tracker_and_peer_have_the_same_version() -> None:
-    assert tracker.VERSION == common.version.VERSION
+def test_tracker_peer_and_readme_have_the_same_version() -> None:
+    assert (tracker.VERSION, tracker.PROTOCOL) == (common.version.VERSION, common.version.PROTOCOL)
+    assert re.findall(r"(?m)^Version (\S+)\. ", page("README.md")) == [tracker.VERSION]
+
+
+def test_every_protocol_of_this_release_is_in_the_table() -> None:
+    rows = re.findall(r"(?m)^\| (\d+) \|", section(page("docs/upgrade.md"), "Protocols"))
+    oldest, newest = tracker.PROTOCOL
+    assert list(map(int, rows))[-1] == newest
+    assert {str(number) for number in range(oldest, newest + 1)} <= set(rows)
 
 
 def test_the_architecture_names_every_module() -> None:

@@ -107,6 +107,17 @@ def test_a_bad_request_to_a_tracker_of_the_same_release_is_not_repeated(tracker:
     assert len(logins(tracker)) == 1
 
 
+def test_a_login_that_the_tracker_finds_incompatible_says_what_the_tracker_says(tracker: ScriptedTracker) -> None:
+    def refuse(method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path == "/login":
+            return {"status": 400, "message": "upgrade the pserver", "code": "incompatible"}
+        return {"status": 200, "message": "ok"}
+
+    tracker.respond = refuse  # type: ignore[method-assign]
+    with pytest.raises(Incompatible, match="^upgrade the pserver$"):
+        asyncio.run(tracker_client(tracker.url).login("ana", "pw", "127.0.0.1:9"))
+
+
 @pytest.mark.parametrize("protocol", [None, 2, "12", [2], [1, 2, 3], ["a", "b"], {"oldest": 1, "newest": 2}])
 def test_a_server_with_another_kind_of_protocol_is_no_tracker(tracker: ScriptedTracker, protocol: object) -> None:
     tracker.release = {"version": "1", "protocol": protocol}
