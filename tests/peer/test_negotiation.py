@@ -114,7 +114,7 @@ def test_a_login_that_the_tracker_finds_incompatible_says_what_the_tracker_says(
         return {"status": 200, "message": "ok"}
 
     tracker.respond = refuse  # type: ignore[method-assign]
-    with pytest.raises(Incompatible, match="^upgrade the pserver$"):
+    with pytest.raises(Incompatible, match=r"^upgrade the pserver$"):
         asyncio.run(tracker_client(tracker.url).login("ana", "pw", "127.0.0.1:9"))
 
 
