@@ -25,6 +25,9 @@ class Index(Protocol):
     after its session has ended or its pserver has stopped: `replace` and `patch` then raise NotLoggedIn or SendIndex,
     and change nothing. tests/server/test_index.py runs against every implementation.
 
+    Names are compared after folding (tracker.names). A version that peers have under several spellings of its name is
+    one version, and is returned in the spelling that most peers have.
+
     Methods take many items at once where a request has many, so that an index across a network needs one round trip
     or a few for each request.
     """
@@ -79,7 +82,7 @@ class Index(Protocol):
             base: the version that the change applies to.
             version: the version after the change.
             add: new entries.
-            remove: names and ids of entries to remove.
+            remove: names, which nobody has checked, and ids of entries to remove.
 
         Raises:
             SendIndex: the files are not at `base`, or the pserver has stopped; nothing is changed.
@@ -88,7 +91,10 @@ class Index(Protocol):
         """
 
     def by_names(self, names: Iterable[str], limit: int) -> list[Version]:
-        """Return up to `limit` versions of each name at online peers, the first known, in order of id."""
+        """Return up to `limit` versions of each name at online peers, the first known, in order of id.
+
+        A version is returned in the requested spelling if a peer has it under that. The names have passed check_name.
+        """
 
     def by_ids(self, ids: Iterable[bytes], limit: int) -> list[Version]:
         """Return up to `limit` names of each id at online peers, the first known, in order of name.
@@ -123,14 +129,14 @@ class Index(Protocol):
     def some_peers(self, limit: int) -> list[OnlinePeer]:
         """Return up to `limit` online peers: a random sample, or all if there are no more."""
 
-    def unknown_names(self, names: Iterable[str]) -> list[str]:
-        """Return the names that no peer has. The other names have passed check_name before."""
+    def unknown_names(self, files: Iterable[IndexEntry]) -> list[str]:
+        """Return the names that no peer has for these ids. The other names have passed check_name before."""
 
     def page(self, match: str, after: PageCursor | None, limit: int) -> tuple[list[ListedVersion], PageCursor | None]:
-        """List versions of names, in order of name and id.
+        """List versions of names, in order of folded name and id.
 
         Args:
-            match: case-insensitive part of the name, or with `*` or `?` a pattern for the whole name.
+            match: part of the name, or with `*` or `?` a pattern for the whole name.
             after: where the page before ended; None for the first page.
             limit: versions in a page.
 

@@ -8,15 +8,8 @@ from itertools import islice
 from random import Random
 
 from tracker.errors import SendIndex, TooLarge
-from tracker.file_index import (
-    FileIndex,
-    NameEntry,
-    PeerFiles,
-    find_single_copies,
-    is_complete,
-    listed_version,
-    version_of,
-)
+from tracker.file_index import FileIndex, find_single_copies
+from tracker.index_entries import PeerFiles, Spellings, group_spellings, is_complete, listed_version, version_of
 from tracker.models import (
     Holder,
     IndexEntry,
@@ -30,7 +23,7 @@ from tracker.models import (
     Version,
 )
 from tracker.name_index import compile_pattern
-from tracker.names import fold
+from tracker.names import fold, name_fault
 
 # Seconds for one search. A pattern can be made to cost milliseconds per name, and there may be a million names.
 SEARCH_TIMEOUT = 0.5
@@ -98,7 +91,7 @@ class MemoryIndex:
             return {peer_id for peer_id in peer_ids if peer_id in self._peers}
 
     def replace(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
-        folded_names = _fold_non_ascii(files)
+        folded_names = _fold_non_ascii(name for name, _, _, _ in files)
         with self._lock:
             peer = self._refresh(session)
             others = self._files_per_account[session.user] - len(peer.files)
@@ -117,10 +110,10 @@ class MemoryIndex:
         add: Collection[IndexEntry],
         remove: Iterable[tuple[str, bytes]],
     ) -> None:
-        folded_names = _fold_non_ascii(add)
+        folded_names = _fold_non_ascii(name for name, _, _, _ in add)
+        removed = _folded_removals(remove)
         with self._lock:
             peer = self._refresh(session)
-            removed = list(remove)
             if peer.index_version is None or peer.index_version != base:
                 if peer.index_version == version and self._is_applied(peer, add, folded_names, removed):
                     return
@@ -128,7 +121,7 @@ class MemoryIndex:
                     "this change does not apply to the present index: send the complete index with PUT /index"
                 )
             others = self._files_per_account[session.user] - len(peer.files)
-            going = {entry.folded for name, file_id in removed if (entry := self._entry_of(peer, name, file_id))}
+            going = {folded for folded, file_id in removed if _has_file(peer, folded, file_id)}
             if others + len(peer.files) + len(add) > self._files_per_user:
                 # Names are counted exactly only near the limit, because that takes a lookup for each.
                 coming = {folded_names.get(name) or fold(name) for name, _, _, _ in add}
@@ -195,10 +188,12 @@ class MemoryIndex:
             some = self._peer_list if len(self._peer_list) <= limit else self._rng.sample(self._peer_list, limit)
             return [_as_online(peer, now) for peer in some]
 
-    def unknown_names(self, names: Iterable[str]) -> list[str]:
+    def unknown_names(self, files: Iterable[IndexEntry]) -> list[str]:
         with self._lock:
-            known = self._files.names
-            return [name for name in names if name not in known]
+            by_id = self._files.by_id
+            return [
+                each[0] for each in files if (content := by_id.get(each[1])) is None or each[0] not in content.names
+            ]
 
     def page(self, match: str, after: PageCursor | None, limit: int) -> tuple[list[ListedVersion], PageCursor | None]:
         with self._lock:
@@ -206,17 +201,20 @@ class MemoryIndex:
             names = self._files.names.names_in_order()
         # The search needs no lock: the list is replaced when names change, never modified.
         rows: list[ListedVersion] = []
-        for name, matches in self._files.names.matching(names, match, after[0] if after else None, self._deadline()):
+        last = after
+        for folded, matches in self._files.names.matching(names, match, after[0] if after else None, self._deadline()):
             if not matches:
-                return rows, (name, _AFTER_ALL_IDS)
+                return rows, (folded, _AFTER_ALL_IDS)
             with self._lock:
                 self._expire_silent()
-                entries = sorted(self._files.names.versions(name), key=lambda entry: entry.content.id)
-                rows += [
-                    listed_version(entry) for entry in entries if after is None or (name, entry.content.id) > after
-                ]
-            if len(rows) > limit:
-                return rows[:limit], (rows[limit - 1].name, rows[limit - 1].id)
+                for version in sorted(self._files.names.versions(folded), key=_id_of):
+                    place = folded, _id_of(version)
+                    if after is not None and place <= after:
+                        continue
+                    if len(rows) == limit:
+                        return rows, last
+                    rows.append(listed_version(version))
+                    last = place
         return rows, None
 
     def single_copies(self, match: str, limit: int) -> SingleCopies:
@@ -225,7 +223,7 @@ class MemoryIndex:
             contents = list(self._files.by_id.values())
         scan = find_single_copies(contents, compile_pattern(match), limit, self._deadline())
         with self._lock:
-            rows = [row for row in map(listed_version, scan.entries) if row.holders == 1]
+            rows = [row for row in map(listed_version, scan.versions) if row.holders == 1]
         return SingleCopies(scan.contents, scan.total_size, rows, scan.more)
 
     def totals(self) -> Totals:
@@ -234,10 +232,11 @@ class MemoryIndex:
             return Totals(len(self._peers), len(self._files.by_id), self._files.names.count, self._files.entry_count)
 
     def _by_name(self, name: str, limit: int) -> list[Version]:
+        folded = fold(name)
         with self._lock:
             self._expire_silent()
-            entries = islice(self._files.names.versions(name), limit)
-            return [version_of(entry) for entry in sorted(entries, key=lambda entry: entry.content.id)]
+            found = self._files.names.versions(folded, limit)
+            return [version_of(each, name) for each in sorted(found, key=_id_of)]
 
     def _by_id(self, file_id: bytes, limit: int) -> list[Version]:
         with self._lock:
@@ -245,7 +244,8 @@ class MemoryIndex:
             content = self._files.by_id.get(file_id)
             if content is None:
                 return []
-            return [version_of(content.names[name]) for name in sorted(islice(content.names, limit))]
+            found = group_spellings(islice(content.names.values(), limit))
+            return [version_of(each) for each in sorted(found, key=lambda spellings: spellings[0].folded)]
 
     def _some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
         with self._lock:
@@ -322,19 +322,23 @@ class MemoryIndex:
         """Return whether the peer has what the change adds, and nothing of what it removes: a repeated request."""
         added = set()
         for name, file_id, _, complete in add:
-            entry = peer.files.get(folded_names.get(name) or fold(name))
+            folded = folded_names.get(name) or fold(name)
+            entry = peer.files.get(folded)
             if entry is None or entry.name != name or entry.content.id != file_id:
                 return False
             if complete == (entry in peer.partial):
                 return False
-            added.add((name, file_id))
-        return not any(self._entry_of(peer, name, file_id) for name, file_id in removed if (name, file_id) not in added)
+            added.add((folded, file_id))
+        return not any(_has_file(peer, *each) for each in removed if each not in added)
 
-    def _entry_of(self, peer: PeerFiles, name: str, file_id: bytes) -> NameEntry | None:
-        """Return what a peer has under this exact name and id. It folds nothing, because `name` was not checked."""
-        content = self._files.by_id.get(file_id)
-        entry = content.names.get(name) if content is not None else None
-        return entry if entry is not None and peer.files.get(entry.folded) is entry else None
+
+def _has_file(peer: PeerFiles, folded: str, file_id: bytes) -> bool:
+    entry = peer.files.get(folded)
+    return entry is not None and entry.content.id == file_id
+
+
+def _id_of(spellings: Spellings) -> bytes:
+    return spellings[0].content.id
 
 
 def _as_holder(peer: PeerFiles, count: int) -> Holder:
@@ -345,6 +349,14 @@ def _as_online(peer: PeerFiles, now: float) -> OnlinePeer:
     return OnlinePeer(peer.session, peer.load, len(peer.files), now - peer.last_ping, now - peer.online_since)
 
 
-def _fold_non_ascii(files: Iterable[IndexEntry]) -> dict[str, str]:
-    """Fold the names that are not ASCII. Called without the lock: thousands of long ones can take a second."""
-    return {name: fold(name) for name, _, _, _ in files if not name.isascii()}
+# Called without the lock: thousands of long names can take a second.
+
+
+def _fold_non_ascii(names: Iterable[str]) -> dict[str, str]:
+    """Fold the names that are not ASCII."""
+    return {name: fold(name) for name in names if not name.isascii()}
+
+
+def _folded_removals(removals: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Fold the names of a removal. A name that breaks a rule is in no index, and could take a second to fold."""
+    return [(fold(name), file_id) for name, file_id in removals if name.isascii() or not name_fault(name)]

@@ -37,7 +37,7 @@ class Session:
 
 # An announced file: name, id (32 bytes), size in bytes, complete. A bare tuple, because lists have thousands.
 IndexEntry = tuple[str, bytes, int, bool]
-# The last name and id of a page.
+# The last name, folded, and id of a page.
 PageCursor = tuple[str, bytes]
 
 

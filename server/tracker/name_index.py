@@ -1,66 +1,83 @@
-"""Names in order, to list and search them in pages. Knows no peers; the caller holds the lock."""
+"""Folded names in order, to list and search them in pages. Knows no peers; the caller holds the lock."""
 
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Generic, TypeVar
+from itertools import islice
 
+from tracker.index_entries import NameEntry, Spellings
 from tracker.names import fold
-
-T = TypeVar("T")
 
 # Names between two checks of a search's deadline; a name takes some milliseconds at worst.
 DEADLINE_CHECK_INTERVAL = 16
+# Spellings of one version that are read; the most used one of these is shown.
+_MAX_SPELLINGS = 100
 
 
-class NameIndex(Generic[T]):
-    """name -> id -> an item of the caller.
+class NameIndex:
+    """Folded name -> id -> spellings of the name.
 
-    Nearly every name has one version and costs no dict of its own.
+    Nearly every name has one version in one spelling, and costs no dict of its own.
     """
 
     def __init__(self) -> None:
-        self._names: dict[str, tuple[bytes, T] | dict[bytes, T]] = {}
+        self._names: dict[str, NameEntry | dict[bytes, NameEntry | dict[str, NameEntry]]] = {}
         self._ordered: Sequence[str] = ()
         self._added: list[str] = []
         self._removed = False
+        # Pairs of folded name and id.
         self.count = 0
 
-    def add(self, name: str, file_id: bytes, item: T) -> None:
-        """Add a version that is not in the index."""
-        self.count += 1
-        kept = self._names.get(name)
+    def add(self, entry: NameEntry) -> None:
+        """Add an entry that is not in the index."""
+        kept = self._names.get(entry.folded)
         if kept is None:
-            self._names[name] = (file_id, item)
-            self._added.append(name)
-        elif isinstance(kept, tuple):
-            self._names[name] = {kept[0]: kept[1], file_id: item}
+            self._names[entry.folded] = entry
+            self._added.append(entry.folded)
+            self.count += 1
+            return
+        if isinstance(kept, NameEntry):
+            kept = self._names[entry.folded] = {kept.content.id: kept}
+        spellings = kept.get(entry.content.id)
+        if spellings is None:
+            kept[entry.content.id] = entry
+            self.count += 1
+        elif isinstance(spellings, NameEntry):
+            kept[entry.content.id] = {spellings.name: spellings, entry.name: entry}
         else:
-            kept[file_id] = item
+            spellings[entry.name] = entry
 
-    def remove(self, name: str, file_id: bytes) -> None:
-        """Remove a version that is in the index."""
-        self.count -= 1
-        kept = self._names[name]
+    def remove(self, entry: NameEntry) -> None:
+        """Remove an entry that is in the index."""
+        kept = self._names[entry.folded]
         if isinstance(kept, dict):
-            del kept[file_id]
+            spellings = kept[entry.content.id]
+            if isinstance(spellings, dict):
+                del spellings[entry.name]
+                if spellings:
+                    return
+            del kept[entry.content.id]
             if kept:
+                self.count -= 1
                 return
-        del self._names[name]
+        del self._names[entry.folded]
         self._removed = True
+        self.count -= 1
 
-    def versions(self, name: str) -> Collection[T]:
-        """Return the items of all versions of a name."""
-        kept = self._names.get(name)
+    def versions(self, folded: str, limit: int | None = None) -> Collection[Spellings]:
+        """Return up to `limit` versions of a folded name, the first known first; None for all."""
+        kept = self._names.get(folded)
         if kept is None:
             return ()
-        return (kept[1],) if isinstance(kept, tuple) else kept.values()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
+        if isinstance(kept, NameEntry):
+            return ((kept,),)
+        return [
+            (spellings,) if isinstance(spellings, NameEntry) else list(islice(spellings.values(), _MAX_SPELLINGS))
+            for spellings in islice(kept.values(), limit)
+        ]
 
     def names_in_order(self) -> Sequence[str]:
-        """Return all names in order. The list is never modified later, so it may be read without the lock."""
+        """Return all folded names in order. The list is never modified later, so it may be read without the lock."""
         if self._removed or self._added:
             # Timsort is nearly linear here, since most of the list is sorted.
             kept = [name for name in self._ordered if name in self._names] if self._removed else list(self._ordered)
@@ -98,18 +115,18 @@ class NameIndex(Generic[T]):
 
 
 def compile_pattern(match: str) -> Callable[[str], bool] | None:
-    """Return a test of names; None if all names pass.
+    """Return a test of folded names; None if all names pass.
 
     Args:
-        match: a case-insensitive part of the name, or with `*` or `?` a pattern for the whole name.
+        match: a part of the name, or with `*` or `?` a pattern for the whole name; it is folded, as names are.
     """
     if not match:
         return None
     wanted = fold(match)
     if "*" not in wanted and "?" not in wanted:
-        return lambda name: wanted in fold(name)
+        return lambda folded: wanted in folded
     parts = re.split(r"\*+", wanted)
-    return lambda name: _fits(fold(name), parts)
+    return lambda folded: _fits(folded, parts)
 
 
 def _fits(name: str, parts: list[str]) -> bool:

@@ -299,7 +299,7 @@ class Tracker:
 
     def _check_new_names(self, files: Collection[IndexEntry]) -> None:
         # A name that the index has was checked when it came in.
-        for name in self._index.unknown_names(name for name, _, _, _ in files):
+        for name in self._index.unknown_names(files):
             check_name(name)
 
     def _offers(self, session: Session, found: list[Version], local: bool) -> list[tuple[Version, list[HolderOffer]]]:

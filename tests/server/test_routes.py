@@ -139,6 +139,28 @@ def test_a_file_that_only_the_requester_has_is_found_without_holders(world: Trac
     assert ana.call("GET", "/query?name=a.txt").json["files"][0]["holders"] == []  # type: ignore[index]
 
 
+def test_every_route_compares_names_after_folding(world: TrackerFixture) -> None:
+    """A name from macOS is decomposed, and people type it composed."""
+    ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
+    stored, typed, entry = "Cafe\u0301.PDF", "caf\u00e9.pdf", {"id": id_of("x"), "size": 1}
+    assert ana.call("PUT", "/index", {"version": "1", "files": [entry | {"name": stored, "complete": True}]})
+    for asked in (
+        bob.call("GET", "/query", query_string={"name": typed}),
+        bob.call("POST", "/query", {"names": [typed, stored.upper()]}),
+        bob.call("GET", "/files", query_string={"match": typed}),
+        bob.call("GET", "/files", query_string={"match": "CAF?.*"}),
+    ):
+        assert stored in [f["name"] for f in asked.json["files"]], "the spelling stays as announced"  # type: ignore[index]
+    bob.ping(free_bytes=100)
+    other = {"name": typed, "id": id_of("y"), "size": 1}
+    assert bob.call("POST", "/upload", {"files": [other], "copies": 1}).status_code == 404, (
+        "ana has other content there"
+    )
+    removal = {"base_version": "1", "version": "2", "remove": [{"name": typed, "id": id_of("x")}]}
+    assert ana.call("PATCH", "/index", removal).status_code == 200
+    assert bob.call("GET", "/files").json["files"] == []  # type: ignore[index]
+
+
 def test_a_query_for_many_names_returns_the_known_ones(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt", "b.txt")
