@@ -4,12 +4,11 @@ import asyncio
 import itertools
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 import pserver_pb2 as pb
@@ -31,28 +30,13 @@ from daemon.transfer.batch_push import BatchPusher, Offer
 from daemon.transfer.batch_store import BatchStore
 from daemon.transfer.push import Pusher
 from daemon.transfer.served_files import ServedFiles
+from scripted_peer import Behaviour, answering
 from swarm_files import manifest_of
 
 CONTENTS = {f"file{n}.bin": os.urandom(1000 + n) for n in range(20)}
 IDS = {Manifest.of_bytes(data).id: name for name, data in CONTENTS.items()}
 MIB = 1 << 20
 WANTED, PUBLISHED = pb.SmallFileVerdict.VERDICT_WANTED, pb.SmallFileVerdict.VERDICT_PUBLISHED
-
-Behaviour = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
-
-
-@asynccontextmanager
-async def answering(**behaviours: Behaviour) -> AsyncIterator[str]:
-    """A peer that answers each method with one behaviour; yield its address."""
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    handlers: Any = {name: grpc.stream_stream_rpc_method_handler(behaviour) for name, behaviour in behaviours.items()}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("p2p.v1.Transfer", handlers),))
-    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    try:
-        yield address
-    finally:
-        await server.stop(0)
 
 
 # --- downloads

@@ -13,7 +13,8 @@ import grpc
 import pytest
 
 import pserver_pb2 as pb
-from daemon.peers.client import Call, PeerClient
+from daemon.peers.call import Call
+from daemon.peers.client import PeerClient
 from daemon.protocol import stream_io
 from daemon.protocol.frames import Frame
 from daemon.protocol.transfer_messages import PieceRequest
@@ -114,7 +115,7 @@ async def silent(_requests: Any, context: Any) -> None:
 async def attentive(requests: Any, context: Any) -> None:
     """A holder that reads all requests."""
     await stream_io.write(context, b"")
-    async for _ in stream_io.messages(requests):
+    async for _ in stream_io.MessageReader(requests).messages():
         pass
 
 

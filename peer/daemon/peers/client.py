@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 
 import pserver_pb2 as pb
 from common import channels
-from daemon.errors import NoHolders, NotVerified, PeerError
+from daemon.errors import NotVerified, PeerError
 from daemon.peers import addresses
-from daemon.peers.limits import SEND_TIMEOUT
-from daemon.protocol import status_codes, stream_io, tickets, transfer_messages
+from daemon.peers.call import Call
+from daemon.protocol import status_codes, tickets, transfer_messages
+from daemon.protocol.stream_io import StreamEnded
 from daemon.protocol.transfer_messages import PendingRequests, PieceRequest, PieceResponse
 from daemon.runtime.concurrency import TaskSet
 from daemon.storage.manifest import Manifest
@@ -123,56 +124,6 @@ class _SharedChannel:
         self.users = 0
 
 
-class Call:
-    """An open stream to another peer."""
-
-    def __init__(self, address: str, stream: Any) -> None:
-        self.address = address
-        self._stream = stream
-        self._writing = asyncio.Lock()
-
-    async def write(self, message: Any) -> None:
-        """Send a message; returns when gRPC accepts the next one.
-
-        Raises:
-            NoHolders: if the peer stops reading, or ends the stream.
-            PeerError: if the stream fails.
-        """
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT), self._writing:
-                # If the call ends before it is connected, a write would wait for the connection forever.
-                await self._stream.wait_for_connection()
-                await stream_io.write(self._stream, message)
-        except TimeoutError as error:
-            raise NoHolders(f"{self.address}: stopped reading for {SEND_TIMEOUT:.0f} s") from error
-        except grpc.aio.AioRpcError as error:
-            raise status_codes.error_from_rpc(error, self.address) from error
-        except asyncio.InvalidStateError as error:
-            raise NoHolders(f"{self.address}: ended the stream") from error
-
-    async def half_close(self) -> None:
-        """Close the sending half: the peer sees the end of the requests."""
-        async with self._writing:
-            await self._stream.done_writing()
-
-    def cancel(self) -> None:
-        """Cancel the call."""
-        self._stream.cancel()
-
-    async def responses(self) -> AsyncIterator[Any]:
-        """Yield the messages of the peer until it ends the stream. Raises PeerError if the stream fails."""
-        try:
-            async for message in stream_io.messages(self._stream):
-                yield message
-        except grpc.aio.AioRpcError as error:
-            raise status_codes.error_from_rpc(error, self.address) from error
-        except asyncio.CancelledError:
-            # gRPC raises this too if `cancel` cancelled the call and not this task.
-            if _is_cancelled():
-                raise
-            raise NoHolders(f"{self.address}: cancelled") from None
-
-
 class DownloadStream:
     """RequesterStream over a call to the holder."""
 
@@ -208,12 +159,14 @@ class DownloadStream:
             self._call.cancel()
 
     async def _send_requests(self, call: Call) -> None:
-        # `responses` raises the error of a broken stream. A call whose holder stops reading requests is cancelled.
-        with suppress(PeerError):
-            try:
-                await self._send_pending(call)
-            finally:
-                call.cancel()
+        try:
+            await self._send_pending(call)
+        except StreamEnded:
+            # `responses` raises why. A cancellation would hide it.
+            pass
+        except PeerError:
+            # The holder stopped reading requests.
+            call.cancel()
 
     async def _send_pending(self, call: Call) -> None:
         while True:
@@ -221,16 +174,6 @@ class DownloadStream:
             self._has_pending.clear()
             while self._pending:
                 await call.write(transfer_messages.request_to_pb(self._pending.pop()))
-
-
-def _is_cancelled() -> bool:
-    """Return whether the current task is being cancelled.
-
-    This is a function of its own, so that no frame references its own task. Such a cycle would keep a piece in memory
-    until the next garbage collection.
-    """
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _metadata(ticket: str) -> tuple[tuple[str, str], ...]:

@@ -15,6 +15,10 @@ from typing import Any, Protocol, cast
 from daemon.protocol import transfer_messages
 
 
+class StreamEnded(Exception):
+    """A write failed because the other side has ended the stream. Reading the stream to its end gives the reason."""
+
+
 class Writable(Protocol):
     """The writing half of a gRPC call, at either end."""
 
@@ -27,61 +31,81 @@ async def write(call: Writable, message: Any) -> None:
 
     After a cancellation the message may still be under way, so the caller must not write to this call again.
     """
-    await _detached(call.write(message))
+    await _unless_cancelled(asyncio.get_running_loop().create_task(call.write(message)))
 
 
-async def messages(call: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    """Yield the messages of a call. Raises BadUsage for one that could not be decoded."""
-    reader = _Reader(call)
-    try:
-        while (message := await _detached(reader.read())) is not None:
-            yield transfer_messages.ensure_decoded(message)
-    finally:
-        await reader.close()
+class MessageReader:
+    """Reads the messages of a call, one after the other. Close it after use.
 
-
-class _Reader:
-    """gRPC's iterator over the messages of a call, closed after use.
-
-    The iterator and the call reference each other. Left open, both and the last message would stay in memory until the
-    next garbage collection. The iterator cannot be closed while it reads.
+    gRPC's iterator over the messages and the call reference each other. Left open, both and the last message would stay
+    in memory until the next garbage collection. The iterator cannot be closed while it reads.
     """
 
     def __init__(self, call: AsyncIterable[Any]) -> None:
         self._messages = cast("AsyncGenerator[Any, None]", aiter(call))
-        self._reading = False
+        # The read under way. Its caller may have been cancelled: then the next one awaits it.
+        self._reading: asyncio.Task[Any] | None = None
         self._closed = False
 
-    async def read(self) -> Any:
+    async def messages(self) -> AsyncIterator[Any]:
+        """Yield the messages until the other side ends the stream. Raises BadUsage for one that is malformed."""
+        while (message := await _unless_cancelled(self._start_read())) is not None:
+            yield transfer_messages.ensure_decoded(message)
+
+    async def drain(self, *, seconds: float, quiet: float, max_bytes: int) -> None:
+        """Read and discard messages until the other side ends the stream or is silent, or a limit is reached.
+
+        Args:
+            seconds: the most time.
+            quiet: the other side is silent after this many seconds without a message.
+            max_bytes: the most bytes of messages.
+        """
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        while max_bytes > 0 and clock() < end:
+            task = self._start_read()
+            try:
+                await asyncio.wait([task], timeout=min(quiet, end - clock()))
+            finally:
+                if not task.done():
+                    _leave(task)
+            if not task.done():
+                return
+            if task.cancelled() or task.exception() is not None or task.result() is None:
+                return
+            max_bytes -= transfer_messages.size_of(task.result())
+
+    async def close(self) -> None:
+        """Close gRPC's iterator, now or when the current read is done."""
+        self._closed = True
+        if self._reading is None:
+            await self._messages.aclose()
+
+    def _start_read(self) -> asyncio.Task[Any]:
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read())
+        return self._reading
+
+    async def _read(self) -> Any:
         """Return the next message, or None at the end of the stream."""
-        self._reading = True
         try:
             return await anext(self._messages, None)
         finally:
-            self._reading = False
+            self._reading = None
             if self._closed:
                 await self._messages.aclose()
 
-    async def close(self) -> None:
-        """Close the iterator, now or when the current read is done."""
-        self._closed = True
-        if not self._reading:
-            await self._messages.aclose()
 
-
-async def _detached(operation: Coroutine[Any, Any, Any]) -> Any:
-    """Await an operation in a task of its own, which continues if the current task is cancelled."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(operation)
+async def _unless_cancelled(task: asyncio.Task[Any]) -> Any:
+    """Await a read or a write, which continues if the current task is cancelled."""
     # From Python 3.14 on, asyncio.shield logs the failure of an operation that is no longer awaited.
-    ended = loop.create_future()
+    ended = asyncio.get_running_loop().create_future()
     task.add_done_callback(lambda _: _wake(ended))
     try:
         await ended
         return task.result()
     except asyncio.CancelledError:
-        _unawaited.add(task)
-        task.add_done_callback(_discard)
+        _leave(task)
         raise
     finally:
         # The exception's traceback references this frame. Without this, a cycle would keep a piece of 1 MiB in memory
@@ -101,6 +125,12 @@ _unawaited: set[asyncio.Task[Any]] = set()
 def unawaited_operations() -> int:
     """Return the number of running reads and writes whose callers were cancelled."""
     return len(_unawaited)
+
+
+def _leave(task: asyncio.Task[Any]) -> None:
+    """Await a read or a write no longer."""
+    _unawaited.add(task)
+    task.add_done_callback(_discard)
 
 
 def _discard(task: asyncio.Task[Any]) -> None:

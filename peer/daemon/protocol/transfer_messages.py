@@ -19,6 +19,9 @@ from daemon.protocol.frames import BadFrame, Block, Frame, decoder, encode_frame
 from daemon.storage.bitmap import Bitmap
 from daemon.storage.manifest import Manifest
 
+# Counted for each message beside its content, in bytes.
+_MESSAGE_OVERHEAD = 1024
+
 
 class Have(NamedTuple):
     """What a holder has, or has gained. A set of pieces is an integer with bit i for piece i."""
@@ -101,7 +104,11 @@ class HolderStream(Protocol):
         """Yield what the requester requests until it ends the stream."""
 
     async def send(self, response: PieceResponse) -> None:
-        """Send a response; returns when the stream accepts the next one."""
+        """Send a response; returns when the stream accepts the next one.
+
+        Raises:
+            StreamEnded: if the requester has ended the stream; `requests` raises why, or ends.
+        """
 
 
 class Codec(NamedTuple):
@@ -115,6 +122,13 @@ class Codec(NamedTuple):
     decode_request: Callable[[bytes], Any]
     encode_response: Callable[[Any], bytes]
     decode_response: Callable[[bytes], Any]
+
+
+def size_of(message: Any) -> int:
+    """Return roughly the bytes of a message that a decoder returned, malformed or not."""
+    if isinstance(message, Frame):
+        return _MESSAGE_OVERHEAD + sum(len(block.data) for block in message.blocks)
+    return _MESSAGE_OVERHEAD + (message.ByteSize() if isinstance(message, Message) else 0)
 
 
 def ensure_decoded(message: Any) -> Any:

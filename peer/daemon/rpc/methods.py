@@ -29,6 +29,11 @@ Before = Callable[[Any], Awaitable[None]]
 
 # Seconds within which a call must send its single request.
 REQUEST_TIMEOUT = 20.0
+# The most that is read of a refused caller before it gets the status, in seconds and bytes; and the seconds of silence
+# after which it gets the status.
+DRAIN_TIMEOUT = 2.0
+DRAIN_MAX_BYTES = 16 << 20
+_DRAIN_QUIET = 0.1
 
 
 def service_handler(service: str, servicer: object, before: Before | None = None) -> grpc.GenericRpcHandler:
@@ -69,7 +74,8 @@ def wrap_method(
     """
 
     async def call(stream: AsyncIterator[Any], context: Any) -> None:
-        requests = stream_io.messages(stream)
+        reader = stream_io.MessageReader(stream)
+        requests = reader.messages()
         try:
             if before is not None:
                 await before(context)
@@ -79,6 +85,8 @@ def wrap_method(
             if response is not None:
                 await stream_io.write(context, response)
         except PeerError as error:
+            if streams:
+                await _drain(reader)
             await status_codes.abort(context, error)
         except (grpc.aio.AbortError, grpc.aio.UsageError):
             raise
@@ -88,8 +96,19 @@ def wrap_method(
                 raise
             log.exception("unexpected error in a call")
             await status_codes.abort(context, PeerError())
+        finally:
+            await reader.close()
 
     return call
+
+
+async def _drain(reader: stream_io.MessageReader) -> None:
+    """Read what the caller still sends, before its call is aborted.
+
+    A caller in Python (grpcio, asyncio) that is writing when the status arrives may lose it, and with it our code
+    (https://github.com/grpc/grpc/issues/36066). `peers.call` works around this; callers of other programs do not.
+    """
+    await reader.drain(seconds=DRAIN_TIMEOUT, quiet=_DRAIN_QUIET, max_bytes=DRAIN_MAX_BYTES)
 
 
 async def read_single_request(requests: AsyncIterator[Any], seconds: float) -> Any:

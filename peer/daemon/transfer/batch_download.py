@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,10 +15,12 @@ import pserver_pb2 as pb
 from common.control_messages import Hint, Phase
 from daemon.errors import BadUsage, NoHolders, NotVerified, PeerError
 from daemon.models import RemoteFile
-from daemon.peers.client import Call, PeerClient
+from daemon.peers.call import Call
+from daemon.peers.client import PeerClient
 from daemon.peers.limits import RateLimiter
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
+from daemon.protocol.stream_io import StreamEnded
 from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import Threads, shield_until_done
 from daemon.runtime.metrics import Metrics
@@ -221,8 +224,9 @@ class _BatchDownload:
                 await self._downloader.limiter.acquire(
                     sum(requested[request.number].file.version.size for request in requests)
                 )
-                for message in batched(requests, _FILES_PER_MESSAGE):
-                    await call.write(pb.DownloadSmallFilesRequest(requests=message))
+                with suppress(StreamEnded):
+                    for message in batched(requests, _FILES_PER_MESSAGE):
+                        await call.write(pb.DownloadSmallFilesRequest(requests=message))
                 last_progress = clock()
             if not requested:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -11,10 +12,12 @@ from typing import NamedTuple
 import pserver_pb2 as pb
 from daemon.errors import NoHolders, PeerError
 from daemon.models import Version
-from daemon.peers.client import Call, PeerClient
+from daemon.peers.call import Call
+from daemon.peers.client import PeerClient
 from daemon.peers.limits import RateLimiter
 from daemon.protocol import status_codes
 from daemon.protocol.frames import Frame
+from daemon.protocol.stream_io import StreamEnded
 from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import Threads
 from daemon.transfer.push import IDLE_TIMEOUT
@@ -79,7 +82,8 @@ class BatchPusher:
             stream = _Stream()
             numbered = iter(enumerate(offers))
             responses = call.responses()
-            await self._send_offers(call, stream, numbered)
+            with suppress(StreamEnded):
+                await self._send_offers(call, stream, numbered)
             clock = asyncio.get_running_loop().time
             last_progress = clock()
             while stream.unresolved:
@@ -95,10 +99,13 @@ class BatchPusher:
                 _on_response(address, response, stream, on_result)
                 if (len(stream.unresolved), len(stream.requested)) != before:
                     last_progress = clock()
-                await self._send_files(call, stream, on_result, on_sent)
-                if len(stream.unresolved) <= _MAX_UNRESOLVED // 2:
-                    await self._send_offers(call, stream, numbered)
-            await call.half_close()
+                # If the stream has ended, the next responses are its last ones, and then its reason.
+                with suppress(StreamEnded):
+                    await self._send_files(call, stream, on_result, on_sent)
+                    if len(stream.unresolved) <= _MAX_UNRESOLVED // 2:
+                        await self._send_offers(call, stream, numbered)
+            with suppress(StreamEnded):
+                await call.half_close()
 
     async def _send_offers(self, call: Call, stream: _Stream, numbered: Iterator[tuple[int, Offer]]) -> None:
         """Offer files until _MAX_UNRESOLVED are unresolved."""

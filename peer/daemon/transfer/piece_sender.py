@@ -16,6 +16,7 @@ from common.control_messages import Hint
 from daemon.errors import BadUsage, Interrupted, PeerError
 from daemon.peers.limits import SEND_TIMEOUT, RateLimiter
 from daemon.protocol.frames import Block
+from daemon.protocol.stream_io import StreamEnded
 from daemon.protocol.transfer_messages import Have, HolderStream, PieceRequest, PieceResponse
 from daemon.storage.manifest import Manifest
 
@@ -113,6 +114,8 @@ class PieceSender:
         # of the queue is.
         self._piece = 0
         self._offset = 0
+        # The block that is read while the one before is sent.
+        self._ahead: _PendingRead | None = None
         # Pieces that are being read or sent.
         self._sending: set[int] = set()
         # Since when all queued pieces are in flight to other requesters; 0 if they are not.
@@ -127,33 +130,38 @@ class PieceSender:
         """
         unsubscribe = self._file.subscribe(self._on_have)
         requests = asyncio.create_task(self._read_requests())
-        ahead: _PendingRead | None = None
         try:
-            await self._send(PieceResponse(have=self._file.have()))
-            while True:
-                if self._gained or self._in_flight:
-                    await self._send(PieceResponse(have=self._pop_have()))
-                ahead = ahead or self._read_next()
-                if ahead is not None:
-                    block = Block(ahead.piece, ahead.offset, await ahead.data)
-                    ahead = self._read_next()
-                    await self._send_block(block)
-                elif self._requests_ended and not self._queue:
-                    break
-                else:
-                    await self._wait()
+            with suppress(StreamEnded):
+                await self._send_requested()
             # Raises the error that ended the requests, if one did.
             await requests
         finally:
             unsubscribe()
             for piece in self._sending:
                 self._file.end_send(piece, self._on_have)
+            ahead = self._ahead
             if ahead is not None and not ahead.data.cancel() and not ahead.data.cancelled():
                 # The block is not needed any longer: mark its error, if any, as handled.
                 ahead.data.exception()
             requests.cancel()
             with suppress(asyncio.CancelledError, PeerError):
                 await requests
+
+    async def _send_requested(self) -> None:
+        """Send what is requested until the requests end."""
+        await self._send(PieceResponse(have=self._file.have()))
+        while True:
+            if self._gained or self._in_flight:
+                await self._send(PieceResponse(have=self._pop_have()))
+            ahead = self._ahead = self._ahead or self._read_next()
+            if ahead is not None:
+                block = Block(ahead.piece, ahead.offset, await ahead.data)
+                self._ahead = self._read_next()
+                await self._send_block(block)
+            elif self._requests_ended and not self._queue:
+                return
+            else:
+                await self._wait()
 
     async def _wait(self) -> None:
         self._wake.clear()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, NoHolders
-from daemon.peers.client import Call, PeerClient
+from daemon.peers.call import Call
+from daemon.peers.client import PeerClient
 from daemon.peers.limits import RateLimiter
 from daemon.protocol import transfer_messages
 from daemon.protocol.frames import Frame
+from daemon.protocol.stream_io import StreamEnded
 from daemon.protocol.transfer_messages import PieceRequest, PieceResponse
 from daemon.runtime.concurrency import Threads
 from daemon.storage.manifest import Manifest
@@ -55,7 +58,9 @@ class Pusher:
         """
         async with self.peers.open_call("UploadFile", address, ticket) as call:
             offer = pb.Offer(name=name, manifest=transfer_messages.manifest_to_pb(file.manifest))
-            await call.write(Frame((), pb.PushRequest(offer=offer)))
+            with suppress(StreamEnded):
+                await call.write(Frame((), pb.PushRequest(offer=offer)))
+            # If the stream has ended, its requests raise why.
             stream = PushStream(call, file.manifest, self.progress_timeout)
             await PieceSender(
                 file, stream, requester=address, disk=self.threads.payload, limiter=self.limiter, on_sent=(on_sent,)
