@@ -147,13 +147,26 @@ class DaemonClient:
             except PserverUnreachable as error:
                 self._connection = self._start_one(error)
 
+    def answers(self) -> bool:
+        """Return whether the pserver answers now.
+
+        Raises:
+            CliError: if another program answers.
+        """
+        try:
+            connection = connect(self._settings, self._randomness)
+        except PserverUnreachable:
+            return False
+        connection.channel.close()
+        return True
+
     def _start_one(self, why: PserverUnreachable) -> Connection:
         try:
             self._start(why)
         except PserverUnreachable:
             raise
         except CliError as failure:
-            # Another pclient may have started one at the same moment: STATE_DIR is locked then.
+            # Somebody may have started one at the same moment by hand: STATE_DIR is locked then.
             with suppress(CliError):
                 return connect(self._settings, self._randomness)
             raise failure from why

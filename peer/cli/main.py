@@ -163,25 +163,28 @@ def _run(argv: Sequence[str], stdin: TextIO, screen: Screen, on_start: Callable[
     screen.pclient = _own_command(invocation)
     settings = read_settings(invocation.env_pclient, invocation.env_pserver)
     on_start()
-    child = ChildDaemon(settings.env_pserver, settings.state_dir) if settings.env_pserver else None
+    child = ChildDaemon(settings.env_pserver, settings.state_dir)
 
     def start(why: PserverUnreachable) -> None:
-        if child is None:
+        if settings.env_pserver is None:
             raise PserverUnreachable(f"{why.message}; start one: {_start_command(settings)}") from why
-        pid = child.start()
-        screen.info(f"Started a pserver (PID {pid}). Sharing stops when pclient exits.")
+        pid = child.start(daemon.answers)
+        if pid is not None:
+            screen.info(f"Started a pserver (PID {pid}). Sharing stops when the last pclient that uses it exits.")
 
     daemon = DaemonClient(settings, start)
     try:
+        child.use()
         daemon.connect()
+        if settings.env_pserver is not None and child.is_shared():
+            screen.info("Using the pserver that another pclient started. Sharing stops when the last of them exits.")
         context = Context(daemon, screen, Prompter(stdin, screen))
         return run(context, invocation) if invocation.command else Menu(context).run()
     except EndOfInput as error:
         raise bad_usage("no answer to the prompt; nothing was done") from error
     finally:
         daemon.close()
-        if child is not None:
-            child.stop()
+        child.release()
 
 
 def _env_file_exists(argument: str) -> bool:

@@ -33,6 +33,20 @@ def env_file(folder: Path, *more: str) -> Path:
     return path
 
 
+def start(env: Path, launcher: Path = LAUNCHER) -> None:
+    """Start a pserver and stop it.
+
+    Raises:
+        CliError: if it does not start.
+    """
+    child = ChildDaemon(env, env.parent / "state", launcher)
+    child.use()
+    try:
+        child.start(lambda: False)
+    finally:
+        child.release()
+
+
 def is_gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -45,7 +59,9 @@ def is_gone(pid: int) -> bool:
 
 def test_the_child_starts_serves_and_stops(tmp_path: Path) -> None:
     child = ChildDaemon(env_file(tmp_path), tmp_path / "state", LAUNCHER)
-    pid = child.start()
+    child.use()
+    pid = child.start(lambda: False)
+    assert pid is not None
     own = tmp_path / ".env_pclient"
     own.write_text("PSERVER_URL=127.0.0.1\nPSERVER_PORT=0\nSTATE_DIR=state\n")
     client = DaemonClient(read_settings(str(own), None), lambda why: None)
@@ -53,15 +69,15 @@ def test_the_child_starts_serves_and_stops(tmp_path: Path) -> None:
     client.close()
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     assert stat.S_IMODE(child.log.stat().st_mode) == 0o600
-    child.stop()
+    child.release()
     assert is_gone(pid)
     assert (tmp_path / "state" / "ended").exists()
-    child.stop()
+    child.release()
 
 
 def test_a_failed_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(CliError) as caught:
-        ChildDaemon(env_file(tmp_path, "FAILS=3"), tmp_path / "state", LAUNCHER).start()
+        start(env_file(tmp_path, "FAILS=3"))
     assert caught.value.code == "pserver_unreachable"
     assert "STATE_DIR is in use" in caught.value.message
 
@@ -73,13 +89,13 @@ def test_lines_of_another_pserver_in_the_log_are_not_the_reason(tmp_path: Path) 
         "sys.exit('pserver: another pserver is running\\n2026-11-30T12:00:00Z INFO the other one logs in')\n"
     )
     with pytest.raises(CliError) as caught:
-        ChildDaemon(env_file(tmp_path), tmp_path / "state", launcher).start()
+        start(env_file(tmp_path), launcher)
     assert "did not start: pserver: another pserver is running (" in caught.value.message
 
 
 def test_a_fault_in_the_env_file_is_bad_env(tmp_path: Path) -> None:
     with pytest.raises(CliError) as caught:
-        ChildDaemon(env_file(tmp_path, "FAILS=78"), tmp_path / "state", LAUNCHER).start()
+        start(env_file(tmp_path, "FAILS=78"))
     assert caught.value.code == "bad_env"
 
 
@@ -91,7 +107,9 @@ from cli.daemon_process import ChildDaemon
 # Threads, because Linux may signal the death of each one.
 for _ in range(8):
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-ChildDaemon(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])).start()
+child = ChildDaemon(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+child.use()
+child.start(lambda: False)
 print("started", flush=True)
 sys.stdin.read()
 """
@@ -134,6 +152,8 @@ def test_the_child_stops_when_its_guard_is_killed(parent: subprocess.Popen[bytes
 
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     child = ChildDaemon(env_file(tmp_path, "STUBBORN=true"), tmp_path / "state", LAUNCHER)
-    pid = child.start()
-    child.stop()
+    child.use()
+    pid = child.start(lambda: False)
+    child.release()
+    assert pid is not None
     assert is_gone(pid)
