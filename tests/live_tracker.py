@@ -44,18 +44,18 @@ def live_tracker(
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     parts = build(state_dir, **{"cost": CHEAP_HASHES, "limits": LENIENT_LIMITS, **settings})
-    listener = listen(host, port)
-    bound = listener.getsockname()[1]
+    listeners = listen(host, port)
+    bound = listeners[0].getsockname()[1]
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def run() -> None:
         stop = asyncio.Event()
-        bridge = WsgiBridge(parts.app, parts.body_limit, parts.pool)
+        bridge = WsgiBridge(parts.app, parts.body_limit, parts.pool, parts.source_of)
 
         def ready() -> None:
             started.set_result((asyncio.get_running_loop(), stop))
 
-        await serve(bridge, listener, tls, ready, stop)
+        await serve(bridge, listeners, tls, ready, stop)
         bridge.close()
 
     def in_thread() -> None:

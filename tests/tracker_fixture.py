@@ -9,7 +9,9 @@ from jsonschema import Draft202012Validator
 from werkzeug.test import TestResponse
 
 from tracker.app_factory import TrackerParts
+from tracker.models import Source
 from tracker.openapi import openapi_document
+from tracker.wsgi_bridge import SOURCE
 
 
 class ManualClock:
@@ -72,9 +74,10 @@ class TrackerFixture:
         self.parts = parts
         self.clock = clock
         self.client: FlaskClient = parts.app.test_client()
+        self.client.environ_base |= _environ("127.0.0.1")
 
     def call(self, method: str, path: str, source: str = "127.0.0.1", **kwargs: Any) -> TestResponse:
-        answer = self.client.open(path, method=method, environ_base={"REMOTE_ADDR": source}, **kwargs)
+        answer = self.client.open(path, method=method, environ_base=_environ(source), **kwargs)
         check_against_openapi(method, path, answer)
         return answer
 
@@ -94,6 +97,11 @@ def _strict(schema: Any) -> Any:
         return schema
     closed = {"additionalProperties": False} if schema.get("type") == "object" and "properties" in schema else {}
     return {key: _strict(value) for key, value in schema.items()} | closed
+
+
+def _environ(source: str) -> dict[str, Any]:
+    """What the bridge adds to the WSGI environment of a request from this address."""
+    return {"REMOTE_ADDR": source, SOURCE: Source(source)}
 
 
 _DOCUMENT = openapi_document()

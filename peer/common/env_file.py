@@ -50,7 +50,10 @@ _PROGRAMS = {
     "server": _Keys(
         frozenset(("SERVER_URL", "SERVER_PORT")),
         frozenset(
-            ("STATE_DIR", "OPEN_REGISTRATION", "PING_TIMEOUT", "ADVERTISE_CHECK", "LOG_FORMAT", "TLS_CERT", "TLS_KEY")
+            (
+                *("STATE_DIR", "OPEN_REGISTRATION", "PING_TIMEOUT", "ADVERTISE_CHECK", "LOG_FORMAT", "TLS_CERT"),
+                *("TLS_KEY", "TRUSTED_PROXIES"),
+            )
         ),
     ),
     "pserver": _Keys(

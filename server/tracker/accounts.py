@@ -109,10 +109,37 @@ class Accounts:
     def replace_session(self, session: Session) -> None:
         """Replace a session by an equal one, so that requests that looked it up before fail in `check_session`."""
         with self._lock:
-            seen = self._last_seen.get(session.token_digest)
-            if seen is not None:
-                self._remove(session)
-                self._add(replace(session), seen)
+            present = self._by_token.get(session.token_digest)
+            if present is not None:
+                self._swap(present, replace(present))
+
+    def move_session(
+        self, session: Session, address: str, loopback: bool, replaced: Collection[Session] = ()
+    ) -> Session:
+        """Give a session another address, and end others in the same step.
+
+        Args:
+            session: the session.
+            address: `host:port` of the pserver from now on.
+            loopback: whether the address is a loopback address.
+            replaced: the sessions to end.
+
+        Returns:
+            The session in its new form. A request that looked it up before fails in `check_session`.
+
+        Raises:
+            NotLoggedIn: the session has ended since the caller looked it up.
+        """
+        self._store.move_session(session.token_digest, address, loopback, [each.token_digest for each in replaced])
+        with self._lock:
+            for each in replaced:
+                self._remove(each)
+            present = self._by_token.get(session.token_digest)
+            if present is None:
+                raise NotLoggedIn("the session has ended: log in again")
+            moved = replace(present, address=address, loopback=loopback)
+            self._swap(present, moved)
+        return moved
 
     def check_session(self, session: Session) -> None:
         """Check that a session, looked up earlier in the request, is still the present one.
@@ -163,6 +190,11 @@ class Accounts:
         self._by_address.setdefault(session.address, set()).add(session)
         self._by_user.setdefault(session.user, set()).add(session)
         self._last_seen[session.token_digest] = seen
+
+    def _swap(self, present: Session, fresh: Session) -> None:
+        seen = self._last_seen[present.token_digest]
+        self._remove(present)
+        self._add(fresh, seen)
 
     def _remove(self, session: Session) -> None:
         # replace_session may have replaced it since the caller looked it up.

@@ -4,8 +4,10 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 
 from tracker.errors import BadRequest
+from tracker.models import AnnouncedAddress, Source
 from tracker.names import printable
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -14,6 +16,8 @@ Lookup = Callable[[str, str], set[str]]
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
 _SYNTAX = "send host:port, the host an IPv4 address, an IPv6 address in [] or a host name, the port 1 to 65535"
+# The host of an announced address that stands for where the tracker sees the peer.
+_AUTO = "auto"
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -33,8 +37,12 @@ def split_address(address: str) -> tuple[str, int]:
     raise BadRequest(f"url {printable(address)} is not an address: {_SYNTAX}")
 
 
+@lru_cache(maxsize=10_000)
 def normalize(address: str) -> IpAddress | None:
-    """Parse an IP address. The zone is dropped, and an IPv4-mapped IPv6 address becomes IPv4; None if it is not one."""
+    """Parse an IP address. The zone is dropped, and an IPv4-mapped IPv6 address becomes IPv4; None if it is not one.
+
+    Pings come from the same few addresses: parsing those again took 10 % of a ping's time behind a proxy.
+    """
     try:
         parsed = ipaddress.ip_address(address.split("%", 1)[0])
     except ValueError:
@@ -52,6 +60,29 @@ def rate_limit_key(source: str) -> str:
     return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
+def is_local(address: str) -> bool:
+    """Whether an IP address belongs to the tracker's own machine. Only such an address can be bound."""
+    if address.startswith("127.") or address == "::1":
+        return True
+    parsed = normalize(address)
+    if parsed is None:
+        return False
+    if parsed.is_loopback:
+        return True
+    family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(parsed), 0))
+    except OSError:
+        return False
+    return not parsed.is_unspecified
+
+
+def is_own_machine(source: Source) -> bool:
+    """Whether a request comes from the tracker's own machine. Of an unknown client nobody can say so."""
+    return source.known and is_local(source.address)
+
+
 class AddressPolicy:
     """Checks announced addresses against the sources of requests."""
 
@@ -60,60 +91,83 @@ class AddressPolicy:
         self._check = check
         self._lookup = lookup
 
-    def validate(self, announced: str, source: str) -> bool:
+    @staticmethod
+    def means(announced: str, source: Source, address: str) -> bool:
+        """Whether an announced address is certainly `address`. Asks no name server, so it can say no too often."""
+        if announced == address:
+            return True
+        host, _, port = announced.rpartition(":")
+        return host == _AUTO and source.known and address == f"{_host_seen(source)}:{port}"
+
+    def resolve(self, announced: str, source: Source) -> AnnouncedAddress:
         """Check an announced address.
 
         Args:
-            announced: `host:port`.
-            source: IP address from which the request comes.
-
-        Returns:
-            Whether it is a loopback address.
+            announced: `host:port`, or `auto:port` for the host that the tracker sees.
+            source: where the request comes from.
 
         Raises:
             BadRequest: not an address that other peers could dial, or not the source of the request.
             Busy: too many DNS lookups for the source at once.
         """
-        host, _ = split_address(announced)
-        found = {address for address in map(normalize, self._lookup(host, source)) if address is not None}
+        host, port = split_address(announced)
+        if host == _AUTO:
+            return self._seen(announced, port, source)
+        found = {address for address in map(normalize, self._lookup(host, source.address)) if address is not None}
         for address in found:
             if address.is_unspecified or address.is_multicast:
                 raise BadRequest(
                     f"url {printable(announced)}: other peers cannot dial {address}; announce this machine's address"
                 )
+        loopback = any(address.is_loopback for address in found)
+        if loopback and not source.known:
+            raise BadRequest(f"url {printable(announced)} is a loopback address, and {_unknown_client(source)}")
         if self._check and not found:
             raise BadRequest(f"url {printable(announced)}: the tracker cannot resolve the host; announce an IP address")
         if self._check and not self._leads_back(found, source):
             raise BadRequest(
-                f"url {printable(announced)} does not lead to {source}, where this request comes from: "
+                f"url {printable(announced)} does not lead to {source.address}, where this request comes from: "
                 "announce the address by which the tracker sees this machine "
                 "(or set ADVERTISE_CHECK=false at the tracker)"
             )
-        return any(address.is_loopback for address in found)
-
-    def _leads_back(self, found: set[IpAddress], source: str) -> bool:
-        if normalize(source) in found:
-            return True
-        # A request from the tracker's own machine may announce any address of that machine.
-        return self.is_local(source) and any(self.is_local(str(address)) for address in found)
+        return AnnouncedAddress(announced, loopback)
 
     @staticmethod
-    def is_local(source: str) -> bool:
-        """Whether an IP address belongs to the tracker's own machine. Only such an address can be bound."""
-        if source.startswith("127.") or source == "::1":
+    def _seen(announced: str, port: int, source: Source) -> AnnouncedAddress:
+        if not source.known:
+            raise BadRequest(f"url {printable(announced)} asks for the address seen, and {_unknown_client(source)}")
+        seen = normalize(source.address)
+        if seen is None or (seen.version == 6 and seen.is_link_local):
+            raise BadRequest(
+                f"url {printable(announced)}: other peers cannot dial {source.address}, where this request comes from; "
+                "announce this machine's address"
+            )
+        return AnnouncedAddress(f"{_host_seen(source)}:{port}", seen.is_loopback)
+
+    @staticmethod
+    def _leads_back(found: set[IpAddress], source: Source) -> bool:
+        if normalize(source.address) in found:
             return True
-        address = normalize(source)
-        if address is None:
-            return False
-        if address.is_loopback:
-            return True
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.bind((str(address), 0))
-        except OSError:
-            return False
-        return not address.is_unspecified
+        # A request from the tracker's own machine may announce any address of that machine.
+        return is_own_machine(source) and any(is_local(str(address)) for address in found)
+
+
+def _host_seen(source: Source) -> str:
+    """Return the host of `auto`, as it stands in an address."""
+    seen = normalize(source.address)
+    if seen is None:
+        return ""
+    if seen.is_loopback:
+        # A peer on this machine usually listens on IPv4, whichever loopback address it dials the tracker from.
+        return "127.0.0.1"
+    return f"[{seen}]" if seen.version == 6 else str(seen)
+
+
+def _unknown_client(source: Source) -> str:
+    return (
+        f"this request came through a proxy at {source.address} that the tracker does not trust: announce an address "
+        "of this machine that others can dial, and have the proxy added to TRUSTED_PROXIES at the tracker"
+    )
 
 
 def _literal(host: str, version: int) -> bool:

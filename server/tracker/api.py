@@ -10,13 +10,14 @@ import orjson
 from flask import Response, g, request
 
 from tracker import PROTOCOL, VERSION, schemas
-from tracker.addresses import AddressPolicy
+from tracker.addresses import is_own_machine
 from tracker.auth import AuthService
 from tracker.compatibility import check_protocol
-from tracker.errors import BadRequest
+from tracker.errors import BadRequest, SendIndex
 from tracker.metrics import Metrics
-from tracker.models import IndexEntry, Load, PageCursor, Session, Version
+from tracker.models import IndexEntry, Load, PageCursor, Session, Source, Version
 from tracker.service import HolderOffer, Tracker
+from tracker.wsgi_bridge import IN_EVENT_LOOP, SOURCE, NeedsThread
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -57,7 +58,6 @@ class Views:
         self,
         tracker: Tracker,
         auth: AuthService,
-        addresses: AddressPolicy,
         metrics: Metrics,
         openapi: Callable[[], dict[str, Any]],
         ping_interval: float,
@@ -66,7 +66,6 @@ class Views:
         """Wire the views; `ping_interval` is in seconds, `home` is the dashboard's page."""
         self._tracker = tracker
         self._auth = auth
-        self._addresses = addresses
         self._metrics = metrics
         self._openapi = openapi
         self._ping_interval = ping_interval
@@ -93,6 +92,7 @@ class Views:
                 user=login.session.user,
                 version=VERSION,
                 protocol=PROTOCOL,
+                url=login.session.address,
             )
         )
 
@@ -101,7 +101,7 @@ class Views:
         return _ok("logged out")
 
     def password(self, body: schemas.ChangePassword) -> Response:
-        self._auth.change_password(_session(), body.old, body.new, _source())
+        self._auth.change_password(_session(), body.old, body.new, _source().address)
         return _ok("password changed")
 
     def ping(self, body: schemas.Ping) -> Response:
@@ -110,18 +110,34 @@ class Views:
         if sent is not None:
             known = "free_bytes" in sent.model_fields_set
             load = Load(sent.uploads, sent.downloads, sent.free_bytes, sent.rate, known)
-        result = self._tracker.ping(_session(), body.epoch, body.index_version, load)
-        return json_response(
-            schemas.PingResponse(
-                status=200,
-                message="ok",
-                epoch=self._tracker.epoch,
-                send_index=result.send_index,
-                recheck=[file_id.hex() for file_id in result.recheck],
-                ping_interval=self._ping_interval,
-                server_time=self._tracker.server_time(),
-            )
+        session = _session() if body.url is None else self._session_at(body.url)
+        result = self._tracker.ping(session, body.epoch, body.index_version, load)
+        response = schemas.PingResponse(
+            status=200,
+            message="ok",
+            epoch=self._tracker.epoch,
+            send_index=result.send_index,
+            recheck=[file_id.hex() for file_id in result.recheck],
+            ping_interval=self._ping_interval,
+            server_time=self._tracker.server_time(),
         )
+        if body.url is not None:
+            response["url"] = session.address
+        return json_response(response)
+
+    def _session_at(self, url: str) -> Session:
+        """Return the session after it has followed its peer to an announced address."""
+        session = _session()
+        if self._auth.is_at(session, url, _source()):
+            return session
+        if request.environ.get(IN_EVENT_LOOP):
+            # A host name may need DNS, and the change is written to disk.
+            raise NeedsThread
+        try:
+            return self._auth.move(session, url, _source())
+        except SendIndex:
+            # The pserver has stopped or moved since: the response to this ping asks for the index.
+            return session
 
     def put_index(self, body: schemas.PutIndex) -> Response:
         self._tracker.put_index(_session(), body.version, _index_entries(body.files))
@@ -141,18 +157,18 @@ class Views:
         if len(args) != 1:
             raise BadRequest("send one of ?name=NAME and ?id=ID")
         if "name" in args:
-            return _query_response(self._tracker.find_names(_session(), [args["name"]], self._is_local()))
-        return _query_response(self._tracker.find_ids(_session(), [_id(args["id"])], self._is_local()))
+            return _query_response(self._tracker.find_names(_session(), [args["name"]], _is_own_machine()))
+        return _query_response(self._tracker.find_ids(_session(), [_id(args["id"])], _is_own_machine()))
 
     def query_many(self, body: schemas.QueryNames | schemas.QueryIds) -> Response:
         if isinstance(body, schemas.QueryNames):
-            return _query_response(self._tracker.find_names(_session(), body.names, self._is_local()))
+            return _query_response(self._tracker.find_names(_session(), body.names, _is_own_machine()))
         ids = [bytes.fromhex(file_id) for file_id in body.ids]
-        return _query_response(self._tracker.find_ids(_session(), ids, self._is_local()))
+        return _query_response(self._tracker.find_ids(_session(), ids, _is_own_machine()))
 
     def upload(self, body: schemas.Upload) -> Response:
         files = [(file["name"], bytes.fromhex(file["id"]), file["size"]) for file in body.files]
-        targets = self._tracker.choose_targets(_session(), files, body.copies, self._is_local())
+        targets = self._tracker.choose_targets(_session(), files, body.copies, _is_own_machine())
         return json_response(
             schemas.UploadResponse(
                 status=200,
@@ -222,17 +238,19 @@ class Views:
     def openapi(self) -> Response:
         return JsonResponse(self._openapi())
 
-    def _is_local(self) -> bool:
-        return self._addresses.is_local(_source())
-
 
 def _session() -> Session:
     session: Session = g.session
     return session
 
 
-def _source() -> str:
-    return request.remote_addr or ""
+def _source() -> Source:
+    source: Source = request.environ[SOURCE]
+    return source
+
+
+def _is_own_machine() -> bool:
+    return is_own_machine(_source())
 
 
 def _arguments(*known: str) -> dict[str, str]:

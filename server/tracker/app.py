@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter, Rule
 
-from tracker.addresses import AddressPolicy
+from tracker.addresses import is_own_machine
 from tracker.api import Views, json_response
 from tracker.auth import AuthService
 from tracker.errors import (
@@ -30,6 +30,7 @@ from tracker.metrics import Metrics
 from tracker.names import printable
 from tracker.routes import ROUTES, ROUTES_BY_NAME, SMALL_BODY_LIMIT, Access, Route
 from tracker.schemas import PATTERN_DESCRIPTIONS, ErrorResponse
+from tracker.wsgi_bridge import SOURCE
 
 log = logging.getLogger("tracker.app")
 
@@ -94,11 +95,12 @@ class Application(Flask):
 
 
 def create_app(
-    views: Views, auth: AuthService, addresses: AddressPolicy, metrics: Metrics, events: Events, dashboard: Blueprint
+    views: Views, auth: AuthService, metrics: Metrics, events: Events, dashboard: Blueprint, *, behind_proxy: bool
 ) -> Flask:
     """Create the application from parts made by tracker.app_factory.
 
-    `dashboard` checks access to its own routes, and denies by default.
+    `dashboard` checks access to its own routes, and denies by default. With `behind_proxy` every client might come from
+    this machine's proxy, so no route is open to the own machine.
     """
     app = Application()
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -117,7 +119,9 @@ def create_app(
         if current.blueprint == dashboard.name:
             return
         access = route.access if route else Access.TOKEN
-        if access is Access.PUBLIC or (access is Access.OWN_MACHINE and addresses.is_local(current.remote_addr or "")):
+        if access is Access.PUBLIC:
+            return
+        if access is Access.OWN_MACHINE and not behind_proxy and is_own_machine(current.environ[SOURCE]):
             return
         g.session = auth.authenticate(bearer_token(current.environ.get("HTTP_AUTHORIZATION", "")))
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -29,9 +29,11 @@ from tracker.memory_index import MemoryIndex
 from tracker.metrics import Metrics
 from tracker.openapi import openapi_document
 from tracker.passwords import HashCost, Passwords
+from tracker.proxies import Network, TrustedProxies
 from tracker.routes import ROUTES, SMALL_BODY_LIMIT, Access, BodyLimit, Pool
 from tracker.service import Tracker
 from tracker.state_dir import load_secret
+from tracker.wsgi_bridge import SourceOf
 
 MAX_FILES_PER_USER = 1_000_000
 
@@ -64,6 +66,7 @@ class TrackerParts:
         close: closes the database.
         body_limit: method, path and Authorization header of a request -> how much of its body is read, and for whom.
         pool: method and path of a request -> where it runs.
+        source_of: decides where a request comes from.
     """
 
     app: Flask
@@ -73,6 +76,7 @@ class TrackerParts:
     close: Callable[[], None]
     body_limit: Callable[[str, str, str], BodyLimit]
     pool: Callable[[str, str], Pool]
+    source_of: SourceOf
 
 
 def open_accounts(state_dir: Path, now: float) -> Accounts:
@@ -104,6 +108,7 @@ def build(
     limits: LoginLimits | None = None,
     resolver: Resolver = resolve,
     files_per_user: int = MAX_FILES_PER_USER,
+    trusted_proxies: Iterable[Network] = (),
 ) -> TrackerParts:
     """Build a tracker.
 
@@ -118,6 +123,7 @@ def build(
         limits: of failed logins.
         resolver: looks up host names.
         files_per_user: entries that all peers of one account may announce together.
+        trusted_proxies: addresses of proxies whose X-Forwarded-For is believed.
 
     Raises:
         StateError: a file in `state_dir` cannot be used.
@@ -140,6 +146,7 @@ def build(
     )
     reports = CorruptionReports(clock.now)
     addresses = AddressPolicy(advertise_check, HostLookup(resolver))
+    proxies = TrustedProxies(trusted_proxies)
     auth = AuthService(
         accounts,
         index,
@@ -157,8 +164,8 @@ def build(
     # Two pings may be lost before a peer counts as offline.
     ping_interval = ping_timeout / 2.5
     dashboard = Dashboard(RenderCache(tracker, clock.now, VERSION, ping_interval), browsers, auth)
-    views = Views(tracker, auth, addresses, metrics, openapi_document, ping_interval, dashboard.home)
-    app = create_app(views, auth, addresses, metrics, events, dashboard.blueprint())
+    views = Views(tracker, auth, metrics, openapi_document, ping_interval, dashboard.home)
+    app = create_app(views, auth, metrics, events, dashboard.blueprint(), behind_proxy=proxies.configured)
     routes = {(route.method, route.path): route for route in ROUTES}
     routes |= {("HEAD", route.path): route for route in ROUTES if route.method == "GET"}
 
@@ -177,4 +184,4 @@ def build(
             return {LOGIN_PATH: Pool.LOGIN, SNAPSHOT_PATH: Pool.SEARCH}.get(path, Pool.WORK)
         return route.pool
 
-    return TrackerParts(app, tracker, auth, metrics, accounts.close, body_limit, pool)
+    return TrackerParts(app, tracker, auth, metrics, accounts.close, body_limit, pool, proxies.source_of)

@@ -15,7 +15,7 @@ from tracker.errors import AddressTaken, DiskFull, LoginRefused, NotLoggedIn, St
 from tracker.events import Events
 from tracker.index import Index
 from tracker.login_throttle import LoginThrottle
-from tracker.models import Session
+from tracker.models import Session, Source
 from tracker.passwords import Passwords
 
 # Sessions of one account; a new login ends the oldest one that is offline.
@@ -108,22 +108,22 @@ class AuthService:
         return session.user if session is not None else ""
 
     def login(
-        self, user: str, password: str, address: str, source: str, token: str = "", *, register: bool = True
+        self, user: str, password: str, announced: str, source: Source, token: str = "", *, register: bool = True
     ) -> LoginResult:
         """Open a session for a pserver.
 
         Args:
             user: the account's name.
             password: the account's password.
-            address: `host:port` at which other peers dial the pserver.
-            source: IP address from which the request comes.
-            token: the pserver's present token, or empty. A session of another user that it opens at `address` is
+            announced: `host:port` at which other peers dial the pserver, or `auto:port`.
+            source: where the request comes from.
+            token: the pserver's present token, or empty. A session of another user that it opens at the address is
                 replaced only after the new login succeeds, so a refused login changes nothing. A session of the same
-                user at `address` stays, and is the result.
+                user at the address stays, and is the result.
             register: whether an unknown user gets an account, if the tracker registers users at all.
 
         Raises:
-            BadRequest: `address` is not an address, or does not lead to `source`.
+            BadRequest: `announced` is not an address, or does not lead to `source`.
             LoginRefused: wrong user name or password.
             UnknownUser: the user is unknown, registration is open, and `register` is false.
             TooMany: too many failed logins, or too many sessions of the account.
@@ -132,10 +132,10 @@ class AuthService:
             DiskFull, StorageFault: the accounts cannot be written.
         """
         # Before the host is resolved: a delayed client costs no DNS query.
-        with self._logging_delays(user, source):
-            self._throttle.check(user, source)
-        loopback = self._addresses.validate(address, source)
-        registered = self._verify_or_register(user, password, source, register)
+        with self._logging_delays(user, source.address):
+            self._throttle.check(user, source.address)
+        address, loopback = self._addresses.resolve(announced, source)
+        registered = self._verify_or_register(user, password, source.address, register)
         now = self._server_time()
         with self._session_lock:
             own = self._accounts.session_of(token, now) if token else None
@@ -151,6 +151,42 @@ class AuthService:
             self._events("registered", user=user)
         self._events("login", user=user, address=address)
         return LoginResult(token, session, registered)
+
+    def is_at(self, session: Session, announced: str, source: Source) -> bool:
+        """Whether a session certainly has an announced address. It never waits; False may turn out to be no move."""
+        return self._addresses.means(announced, source, session.address)
+
+    def move(self, session: Session, announced: str, source: Source) -> Session:
+        """Let a session follow its pserver to another address; it stays the same peer, with its files.
+
+        Args:
+            session: the pserver's session, looked up earlier in the request.
+            announced: `host:port` at which other peers dial the pserver from now on, or `auto:port`.
+            source: where the request comes from.
+
+        Returns:
+            The session at its new address, in place of `session`.
+
+        Raises:
+            BadRequest: `announced` is not an address, or does not lead to `source`.
+            Busy: too many DNS lookups from `source` at once.
+            AddressTaken: another user's online peer has the address.
+            NotLoggedIn: the session has ended since the request arrived.
+            SendIndex: the pserver has stopped or moved since the request arrived.
+            DiskFull, StorageFault: the accounts cannot be written.
+        """
+        address, loopback = self._addresses.resolve(announced, source)
+        with self._session_lock:
+            self._accounts.check_session(session)
+            if address == session.address:
+                return session
+            replaced = self._sessions_at(session.user, address, session)
+            moved = self._accounts.move_session(session, address, loopback, replaced)
+            for each in replaced:
+                self._forget(each)
+            self._index.move_peer(moved)
+        self._events("moved", user=session.user, address=address, before=session.address)
+        return moved
 
     def logout(self, session: Session) -> None:
         """End a session and remove the peer's files from the index."""
@@ -250,17 +286,15 @@ class AuthService:
             return self._accounts.register(user, self._passwords.hash(password), self._server_time())
 
     def _sessions_to_replace(self, user: str, address: str, own: Session | None) -> list[Session]:
-        """Return the sessions that end when `user` logs in at an address: those there, and one above the user's limit.
+        """Return the sessions that end with a login of `user` at an address; `own` is that of its pserver, if any.
+
+        These are the ones at the address and, if the user has the most that are allowed, the oldest that is offline.
 
         Raises:
             AddressTaken: a session of another user, which is not `own`, may be online.
             TooMany: the user has the most sessions that are allowed, and all are online.
         """
-        here = self._accounts.sessions_at(address)
-        for session in here:
-            is_own = own is not None and session.peer_id == own.peer_id
-            if session.user != user and not is_own and self._may_be_online(session):
-                raise AddressTaken(f"another user's peer is online at {address}: log it out first, or use another port")
+        here = self._sessions_at(user, address, own)
         elsewhere = [session for session in self._accounts.sessions_of(user) if session not in here]
         if len(elsewhere) < MAX_SESSIONS_PER_USER:
             return here
@@ -271,6 +305,19 @@ class AuthService:
                 f"{MAX_SESSIONS_PER_USER} peers of this account are online: log one out first", self._ping_timeout
             )
         return [*here, min(offline, key=lambda session: session.since)]
+
+    def _sessions_at(self, user: str, address: str, own: Session | None) -> list[Session]:
+        """Return the sessions that end when the pserver of `user`, with the session `own`, has their address.
+
+        Raises:
+            AddressTaken: as in _sessions_to_replace.
+        """
+        here = self._accounts.sessions_at(address)
+        for session in here:
+            is_own = own is not None and session.peer_id == own.peer_id
+            if session.user != user and not is_own and self._may_be_online(session):
+                raise AddressTaken(f"another user's peer is online at {address}: log it out first, or use another port")
+        return here
 
     def _may_be_online(self, session: Session) -> bool:
         # Until a ping timeout after the start a peer that was logged in before has had no time to ping.

@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from tracker.addresses import AddressPolicy, rate_limit_key
+from tracker.addresses import is_local, rate_limit_key
 from tracker.errors import Busy
 
 
 class PerSourceLimit:
     """Slots counted by source address. Thread-safe.
 
-    The tracker's own machine has a separate limit, because all peers on it, or all that come through a proxy, share
-    one address.
+    The tracker's own machine has a separate limit, because all peers on it share one address, and so do all clients of
+    a proxy on it that is not trusted.
     """
 
     def __init__(self, per_source: int, local: int) -> None:
@@ -48,7 +48,7 @@ class PerSourceLimit:
         with self._lock:
             in_use = self._in_use.get(key, 0)
             # is_local costs system calls, so it is asked only for sources above the ordinary limit.
-            if in_use >= self._per_source and (in_use >= self._local or not AddressPolicy.is_local(source)):
+            if in_use >= self._per_source and (in_use >= self._local or not is_local(source)):
                 raise Busy("too many requests at once from this address: try again in a second")
             self._in_use[key] = in_use + 1
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from dotenv.parser import parse_stream
 
+from tracker.proxies import parse_networks
+
 _BOOTSTRAP = Path(__file__).resolve().parents[2] / "bootstrap"
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
@@ -158,6 +160,10 @@ class EnvReader:
             return text
 
         return self.get(key, parse, " or ".join(choices), default)
+
+    def networks(self, key: str) -> Any:
+        """Read IP addresses and networks, separated by commas; none for a missing key."""
+        return self.get(key, parse_networks, "IP addresses or networks like 10.0.0.0/8, separated by commas", ())
 
     def path_to(self, key: str) -> Path | None:
         """Read an absolute path, or one relative to the env file's folder; None for a missing key."""

@@ -55,6 +55,9 @@ class Index(Protocol):
     def remove_peer(self, peer_id: str) -> None:
         """Remove the peer and its files; nothing happens if it is not online."""
 
+    def move_peer(self, session: Session) -> None:
+        """Give the peer of this session the session's address; its files stay. Nothing happens if it is offline."""
+
     def online(self, peer_ids: Collection[str]) -> set[str]:
         """Return those of the peers that sent a ping within the timeout."""
 

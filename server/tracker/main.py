@@ -66,6 +66,7 @@ def main(arguments: list[str]) -> int:
                 open_registration=settings.open_registration,
                 ping_timeout=settings.ping_timeout,
                 advertise_check=settings.advertise_check,
+                trusted_proxies=settings.trusted_proxies,
             )
             try:
                 asyncio.run(_run(settings, parts))
@@ -81,21 +82,22 @@ def main(arguments: list[str]) -> int:
 async def _run(settings: Settings, parts: TrackerParts) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    listener = listen(settings.host, settings.port)
-    host, port = listener.getsockname()[:2]
-    if settings.tls is None and not _is_loopback(host):
+    listeners = listen(settings.host, settings.port)
+    addresses = [listener.getsockname()[0] for listener in listeners]
+    host, port = listeners[0].getsockname()[:2]
+    if settings.tls is None and not all(map(_is_loopback, addresses)):
         log.warning("no TLS: passwords, tokens and names can be read on the network (set TLS_CERT and TLS_KEY)")
-    bridge = WsgiBridge(parts.app, parts.body_limit, parts.pool)
+    bridge = WsgiBridge(parts.app, parts.body_limit, parts.pool, parts.source_of)
 
     def ready() -> None:
         fields = {"host": host, "port": port, "pid": os.getpid(), "version": VERSION, "protocol": PROTOCOL}
         _write_stdout("READY " + json.dumps(fields) + "\n")
         if sys.stderr is not None and sys.stderr.isatty():
             sys.stderr.write(f"Dashboard: {_dashboard_url(host, port, settings.tls is not None)}\n")
-        log.info("listening on %s:%s", host, port)
+        log.info("listening on %s, port %s", ", ".join(addresses), port)
 
     try:
-        await serve(bridge, listener, settings.tls, ready, stop)
+        await serve(bridge, listeners, settings.tls, ready, stop)
     finally:
         bridge.close()
     log.info("stopped")

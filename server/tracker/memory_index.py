@@ -85,6 +85,14 @@ class MemoryIndex:
             self._expire_silent()
             self._remove(peer_id)
 
+    def move_peer(self, session: Session) -> None:
+        with self._lock:
+            peer = self._peers.get(session.peer_id)
+            if peer is not None:
+                self._forget_address(peer)
+                peer.session = session
+                self._by_address.setdefault(session.address, set()).add(session.peer_id)
+
     def online(self, peer_ids: Collection[str]) -> set[str]:
         with self._lock:
             self._expire_silent()
@@ -291,16 +299,19 @@ class MemoryIndex:
         last = self._peer_list.pop()
         if last is not peer:
             self._peer_list[peer.position], last.position = last, peer.position
-        at_address = self._by_address[peer.session.address]
-        at_address.discard(peer_id)
-        if not at_address:
-            del self._by_address[peer.session.address]
+        self._forget_address(peer)
         user = peer.session.user
         self._files_per_account[user] -= len(peer.files)
         if not self._files_per_account[user]:
             del self._files_per_account[user]
         for folded in list(peer.files):
             self._files.remove_file(peer, folded)
+
+    def _forget_address(self, peer: PeerFiles) -> None:
+        at_address = self._by_address[peer.session.address]
+        at_address.discard(peer.session.peer_id)
+        if not at_address:
+            del self._by_address[peer.session.address]
 
     def _holder(self, peer_id: str, file_id: bytes) -> Holder | None:
         peer, content = self._peers.get(peer_id), self._files.by_id.get(file_id)

@@ -15,6 +15,7 @@ EVENTS = (
     "unknown_user",
     "logout",
     "left",
+    "moved",
     "expired",
     "reindexed",
     "placed",

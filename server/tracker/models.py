@@ -4,6 +4,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
+class Source(NamedTuple):
+    """Where a request comes from, as tracker.proxies decided.
+
+    Attributes:
+        address: IP address of the client; of the last proxy if the client is unknown.
+        known: False if the request came through a proxy that is not trusted. Its client may be anywhere.
+    """
+
+    address: str
+    known: bool = True
+
+
+class AnnouncedAddress(NamedTuple):
+    """An address that a peer may have: `host:port`, and whether it is a loopback address."""
+
+    address: str
+    loopback: bool
+
+
 class Load(NamedTuple):
     """The load of a peer in its last ping; 0 for what the ping did not include."""
 

@@ -31,7 +31,7 @@ class Access(Enum):
     """Who may call a route. A path outside the table needs a token."""
 
     PUBLIC = "everyone"
-    OWN_MACHINE = "with a token, or from the tracker's own machine"
+    OWN_MACHINE = "with a token, or from the tracker's own machine while no proxy is trusted"
     TOKEN = "with a token"  # noqa: S105
 
 
@@ -41,7 +41,7 @@ class Pool(Enum):
     INLINE = "in the event loop, without waiting"
     WORK = "in a small thread pool"
     SEARCH = "in a small thread pool for scans of all names"
-    LOGIN = "in a pool for requests that wait for a password hash or a DNS lookup"
+    LOGIN = "in a pool for requests that wait for a password hash or a DNS lookup; a ping with a new address too"
 
 
 SMALL_BODY_LIMIT = 16 * 1024
@@ -120,7 +120,7 @@ ROUTES = (
     ),
     Route(
         "PUT", "/ping", "ping", "Sign of life, with the peer's load",
-        schemas.PingResponse, schemas.Ping, pool=Pool.INLINE,
+        schemas.PingResponse, schemas.Ping, errors=(AddressTaken, Busy, *_STORES), pool=Pool.INLINE,
     ),
     Route(
         "PUT", "/index", "put_index", "Replace all files of the peer, or send the first part",

@@ -3,7 +3,7 @@
 Only shape is checked here. Responses are TypedDicts: mypy checks what the views build, at no cost at run time.
 """
 
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator, with_config
 from typing_extensions import TypedDict
@@ -43,6 +43,7 @@ Release = Annotated[str, Field(pattern=_RELEASE)]
 # The lengths are for readers of the document; the validator counts bytes and has the better message.
 Password = Annotated[str, AfterValidator(_password), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})]
 Url = Annotated[str, Field(max_length=300, description="host:port")]
+AnnouncedUrl = Annotated[str, Field(max_length=300, description="host:port, or auto:port for the host that is seen")]
 # tracker.names checks the rules; a longer name cannot pass them.
 Name = Annotated[str, Field(max_length=4000)]
 ProtocolNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -62,7 +63,7 @@ class Login(Request):
 
     username: User
     password: Password
-    url: Url
+    url: AnnouncedUrl
     # False: an unknown user is refused with unknown_user instead of getting an account.
     register_unknown: Annotated[bool, Field(alias="register")] = True
     # The pserver's release; one before 0.2.0 sends neither, and speaks protocol 1.
@@ -96,6 +97,8 @@ class Ping(Request):
     epoch: Opaque
     index_version: Opaque
     load: PingLoad | None = None
+    # The peer's address; the session follows it.
+    url: AnnouncedUrl | None = None
 
 
 # Items of long lists are dicts rather than models, which halves the time to validate a list.
@@ -203,7 +206,10 @@ class HealthResponse(Response):
 
 @with_config(_RESPONSE)
 class LoginResponse(Response):
-    """POST /login. `ping_interval` is in seconds, `server_time` in Unix seconds, `ticket_key` in hex."""
+    """POST /login. `ping_interval` is in seconds, `server_time` in Unix seconds, `ticket_key` in hex.
+
+    `url` is the address of the session, as announced or as seen.
+    """
 
     token: str
     epoch: str
@@ -214,17 +220,22 @@ class LoginResponse(Response):
     user: str
     version: str
     protocol: Protocol
+    url: Url
 
 
 @with_config(_RESPONSE)
 class PingResponse(Response):
-    """PUT /ping. `recheck` has the ids that the peer should hash again; the rest is as in LoginResponse."""
+    """PUT /ping. `recheck` has the ids that the peer should hash again; the rest is as in LoginResponse.
+
+    `url` is there if the request has one.
+    """
 
     epoch: str
     send_index: bool
     recheck: list[Id]
     ping_interval: float
     server_time: float
+    url: NotRequired[Url]
 
 
 @with_config(_RESPONSE)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tracker.env_file import EnvFault, EnvReader, find_env_file
 from tracker.http_server import TlsFiles
+from tracker.proxies import Network
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Settings:
         advertise_check: whether an announced address must lead to where the login comes from.
         log_format: `text` or `json`.
         tls: certificate and key to listen with; None for plain HTTP.
+        trusted_proxies: addresses of proxies whose X-Forwarded-For is believed.
     """
 
     host: str
@@ -31,6 +33,7 @@ class Settings:
     advertise_check: bool = True
     log_format: str = "text"
     tls: TlsFiles | None = None
+    trusted_proxies: tuple[Network, ...] = ()
 
     @classmethod
     def from_env_file(cls, argument: Path) -> "Settings":
@@ -51,6 +54,7 @@ class Settings:
             advertise_check=reader.flag("ADVERTISE_CHECK", default=True),
             log_format=reader.choice("LOG_FORMAT", ("text", "json"), "text"),
             tls=TlsFiles(*identity) if identity else None,
+            trusted_proxies=reader.networks("TRUSTED_PROXIES"),
         )
         reader.finish()
         return settings

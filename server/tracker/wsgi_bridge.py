@@ -3,19 +3,23 @@
 A body is read completely before the application sees the request, and only up to the caller's limit. So a slow sender
 occupies a few bytes and never a thread. Short requests run in the event loop. The others run in a pool for their kind:
 no password hash and no long list delays a ping.
+
+The source of a request is decided here, once. What the application sees as REMOTE_ADDR is that source.
 """
 
 import asyncio
 import io
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 from tracker.concurrency_limits import PerAccountByteLimit, PerAccountLimit, PerSourceLimit
 from tracker.errors import Busy
+from tracker.models import Source
+from tracker.proxies import FORWARDED_FOR, FORWARDING_HEADERS
 from tracker.routes import SMALL_BODY_LIMIT, BodyLimit, Pool
 
 log = logging.getLogger("tracker.wsgi_bridge")
@@ -34,8 +38,21 @@ SEARCHERS = 2
 # More than the hashes that run or wait (tracker.passwords), so that the first one too many gets Busy at once.
 LOGIN_WORKERS = 32
 
+# Keys of the WSGI environment: the Source of the request; there if it runs in the event loop, where it may not wait.
+SOURCE, IN_EVENT_LOOP = "tracker.source", "tracker.in_event_loop"
+_FORWARDING_KEYS = frozenset("HTTP_" + name.upper().replace("-", "_") for name in FORWARDING_HEADERS)
+
+# IP address of a connection, and values of X-Forwarded-For (None without any header of a proxy) -> source.
+SourceOf = Callable[[str, Sequence[str] | None], Source]
 # Status, headers, body.
 WsgiResponse = tuple[int, list[tuple[str, str]], bytes]
+
+
+class NeedsThread(BaseException):
+    """Raised by a view in the event loop that would have to wait. The request then runs again, in Pool.LOGIN.
+
+    A BaseException, so that no handler of the application makes a response of it.
+    """
 
 
 class RsgiScope(Protocol):
@@ -77,6 +94,7 @@ class WsgiBridge:
         app: Callable[[dict[str, Any], StartResponse], Iterable[bytes]],
         body_limit: Callable[[str, str, str], BodyLimit],
         pool: Callable[[str, str], Pool],
+        source_of: SourceOf,
         *,
         body_timeout: float = BODY_TIMEOUT,
         small_body_timeout: float = SMALL_BODY_TIMEOUT,
@@ -87,12 +105,14 @@ class WsgiBridge:
             app: the WSGI application.
             body_limit: method, path and Authorization header of a request -> its body limit and account.
             pool: method and path of a request -> where it runs.
+            source_of: decides where a request comes from.
             body_timeout: seconds for a long body to arrive.
             small_body_timeout: seconds for a body within SMALL_BODY_LIMIT to arrive.
         """
         self._app = app
         self._body_limit = body_limit
         self._pool = pool
+        self._source_of = source_of
         self._body_timeout = body_timeout
         self._small_body_timeout = small_body_timeout
         self._body_bytes = PerAccountByteLimit(MAX_BODY_BYTES, MAX_BODY_BYTES_PER_ACCOUNT)
@@ -124,7 +144,7 @@ class WsgiBridge:
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def _respond(self, scope: RsgiScope, protocol: Any) -> WsgiResponse:
-        environ = _environ(scope)
+        environ = _environ(scope, self._source_of)
         source = environ["REMOTE_ADDR"]
         try:
             self._requests.acquire(source)
@@ -162,13 +182,20 @@ class WsgiBridge:
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(declared)
         pool = self._pool(scope.method, scope.path)
+        limited = pool is Pool.WORK
         if pool is Pool.INLINE:
-            return self._run(environ)
+            environ[IN_EVENT_LOOP] = True
+            try:
+                return self._run(environ)
+            except NeedsThread:
+                del environ[IN_EVENT_LOOP]
+                environ["wsgi.input"] = io.BytesIO(body)
+                pool, limited = Pool.LOGIN, True
         self._running += 1
         self._idle.clear()
         try:
             async with AsyncExitStack() as held:
-                if pool is Pool.WORK and limit.account:
+                if limited and limit.account:
                     await held.enter_async_context(self._account_slots.acquired(limit.account))
                 return await asyncio.get_running_loop().run_in_executor(self._executors[pool], self._run, environ)
         finally:
@@ -217,7 +244,7 @@ class WsgiBridge:
                 close()
 
 
-def _environ(scope: RsgiScope) -> dict[str, Any]:
+def _environ(scope: RsgiScope, source_of: SourceOf) -> dict[str, Any]:
     host, _, port = scope.server.rpartition(":")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope.method,
@@ -227,8 +254,6 @@ def _environ(scope: RsgiScope) -> dict[str, Any]:
         "SERVER_NAME": host,
         "SERVER_PORT": port,
         "SERVER_PROTOCOL": "HTTP/1.1",
-        # The connection's address. Headers that name another source are ignored.
-        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope.scheme,
         "wsgi.errors": sys.stderr,
@@ -242,12 +267,28 @@ def _environ(scope: RsgiScope) -> dict[str, Any]:
             continue
         key = name.upper().replace("-", "_")
         environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+    forwarded_for = None
+    if not _FORWARDING_KEYS.isdisjoint(environ):
+        # Nobody reads them again.
+        for key in _FORWARDING_KEYS:
+            environ.pop(key, None)
+        # A proxy may add its own header instead of extending the one it got.
+        forwarded_for = [value for name, value in scope.headers.items() if name.lower() == FORWARDED_FOR]
+    source = source_of(_connection_address(scope.client), forwarded_for)
+    environ["REMOTE_ADDR"] = source.address
+    environ[SOURCE] = source
     if "HTTP_TRANSFER_ENCODING" in environ:
         # RFC 9112, 6.3: it overrides Content-Length.
         environ.pop("CONTENT_LENGTH", None)
     if scope.authority and "HTTP_HOST" not in environ:
         environ["HTTP_HOST"] = scope.authority
     return environ
+
+
+def _connection_address(client: str) -> str:
+    """Return the IP address of `host:port`; that of an IPv4 client of an IPv6 socket is an IPv4 address."""
+    host = client.rpartition(":")[0].strip("[]")
+    return host.removeprefix("::ffff:") if "." in host else host
 
 
 def _busy(message: str, seconds: int) -> WsgiResponse:

@@ -18,7 +18,16 @@ REQUIRED = {
     PCLIENT: {"PSERVER_URL", "PSERVER_PORT"},
 }
 OPTIONAL = {
-    SERVER: {"STATE_DIR", "OPEN_REGISTRATION", "PING_TIMEOUT", "ADVERTISE_CHECK", "LOG_FORMAT", "TLS_CERT", "TLS_KEY"},
+    SERVER: {
+        "STATE_DIR",
+        "OPEN_REGISTRATION",
+        "PING_TIMEOUT",
+        "ADVERTISE_CHECK",
+        "LOG_FORMAT",
+        "TLS_CERT",
+        "TLS_KEY",
+        "TRUSTED_PROXIES",
+    },
     PSERVER: {
         "SHARED_DIR",
         "STATE_DIR",

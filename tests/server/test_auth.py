@@ -17,12 +17,12 @@ import requests
 
 from eventually import eventually
 from live_tracker import CHEAP_HASHES, live_tracker
-from tracker.addresses import AddressPolicy, rate_limit_key, split_address
+from tracker.addresses import AddressPolicy, is_local, rate_limit_key, split_address
 from tracker.concurrency_limits import PerSourceLimit
 from tracker.dns import HostLookup
 from tracker.errors import BadRequest, Busy, LoginRefused, NotLoggedIn, SendIndex, TooMany
 from tracker.login_throttle import LoginLimits, LoginThrottle
-from tracker.models import Session
+from tracker.models import Session, Source
 from tracker.passwords import HashCost, Passwords
 from tracker.service import Tracker
 from tracker.state_dir import StateError
@@ -362,19 +362,19 @@ HOSTS = {
 def test_an_announced_address_must_lead_to_the_source_of_the_request(url: str, source: str, good: bool) -> None:
     addresses = AddressPolicy(True, lambda host, _source: HOSTS.get(host, set()))
     if good:
-        assert addresses.validate(url, source) == (not url.startswith(("peer1", "203", "[::ffff")))
+        assert addresses.resolve(url, Source(source)).loopback == (not url.startswith(("peer1", "203", "[::ffff")))
     else:
         with pytest.raises(BadRequest):
-            addresses.validate(url, source)
+            addresses.resolve(url, Source(source))
 
 
 def test_without_the_check_any_address_that_can_be_dialled_may_be_announced() -> None:
     addresses = AddressPolicy(False, lambda host, _source: HOSTS.get(host, set()))
-    assert not addresses.validate("peer1:1", "198.51.100.1")
-    assert not addresses.validate("nowhere:1", "198.51.100.1")
-    assert addresses.validate("127.0.0.1:1", "198.51.100.1")
+    assert not addresses.resolve("peer1:1", Source("198.51.100.1")).loopback
+    assert not addresses.resolve("nowhere:1", Source("198.51.100.1")).loopback
+    assert addresses.resolve("127.0.0.1:1", Source("198.51.100.1")).loopback
     with pytest.raises(BadRequest):
-        addresses.validate("0.0.0.0:1", "198.51.100.1")
+        addresses.resolve("0.0.0.0:1", Source("198.51.100.1"))
 
 
 @pytest.mark.parametrize("announce", ["put", "patch", "ping"])
@@ -425,7 +425,7 @@ SLOW: dict[str, Callable[[Tracker, Session], object]] = {
 
 def test_a_flood_of_registrations_does_not_keep_other_sources_from_logging_in(make_world: MakeTracker) -> None:
     entrance = make_world(cost=HashCost(2**13, 8, 1), advertise_check=False).parts.auth
-    entrance.login("ana", "right", "10.0.0.1:5001", "203.0.113.10")
+    entrance.login("ana", "right", "10.0.0.1:5001", Source("203.0.113.10"))
     over = threading.Event()
     refused = []
 
@@ -434,7 +434,7 @@ def test_a_flood_of_registrations_does_not_keep_other_sources_from_logging_in(ma
             if over.is_set():
                 return
             try:
-                entrance.login(f"x{number}-{account}", "x", f"10.0.{number}.1:{account + 1}", STRANGER)
+                entrance.login(f"x{number}-{account}", "x", f"10.0.{number}.1:{account + 1}", Source(STRANGER))
             except Busy:
                 refused.append(number)
 
@@ -444,7 +444,7 @@ def test_a_flood_of_registrations_does_not_keep_other_sources_from_logging_in(ma
             thread.start()
         eventually(lambda: refused)
         for _ in range(5):
-            entrance.login("ana", "right", "10.0.0.1:5001", "203.0.113.10")
+            entrance.login("ana", "right", "10.0.0.1:5001", Source("203.0.113.10"))
     finally:
         over.set()
         for thread in threads:
@@ -528,12 +528,12 @@ def test_a_source_is_an_ipv4_address_or_a_64_bit_ipv6_network(source: str, count
 
 def test_parallel_guesses_are_limited_like_sequential_ones(make_world: MakeTracker) -> None:
     entrance = make_world(cost=HashCost(2**13, 8, 1)).parts.auth
-    entrance.login("ana", "right", "127.0.0.1:5001", "127.0.0.1")
+    entrance.login("ana", "right", "127.0.0.1:5001", Source("127.0.0.1"))
     outcomes: list[type[Exception]] = []
 
     def guess() -> None:
         try:
-            entrance.login("ana", "wrong", "127.0.0.1:5002", "127.0.0.1")
+            entrance.login("ana", "wrong", "127.0.0.1:5002", Source("127.0.0.1"))
         except (LoginRefused, TooMany, Busy) as error:
             outcomes.append(type(error))
 
@@ -624,7 +624,7 @@ def test_the_number_of_remembered_failures_is_bounded(world: TrackerFixture) -> 
 
 
 def test_each_source_has_slots_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AddressPolicy, "is_local", staticmethod(lambda source: source.startswith("127.")))
+    monkeypatch.setattr("tracker.concurrency_limits.is_local", lambda source: source.startswith("127."))
     limit = PerSourceLimit(2, 3)
     for source, most in (("127.0.0.1", 3), ("2001:db8::1", 2), (STRANGER, 2)):
         for _ in range(2):
@@ -670,8 +670,8 @@ def test_on_the_trackers_own_machine_any_address_of_it_may_be_announced(
     monkeypatch.setattr("tracker.addresses.socket.socket", Probe)
     url = f"[{address}]:1" if ":" in address else f"{address}:1"
     addresses = AddressPolicy(True, lambda host, _source: {host})
-    assert not addresses.validate(url, "127.0.0.1")
-    assert addresses.validate("127.0.0.1:1", address)
+    assert not addresses.resolve(url, Source("127.0.0.1")).loopback
+    assert addresses.resolve("127.0.0.1:1", Source(address)).loopback
     with pytest.raises(BadRequest):
-        addresses.validate(url, STRANGER)
-    assert [AddressPolicy.is_local(each) for each in (address, STRANGER, "0.0.0.0", "", "x")] == [True, *[False] * 4]
+        addresses.resolve(url, Source(STRANGER))
+    assert [is_local(each) for each in (address, STRANGER, "0.0.0.0", "", "x")] == [True, *[False] * 4]

@@ -29,7 +29,7 @@ def snapshot(world: TrackerFixture, **query: str) -> dict[str, dict[str, str]]:
 def test_without_a_session_only_the_login_form_is_visible(world: TrackerFixture) -> None:
     world.peer("ana").share("secret-plan.txt")
     page = world.client.get("/").text
-    assert '<form method="post" action="/page/login">' in page
+    assert '<form method="post" action="page/login">' in page
     for text in ("secret-plan", "ana", "127.0.0.1", "peer<", "1.0"):
         assert text not in page.replace('initial-scale=1"', "")
 
@@ -38,7 +38,7 @@ def test_after_login_peers_and_files_are_visible(world: TrackerFixture) -> None:
     world.peer("ana").share("plan.txt")
     assert "plan.txt" not in world.client.get("/").text
     response = log_in(world)
-    assert (response.status_code, response.headers["Location"]) == (303, "/")
+    assert (response.status_code, response.headers["Location"]) == (303, "../")
     page = world.client.get("/").text
     assert "plan.txt" in page
     assert "127.0.0.1:5001" in page
@@ -99,7 +99,7 @@ def test_two_trackers_on_one_host_do_not_share_a_cookie(world: TrackerFixture) -
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://localhost:81"},
-        {"Origin": "https://localhost"},
+        {"Origin": "https://localhost:81"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"},
     ],
@@ -125,7 +125,7 @@ def test_a_kept_cookie_is_invalid_after_logout(world: TrackerFixture) -> None:
     world.peer("ana")
     kept = log_in(world).headers["Set-Cookie"].split(";")[0]
     response = world.client.post("/page/logout")
-    assert (response.status_code, response.headers["Location"]) == (303, "/")
+    assert (response.status_code, response.headers["Location"]) == (303, "../")
     assert world.client.get("/page/snapshot", headers={"Cookie": kept}).status_code == 401
 
 

@@ -13,8 +13,10 @@ from werkzeug.test import Client
 
 from live_tracker import CHEAP_HASHES, LENIENT_LIMITS
 from tracker.app_factory import build
+from tracker.models import Source
 from tracker.openapi import openapi_document
 from tracker.routes import ROUTES
+from tracker.wsgi_bridge import SOURCE
 from tracker_fixture import TrackerFixture, check_against_openapi
 
 # Requests for each operation: about 1,000 and 50,000 in total.
@@ -25,7 +27,7 @@ OPERATIONS = [(route.path, route.method) for route in ROUTES if route.name not i
 @pytest.fixture
 def hostile_app(tmp_path: Path) -> Any:
     parts = build(tmp_path, cost=CHEAP_HASHES, limits=LENIENT_LIMITS, advertise_check=False)
-    yield parts.app
+    yield lambda environ, reply: parts.app(environ | {SOURCE: Source("127.0.0.1")}, reply)
     parts.close()
 
 

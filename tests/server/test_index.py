@@ -4,6 +4,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -70,6 +71,24 @@ def test_an_announce_changes_no_files_of_another_peer(index: Index) -> None:
     index.replace(BOB, "1", [file("a.txt")])
     index.replace(ANA, "2", [])
     assert holders(index, "a.txt") == [BOB.address]
+
+
+def test_a_peer_that_moves_keeps_its_files_and_its_time_of_life(index: Index, clock: Clock) -> None:
+    index.replace(ANA, "1", [file("a.txt")])
+    index.ping(ANA, index.epoch, "1", Load(uploads=3))
+    clock.time = 10.0
+    moved = replace(ANA, address="203.0.113.9:5001", loopback=False)
+    index.move_peer(moved)
+    [version] = index.by_names(["a.txt"], 9)
+    assert [(holder.session, holder.load.uploads) for holder in version.holders] == [(moved, 3)]
+    assert index.holders_at(ANA.address, version.id) == []
+    assert [holder.session for holder in index.holders_at(moved.address, version.id)] == [moved]
+    assert index.online_peers()[0].last_seen == 10.0
+    assert has_version(index, moved, "1")
+    index.remove_peer(ANA.peer_id)
+    assert index.holders_at(moved.address, version.id) == []
+    index.move_peer(moved)
+    assert index.online_peers() == [], "a peer that is offline stays offline"
 
 
 def test_a_silent_peer_is_removed_with_its_files_exactly_at_the_timeout(index: Index, clock: Clock) -> None:

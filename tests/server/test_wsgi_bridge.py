@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from tracker.proxies import parse_networks
 from tracker.wsgi_bridge import MAX_REQUESTS_PER_SOURCE, StartResponse, WsgiBridge
-from tracker_fixture import TrackerFixture
+from tracker_fixture import MakeTracker, TrackerFixture
 
 
 class Request:
@@ -37,7 +38,7 @@ def slow_login(source: str) -> Request:
 
 
 def bridge_for(world: TrackerFixture, **times: float) -> WsgiBridge:
-    return WsgiBridge(world.parts.app, world.parts.body_limit, world.parts.pool, **times)
+    return WsgiBridge(world.parts.app, world.parts.body_limit, world.parts.pool, world.parts.source_of, **times)
 
 
 def test_a_small_body_has_the_short_timeout(world: TrackerFixture) -> None:
@@ -75,6 +76,27 @@ def test_the_requests_of_one_source_are_limited(world: TrackerFixture) -> None:
     assert other.status == 200
 
 
+def test_each_client_of_a_trusted_proxy_has_requests_of_its_own(make_world: MakeTracker) -> None:
+    world = make_world(trusted_proxies=parse_networks("127.0.0.1"))
+    slow = [slow_login("127.0.0.1") for _ in range(MAX_REQUESTS_PER_SOURCE + 10)]
+    for request in slow:
+        request.scope.headers["x-forwarded-for"] = "203.0.113.9"
+    other = Request("GET", "/healthz", "127.0.0.1", x_forwarded_for="203.0.113.10")
+
+    async def run() -> None:
+        bridge = bridge_for(world)
+        tasks = [asyncio.create_task(bridge(r.scope, r)) for r in slow]
+        await asyncio.sleep(0)
+        await bridge(other.scope, other)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
+    assert [r.status for r in slow] == [0] * MAX_REQUESTS_PER_SOURCE + [503] * 10
+    assert other.status == 200
+
+
 def test_one_account_uses_only_a_part_of_the_workers(world: TrackerFixture) -> None:
     crowd = [world.peer("mallory", f"127.0.0.1:{6000 + n}") for n in range(8)]
     other = world.peer("ana", "127.0.0.1:5001")
@@ -87,7 +109,7 @@ def test_one_account_uses_only_a_part_of_the_workers(world: TrackerFixture) -> N
         return world.parts.app(environ, reply)
 
     async def run() -> None:
-        bridge = WsgiBridge(app, world.parts.body_limit, world.parts.pool)
+        bridge = WsgiBridge(app, world.parts.body_limit, world.parts.pool, world.parts.source_of)
         paths = ("/peers", "/openapi.json", "/metrics")
         slow, quick = [
             [

@@ -87,8 +87,7 @@ class AccountStore:
     def add_session(self, session: StoredSession, replaced: Iterable[str]) -> None:
         """Store a session, and delete those with the token digests `replaced`, in one step."""
         with self._writing() as connection:
-            for digest in replaced:
-                connection.execute(sessions.delete().where(sessions.c.token_digest == digest))
+            _delete(connection, replaced)
             connection.execute(
                 sessions.insert().values(
                     token_digest=session.token_digest,
@@ -101,10 +100,17 @@ class AccountStore:
                 )
             )
 
+    def move_session(self, digest: str, address: str, loopback: bool, replaced: Iterable[str]) -> None:
+        """Change the address of a session, and delete those with the token digests `replaced`, in one step."""
+        with self._writing() as connection:
+            _delete(connection, replaced)
+            moved = sessions.update().where(sessions.c.token_digest == digest)
+            connection.execute(moved.values(address=address, loopback=loopback))
+
     def delete_session(self, digest: str) -> None:
         """Delete a session, if there is one with this token digest."""
         with self._writing() as connection:
-            connection.execute(sessions.delete().where(sessions.c.token_digest == digest))
+            _delete(connection, [digest])
 
     def delete_unused_sessions(self, seen_before: float) -> None:
         """Delete the sessions that were last used before a time."""
@@ -148,3 +154,8 @@ class AccountStore:
             if self._failing:
                 log.info("the accounts can be changed again")
             self._failing = False
+
+
+def _delete(connection: sa.Connection, digests: Iterable[str]) -> None:
+    for digest in digests:
+        connection.execute(sessions.delete().where(sessions.c.token_digest == digest))

@@ -14,7 +14,7 @@ MAX_EDGES = 36
 # Seconds: an edge fades at the first two ages and disappears at the third.
 FRESH_AGE, RECENT_AGE, MAX_EDGE_AGE = 60.0, 600.0, 3600.0
 
-_SHOWN_EVENTS = ("registered", "login", "logout", "left", "password_changed")
+_SHOWN_EVENTS = ("registered", "login", "logout", "left", "moved", "password_changed")
 # Seconds between two similar events that one line stands for.
 _MERGE_SECONDS = 120.0
 _DAY_SECONDS = 86400.0

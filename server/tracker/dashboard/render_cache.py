@@ -90,7 +90,7 @@ class RenderCache:
             snapshot = self._snapshot()
             files = self._search(match, single_copy).files
         now = self._tracker.server_time()
-        return self._render("home.html", snapshot=snapshot, files=files, now=now, user=user)
+        return self._render("home.html", snapshot=snapshot, files=files, now=now, user=user, root="")
 
     def parts(self, match: str, single_copy: bool) -> dict[str, PagePart]:
         """Return the parts of the page by name, without ages.
@@ -100,9 +100,16 @@ class RenderCache:
         with self._lock:
             return self._search(match, single_copy).parts
 
-    def login(self, message: str = "", user: str = "") -> str:
-        """Return the login form, which contains nothing of the network."""
-        return self._render("login.html", message=message, user=user)
+    def login(self, root: str, message: str = "", user: str = "") -> str:
+        """Return the login form, which contains nothing of the network.
+
+        Args:
+            root: relative path from the form's own address to the dashboard; empty if it is the same. The dashboard
+                does not know its own path: a proxy may serve it below any.
+            message: why the login before was refused.
+            user: the name in that login.
+        """
+        return self._render("login.html", root=root, message=message, user=user)
 
     def server_time(self) -> float:
         """Return the tracker's clock in Unix seconds."""

@@ -20,6 +20,8 @@ from tracker.errors import BadRequest, LoginRefused, NotAllowed, NotLoggedIn, To
 NAME = "dashboard"
 LOGIN_PATH = "/page/login"
 SNAPSHOT_PATH = "/page/snapshot"
+# From LOGIN_PATH and the logout. Relative, since a proxy may serve the dashboard below a path that only it knows.
+_HOME = "../"
 MAX_MATCH_LENGTH = 1000
 
 _POLICY = (
@@ -35,6 +37,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+# Browsers take a cookie with this prefix only from the host itself, over TLS.
+_SECURE_PREFIX = "__Host-"
 _USER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Every other endpoint of the blueprint needs a browser's session.
 _PUBLIC_ENDPOINTS = frozenset({"asset", "login", "logout"})
@@ -66,7 +70,7 @@ class Dashboard:
         """Serve the dashboard, or the login form without a session."""
         user = self._user()
         if user is None:
-            return _add_security_headers(_html_response(self._cache.login()))
+            return _add_security_headers(_html_response(self._cache.login("")))
         match, single_copy = _search()
         return _add_security_headers(_html_response(self._cache.page(user, match, single_copy)))
 
@@ -80,21 +84,23 @@ class Dashboard:
             self._auth.check_password(user, password, request.remote_addr or "")
         except TrackerError as refusal:
             message = refusal.message[:1].upper() + refusal.message[1:] + "."
-            form = _html_response(self._cache.login(message, user[:64]), refusal.status)
+            form = _html_response(self._cache.login(_HOME, message, user[:64]), refusal.status)
             if isinstance(refusal, TooMany) and refusal.retry_after is not None:
                 form.headers["Retry-After"] = str(ceil(refusal.retry_after))
             return form
-        response = redirect("/", 303, Response)
-        response.set_cookie(
-            _cookie(), self._sessions.open(user), path="/", secure=request.is_secure, httponly=True, samesite="Strict"
-        )
+        response = redirect(_HOME, 303, Response)
+        name, secure = _cookie(), _is_secure()
+        name = f"{_SECURE_PREFIX}{name}" if secure else name
+        response.set_cookie(name, self._sessions.open(user), path="/", secure=secure, httponly=True, samesite="Strict")
         return response
 
     def logout(self) -> AnyResponse:
         """End the browser's session, if there is one."""
-        self._sessions.close(request.cookies.get(_cookie(), ""))
-        response = redirect("/", 303, Response)
-        response.delete_cookie(_cookie(), path="/", secure=request.is_secure, httponly=True, samesite="Strict")
+        response = redirect(_HOME, 303, Response)
+        for name, token in _cookies().items():
+            self._sessions.close(token)
+            secure = name.startswith(_SECURE_PREFIX)
+            response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")
         return response
 
     def snapshot(self) -> Response:
@@ -127,7 +133,11 @@ class Dashboard:
             raise NotLoggedIn("not logged in, or the session has ended; log in at /")
 
     def _user(self) -> str | None:
-        return self._sessions.user_of(request.cookies.get(_cookie(), ""))
+        for token in _cookies().values():
+            user = self._sessions.user_of(token)
+            if user is not None:
+                return user
+        return None
 
 
 def _search() -> tuple[str, bool]:
@@ -147,14 +157,30 @@ def _is_same_origin() -> bool:
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:
         return site in ("same-origin", "none")
-    return origin is None or origin.lower() == f"{request.scheme}://{request.host}".lower()
+    # A proxy in front of the tracker may end TLS.
+    return origin is None or origin.lower() in (f"{request.scheme}://{request.host}".lower(), _https_origin())
+
+
+def _https_origin() -> str:
+    return f"https://{request.host}".lower()
+
+
+def _is_secure() -> bool:
+    """Return whether the browser sends a form over TLS, which a proxy in front of the tracker may end."""
+    return request.is_secure or request.headers.get("Origin", "").lower() == _https_origin()
 
 
 def _cookie() -> str:
     """Return the cookie's name. Browsers share cookies among the ports of a host, so each tracker has its own name."""
     port = request.host.rpartition(":")[2]
-    name = f"p2p-page-{port}" if port.isascii() and port.isdigit() else "p2p-page"
-    return f"__Host-{name}" if request.is_secure else name
+    return f"p2p-page-{port}" if port.isascii() and port.isdigit() else "p2p-page"
+
+
+def _cookies() -> dict[str, str]:
+    """Return the cookies of the request that may have a session, by name. Over TLS only the first kind is set."""
+    secure = f"{_SECURE_PREFIX}{_cookie()}"
+    names = (secure,) if request.is_secure else (secure, _cookie())
+    return {name: request.cookies[name] for name in names if name in request.cookies}
 
 
 def _html_response(text: str, status: int = 200) -> Response:

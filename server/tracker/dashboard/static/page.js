@@ -86,7 +86,7 @@
     if (singleCopy) query.set("only", "single-copy");
     try {
       const headers = etag ? { "If-None-Match": etag } : {};
-      const response = await fetch(`/page/snapshot?${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
+      const response = await fetch(`page/snapshot?${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
       if (turn !== polls) return;
       if (response.status === 401) { location.reload(); return; }
       if (response.status !== 200 && response.status !== 304) throw new Error(String(response.status));
