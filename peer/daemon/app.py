@@ -42,6 +42,7 @@ from daemon.runtime.metrics import Metrics, SentBytes
 from daemon.runtime.settings import Settings, bracketed_host
 from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.outside_copy import OutsideCopies
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
@@ -114,7 +115,7 @@ class Pserver:
         self.manifest_cache = ManifestCache(settings.state_dir / "catalog.db", wall_clock())
         self.library = library = Library(self.manifest_cache)
         self.scanner = Scanner(folder, self.manifest_cache, library, clock=wall_clock)
-        self.part_store = PartStore(folder)
+        self.part_store = PartStore(folder, wall_clock)
         self.served_files = ServedFiles(library, folder)
         quota = settings.quota if settings.quota is not None else folder.free_bytes() // _QUOTA_SHARE
         self.replica_quota = ReplicaQuota(self.manifest_cache, quota, threads)
@@ -174,6 +175,7 @@ class Pserver:
 
         # Transfers that other peers start.
         push_receiver = PushReceiver(
+            folder=folder,
             library=library,
             offer_checker=OfferChecker(
                 folder=folder, manifest_cache=self.manifest_cache, library=library, scanner=self.scanner
@@ -216,11 +218,14 @@ class Pserver:
         self._downloads = DownloadHandler(
             account=self.account,
             resolver=Resolver(self.tracker, library),
+            folder=folder,
             library=library,
             scanner=self.scanner,
             copier=LocalCopier(
+                folder=folder,
                 served_files=self.served_files,
                 temp_files=temp_files,
+                outside_copies=OutsideCopies(folder.disk),
                 library=library,
                 disk=folder.disk,
                 threads=threads,
@@ -273,6 +278,7 @@ class Pserver:
             address=self.address,
             account=self.account,
             announcer=self.announcer,
+            folder=folder,
             library=library,
             scanner=self.scanner,
             replica_quota=self.replica_quota,
@@ -294,8 +300,7 @@ class Pserver:
         async with AsyncExitStack() as cleanup:
             cleanup.callback(self.manifest_cache.close)
             cleanup.callback(self.threads.shutdown)
-            parts = await self.threads.run(self.threads.disk, self.part_store.clean_up, self.wall_clock())
-            await self.replica_quota.load(parts)
+            await self.threads.run(self.threads.disk, self.part_store.clean_up, self.wall_clock())
             secret = cleanup.enter_context(
                 _present_while_running(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir))
             )
@@ -310,6 +315,8 @@ class Pserver:
             self.port = pserver_cookie.port = rpc_server.listen(server, self.settings, self.account.saved_port())
             cleanup.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
             await self.scan_loop.initial_scan()
+            # The scan finds the part files in the folder's other volumes.
+            await self.replica_quota.load(await self.threads.run(self.threads.disk, self.part_store.part_ids))
             await self.threads.run(self.threads.disk, self.manifest_cache.prune)
             stop_serving = await cleanup.enter_async_context(rpc_server.serving(server, _SHUTDOWN_GRACE))
             addresses.set_notsent_lowat(self.port)

@@ -6,7 +6,7 @@
     ├── TrackerUnreachable ── RequestTooLarge
     ├── NoActivePeer, Incompatible
     ├── TargetExists
-    ├── DiskFull, QuotaExceeded, StorageFault
+    ├── DiskFull, QuotaExceeded, StorageFault ── NotWritable
     ├── Interrupted, NoHolders, Busy
     ├── NotVerified
     ├── LoginRefused ── UnknownUser
@@ -127,6 +127,10 @@ class StorageFault(PeerError):
     """The disk failed for another reason."""
 
     code = "io"
+
+
+class NotWritable(StorageFault):
+    """The shared folder, or a folder in it, is read-only. It shares its files, and nothing can be stored or removed."""
 
 
 class Interrupted(PeerError):

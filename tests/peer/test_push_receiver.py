@@ -205,13 +205,13 @@ def test_the_part_of_a_local_download_is_not_evicted_by_pushes(tmp_path: Path, t
     content = os.urandom(3 * MIB)
     manifest = manifest_of(content)
     with live_pserver(tmp_path / "fay", tracker, "fay", quota=QUOTA) as fay:
-        with fay.pserver.part_store.open(manifest) as part:
+        with fay.pserver.part_store.open(manifest, "name") as part:
             part.store(1, [content[MIB : 2 * MIB]])
         abandon_push(fay, manifest, 0)
         assert fay.pserver.replica_quota.used == 0
         for number in range(1, 4):
             abandon_push(fay, Manifest(3 * MIB, MIB, os.urandom(96)), number)
-        with fay.pserver.part_store.open(manifest) as part:
+        with fay.pserver.part_store.open(manifest, "name") as part:
             assert part.resumed_bytes == MIB
 
 
@@ -251,7 +251,7 @@ def test_abandoned_parts_are_known_after_a_restart(tmp_path: Path, tracker: Live
     with live_pserver(home, tracker, "", quota=QUOTA) as hal:
         eventually(lambda: hal.pserver.account.user)
         assert hal.pserver.replica_quota.used == 6 * MIB
-        hal.pserver.part_store.open(users).close()
+        hal.pserver.part_store.open(users, "name").close()
         abandon_push(hal, Manifest(3 * MIB, MIB, os.urandom(96)), 3)
         assert sum(part.stat().st_size for part in parts(hal)) == (6 + 2) * MIB
     with live_pserver(home, tracker, "", quota=QUOTA) as hal:

@@ -27,6 +27,7 @@ from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.storage.manifest import Manifest
+from daemon.storage.shared_folder import SharedFolder
 from daemon.swarm.stall import FIRST_RETRY_DELAY, NO_PROGRESS_TIMEOUT, next_retry_delay
 from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.login import Account
@@ -75,6 +76,7 @@ class DownloadHandler:
 
     account: Account
     resolver: Resolver
+    folder: SharedFolder
     library: Library
     scanner: Scanner
     copier: LocalCopier
@@ -122,8 +124,9 @@ class DownloadHandler:
                 transfer.emit(Fault.of(item.error, arguments=item.arguments))
             elif await self._is_missing(command, item):
                 missing.append(item)
-        transfer.start_phase(Phase.MOVING, total=sum(item.file.version.size for item in missing))
-        await self._download(command, missing)
+        storable = await self._storable(command, missing)
+        transfer.start_phase(Phase.MOVING, total=sum(item.file.version.size for item in storable))
+        await self._download(command, storable)
 
     # -------------------------------------------------------------------------------------------------- local content
 
@@ -142,7 +145,12 @@ class DownloadHandler:
         try:
             outside = command.target.copy_path_of(name)
             if outside is not None:
-                await self.threads.run(self.threads.disk, self.copier.check_free, outside)
+                await self.threads.run(
+                    self.threads.disk,
+                    self.copier.check_target,
+                    outside,
+                    make_folders=command.target.copy_into_folder,
+                )
             # Finds names that differ in case only, too: they are one name at one peer.
             local = self.library.by_name(name)
             if local is not None and local.id != item.file.version.id:
@@ -153,6 +161,15 @@ class DownloadHandler:
         except PeerError as error:
             command.fail(item, error)
             return False
+
+    async def _storable(self, command: _Command, items: Sequence[ResolvedFile]) -> list[ResolvedFile]:
+        """Return the files that can be stored under their names; the others get their result before bytes move."""
+        names = [command.name_of(item) for item in items]
+        faults = await self.threads.run(self.threads.disk, self.folder.target_faults, names)
+        for item, fault in zip(items, faults, strict=True):
+            if fault is not None:
+                command.fail(item, fault)
+        return [item for item, fault in zip(items, faults, strict=True) if fault is None]
 
     async def _use_local_content(self, command: _Command, item: ResolvedFile, *, queued: bool = False) -> bool:
         """Finish a file whose content is in the shared folder, under its own name or another one.

@@ -6,18 +6,17 @@ replaces a file.
 
 from __future__ import annotations
 
-import os
-import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.errors import BadUsage, FileChanged, TargetExists
+from daemon.errors import FileChanged
 from daemon.library.library import HashedFile, Library
 from daemon.runtime.concurrency import Threads
-from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.disk import Disk
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
+from daemon.storage.outside_copy import OutsideCopies
+from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles, copy_contents
 from daemon.transfer.served_files import ServedFiles
 
@@ -28,23 +27,17 @@ _HASH_THREADS = 2
 class LocalCopier:
     """Copies files that this peer shares."""
 
+    folder: SharedFolder
     served_files: ServedFiles
     temp_files: TempFiles
+    outside_copies: OutsideCopies
     library: Library
     disk: Disk
     threads: Threads
 
-    @staticmethod
-    def check_free(path: Path) -> None:
-        """Check that nothing exists at a path outside the shared folder. Blocking.
-
-        Raises:
-            TargetExists: Something exists there.
-            StorageFault: The path cannot be checked.
-        """
-        with storage_faults(f"checking {path}"):
-            if os.path.lexists(path):
-                raise _target_exists(path)
+    def check_target(self, path: Path, *, make_folders: bool) -> None:
+        """Check that a copy can be stored at a path outside the shared folder; see OutsideCopies.check_target."""
+        self.outside_copies.check_target(path, make_folders=make_folders)
 
     async def copy_within(self, id_: str, name: str) -> None:
         """Publish the content of an id under one more name in the shared folder.
@@ -75,10 +68,11 @@ class LocalCopier:
         await self.threads.run_cancellable(self.threads.disk, lambda stop: self._export(id_, path, make_folders, stop))
 
     def _copy_within(self, id_: str, name: str, stop: CancelCheck) -> None:
+        volume = self.folder.volume_for(name)
         with (
             self.served_files.open_file(id_) as file,
             file.handle as fd,
-            self.temp_files.copy_in(fd, stop=stop) as copy,
+            self.temp_files.copy_in(fd, volume, stop=stop) as copy,
             copy.handle as copied,
         ):
             manifest = self._check(id_, copied, copy.size, stop)
@@ -86,25 +80,15 @@ class LocalCopier:
             self.library.register([HashedFile(name, fingerprint, manifest)])
 
     def _export(self, id_: str, path: Path, make_folders: bool, stop: CancelCheck) -> None:
-        self.check_free(path)
-        with storage_faults(f"writing {path}"):
-            if make_folders:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            elif not path.parent.is_dir():
-                raise BadUsage(f"{path.parent}: no such folder", name=str(path))
-            temporary = path.with_name(f".{secrets.token_hex(8)}.p2p")
-            target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            with self.served_files.open_file(id_) as file, file.handle as fd, storage_faults(f"writing {path}"):
-                copy_contents(self.disk, fd, target, file.fingerprint.size, stop=stop)
-                file.ensure_unchanged()
-                self._check(id_, target, file.fingerprint.size, stop)
-                os.fsync(target)
-                self._link(temporary, path)
-        finally:
-            os.close(target)
-            with suppress(OSError):
-                temporary.unlink()
+        with (
+            self.outside_copies.create(path, make_folders=make_folders) as copy,
+            self.served_files.open_file(id_) as file,
+            file.handle as fd,
+        ):
+            copy_contents(self.disk, fd, copy.fd, file.fingerprint.size, stop=stop)
+            file.ensure_unchanged()
+            self._check(id_, copy.fd, file.fingerprint.size, stop)
+            copy.publish()
 
     def _check(self, id_: str, copy: int, size: int, stop: CancelCheck) -> Manifest:
         """Return the manifest of a copy.
@@ -118,18 +102,3 @@ class LocalCopier:
                 "the local copy is corrupt: its content changed, its time did not; check the disk, then touch the file"
             )
         return manifest
-
-    def _link(self, temporary: Path, path: Path) -> None:
-        try:
-            os.link(temporary, path, follow_symlinks=False)
-        except FileExistsError:
-            raise _target_exists(path) from None
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _target_exists(path: Path) -> TargetExists:
-    return TargetExists(f"{path} already exists and was not changed: choose another path", name=str(path))

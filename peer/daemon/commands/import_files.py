@@ -20,13 +20,14 @@ from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, NotAllowed
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.scanner import Scanner
 from daemon.runtime.batches import batched
+from daemon.storage.dirfd import DOT_FOLDER
 from daemon.storage.disk import storage_faults
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
-from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempCopy, TempFiles
+from daemon.storage.volume import Volume
 
 # Files that are copied, made durable and published together.
 _BATCH_FILES = 500
@@ -169,9 +170,11 @@ class Importer:
                 continue
             hidden = sorted(name for name in folders if name.startswith("."))
             folders[:] = sorted(set(folders).difference(hidden))
-            # The shared folder itself contains `.p2p`, which is the pserver's own.
-            if Path(folder) != root:
-                yield from (Rejected(name_of(Path(folder) / name), BadName(_HIDDEN)) for name in hidden)
+            # In the shared folder, `.p2p` is the pserver's own.
+            inside = Path(folder).is_relative_to(root)
+            for name in hidden:
+                if not (inside and name == DOT_FOLDER):
+                    yield Rejected(name_of(Path(folder) / name), BadName(_HIDDEN))
             skipped += sum(os.path.islink(os.path.join(folder, name)) for name in folders)
             for leaf in sorted(files):
                 path = Path(folder) / leaf
@@ -216,13 +219,16 @@ class Importer:
         """Copy files into the shared folder and publish them together."""
         with ExitStack() as unpublished:
             ready: list[tuple[ImportItem, TempCopy, Manifest]] = []
-            for item in items:
+            volumes = self.folder.volumes.locate(item.name for item in items)
+            for item, volume in zip(items, volumes, strict=True):
                 try:
                     existing = self._existing_copy(item, stop, on_hashed)
                     if existing is not None:
                         yield Imported(item, existing)
                         continue
-                    ready.append((item, *self._copy(item, unpublished, stop, on_copied, on_hashed)))
+                    if isinstance(volume, PeerError):
+                        raise volume
+                    ready.append((item, *self._copy(item, volume, unpublished, stop, on_copied, on_hashed)))
                 except Interrupted:
                     raise
                 except PeerError as error:
@@ -230,7 +236,7 @@ class Importer:
             if not ready:
                 return
             self.temp_files.sync_all([copy for _, copy, _ in ready])
-            fingerprints = self.folder.publish_many([NewFile(copy.name, item.name) for item, copy, _ in ready])
+            fingerprints = self.folder.publish_many([copy.named(item.name) for item, copy, _ in ready])
         published = [
             HashedFile(item.name, fingerprint, manifest)
             for (item, _, manifest), fingerprint in zip(ready, fingerprints, strict=True)
@@ -266,12 +272,20 @@ class Importer:
             return self._hash_open(item, file.fileno(), os.fstat(file.fileno()).st_size, stop, on_hashed)
 
     def _copy(
-        self, item: ImportItem, unpublished: ExitStack, stop: CancelCheck, on_copied: OnBytes, on_hashed: OnBytes
+        self,
+        item: ImportItem,
+        volume: Volume,
+        unpublished: ExitStack,
+        stop: CancelCheck,
+        on_copied: OnBytes,
+        on_hashed: OnBytes,
     ) -> tuple[TempCopy, Manifest]:
         """Copy a file to a temporary one, which `unpublished` deletes unless it is published."""
         with storage_faults(f"reading {item.path}"), item.path.open("rb", buffering=0) as source:
             copy = unpublished.enter_context(
-                self.temp_files.copy_in(source.fileno(), stop=stop, progress=lambda count: on_copied(item.name, count))
+                self.temp_files.copy_in(
+                    source.fileno(), volume, stop=stop, progress=lambda count: on_copied(item.name, count)
+                )
             )
         with copy.handle as fd:
             manifest = self._hash_open(item, fd, copy.size, stop, on_hashed)

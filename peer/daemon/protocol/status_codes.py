@@ -34,6 +34,7 @@ STATUS_OF: dict[type[PeerError], StatusCode] = {
     errors.DiskFull: StatusCode.RESOURCE_EXHAUSTED,
     errors.QuotaExceeded: StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageFault: StatusCode.ABORTED,
+    errors.NotWritable: StatusCode.ABORTED,
     errors.Interrupted: StatusCode.ABORTED,
     errors.NoHolders: StatusCode.UNAVAILABLE,
     errors.Busy: StatusCode.RESOURCE_EXHAUSTED,

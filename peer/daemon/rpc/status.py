@@ -34,6 +34,7 @@ class StatusReporter:
     address: Callable[[], str]
     account: Account
     announcer: Announcer
+    folder: SharedFolder
     library: Library
     scanner: Scanner
     replica_quota: ReplicaQuota
@@ -60,7 +61,7 @@ class StatusReporter:
             not_shared=tuple(nsmallest(_MAX_NOT_SHARED, not_shared)),
             not_shared_total=len(not_shared),
             transfers=tuple(TransferStatus(item.number, item.kind, item.progress()) for item in self.transfers),
-            faults=tuple(self._faults()),
+            faults=(*self._faults(), *await self.threads.run(self.threads.disk, self._folder_faults)),
         )
 
     def _faults(self) -> Iterator[str]:
@@ -69,6 +70,13 @@ class StatusReporter:
             yield self.announcer.fault
         if self.ping_interval.fault:
             yield self.ping_interval.fault
+
+    def _folder_faults(self) -> list[str]:
+        """Return what is wrong with the shared folder. Blocking."""
+        try:
+            return self.folder.faults()
+        except PeerError as error:
+            return [error.message]
 
     def _not_shared(self) -> list[NotShared]:
         """Return the files that cannot be shared, and those that wait to be hashed. Blocking: they may be many."""
@@ -104,6 +112,8 @@ class LoadReporter:
     def _free_bytes(self) -> int:
         """Return how many bytes of replicas this peer can still store. Blocking."""
         try:
+            if self.folder.faults():
+                return 0
             return min(self.folder.free_bytes(), max(0, self.replica_quota.limit - self.replica_quota.used))
         except PeerError:
             return 0

@@ -18,6 +18,8 @@ from daemon.storage.disk import Disk
 
 # The folder of unfinished files inside the shared folder. Names that begin with a dot are never shared.
 DOT_FOLDER = ".p2p"
+# The suffix of files in it that belong to a running process. Those of earlier processes are deleted.
+TEMP_SUFFIX = ".tmp"
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY
 
@@ -192,8 +194,7 @@ def make_folder(disk: Disk, root: int, components: Sequence[str]) -> CreatedFold
                 fd = disk.open(component, DIRECTORY_FLAGS, dir_fd=fd)
             except OSError as error:
                 if is_not_found(error):
-                    message = f"{component} exists and is not a folder; rename it, or use another name"
-                    raise TargetExists(message, name=component) from error
+                    raise not_a_folder_error(component) from error
                 raise
     return CreatedFolder(fd, created)
 
@@ -221,6 +222,11 @@ def is_not_found(error: OSError) -> bool:
 def part_vanished_error(name: str) -> StorageFault:
     """Return the error for an unfinished file that another program has deleted."""
     return StorageFault(f"partial data for {name} was deleted from {DOT_FOLDER}", hint=Hint.REPEAT)
+
+
+def not_a_folder_error(component: str) -> TargetExists:
+    """Return the error for a link or file that has the name of a folder."""
+    return TargetExists(f"{component} exists and is not a folder; rename it, or use another name", name=component)
 
 
 def not_found_error(name: str) -> NoSuchFile:

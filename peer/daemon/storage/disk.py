@@ -10,17 +10,29 @@ import ctypes
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from common.control_messages import Hint
-from daemon.errors import DiskFull, StorageFault
+from daemon.errors import DiskFull, NotWritable, StorageFault
 
 # linux/fs.h: the ioctl that makes one file share the blocks of another.
 _FICLONE = 0x40049409
 # linux/fs.h: start writeback, do not wait for it.
 _SYNC_FILE_RANGE_WRITE = 2
+# linux/fs.h: fail with EEXIST instead of replacing the target.
+_RENAME_NOREPLACE = 1
+# fcntl.h and linux/stat.h: the status of an open file, with the number of its mount.
+_AT_EMPTY_PATH = 0x1000
+_STATX_MNT_ID = 0x1000
+# Offsets of stx_mask and stx_mnt_id in struct statx, and its size.
+_STATX_MASK, _STATX_MOUNT, _STATX_SIZE = 0, 144, 256
+# linux/fs.h: the ioctl that reads struct fsxattr, whose first number has the flags and whose fourth is the project.
+_FS_IOC_FSGETXATTR = 0x801C581F
+_FSXATTR = struct.Struct("=5I8x")
+_FS_XFLAG_PROJINHERIT = 0x200
 # Buffers of one pwritev; the kernel accepts at most 1,024 (IOV_MAX).
 _BUFFERS_MAX = 512
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
@@ -34,6 +46,7 @@ _UNSUPPORTED_ERRNOS = (
     errno.EBADF,
     errno.EPERM,
 )
+_NOT_WRITABLE_ERRNOS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Fingerprint(NamedTuple):
@@ -58,6 +71,27 @@ class Fingerprint(NamedTuple):
         return self[:4] == other[:4]
 
 
+class VolumeId(NamedTuple):
+    """What two folders have in common if a file can be renamed from one to the other."""
+
+    # The device; a btrfs subvolume has its own.
+    dev: int
+    # The number of the mount, which differs for each bind mount; 0 if the system does not report it.
+    mount: int
+    # The project of a project quota, if new files in the folder get it; otherwise 0.
+    project: int
+
+
+def is_unsupported(error: OSError) -> bool:
+    """Return whether a call failed because the system or the file system does not have it."""
+    return error.errno in _UNSUPPORTED_ERRNOS
+
+
+def is_not_writable(error: OSError) -> bool:
+    """Return whether a call failed because the file system is read-only, or the user may not write there."""
+    return error.errno in _NOT_WRITABLE_ERRNOS
+
+
 @contextmanager
 def storage_faults(action: str) -> Iterator[None]:
     """Turn an OSError of the block into a PeerError whose one line a user can act on.
@@ -67,6 +101,7 @@ def storage_faults(action: str) -> Iterator[None]:
 
     Raises:
         DiskFull: if the disk or the user's disk quota is full.
+        NotWritable: if the file system is mounted read-only.
         StorageFault: for every other OSError.
     """
     try:
@@ -74,6 +109,10 @@ def storage_faults(action: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _DISK_FULL_ERRNOS:
             raise DiskFull(f"disk full while {action}; make room", hint=Hint.RESUME) from error
+        if error.errno == errno.EROFS:
+            raise NotWritable(f"the file system is read-only while {action}; mount it writable") from error
+        if error.errno == errno.EFBIG:
+            raise StorageFault(f"too large for this file system while {action}; use another file system") from error
         reason = os.strerror(error.errno) if error.errno else "I/O error"
         raise StorageFault(f"{reason} while {action}; check the disk, its mount and its permissions") from error
 
@@ -90,6 +129,8 @@ class Disk:
         self._fallocate = getattr(libc, "fallocate", None)
         self._syncfs = getattr(libc, "syncfs", None)
         self._sync_file_range = getattr(libc, "sync_file_range", None)
+        self._renameat2 = getattr(libc, "renameat2", None)
+        self._statx = getattr(libc, "statx", None)
 
     # ---------------------------------------------------------------------------------------------------------- names
 
@@ -124,6 +165,19 @@ class Disk:
     def link(self, source: str, target: str, *, source_fd: int, target_fd: int) -> None:
         """Hard-link `source` as `target`; raises FileExistsError if that name is taken, and never follows a link."""
         os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
+
+    def rename(self, source: str, target: str, *, source_fd: int, target_fd: int) -> None:
+        """Rename `source` to `target` in one step; a file or link of that name is replaced."""
+        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
+    def rename_new(self, source: str, target: str, *, source_fd: int, target_fd: int) -> None:
+        """Rename `source` to `target` in one step; raises FileExistsError if that name is taken.
+
+        Raises ENOSYS or EINVAL where the system or the file system cannot.
+        """
+        if self._renameat2 is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        self._call(self._renameat2, source_fd, os.fsencode(source), target_fd, os.fsencode(target), _RENAME_NOREPLACE)
 
     def unlink(self, path: str, *, dir_fd: int) -> None:
         """Remove a name of a file or link."""
@@ -171,7 +225,7 @@ class Disk:
             try:
                 return self._call(self._fallocate, fd, 0, ctypes.c_int64(0), ctypes.c_int64(size))
             except OSError as error:
-                if error.errno not in _UNSUPPORTED_ERRNOS:
+                if not is_unsupported(error):
                     raise
         return os.ftruncate(fd, size)
 
@@ -180,7 +234,7 @@ class Disk:
         try:
             fcntl.ioctl(target, _FICLONE, source)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED_ERRNOS:
+            if not is_unsupported(error):
                 raise
             return False
         return True
@@ -192,7 +246,7 @@ class Disk:
         except AttributeError:
             return -1
         except OSError as error:
-            if error.errno not in _UNSUPPORTED_ERRNOS:
+            if not is_unsupported(error):
                 raise
             return -1
 
@@ -213,6 +267,55 @@ class Disk:
             return False
         self._call(self._syncfs, fd)
         return True
+
+    # ---------------------------------------------------------------------------------------------------- file systems
+
+    def volume_id(self, fd: int) -> VolumeId:
+        """Return the volume of an open folder."""
+        return VolumeId(os.fstat(fd).st_dev, self._mount_id(fd), self._project(fd))
+
+    def _mount_id(self, fd: int) -> int:
+        if self._statx is None:
+            return 0
+        buffer = ctypes.create_string_buffer(_STATX_SIZE)
+        try:
+            self._call(self._statx, fd, b"", _AT_EMPTY_PATH, _STATX_MNT_ID, buffer)
+        except OSError as error:
+            # Some containers forbid the call.
+            if not is_unsupported(error):
+                raise
+            return 0
+        (mask,) = struct.unpack_from("=I", buffer, _STATX_MASK)
+        return int(struct.unpack_from("=Q", buffer, _STATX_MOUNT)[0]) if mask & _STATX_MNT_ID else 0
+
+    @staticmethod
+    def _project(fd: int) -> int:
+        try:
+            flags, _, _, project, _ = _FSXATTR.unpack(fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size)))
+        except OSError:
+            # The file system has no projects.
+            return 0
+        return project if flags & _FS_XFLAG_PROJINHERIT else 0
+
+    def is_writable(self, fd: int) -> bool:
+        """Return whether this process may create files in an open folder."""
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=fd)
+
+    def is_read_only(self, fd: int) -> bool:
+        """Return whether the file system of `fd` is mounted read-only."""
+        return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+
+    def name_bytes_max(self, fd: int) -> int:
+        """Return the most bytes of one path component on the file system of `fd`."""
+        return os.fstatvfs(fd).f_namemax
+
+    def chmod(self, fd: int, mode: int) -> None:
+        """Set the permissions of an open file or folder."""
+        os.fchmod(fd, mode)
+
+    def lock(self, fd: int) -> None:
+        """Lock an open folder until it is closed; raises BlockingIOError if another process has locked it."""
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def free_bytes(self, fd: int) -> int:
         """Return the free bytes that an unprivileged user may write on the file system of `fd`."""

@@ -1,7 +1,6 @@
-"""Part files: the unfinished files in the shared folder's dot-folder, opened, filled, resumed, published or deleted.
+"""Part files: the unfinished files in the dot-folders, opened, filled, resumed, published or deleted.
 
-A part file is <id>.part; every piece is at its final offset. Its resume data is <id>.have: the manifest, and the bitmap
-of the pieces that were written. The resume data is only a claim: opening a part hashes every claimed piece.
+A part file is <id>.part; every piece is at its final offset. It is in the volume of the name that it will get.
 
 The caller sees to it that one task at a time opens, fills, publishes or discards the part of an id. Readers of verified
 pieces may continue meanwhile, since a verified piece never changes.
@@ -10,114 +9,26 @@ pieces may continue meanwhile, since a verified piece never changes.
 from __future__ import annotations
 
 import os
-import stat
-import struct
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import NamedTuple, Self
+import time
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from blake3 import blake3
 
 from common import formatting
 from common.control_messages import Hint
-from daemon.errors import DiskFull, FileChanged, NoSuchFile, NotVerified
+from daemon.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified
 from daemon.storage.bitmap import Bitmap
+from daemon.storage.clean_up import PART_SUFFIX, clean_up
 from daemon.storage.dirfd import SharedFd, is_not_found, remove_entry
-from daemon.storage.disk import Disk, Fingerprint, storage_faults
+from daemon.storage.disk import Fingerprint, storage_faults
 from daemon.storage.hashing import ByteProgress, CancelCheck, hash_pieces, not_cancelled
 from daemon.storage.manifest import Manifest
+from daemon.storage.publication import NewFile
+from daemon.storage.resume_data import RESUME_DATA_SUFFIX, ResumeData
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import TEMP_SUFFIX
-
-# A part that was not written to for this many seconds is deleted.
-UNUSED_PART_SECONDS = 7 * 24 * 3600.0
-
-_PART = ".part"
-_RESUME_DATA = ".have"
-
-# The format of resume data: magic word, length of the manifest, manifest, bitmap.
-_MAGIC = b"p2p-have-v1\n"
-_LENGTH = struct.Struct(">I")
-_HEAD_BYTES = len(_MAGIC) + _LENGTH.size
-# Bytes read at most. The largest manifest has 2 MiB and its bitmap 8 KiB.
-_MAX_RESUME_DATA_BYTES = 3 << 20
-
-
-class ResumeState(NamedTuple):
-    """The content of resume data: the manifest of a part, and the pieces that it claims to have."""
-
-    manifest: Manifest
-    claimed: Bitmap
-
-
-class ResumeData:
-    """The open resume data of a part. Made by `open`. A writer holds `handle` with `with`, which delays its closing."""
-
-    def __init__(self, disk: Disk, handle: SharedFd, bitmap_offset: int) -> None:
-        self._disk = disk
-        self._bitmap_offset = bitmap_offset
-        self.handle = handle
-
-    @staticmethod
-    def load(folder: SharedFolder, id_: str) -> ResumeState | None:
-        """Return the resume data of an id; None if there is none, or it is malformed in any way.
-
-        Raises:
-            OSError: if the disk failed.
-        """
-        with folder.dot_folder as dot:
-            try:
-                with SharedFd(folder.disk.open(id_ + _RESUME_DATA, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dot)) as fd:
-                    status = folder.disk.fstat(fd)
-                    if not stat.S_ISREG(status.st_mode):
-                        return None
-                    data = folder.disk.pread(fd, min(status.st_size, _MAX_RESUME_DATA_BYTES), 0)
-            except OSError as error:
-                if is_not_found(error):
-                    return None
-                raise
-        return _decode(data, id_)
-
-    @classmethod
-    def open(cls, folder: SharedFolder, manifest: Manifest, claimed: Bitmap, verified: Bitmap) -> ResumeData:
-        """Open the resume data of a part, and correct or create it.
-
-        Args:
-            folder: the shared folder of the part.
-            manifest: the manifest of the part.
-            claimed: the pieces in the resume data on the disk; empty to create new resume data.
-            verified: the pieces of the part that match their digests.
-
-        Raises:
-            OSError: if the disk failed.
-        """
-        disk, name = folder.disk, manifest.id + _RESUME_DATA
-        encoded = manifest.encode()
-        # Valid resume data is changed in place: rewriting it would lose every piece if the process were killed here.
-        create = not claimed.mask
-        with folder.dot_folder as dot:
-            if create:
-                with suppress(FileNotFoundError):
-                    remove_entry(disk, dot, name)
-            handle = SharedFd(disk.open(name, os.O_RDWR | (os.O_CREAT | os.O_EXCL if create else 0), dir_fd=dot))
-        with handle as fd:
-            if create:
-                disk.pwrite(fd, [_MAGIC, _LENGTH.pack(len(encoded)), encoded, verified.to_bytes()], 0)
-            elif verified != claimed:
-                disk.pwrite(fd, [verified.to_bytes()], _HEAD_BYTES + len(encoded))
-        return cls(disk, handle, _HEAD_BYTES + len(encoded))
-
-    def write_piece(self, fd: int, verified: Bitmap, piece: int) -> None:
-        """Write the byte of the bitmap that has one piece.
-
-        Args:
-            fd: the descriptor of `handle`.
-            verified: the bitmap to write from.
-            piece: the piece that `verified` has gained.
-
-        Raises:
-            OSError: if the disk failed.
-        """
-        self._disk.pwrite(fd, [bytes([verified.byte_at(piece // 8)])], self._bitmap_offset + piece // 8)
+from daemon.storage.volume import Volume
 
 
 class Part:
@@ -130,10 +41,17 @@ class Part:
     """
 
     def __init__(
-        self, store: PartStore, manifest: Manifest, handle: SharedFd, resume_data: ResumeData, verified: Bitmap
+        self,
+        folder: SharedFolder,
+        volume: Volume,
+        manifest: Manifest,
+        handle: SharedFd,
+        resume_data: ResumeData,
+        verified: Bitmap,
     ) -> None:
-        self._store = store
-        self._disk = store.disk
+        self._folder = folder
+        self._volume = volume
+        self._disk = folder.disk
         self._handle = handle
         self._resume_data = resume_data
         self._lock = threading.Lock()
@@ -204,8 +122,8 @@ class Part:
             raise NotVerified(f"{self.verified.piece_count - self.verified.count} pieces are missing")
         with self._handle as fd, storage_faults(f"making {name} durable"):
             self._disk.fsync(fd)
-        fingerprint = self._store.folder.publish(self.manifest.id + _PART, name)
-        self._store.folder.delete_unfinished(self.manifest.id + _RESUME_DATA)
+        fingerprint = self._folder.publish(NewFile(self._volume, self.manifest.id + PART_SUFFIX, name))
+        self._volume.delete(self.manifest.id + RESUME_DATA_SUFFIX)
         return fingerprint
 
     def close(self) -> None:
@@ -215,15 +133,22 @@ class Part:
 
 
 class PartStore:
-    """The part files of one shared folder."""
+    """The part files of one shared folder.
 
-    def __init__(self, folder: SharedFolder) -> None:
+    Args:
+        folder: the shared folder.
+        clock: returns the time in Unix seconds.
+    """
+
+    def __init__(self, folder: SharedFolder, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
         self.disk = folder.disk
+        folder.volumes.on_first_use = lambda volume: self._clean_up(volume, clock())
 
     def open(
         self,
         manifest: Manifest,
+        name: str,
         *,
         progress: ByteProgress | None = None,
         stop: CancelCheck = not_cancelled,
@@ -231,23 +156,33 @@ class PartStore:
     ) -> Part:
         """Open the part of a manifest; create it, with its disk space reserved, if there is none.
 
+        A part in another volume than that of `name` was begun for another name: its pieces are copied, and it is
+        deleted.
+
         Args:
             manifest: the manifest of the complete file.
+            name: the name that the file will get.
             progress: called with the length of each claimed piece that was hashed.
             stop: asked before each piece is hashed; opening ends when it returns True.
             threads: the most threads to hash with.
 
         Raises:
+            BadName, TargetExists, NotWritable: if a file of that name cannot be stored; see SharedFolder.volume_for.
             DiskFull: if the disk has too little space for the missing bytes.
             Interrupted: if `stop` returned True.
             StorageFault: if the disk failed.
         """
+        volume = self.folder.volume_for(name)
         with storage_faults("opening an unfinished file"):
-            handle, claimed = self._open_part(manifest)
+            handle, claimed = self._open_part(volume, manifest)
         verified = self._verify(manifest, handle, claimed, progress, stop, threads)
         with storage_faults("opening an unfinished file"):
-            resume_data = ResumeData.open(self.folder, manifest, claimed, verified)
-        return Part(self, manifest, handle, resume_data, verified)
+            resume_data = ResumeData.open(volume, manifest, claimed, verified)
+        part = Part(self.folder, volume, manifest, handle, resume_data, verified)
+        for other in self.folder.volumes.existing():
+            if other is not volume:
+                self._move_pieces(other, part, progress, stop)
+        return part
 
     def saved_manifest(self, id_: str) -> Manifest | None:
         """Return the manifest in the resume data of an id, which saves asking a peer for it; None if there is none.
@@ -255,65 +190,59 @@ class PartStore:
         Raises:
             StorageFault: if the disk failed.
         """
-        with storage_faults("reading an unfinished file"):
-            saved = ResumeData.load(self.folder, id_)
-        return None if saved is None else saved.manifest
+        for volume in self.folder.volumes.existing():
+            with storage_faults("reading an unfinished file"):
+                saved = ResumeData.load(volume, id_)
+            if saved is not None:
+                return saved.manifest
+        return None
 
     def part_ids(self) -> list[str]:
-        """Return the ids of all part files.
+        """Return the ids of all part files, in any volume that is mounted.
 
         Raises:
             StorageFault: if the disk failed.
         """
-        with self.folder.dot_folder as dot, storage_faults("reading unfinished files"):
-            entries = self.disk.list_entries(dot)
-        return [entry.name.removesuffix(_PART) for entry in entries if entry.name.endswith(_PART)]
+        names: list[str] = []
+        for volume in self.folder.volumes.existing():
+            with volume.dot as dot, storage_faults("reading unfinished files"):
+                names += [entry.name for entry in self.disk.list_entries(dot)]
+        return [name.removesuffix(PART_SUFFIX) for name in names if name.endswith(PART_SUFFIX)]
 
-    def clean_up(self, now: float) -> list[str]:
-        """Delete what earlier processes left: temporary files, published parts, and parts unused for long.
+    def clean_up(self, now: float) -> None:
+        """Delete what earlier processes left in the dot-folder of the shared folder itself.
+
+        Those of other volumes are cleaned up when they are found, by a scan or a download.
 
         Args:
             now: the time in Unix seconds, to compare with modification times.
 
-        Returns:
-            The ids of the parts that stay.
-
         Raises:
             StorageFault: if the disk failed.
         """
-        with self.folder.dot_folder as dot, storage_faults("cleaning up unfinished files"):
-            remaining: set[str] = set()
-            # In reverse order, so that a .part comes before its .have, which is useless without it.
-            for entry in reversed(self.disk.list_entries(dot)):
-                name = entry.name
-                with suppress(FileNotFoundError):
-                    status = self.disk.stat(name, dir_fd=dot)
-                    # st_nlink > 1: published by a process that was killed before it removed this name.
-                    published = name.endswith(_PART) and status.st_nlink > 1
-                    unused = name.endswith((_PART, _RESUME_DATA)) and now - status.st_mtime > UNUSED_PART_SECONDS
-                    orphaned = name.endswith(_RESUME_DATA) and name.removesuffix(_RESUME_DATA) + _PART not in remaining
-                    if published or unused or orphaned or name.endswith(TEMP_SUFFIX):
-                        self.disk.unlink(name, dir_fd=dot)
-                    else:
-                        remaining.add(name)
-        return [name.removesuffix(_PART) for name in remaining if name.endswith(_PART)]
+        if self.folder.volumes.main.has_dot():
+            self._clean_up(self.folder.volumes.main, now)
 
     def discard(self, id_: str) -> None:
         """Delete the part of an id; does nothing if there is none."""
-        self.folder.delete_unfinished(id_ + _RESUME_DATA)
-        self.folder.delete_unfinished(id_ + _PART)
+        for volume in self.folder.volumes.existing():
+            _delete(volume, id_)
 
-    def _open_part(self, manifest: Manifest) -> tuple[SharedFd, Bitmap]:
+    def _clean_up(self, volume: Volume, now: float) -> None:
+        with self.folder.opened() as root, volume.dot as dot, storage_faults("cleaning up unfinished files"):
+            clean_up(self.disk, root, dot, now)
+
+    def _open_part(self, volume: Volume, manifest: Manifest) -> tuple[SharedFd, Bitmap]:
         """Open the part file at its full size; return it and the pieces that it claims to have."""
-        name = manifest.id + _PART
-        with self.folder.dot_folder as dot:
+        name = manifest.id + PART_SUFFIX
+        with volume.dot as dot:
             handle = self._open_existing(dot, name)
             if handle is not None:
                 with handle as fd:
                     status = self.disk.fstat(fd)
-                    saved = ResumeData.load(self.folder, manifest.id)
+                    saved = ResumeData.load(volume, manifest.id)
                     # st_nlink > 1: already linked as a published file, which must not be written to.
-                    if status.st_size == manifest.size and status.st_nlink == 1 and saved is not None:
+                    if status.st_size == manifest.size and status.st_nlink <= 1 and saved is not None:
                         # st_blocks counts units of 512 bytes.
                         self._reserve_space(dot, fd, manifest.size - 512 * status.st_blocks, manifest.size)
                         return handle, saved.claimed
@@ -324,7 +253,7 @@ class PartStore:
                 try:
                     self._reserve_space(dot, fd, manifest.size, manifest.size)
                 except BaseException:
-                    self.folder.delete_unfinished(name)
+                    volume.delete(name)
                     raise
             return handle, Bitmap(manifest.piece_count)
 
@@ -364,13 +293,34 @@ class PartStore:
                 verified.add(piece)
         return verified
 
+    def _move_pieces(self, volume: Volume, part: Part, progress: ByteProgress | None, stop: CancelCheck) -> None:
+        """Copy the pieces of the same content that are in a part of another volume, and delete that part."""
+        manifest = part.manifest
+        try:
+            with storage_faults("reading an unfinished file"):
+                saved = ResumeData.load(volume, manifest.id)
+                with volume.dot as dot:
+                    handle = self._open_existing(dot, manifest.id + PART_SUFFIX)
+            if handle is None or saved is None:
+                return
+            with handle as fd:
+                for piece in saved.claimed.present():
+                    if stop():
+                        raise Interrupted("stopped while reading an unfinished file", hint=Hint.RESUME)
+                    with storage_faults("reading an unfinished file"):
+                        data = self.disk.pread(fd, manifest.length(piece), manifest.offset(piece))
+                    if piece not in part.verified and blake3(data).digest() == manifest.digest(piece):
+                        part.store(piece, [data])
+                        part.resumed_bytes += len(data)
+                    if progress is not None:
+                        progress(len(data))
+            handle.close()
+            _delete(volume, manifest.id)
+        except BaseException:
+            part.close()
+            raise
 
-def _decode(data: bytes, id_: str) -> ResumeState | None:
-    if len(data) < _HEAD_BYTES or not data.startswith(_MAGIC):
-        return None
-    (length,) = _LENGTH.unpack_from(data, len(_MAGIC))
-    try:
-        manifest = Manifest.decode(data[_HEAD_BYTES : _HEAD_BYTES + length], id_)
-        return ResumeState(manifest, Bitmap.from_bytes(manifest.piece_count, data[_HEAD_BYTES + length :]))
-    except (NotVerified, ValueError):
-        return None
+
+def _delete(volume: Volume, id_: str) -> None:
+    volume.delete(id_ + RESUME_DATA_SUFFIX)
+    volume.delete(id_ + PART_SUFFIX)

@@ -1,4 +1,4 @@
-"""Publication: gives complete files of the dot-folder their names by hard links, and makes the names durable together.
+"""Publication: gives complete files of a dot-folder their names, and makes the names durable together.
 
 A name is never overwritten. Two names that are equal after NFC and case folding count as one: if one exists, the other
 is taken.
@@ -6,15 +6,19 @@ is taken.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from daemon.errors import NoSuchFile, PeerError, TargetExists
-from daemon.storage.dirfd import CachedDirFd, DirFd, make_folder, open_folder, part_vanished_error
-from daemon.storage.disk import Disk, Fingerprint, storage_faults
+from daemon.errors import NoSuchFile, PeerError, StorageFault, TargetExists
+from daemon.storage.dirfd import DOT_FOLDER, CachedDirFd, DirFd, make_folder, open_folder, part_vanished_error
+from daemon.storage.disk import Disk, Fingerprint, VolumeId, storage_faults
 from daemon.storage.names import check_name, fold
+from daemon.storage.naming import Naming, move_new
+from daemon.storage.reservation import Reservation
+from daemon.storage.volume import Volume, unmounted_error
 
 # With more changed folders than this, one sync of the file system is cheaper than one fsync for each folder.
 _MAX_FOLDER_SYNCS = 4
@@ -25,36 +29,41 @@ _FoldedNames = dict[str, list[str]]
 
 
 class NewFile(NamedTuple):
-    """A complete file of the dot-folder, and the name that it should get."""
+    """A complete file of the dot-folder of a volume, and the name that it should get."""
 
+    volume: Volume
     temporary: str
     name: str
 
 
-class _LinkedFile(NamedTuple):
-    """A file whose name exists, but is not durable yet."""
+class _MovedFile(NamedTuple):
+    """A file that has its name, but not durably yet."""
 
     temporary: str
     parent: _Path
     leaf: str
-    # Before it was linked.
     fingerprint: Fingerprint
 
 
 class Publication:
-    """One batch of files to publish. The caller runs one Publication of a shared folder at a time.
+    """One batch of files of one volume to publish. The caller runs one Publication of a shared folder at a time.
 
     Args:
         disk: the file operations to use.
         root: the descriptor of the shared folder.
-        dot: the descriptor of its dot-folder.
+        dot: the descriptor of the volume's dot-folder.
+        id_: the volume's id.
+        naming: how files get names there.
     """
 
-    def __init__(self, disk: Disk, root: int, dot: int) -> None:
+    def __init__(self, disk: Disk, root: int, dot: int, id_: VolumeId, naming: Naming) -> None:
         self._disk = disk
         self._root = root
         self._dot = dot
-        self._linked: list[_LinkedFile] = []
+        self._id = id_
+        self._naming = naming
+        self._reservation: Reservation | None = None
+        self._moved: list[_MovedFile] = []
         # Folders in which a folder was created.
         self._changed_parents: set[_Path] = set()
         # Cache of the names in each folder that was read.
@@ -63,32 +72,34 @@ class Publication:
         self._last_parent: _Path | None = None
         self._equal_parents: list[tuple[_Path, _FoldedNames]] = []
 
-    def link_all(self, files: Sequence[NewFile]) -> list[PeerError | None]:
-        """Link the files to their names, and create the folders of the names.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._reservation is not None:
+            self._reservation.close()
+
+    def move_all(self, files: Sequence[NewFile]) -> list[Fingerprint | PeerError]:
+        """Give the files their names, and create the folders of the names.
 
         Returns:
-            For each file, in order, None, or the error for which it has no name.
+            For each file, in order, its fingerprint, or the error for which it has no name.
         """
-        outcomes: list[PeerError | None] = []
+        outcomes: list[Fingerprint | PeerError] = []
         with CachedDirFd(self._make_folder) as folders:
-            for temporary, name in files:
+            for _, temporary, name in files:
                 try:
                     with storage_faults(f"publishing {name}"):
-                        self._link(temporary, check_name(name), folders)
-                    outcomes.append(None)
+                        outcomes.append(self._move(temporary, check_name(name), folders))
                 except PeerError as error:
                     outcomes.append(error)
         return outcomes
 
-    def commit(self) -> list[Fingerprint]:
-        """Make the linked names durable, and delete the temporary names.
-
-        Returns:
-            The fingerprints of the linked files, in order, after the last change of their inodes: each link and unlink
-            sets ctime.
+    def commit(self) -> None:
+        """Make the names durable.
 
         Raises:
-            DiskFull, StorageFault: if the disk failed. The new names are removed, and the temporary names stay.
+            DiskFull, StorageFault: if the disk failed. The files have their temporary names again.
         """
         try:
             with storage_faults("making new names durable"):
@@ -96,22 +107,8 @@ class Publication:
         except PeerError:
             self._undo()
             raise
-        for linked in self._linked:
-            # A temporary name that stays is deleted at the next start.
-            with suppress(OSError):
-                self._disk.unlink(linked.temporary, dir_fd=self._dot)
-        with CachedDirFd(lambda path: open_folder(self._disk, self._root, path)) as folders:
-            return [self._final_fingerprint(linked, folders) for linked in self._linked]
 
-    def _final_fingerprint(self, linked: _LinkedFile, folders: CachedDirFd) -> Fingerprint:
-        with suppress(OSError, PeerError):
-            now = Fingerprint.from_stat(self._disk.stat(linked.leaf, dir_fd=folders.get(linked.parent)))
-            if now.equals_but_ctime(linked.fingerprint):
-                return now
-        # Another program changed or replaced the file; the next scan finds that by the difference.
-        return linked.fingerprint
-
-    def _link(self, temporary: str, name: str, folders: CachedDirFd) -> None:
+    def _move(self, temporary: str, name: str, folders: CachedDirFd) -> Fingerprint:
         *components, leaf = name.split("/")
         parent = tuple(components)
         taken = [
@@ -120,24 +117,56 @@ class Publication:
         if taken:
             raise _taken_error("/".join(taken[0]), name)
         try:
-            fingerprint = Fingerprint.from_stat(self._disk.stat(temporary, dir_fd=self._dot))
+            before = Fingerprint.from_stat(self._disk.stat(temporary, dir_fd=self._dot))
         except FileNotFoundError:
             raise part_vanished_error(name) from None
+        if self._naming is Naming.RESERVE:
+            if self._reservation is None:
+                self._reservation = Reservation(self._disk, self._dot)
+            self._reservation.write(temporary, name)
         try:
             try:
-                self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.get(parent))
+                self._move_new(temporary, leaf, folders.get(parent))
             except FileNotFoundError:
                 # Another program removed the cached folder while it was empty.
                 folders.invalidate()
-                self._disk.link(temporary, leaf, source_fd=self._dot, target_fd=folders.get(parent))
+                self._move_new(temporary, leaf, folders.get(parent))
         except FileExistsError as error:
+            if self._reservation is not None:
+                # The file of that name is another program's, even if it is empty.
+                self._reservation.clear()
             raise _taken_error(name, name) from error
-        self._linked.append(_LinkedFile(temporary, parent, leaf, fingerprint))
-        # No disk access from here on: if it failed, the caller would get an error for a name that exists.
+        fingerprint = self._new_fingerprint(before, leaf, folders.get(parent))
+        self._moved.append(_MovedFile(temporary, parent, leaf, fingerprint))
         self._add_name(parent, leaf)
+        return fingerprint
+
+    def _move_new(self, temporary: str, leaf: str, folder: int) -> None:
+        try:
+            move_new(self._disk, self._naming, temporary, leaf, source_fd=self._dot, target_fd=folder)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                message = f"the system refuses to rename files from {DOT_FOLDER} into the folder of {leaf}"
+                raise StorageFault(f"{message}; use another folder") from error
+            raise
+
+    def _new_fingerprint(self, before: Fingerprint, leaf: str, folder: int) -> Fingerprint:
+        """Return the fingerprint of a file that got its name, which set its ctime. Never fails: the name exists."""
+        with suppress(OSError):
+            now = Fingerprint.from_stat(self._disk.stat(leaf, dir_fd=folder))
+            if now.equals_but_ctime(before):
+                return now
+        # Another program changed or replaced the file; the next scan finds that by the difference.
+        return before
 
     def _make_folder(self, path: _Path) -> int:
         fd, created = make_folder(self._disk, self._root, path)
+        try:
+            if self._disk.volume_id(fd) != self._id:
+                raise unmounted_error("/".join(path) or ".")
+        except BaseException:
+            os.close(fd)
+            raise
         self._changed_parents.update(path[:depth] for depth in range(len(path) - created, len(path)))
         for depth, component in enumerate(path):
             self._add_name(path[:depth], component)
@@ -172,7 +201,7 @@ class Publication:
         return self._names_by_folder[folder]
 
     def _sync(self) -> None:
-        parents = {linked.parent for linked in self._linked} | self._changed_parents
+        parents = {moved.parent for moved in self._moved} | self._changed_parents
         if len(parents) > _MAX_FOLDER_SYNCS and self._disk.sync_filesystem(self._dot):
             return
         for parent in parents:
@@ -180,12 +209,12 @@ class Publication:
                 self._disk.fsync(folder.fd)
 
     def _undo(self) -> None:
-        for linked in self._linked:
-            with suppress(OSError, NoSuchFile), DirFd(open_folder(self._disk, self._root, linked.parent)) as folder:
-                ours = self._disk.stat(linked.temporary, dir_fd=self._dot)
+        for moved in self._moved:
+            with suppress(OSError, NoSuchFile), DirFd(open_folder(self._disk, self._root, moved.parent)) as folder:
+                now = Fingerprint.from_stat(self._disk.stat(moved.leaf, dir_fd=folder.fd))
                 # Another program may have replaced the file since; then the name is not ours to remove.
-                if os.path.samestat(ours, self._disk.stat(linked.leaf, dir_fd=folder.fd)):
-                    self._disk.unlink(linked.leaf, dir_fd=folder.fd)
+                if now.equals_but_ctime(moved.fingerprint):
+                    self._disk.rename(moved.leaf, moved.temporary, source_fd=folder.fd, target_fd=self._dot)
 
 
 def _taken_error(existing: str, name: str) -> TargetExists:

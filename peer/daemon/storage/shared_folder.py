@@ -11,14 +11,11 @@ import os
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Self
 
-from daemon.errors import BadUsage, FileChanged, NoSuchFile, PeerError, StorageFault
+from daemon.errors import BadUsage, FileChanged, NoSuchFile, NotWritable, PeerError
 from daemon.storage.dirfd import (
-    DIRECTORY_FLAGS,
-    DOT_FOLDER,
     CachedDirFd,
     DirFd,
     SharedFd,
@@ -26,74 +23,29 @@ from daemon.storage.dirfd import (
     not_found_error,
     open_folder,
 )
-from daemon.storage.disk import Disk, Fingerprint, storage_faults
+from daemon.storage.disk import Disk, Fingerprint, is_not_writable, storage_faults
 from daemon.storage.names import check_name
+from daemon.storage.open_file import OpenFile
 from daemon.storage.publication import NewFile, Publication
+from daemon.storage.root_folder import MOVED, RootFolder
+from daemon.storage.volume import Volume, not_writable_line
+from daemon.storage.volumes import Volumes
 from daemon.storage.walk import ShareableFile, UnshareableEntry, unshareable_reason, walk
 
 log = logging.getLogger(__name__)
-
-_MOVED = "was moved or removed; put it back, or restart the pserver"
-
-
-class OpenFile:
-    """A shared file that is open for reading.
-
-    Attributes:
-        handle: the descriptor, for readers that need it themselves.
-        name: the file's name.
-        fingerprint: the file's fingerprint at the time of opening.
-    """
-
-    def __init__(self, disk: Disk, handle: SharedFd, name: str, fingerprint: Fingerprint) -> None:
-        self._disk = disk
-        self.handle = handle
-        self.name = name
-        self.fingerprint = fingerprint
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file after the reads that run in other threads."""
-        self.handle.close()
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`.
-
-        Raises:
-            FileChanged: if the file is too short for it now.
-            NoSuchFile: if the file is closed.
-            StorageFault: if the disk failed.
-        """
-        with self.handle as fd, storage_faults(f"reading {self.name}"):
-            data = self._disk.pread(fd, length, offset)
-        if len(data) != length:
-            raise FileChanged("the file was truncated while it was read", name=self.name)
-        return data
-
-    def ensure_unchanged(self) -> None:
-        """Check that the file still has its fingerprint, so that what was read until now belongs to it.
-
-        Raises:
-            FileChanged: if the file changed since it was opened.
-            StorageFault: if the disk failed.
-        """
-        with self.handle as fd, storage_faults(f"reading {self.name}"):
-            now = Fingerprint.from_stat(self._disk.fstat(fd))
-        if now != self.fingerprint:
-            raise FileChanged("the file changed while it was read", name=self.name)
 
 
 class SharedFolder:
     """The shared folder at `root`, which is created if it does not exist.
 
+    It may be read-only; then its files are shared, and nothing can be stored or removed.
+
     Args:
         root: the path of the folder; it may be a link to one.
         disk: the file operations to use.
+
+    Attributes:
+        volumes: the file systems in it, and their dot-folders.
 
     Raises:
         StorageFault: if the folder cannot be created or opened.
@@ -102,42 +54,72 @@ class SharedFolder:
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self.root = root
         self.disk = disk or Disk()
-        # One thread at a time checks a name and links it; otherwise two equal names could appear at once.
+        # One thread at a time checks a name and gives it to a file; otherwise two equal names could appear at once.
         self._publishing = threading.Lock()
-        with storage_faults(f"opening the shared folder {root}"):
-            root.mkdir(parents=True, exist_ok=True)
-            # No O_NOFOLLOW here: the user may have made SHARED_DIR a link.
-            self._root = SharedFd(os.open(root, DIRECTORY_FLAGS | os.O_CLOEXEC))
-            with self._root as fd:
-                self._dot = self._open_dot(fd)
-        self._replacing_dot = threading.Lock()
+        self._root = RootFolder(root, self.disk)
+        self.volumes = Volumes(self._root)
+        self._logged_faults: list[str] = []
+        try:
+            with self.volumes.main.dot:
+                pass
+        except NotWritable:
+            # Logged by `faults`.
+            pass
         self._move_logged = False
 
     def close(self) -> None:
         """Close the folder's descriptors."""
-        self._dot.close()
+        self.volumes.main.close()
         self._root.close()
 
-    @property
-    def dot_folder(self) -> SharedFd:
-        """The descriptor of the dot-folder. It is created again if another program removed it with its files.
+    def opened(self) -> AbstractContextManager[int]:
+        """Return a context with the descriptor of the folder.
+
+        Entering it raises StorageFault if the folder was moved or removed.
+        """
+        return self._root.opened()
+
+    def volume_for(self, name: str) -> Volume:
+        """Return the volume in which a file must be prepared that will be published under a name.
 
         Raises:
-            StorageFault: if the shared folder was moved or removed, or a link or file has the dot-folder's name.
+            NotWritable: if the folder, or the part of it that the name is in, is read-only.
+            TargetExists: if a link or a file has the name of a folder.
+            BadName: if the name breaks a rule.
+            DiskFull, StorageFault: if the file cannot be stored for another reason.
         """
-        with (
-            self._open_root() as root,
-            self._replacing_dot,
-            storage_faults(f"opening {DOT_FOLDER} in the shared folder"),
-        ):
-            with self._dot as dot, suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(dot), os.stat(DOT_FOLDER, dir_fd=root, follow_symlinks=False)):
-                    return self._dot
-            new = self._open_dot(root)
-            # Threads that use the old descriptor finish with it.
-            self._dot.close()
-            self._dot = new
-            return new
+        (outcome,) = self.volumes.locate([name])
+        if isinstance(outcome, PeerError):
+            raise outcome
+        return outcome
+
+    def target_faults(self, names: Iterable[str]) -> list[PeerError | None]:
+        """Return, for each name, why no file of that name can be stored; None if one can.
+
+        The names that exist are not read: whether a name is taken is for the library.
+
+        Raises:
+            NoSuchFile: if the SharedFolder is closed.
+        """
+        return [outcome if isinstance(outcome, PeerError) else None for outcome in self.volumes.locate(names)]
+
+    def faults(self) -> list[str]:
+        """Return what is wrong with the folder now, as lines for the user; each change is logged.
+
+        Raises:
+            StorageFault: if the disk failed.
+        """
+        lines: list[str] = []
+        with self._root.handle as root, storage_faults("reading the status of the shared folder"):
+            if not self.disk.is_writable(root):
+                lines.append(not_writable_line(self.disk, root, self.volumes.main.label))
+        if lines != self._logged_faults:
+            for line in lines:
+                log.warning("%s", line)
+            if not lines:
+                log.info("the shared folder %s is writable again", self.root)
+            self._logged_faults = lines
+        return lines
 
     def free_bytes(self) -> int:
         """Return the free bytes of the shared folder's file system.
@@ -145,13 +127,7 @@ class SharedFolder:
         Raises:
             StorageFault: if the disk failed.
         """
-        with self._dot as fd, storage_faults("querying free space"):
-            return self.disk.free_bytes(fd)
-
-    def delete_unfinished(self, name: str) -> None:
-        """Delete a file of the dot-folder. A file that does not exist, or a failing disk, is no error."""
-        with suppress(OSError, StorageFault), self.dot_folder as dot:
-            self.disk.unlink(name, dir_fd=dot)
+        return self.volumes.main.free_bytes()
 
     def walk(self) -> Iterator[ShareableFile | UnshareableEntry]:
         """Walk through the folder; see walk.walk. A folder that was moved or removed is one UnshareableEntry.
@@ -159,15 +135,16 @@ class SharedFolder:
         Raises:
             StorageFault: if the folder cannot be read.
         """
-        with self._root as fd:
-            moved = self._was_moved(fd)
+        with self._root.handle as fd:
+            moved = self._root.is_moved()
             if moved and not self._move_logged:
-                log.warning("the shared folder %s %s", self.root, _MOVED)
+                log.warning("the shared folder %s %s", self.root, MOVED)
             self._move_logged = moved
             if moved:
-                yield UnshareableEntry(str(self.root), f"the shared folder {_MOVED}")
+                yield UnshareableEntry(str(self.root), f"the shared folder {MOVED}")
             else:
-                yield from walk(self.disk, fd)
+                self.faults()
+                yield from walk(self.disk, fd, self.volumes.on_dot_folder)
 
     def is_moved(self) -> bool:
         """Return whether the path of the folder no longer leads to the folder that is open.
@@ -175,8 +152,7 @@ class SharedFolder:
         Raises:
             StorageFault: if the disk failed.
         """
-        with self._root as fd:
-            return self._was_moved(fd)
+        return self._root.is_moved()
 
     def name_of(self, path: Path) -> str | None:
         """Return the name of a file by its path, with links resolved; None if it is outside of the folder.
@@ -237,9 +213,12 @@ class SharedFolder:
             NoSuchFile: if the SharedFolder is closed.
         """
         outcomes: list[Fingerprint | PeerError | None] = []
-        with self._root as root, CachedDirFd(lambda components: open_folder(self.disk, root, components)) as folders:
-            if self._was_moved(root):
-                return [self._moved_error() for _ in names]
+        with (
+            self._root.handle as root,
+            CachedDirFd(lambda components: open_folder(self.disk, root, components)) as folders,
+        ):
+            if self._root.is_moved():
+                return [self._root.moved_error() for _ in names]
             for name in names:
                 try:
                     outcomes.append(self._fingerprint(name, folders))
@@ -267,38 +246,49 @@ class SharedFolder:
 
     # ----------------------------------------------------------------------------------------------------- publishing
 
-    def publish(self, temporary: str, name: str) -> Fingerprint:
-        """Give a durable file of the dot-folder its name; return its fingerprint when the name is durable too.
-
-        Args:
-            temporary: the file's name in the dot-folder.
-            name: the name to publish it under.
+    def publish(self, file: NewFile) -> Fingerprint:
+        """Give a durable file of a dot-folder its name; return its fingerprint when the name is durable too.
 
         Raises:
             TargetExists: if the name, or one that differs only in case or form of accents, is taken.
             BadName: if the name breaks a rule.
             DiskFull, StorageFault: if the disk failed; the file keeps its temporary name.
         """
-        (outcome,) = self.publish_many([NewFile(temporary, name)])
+        (outcome,) = self.publish_many([file])
         if isinstance(outcome, PeerError):
             raise outcome
         return outcome
 
     def publish_many(self, files: Sequence[NewFile]) -> list[Fingerprint | PeerError]:
-        """Publish many durable files of the dot-folder, and make all their names durable together.
+        """Publish many durable files of dot-folders, and make all the names in one volume durable together.
 
         Returns:
             For each file, in order, its fingerprint, or the error for which it was not published. A file with an error
             keeps its temporary name.
-
-        Raises:
-            DiskFull, StorageFault: if the names could not be made durable; none is published then.
         """
-        with self._open_root() as root, self.dot_folder as dot, self._publishing:
-            publication = Publication(self.disk, root, dot)
-            errors = publication.link_all(files)
-            fingerprints = iter(publication.commit())
-        return [next(fingerprints) if error is None else error for error in errors]
+        by_volume: dict[Volume, list[int]] = {}
+        for position, file in enumerate(files):
+            by_volume.setdefault(file.volume, []).append(position)
+        outcomes: dict[int, Fingerprint | PeerError] = {}
+        for volume, positions in by_volume.items():
+            try:
+                published = self._publish_in(volume, [files[position] for position in positions])
+            except PeerError as error:
+                published = [error] * len(positions)
+            outcomes.update(zip(positions, published, strict=True))
+        return [outcomes[position] for position in range(len(files))]
+
+    def _publish_in(self, volume: Volume, files: Sequence[NewFile]) -> list[Fingerprint | PeerError]:
+        naming = self.volumes.traits(volume).naming
+        with (
+            self._root.opened() as root,
+            volume.dot as dot,
+            self._publishing,
+            Publication(self.disk, root, dot, volume.id, naming) as publication,
+        ):
+            outcomes = publication.move_all(files)
+            publication.commit()
+        return outcomes
 
     def remove(self, name: str, expected: Fingerprint) -> None:
         """Delete a shared file, and the folders that become empty.
@@ -311,6 +301,7 @@ class SharedFolder:
             NoSuchFile: if the file does not exist.
             FileChanged: if it has another fingerprint.
             BadName: if the name breaks a rule.
+            NotWritable: if the folder of the file is read-only.
             StorageFault: if the disk failed, or the shared folder was moved.
         """
         with self._publishing, self._parent(name) as (parent, leaf), storage_faults(f"removing {name}"):
@@ -320,6 +311,11 @@ class SharedFolder:
                 self.disk.unlink(leaf, dir_fd=parent)
             except FileNotFoundError as error:
                 raise not_found_error(name) from error
+            except OSError as error:
+                if is_not_writable(error):
+                    label = f"the folder of {name}" if "/" in name else self.volumes.main.label
+                    raise NotWritable(not_writable_line(self.disk, parent, label), name=name) from error
+                raise
             self.disk.fsync(parent)
         components = name.split("/")[:-1]
         with self._publishing, suppress(OSError, NoSuchFile):
@@ -329,40 +325,11 @@ class SharedFolder:
                     self.disk.rmdir(leaf, dir_fd=parent)
                 components.pop()
 
-    # -------------------------------------------------------------------------------------------------------- folders
-
-    def _open_dot(self, root: int) -> SharedFd:
-        """Open the dot-folder, which is created if it does not exist. Raises OSError, also if it is a link."""
-        with suppress(FileExistsError):
-            self.disk.mkdir(DOT_FOLDER, mode=0o700, dir_fd=root)
-        dot = SharedFd(self.disk.open(DOT_FOLDER, DIRECTORY_FLAGS, dir_fd=root))
-        with dot as fd:
-            os.fchmod(fd, 0o700)
-        return dot
-
-    def _was_moved(self, root: int) -> bool:
-        with storage_faults("reading the status of the shared folder"):
-            try:
-                return not os.path.samestat(os.stat(self.root), os.fstat(root))
-            except (FileNotFoundError, NotADirectoryError):
-                return True
-
-    def _moved_error(self) -> StorageFault:
-        return StorageFault(f"the shared folder {self.root} {_MOVED}")
-
-    @contextmanager
-    def _open_root(self) -> Iterator[int]:
-        """Yield the root's descriptor. Raises StorageFault if the folder was moved or removed."""
-        with self._root as root:
-            if self._was_moved(root):
-                raise self._moved_error()
-            yield root
-
     @contextmanager
     def _parent(self, name: str) -> Iterator[tuple[int, str]]:
         """Open the parent folder of a name; yield its descriptor and the name's last component."""
         *folders, leaf = check_name(name).split("/")
-        with self._open_root() as root:
+        with self._root.opened() as root:
             if not folders:
                 yield root, leaf
                 return

@@ -1,4 +1,4 @@
-"""Complete files in the dot-folder that have no name yet: small files that arrived, and copies of files from elsewhere.
+"""Complete files in a dot-folder that have no name yet: small files that arrived, and copies of files from elsewhere.
 
 Each is published under a name, or deleted.
 """
@@ -13,13 +13,12 @@ from typing import Self
 from common import formatting
 from common.control_messages import Hint
 from daemon.errors import DiskFull, FileChanged, Interrupted
-from daemon.storage.dirfd import SharedFd, part_vanished_error
+from daemon.storage.dirfd import TEMP_SUFFIX, SharedFd, part_vanished_error
 from daemon.storage.disk import Disk, Fingerprint, storage_faults
 from daemon.storage.hashing import ByteProgress, CancelCheck, not_cancelled
+from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
-
-# The suffix of files that belong to a running process. PartStore.clean_up deletes those of earlier processes.
-TEMP_SUFFIX = ".tmp"
+from daemon.storage.volume import Volume
 
 # Bytes copied between two calls of `stop`, inside the kernel and by this process.
 _KERNEL_COPY_STEP = 16 << 20
@@ -27,17 +26,19 @@ _COPY_STEP = 1 << 20
 
 
 class TempFile:
-    """A complete file in the dot-folder that has no name yet. `with` deletes it unless it was published.
+    """A complete file in a dot-folder that has no name yet. `with` deletes it unless it was published.
 
     Args:
         folder: the shared folder that it belongs to.
-        name: its file name in the dot-folder.
+        volume: the volume of its dot-folder.
+        temporary: its file name in the dot-folder.
         size: its size in bytes.
     """
 
-    def __init__(self, folder: SharedFolder, name: str, size: int) -> None:
+    def __init__(self, folder: SharedFolder, volume: Volume, temporary: str, size: int) -> None:
         self._folder = folder
-        self.name = name
+        self.volume = volume
+        self.temporary = temporary
         self.size = size
 
     def __enter__(self) -> Self:
@@ -45,6 +46,10 @@ class TempFile:
 
     def __exit__(self, *_: object) -> None:
         self.discard()
+
+    def named(self, name: str) -> NewFile:
+        """Return the file with the name that it should get, for SharedFolder.publish_many."""
+        return NewFile(self.volume, self.temporary, name)
 
     def publish(self, name: str) -> Fingerprint:
         """Make the file durable and give it a name; return its fingerprint.
@@ -59,7 +64,7 @@ class TempFile:
                 self.sync()
             except FileNotFoundError:
                 raise part_vanished_error(name) from None
-        return self._folder.publish(self.name, name)
+        return self._folder.publish(self.named(name))
 
     def sync(self) -> None:
         """Make the bytes durable.
@@ -67,20 +72,20 @@ class TempFile:
         Raises:
             OSError: if the disk failed.
         """
-        disk = self._folder.disk
-        with self._folder.dot_folder as dot, SharedFd(disk.open(self.name, os.O_RDONLY, dir_fd=dot)) as fd:
+        disk = self.volume.disk
+        with self.volume.dot as dot, SharedFd(disk.open(self.temporary, os.O_RDONLY, dir_fd=dot)) as fd:
             disk.fsync(fd)
 
     def discard(self) -> None:
         """Delete the file; does nothing if it was published or deleted."""
-        self._folder.delete_unfinished(self.name)
+        self.volume.delete(self.temporary)
 
 
 class TempCopy(TempFile):
     """A temporary file that stays open, for its creator to read through `handle`."""
 
-    def __init__(self, folder: SharedFolder, name: str, size: int, fd: int) -> None:
-        super().__init__(folder, name, size)
+    def __init__(self, folder: SharedFolder, volume: Volume, temporary: str, size: int, fd: int) -> None:
+        super().__init__(folder, volume, temporary, size)
         self.handle = SharedFd(fd)
 
     def discard(self) -> None:
@@ -96,44 +101,57 @@ class TempFiles:
         self._folder = folder
         self._disk = folder.disk
 
-    def write(self, data: bytes | memoryview) -> TempFile:
+    def write(self, data: bytes | memoryview, volume: Volume) -> TempFile:
         """Create a file with this content. It is not durable yet: call `sync_all`, then SharedFolder.publish_many.
+
+        Args:
+            data: the content.
+            volume: the volume of the file's name, see SharedFolder.volume_for.
 
         Raises:
             DiskFull, StorageFault: if the disk failed.
         """
-        name, fd = self._create()
-        temporary = TempFile(self._folder, name, len(data))
+        temporary, fd = self._create(volume)
+        file = TempFile(self._folder, volume, temporary, len(data))
         try:
             with storage_faults("writing a received file"):
                 self._disk.pwrite(fd, [data], 0)
         except BaseException:
-            temporary.discard()
+            file.discard()
             raise
         finally:
             # Closed at once: thousands may wait for their batch, and each descriptor counts against the limit.
             os.close(fd)
-        return temporary
+        return file
 
-    def sync_all(self, temporaries: Sequence[TempFile]) -> None:
+    def sync_all(self, files: Sequence[TempFile]) -> None:
         """Make many temporary files durable together.
 
         Raises:
             DiskFull, StorageFault: if the disk failed.
         """
-        with self._folder.dot_folder as dot, storage_faults("making files durable"):
-            if self._disk.sync_filesystem(dot):
-                return
-            for temporary in temporaries:
-                temporary.sync()
+        by_volume: dict[Volume, list[TempFile]] = {}
+        for file in files:
+            by_volume.setdefault(file.volume, []).append(file)
+        for volume, together in by_volume.items():
+            with volume.dot as dot, storage_faults("making files durable"):
+                if not self._disk.sync_filesystem(dot):
+                    for file in together:
+                        file.sync()
 
     def copy_in(
-        self, source: int, *, progress: ByteProgress | None = None, stop: CancelCheck = not_cancelled
+        self,
+        source: int,
+        volume: Volume,
+        *,
+        progress: ByteProgress | None = None,
+        stop: CancelCheck = not_cancelled,
     ) -> TempCopy:
-        """Copy an open file into the dot-folder.
+        """Copy an open file into a dot-folder.
 
         Args:
             source: the descriptor of the file.
+            volume: the volume of the copy's name, see SharedFolder.volume_for.
             progress: called with the number of bytes of each step.
             stop: asked before each step; the copy ends when it returns True.
 
@@ -145,8 +163,8 @@ class TempFiles:
         """
         with storage_faults("copying a file"):
             before = Fingerprint.from_stat(self._disk.fstat(source))
-        name, fd = self._create()
-        copy = TempCopy(self._folder, name, before.size, fd)
+        temporary, fd = self._create(volume)
+        copy = TempCopy(self._folder, volume, temporary, before.size, fd)
         try:
             copy_contents(self._disk, source, fd, before.size, progress=progress, stop=stop)
             with storage_faults("copying a file"):
@@ -157,12 +175,12 @@ class TempFiles:
             raise
         return copy
 
-    def _create(self) -> tuple[str, int]:
+    def _create(self, volume: Volume) -> tuple[str, int]:
         """Create an empty file; return its name in the dot-folder and a descriptor."""
-        name = secrets.token_hex(16) + TEMP_SUFFIX
-        with self._folder.dot_folder as dot, storage_faults("writing a file"):
-            fd = self._disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot)
-        return name, fd
+        temporary = secrets.token_hex(16) + TEMP_SUFFIX
+        with volume.dot as dot, storage_faults("writing a file"):
+            fd = self._disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot)
+        return temporary, fd
 
 
 def copy_contents(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from common.state_files import LOCK_FILE
-from daemon.storage.dirfd import DIRECTORY_FLAGS, DirFd
+from daemon.storage.dirfd import DIRECTORY_FLAGS, DOT_FOLDER, DirFd
 from daemon.storage.disk import Disk, Fingerprint, storage_faults
 from daemon.storage.manifest import SIZE_MAX
 from daemon.storage.names import COMPONENTS_MAX, NAME_BYTES_MAX, component_fault, fold
@@ -44,12 +44,19 @@ def unshareable_reason(fingerprint: Fingerprint) -> str:
     return ""
 
 
-def walk(disk: Disk, root: int) -> Iterator[ShareableFile | UnshareableEntry]:
+# Called with the path components of a folder below the root that has a dot-folder.
+OnDotFolder = Callable[[tuple[str, ...]], object]
+
+
+def walk(
+    disk: Disk, root: int, on_dot_folder: OnDotFolder = lambda path: None
+) -> Iterator[ShareableFile | UnshareableEntry]:
     """Walk through a shared folder.
 
     Args:
         disk: the file operations to use.
         root: the descriptor of the shared folder; it stays open.
+        on_dot_folder: called for each dot-folder below the root, before the files beside and below it are yielded.
 
     Yields:
         In order of names, every file that can be shared, and every entry that cannot, with its reason. Such an entry
@@ -59,11 +66,11 @@ def walk(disk: Disk, root: int) -> Iterator[ShareableFile | UnshareableEntry]:
         StorageFault: if `root`, or a folder that was opened, cannot be read.
     """
     folded: dict[str, str] = {}
-    yield from _walk(disk, root, "", 1, folded)
+    yield from _walk(disk, root, "", 1, folded, on_dot_folder)
 
 
 def _walk(
-    disk: Disk, fd: int, prefix: str, depth: int, folded: dict[str, str]
+    disk: Disk, fd: int, prefix: str, depth: int, folded: dict[str, str], on_dot_folder: OnDotFolder
 ) -> Iterator[ShareableFile | UnshareableEntry]:
     """Walk through one folder.
 
@@ -73,12 +80,16 @@ def _walk(
         prefix: the name of the folder with a "/" at the end; empty for the root.
         depth: the number of components of a name in this folder.
         folded: the names found until now by their folded form; this call adds more.
+        on_dot_folder: as for `walk`.
     """
     with storage_faults(f"reading the shared folder's {prefix or 'files'}"):
         entries = disk.list_entries(fd)
-    if any(entry.name == LOCK_FILE for entry in entries):
+    names = {entry.name for entry in entries}
+    if LOCK_FILE in names:
         yield UnshareableEntry(prefix.removesuffix("/") or ".", "STATE_DIR of a tracker or another pserver")
         return
+    if prefix and DOT_FOLDER in names:
+        on_dot_folder(tuple(prefix[:-1].split("/")))
     entries.reverse()
     while entries:
         entry = entries.pop()
@@ -92,7 +103,7 @@ def _walk(
         name = prefix + name
         try:
             if entry.is_dir(follow_symlinks=False):
-                yield from _descend(disk, fd, entry.name, name, depth, folded)
+                yield from _descend(disk, fd, entry.name, name, depth, folded, on_dot_folder)
                 continue
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
@@ -115,7 +126,13 @@ def _walk(
 
 
 def _descend(
-    disk: Disk, parent: int, entry: str, name: str, depth: int, folded: dict[str, str]
+    disk: Disk,
+    parent: int,
+    entry: str,
+    name: str,
+    depth: int,
+    folded: dict[str, str],
+    on_dot_folder: OnDotFolder,
 ) -> Iterator[ShareableFile | UnshareableEntry]:
     if depth == COMPONENTS_MAX:
         yield UnshareableEntry(name, f"nested too deeply: a name has at most {COMPONENTS_MAX} components")
@@ -127,7 +144,7 @@ def _descend(
         yield UnshareableEntry(name, f"the folder cannot be opened: {os.strerror(error.errno or 0)}")
         return
     with DirFd(fd):
-        yield from _walk(disk, fd, name + "/", depth + 1, folded)
+        yield from _walk(disk, fd, name + "/", depth + 1, folded, on_dot_folder)
 
 
 def _display_name(name: str) -> str:

@@ -10,7 +10,6 @@ from daemon.errors import NotVerified, PeerError, TargetExists
 from daemon.library.library import HashedFile, Library
 from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
-from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFile, TempFiles
 
@@ -67,20 +66,7 @@ class BatchStore:
         Raises:
             DiskFull, StorageFault: if the disk failed for all of them. Then nothing is published.
         """
-        unpublished: list[TempFile] = []
-        try:
-            unpublished.extend(self._temp_files.write(file.data) for file in files)
-            self._temp_files.sync_all(unpublished)
-            names = [NewFile(temp_file.name, file.name) for temp_file, file in zip(unpublished, files, strict=True)]
-            outcomes = self._folder.publish_many(names)
-            unpublished = [
-                temp_file
-                for temp_file, outcome in zip(unpublished, outcomes, strict=True)
-                if isinstance(outcome, PeerError)
-            ]
-        finally:
-            for temp_file in unpublished:
-                temp_file.discard()
+        outcomes = self._publish_files(files)
         errors: list[PeerError | None] = []
         published: list[HashedFile] = []
         existing: list[HashedFile] = []
@@ -95,6 +81,27 @@ class BatchStore:
         if existing:
             self._library.register(existing)
         return errors
+
+    def _publish_files(self, files: Sequence[SmallFile]) -> list[Fingerprint | PeerError]:
+        """Publish verified files; return the fingerprint or the error of each, in order."""
+        errors: dict[int, PeerError] = {}
+        unpublished: dict[int, TempFile] = {}
+        try:
+            for position, volume in enumerate(self._folder.volumes.locate(file.name for file in files)):
+                if isinstance(volume, PeerError):
+                    errors[position] = volume
+                else:
+                    unpublished[position] = self._temp_files.write(files[position].data, volume)
+            self._temp_files.sync_all(list(unpublished.values()))
+            named = [file.named(files[position].name) for position, file in unpublished.items()]
+            outcomes = dict(zip(list(unpublished), self._folder.publish_many(named), strict=True))
+            for position, outcome in outcomes.items():
+                if isinstance(outcome, Fingerprint):
+                    del unpublished[position]
+        finally:
+            for file in unpublished.values():
+                file.discard()
+        return [errors[position] if position in errors else outcomes[position] for position in range(len(files))]
 
     def _existing(self, file: SmallFile) -> Fingerprint | None:
         """Return the fingerprint of the file of this name if it has the same content.

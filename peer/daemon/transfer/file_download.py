@@ -186,7 +186,7 @@ class FileDownloader:
         """
         began = self.clock()
         part = await self.threads.run_cancellable(
-            self.threads.disk, lambda stop: self.part_store.open(manifest, stop=stop)
+            self.threads.disk, lambda stop: self.part_store.open(manifest, name, stop=stop)
         )
         resumed = part.resumed_bytes
         transfer.add_resumed_bytes(resumed)

@@ -18,6 +18,7 @@ from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
+from daemon.storage.shared_folder import SharedFolder
 from daemon.transfer.file_download import DownloadSources, FileDownloader
 from daemon.transfer.replica_quota import ReplicaQuota
 
@@ -32,6 +33,7 @@ _LOCAL_FIRST = "this peer downloads the file itself now: upload it again later"
 class PushReceiver:
     """Receives pushed files of several pieces."""
 
+    folder: SharedFolder
     library: Library
     offer_checker: OfferChecker
     threads: Threads
@@ -79,6 +81,8 @@ class PushReceiver:
             )
             if not self.wants(name, manifest.id):
                 return
+            # Refused before it counts towards the quota.
+            await self.threads.run(self.threads.disk, self.folder.volume_for, name)
             abandoned = self.replica_quota.claim_part(manifest.id)
             # A part that no push abandoned belongs to a download of this peer's user.
             local_part = not abandoned and await self._has_part(manifest.id)

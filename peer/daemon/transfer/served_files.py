@@ -15,8 +15,9 @@ from daemon.library.library import Library
 from daemon.protocol.frames import Block
 from daemon.protocol.transfer_messages import Have
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
+from daemon.storage.open_file import OpenFile
 from daemon.storage.part_file import Part
-from daemon.storage.shared_folder import OpenFile, SharedFolder
+from daemon.storage.shared_folder import SharedFolder
 
 _NOT_SHARED = "this peer no longer shares the file: ask another holder"
 

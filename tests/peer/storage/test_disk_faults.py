@@ -16,7 +16,6 @@ from daemon.errors import DiskFull, PeerError, StorageFault
 from daemon.storage.hashing import hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
-from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.storage.walk import ShareableFile
@@ -32,7 +31,7 @@ Job = Callable[[SharedFolder, set[int]], None]
 
 
 def fetch(folder: SharedFolder, stored: set[int]) -> None:
-    with PartStore(folder).open(MANIFEST) as part:
+    with PartStore(folder).open(MANIFEST, "folder/file") as part:
         assert set(part.verified.present()) >= stored, "a verified piece was lost"
         for number in part.verified.missing():
             part.store(number, [PIECES[number]])
@@ -43,9 +42,9 @@ def fetch(folder: SharedFolder, stored: set[int]) -> None:
 
 def fetch_small(folder: SharedFolder, stored: set[int]) -> None:
     temporaries = TempFiles(folder)
-    with temporaries.write(DATA) as small:
+    with temporaries.write(DATA, folder.volume_for("folder/file")) as small:
         temporaries.sync_all([small])
-        (outcome,) = folder.publish_many([NewFile(small.name, "folder/file")])
+        (outcome,) = folder.publish_many([small.named("folder/file")])
         if isinstance(outcome, PeerError):
             raise outcome
 
@@ -55,7 +54,7 @@ def copy_in(folder: SharedFolder, stored: set[int]) -> None:
     source.write_bytes(DATA)
     fd = os.open(source, os.O_RDONLY)
     try:
-        with TempFiles(folder).copy_in(fd) as copy:
+        with TempFiles(folder).copy_in(fd, folder.volume_for("folder/file")) as copy:
             with copy.handle as copied:
                 assert hash_file(folder.disk, copied, copy.size) == MANIFEST
             copy.publish("folder/file")
@@ -102,7 +101,7 @@ def test_any_failing_operation_ends_in_a_clear_error_and_loses_nothing_verified(
         fault = outcome(job, folder, stored)
         if fault is not None:
             faults += 1
-            assert type(fault) is kind, f"operation {number}: {fault!r}"
+            assert isinstance(fault, kind), f"operation {number}: {fault!r}"
             assert "\n" not in fault.message and fault.message
             # A disk that fails for good also refuses to remove the name; the file under it is complete.
             assert forever or not file.exists(), f"operation {number}"
@@ -153,7 +152,7 @@ def test_a_read_returns_the_right_bytes_or_a_clear_error(tmp_path: Path, forever
 def test_a_short_write_is_continued(folder: SharedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     pwritev = os.pwritev
     monkeypatch.setattr(os, "pwritev", lambda fd, views, offset: pwritev(fd, [views[0][:1000]], offset))
-    with TempFiles(folder).write(DATA) as small:
+    with TempFiles(folder).write(DATA, folder.volumes.main) as small:
         small.publish("file")
     assert (folder.root / "file").read_bytes() == DATA
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
+from daemon.storage.clean_up import UNUSED_PART_SECONDS
 from daemon.storage.hashing import hash_file
 from daemon.storage.manifest import Manifest
-from daemon.storage.part_file import UNUSED_PART_SECONDS, Part, PartStore
+from daemon.storage.part_file import Part, PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 
@@ -50,7 +51,7 @@ def dot(folder: SharedFolder) -> list[str]:
 
 
 def test_pieces_stored_in_any_order_are_published_as_the_complete_file(folder: SharedFolder, store: PartStore) -> None:
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         assert part.resumed_bytes == 0
         fill(part, 3, 0, 2)
         part.start_writeback()
@@ -67,16 +68,16 @@ def test_pieces_stored_in_any_order_are_published_as_the_complete_file(folder: S
 
 
 def test_an_empty_file_is_published_at_once(folder: SharedFolder, store: PartStore) -> None:
-    with store.open(Manifest.of_bytes(b"")) as part:
+    with store.open(Manifest.of_bytes(b""), "name") as part:
         part.publish("empty")
     assert (folder.root / "empty").read_bytes() == b""
 
 
 def test_verified_pieces_survive_closing_and_opening(folder: SharedFolder, store: PartStore) -> None:
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         fill(part, 3, 1)
     seen: list[int] = []
-    with PartStore(folder).open(MANIFEST, progress=seen.append) as part:
+    with PartStore(folder).open(MANIFEST, "name", progress=seen.append) as part:
         assert list(part.verified.present()) == [1, 3]
         assert part.resumed_bytes == sum(seen) == MIB + 17
     assert PartStore(folder).saved_manifest(MANIFEST.id) == MANIFEST
@@ -84,7 +85,7 @@ def test_verified_pieces_survive_closing_and_opening(folder: SharedFolder, store
 
 
 def test_only_verified_pieces_can_be_read(store: PartStore) -> None:
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         fill(part, 3)
         assert part.read(3, 0, 17) == piece(3)
         for number, offset, length in ((0, 0, 1), (3, 0, 18), (3, 17, 1), (3, -1, 2), (4, 0, 1), (-1, 0, 1)):
@@ -95,9 +96,9 @@ def test_only_verified_pieces_can_be_read(store: PartStore) -> None:
 
 
 def test_readers_survive_reopening_and_publication_of_a_part(store: PartStore) -> None:
-    with store.open(MANIFEST) as read:
+    with store.open(MANIFEST, "name") as read:
         fill(read, 3)
-        with store.open(MANIFEST) as part:
+        with store.open(MANIFEST, "name") as part:
             assert list(part.verified.present()) == [3]
             fill(part, 0, 1, 2)
             assert read.read(3, 0, 17) == piece(3)
@@ -107,7 +108,7 @@ def test_readers_survive_reopening_and_publication_of_a_part(store: PartStore) -
 
 
 def test_discarding_a_part_deletes_its_files(folder: SharedFolder, store: PartStore) -> None:
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         fill(part, 0)
     store.discard(MANIFEST.id)
     assert dot(folder) == []
@@ -115,7 +116,7 @@ def test_discarding_a_part_deletes_its_files(folder: SharedFolder, store: PartSt
 
 def test_a_part_whose_name_is_taken_stays(folder: SharedFolder, store: PartStore) -> None:
     (folder.root / "a").write_bytes(b"mine")
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         fill(part, 0, 1, 2, 3)
         with pytest.raises(TargetExists):
             part.publish("a")
@@ -128,28 +129,28 @@ def test_a_part_is_not_created_without_enough_disk_space(folder: SharedFolder, s
     size = folder.free_bytes() // MIB * MIB + 1024 * MIB
     manifest = Manifest(size, MIB, bytes(32 * (size // MIB)))
     with pytest.raises(DiskFull, match="more disk space is needed"):
-        store.open(manifest)
+        store.open(manifest, "name")
     assert dot(folder) == []
 
 
 def test_cancelling_the_verification_of_a_part_loses_nothing(store: PartStore) -> None:
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         fill(part, 0, 1)
     with pytest.raises(Interrupted):
-        store.open(MANIFEST, stop=lambda: True)
-    with store.open(MANIFEST) as part:
+        store.open(MANIFEST, "name", stop=lambda: True)
+    with store.open(MANIFEST, "name") as part:
         assert part.verified.count == 2
 
 
 def test_pieces_stored_by_many_threads_are_all_recorded(folder: SharedFolder, store: PartStore) -> None:
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         threads = [threading.Thread(target=fill, args=(part, number)) for number in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert part.verified.complete
-    with PartStore(folder).open(MANIFEST) as part:
+    with PartStore(folder).open(MANIFEST, "name") as part:
         assert part.verified.complete
 
 
@@ -183,11 +184,11 @@ def test_corrupt_pieces_of_a_part_are_missing_and_never_published(
 ) -> None:
     for seed in range(rounds):
         chance = random.Random(seed)
-        with store.open(MANIFEST) as part:
+        with store.open(MANIFEST, "name") as part:
             fill(part, *chance.sample(range(4), chance.randrange(1, 5)))
         suffix = chance.choice([".part", ".have"])
         damage(folder.root / ".p2p" / f"{MANIFEST.id}{suffix}", chance)
-        with PartStore(folder).open(MANIFEST) as part:
+        with PartStore(folder).open(MANIFEST, "name") as part:
             for number in part.verified.present():
                 assert part.read(number, 0, MANIFEST.length(number)) == piece(number), f"seed {seed}"
             fill(part, *part.verified.missing())
@@ -213,7 +214,7 @@ manifest = Manifest(len(data), 1 << 20, b"".join(Manifest.of_bytes(piece).digest
 disk = KillingDisk(int(sys.argv[2]))
 folder = SharedFolder(Path(sys.argv[1]), disk)
 disk.arm()
-with PartStore(folder).open(manifest) as part:
+with PartStore(folder).open(manifest, "name") as part:
     for number in part.verified.missing():
         part.store(number, [pieces[number]])
         print(number, flush=True)
@@ -254,7 +255,7 @@ def test_a_process_killed_at_any_operation_leaves_no_wrong_file_and_loses_one_pi
             assert file.stat().st_nlink == 1
             assert [name for name in dot(folder) if name.endswith(".part")] == []
         else:
-            with store.open(MANIFEST) as part:
+            with store.open(MANIFEST, "name") as part:
                 assert set(part.verified.present()) >= set(stored)
                 fill(part, *part.verified.missing())
                 part.publish("folder/file")
@@ -264,10 +265,10 @@ def test_a_process_killed_at_any_operation_leaves_no_wrong_file_and_loses_one_pi
 
 
 def test_a_published_part_is_not_written_to(folder: SharedFolder, store: PartStore) -> None:
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         fill(part, 0, 1, 2, 3)
     os.link(folder.root / ".p2p" / f"{MANIFEST.id}.part", folder.root / "published")
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         assert part.verified.count == 0
         part.store(0, [bytes(MIB)])
     assert (folder.root / "published").read_bytes() == DATA
@@ -276,11 +277,11 @@ def test_a_published_part_is_not_written_to(folder: SharedFolder, store: PartSto
 def test_clean_up_deletes_temporary_published_and_unused_files(
     folder: SharedFolder, store: PartStore, root: Path
 ) -> None:
-    with store.open(MANIFEST) as part:
+    with store.open(MANIFEST, "name") as part:
         fill(part, 0)
-    with store.open(Manifest.of_bytes(b"other")):
+    with store.open(Manifest.of_bytes(b"other"), "name"):
         pass
-    TempFiles(folder).write(b"left by a killed process")
+    TempFiles(folder).write(b"left by a killed process", folder.volumes.main)
     written = (root / ".p2p" / f"{MANIFEST.id}.part").stat().st_mtime
     os.utime(root / ".p2p" / f"{MANIFEST.id}.part", (written + 1000, written + 1000))
     os.utime(root / ".p2p" / f"{MANIFEST.id}.have", (written + 1000, written + 1000))
@@ -303,7 +304,10 @@ def test_a_copy_has_the_same_content(folder: SharedFolder, tmp_path: Path, size:
     if way == "ours":
         folder.disk.copy_range = lambda source, target, length, offset: -1  # type: ignore[method-assign]
     seen: list[int] = []
-    with source.open("rb") as file, TempFiles(folder).copy_in(file.fileno(), progress=seen.append) as copy:
+    with (
+        source.open("rb") as file,
+        TempFiles(folder).copy_in(file.fileno(), folder.volumes.main, progress=seen.append) as copy,
+    ):
         with copy.handle as fd:
             manifest = hash_file(folder.disk, fd, copy.size)
         copy.publish("copy")
@@ -317,7 +321,9 @@ def test_copying_a_changing_file_fails(folder: SharedFolder, tmp_path: Path) -> 
     source = tmp_path / "source"
     source.write_bytes(bytes(MIB))
     with source.open("rb") as file, pytest.raises(FileChanged):
-        TempFiles(folder).copy_in(file.fileno(), progress=lambda count: source.write_bytes(b"other"))
+        TempFiles(folder).copy_in(
+            file.fileno(), folder.volumes.main, progress=lambda count: source.write_bytes(b"other")
+        )
     assert dot(folder) == []
 
 
@@ -326,5 +332,5 @@ def test_a_cancelled_copy_leaves_nothing(folder: SharedFolder, tmp_path: Path) -
     source.write_bytes(bytes(MIB))
     folder.disk.clone = lambda source, target: False  # type: ignore[method-assign]
     with source.open("rb") as file, pytest.raises(Interrupted):
-        TempFiles(folder).copy_in(file.fileno(), stop=lambda: True)
+        TempFiles(folder).copy_in(file.fileno(), folder.volumes.main, stop=lambda: True)
     assert dot(folder) == []

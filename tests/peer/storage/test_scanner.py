@@ -351,7 +351,7 @@ def test_a_published_download_is_not_hashed_again(
 ) -> None:
     manifest = Manifest.of_bytes(b"x")
     scanner.scan()
-    with PartStore(folder).open(manifest) as part:
+    with PartStore(folder).open(manifest, "a") as part:
         part.store(0, [b"x"])
         library.register([HashedFile("a", part.publish("a"), manifest)])
     reads = Reads()
@@ -403,7 +403,7 @@ def test_concurrent_scans_and_transfers_lose_no_file(
     try:
         for number in range(300):
             manifest = Manifest.of_bytes(b"%d" % number)
-            with store.open(manifest) as part:
+            with store.open(manifest, "name") as part:
                 part.store(0, [b"%d" % number])
                 library.register(
                     [HashedFile(f"d{number % 7}/{number}", part.publish(f"d{number % 7}/{number}"), manifest)]

@@ -16,7 +16,6 @@ import pytest
 from common.state_files import LOCK_FILE
 from daemon.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
 from daemon.storage.disk import Disk
-from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.storage.walk import ShareableFile, UnshareableEntry
@@ -29,7 +28,7 @@ def put(folder: SharedFolder, name: str, data: bytes) -> None:
 
 
 def publish(folder: SharedFolder, name: str, data: bytes) -> None:
-    with TempFiles(folder).write(data) as temporary:
+    with TempFiles(folder).write(data, folder.volumes.main) as temporary:
         temporary.publish(name)
 
 
@@ -108,7 +107,7 @@ def test_an_invalid_name_is_never_used_as_a_path(folder: SharedFolder, name: str
         folder.open(name)
     with pytest.raises(BadName):
         folder.fingerprint(name)
-    with TempFiles(folder).write(b"x") as temporary, pytest.raises(BadName):
+    with TempFiles(folder).write(b"x", folder.volumes.main) as temporary, pytest.raises(BadName):
         temporary.publish(name)
     assert shareable(folder) == []
 
@@ -243,9 +242,9 @@ def test_publishing_creates_the_folders_of_a_name(folder: SharedFolder) -> None:
 
 def test_published_files_have_the_fingerprints_that_are_returned(folder: SharedFolder) -> None:
     temp_files = TempFiles(folder)
-    files = [temp_files.write(b"x") for _ in range(3)]
+    files = [temp_files.write(b"x", folder.volumes.main) for _ in range(3)]
     names = ["a", "b/c", "b/d"]
-    returned = folder.publish_many([NewFile(file.name, name) for file, name in zip(files, names, strict=True)])
+    returned = folder.publish_many([file.named(name) for file, name in zip(files, names, strict=True)])
     assert returned == folder.fingerprints(names)
     assert not any(isinstance(each, PeerError) for each in returned)
 
@@ -264,10 +263,10 @@ def test_published_files_have_the_fingerprints_that_are_returned(folder: SharedF
 )
 def test_publishing_never_overwrites(folder: SharedFolder, there: str, name: str) -> None:
     put(folder, there, b"mine")
-    with TempFiles(folder).write(b"theirs") as temporary:
+    with TempFiles(folder).write(b"theirs", folder.volumes.main) as temporary:
         with pytest.raises(TargetExists, match=r"exists .*; rename"):
             temporary.publish(name)
-        assert dot_files(folder) == [temporary.name]
+        assert dot_files(folder) == [temporary.temporary]
     assert (folder.root / there).read_bytes() == b"mine"
     assert shareable(folder) == [there]
     assert dot_files(folder) == []
@@ -287,9 +286,9 @@ def test_each_file_of_a_batch_has_its_own_outcome(folder: SharedFolder) -> None:
     put(folder, "taken", b"mine")
     store = TempFiles(folder)
     names = ["d/1", "taken", "d/2", "D/1", "../x", *(f"f{n}/x" for n in range(10))]
-    files = [store.write(name.encode()) for name in names]
+    files = [store.write(name.encode(), folder.volumes.main) for name in names]
     store.sync_all(files)
-    outcomes = folder.publish_many([NewFile(file.name, name) for file, name in zip(files, names, strict=True)])
+    outcomes = folder.publish_many([file.named(name) for file, name in zip(files, names, strict=True)])
     failed = {name: type(out) for name, out in zip(names, outcomes, strict=True) if isinstance(out, PeerError)}
     assert failed == {"taken": TargetExists, "D/1": TargetExists, "../x": BadName}
     assert len(dot_files(folder)) == 3
@@ -318,8 +317,8 @@ class FolderGoes(Disk):
 def test_a_folder_removed_during_a_batch_is_created_again(tmp_path: Path) -> None:
     folder = SharedFolder(tmp_path / "shared", FolderGoes(tmp_path / "shared"))
     store = TempFiles(folder)
-    files = [store.write(b"%d" % number) for number in range(3)]
-    outcomes = folder.publish_many([NewFile(file.name, f"d/{number}") for number, file in enumerate(files)])
+    files = [store.write(b"%d" % number, folder.volumes.main) for number in range(3)]
+    outcomes = folder.publish_many([file.named(f"d/{number}") for number, file in enumerate(files)])
     assert outcomes == [folder.fingerprint(f"d/{number}") for number in range(3)]
     assert dot_files(folder) == []
     folder.close()

@@ -59,7 +59,7 @@ def test_a_peer_with_a_wrong_clock_works_and_stays_logged_in(tmp_path: Path, rng
             assert (ben.shared / "c.bin").read_bytes() == contents[2]
             # ben stops during a download.
             manifest = ana.share("d.bin", contents[3])
-            with ben.pserver.part_store.open(manifest) as part:
+            with ben.pserver.part_store.open(manifest, "name") as part:
                 part.store(0, [contents[3][: manifest.length(0)]])
         # Its clock is corrected before it starts again.
         with live_pserver(home, tracker) as ben:

@@ -84,7 +84,7 @@ def test_a_damaged_part_file_is_fetched_again(
         ana.call(ana.pserver.announcer.sync())
         dot = ben.shared / ".p2p"
         for number in range(rounds):
-            with ben.pserver.part_store.open(manifest) as part:
+            with ben.pserver.part_store.open(manifest, "name") as part:
                 for piece in rng.sample(range(4), rng.randrange(1, 4)):
                     at = manifest.offset(piece)
                     part.store(piece, [truth[at : at + manifest.length(piece)]])

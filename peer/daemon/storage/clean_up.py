@@ -1,0 +1,53 @@
+"""Deletes what earlier processes left in a dot-folder: temporary files, reserved names, and parts unused for long."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from daemon.storage.dirfd import TEMP_SUFFIX
+from daemon.storage.disk import Disk, is_not_writable
+from daemon.storage.reservation import RESERVATION_SUFFIX, release
+from daemon.storage.resume_data import RESUME_DATA_SUFFIX
+
+PART_SUFFIX = ".part"
+# A part that was not written to for this many seconds is deleted.
+UNUSED_PART_SECONDS = 7 * 24 * 3600.0
+
+
+def clean_up(disk: Disk, root: int, dot: int, now: float) -> None:
+    """Clean up a dot-folder that no process uses.
+
+    Args:
+        disk: the file operations to use.
+        root: the descriptor of the shared folder.
+        dot: the descriptor of the dot-folder.
+        now: the time in Unix seconds, to compare with modification times.
+
+    Raises:
+        OSError: if the disk failed. On a read-only file system everything stays.
+    """
+    names = [entry.name for entry in disk.list_entries(dot)]
+    try:
+        # While the temporary files exist that the names were reserved for.
+        for name in names:
+            if name.endswith(RESERVATION_SUFFIX):
+                release(disk, root, dot, name)
+        remaining: set[str] = set()
+        # In reverse order, so that a .part comes before its .have, which is useless without it.
+        for name in reversed(names):
+            with suppress(FileNotFoundError):
+                status = disk.stat(name, dir_fd=dot)
+                # st_nlink > 1: published by a process that was killed before it removed this name.
+                published = name.endswith(PART_SUFFIX) and status.st_nlink > 1
+                unused = (
+                    name.endswith((PART_SUFFIX, RESUME_DATA_SUFFIX)) and now - status.st_mtime > UNUSED_PART_SECONDS
+                )
+                part = name.removesuffix(RESUME_DATA_SUFFIX) + PART_SUFFIX
+                orphaned = name.endswith(RESUME_DATA_SUFFIX) and part not in remaining
+                if published or unused or orphaned or name.endswith(TEMP_SUFFIX):
+                    disk.unlink(name, dir_fd=dot)
+                else:
+                    remaining.add(name)
+    except OSError as error:
+        if not is_not_writable(error):
+            raise

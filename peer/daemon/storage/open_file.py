@@ -1,0 +1,61 @@
+"""A shared file that is open for reading, and whether it changed since."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from daemon.errors import FileChanged
+from daemon.storage.dirfd import SharedFd
+from daemon.storage.disk import Disk, Fingerprint, storage_faults
+
+
+class OpenFile:
+    """A shared file that is open for reading.
+
+    Attributes:
+        handle: the descriptor, for readers that need it themselves.
+        name: the file's name.
+        fingerprint: the file's fingerprint at the time of opening.
+    """
+
+    def __init__(self, disk: Disk, handle: SharedFd, name: str, fingerprint: Fingerprint) -> None:
+        self._disk = disk
+        self.handle = handle
+        self.name = name
+        self.fingerprint = fingerprint
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file after the reads that run in other threads."""
+        self.handle.close()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset`.
+
+        Raises:
+            FileChanged: if the file is too short for it now.
+            NoSuchFile: if the file is closed.
+            StorageFault: if the disk failed.
+        """
+        with self.handle as fd, storage_faults(f"reading {self.name}"):
+            data = self._disk.pread(fd, length, offset)
+        if len(data) != length:
+            raise FileChanged("the file was truncated while it was read", name=self.name)
+        return data
+
+    def ensure_unchanged(self) -> None:
+        """Check that the file still has its fingerprint, so that what was read until now belongs to it.
+
+        Raises:
+            FileChanged: if the file changed since it was opened.
+            StorageFault: if the disk failed.
+        """
+        with self.handle as fd, storage_faults(f"reading {self.name}"):
+            now = Fingerprint.from_stat(self._disk.fstat(fd))
+        if now != self.fingerprint:
+            raise FileChanged("the file changed while it was read", name=self.name)
