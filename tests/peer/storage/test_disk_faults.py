@@ -118,7 +118,8 @@ def test_any_failing_operation_ends_in_a_clear_error_and_loses_nothing_verified(
             assert file.read_bytes() == DATA
         PartStore(folder).clean_up(0)
         assert [name for name in os.listdir(root / ".p2p") if not name.endswith(".have")] == [], f"operation {number}"
-        assert len(os.listdir("/proc/self/fd")) == descriptors, f"operation {number} leaks a descriptor"
+        # Fewer if threads of earlier tests end meanwhile.
+        assert len(os.listdir("/proc/self/fd")) <= descriptors, f"operation {number} leaks a descriptor"
         folder.close()
     assert faults >= 5
 
