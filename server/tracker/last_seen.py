@@ -41,6 +41,7 @@ class LastSeenWriter:
             self._closed.wait(delay)
             self._noted.clear()
             delay = _DELAY if self._write() else _RETRY_DELAY
+        self._write()
 
     def _write(self) -> bool:
         with self._lock:

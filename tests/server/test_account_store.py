@@ -245,7 +245,9 @@ def test_damage_is_one_line_and_no_new_network(path: Path, damage: str, state: i
         open_store(path, may_create=True)
     message = str(refused.value)
     assert "\n" not in message
-    assert re.match(rf"{re.escape(str(path))} is damaged \(.+\): restore it from a backup, or remove it and ", message)
+    assert re.match(
+        rf"{re.escape(str(path))} is damaged \(.+\): restore it from a backup; to begin a new network", message
+    )
     assert path.read_bytes() == before
 
 

@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +22,7 @@ import trustme
 
 from eventually import eventually
 from live_tracker import live_tracker
+from tracker import VERSION
 from tracker.http_server import HEADER_TIMEOUT
 from tracker.passwords import HashCost
 from tracker.wsgi_bridge import SMALL_BODY_TIMEOUT
@@ -404,17 +406,36 @@ def test_no_header_raises_the_body_limit_of_a_request_without_token(tmp_path: Pa
             assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize("damage", ["text", "folder", "torn"])
+@pytest.mark.parametrize("damage", ["text", "folder", "torn", "empty"])
 def test_an_unreadable_database_is_reported_in_one_line(tmp_path: Path, damage: str) -> None:
     accounts = tmp_path / "state" / "accounts.sqlite3"
     accounts.parent.mkdir(0o700)
     if damage == "folder":
         accounts.mkdir()
     else:
-        accounts.write_bytes(b"no database\n" * 100 if damage == "text" else b"SQLite format 3\0" + bytes(100))
+        written = {"text": b"no database\n" * 100, "torn": b"SQLite format 3\0" + bytes(100), "empty": b""}
+        accounts.write_bytes(written[damage])
     result = run(write_env(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1 and str(accounts) in result.stderr
+
+
+def test_accounts_of_a_newer_release_end_the_start_with_one_line_and_69(tmp_path: Path) -> None:
+    env = write_env(tmp_path)
+    with running(env) as (process, ready):
+        assert login(ready["port"]).status_code == 201
+        process.terminate()
+        process.wait(20)
+    accounts = tmp_path / "state" / "accounts.sqlite3"
+    with closing(sqlite3.connect(accounts)) as db, db:
+        db.execute("UPDATE alembic_version SET version_num = '0100'")
+        db.execute("UPDATE meta SET value = '7.5.0'")
+    before = accounts.read_bytes()
+    result = run(env)
+    assert (result.returncode, result.stdout) == (69, "")
+    assert result.stderr.count("\n") == 1
+    assert all(word in result.stderr for word in ("release 7.5.0 (state 100)", f"release {VERSION} (state", "restore"))
+    assert accounts.read_bytes() == before
 
 
 @pytest.mark.parametrize("stdout", [">&-", ">/dev/full", "| true"])

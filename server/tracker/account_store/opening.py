@@ -42,8 +42,8 @@ def open_store(path: Path, *, may_create: bool) -> AccountStore:
                 upgrade(connection, 0)
         else:
             raise StateError(
-                f"{path} is missing, and a tracker has run in this folder: restore it from a backup, "
-                "or remove the file secret beside it, and all users register again"
+                f"{path} is missing, and a tracker has run in this folder: restore it from a backup; "
+                "to begin a new network instead, remove the file secret beside it"
             )
         return AccountStore(sqlite_file.open_engine(path), sqlite_file.translate)
 
@@ -80,6 +80,6 @@ def _start_faults(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, reason: str) -> StateError:
     return StateError(
-        f"{path} is damaged ({reason}): restore it from a backup, "
-        "or remove it and the file secret beside it, and all users register again"
+        f"{path} is damaged ({reason}): restore it from a backup; "
+        "to begin a new network instead, remove it and the file secret beside it"
     )
