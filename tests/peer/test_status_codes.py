@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from common.control_messages import HINT_KEY, Hint
+from common.version import VERSION
 from daemon import errors
 from daemon.errors import Busy, NoHolders, PeerError
 from daemon.protocol import status_codes
@@ -81,6 +82,15 @@ def test_a_busy_peer_says_when_to_retry() -> None:
 def test_a_status_without_our_code_still_names_an_error(status: grpc.StatusCode, kind: type[PeerError]) -> None:
     foreign = grpc.aio.AioRpcError(status, grpc.aio.Metadata(), grpc.aio.Metadata(("p2p-code", "nonsense")), "words")
     assert type(status_codes.error_from_rpc(foreign, "peer:1")) is kind
+
+
+def test_a_call_that_a_peer_does_not_know_names_the_side_to_upgrade() -> None:
+    unknown = grpc.aio.AioRpcError(
+        grpc.StatusCode.UNIMPLEMENTED, grpc.aio.Metadata(), grpc.aio.Metadata(), "Method not found!"
+    )
+    assert status_codes.error_from_rpc(unknown, "peer:1").message == (
+        f"peer:1: its pserver is older than this one (release {VERSION}) and does not know this call: upgrade it"
+    )
 
 
 def test_text_of_a_peer_becomes_one_bounded_line() -> None:
