@@ -143,13 +143,13 @@ def detect_fetches(
     if not reports.has_tickets(session.peer_id):
         return []
     requested = [each for each in files if reports.may_report(session.peer_id, each[1])]
-    before = index.holders((session.peer_id, file_id) for _, file_id, _, _ in requested)
+    before = index.holders((session.peer_id, each[1]) for each in requested)
     new = [
-        (name, file_id, size, complete)
-        for (name, file_id, size, complete), holder in zip(requested, before, strict=True)
-        if holder is None or (complete and not holder.complete)
+        each
+        for each, holder in zip(requested, before, strict=True)
+        if holder is None or (each[3] and not holder.complete)
     ][:MAX_LISTED]
-    holders = index.some_holders([file_id for _, file_id, _, _ in new], MAX_LISTED)
+    holders = index.some_holders([each[1] for each in new], MAX_LISTED)
     return [
         Fetch(now, *each[:3], session.address, [h.session.address for h in some if h.session != session], each[3])
         for each, some in zip(new, holders, strict=True)

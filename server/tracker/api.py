@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 _HEX = frozenset("0123456789abcdef")
-# For lists of thousands: twice as fast as four lookups by name.
-_ENTRY_FIELDS = itemgetter("name", "id", "size", "complete")
+# For lists of thousands: twice as fast as six lookups by name.
+_ENTRY_FIELDS = itemgetter("name", "id", "size", "complete", "modified", "executable")
 _fromhex = bytes.fromhex
 
 
@@ -196,8 +196,16 @@ class Views:
                 status=200,
                 message="ok",
                 files=[
-                    {"name": r.name, "id": r.id.hex(), "size": r.size, "holders": r.holders, "partial": r.partial}
-                    for r in rows
+                    {
+                        "name": row.name,
+                        "id": row.id.hex(),
+                        "size": row.size,
+                        "holders": row.holders,
+                        "partial": row.partial,
+                        "modified": row.modified,
+                        "executable": row.executable,
+                    }
+                    for row in rows
                 ],
                 next=_encode_cursor(cursor) if cursor else None,
             )
@@ -269,7 +277,10 @@ def _id(text: str) -> bytes:
 
 
 def _index_entries(files: list[schemas.IndexFile]) -> list[IndexEntry]:
-    return [(name, _fromhex(file_id), size, complete) for name, file_id, size, complete in map(_ENTRY_FIELDS, files)]
+    return [
+        (name, _fromhex(file_id), size, complete, modified, executable)
+        for name, file_id, size, complete, modified, executable in map(_ENTRY_FIELDS, files)
+    ]
 
 
 def _query_response(found: list[tuple[Version, list[HolderOffer]]]) -> Response:
@@ -282,6 +293,8 @@ def _query_response(found: list[tuple[Version, list[HolderOffer]]]) -> Response:
                     "name": version.name,
                     "id": version.id.hex(),
                     "size": version.size,
+                    "modified": version.modified,
+                    "executable": version.executable,
                     "holders": [
                         {
                             "url": offer.holder.session.address,

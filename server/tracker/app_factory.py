@@ -138,6 +138,7 @@ def build(
     accounts = open_accounts(state_dir, clock.server_time())
     index = MemoryIndex(
         clock.now,
+        clock.server_time,
         ping_timeout,
         files_per_user,
         on_expired=lambda session: events("expired", logging.WARNING, address=session.address, user=session.user),

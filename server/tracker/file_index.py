@@ -58,7 +58,7 @@ class FileIndex:
             folded_names: folded form of the names that are not ASCII.
         """
         by_id, peer_files, partial = self.by_id, peer.files, peer.partial
-        for name, file_id, size, complete in files:
+        for name, file_id, size, complete, modified, executable in files:
             content = by_id.get(file_id)
             entry = content.names.get(name) if content is not None else None
             folded = entry.folded if entry is not None else folded_names.get(name) or fold(name)
@@ -71,8 +71,11 @@ class FileIndex:
                 content = by_id[file_id] = ContentEntry(file_id, size)
             if entry is None:
                 # Nearly every name is equal to its folded form: one string serves as both.
-                entry = content.names[name] = NameEntry(name, name if folded == name else folded, content)
+                folded = name if folded == name else folded
+                entry = content.names[name] = NameEntry(name, folded, content, modified, executable)
                 self.names.add(entry)
+            elif modified != entry.modified or executable != entry.executable:
+                entry.add_disputed(peer, modified, executable)
             entry.peer_count += 1
             peer_files[entry.folded] = entry
             held = content.holders.get(peer, 0)
@@ -103,6 +106,8 @@ class FileIndex:
             self.entry_count -= 1
             if content.disputed_sizes is not None:
                 content.drop_disputed_size(peer)
+        if entry.disputed_modified is not None or entry.disputed_executable is not None:
+            entry.drop_disputed(peer)
         entry.peer_count -= 1
         if not entry.peer_count:
             del content.names[entry.name]

@@ -25,6 +25,9 @@ class Index(Protocol):
     after its session has ended or its pserver has stopped: `replace` and `patch` then raise NotLoggedIn or SendIndex,
     and change nothing. tests/server/test_index.py runs against every implementation.
 
+    The size of an id, and whether and when a version of a name was modified and is executable, are what most holders
+    announce; the latest of equal numbers. A time more than a minute in the tracker's future counts as not announced.
+
     Names are compared after folding (tracker.names). A version that peers have under several spellings of its name is
     one version, and is returned in the spelling that most peers have.
 

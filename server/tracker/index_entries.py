@@ -5,14 +5,21 @@ one to the dict of its content. Names, ids and their pairs are stored once for a
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from tracker.models import Holder, ListedVersion, Load, Session, Version
+
+V = TypeVar("V")
 
 # A holder can have one content under several names, some complete, some partial. Both counts are in one integer: the
 # complete ones in the low 32 bits, the partial ones above.
 COMPLETE = 1
 PARTIAL = 1 << 32
+# Seconds by which a time of modification may be in the tracker's future; a later one counts as unknown.
+FUTURE_TOLERANCE = 60.0
+# Before this, a time is no date that programs can show.
+_YEAR_1 = -62_135_596_800.0
 
 
 class ContentEntry:
@@ -46,20 +53,62 @@ class ContentEntry:
         """Forget the size that a peer announced."""
         if self.disputed_sizes is not None:
             self.disputed_sizes.pop(peer, None)
-            if not self.disputed_sizes:
-                self.disputed_sizes = None
+            self.disputed_sizes = self.disputed_sizes or None
 
 
 class NameEntry:
     """A name of some content in one spelling, and how many peers have the content under it."""
 
-    __slots__ = ("content", "folded", "name", "peer_count")
+    __slots__ = (
+        "content",
+        "disputed_executable",
+        "disputed_modified",
+        "executable",
+        "folded",
+        "modified",
+        "name",
+        "peer_count",
+    )
 
-    def __init__(self, name: str, folded: str, content: ContentEntry) -> None:
+    def __init__(
+        self, name: str, folded: str, content: ContentEntry, modified: float | None, executable: bool | None
+    ) -> None:
         self.name = name
         self.folded = folded
         self.content = content
         self.peer_count = 0
+        # What the first peer announces, and the peers that announce something else; there are hardly any.
+        self.modified = modified
+        self.executable = executable
+        self.disputed_modified: dict[PeerFiles, float | None] | None = None
+        self.disputed_executable: dict[PeerFiles, bool | None] | None = None
+
+    def add_disputed(self, peer: "PeerFiles", modified: float | None, executable: bool | None) -> None:
+        """Record what a peer announces otherwise than the first."""
+        if modified != self.modified:
+            if self.disputed_modified is None:
+                self.disputed_modified = {}
+            self.disputed_modified[peer] = modified
+        if executable != self.executable:
+            if self.disputed_executable is None:
+                self.disputed_executable = {}
+            self.disputed_executable[peer] = executable
+
+    def drop_disputed(self, peer: "PeerFiles") -> None:
+        """Forget what a peer announced otherwise."""
+        if self.disputed_modified is not None:
+            self.disputed_modified.pop(peer, None)
+            self.disputed_modified = self.disputed_modified or None
+        if self.disputed_executable is not None:
+            self.disputed_executable.pop(peer, None)
+            self.disputed_executable = self.disputed_executable or None
+
+    def announced_by(self, peer: "PeerFiles") -> tuple[float | None, bool | None]:
+        """Return `modified` and `executable` as a peer announces them that has this entry."""
+        return (
+            (self.disputed_modified or {}).get(peer, self.modified),
+            (self.disputed_executable or {}).get(peer, self.executable),
+        )
 
 
 class PeerFiles:
@@ -96,20 +145,68 @@ def group_spellings(entries: Iterable[NameEntry]) -> Collection[Spellings]:
     return groups.values()
 
 
-def version_of(spellings: Spellings, wanted: str = "") -> Version:
+def version_of(spellings: Spellings, server_time: float, wanted: str = "") -> Version:
     """Return a version with all its holders, in the spelling `wanted` if a peer has that, else in the most used one."""
     entry = _shown(spellings, wanted)
     content = entry.content
     holders = [Holder(peer.session, peer.load, is_complete(count)) for peer, count in content.holders.items()]
-    return Version(entry.name, content.id, content.majority_size(), holders)
+    return Version(
+        entry.name,
+        content.id,
+        content.majority_size(),
+        holders,
+        _modified(spellings, server_time),
+        _executable(spellings),
+    )
 
 
-def listed_version(spellings: Spellings) -> ListedVersion:
+def listed_version(spellings: Spellings, server_time: float) -> ListedVersion:
     """Return a version with the numbers of its holders, in its most used spelling."""
     entry = _shown(spellings)
     content = entry.content
     complete = sum(1 for count in content.holders.values() if is_complete(count))
-    return ListedVersion(entry.name, content.id, content.majority_size(), complete, len(content.holders) - complete)
+    return ListedVersion(
+        entry.name,
+        content.id,
+        content.majority_size(),
+        complete,
+        len(content.holders) - complete,
+        _modified(spellings, server_time),
+        _executable(spellings),
+    )
+
+
+def _modified(spellings: Spellings, server_time: float) -> float | None:
+    """Return the time that most holders announce, the latest of equal numbers; None if none announces a valid one."""
+    first = spellings[0]
+    if len(spellings) == 1 and first.disputed_modified is None:
+        votes: Mapping[float | None, int] = {first.modified: first.peer_count}
+    else:
+        votes = _votes((each.modified, each.peer_count, each.disputed_modified) for each in spellings)
+    valid = [
+        (count, value)
+        for value, count in votes.items()
+        if count and value is not None and _YEAR_1 <= value <= server_time + FUTURE_TOLERANCE
+    ]
+    return max(valid)[1] if valid else None
+
+
+def _executable(spellings: Spellings) -> bool:
+    """Return what most holders announce; true of equal numbers, because copies lose the bit more often than gain it."""
+    first = spellings[0]
+    if len(spellings) == 1 and first.disputed_executable is None:
+        return first.executable or False
+    votes = _votes((each.executable, each.peer_count, each.disputed_executable) for each in spellings)
+    return votes[True] > 0 and votes[True] >= votes[False]
+
+
+def _votes(announced: Iterable[tuple[V, int, dict[PeerFiles, V] | None]]) -> Counter[V]:
+    """Count values: of the first announcement, the peers with the entry, and what some announce otherwise."""
+    votes: Counter[V] = Counter()
+    for first, peer_count, disputed in announced:
+        votes[first] += peer_count - len(disputed or ())
+        votes.update((disputed or {}).values())
+    return votes
 
 
 def _shown(spellings: Spellings, wanted: str = "") -> NameEntry:

@@ -37,6 +37,7 @@ class MemoryIndex:
     def __init__(
         self,
         now: Callable[[], float],
+        server_time: Callable[[], float],
         ping_timeout: float,
         files_per_user: int = 1_000_000,
         on_expired: Callable[[Session], None] = lambda session: None,
@@ -47,6 +48,7 @@ class MemoryIndex:
 
         Args:
             now: monotonic clock, in seconds.
+            server_time: the tracker's clock, in Unix seconds.
             ping_timeout: seconds without a ping after which a peer is removed.
             files_per_user: entries that all peers of one account may have together.
             on_expired: called with the session of a peer that is removed for its silence.
@@ -56,6 +58,7 @@ class MemoryIndex:
         """
         self.epoch = secrets.token_hex(8)
         self._now = now
+        self._server_time = server_time
         self._ping_timeout = ping_timeout
         self._files_per_user = files_per_user
         self._on_expired = on_expired
@@ -99,7 +102,7 @@ class MemoryIndex:
             return {peer_id for peer_id in peer_ids if peer_id in self._peers}
 
     def replace(self, session: Session, version: str, files: Collection[IndexEntry]) -> None:
-        folded_names = _fold_non_ascii(name for name, _, _, _ in files)
+        folded_names = _fold_non_ascii(name for name, *_ in files)
         with self._lock:
             peer = self._refresh(session)
             others = self._files_per_account[session.user] - len(peer.files)
@@ -118,7 +121,7 @@ class MemoryIndex:
         add: Collection[IndexEntry],
         remove: Iterable[tuple[str, bytes]],
     ) -> None:
-        folded_names = _fold_non_ascii(name for name, _, _, _ in add)
+        folded_names = _fold_non_ascii(name for name, *_ in add)
         removed = _folded_removals(remove)
         with self._lock:
             peer = self._refresh(session)
@@ -132,7 +135,7 @@ class MemoryIndex:
             going = {folded for folded, file_id in removed if _has_file(peer, folded, file_id)}
             if others + len(peer.files) + len(add) > self._files_per_user:
                 # Names are counted exactly only near the limit, because that takes a lookup for each.
-                coming = {folded_names.get(name) or fold(name) for name, _, _, _ in add}
+                coming = {folded_names.get(name) or fold(name) for name, *_ in add}
                 replaced = coming & peer.files.keys()
                 self._check_file_limit(others + len(peer.files) + len(coming) - len(replaced | going))
             for name in going:
@@ -221,7 +224,7 @@ class MemoryIndex:
                         continue
                     if len(rows) == limit:
                         return rows, last
-                    rows.append(listed_version(version))
+                    rows.append(listed_version(version, self._server_time()))
                     last = place
         return rows, None
 
@@ -231,7 +234,8 @@ class MemoryIndex:
             contents = list(self._files.by_id.values())
         scan = find_single_copies(contents, compile_pattern(match), limit, self._deadline())
         with self._lock:
-            rows = [row for row in map(listed_version, scan.versions) if row.holders == 1]
+            now = self._server_time()
+            rows = [row for version in scan.versions if (row := listed_version(version, now)).holders == 1]
         return SingleCopies(scan.contents, scan.total_size, rows, scan.more)
 
     def totals(self) -> Totals:
@@ -244,7 +248,8 @@ class MemoryIndex:
         with self._lock:
             self._expire_silent()
             found = self._files.names.versions(folded, limit)
-            return [version_of(each, name) for each in sorted(found, key=_id_of)]
+            now = self._server_time()
+            return [version_of(each, now, name) for each in sorted(found, key=_id_of)]
 
     def _by_id(self, file_id: bytes, limit: int) -> list[Version]:
         with self._lock:
@@ -253,7 +258,8 @@ class MemoryIndex:
             if content is None:
                 return []
             found = group_spellings(islice(content.names.values(), limit))
-            return [version_of(each) for each in sorted(found, key=lambda spellings: spellings[0].folded)]
+            now = self._server_time()
+            return [version_of(each, now) for each in sorted(found, key=lambda spellings: spellings[0].folded)]
 
     def _some_holders(self, file_id: bytes, limit: int) -> list[Holder]:
         with self._lock:
@@ -332,12 +338,12 @@ class MemoryIndex:
     ) -> bool:
         """Return whether the peer has what the change adds, and nothing of what it removes: a repeated request."""
         added = set()
-        for name, file_id, _, complete in add:
+        for name, file_id, _, complete, modified, executable in add:
             folded = folded_names.get(name) or fold(name)
             entry = peer.files.get(folded)
             if entry is None or entry.name != name or entry.content.id != file_id:
                 return False
-            if complete == (entry in peer.partial):
+            if complete == (entry in peer.partial) or entry.announced_by(peer) != (modified, executable):
                 return False
             added.add((folded, file_id))
         return not any(_has_file(peer, *each) for each in removed if each not in added)

@@ -54,8 +54,9 @@ class Session:
     since: float
 
 
-# An announced file: name, id (32 bytes), size in bytes, complete. A bare tuple, because lists have thousands.
-IndexEntry = tuple[str, bytes, int, bool]
+# An announced file: name, id (32 bytes), size in bytes, complete, modified (Unix seconds), executable. The last two are
+# None if the peer does not say. A bare tuple, because lists have thousands.
+IndexEntry = tuple[str, bytes, int, bool, float | None, bool | None]
 # The last name, folded, and id of a page.
 PageCursor = tuple[str, bytes]
 
@@ -69,22 +70,29 @@ class Holder(NamedTuple):
 
 
 class Version(NamedTuple):
-    """One version of a name, with all holders of its id, also under other names."""
+    """One version of a name, with all holders of its id, also under other names.
+
+    `modified` is in Unix seconds, None if unknown. It and `executable` belong to the name, not to the content.
+    """
 
     name: str
     id: bytes
     size: int
     holders: list[Holder]
+    modified: float | None
+    executable: bool
 
 
 class ListedVersion(NamedTuple):
-    """One version of a name, with the numbers of complete (`holders`) and partial holders."""
+    """One version of a name, with the numbers of complete (`holders`) and partial holders; else as Version."""
 
     name: str
     id: bytes
     size: int
     holders: int
     partial: int
+    modified: float | None
+    executable: bool
 
 
 class OnlinePeer(NamedTuple):

@@ -104,12 +104,14 @@ class Ping(Request):
 # Items of long lists are dicts rather than models, which halves the time to validate a list.
 @with_config(_REQUEST)
 class IndexFile(TypedDict):
-    """An announced file; `size` is in bytes."""
+    """An announced file; `size` is in bytes, `modified` in Unix seconds. The optional fields belong to the name."""
 
     name: Name
     id: Id
     size: Size
     complete: bool
+    modified: NotRequired[Annotated[float | None, Field(default=None)]]
+    executable: NotRequired[Annotated[bool | None, Field(default=None)]]
 
 
 @with_config(_REQUEST)
@@ -250,11 +252,13 @@ class OfferedHolder(TypedDict):
 
 @with_config(_RESPONSE)
 class FoundVersion(TypedDict):
-    """A version of a name with its holders, best first; `size` is in bytes."""
+    """A version of a name with its holders, best first; `size` is in bytes, `modified` in Unix seconds."""
 
     name: str
     id: Id
     size: int
+    modified: float | None
+    executable: bool
     holders: Annotated[list[OfferedHolder], Field(max_length=30)]
 
 
@@ -284,13 +288,15 @@ class UploadResponse(Response):
 
 @with_config(_RESPONSE)
 class ListedFile(TypedDict):
-    """A version of a name with the numbers of its complete and partial holders."""
+    """A version of a name with the numbers of its complete and partial holders; `modified` is in Unix seconds."""
 
     name: str
     id: Id
     size: int
     holders: int
     partial: int
+    modified: float | None
+    executable: bool
 
 
 @with_config(_RESPONSE)

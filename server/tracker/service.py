@@ -122,7 +122,7 @@ class Tracker:
         fetches = detect_fetches(self._index, self._reports, session, files, self.server_time())
         self._index.replace(session, version, files)
         self.activity.add_fetches(fetches)
-        self._reports.on_announced(session.peer_id, {file_id for _, file_id, _, _ in files})
+        self._reports.on_announced(session.peer_id, {each[1] for each in files})
         self._events("reindexed", address=session.address, files=len(files))
 
     def patch_index(
@@ -153,7 +153,7 @@ class Tracker:
         self._index.patch(session, base, version, add, remove)
         self.activity.add_fetches(fetches)
         if add:
-            self._reports.on_announced(session.peer_id, {file_id for _, file_id, _, _ in add})
+            self._reports.on_announced(session.peer_id, {each[1] for each in add})
 
     def find_names(
         self, session: Session, names: Collection[str], local: bool

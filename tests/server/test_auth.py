@@ -417,8 +417,10 @@ def test_a_logout_during_a_clean_stop_ends_the_session(world: TrackerFixture) ->
 
 # What a request does after its session was looked up and its body was read.
 SLOW: dict[str, Callable[[Tracker, Session], object]] = {
-    "put": lambda tracker, session: tracker.put_index(session, "2", [("a.txt", bytes(32), 1, True)]),
-    "patch": lambda tracker, session: tracker.patch_index(session, "1", "2", [("b.txt", bytes(32), 1, True)], []),
+    "put": lambda tracker, session: tracker.put_index(session, "2", [("a.txt", bytes(32), 1, True, None, None)]),
+    "patch": lambda tracker, session: tracker.patch_index(
+        session, "1", "2", [("b.txt", bytes(32), 1, True, None, None)], []
+    ),
     "ping": lambda tracker, session: tracker.ping(session, "", "", None),
 }
 

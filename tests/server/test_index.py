@@ -35,12 +35,26 @@ class Clock:
         return self.time
 
 
+NOW = 1_700_000_000.0
+
+
+def server_time() -> float:
+    return NOW
+
+
 def session(number: int, user: str = "ana") -> Session:
     return Session(f"{number:032x}", user, f"127.0.0.1:{5000 + number}", True, f"{number:064x}", bytes(32), 0.0)
 
 
-def file(name: str, contents: int = 1, size: int = 10, complete: bool = True) -> IndexEntry:
-    return (name, bytes([contents]) * 32, size, complete)
+def file(
+    name: str,
+    contents: int = 1,
+    size: int = 10,
+    complete: bool = True,
+    modified: float | None = None,
+    executable: bool | None = None,
+) -> IndexEntry:
+    return (name, bytes([contents]) * 32, size, complete, modified, executable)
 
 
 ANA, BOB = session(1), session(2, "bob")
@@ -54,7 +68,7 @@ def clock() -> Clock:
 @pytest.fixture(params=INDEXES, ids=lambda cls: cls.__name__)
 def index(request: pytest.FixtureRequest, clock: Clock) -> Index:
     make: Callable[..., Index] = request.param
-    return make(clock, TIMEOUT)
+    return make(clock, server_time, TIMEOUT)
 
 
 def holders(index: Index, name: str) -> list[str]:
@@ -131,7 +145,7 @@ def test_every_query_method_applies_the_timeout(
 
 @pytest.mark.parametrize("way", ["leaves", "is silent"])
 def test_files_of_a_removed_peer_do_not_count_for_the_account(clock: Clock, way: str) -> None:
-    index = MemoryIndex(clock, TIMEOUT, files_per_user=2)
+    index = MemoryIndex(clock, server_time, TIMEOUT, files_per_user=2)
     for number in range(3):
         index.replace(session(number), "1", [file("a.txt"), file("b.txt")])
         with pytest.raises(TooLarge):
@@ -159,7 +173,7 @@ def test_a_peer_that_knows_another_epoch_has_to_send_its_complete_index(index: I
 
 
 def test_two_indexes_have_different_epochs(clock: Clock) -> None:
-    assert MemoryIndex(clock, TIMEOUT).epoch != MemoryIndex(clock, TIMEOUT).epoch
+    assert MemoryIndex(clock, server_time, TIMEOUT).epoch != MemoryIndex(clock, server_time, TIMEOUT).epoch
 
 
 def test_a_sample_of_many_peers_differs_each_time_and_reaches_all_of_them(index: Index) -> None:
@@ -290,8 +304,61 @@ def test_the_size_of_an_id_is_what_most_holders_announce(index: Index) -> None:
     assert index.by_names(["a.txt"], 9)[0].size == 77
 
 
+def listed(index: Index, name: str) -> tuple[float | None, bool]:
+    """Time and executable bit of the only version of a name, which the list and a query have to agree on."""
+    (row,) = index.page(name, None, 9)[0]
+    (version,) = index.by_names([name], 9)
+    assert (version.modified, version.executable) == (row.modified, row.executable)
+    return row.modified, row.executable
+
+
+def test_time_and_executable_bit_are_those_of_the_name(index: Index) -> None:
+    index.replace(ANA, "1", [file("run.sh", modified=1.5, executable=True), file("run.txt", modified=2.5)])
+    assert (listed(index, "run.sh"), listed(index, "run.txt")) == ((1.5, True), (2.5, False))
+    assert {v.name: v.modified for v in index.by_ids([bytes([1]) * 32], 9)} == {"run.sh": 1.5, "run.txt": 2.5}
+    index.patch(ANA, "1", "2", [file("run.sh", modified=7.5, executable=False)], [])
+    assert listed(index, "run.sh") == (7.5, False)
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "A"]], ids=["one spelling", "two spellings"])
+@pytest.mark.parametrize(
+    ("announced", "expected"),
+    [
+        ([(5.0, True)], (5.0, True)),
+        ([(5.0, True), (None, None), (None, None)], (5.0, True)),
+        ([(None, None), (5.0, True), (6.0, True)], (6.0, True)),
+        ([(5.0, False), (5.0, False), (9.0, True)], (5.0, False)),
+        ([(9.0, True), (5.0, False), (5.0, False)], (5.0, False)),
+        ([(5.0, False), (9.0, True)], (9.0, True)),
+        ([(9.0, True), (5.0, False)], (9.0, True)),
+        ([(NOW + 61, None), (NOW + 61, None), (5.0, None)], (5.0, False)),
+        ([(NOW + 61, None)], (None, False)),
+        ([(NOW + 59.5, None)], (NOW + 59.5, False)),
+        ([(-1e300, None), (-1.5, None)], (-1.5, False)),
+    ],
+)
+def test_the_time_and_the_executable_bit_that_most_holders_announce_count(
+    index: Index, names: list[str], announced: list[tuple[float | None, bool | None]], expected: tuple[float, bool]
+) -> None:
+    index.replace(session(9), "1", [file("a", modified=77.0, executable=True)])
+    for number, (modified, executable) in enumerate(announced):
+        entry = file(names[number % len(names)], modified=modified, executable=executable)
+        index.replace(session(10 + number), "1", [entry])
+    index.remove_peer(session(9).peer_id)
+    assert listed(index, "a") == expected
+
+
+def test_a_change_of_the_time_alone_is_no_repetition_of_another_change(index: Index) -> None:
+    index.replace(ANA, "1", [])
+    index.replace(BOB, "1", [file("a", modified=3.0)])
+    index.patch(ANA, "1", "2", [file("a", modified=1.0)], [])
+    index.patch(ANA, "1", "2", [file("a", modified=1.0)], [])
+    with pytest.raises(SendIndex):
+        index.patch(ANA, "1", "2", [file("a", modified=2.0)], [])
+
+
 def test_the_file_limit_counts_all_peers_of_an_account(clock: Clock) -> None:
-    index = MemoryIndex(clock, TIMEOUT, files_per_user=3)
+    index = MemoryIndex(clock, server_time, TIMEOUT, files_per_user=3)
     index.replace(session(1), "1", [file("a", 1), file("b", 2)])
     with pytest.raises(TooLarge):
         index.replace(session(2), "1", [file("a", 1), file("b", 2)])
@@ -301,7 +368,7 @@ def test_the_file_limit_counts_all_peers_of_an_account(clock: Clock) -> None:
 
 
 def test_the_file_limit_counts_what_is_left_after_a_change(clock: Clock) -> None:
-    index = MemoryIndex(clock, TIMEOUT, files_per_user=3)
+    index = MemoryIndex(clock, server_time, TIMEOUT, files_per_user=3)
     index.replace(ANA, "1", [file("a", 1, complete=False), file("b", 2, complete=False), file("c", 3)])
     index.patch(ANA, "1", "2", [file("a", 1), file("B", 2)], [])
     assert index.by_names(["a"], 9)[0].holders[0].complete
@@ -447,7 +514,7 @@ class IndexMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.index = MemoryIndex(self.clock, TIMEOUT)
+        self.index = MemoryIndex(self.clock, server_time, TIMEOUT)
         self.files: dict[int, dict[str, tuple[str, int, bool]]] = {}
         self.versions: dict[int, str] = {}
         self.seen: dict[int, float] = {}

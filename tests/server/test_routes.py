@@ -161,6 +161,32 @@ def test_every_route_compares_names_after_folding(world: TrackerFixture) -> None
     assert bob.call("GET", "/files").json["files"] == []  # type: ignore[index]
 
 
+def test_time_and_executable_bit_of_a_name_are_returned(world: TrackerFixture) -> None:
+    ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
+    later = world.parts.tracker.server_time() + 90.0
+    given: dict[str, dict[str, Any]] = {
+        "a": {"modified": 1.25, "executable": True},
+        "b": {"modified": None},
+        "c": {},
+        "d": {"modified": later},
+    }
+    entry: dict[str, Any] = {"id": id_of("x"), "size": 1, "complete": True}
+    body = {"version": "1", "files": [entry | {"name": name} | more for name, more in given.items()]}
+    assert ana.call("PUT", "/index", body).status_code == 200
+    expected = {"a": (1.25, True), "b": (None, False), "c": (None, False), "d": (None, False)}
+    for answer in (
+        bob.call("GET", "/files"),
+        bob.call("POST", "/query", {"names": list(given)}),
+        bob.call("POST", "/query", {"ids": [id_of("x")]}),
+    ):
+        assert {f["name"]: (f["modified"], f["executable"]) for f in answer.json["files"]} == expected  # type: ignore[index]
+    world.clock.advance(31)
+    ana.ping()
+    assert ana.call("PUT", "/index", body).status_code == 200
+    (row,) = ana.call("GET", "/files?match=d").json["files"]  # type: ignore[index]
+    assert row["modified"] == later, "it is known once the time has come"
+
+
 def test_a_query_for_many_names_returns_the_known_ones(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt", "b.txt")
@@ -344,6 +370,14 @@ BAD_BODIES = [
     ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"id": "0" * 64 + chr(10)}]}).encode()),
     ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"complete": 1}]}).encode()),
     ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"name": None}]}).encode()),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"modified": "1"}]}).encode()),
+    (
+        "PUT",
+        "/index",
+        b'{"version": "1", "files": [{"name": "a", "id": "%s", "size": 1, "complete": true, '
+        b'"modified": 1e999}]}' % (b"0" * 64),
+    ),
+    ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"executable": 1}]}).encode()),
     ("PUT", "/index", json.dumps({"version": "1", "files": [GOOD_FILE | {"name": "\ud800"}]}).encode()),
     ("POST", "/query", json.dumps({}).encode()),
     ("POST", "/query", json.dumps({"names": []}).encode()),
