@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -106,6 +107,11 @@ def missing(mark: str) -> str:
         case "root":
             if os.geteuid() != 0 or not _runs("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"):
                 return "needs root and permission to mount"
+        case "ipv6":
+            try:
+                socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+            except OSError:
+                return "needs IPv6 on loopback"
         case "nginx":
             if not _runs("nginx", "-v"):
                 return "needs nginx"

@@ -57,14 +57,20 @@ def connect(settings: Settings, randomness: Callable[[int], bytes]) -> Connectio
     except (OSError, ValueError) as error:
         raise CliError("bad_env", f"{settings.env_pclient}: TLS_CA: {error}") from error
     options = channels.channel_options()
+    host = settings.host if credentials is not None else _resolve_localhost(settings)
+    target = channels.target_of_own_host(host, port)
     if credentials is None:
-        channel = grpc.insecure_channel(channels.target_of_own_host(_resolve_localhost(settings.host), port), options)
+        channel = grpc.insecure_channel(target, options)
     else:
-        channel = grpc.secure_channel(channels.target_of_own_host(settings.host, port), credentials, options)
+        channel = grpc.secure_channel(target, credentials, options)
     control = pserver_pb2_grpc.ControlStub(channel)
 
     def verify() -> Release:
-        return _verify_daemon(control, settings, secret, port, randomness(cookie.LENGTH))
+        release = _verify_daemon(control, settings, secret, port, randomness(cookie.LENGTH))
+        # The pserver wrote its addresses before it could prove anything.
+        if credentials is None and _resolve_localhost(settings) != host:
+            raise _not_ours(settings, address(settings, port))
+        return release
 
     try:
         release = verify()
@@ -80,13 +86,20 @@ def address(settings: Settings, port: int) -> str:
     return f"{host}:{port}" if port else host
 
 
-def _resolve_localhost(host: str) -> str:
-    """The one address that is used for localhost without TLS.
+def _resolve_localhost(settings: Settings) -> str:
+    """The one address that is used for localhost without TLS: one that the pserver says it listens on.
 
     localhost has an IPv4 and an IPv6 address. If the pserver listens on one of them only, another program on the other
     could pass our challenge on to it, and its proof back to us.
     """
-    return "127.0.0.1" if host.rstrip(".").lower() == "localhost" else host
+    if settings.host.rstrip(".").lower() != "localhost":
+        return settings.host
+    try:
+        listening = state_files.read_addresses(settings.state_dir)
+    except state_files.UnsafeFile as error:
+        raise CliError("not_allowed", str(error)) from error
+    only_ipv6 = "::1" in listening and "127.0.0.1" not in listening
+    return "::1" if only_ipv6 else "127.0.0.1"
 
 
 def _find(settings: Settings) -> tuple[int, bytes]:
@@ -123,23 +136,26 @@ def _tls_mismatch_message(settings: Settings) -> str:
     return f"it has no TLS, or no certificate of the TLS_CA in {settings.env_pclient}: set TLS_CERT and TLS_KEY for it"
 
 
+def _not_ours(settings: Settings, where: str) -> CliError:
+    return CliError(
+        "not_allowed",
+        f"the program at {where} does not know the cookie in {settings.state_dir}: it is not the pserver of that"
+        " STATE_DIR, and got neither cookie nor password",
+    )
+
+
 def _verify_daemon(
     control: pserver_pb2_grpc.ControlStub, settings: Settings, secret: bytes, port: int, nonce: bytes
 ) -> Release:
     """Authenticate the pserver; return its release, which fits."""
     where = address(settings, port)
     metadata = ((cookie.CHALLENGE_KEY, cookie.make_challenge(secret, port, nonce)),)
-    not_ours = CliError(
-        "not_allowed",
-        f"the program at {where} does not know the cookie in {settings.state_dir}: it is not the pserver of that"
-        " STATE_DIR, and got neither cookie nor password",
-    )
     try:
         request = pb.ProveRequest(nonce=nonce, release=release_to_pb(OWN_RELEASE))
         reply = control.Prove(request, metadata=metadata, timeout=_PROVE_TIMEOUT)
     except grpc.RpcError as error:
         if status_codes.status_code(error) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
-            raise not_ours from error
+            raise _not_ours(settings, where) from error
         translated = status_codes.to_cli_error(error, where)
         if isinstance(translated, PserverUnreachable) and _port_is_open(settings.host, port):
             raise CliError(
@@ -147,7 +163,7 @@ def _verify_daemon(
             ) from error
         raise translated from error
     if not cookie.check_proof(reply.proof, secret, port, nonce):
-        raise not_ours
+        raise _not_ours(settings, where)
     release = release_from_pb(reply.release)
     if not newest_common_protocol(release):
         raise CliError("incompatible", incompatible_message(f"the pserver at {where}", release, "this pclient"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -63,24 +64,29 @@ def server_options(max_message: int = 4 << 20) -> Options:
     ]
 
 
-def target_of_address(host: str, port: int) -> str:
-    """Return the gRPC target of an IP address. A host name that a peer announces is resolved first.
+def target_of_addresses(hosts: Sequence[str], port: int) -> str:
+    """Return the gRPC target of the IP addresses of one host. A host name that a peer announces is resolved first.
+
+    gRPC tries them 250 ms apart, with alternating families, and uses the first that answers (RFC 8305).
 
     Raises:
-        ValueError: if `host` is not an IP address.
+        ValueError: if one of `hosts` is not an IP address, or there is none.
     """
-    address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    if isinstance(address, ipaddress.IPv4Address):
-        return f"ipv4:{address}:{port}"
-    if address.scope_id:
-        raise ValueError(f"{host}: an address with a zone is not valid on other machines")
-    return f"ipv6:[{address}]:{port}"
+    addresses = [ipaddress.ip_address(host.removeprefix("[").removesuffix("]")) for host in hosts]
+    if not addresses:
+        raise ValueError("no address")
+    if any(address.version == 6 and address.scope_id for address in addresses):
+        raise ValueError(f"{', '.join(hosts)}: an address with a zone is not valid on other machines")
+    if all(address.version == 4 for address in addresses):
+        return "ipv4:" + ",".join(f"{address}:{port}" for address in addresses)
+    # A target has one family. gRPC dials an IPv4-mapped address over IPv4, also on a machine without IPv6.
+    return "ipv6:" + ",".join(f"[{'::ffff:' * (each.version == 4)}{each}]:{port}" for each in addresses)
 
 
 def target_of_own_host(host: str, port: int) -> str:
     """Return the gRPC target of a host that this program's env file names: an IP address or a host name."""
     try:
-        return target_of_address(host, port)
+        return target_of_addresses([host], port)
     except ValueError:
         return f"dns:///{host}:{port}"
 

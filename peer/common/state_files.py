@@ -9,10 +9,12 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PORT_FILE = "port"
+# The IP addresses that the running pserver listens on, one a line.
+ADDRESSES_FILE = "addresses"
 # Bytes. No private file is longer.
 _MAX_BYTES = 4096
 # Every STATE_DIR has this file from its first use on, a tracker's too (tracker/state_dir.py). The name begins with a
@@ -105,6 +107,23 @@ def read_port(state_dir: Path) -> int:
     if not (text.isdigit() and 0 < int(text) <= 65535):
         raise UnsafeFile(f"{path} contains no port; restart the pserver")
     return int(text)
+
+
+def write_addresses(state_dir: Path, addresses: Sequence[str]) -> None:
+    """Write the IP addresses that the running pserver listens on, where its pclient reads them."""
+    write_private(state_dir / ADDRESSES_FILE, "".join(f"{address}\n" for address in addresses).encode("ascii"))
+
+
+def read_addresses(state_dir: Path) -> list[str]:
+    """Return the IP addresses that the pserver of this STATE_DIR listens on; none if it is of an earlier release.
+
+    Raises:
+        UnsafeFile: if the file cannot be trusted.
+    """
+    try:
+        return read_private(state_dir / ADDRESSES_FILE).decode("ascii", "replace").split()
+    except FileNotFoundError:
+        return []
 
 
 def is_state_dir(folder: str | os.PathLike[str]) -> bool:

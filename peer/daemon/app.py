@@ -312,7 +312,15 @@ class Pserver:
                 self._control_service(pserver_cookie),
                 self.transfer_service,
             )
-            self.port = pserver_cookie.port = rpc_server.listen(server, self.settings, self.account.saved_port())
+            listening = rpc_server.listen(server, self.settings, self.account.saved_port())
+            self.port = pserver_cookie.port = listening.port
+            # Before the first proof: pclient trusts no other address of its host.
+            cleanup.enter_context(
+                _present_while_running(
+                    state_dir / state_files.ADDRESSES_FILE,
+                    lambda: state_files.write_addresses(state_dir, listening.addresses),
+                )
+            )
             cleanup.push_async_callback(self.threads.run, self.threads.disk, self._serve_metrics())
             await self.scan_loop.initial_scan()
             # The scan finds the part files in the folder's other volumes.

@@ -56,6 +56,11 @@ def test_a_gauge_is_read_at_each_scrape(metrics: Metrics, url: str) -> None:
     assert scraped(url)["p2p_shared_files"] == 4
 
 
+@pytest.mark.ipv6
+def test_both_addresses_of_localhost_are_served(metrics: Metrics, url: str) -> None:
+    assert scraped(url) == scraped(url.replace("127.0.0.1", "[::1]"))
+
+
 def test_a_port_in_use_is_an_error(metrics: Metrics, url: str) -> None:
     port = urlsplit(url).port or 0
     with pytest.raises(OSError, match="in use"):

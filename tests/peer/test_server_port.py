@@ -59,5 +59,34 @@ def test_any_free_port_prefers_the_port_of_the_last_run(tmp_path: Path, used_por
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         last_port = free.getsockname()[1]
-    assert with_server(lambda server: listen(server, settings(tmp_path), last_port)) == last_port
-    assert with_server(lambda server: listen(server, settings(tmp_path), used_port)) not in (0, used_port)
+    assert with_server(lambda server: listen(server, settings(tmp_path), last_port)).port == last_port
+    assert with_server(lambda server: listen(server, settings(tmp_path), used_port)).port not in (0, used_port)
+
+
+@pytest.mark.ipv6
+def test_all_addresses_of_a_host_name_are_listened_on_at_one_port(tmp_path: Path) -> None:
+    def dial(server: grpc.aio.Server) -> set[str]:
+        found = listen(server, settings(tmp_path, listen_host="localhost"), 0)
+        for address in found.addresses:
+            socket.create_connection((address, found.port), timeout=10).close()
+        return set(found.addresses)
+
+    assert with_server(dial) == {"127.0.0.1", "::1"}
+
+
+@pytest.mark.ipv6
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_port_that_is_in_use_at_one_address_is_in_use(tmp_path: Path, address: str) -> None:
+    """gRPC would be content with the other address, and another program would get the calls to this one."""
+    with socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET) as other:
+        port = other.getsockname()[1]
+        changed = settings(tmp_path, listen_host="localhost", port=port)
+        with pytest.raises(InUse, match=f"cannot listen on localhost:{port}: address already in use"):
+            with_server(lambda server: listen(server, changed, 0))
+        changed = settings(tmp_path, listen_host="localhost")
+        assert with_server(lambda server: listen(server, changed, port)).port != port
+
+
+def test_an_unknown_host_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(InUse, match=r"cannot listen on no-such-host\.invalid:0: "):
+        with_server(lambda server: listen(server, settings(tmp_path, listen_host="no-such-host.invalid"), 0))

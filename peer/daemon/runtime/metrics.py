@@ -5,14 +5,17 @@ Metrics contain no names and no addresses.
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-# The metrics need no login, so only programs on this machine can read them.
-_ADDRESS = "127.0.0.1"
+# The addresses of localhost: the metrics need no login, so only programs on this machine can read them.
+_ADDRESS, _ADDRESS_IPV6 = "127.0.0.1", "::1"
 # Seconds after which bytes count for 1/e, about a third.
 TIME_CONSTANT = 3.0
 
@@ -104,13 +107,23 @@ class Metrics:
         Raises:
             OSError: if the port is in use.
         """
-        server, thread = start_http_server(port, addr=_ADDRESS, registry=self._registry)
+        servers = [start_http_server(port, addr=_ADDRESS, registry=self._registry)]
+        own_port = servers[0][0].server_port
+        try:
+            servers.append(start_http_server(own_port, addr=_ADDRESS_IPV6, registry=self._registry))
+        except OSError as error:
+            # Many machines have no IPv6.
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                _stop(servers)
+                raise
+        return own_port, lambda: _stop(servers)
 
-        def stop() -> None:
-            server.shutdown()
-            thread.join(1.0)
 
-        return server.server_port, stop
+def _stop(servers: list[tuple[WSGIServer, Thread]]) -> None:
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join(1.0)
 
 
 class SentBytes:

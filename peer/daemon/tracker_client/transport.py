@@ -1,34 +1,28 @@
 """HTTP requests to the tracker: one request, one JSON response, and whether the tracker can be reached.
 
-The only module that knows `requests`. It says in one line why a request failed and what to check. It never interprets
-the content of a response.
+Only this module and `http_session` know `requests`. This one says in one line why a request failed and what to check.
+It never interprets the content of a response.
 """
 
 from __future__ import annotations
 
-import random
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.exceptions import ChunkedEncodingError, SSLError
-from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import MaxRetryError, ProtocolError, ReadTimeoutError
-from urllib3.util.retry import Retry
+from urllib3.exceptions import MaxRetryError, ProtocolError
 
 from common.printable import printable
 from daemon.errors import RequestTooLarge, TrackerUnreachable
+from daemon.tracker_client.http_session import make_session, system_authorities
 
 # Seconds; just over a multiple of 3, the first retransmission of TCP (requests' documentation advises this).
 _CONNECT_TIMEOUT = 3.05
-# A busy tracker (503 with Retry-After) gets this many retries, after at most this many seconds each. Thirty peers
-# behind one address that log in at once need that long.
-_BUSY_RETRIES, _BUSY_DELAY_MAX = 4, 2.0
 # A gateway answers with these while no tracker is behind it.
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
 # What web servers answer that have no route of the tracker. Other errors without JSON come from a proxy.
@@ -60,7 +54,7 @@ class TrackerTransport:
         """
         self.url = url
         self.fault = "no request yet"
-        self._verify = _system_authorities() if verify is True else verify
+        self._verify = system_authorities() if verify is True else verify
         self._responses = 0
         self._thread_local = threading.local()
 
@@ -195,49 +189,11 @@ class TrackerTransport:
         return TrackerUnreachable(f"the server at {self.url} is not a tracker: check SERVER_URL and SERVER_PORT")
 
     def _session(self) -> requests.Session:
-        """Return this thread's session, which keeps connections open and ignores proxies of the environment."""
+        """Return this thread's session."""
         session: requests.Session | None = getattr(self._thread_local, "session", None)
         if session is None:
-            session = requests.Session()
-            session.trust_env = False
-            session.verify = self._verify
-            # One more try for a kept connection that the tracker has closed meanwhile. All routes are idempotent.
-            retry = _BusyRetry(
-                total=1 + _BUSY_RETRIES,
-                connect=0,
-                read=1,
-                other=0,
-                status=_BUSY_RETRIES,
-                allowed_methods=None,
-                raise_on_status=False,
-            )
-            session.mount(self.url, HTTPAdapter(max_retries=retry))
-            self._thread_local.session = session
+            session = self._thread_local.session = make_session(self.url, self._verify)
         return session
-
-
-class _BusyRetry(Retry):
-    """Retries closed connections and 503 with Retry-After. Never retries a timeout."""
-
-    # 429 (too many failed logins) goes to the user, who decides when to try again.
-    RETRY_AFTER_STATUS_CODES = frozenset({503})
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        seconds = super().get_retry_after(response)
-        # The random part keeps many peers from retrying at the same moment.
-        return None if seconds is None else min(seconds, _BUSY_DELAY_MAX) + random.random()  # noqa: S311
-
-    def increment(self, method: str | None = None, url: str | None = None, *args: Any, **kwargs: Any) -> Self:
-        error = kwargs.get("error")
-        if isinstance(error, ReadTimeoutError):
-            raise error
-        return super().increment(method, url, *args, **kwargs)
-
-
-def _system_authorities() -> bool | str:
-    """Return the path of the system's certificate authorities: requests would use those that it ships."""
-    paths = ssl.get_default_verify_paths()
-    return paths.cafile or paths.capath or True
 
 
 def _is_tls_end_of_file(error: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent import futures
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
@@ -12,12 +13,20 @@ import trustme
 
 from common import channels
 from common.state_files import default_shared_dir, default_state_dir
+from silent_address import silent_address
 
 
 def test_an_address_becomes_a_target_without_a_name_server() -> None:
-    assert channels.target_of_address("127.0.0.1", 5001) == "ipv4:127.0.0.1:5001"
-    assert channels.target_of_address("::1", 5001) == "ipv6:[::1]:5001"
-    assert channels.target_of_address("[::1]", 5001) == "ipv6:[::1]:5001"
+    assert channels.target_of_addresses(["127.0.0.1"], 5001) == "ipv4:127.0.0.1:5001"
+    assert channels.target_of_addresses(["::1"], 5001) == "ipv6:[::1]:5001"
+    assert channels.target_of_addresses(["[::1]"], 5001) == "ipv6:[::1]:5001"
+
+
+def test_the_addresses_of_one_host_are_one_target() -> None:
+    assert channels.target_of_addresses(["127.0.0.1", "127.0.0.2"], 1) == "ipv4:127.0.0.1:1,127.0.0.2:1"
+    assert channels.target_of_addresses(["::1", "127.0.0.2"], 1) == "ipv6:[::1]:1,[::ffff:127.0.0.2]:1"
+    with pytest.raises(ValueError):
+        channels.target_of_addresses([], 1)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +34,7 @@ def test_an_address_becomes_a_target_without_a_name_server() -> None:
 )
 def test_only_an_ip_address_becomes_a_target(host: str) -> None:
     with pytest.raises(ValueError):
-        channels.target_of_address(host, 1)
+        channels.target_of_addresses([host], 1)
 
 
 def test_our_own_env_file_may_name_a_host() -> None:
@@ -60,12 +69,47 @@ def test_tls_accepts_only_a_server_with_a_trusted_certificate(authority: trustme
 def _reaches(port: int, authority: Path) -> bool:
     credentials = channels.channel_credentials(authority)
     assert credentials is not None
-    target = channels.target_of_address("127.0.0.1", port)
+    target = channels.target_of_addresses(["127.0.0.1"], port)
     with grpc.secure_channel(target, credentials, channels.channel_options()) as channel:
         call = channel.unary_unary("/none/None", request_serializer=bytes, response_deserializer=bytes)
         with pytest.raises(grpc.RpcError) as caught:
             call(b"", timeout=10)
     return bool(caught.value.code() is grpc.StatusCode.UNIMPLEMENTED)
+
+
+@pytest.mark.ipv6
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(("silent", "answering"), [("::1", "127.0.0.1"), ("127.0.0.1", "::1")])
+def test_a_host_is_reached_at_the_address_that_answers(
+    authority: trustme.CA, tmp_path: Path, tls: bool, silent: str, answering: str
+) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server = grpc.server(futures.ThreadPoolExecutor(1), options=channels.server_options())
+    address = f"[{answering}]:0" if ":" in answering else f"{answering}:0"
+    if tls:
+        issued = authority.issue_cert("peer.example")
+        (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
+        (tmp_path / "cert.pem").write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+        identity = channels.server_credentials(tmp_path / "cert.pem", tmp_path / "key.pem")
+        port = server.add_secure_port(address, identity)
+    else:
+        port = server.add_insecure_port(address)
+    server.start()
+    with ExitStack() as stack:
+        stack.callback(server.stop, None)
+        silent_address(stack, silent, port)
+        target = channels.target_of_addresses([silent, answering], port)
+        options = [*channels.channel_options(), ("grpc.ssl_target_name_override", "peer.example")]
+        credentials = channels.channel_credentials(tmp_path / "ca.pem") if tls else None
+        channel = stack.enter_context(
+            grpc.insecure_channel(target, options)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, options)
+        )
+        call = channel.unary_unary("/none/None", request_serializer=bytes, response_deserializer=bytes)
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", timeout=30)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_without_tls_there_are_no_credentials() -> None:

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-_NEW_NETWORK = 0x40000000
+_NEW_NETWORK, _NEW_MOUNTS = 0x40000000, 0x00020000
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A network namespace, held open by a sleeping process, and its address."""
+    """A network and mount namespace, held open by a sleeping process, and its address."""
 
     pid: int
     address: str
@@ -41,18 +42,19 @@ class Machine:
         self.run("iptables", "--wait", "-F")
 
 
-def command_in_namespace(pid: int, *command: str) -> list[str]:
-    """Return a command line that runs `command` in the network namespace of a process."""
-    return ["nsenter", f"--net=/proc/{pid}/ns/net", "--", *command]
+def command_in_namespace(pid: int, *command: str, folder: Path = Path("/")) -> list[str]:
+    """Return a command line that runs `command` in `folder`, in the network and mount namespace of a process."""
+    namespaces = (f"--net=/proc/{pid}/ns/net", f"--mount=/proc/{pid}/ns/mnt")
+    return ["nsenter", *namespaces, f"--wd={folder}", "--", *command]
 
 
 @contextmanager
-def two_machines() -> Iterator[tuple[Machine, Machine]]:
-    """Yield two connected namespaces."""
+def two_machines(hosts: Path | None = None) -> Iterator[tuple[Machine, Machine]]:
+    """Yield two connected namespaces; `hosts` becomes the hosts file of both."""
     with contextlib.ExitStack() as stack:
         sleepers = []
         for _ in range(2):
-            sleeper = subprocess.Popen(["unshare", "--net", "sleep", "3600"])
+            sleeper = subprocess.Popen(["unshare", "--net", "--mount", "sleep", "3600"])
             stack.callback(sleeper.wait)
             stack.callback(sleeper.kill)
             sleepers.append(sleeper.pid)
@@ -67,21 +69,27 @@ def two_machines() -> Iterator[tuple[Machine, Machine]]:
             machine.run("ip", "addr", "add", f"{machine.address}/24", "dev", "cable")
             machine.run("ip", "link", "set", "cable", "up")
             machine.run("ip", "link", "set", "lo", "up")
+            if hosts is not None:
+                machine.run("mount", "--bind", str(hosts), "/etc/hosts")
         yield near, far
 
 
 def enter_namespace(pid: int) -> None:
-    """Move this thread into the network namespace of a process.
+    """Move this process, which must have one thread, into the network and mount namespace of another one.
 
     Raises:
         OSError: if setns fails.
     """
-    with open(f"/proc/{pid}/ns/net", "rb") as namespace:
-        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _NEW_NETWORK):
-            raise OSError(ctypes.get_errno(), "setns")
+    folder = os.getcwd()
+    for name, kind in (("net", _NEW_NETWORK), ("mnt", _NEW_MOUNTS)):
+        with open(f"/proc/{pid}/ns/{name}", "rb") as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), kind):
+                raise OSError(ctypes.get_errno(), "setns")
+    # Entering a mount namespace moves the process to its root folder.
+    os.chdir(folder)
 
 
 if __name__ == "__main__":
-    # python namespaces.py PID SCRIPT ARGUMENTS...: runs a Python script in the namespace of a process.
+    # python namespaces.py PID SCRIPT ARGUMENTS...: runs a Python script in the namespaces of a process.
     enter_namespace(int(sys.argv[1]))
     os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
