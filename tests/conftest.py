@@ -32,7 +32,7 @@ hypothesis.settings.load_profile("any machine")
 MAX_WORKERS = 8
 # Tests with one of these marks run one after the other, in one worker. Docker builds share image names, iptables has
 # one lock for the machine, and each Chromium takes a core. Tests marked `heavy` load the machine or measure time.
-EXCLUSIVE_MARKS = ("docker", "netns", "chromium", "heavy")
+EXCLUSIVE_MARKS = ("docker", "filesystems", "netns", "chromium", "heavy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -115,6 +115,13 @@ def missing(mark: str) -> str:
         case "nginx":
             if not _runs("nginx", "-v"):
                 return "needs nginx"
+        case "filesystems":
+            if os.geteuid() != 0 or not _runs("losetup", "--find"):
+                return "needs root and loop devices"
+            programs = ("mkfs.btrfs", "mkfs.exfat", "mount.exfat-fuse")
+            lacking = [program for program in programs if not shutil.which(program)]
+            if lacking or not Path("/dev/fuse").exists():
+                return f"needs /dev/fuse and {', '.join(lacking or programs)}"
         case "chromium":
             if not shutil.which("chromium") or not shutil.which("chromedriver"):
                 return "needs chromium and chromedriver"

@@ -71,15 +71,6 @@ def btrfs(image: Path, folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def ext4_with_projects(image: Path, folder: Path) -> Iterator[Path]:
-    """Mount a new ext4 that knows quota projects on a folder."""
-    with loop_device(image) as device:
-        run("mkfs.ext4", "-q", "-O", "project,quota", device)
-        with mounted(folder, device):
-            yield folder
-
-
-@contextmanager
 def tmpfs(folder: Path, size: str = "64m") -> Iterator[Path]:
     """Mount a new tmpfs on a folder."""
     with mounted(folder, "none", "-t", "tmpfs", "-o", f"size={size}"):

@@ -29,10 +29,6 @@ _AT_EMPTY_PATH = 0x1000
 _STATX_MNT_ID = 0x1000
 # Offsets of stx_mask and stx_mnt_id in struct statx, and its size.
 _STATX_MASK, _STATX_MOUNT, _STATX_SIZE = 0, 144, 256
-# linux/fs.h: the ioctl that reads struct fsxattr, whose first number has the flags and whose fourth is the project.
-_FS_IOC_FSGETXATTR = 0x801C581F
-_FSXATTR = struct.Struct("=5I8x")
-_FS_XFLAG_PROJINHERIT = 0x200
 # Buffers of one pwritev; the kernel accepts at most 1,024 (IOV_MAX).
 _BUFFERS_MAX = 512
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
@@ -72,14 +68,12 @@ class Fingerprint(NamedTuple):
 
 
 class VolumeId(NamedTuple):
-    """What two folders have in common if a file can be renamed from one to the other."""
+    """What two folders have in common, nearly always, if a file can be renamed from one to the other."""
 
     # The device; a btrfs subvolume has its own.
     dev: int
     # The number of the mount, which differs for each bind mount; 0 if the system does not report it.
     mount: int
-    # The project of a project quota, if new files in the folder get it; otherwise 0.
-    project: int
 
 
 def is_unsupported(error: OSError) -> bool:
@@ -272,7 +266,7 @@ class Disk:
 
     def volume_id(self, fd: int) -> VolumeId:
         """Return the volume of an open folder."""
-        return VolumeId(os.fstat(fd).st_dev, self._mount_id(fd), self._project(fd))
+        return VolumeId(os.fstat(fd).st_dev, self._mount_id(fd))
 
     def _mount_id(self, fd: int) -> int:
         if self._statx is None:
@@ -287,15 +281,6 @@ class Disk:
             return 0
         (mask,) = struct.unpack_from("=I", buffer, _STATX_MASK)
         return int(struct.unpack_from("=Q", buffer, _STATX_MOUNT)[0]) if mask & _STATX_MNT_ID else 0
-
-    @staticmethod
-    def _project(fd: int) -> int:
-        try:
-            flags, _, _, project, _ = _FSXATTR.unpack(fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size)))
-        except OSError:
-            # The file system has no projects.
-            return 0
-        return project if flags & _FS_XFLAG_PROJINHERIT else 0
 
     def is_writable(self, fd: int) -> bool:
         """Return whether this process may create files in an open folder."""

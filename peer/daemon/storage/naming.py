@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from contextlib import suppress
 from enum import Enum
 
 from daemon.errors import StorageFault
+from daemon.storage.dirfd import TEMP_SUFFIX
 from daemon.storage.disk import Disk, is_unsupported
 
 
@@ -78,6 +80,25 @@ def move_new(disk: Disk, naming: Naming, source: str, target: str, *, source_fd:
                 raise
         case Naming.RESERVE:
             _reserve_and_replace(disk, source, target, source_fd=source_fd, target_fd=target_fd)
+
+
+def can_move(disk: Disk, naming: Naming, *, source_fd: int, target_fd: int) -> bool:
+    """Return whether a file can be moved from one folder to another, by moving one under hidden names.
+
+    Raises:
+        OSError: if the disk fails.
+    """
+    source, target = f"{secrets.token_hex(16)}{TEMP_SUFFIX}", f".{secrets.token_hex(16)}.p2p"
+    os.close(disk.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=source_fd))
+    try:
+        move_new(disk, naming, source, target, source_fd=source_fd, target_fd=target_fd)
+    except OSError as error:
+        disk.unlink(source, dir_fd=source_fd)
+        if error.errno == errno.EXDEV:
+            return False
+        raise
+    disk.unlink(target, dir_fd=target_fd)
+    return True
 
 
 def is_reservation(status: os.stat_result) -> bool:

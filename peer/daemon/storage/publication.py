@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self
 
+from common.control_messages import Hint
 from daemon.errors import NoSuchFile, PeerError, StorageFault, TargetExists
 from daemon.storage.dirfd import DOT_FOLDER, CachedDirFd, DirFd, make_folder, open_folder, part_vanished_error
 from daemon.storage.disk import Disk, Fingerprint, VolumeId, storage_faults
@@ -62,6 +63,8 @@ class Publication:
         self._dot = dot
         self._id = id_
         self._naming = naming
+        # Folders into which the system refuses to rename files, although they are in the volume.
+        self.refused: set[_Path] = set()
         self._reservation: Reservation | None = None
         self._moved: list[_MovedFile] = []
         # Folders in which a folder was created.
@@ -126,11 +129,11 @@ class Publication:
             self._reservation.write(temporary, name)
         try:
             try:
-                self._move_new(temporary, leaf, folders.get(parent))
+                self._move_new(temporary, parent, leaf, folders.get(parent))
             except FileNotFoundError:
                 # Another program removed the cached folder while it was empty.
                 folders.invalidate()
-                self._move_new(temporary, leaf, folders.get(parent))
+                self._move_new(temporary, parent, leaf, folders.get(parent))
         except FileExistsError as error:
             if self._reservation is not None:
                 # The file of that name is another program's, even if it is empty.
@@ -141,13 +144,14 @@ class Publication:
         self._add_name(parent, leaf)
         return fingerprint
 
-    def _move_new(self, temporary: str, leaf: str, folder: int) -> None:
+    def _move_new(self, temporary: str, parent: _Path, leaf: str, folder: int) -> None:
         try:
             move_new(self._disk, self._naming, temporary, leaf, source_fd=self._dot, target_fd=folder)
         except OSError as error:
             if error.errno == errno.EXDEV:
-                message = f"the system refuses to rename files from {DOT_FOLDER} into the folder of {leaf}"
-                raise StorageFault(f"{message}; use another folder") from error
+                self.refused.add(parent)
+                message = f"{leaf} cannot be renamed from {DOT_FOLDER} into its folder; the next try prepares it there"
+                raise StorageFault(message, hint=Hint.RESUME) from error
             raise
 
     def _new_fingerprint(self, before: Fingerprint, leaf: str, folder: int) -> Fingerprint:

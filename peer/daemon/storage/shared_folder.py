@@ -288,6 +288,8 @@ class SharedFolder:
         ):
             outcomes = publication.move_all(files)
             publication.commit()
+            for parent in publication.refused:
+                self.volumes.on_refused(volume, parent)
         return outcomes
 
     def remove(self, name: str, expected: Fingerprint) -> None:

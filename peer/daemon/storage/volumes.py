@@ -14,9 +14,10 @@ from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from daemon.errors import NoSuchFile, NotWritable, PeerError, StorageFault
-from daemon.storage.dirfd import DIRECTORY_FLAGS, DOT_FOLDER, SharedFd, not_a_folder_error, open_folder
+from daemon.storage.dirfd import DIRECTORY_FLAGS, DOT_FOLDER, DirFd, SharedFd, not_a_folder_error, open_folder
 from daemon.storage.disk import VolumeId, storage_faults
 from daemon.storage.names import check_name
+from daemon.storage.naming import can_move
 from daemon.storage.root_folder import RootFolder
 from daemon.storage.traits import Traits
 from daemon.storage.volume import FolderLock, Volume, not_writable_line, unmounted_error
@@ -50,6 +51,8 @@ class Volumes:
         self._known: set[_Path] = set()
         # Device and inode of the dot-folders that were met.
         self._met: set[tuple[int, int]] = set()
+        # Folders that no file can be renamed into from above, although their id is that of the folder above.
+        self._boundaries: set[_Path] = set()
         self._traits: dict[tuple[_Path, VolumeId], Traits] = {}
 
     def locate(self, names: Iterable[str]) -> list[Volume | PeerError]:
@@ -104,10 +107,27 @@ class Volumes:
             ids = self._ids(root, path)
             if len(ids) <= len(path):
                 return
-            for depth in range(_top(ids), len(path)):
+            for depth in range(self._top(ids, path), len(path)):
                 if self._open_at(root, path[:depth], ids[depth]).has_dot():
                     return
             self._meet(self._open_at(root, path, ids[-1]))
+
+    def on_refused(self, volume: Volume, parent: _Path) -> None:
+        """Find the topmost folder into which no file of a volume can be renamed, and treat it as a volume of its own.
+
+        Quota projects, for example, divide a file system without another device or mount.
+
+        Args:
+            volume: the volume.
+            parent: the folder into which a rename was refused.
+        """
+        with suppress(PeerError, OSError), self._root.opened() as root, self._lock, volume.dot as dot:
+            naming = self.traits(volume).naming
+            for depth in range(len(volume.path) + 1, len(parent) + 1):
+                with DirFd(open_folder(self._disk, root, parent[:depth])) as folder:
+                    if not can_move(self._disk, naming, source_fd=dot, target_fd=folder.fd):
+                        self._boundaries.add(parent[:depth])
+                        return
 
     def existing(self) -> list[Volume]:
         """Return the volumes that have a dot-folder now, as far as this process has met them."""
@@ -139,7 +159,7 @@ class Volumes:
         """
         ids = self._ids(root, folders, to_write=True)
         refused: NotWritable | None = None
-        for depth in range(_top(ids), len(ids)):
+        for depth in range(self._top(ids, folders), len(ids)):
             try:
                 volume = self._open_at(root, folders[:depth], ids[depth])
                 volume.check_writable()
@@ -182,6 +202,13 @@ class Volumes:
         finally:
             os.close(fd)
         return ids
+
+    def _top(self, ids: Sequence[VolumeId], folders: _Path) -> int:
+        """Return the depth of the topmost folder of the volume that the last folder is in."""
+        depth = len(ids) - 1
+        while depth and ids[depth - 1] == ids[-1] and folders[:depth] not in self._boundaries:
+            depth -= 1
+        return depth
 
     def _open_at(self, root: int, path: _Path, id_: VolumeId) -> Volume:
         """Open the volume whose dot-folder is, or will be, in the folder at `path`, and lock that folder.
@@ -233,11 +260,3 @@ class Volumes:
             self._met.add(key)
             self.on_first_use(volume)
         self._known.add(volume.path)
-
-
-def _top(ids: Sequence[VolumeId]) -> int:
-    """Return the depth of the topmost folder of the volume that the last folder is in."""
-    depth = len(ids) - 1
-    while depth and ids[depth - 1] == ids[-1]:
-        depth -= 1
-    return depth

@@ -19,13 +19,17 @@ from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.storage.walk import ShareableFile
-from failing_disk import FailingDisk
+from failing_disk import LACKS, FailingDisk
 
 MIB = 1 << 20
 PIECES = [random.Random(n).randbytes(MIB if n < 2 else 5) for n in range(3)]
 DATA = b"".join(PIECES)
 MANIFEST = Manifest(len(DATA), MIB, b"".join(Manifest.of_bytes(data).digests for data in PIECES))
 KINDS = [(errno.EIO, StorageFault), (errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EROFS, StorageFault)]
+
+# Each error with the usual way to give names, and one error with each other way.
+CASES = [(*kind, "rename") for kind in KINDS] + [(*KINDS[0], "link"), (*KINDS[0], "reserve")]
+CASE_NAMES = [f"{errno.errorcode[error]}-{naming}" for error, _, naming in CASES]
 
 Job = Callable[[SharedFolder, set[int]], None]
 
@@ -81,10 +85,10 @@ def cheap_collections() -> Iterator[None]:
 
 @pytest.mark.usefixtures("cheap_collections")
 @pytest.mark.parametrize("forever", [False, True], ids=["once", "for good"])
-@pytest.mark.parametrize(("error", "kind"), KINDS, ids=[errno.errorcode[number] for number, _ in KINDS])
+@pytest.mark.parametrize(("error", "kind", "naming"), CASES, ids=CASE_NAMES)
 @pytest.mark.parametrize("job", [fetch, fetch_small, copy_in])
 def test_any_failing_operation_ends_in_a_clear_error_and_loses_nothing_verified(
-    tmp_path: Path, job: Job, error: int, kind: type[PeerError], forever: bool
+    tmp_path: Path, job: Job, error: int, kind: type[PeerError], naming: str, forever: bool
 ) -> None:
     number = 0
     failed = True
@@ -92,7 +96,7 @@ def test_any_failing_operation_ends_in_a_clear_error_and_loses_nothing_verified(
     while failed:
         number += 1
         root = tmp_path / str(number)
-        disk = FailingDisk(number, error, forever=forever)
+        disk = FailingDisk(number, error, forever=forever, lacks=LACKS[naming])
         folder = SharedFolder(root, disk)
         descriptors = len(os.listdir("/proc/self/fd"))
         file = root / "folder" / "file"
@@ -103,13 +107,14 @@ def test_any_failing_operation_ends_in_a_clear_error_and_loses_nothing_verified(
             faults += 1
             assert isinstance(fault, kind), f"operation {number}: {fault!r}"
             assert "\n" not in fault.message and fault.message
-            # A disk that fails for good also refuses to remove the name; the file under it is complete.
+            # A disk that fails for good also refuses to remove the name; the file under it is complete, or reserved.
             assert forever or not file.exists(), f"operation {number}"
         # The traceback of the error references the open files.
         del fault
         gc.collect()
         failed = disk.count >= number
         disk.armed = False
+        PartStore(folder).clean_up(0)
         if file.exists():
             assert file.read_bytes() == DATA, f"operation {number}"
         else:

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import Part, PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
+from failing_disk import LACKS, LackingDisk
 
 MIB = 1 << 20
 DATA = random.Random(7).randbytes(3 * MIB + 17)
@@ -211,7 +213,7 @@ from daemon.storage.shared_folder import SharedFolder
 data = random.Random(7).randbytes(3 * (1 << 20) + 17)
 pieces = [data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20)]
 manifest = Manifest(len(data), 1 << 20, b"".join(Manifest.of_bytes(piece).digests for piece in pieces))
-disk = KillingDisk(int(sys.argv[2]))
+disk = KillingDisk(int(sys.argv[2]), sys.argv[3:])
 folder = SharedFolder(Path(sys.argv[1]), disk)
 disk.arm()
 with PartStore(folder).open(manifest, "name") as part:
@@ -222,11 +224,11 @@ with PartStore(folder).open(manifest, "name") as part:
 """
 
 
-def killed_at(root: Path, number: int) -> tuple[bool, list[int]]:
+def killed_at(root: Path, number: int, lacks: Sequence[str]) -> tuple[bool, list[int]]:
     """Fetch in a process that is killed before its n-th operation; return whether it was, and the pieces it stored."""
     paths = [entry for entry in sys.path if entry]
     run = subprocess.run(
-        [sys.executable, "-c", KILLED, str(root), str(number)],
+        [sys.executable, "-c", KILLED, str(root), str(number), *lacks],
         env={"PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.PIPE,
         check=False,
@@ -236,22 +238,27 @@ def killed_at(root: Path, number: int) -> tuple[bool, list[int]]:
     return run.returncode == -9, [int(line) for line in run.stdout.split()]
 
 
-def test_a_process_killed_at_any_operation_leaves_no_wrong_file_and_loses_one_piece_at_most(tmp_path: Path) -> None:
+@pytest.mark.parametrize("naming", ["rename", "link", "reserve"])
+def test_a_process_killed_at_any_operation_leaves_no_wrong_file_and_loses_one_piece_at_most(
+    tmp_path: Path, naming: str
+) -> None:
+    lacks = LACKS[naming]
     number = 0
     killed = True
     while killed:
         number += 1
         root = tmp_path / str(number)
-        killed, stored = killed_at(root, number)
+        killed, stored = killed_at(root, number, lacks)
         file = root / "folder" / "file"
+        folder = SharedFolder(root, LackingDisk(lacks))
+        store = PartStore(folder)
+        if naming != "reserve" and file.exists():
+            assert file.read_bytes() == DATA
+        store.clean_up(0)
         if file.exists():
             assert file.read_bytes() == DATA
             assert len(stored) == 4
-        folder = SharedFolder(root)
-        store = PartStore(folder)
-        store.clean_up(0)
-        if file.exists():
-            # Killed between the link and the removal of the temporary name; `clean_up` has removed that name.
+            # With links: killed before the removal of the temporary name, which `clean_up` has removed.
             assert file.stat().st_nlink == 1
             assert [name for name in dot(folder) if name.endswith(".part")] == []
         else:
