@@ -122,6 +122,9 @@ def missing(mark: str) -> str:
             lacking = [program for program in programs if not shutil.which(program)]
             if lacking or not Path("/dev/fuse").exists():
                 return f"needs /dev/fuse and {', '.join(lacking or programs)}"
+        case "caddy":
+            if not _runs("caddy", "version"):
+                return "needs caddy"
         case "chromium":
             if not shutil.which("chromium") or not shutil.which("chromedriver"):
                 return "needs chromium and chromedriver"

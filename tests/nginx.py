@@ -1,7 +1,7 @@
 """A real nginx in front of a tracker, as operators run it."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,10 +22,6 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     {http}
-    server {{
-        listen {listen};
-        {server}
-    }}
 }}
 """
 
@@ -45,14 +41,27 @@ def nginx(folder: Path, server: str, *, port: int = 0, tls: bool = False, http: 
         The port.
     """
     port = port or reserve_port()
+    listen = f"127.0.0.1:{port}{' ssl' if tls else ''}"
+    with nginx_with(folder, f"{http} server {{ listen {listen}; {server} }}"):
+        yield port
+
+
+@contextmanager
+def nginx_with(folder: Path, http: str, *, prefix: Sequence[str] = ()) -> Iterator[None]:
+    """Run nginx until the block ends.
+
+    Args:
+        folder: where its files are; it is created.
+        http: the directives of its http block, as in a file of /etc/nginx/conf.d.
+        prefix: what is put before its command line.
+    """
     folder.mkdir(parents=True)
     config = folder / "nginx.conf"
-    listen = f"127.0.0.1:{port}{' ssl' if tls else ''}"
-    config.write_text(_CONFIG.format(folder=folder, listen=listen, server=server, http=http))
-    process = subprocess.Popen(["nginx", "-e", folder / "error.log", "-p", folder, "-c", config])
+    config.write_text(_CONFIG.format(folder=folder, http=http))
+    process = subprocess.Popen([*prefix, "nginx", "-e", folder / "error.log", "-p", folder, "-c", config])
     try:
         eventually(lambda: _is_ready(process, folder))
-        yield port
+        yield
     finally:
         process.terminate()
         process.wait(20)

@@ -3,6 +3,7 @@
 import html
 import re
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from werkzeug.test import TestResponse
@@ -85,6 +86,39 @@ def test_over_tls_the_cookie_is_secure_and_bound_to_the_host(world: TrackerFixtu
     cookie = log_in(world, base_url="https://tracker.example:5000/").headers["Set-Cookie"]
     assert cookie.startswith("__Host-p2p-page-5000=")
     assert "Secure" in cookie.split("; ")
+
+
+def test_the_cookie_is_secure_if_a_proxy_ends_tls(world: TrackerFixture) -> None:
+    world.peer("ana")
+    cookie = log_in(world, headers={"Origin": "https://localhost"}).headers["Set-Cookie"]
+    assert cookie.startswith("__Host-p2p-page=")
+    assert "Secure" in cookie.split("; ")
+    # The proxy passes the cookie on without TLS, and only the form has an Origin.
+    browser = world.parts.app.test_client(use_cookies=False)
+    kept = {"Cookie": cookie.partition(";")[0]}
+    assert browser.get("/page/snapshot", headers=kept).status_code == 200
+    assert browser.post("/page/logout", headers=kept | {"Origin": "https://localhost"}).status_code == 303
+    assert browser.get("/page/snapshot", headers=kept).status_code == 401
+
+
+def test_over_tls_a_cookie_that_another_site_could_have_set_is_ignored(world: TrackerFixture) -> None:
+    world.peer("ana")
+    browser = world.parts.app.test_client(use_cookies=False)
+    kept = {"Cookie": log_in(world, base_url="http://localhost:5000/").headers["Set-Cookie"].partition(";")[0]}
+    assert browser.get("/page/snapshot", base_url="http://localhost:5000/", headers=kept).status_code == 200
+    assert browser.get("/page/snapshot", base_url="https://localhost:5000/", headers=kept).status_code == 401
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_every_link_of_the_login_form_is_relative_to_its_own_address(world: TrackerFixture, status: int) -> None:
+    world.peer("ana")
+    form = world.client.get("/") if status == 200 else log_in(world, password="wrong")
+    assert form.status_code == status
+    links = re.findall(r'(?:href|src|action)="([^"]+)"', form.text)
+    page = "http://localhost/p2p/" if status == 200 else "http://localhost/p2p/page/login"
+    assert {urljoin(page, link) for link in links} == {
+        f"http://localhost/p2p/page/{name}" for name in ("page.css", "icon.svg", "login")
+    }
 
 
 def test_two_trackers_on_one_host_do_not_share_a_cookie(world: TrackerFixture) -> None:

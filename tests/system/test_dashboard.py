@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from eventually import eventually
+from nginx import nginx
 from system.browser import Browser
 from system.cluster import Cluster
 from system.payload import make_file
@@ -75,6 +76,40 @@ def log_in(browser: Browser, cluster: Cluster, user: str, password: str = "corre
 
 def wait_until_live(browser: Browser) -> None:
     eventually(lambda: browser.text("#pulse") == "live")
+
+
+@pytest.mark.nginx
+def test_below_a_path_of_a_proxy_the_page_is_live_and_its_links_work(
+    cluster: Cluster, browser: Browser, tmp_path: Path
+) -> None:
+    ana = cluster.peer("ana")
+    (ana.shared / "plan.txt").write_text("x")
+    tracker = dashboard_of(cluster)
+    location = f"location /p2p/ {{ proxy_pass {tracker}; proxy_set_header Host $http_host; }}"
+    with nginx(tmp_path / "nginx", location) as port:
+        # Without the slash at the end nginx adds it.
+        browser.open(f"http://127.0.0.1:{port}/p2p")
+        browser.type("#username", "ana")
+        browser.type("#password", "wrong")
+        browser.press_enter("#password")
+        eventually(lambda: "Wrong user name or password" in browser.text("main"))
+        browser.type("#password", "correct horse")
+        browser.press_enter("#password")
+        wait_until_live(browser)
+        assert browser.js("location.pathname") == "/p2p/"
+        eventually(lambda: "plan.txt" in browser.text("#files"))
+        (ana.shared / "notes.txt").write_text("y")
+        eventually(lambda: "notes.txt" in browser.text("#files"))
+        browser.js("document.querySelector('nav a[href*=single-copy]').click()")
+        eventually(lambda: "only=single-copy" in browser.js("location.search"))
+        wait_until_live(browser)
+        assert browser.js("location.pathname") == "/p2p/"
+        browser.type("#match", "plan")
+        browser.press_enter("#match")
+        eventually(lambda: "notes.txt" not in browser.text("#files") and "plan.txt" in browser.text("#files"))
+        browser.js("document.querySelector('header button').click()")
+        eventually(lambda: browser.js("document.querySelector('#username') !== null"))
+        assert browser.js("location.pathname") == "/p2p/"
 
 
 def test_an_upload_and_a_lost_peer_appear_without_a_reload(

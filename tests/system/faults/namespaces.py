@@ -81,12 +81,25 @@ def enter_namespace(pid: int) -> None:
         OSError: if setns fails.
     """
     folder = os.getcwd()
-    for name, kind in (("net", _NEW_NETWORK), ("mnt", _NEW_MOUNTS)):
-        with open(f"/proc/{pid}/ns/{name}", "rb") as namespace:
-            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), kind):
-                raise OSError(ctypes.get_errno(), "setns")
+    enter_network(pid)
+    _enter(pid, "mnt", _NEW_MOUNTS)
     # Entering a mount namespace moves the process to its root folder.
     os.chdir(folder)
+
+
+def enter_network(pid: int) -> None:
+    """Move this thread, but no other one, into the network namespace of a process.
+
+    Raises:
+        OSError: if setns fails.
+    """
+    _enter(pid, "net", _NEW_NETWORK)
+
+
+def _enter(pid: int, name: str, kind: int) -> None:
+    with open(f"/proc/{pid}/ns/{name}", "rb") as namespace:
+        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), kind):
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from programs import PCLIENT, PSERVER, Program, write_env
 from system.cluster import LOOPBACK
@@ -15,7 +17,15 @@ MIB = 1 << 20
 class RemotePeer:
     """A pserver in one of two namespaces, with pclient beside it."""
 
-    def __init__(self, machine: Machine, folder: Path, tracker: tuple[str, int], **keys: object) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        folder: Path,
+        tracker: tuple[str, int],
+        *,
+        environment: Mapping[str, str] | None = None,
+        **keys: object,
+    ) -> None:
         folder.mkdir()
         self.machine = machine
         self.home = folder
@@ -35,7 +45,7 @@ class RemotePeer:
         self.env = write_env(
             folder / ".env_pclient", {"PSERVER_URL": LOOPBACK, "PSERVER_PORT": 5001, "STATE_DIR": folder / "state"}
         )
-        self.program = start_on(machine, PSERVER, env)
+        self.program = start_on(machine, PSERVER, env, environment)
 
     def begin(self, *words: str) -> "subprocess.Popen[str]":
         """Start a pclient command."""
@@ -45,7 +55,7 @@ class RemotePeer:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def pclient(self, *words: str, typed: str = "") -> list[dict[str, object]]:
+    def pclient(self, *words: str, typed: str = "") -> list[dict[str, Any]]:
         """Run a pclient command; must succeed."""
         process = self.begin(*words)
         out, err = process.communicate(typed, timeout=100)
@@ -61,9 +71,9 @@ class RemotePeer:
         return list((self.shared / ".p2p").glob("*.have"))
 
 
-def start_on(machine: Machine, script: Path, env: Path) -> Program:
-    """Start a program in a namespace."""
+def start_on(machine: Machine, script: Path, env: Path, environment: Mapping[str, str] | None = None) -> Program:
+    """Start a program in a namespace, with variables in addition to those of this process."""
     launcher = Path(__file__).with_name("namespaces.py")
     program = Program(script.stem, launcher, [str(machine.pid), script, env], env.parent / "log")
-    program.start()
+    program.start(environment)
     return program

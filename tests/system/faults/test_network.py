@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def pair(tmp_path: Path, rng: random.Random) -> Iterator[tuple[RemotePeer, Remot
         stack.callback(start_on(near, SERVER, write_env(tmp_path / ".env_server", values)).stop, 5)
         peers = []
         for machine, name in ((near, "ana"), (far, "ben")):
-            limit = {"UPLOAD_LIMIT": "4M"} if name == "ana" else {}
+            limit: dict[str, Any] = {"UPLOAD_LIMIT": "4M"} if name == "ana" else {}
             peer = RemotePeer(machine, tmp_path / name, (near.address, 5000), **limit)
             stack.callback(peer.program.stop, 5)
             peer.pclient("login", name, "--password-stdin", typed="correct horse\n")
