@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from common import channels, cookie, state_files
 from daemon.commands.download import DownloadHandler
@@ -21,7 +19,7 @@ from daemon.commands.remove import RemoveHandler
 from daemon.commands.replicate import Replicator
 from daemon.commands.resolve import Resolver
 from daemon.commands.upload import UploadHandler
-from daemon.errors import InUse, PeerError
+from daemon.errors import InUse
 from daemon.library.library import Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.offer_checker import OfferChecker
@@ -39,16 +37,18 @@ from daemon.rpc.status import LoadReporter, StatusReporter
 from daemon.rpc.transfer_service import TransferService
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.metrics import Metrics, SentBytes
-from daemon.runtime.settings import Settings, bracketed_host
+from daemon.runtime.settings import Settings
 from daemon.runtime.transfers import TransferRegistry
-from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.disk import Disk
 from daemon.storage.outside_copy import OutsideCopies
 from daemon.storage.part_file import PartStore
+from daemon.storage.run_files import present_while_running
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.login import Account
+from daemon.tracker_client.own_address import OwnAddress
 from daemon.tracker_client.ping_interval import DEFAULT_SECONDS, PingInterval
 from daemon.tracker_client.session import SessionFile, TrackerClock
 from daemon.transfer.batch_download import BatchDownloader
@@ -67,8 +67,6 @@ log = logging.getLogger(__name__)
 _SHUTDOWN_GRACE = 1.0
 # The default QUOTA is this part of the free space at start.
 _QUOTA_SHARE = 10
-
-T = TypeVar("T")
 
 
 class Pserver:
@@ -132,10 +130,12 @@ class Pserver:
             rate=sent_bytes.rate,
         )
         ping_interval = PingInterval(settings.ping_interval)
+        self.own_address = OwnAddress(settings.announced_host)
         self.announcer = Announcer(
             tracker=self.tracker,
             library=library,
             interval=ping_interval,
+            own_address=self.own_address,
             load=load_reporter.current,
             on_server_time=tracker_clock.set_time,
             on_recheck=self._on_recheck,
@@ -146,7 +146,7 @@ class Pserver:
             file=SessionFile(settings.state_dir),
             threads=threads,
             clock=tracker_clock,
-            address=self.address,
+            own_address=self.own_address,
             ping_interval=ping_interval,
             on_logged_out=self._on_logged_out,
         )
@@ -275,7 +275,7 @@ class Pserver:
         self._removals = RemoveHandler(folder=folder, library=library, announcer=self.announcer, threads=threads)
         self._status = StatusReporter(
             settings=settings,
-            address=self.address,
+            own_address=self.own_address,
             account=self.account,
             announcer=self.announcer,
             folder=folder,
@@ -302,7 +302,7 @@ class Pserver:
             cleanup.callback(self.threads.shutdown)
             await self.threads.run(self.threads.disk, self.part_store.clean_up, self.wall_clock())
             secret = cleanup.enter_context(
-                _present_while_running(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir))
+                present_while_running(state_dir / cookie.COOKIE_FILE, lambda: cookie.make_cookie(state_dir))
             )
             pserver_cookie = cookie.PserverCookie(secret, self.port)
             health = HealthService()
@@ -313,10 +313,10 @@ class Pserver:
                 self.transfer_service,
             )
             listening = rpc_server.listen(server, self.settings, self.account.saved_port())
-            self.port = pserver_cookie.port = listening.port
+            self.port = pserver_cookie.port = self.own_address.port = listening.port
             # Before the first proof: pclient trusts no other address of its host.
             cleanup.enter_context(
-                _present_while_running(
+                present_while_running(
                     state_dir / state_files.ADDRESSES_FILE,
                     lambda: state_files.write_addresses(state_dir, listening.addresses),
                 )
@@ -329,7 +329,7 @@ class Pserver:
             stop_serving = await cleanup.enter_async_context(rpc_server.serving(server, _SHUTDOWN_GRACE))
             addresses.set_notsent_lowat(self.port)
             cleanup.enter_context(
-                _present_while_running(
+                present_while_running(
                     state_dir / state_files.PORT_FILE, lambda: state_files.write_port(state_dir, self.port)
                 )
             )
@@ -343,10 +343,6 @@ class Pserver:
             cleanup.callback(stop_serving.set)
             cleanup.push_async_callback(health.stop_serving)
             yield
-
-    def address(self) -> str:
-        """Return the `host:port` that this peer announces."""
-        return f"{bracketed_host(self.settings.announced_host)}:{self.port}"
 
     def _control_service(self, pserver_cookie: cookie.PserverCookie) -> ControlService:
         return ControlService(
@@ -386,24 +382,3 @@ class Pserver:
         """Close the streams that this peer serves and cancel its transfers: both need a login."""
         await self.active_streams.close_all()
         await self.transfers.cancel_all()
-
-
-@contextmanager
-def _present_while_running(path: Path, write: Callable[[], T]) -> Iterator[T]:
-    """Create the file `path` with `write`, yield what that returns, and delete the file afterwards.
-
-    A file that cannot be deleted is logged: the next start replaces it.
-
-    Raises:
-        DiskFull, StorageFault: if the file cannot be written.
-    """
-    with storage_faults(f"writing {path}"):
-        written = write()
-    try:
-        yield written
-    finally:
-        try:
-            with storage_faults(f"removing {path}"):
-                state_files.remove(path)
-        except PeerError as error:
-            log.warning("%s", error)

@@ -81,6 +81,8 @@ class PingResponse:
     server_time: float
     # What the tracker asks for, in seconds between two pings; None from a tracker that says it at a login only.
     ping_interval: float | None
+    # The session's `host:port` if the ping announced an address; otherwise empty.
+    address: str
 
 
 class IndexEntry(NamedTuple):

@@ -19,6 +19,7 @@ from daemon.runtime.transfers import TransferRegistry
 from daemon.storage.shared_folder import SharedFolder
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
+from daemon.tracker_client.own_address import OwnAddress
 from daemon.tracker_client.ping_interval import PingInterval
 from daemon.transfer.replica_quota import ReplicaQuota
 
@@ -31,7 +32,7 @@ class StatusReporter:
     """Collects the state of this peer for the status command."""
 
     settings: Settings
-    address: Callable[[], str]
+    own_address: OwnAddress
     account: Account
     announcer: Announcer
     folder: SharedFolder
@@ -48,7 +49,7 @@ class StatusReporter:
         used = await self.threads.run(self.threads.disk, lambda: self.replica_quota.used)
         return Status(
             user=self.account.user or "",
-            address=self.address(),
+            address=self.own_address.shown,
             tracker=tracker_address.shown(self.settings.tracker_url),
             shared_dir=str(self.settings.shared_dir),
             state_dir=str(self.settings.state_dir),

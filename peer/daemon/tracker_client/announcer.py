@@ -17,6 +17,7 @@ from daemon.errors import Incompatible, NotLoggedIn, PeerError, RequestTooLarge,
 from daemon.library.library import Changes, Library
 from daemon.runtime.concurrency import PeriodicTask
 from daemon.tracker_client.client import TrackerClient
+from daemon.tracker_client.own_address import MOVING_PROTOCOL, OwnAddress
 from daemon.tracker_client.ping_interval import PingInterval
 from daemon.tracker_client.responses import SendIndex
 
@@ -37,6 +38,7 @@ class Announcer:
         tracker: TrackerClient,
         library: Library,
         interval: PingInterval,
+        own_address: OwnAddress,
         load: Callable[[], Awaitable[Load]],
         on_server_time: Callable[[float], None],
         on_recheck: Callable[[Sequence[str]], None],
@@ -47,6 +49,7 @@ class Announcer:
             tracker: The tracker.
             library: The files to announce.
             interval: How often to ping, or to check. It learns what the tracker asks for.
+            own_address: Which address to announce. It learns what the tracker has.
             load: Returns the load that a ping carries.
             on_server_time: Called with the tracker's time in Unix seconds.
             on_recheck: Called with the ids that the tracker wants hashed again.
@@ -54,6 +57,7 @@ class Announcer:
         self._tracker = tracker
         self._library = library
         self._interval = interval
+        self._own_address = own_address
         self._load = load
         self._on_server_time = on_server_time
         self._on_recheck = on_recheck
@@ -65,6 +69,7 @@ class Announcer:
         self._syncing = asyncio.Lock()
         # None while this peer is logged out.
         self._on_session_expired: Callable[[], None] | None = None
+        self._on_moved: Callable[[], None] = lambda: None
         self._loop = PeriodicTask(self._step)
         self._next_ping = 0.0
         self._failing = False
@@ -81,18 +86,20 @@ class Announcer:
         """Begin: check once an interval that the tracker answers, until `start`."""
         self._loop.start()
 
-    def start(self, epoch: str, on_session_expired: Callable[[], None]) -> None:
+    def start(self, epoch: str, on_session_expired: Callable[[], None], on_moved: Callable[[], None]) -> None:
         """Ping and announce from now on; called after a login.
 
         Args:
             epoch: The tracker's epoch from the login response; empty if it is unknown.
             on_session_expired: Called when the tracker does not know the session any more. Announcing has stopped then.
+            on_moved: Called when the session has another address at the tracker than before.
         """
         self._synced_revision = None
         self._epoch = epoch
         self._next_ping = 0.0
         self._failing = False
         self._on_session_expired = on_session_expired
+        self._on_moved = on_moved
         self._loop.start()
         self._loop.wake()
 
@@ -137,13 +144,25 @@ class Announcer:
         Raises:
             TrackerUnreachable: The tracker does not answer.
             Incompatible: Its release does not fit.
-            NotLoggedIn: The session has ended.
+            NotLoggedIn: The session has ended, or it cannot follow this peer to its new address.
         """
         await self._tracker.ensure_negotiated()
+        if self._own_address.has_changed and self._tracker.protocol < MOVING_PROTOCOL:
+            # The tracker would send requesters to the old address.
+            raise NotLoggedIn(
+                f"logged in at {self._own_address.of_session}, but the address is now {self._own_address.announced}, "
+                "and the tracker's release lets no session move: log in again"
+            )
         load = await self._load()
         version = _NO_VERSION if self._synced_revision is None else self._version(self._synced_revision)
-        response = await self._tracker.ping(self._epoch, version, load, read_timeout=self._interval.timeout)
+        response = await self._tracker.ping(
+            self._epoch, version, load, address=self._own_address.in_ping, read_timeout=self._interval.timeout
+        )
         self._on_server_time(response.server_time)
+        if response.address not in ("", self._own_address.of_session):
+            log.info("other peers reach this one at %s now; it was %s", response.address, self._own_address.of_session)
+            self._own_address.of_session = response.address
+            self._on_moved()
         self._interval.learn(response.ping_interval)
         if response.epoch != self._epoch:
             # After a start of this pserver no epoch is known, so a new one does not mean a restart of the tracker.
@@ -175,8 +194,8 @@ class Announcer:
                 self._next_ping = began + self._interval.seconds
             await self.sync()
             self._failing, self._refusal = False, ""
-        except NotLoggedIn:
-            log.warning("the tracker does not know this session any more: log in again")
+        except NotLoggedIn as error:
+            log.warning("logged out: %s", error)
             self._refusal = ""
             on_session_expired, self._on_session_expired = self._on_session_expired, None
             if on_session_expired is not None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from common.status_messages import ListedFile, ListedPeer, Load
 from common.version import PROTOCOL, VERSION
-from daemon.errors import NoActivePeer, NoSuchFile, PeerError, RequestTooLarge
+from daemon.errors import Incompatible, NoActivePeer, NoSuchFile, PeerError, RequestTooLarge
 from daemon.models import IndexEntry, PingResponse, PushTarget, RemoteFile, Version
 from daemon.runtime.concurrency import TaskSet
 from daemon.tracker_client import responses
@@ -26,10 +26,12 @@ from daemon.tracker_client.list_parts import (
     Part,
     text_of_change,
     text_of_entry,
+    text_of_patch,
     text_of_string,
     text_of_version,
 )
 from daemon.tracker_client.negotiation import Negotiation, renegotiating
+from daemon.tracker_client.own_address import AUTO, MOVING_PROTOCOL
 from daemon.tracker_client.ping_interval import PING_TIMEOUT
 from daemon.tracker_client.responses import LoginResponse
 from daemon.tracker_client.transport import TrackerTransport
@@ -125,16 +127,20 @@ class TrackerClient:
         Args:
             user: The user name.
             password: The password in plain text.
-            address: `host:port` under which this peer can be reached.
+            address: `host:port` under which this peer can be reached; the host `auto` is where the tracker sees it.
             register: Whether an unknown user gets an account, if the tracker allows it.
 
         Raises:
             LoginRefused: The password is wrong, another user's peer has the address, or too many logins failed.
             UnknownUser: The user is unknown and `register` is false.
             TrackerUnreachable: No valid response.
-            Incompatible: The releases do not fit.
+            Incompatible: The releases do not fit, or the tracker does not know `auto`.
         """
         await self.negotiate()
+        if self.protocol < MOVING_PROTOCOL and address.startswith(f"{AUTO}:"):
+            raise Incompatible(
+                f"the tracker at {self._transport.url} does not know PSERVER_URL={AUTO}: upgrade it, or set an address"
+            )
         body: dict[str, Any] = {"username": user, "password": password, "url": address}
         if not register:
             body["register"] = False
@@ -158,7 +164,13 @@ class TrackerClient:
 
     @renegotiating
     async def ping(
-        self, epoch: str, index_version: str, load: Load, *, read_timeout: float = PING_TIMEOUT
+        self,
+        epoch: str,
+        index_version: str,
+        load: Load,
+        *,
+        address: str | None = None,
+        read_timeout: float = PING_TIMEOUT,
     ) -> PingResponse:
         """Report that this peer is online.
 
@@ -166,6 +178,7 @@ class TrackerClient:
             epoch: The tracker's epoch as last received; empty if there is none.
             index_version: The version of the index that the tracker should have.
             load: This peer's load.
+            address: This peer's address, as for `login`; the session moves there. None: it has not changed.
             read_timeout: Seconds without a byte of the response.
         """
         load_fields = {
@@ -175,6 +188,8 @@ class TrackerClient:
             "rate": load.rate,
         }
         body = {"epoch": epoch, "index_version": index_version, "load": load_fields}
+        if address is not None and self.protocol >= MOVING_PROTOCOL:
+            body["url"] = address
         return await self._request("PUT", "/ping", body, parse=responses.pong, read_timeout=read_timeout)
 
     @renegotiating
@@ -190,7 +205,7 @@ class TrackerClient:
             then = version if part.is_last else f"{version}.{part.end}"
             if part.start == 0:
                 return "PUT", f'{{"version": {text_of_string(then)}, "files": [{part.text}]}}'
-            return "PATCH", _change(f"{version}.{part.start}", then, part.text, "")
+            return "PATCH", text_of_patch(f"{version}.{part.start}", then, part.text, "")
 
         await self._announce(ListParts(files, text_of_entry, FILES_PER_REQUEST), request)
 
@@ -214,7 +229,7 @@ class TrackerClient:
         def request(part: Part) -> tuple[str, str]:
             removed, added = part.split(len(remove))
             then = version if part.is_last else f"{version}.c{part.end}"
-            return "PATCH", _change(f"{version}.c{part.start}" if part.start else base, then, added, removed)
+            return "PATCH", text_of_patch(f"{version}.c{part.start}" if part.start else base, then, added, removed)
 
         await self._announce(ListParts(changes, text_of_change, FILES_PER_REQUEST), request)
 
@@ -382,9 +397,3 @@ class TrackerClient:
             self._announcements.add(work)
             work.add_done_callback(self._announcements.discard)
         return await asyncio.wrap_future(work)
-
-
-def _change(base: str, version: str, added: str, removed: str) -> str:
-    """Return the body of PATCH /index."""
-    versions = f'"base_version": {text_of_string(base)}, "version": {text_of_string(version)}'
-    return f'{{{versions}, "add": [{added}], "remove": [{removed}]}}'

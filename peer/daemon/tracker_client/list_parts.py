@@ -45,6 +45,12 @@ def text_of_version(file: Version) -> str:
     return f'{{"name": {encode_basestring_ascii(file.name)}, "id": "{file.id}", "size": {file.size}}}'
 
 
+def text_of_patch(base: str, version: str, added: str, removed: str) -> str:
+    """Return the body of PATCH /index; `added` and `removed` are the items of two lists."""
+    versions = f'"base_version": {text_of_string(base)}, "version": {text_of_string(version)}'
+    return f'{{{versions}, "add": [{added}], "remove": [{removed}]}}'
+
+
 class Part(NamedTuple):
     """Consecutive items of a list as JSON text, at least one unless the list is empty."""
 

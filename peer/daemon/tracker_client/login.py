@@ -19,6 +19,7 @@ from daemon.protocol.tickets import Grant
 from daemon.runtime.concurrency import TaskSet, Threads
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.client import TrackerClient
+from daemon.tracker_client.own_address import OwnAddress
 from daemon.tracker_client.ping_interval import PingInterval
 from daemon.tracker_client.session import SessionFile, TrackerClock
 
@@ -51,7 +52,7 @@ class Account:
         file: SessionFile,
         threads: Threads,
         clock: TrackerClock,
-        address: Callable[[], str],
+        own_address: OwnAddress,
         ping_interval: PingInterval,
         on_logged_out: Callable[[], Awaitable[None]],
     ) -> None:
@@ -63,7 +64,7 @@ class Account:
             file: Where the session is stored.
             threads: Where the file is written.
             clock: The tracker's clock, for the expiry of tickets.
-            address: Returns this peer's `host:port`. The port is known once the pserver listens.
+            own_address: What to announce at a login. It learns the session's address.
             ping_interval: Learns at a login how often the tracker asks for a ping.
             on_logged_out: Ends all streams and transfers of a session that has ended.
         """
@@ -72,7 +73,7 @@ class Account:
         self._file = file
         self._threads = threads
         self._clock = clock
-        self._address = address
+        self._own_address = own_address
         self._ping_interval = ping_interval
         self._on_logged_out = on_logged_out
         # Held by the login or logout that is under way.
@@ -122,18 +123,12 @@ class Account:
         return int(port) if port.isascii() and port.isdigit() and int(port) < 65536 else 0
 
     def resume(self) -> None:
-        """Continue the stored session, if there is one, and start the announcer."""
+        """Continue the stored session, if there is one, and start the announcer.
+
+        If the address of this peer has changed, the first ping says so.
+        """
         session = self._file.load()
-        if session is not None and session.address != self._address():
-            # The tracker would send requesters to the old address.
-            log.warning(
-                "logged in as %s at %s, but the address is now %s: log in again",
-                session.user,
-                session.address,
-                self._address(),
-            )
-            self._file.delete()
-        elif session is not None:
+        if session is not None:
             self._clock.restore(session.clock_offset)
             self._ping_interval.learn(session.ping_interval)
             self._begin(session, "")
@@ -202,15 +197,23 @@ class Account:
         return await asyncio.shield(self._changes.start(run()))
 
     async def _login(self, user: str, password: str, register: bool) -> bool:
-        address = self._address()
-        response = await self._tracker.login(user, password, address, register=register)
+        if self.user == user and self._own_address.in_ping is not None:
+            # A session that follows this peer to its present address is the one that the login continues.
+            with suppress(PeerError):
+                await self._announcer.ping()
+        announced = self._own_address.announced
+        response = await self._tracker.login(user, password, announced, register=register)
+        address = response.address or announced
         self._ping_interval.learn(response.ping_interval)
         if self._session is not None and self._session.token == response.token:
             # The tracker continues the session of the same user at the same address.
             return False
         if self._session is not None:
-            # The tracker has ended this session, as all others at this address.
+            # The tracker has ended the sessions at this address only.
+            elsewhere = self._own_address.of_session != address
             await self._end_session()
+            if elsewhere:
+                await self._logout_at_tracker()
         elif self._cleanup is not None:
             # It would otherwise end the new session's transfers too.
             await asyncio.wait([self._cleanup])
@@ -244,11 +247,23 @@ class Account:
 
     def _begin(self, session: Session, epoch: str) -> None:
         self._session = session
+        self._own_address.of_session = session.address
         self._tracker.token = session.token
-        self._announcer.start(epoch, self._on_session_expired)
+        self._announcer.start(epoch, self._on_session_expired, self._on_moved)
+
+    def _on_moved(self) -> None:
+        """Store the new address. A login or logout that is under way completes first."""
+
+        async def save() -> None:
+            async with self._changing:
+                if self._session is not None:
+                    await self._save(self._session)
+
+        self._changes.start(save())
 
     def _on_session_expired(self) -> None:
         self._session = None
+        self._own_address.of_session = ""
         self._tracker.token = None
         self._file.delete()
         self._cleanup = asyncio.get_running_loop().create_task(_await(self._on_logged_out()))
@@ -257,6 +272,7 @@ class Account:
         """End the session here: from now on nothing is announced, downloaded or served."""
         await self._announcer.stop()
         self._session = None
+        self._own_address.of_session = ""
         self._file.delete()
         await self._on_logged_out()
         self._announcer.open()
@@ -277,7 +293,12 @@ class Account:
 
     async def _save(self, session: Session) -> None:
         """Store what the pings since the login have shown of the tracker."""
-        session = replace(session, clock_offset=self._clock.offset, ping_interval=self._ping_interval.asked)
+        session = replace(
+            session,
+            clock_offset=self._clock.offset,
+            address=self._own_address.of_session,
+            ping_interval=self._ping_interval.asked,
+        )
         try:
             await self._threads.run(self._threads.disk, self._file.save, session)
         except PeerError as error:

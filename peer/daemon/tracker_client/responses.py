@@ -67,6 +67,8 @@ class LoginResponse:
     server_time: float
     # What the tracker asks for, in seconds between two pings.
     ping_interval: float | None
+    # The session's `host:port`; empty from a tracker of the first protocol: it is what was announced.
+    address: str
 
 
 def error_of(response: Response) -> PeerError | SendIndex:
@@ -117,6 +119,7 @@ def login_response(body: dict[str, Any]) -> LoginResponse:
         ticket_key=bytes.fromhex(body["ticket_key"]),
         server_time=float(body["server_time"]),
         ping_interval=_ping_interval(body),
+        address=str(body.get("url", "")),
     )
 
 
@@ -129,6 +132,7 @@ def pong(body: dict[str, Any]) -> PingResponse:
         recheck=recheck,
         server_time=float(body["server_time"]),
         ping_interval=_ping_interval(body),
+        address=str(body.get("url", "")),
     )
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import requests
 from requests.exceptions import ChunkedEncodingError, SSLError
@@ -56,6 +56,8 @@ class TrackerTransport:
         self.fault = "no request yet"
         self._verify = system_authorities() if verify is True else verify
         self._responses = 0
+        # The failures to connect, or to get a response, so far. A kept connection that is older may be dead, too.
+        self._failures = 0
         self._thread_local = threading.local()
 
     def request(
@@ -100,6 +102,7 @@ class TrackerTransport:
                     allow_redirects=False,
                 )
             except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
+                self._failures += 1
                 raise self._connection_failed(error) from error
             except (requests.RequestException, ValueError) as error:
                 raise self._not_a_tracker() from error
@@ -189,11 +192,18 @@ class TrackerTransport:
         return TrackerUnreachable(f"the server at {self.url} is not a tracker: check SERVER_URL and SERVER_PORT")
 
     def _session(self) -> requests.Session:
-        """Return this thread's session."""
-        session: requests.Session | None = getattr(self._thread_local, "session", None)
-        if session is None:
-            session = self._thread_local.session = make_session(self.url, self._verify)
-        return session
+        """Return this thread's session. Each failure of any thread makes new ones, which dial again.
+
+        After a change of network each kept connection would otherwise cost a timeout of its own.
+        """
+        failures = self._failures
+        session, since = getattr(self._thread_local, "session", (None, 0))
+        if session is None or since != failures:
+            if session is not None:
+                session.close()
+            session = make_session(self.url, self._verify)
+            self._thread_local.session = (session, failures)
+        return cast("requests.Session", session)
 
 
 def _is_tls_end_of_file(error: object) -> bool:
