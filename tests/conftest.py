@@ -11,7 +11,9 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import hypothesis
 import pytest
@@ -142,3 +144,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"{lack}, and P2P_REQUIRE_ALL=1 forbids skips", pytrace=False)
         if lack:
             pytest.skip(lack)
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder of a file system that stores files of any size and time."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("needs a /dev/shm to write to")
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)

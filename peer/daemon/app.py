@@ -20,6 +20,8 @@ from daemon.commands.replicate import Replicator
 from daemon.commands.resolve import Resolver
 from daemon.commands.upload import UploadHandler
 from daemon.errors import InUse
+from daemon.library.confirmer import Confirmer
+from daemon.library.file_hasher import FileHasher
 from daemon.library.library import Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.offer_checker import OfferChecker
@@ -83,6 +85,7 @@ class Pserver:
             wall_clock: returns this machine's time of day in Unix seconds.
 
         Raises:
+            Incompatible: if a newer release wrote the state.
             PeerError: if SHARED_DIR or STATE_DIR cannot be used.
         """
         self.settings = settings
@@ -112,7 +115,11 @@ class Pserver:
         temp_files = TempFiles(folder)
         self.manifest_cache = ManifestCache(settings.state_dir / "catalog.db", wall_clock())
         self.library = library = Library(self.manifest_cache)
-        self.scanner = Scanner(folder, self.manifest_cache, library, clock=wall_clock)
+        hasher = FileHasher(folder, on_hashed=self.metrics.bytes_hashed.inc)
+        confirmer = Confirmer(hasher=hasher, manifest_cache=self.manifest_cache, library=library, clock=clock)
+        self.scanner = Scanner(
+            folder, self.manifest_cache, library, hasher=hasher, confirmer=confirmer, clock=wall_clock
+        )
         self.part_store = PartStore(folder, wall_clock)
         self.served_files = ServedFiles(library, folder)
         quota = settings.quota if settings.quota is not None else folder.free_bytes() // _QUOTA_SHARE
@@ -152,6 +159,7 @@ class Pserver:
         )
         self.scan_loop = ScanLoop(
             scanner=self.scanner,
+            confirmer=confirmer,
             threads=threads,
             interval=settings.ping_interval or DEFAULT_SECONDS,
             clock=clock,
@@ -178,7 +186,11 @@ class Pserver:
             folder=folder,
             library=library,
             offer_checker=OfferChecker(
-                folder=folder, manifest_cache=self.manifest_cache, library=library, scanner=self.scanner
+                folder=folder,
+                manifest_cache=self.manifest_cache,
+                library=library,
+                scanner=self.scanner,
+                hasher=hasher,
             ),
             threads=threads,
             downloader=file_downloader,

@@ -27,7 +27,9 @@ from daemon.storage.disk import Disk, storage_faults
 log = logging.getLogger(__name__)
 
 _USAGE = "usage: python peer/pserver.py ENV_PSERVER"
-_EXIT_USAGE, _EXIT_FAILED, _EXIT_DISK, _EXIT_ENV = 2, 1, 74, 78
+_EXIT_USAGE, _EXIT_FAILED, _EXIT_ENV = 2, 1, 78
+# The exit status of a start that failed, by the code of the error.
+_EXIT_STATUS = {"io": 74, "disk_full": 74, "incompatible": 69}
 # Seconds after a signal until the process exits, even if its threads are still busy.
 SHUTDOWN_TIMEOUT = 3.0
 
@@ -64,7 +66,7 @@ def main(argv: Sequence[str], disk: Disk | None = None) -> int:
         return _EXIT_FAILED
     except PeerError as error:
         sys.stderr.write(f"pserver: {error.message}\n")
-        return _EXIT_DISK if error.code in ("io", "disk_full") else _EXIT_FAILED
+        return _EXIT_STATUS.get(error.code, _EXIT_FAILED)
     return 0
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import pserver_pb2 as pb
-from live_pserver import LivePserver
+from bit_rot import flip_byte
+from live_pserver import LivePserver, live_pserver
+from live_tracker import LiveTracker
 
 MIB = 1 << 20
 
@@ -19,28 +21,18 @@ def copy(ana: LivePserver, name: str, output: str) -> list[str]:
     return [fault.code for event in events for fault in event.results.faults]
 
 
-def flip_last_byte(path: Path) -> None:
-    """Corrupt a file as a failing disk does: its time stays."""
-    status = path.stat()
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    with path.open("r+b") as file:
-        file.write(data)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
 @pytest.mark.parametrize("size", [1, 9 * MIB])
 def test_a_file_that_is_corrupt_but_kept_its_fingerprint_is_not_copied(
-    ana: LivePserver, tmp_path: Path, size: int
+    tracker: LiveTracker, in_memory: Path, tmp_path: Path, size: int
 ) -> None:
-    name, inside = f"{size}.bin", ana.shared / f"copy{size}.bin"
-    content = os.urandom(size)
-    ana.share(name, content)
-    ana.call(ana.pserver.announcer.sync())
-    assert copy(ana, name, str(tmp_path / "good.bin")) == []
-    assert (tmp_path / "good.bin").read_bytes() == content
-    flip_last_byte(ana.shared / name)
-    assert copy(ana, name, inside.name) == copy(ana, name, str(tmp_path / "bad.bin")) == ["no_such_file"]
-    assert not inside.exists()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["good.bin"]
-    assert list((ana.shared / ".p2p").iterdir()) == []
+    name, content = f"{size}.bin", os.urandom(size)
+    with live_pserver(in_memory, tracker, f"max{size}") as max_:
+        max_.share(name, content)
+        max_.call(max_.pserver.announcer.sync())
+        assert copy(max_, name, str(tmp_path / "good.bin")) == []
+        assert (tmp_path / "good.bin").read_bytes() == content
+        flip_byte(max_.shared / name, size - 1)
+        assert copy(max_, name, "inside.bin") == copy(max_, name, str(tmp_path / "bad.bin")) == ["no_such_file"]
+        assert not (max_.shared / "inside.bin").exists()
+        assert [entry.name for entry in tmp_path.iterdir()] == ["good.bin"]
+        assert list((max_.shared / ".p2p").iterdir()) == []

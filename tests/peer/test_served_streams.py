@@ -120,8 +120,10 @@ def huge(ana: LivePserver) -> Iterator[Manifest]:
     hole, path = ana.home / "hole", ana.shared / "huge.bin"
     with hole.open("wb") as file:
         file.truncate(HUGE.size)
-    ana.pserver.manifest_cache.put([(Fingerprint.from_stat(hole.stat()), HUGE)])
+    # A scan between the next two lines would begin to hash it.
+    ana.call(ana.pserver.scan_loop.stop())
     hole.rename(path)
+    ana.pserver.manifest_cache.put([(Fingerprint.from_stat(path.stat()), HUGE)])
     (local,) = ana.pserver.scanner.index_files(["huge.bin"])
     assert isinstance(local, LocalFile) and local.id == HUGE.id
     yield HUGE

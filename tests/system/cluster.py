@@ -322,6 +322,7 @@ class Cluster:
         terminal = {"PSERVER_URL": LOOPBACK, "PSERVER_PORT": program.port, "STATE_DIR": home / "state"}
         env_terminal = write_env(self.folder / f".env_{name}_terminal", {**terminal, **self._dial_keys()})
         peer = Peer(program, home, self.folder / f".env_{name}", env_terminal, self.certificates)
+        peer.shared = Path(str(values["SHARED_DIR"]))
         peer.pclient_script = release.pclient
         self.peers[name] = peer
         if login:

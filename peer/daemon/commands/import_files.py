@@ -255,8 +255,9 @@ class Importer:
         # It may have been changed or removed since the last scan.
         self.scanner.remove_stale([item.name])
         local = self.library.by_name(item.name)
-        if local is None and self.folder.fingerprint(item.name) is not None:
-            (indexed,) = self.scanner.index_files([item.name], stop=stop, progress=on_hashed)
+        name = item.name if local is None else local.name
+        if (local is None and self.folder.fingerprint(name) is not None) or (local is not None and not local.confirmed):
+            (indexed,) = self.scanner.index_files([name], stop=stop, progress=on_hashed)
             if isinstance(indexed, PeerError):
                 raise indexed
             local = indexed

@@ -15,6 +15,7 @@ from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.models import Version
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer
+from daemon.storage.disk import Fingerprint
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
 
@@ -62,8 +63,8 @@ class UploadHandler:
         transfer.start_phase(Phase.MOVING, total=sum(file.version.size for file in shared) * copies)
         await self.replicator.replicate(shared, copies, transfer)
 
-    async def fingerprints(self, paths: Sequence[str]) -> tuple[tuple[int, int] | None, ...]:
-        """Return size and modification time (in nanoseconds) of each path; None for one that cannot be read.
+    async def fingerprints(self, paths: Sequence[str]) -> tuple[Fingerprint | None, ...]:
+        """Return the fingerprint of each path; None for one that cannot be read.
 
         Two upload commands are the same only if these are.
         """
@@ -134,10 +135,9 @@ def _count(transfer: Transfer, phase: Phase, name: str, count: int) -> None:
     transfer.add_bytes(count)
 
 
-def _fingerprint(path: str) -> tuple[int, int] | None:
+def _fingerprint(path: str) -> Fingerprint | None:
     try:
-        status = os.stat(path)
+        return Fingerprint.from_stat(os.stat(path))
     except (OSError, ValueError):
         # The command reports what is wrong with the path.
         return None
-    return status.st_size, status.st_mtime_ns

@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
 from daemon.errors import NoSuchFile
+from daemon.library.identity import Check
 from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry
 from daemon.storage.disk import Fingerprint
@@ -46,11 +47,22 @@ class HashedFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A complete file in the shared folder, with the fingerprint that it had when it was hashed."""
+    """A complete file in the shared folder.
+
+    A confirmed file has the fingerprint that it had when it was hashed. Of an unconfirmed one the inode or the device
+    number changed since, but not the mtime: probably, but not certainly, it still has its id.
+    """
 
     name: str
     id: str
     fingerprint: Fingerprint
+    # What must be read of the file before it is confirmed.
+    check: Check = Check.NONE
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the file has not changed since it was hashed."""
+        return self.check is Check.NONE
 
     @property
     def size(self) -> int:
@@ -82,7 +94,7 @@ class Snapshot(NamedTuple):
 class Library:
     """The files of one peer. Manifests are read from `manifest_cache` when they are needed.
 
-    Each file that is added or removed raises the revision by one; a file that is replaced is both.
+    Each file that is added or removed raises the revision by one; a file that is replaced by other content is both.
     """
 
     def __init__(self, manifest_cache: ManifestCache) -> None:
@@ -94,6 +106,8 @@ class Library:
         self._ids: dict[str, tuple[LocalFile, ...]] = {}
         # Sizes of partial files in bytes.
         self._partial: dict[_Key, int] = {}
+        # Folded names of the files that are not confirmed.
+        self._unconfirmed: set[str] = set()
         self._bytes = 0
         self._revision = 0
         # The keys changed by the latest revisions, one for each.
@@ -119,6 +133,16 @@ class Library:
         with self._lock:
             return [file.name for file in self._names.values()]
 
+    def unconfirmed(self) -> list[LocalFile]:
+        """Return the files that are not confirmed, in no order."""
+        with self._lock:
+            return [self._names[folded] for folded in self._unconfirmed]
+
+    @property
+    def unconfirmed_count(self) -> int:
+        """The number of files that are not confirmed."""
+        return len(self._unconfirmed)
+
     @property
     def file_count(self) -> int:
         """The number of complete files."""
@@ -142,10 +166,7 @@ class Library:
                 return manifest
         manifest = self._manifest_cache.manifest(id_)
         if manifest is None:
-            lost = self.by_id(id_)
-            # The cache first: otherwise a running scan would find the old ids there and add the files again.
-            self._manifest_cache.forget(file.fingerprint for file in lost)
-            self.remove(lost)
+            self.discard(self.by_id(id_))
             raise NoSuchFile("the file must be hashed again; try again in a minute")
         with self._lock:
             if id_ not in self._manifests:
@@ -173,12 +194,16 @@ class Library:
             for file in files:
                 folded = fold(file.name)
                 earlier = self._names.get(folded)
+                same = earlier is not None and (earlier.name, earlier.id) == (file.name, file.id)
                 if earlier is not None:
-                    self._remove(folded, earlier)
+                    self._remove(folded, earlier, log_change=not same)
                 self._names[folded] = file
                 self._ids[file.id] = (*self._ids.get(file.id, ()), file)
                 self._bytes += file.size
-                self._log_change((file.name, file.id))
+                if not file.confirmed:
+                    self._unconfirmed.add(folded)
+                if not same:
+                    self._log_change((file.name, file.id))
 
     def register(self, files: Sequence[HashedFile], *, replica: bool = False) -> list[LocalFile]:
         """Add files that were just hashed or published, also to the manifest cache.
@@ -199,6 +224,47 @@ class Library:
         added = [LocalFile(name, manifest.id, fingerprint) for name, fingerprint, manifest in files]
         self.add_many(added)
         return added
+
+    def update(self, changes: Iterable[tuple[LocalFile, LocalFile]]) -> list[LocalFile]:
+        """Replace files by the same files with other fingerprints or checks, except those that changed meanwhile.
+
+        Args:
+            changes: each file of the library, and the one that takes its place.
+
+        Returns:
+            The files that are in the library now.
+        """
+        replaced = []
+        with self._lock:
+            for earlier, later in changes:
+                folded = fold(earlier.name)
+                if self._names.get(folded) == earlier:
+                    self._names[folded] = later
+                    others = tuple(other for other in self._ids[earlier.id] if other != earlier)
+                    self._ids[later.id] = (*others, later)
+                    (self._unconfirmed.discard if later.confirmed else self._unconfirmed.add)(folded)
+                    replaced.append(later)
+        return replaced
+
+    def confirm(self, files: Iterable[LocalFile]) -> list[LocalFile]:
+        """Record that unconfirmed files have the content of their ids; return those that are in the library still.
+
+        Raises:
+            DiskFull, StorageFault: if the manifest cache cannot be written; no file is confirmed then.
+        """
+        confirmed = [(file, replace(file, check=Check.NONE)) for file in files]
+        self._manifest_cache.put_ids((file.fingerprint, file.id) for file, _ in confirmed)
+        return self.update(confirmed)
+
+    def discard(self, files: Sequence[LocalFile]) -> None:
+        """Remove files whose content is unknown, also from the manifest cache: the next scans hash them.
+
+        Raises:
+            DiskFull, StorageFault: if the manifest cache cannot be written.
+        """
+        # The cache first: otherwise a running scan would find the old ids there and add the files again.
+        self._manifest_cache.forget(file.fingerprint for file in files)
+        self.remove(files)
 
     def remove(self, files: Iterable[LocalFile], *, release_replicas: bool = True) -> list[LocalFile]:
         """Remove files, except those that were replaced meanwhile.
@@ -295,15 +361,17 @@ class Library:
         size = self._partial.get(key)
         return None if size is None else IndexEntry(name, id_, size, complete=False)
 
-    def _remove(self, folded: str, file: LocalFile) -> None:
+    def _remove(self, folded: str, file: LocalFile, *, log_change: bool = True) -> None:
         del self._names[folded]
+        self._unconfirmed.discard(folded)
         others = tuple(other for other in self._ids[file.id] if other is not file and other != file)
         if others:
             self._ids[file.id] = others
         else:
             del self._ids[file.id]
         self._bytes -= file.size
-        self._log_change((file.name, file.id))
+        if log_change:
+            self._log_change((file.name, file.id))
 
     def _log_change(self, key: _Key) -> None:
         self._revision += 1

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from daemon.errors import Interrupted, PeerError, TargetExists
+from daemon.library.file_hasher import FileHasher
+from daemon.library.identity import Check
 from daemon.library.library import HashedFile, Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
@@ -27,6 +29,7 @@ class OfferChecker:
     manifest_cache: ManifestCache
     library: Library
     scanner: Scanner
+    hasher: FileHasher
 
     def reconcile(self, name: str, manifest: Manifest, *, stop: CancelCheck = not_cancelled) -> None:
         """Update the library for one name and one id, without waiting for the next scan.
@@ -45,7 +48,12 @@ class OfferChecker:
         """
         same_name = self.library.by_name(name)
         same_id = self.library.by_id(manifest.id)
-        self.scanner.remove_stale([file.name for file in (*same_id, *([same_name] if same_name else []))])
+        files = (*same_id, *([same_name] if same_name else []))
+        self.scanner.remove_stale([file.name for file in files])
+        # The sender will count this peer as a holder: that must not rest on an unconfirmed file.
+        unconfirmed = [file.name for each in files if (file := self.library.by_name(each.name)) and not file.confirmed]
+        if unconfirmed:
+            self.scanner.index_files(unconfirmed, stop=stop)
         (fingerprint,) = self.folder.fingerprints([name])
         if not isinstance(fingerprint, Fingerprint) or self.library.by_name(name) is not None:
             return
@@ -57,10 +65,10 @@ class OfferChecker:
         if fingerprint.size != manifest.size:
             return False
         (known,) = self.manifest_cache.find_ids([fingerprint])
-        if known is not None:
-            return known == manifest.id
+        if known is not None and known.check is Check.NONE:
+            return known.id == manifest.id
         try:
-            return self.scanner.compute_manifest(ShareableFile(name, fingerprint), stop=stop).id == manifest.id
+            return self.hasher.manifest(ShareableFile(name, fingerprint), stop=stop).id == manifest.id
         except Interrupted:
             raise
         except PeerError:

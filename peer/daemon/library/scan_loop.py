@@ -1,4 +1,7 @@
-"""The scan loop: scans the shared folder at each ping interval, and rechecks files that the tracker asks about."""
+"""The scan loop: scans the shared folder at each ping interval, and confirms unconfirmed files meanwhile.
+
+It also rechecks files that the tracker asks about.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from daemon.errors import Interrupted, PeerError
+from daemon.library.confirmer import Confirmer
 from daemon.library.scanner import Scanner
 from daemon.runtime.concurrency import PeriodicTask, TaskSet, Threads
 
@@ -17,6 +21,9 @@ log = logging.getLogger(__name__)
 _MIN_PERIOD_IN_SCANS = 10.0
 # A scan hashes new files for this many seconds. Then the hashed files are announced, and the next scan hashes more.
 _HASH_SECONDS = 2.0
+# Unconfirmed files are read for so many seconds, then for as long not: a changed mode of all files must not slow down
+# the transfers, and the files are served meanwhile.
+_CONFIRM_SECONDS = 1.0
 
 
 class ScanLoop:
@@ -24,28 +31,32 @@ class ScanLoop:
 
     Args:
         scanner: does the scans and rechecks.
+        confirmer: confirms files.
         threads: runs them.
         interval: seconds from the start of one scan to the start of the next; more if scans are slow.
         clock: returns seconds that never go back.
-        on_change: called when a scan or a recheck changed the library.
+        on_change: called when the library changed.
     """
 
     def __init__(
         self,
         *,
         scanner: Scanner,
+        confirmer: Confirmer,
         threads: Threads,
         interval: float,
         clock: Callable[[], float],
         on_change: Callable[[], None],
     ) -> None:
         self._scanner = scanner
+        self._confirmer = confirmer
         self._threads = threads
         self._interval = interval
         self._clock = clock
         self._on_change = on_change
         self._stop = threading.Event()
         self._loop = PeriodicTask(self._step)
+        self._confirming = PeriodicTask(self._confirm)
         self._rechecks = TaskSet()
 
     async def initial_scan(self) -> None:
@@ -57,9 +68,10 @@ class ScanLoop:
         self._loop.start()
 
     async def stop(self) -> None:
-        """Stop the loop and the rechecks. A scan that runs ends soon, in its thread."""
+        """Stop the loop, the confirming and the rechecks. What runs in a thread ends soon."""
         self._stop.set()
         await self._loop.stop()
+        await self._confirming.stop()
         await self._rechecks.cancel()
 
     def recheck(self, ids: Sequence[str]) -> None:
@@ -71,6 +83,7 @@ class ScanLoop:
         began = self._clock()
         files_left = await self._scan(hash_seconds=_HASH_SECONDS)
         took = self._clock() - began
+        self._confirming.start()
         return 0.0 if files_left else max(self._interval - took, (_MIN_PERIOD_IN_SCANS - 1) * took)
 
     async def _scan(self, hash_seconds: float) -> bool:
@@ -92,6 +105,27 @@ class ScanLoop:
             log.info("shared folder: %d files added, %d removed", scan.indexed, scan.removed)
             self._on_change()
         return scan.unhashed > 0
+
+    async def _confirm(self) -> float | None:
+        """Confirm some files; return the seconds until the next ones, or None if there are none."""
+        began = self._clock()
+        try:
+            confirmed = await self._threads.run(
+                self._threads.disk, self._confirmer.confirm_some, stop=self._stop.is_set, seconds=_CONFIRM_SECONDS
+            )
+        except Interrupted:
+            return None
+        except PeerError as error:
+            log.warning("cannot confirm files: %s", error)
+            return None
+        except Exception:
+            log.exception("unexpected error while confirming files")
+            return None
+        if confirmed.unchanged or confirmed.changed:
+            log.info("read files again: %d unchanged, %d with new ids", confirmed.unchanged, confirmed.changed)
+        if confirmed.changed:
+            self._on_change()
+        return self._clock() - began if confirmed.more else None
 
     async def _recheck(self, ids: Sequence[str]) -> None:
         try:

@@ -1,7 +1,7 @@
-"""The scanner: compares the shared folder with the library, hashes new files, and removes changed or deleted ones.
+"""The scanner: compares the shared folder with the library, adds new files, and removes changed or deleted ones.
 
-It decides what is shared, and never writes to a shared file. One `scan` runs at a time; `index_files` and `recheck` may
-run beside it.
+It decides what is shared, and never writes to a shared file. A file of which only ctime or the device number changed
+stays in the library, unconfirmed. One `scan` runs at a time; `index_files` and `recheck` may run beside it.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daemon.errors import FileChanged, Interrupted, PeerError, TargetExists
+from daemon.library.confirmer import Confirmer
+from daemon.library.file_hasher import FileHasher, FileProgress, batches
+from daemon.library.identity import compare
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.runtime.batches import batched
 from daemon.storage.dirfd import not_found_error
 from daemon.storage.disk import Fingerprint
-from daemon.storage.hashing import CancelCheck, hash_file, not_cancelled
-from daemon.storage.manifest import Manifest
+from daemon.storage.hashing import CancelCheck, not_cancelled
 from daemon.storage.names import fold
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.walk import ShareableFile, UnshareableEntry
@@ -29,15 +30,13 @@ log = logging.getLogger(__name__)
 
 # Seconds since its last change after which the first scan shares a file; later scans compare with the scan before.
 _MIN_AGE_AT_START = 5.0
-# Files that are hashed and added to the library together.
+# Files that are compared with the library together.
 _MAX_BATCH_FILES = 500
-_MAX_BATCH_BYTES = 256 << 20
 _CHANGING = "modified recently; will be shared when it stops changing"
 _HASHING = "hashing"
-_CORRUPT = "content changed but mtime did not (possible disk error); check the file, then touch it to share it again"
-
-# Called with the name of a file and a number of its bytes that were just hashed, from any thread.
-FileProgress = Callable[[str, int], object]
+_CORRUPT = (
+    "content changed but its times did not (possible disk error); check the file, then touch it to share it again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,9 @@ class Scanner:
         folder: the shared folder.
         manifest_cache: the ids of files by fingerprint.
         library: the library to update.
+        hasher: hashes the new files.
+        confirmer: reads files again that a command names and that are not confirmed.
         clock: returns the time in Unix seconds.
-        threads: the most threads to hash with.
 
     Attributes:
         not_shared: the entries that the last scan found not shareable, with reasons.
@@ -74,14 +74,16 @@ class Scanner:
         manifest_cache: ManifestCache,
         library: Library,
         *,
+        hasher: FileHasher,
+        confirmer: Confirmer,
         clock: Callable[[], float],
-        threads: int = 2,
     ) -> None:
         self._folder = folder
         self._manifest_cache = manifest_cache
         self._library = library
+        self._hasher = hasher
+        self._confirmer = confirmer
         self._clock = clock
-        self._threads = threads
         self._scanning = threading.Lock()
         self._first = True
         # Whether replica records of deleted files may exist. Usually a record is deleted together with its file.
@@ -121,9 +123,11 @@ class Scanner:
                 if stop():
                     raise Interrupted("stopped while scanning the shared folder")
                 removed += self.remove_stale(found.name for found in batch)
-                known = self._add_known(batch)
+                # Those of which only ctime or the device number changed are in the library still.
+                absent = [found for found in batch if not self._is_present(found)]
+                known = self._add_known(absent)
                 indexed += len(known)
-                for found in batch:
+                for found in absent:
                     if found.name not in known:
                         if self._stopped_changing(found):
                             new.append(found)
@@ -141,7 +145,7 @@ class Scanner:
             self.pending = pending
             end = self._clock() + hash_seconds
             unhashed = len(new)
-            for batch in _hash_batches(new):
+            for batch in batches(new):
                 if self._clock() >= end:
                     break
                 indexed += len(self._hash(batch, not_shared, stop, progress))
@@ -169,7 +173,8 @@ class Scanner:
                 file = self._library.by_name(item.name)
                 if file is not None and file.fingerprint == item.fingerprint:
                     continue
-            if self._corrupt.get(item.name) == item.fingerprint:
+            corrupt = self._corrupt.get(item.name)
+            if corrupt is not None and corrupt.equals_but_ctime(item.fingerprint):
                 not_shared.append(UnshareableEntry(item.name, _CORRUPT))
             else:
                 yield item
@@ -178,7 +183,8 @@ class Scanner:
         """Remove the files with these names from the library if they were deleted, changed, or cannot be read.
 
         The folder is queried again, since it may have changed after the walk. A file whose status cannot be read is
-        removed too: it could not be served, and one such file must not end the scan.
+        removed too: it could not be served, and one such file must not end the scan. A file of which only ctime or the
+        device number changed stays, unconfirmed.
 
         Returns:
             The number of files removed.
@@ -188,28 +194,39 @@ class Scanner:
         """
         files = [file for name in names if (file := self._library.by_name(name)) is not None and file.name == name]
         fingerprints = self._folder.fingerprints(file.name for file in files)
-        current = list(zip(files, fingerprints, strict=True))
-        stale = self._library.remove(
-            file for file, now in current if now != file.fingerprint and not isinstance(now, PeerError)
-        )
+        stale: list[LocalFile] = []
+        unreadable: list[LocalFile] = []
+        doubtful: list[tuple[LocalFile, LocalFile]] = []
+        for file, now in zip(files, fingerprints, strict=True):
+            if isinstance(now, PeerError):
+                unreadable.append(file)
+            elif now is None or (check := compare(file.fingerprint, now)) is None:
+                stale.append(file)
+            elif now != file.fingerprint:
+                doubtful.append((file, replace(file, fingerprint=now, check=max(check, file.check))))
+        self._library.update(doubtful)
+        removed = len(self._library.remove(stale))
         # They may reappear with the folder, as after a move. So they count towards the quota until a scan finds the
         # folder without them.
-        unreadable = self._library.remove(
-            (file for file, now in current if isinstance(now, PeerError)), release_replicas=False
-        )
-        self._prune_replicas = self._prune_replicas or bool(unreadable)
-        return len(stale) + len(unreadable)
+        hidden = len(self._library.remove(unreadable, release_replicas=False))
+        self._prune_replicas = self._prune_replicas or hidden > 0
+        return removed + hidden
 
     def _add_known(self, batch: Sequence[ShareableFile]) -> dict[str, LocalFile]:
-        """Add the files whose fingerprints the manifest cache knows; return them by name."""
+        """Add the files whose fingerprints the manifest cache knows, confirmed or not; return them by name."""
         ids = self._manifest_cache.find_ids([found.fingerprint for found in batch])
         known = {
-            found.name: LocalFile(found.name, id_, found.fingerprint)
-            for found, id_ in zip(batch, ids, strict=True)
-            if id_ is not None and self._is_current(found)
+            found.name: LocalFile(found.name, recorded.id, found.fingerprint, recorded.check)
+            for found, recorded in zip(batch, ids, strict=True)
+            if recorded is not None and self._is_current(found)
         }
         self._library.add_many(known.values())
         return known
+
+    def _is_present(self, found: ShareableFile) -> bool:
+        """Return whether the library has `found` with its present fingerprint."""
+        file = self._library.by_name(found.name)
+        return file is not None and (file.name, file.fingerprint) == (found.name, found.fingerprint)
 
     def _is_current(self, found: ShareableFile) -> bool:
         """Return whether `found` may be added: a transfer may have published another file of its name meanwhile."""
@@ -269,11 +286,21 @@ class Scanner:
             outcomes.update(self._add_known(batch))
         new = [item for item in found if item.name not in outcomes]
         not_shared: list[UnshareableEntry] = []
-        for batch in _hash_batches(new):
-            outcomes.update((file.name, file) for file in self._hash(batch, not_shared, stop, progress))
+        for batch_of_new in batches(new):
+            outcomes.update((file.name, file) for file in self._hash(batch_of_new, not_shared, stop, progress))
         for item in not_shared:
             outcomes[item.name] = FileChanged(item.reason, name=item.name)
-        return [outcomes[name] for name in names]
+        confirmed = self._confirm([file for file in outcomes.values() if isinstance(file, LocalFile)], stop, progress)
+        return [confirmed.get(outcome, outcome) for outcome in map(outcomes.__getitem__, names)]
+
+    def _confirm(
+        self, files: Iterable[LocalFile], stop: CancelCheck, progress: FileProgress | None
+    ) -> dict[LocalFile | PeerError, LocalFile | PeerError]:
+        """Confirm the unconfirmed ones of `files`; return what became of each."""
+        outcomes: dict[LocalFile | PeerError, LocalFile | PeerError] = {}
+        for batch in batches(dict.fromkeys(file for file in files if not file.confirmed)):
+            outcomes.update(zip(batch, self._confirmer.confirm(batch, stop=stop, progress=progress), strict=True))
+        return outcomes
 
     def _existing_file(self, name: str) -> LocalFile | None:
         """Return the library's file of a name. If its name differs in case or form of accents, it must still exist."""
@@ -295,9 +322,9 @@ class Scanner:
         unusable = []
         for file in [file for id_ in ids for file in self._library.by_id(id_)]:
             try:
-                if self.compute_manifest(ShareableFile(file.name, file.fingerprint), stop=stop).id == file.id:
+                if self._hasher.manifest(file, stop=stop).id == file.id:
                     continue
-                log.warning("%r is corrupt (content changed, mtime did not): not shared any more", file.name)
+                log.warning("%r is corrupt (content changed, its times did not): not shared any more", file.name)
                 self._corrupt[file.name] = file.fingerprint
             except Interrupted:
                 raise
@@ -315,67 +342,18 @@ class Scanner:
         stop: CancelCheck,
         progress: FileProgress | None,
     ) -> list[LocalFile]:
-        """Hash one of `_hash_batches` and add the files to the library; add the files with errors to `not_shared`."""
-        # A large file is a batch of its own, and is hashed by all threads.
-        threads = self._threads if len(batch) == 1 else 1
+        """Hash one of `batches` and add the files to the library; add the files with errors to `not_shared`."""
         hashed: list[HashedFile] = []
         interrupted = None
-        with ThreadPoolExecutor(min(self._threads, len(batch)), thread_name_prefix="scan") as pool:
-            futures = [
-                (found, pool.submit(self.compute_manifest, found, stop=stop, progress=progress, threads=threads))
-                for found in batch
-            ]
-            for found, future in futures:
-                try:
-                    hashed.append(HashedFile(found.name, found.fingerprint, future.result()))
-                except Interrupted as error:
-                    interrupted = error
-                except PeerError as error:
-                    not_shared.append(UnshareableEntry(found.name, error.message))
+        manifests = self._hasher.manifests(batch, stop=stop, progress=progress)
+        for found, outcome in zip(batch, manifests, strict=True):
+            if isinstance(outcome, Interrupted):
+                interrupted = outcome
+            elif isinstance(outcome, PeerError):
+                not_shared.append(UnshareableEntry(found.name, outcome.message))
+            else:
+                hashed.append(HashedFile(found.name, found.fingerprint, outcome))
         files = self._library.register(hashed)
         if interrupted is not None:
             raise interrupted
         return files
-
-    def compute_manifest(
-        self,
-        found: ShareableFile,
-        *,
-        stop: CancelCheck = not_cancelled,
-        progress: FileProgress | None = None,
-        threads: int | None = None,
-    ) -> Manifest:
-        """Hash one file, and check that its fingerprint is `found.fingerprint` before and after.
-
-        Args:
-            found: the name of the file, and its expected fingerprint.
-            stop: asked before each piece; hashing ends when it returns True.
-            progress: called while the file is hashed.
-            threads: the most threads to use; None for those of the scanner.
-
-        Raises:
-            FileChanged: if the file has another fingerprint, before or after.
-            NoSuchFile: if the file does not exist.
-            Interrupted: if `stop` returned True.
-            StorageFault: if the disk failed.
-        """
-        with self._folder.open(found.name) as file, file.handle as fd:
-            if file.fingerprint != found.fingerprint:
-                raise FileChanged("modified just now; will be checked again by the next scan", name=found.name)
-            on_bytes = None if progress is None else lambda count: progress(found.name, count)
-            manifest = hash_file(
-                self._folder.disk,
-                fd,
-                file.fingerprint.size,
-                progress=on_bytes,
-                stop=stop,
-                threads=threads or self._threads,
-            )
-            file.ensure_unchanged()
-        return manifest
-
-
-def _hash_batches(files: Sequence[ShareableFile]) -> Iterator[list[ShareableFile]]:
-    """Split files into batches that are hashed, then shared, together. Small files are first: they are done sooner."""
-    by_size = sorted(files, key=lambda found: found.fingerprint.size)
-    return batched(by_size, _MAX_BATCH_FILES, _MAX_BATCH_BYTES, lambda found: found.fingerprint.size)

@@ -126,6 +126,9 @@ def register_gauges(
     """Add gauges of this peer's state to its metrics."""
     metrics.add_gauge("p2p_shared_files", "Complete files that this peer shares", lambda: library.file_count)
     metrics.add_gauge("p2p_shared_bytes", "Bytes of the complete files of this peer", lambda: library.total_bytes)
+    metrics.add_gauge(
+        "p2p_unconfirmed_files", "Shared files that are to be read again", lambda: library.unconfirmed_count
+    )
     metrics.add_gauge("p2p_streams", "Streams served now", lambda: slots.in_use)
     metrics.add_gauge("p2p_logged_in", "1 while this peer is logged in", lambda: float(account.user is not None))
     metrics.add_gauge("p2p_tracker_reached", "1 while the tracker answers", lambda: float(not announcer.fault))

@@ -62,6 +62,11 @@ class Metrics:
         )
         self.pieces_verified = Counter("p2p_pieces_verified", "Pieces that verified", registry=self._registry)
         self.corrupt_pieces = Counter("p2p_pieces_refused", "Pieces that did not verify", registry=self._registry)
+        self.bytes_hashed = Counter(
+            "p2p_hashed_bytes",
+            "Bytes of shared files that were read to find or check their ids",
+            registry=self._registry,
+        )
         self.transfers = Counter("p2p_transfers", "Transfers that ended", ["kind", "outcome"], registry=self._registry)
         self.holders_dropped = Counter(
             "p2p_holders_dropped", "Holders that a download lost, and why", ["why"], registry=self._registry

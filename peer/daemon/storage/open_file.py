@@ -7,6 +7,8 @@ from typing import Self
 from daemon.errors import FileChanged
 from daemon.storage.dirfd import SharedFd
 from daemon.storage.disk import Disk, Fingerprint, storage_faults
+from daemon.storage.hashing import hash_pieces
+from daemon.storage.manifest import Manifest
 
 
 class OpenFile:
@@ -48,14 +50,38 @@ class OpenFile:
             raise FileChanged("the file was truncated while it was read", name=self.name)
         return data
 
-    def ensure_unchanged(self) -> None:
+    def digest(self, manifest: Manifest, piece: int) -> bytes:
+        """Return the digest of a piece of the file, which is as long as `manifest` says.
+
+        Raises:
+            FileChanged: if the file is too short for it now.
+            NoSuchFile: if the file is closed.
+            StorageFault: if the disk failed.
+        """
+        with self.handle as fd:
+            [digest] = hash_pieces(self._disk, fd, manifest.size, [piece])
+        return digest
+
+    def current_fingerprint(self) -> Fingerprint:
+        """Return the file's fingerprint now.
+
+        Raises:
+            NoSuchFile: if the file is closed.
+            StorageFault: if the disk failed.
+        """
+        with self.handle as fd, storage_faults(f"reading {self.name}"):
+            return Fingerprint.from_stat(self._disk.fstat(fd))
+
+    def ensure_unchanged(self, *, ignore_ctime: bool = False) -> None:
         """Check that the file still has its fingerprint, so that what was read until now belongs to it.
+
+        Args:
+            ignore_ctime: whether a change of ctime alone is none: then the caller does not trust the content.
 
         Raises:
             FileChanged: if the file changed since it was opened.
             StorageFault: if the disk failed.
         """
-        with self.handle as fd, storage_faults(f"reading {self.name}"):
-            now = Fingerprint.from_stat(self._disk.fstat(fd))
-        if now != self.fingerprint:
+        now = self.current_fingerprint()
+        if now != self.fingerprint and not (ignore_ctime and now.equals_but_ctime(self.fingerprint)):
             raise FileChanged("the file changed while it was read", name=self.name)

@@ -56,9 +56,11 @@ class PushReceiver:
             TargetExists: if another file has the name.
         """
         check_name(name)
-        if self.library.by_id(id_):
+        if any(file.confirmed for file in self.library.by_id(id_)):
             return False
-        if self.library.by_name(name) is not None:
+        present = self.library.by_name(name)
+        # An unconfirmed file does not count: the sender would count this peer as a holder.
+        if present is not None and present.id != id_:
             raise TargetExists("this peer has another file of that name", name=name)
         return True
 

@@ -10,15 +10,20 @@ from contextlib import contextmanager
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from daemon.errors import BadUsage, NoSuchFile, PeerError
-from daemon.library.library import Library
+from blake3 import blake3
+
+from daemon.errors import BadUsage, FileChanged, NoSuchFile, PeerError
+from daemon.library.library import Library, LocalFile
 from daemon.protocol.frames import Block
 from daemon.protocol.transfer_messages import Have
+from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 from daemon.storage.open_file import OpenFile
 from daemon.storage.part_file import Part
 from daemon.storage.shared_folder import SharedFolder
 
+# Reads of one block until a file whose fingerprint changes at each of them is given up.
+_MAX_READS = 5
 _NOT_SHARED = "this peer no longer shares the file: ask another holder"
 
 # Receives the events of one file. It identifies the requester.
@@ -79,22 +84,26 @@ class PieceEvents:
 class CompleteFile:
     """A file of the library, as `piece_sender.ServedFile`.
 
-    It never serves data of a file that changed since it was hashed, or that was removed since it was opened.
+    It never serves data of a file that was removed since it was opened, or that changed since it was hashed. If only
+    the file's ctime differs, as after a rename or a new mode, a piece is hashed before its first block is sent.
     """
 
-    def __init__(self, manifest: Manifest, file: OpenFile, events: PieceEvents, is_shared: Callable[[], bool]) -> None:
+    def __init__(self, manifest: Manifest, file: OpenFile, events: PieceEvents, library: Library) -> None:
         """Serve an open file.
 
         Args:
             manifest: The manifest of the file.
             file: The open file; closed by `close`.
             events: The requesters of this content.
-            is_shared: Returns whether the library still has the content.
+            library: The library that has the file.
         """
         self.manifest = manifest
         self.name = file.name
         self._file = file
-        self._is_shared = is_shared
+        self._library = library
+        # The fingerprint that was trusted last, and the pieces that were hashed since the file has it; None for all.
+        self._trusted = file.fingerprint
+        self._verified: set[int] | None = None if self._is_confirmed(file.fingerprint) else set()
         self.subscribe = events.subscribe
         self.begin_send = events.begin_send
         self.end_send = events.end_send
@@ -111,11 +120,50 @@ class CompleteFile:
             FileChanged: if the bytes may differ from those that were hashed.
             NoSuchFile: if the file was removed.
         """
-        if not self._is_shared():
-            raise NoSuchFile("the file was removed or changed meanwhile", name=self.name)
-        data = self._file.read(self.manifest.offset(piece) + offset, length)
-        self._file.ensure_unchanged()
-        return data
+        for _ in range(_MAX_READS):
+            if not self._library.by_id(self.manifest.id):
+                raise NoSuchFile("the file was removed or changed meanwhile", name=self.name)
+            data = self._file.read(self.manifest.offset(piece) + offset, length)
+            now = self._file.current_fingerprint()
+            if now != self._trusted:
+                self._trust(now)
+            elif self._verified is None or piece in self._verified:
+                return data
+            elif length == self.manifest.length(piece):
+                self._verify(piece, blake3(data).digest())
+                return data
+            else:
+                self._verify(piece, self._file.digest(self.manifest, piece))
+                self._verified.add(piece)
+            # Read again: the data may be older than what is trusted.
+        raise FileChanged("the file changes all the time", name=self.name)
+
+    def _trust(self, now: Fingerprint) -> None:
+        """Begin to verify the pieces of a file whose fingerprint changed to `now`.
+
+        Raises:
+            FileChanged: if more than ctime differs.
+        """
+        if not now.equals_but_ctime(self._trusted):
+            raise FileChanged("the file changed while it was read", name=self.name)
+        self._trusted = now
+        self._verified = None if self._is_confirmed(now) else set()
+
+    def _verify(self, piece: int, digest: bytes) -> None:
+        """Check the digest of a piece; withdraw the file if it is wrong.
+
+        Raises:
+            FileChanged: if it is wrong.
+        """
+        if digest != self.manifest.digest(piece):
+            self._library.discard([file for file in self._library.by_id(self.manifest.id) if file.name == self.name])
+            raise FileChanged("the file changed; its present content gets another id", name=self.name)
+
+    def _is_confirmed(self, fingerprint: Fingerprint) -> bool:
+        return any(
+            file.confirmed and (file.name, file.fingerprint) == (self.name, fingerprint)
+            for file in self._library.by_id(self.manifest.id)
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -217,7 +265,7 @@ class ServedFiles:
         except NoSuchFile:
             file.close()
             raise
-        return CompleteFile(manifest, file, self._events_of(id_), lambda: self.has(id_))
+        return CompleteFile(manifest, file, self._events_of(id_), self._library)
 
     def has(self, id_: str) -> bool:
         """Return whether the library has this content completely."""
@@ -226,16 +274,26 @@ class ServedFiles:
     def open_file(self, id_: str) -> OpenFile:
         """Open a complete file without its manifest and events; the caller closes it. Blocking.
 
+        The caller verifies what it reads: only ctime may differ from that of the file that was hashed.
+
         Raises:
             NoSuchFile: if this peer has none.
         """
-        for local in self._library.by_id(id_):
+        return self._open(id_)[0]
+
+    def _open(self, id_: str) -> tuple[OpenFile, LocalFile]:
+        """Open a file with an id, a confirmed one if there is one; return the library's file, too.
+
+        Raises:
+            NoSuchFile: if this peer has none.
+        """
+        for local in sorted(self._library.by_id(id_), key=lambda local: local.check):
             try:
                 file = self._folder.open(local.name)
             except NoSuchFile:
                 continue
-            if file.fingerprint == local.fingerprint:
-                return file
+            if file.fingerprint.equals_but_ctime(local.fingerprint):
+                return file, local
             file.close()
         raise NoSuchFile(_NOT_SHARED)
 
@@ -249,15 +307,23 @@ class ServedFiles:
         faults: list[FileFault] = []
         for number, id_ in requests:
             try:
-                with self.open_file(id_) as file:
-                    if file.fingerprint.size > PIECE_LENGTH_MIN:
-                        raise BadUsage("the file has more than one piece: request its pieces")
-                    data = file.read(0, file.fingerprint.size)
-                    file.ensure_unchanged()
-                blocks.append(Block(number, 0, data))
+                blocks.append(Block(number, 0, self._read_small(id_)))
             except PeerError as error:
                 faults.append(FileFault(number, error))
         return blocks, faults
+
+    def _read_small(self, id_: str) -> bytes:
+        file, local = self._open(id_)
+        with file:
+            if file.fingerprint.size > PIECE_LENGTH_MIN:
+                raise BadUsage("the file has more than one piece: request its pieces")
+            data = file.read(0, file.fingerprint.size)
+            if local.confirmed and file.current_fingerprint() == local.fingerprint:
+                return data
+        if Manifest.of_bytes(data).id != id_:
+            self._library.discard([local])
+            raise FileChanged("the file changed; its present content gets another id", name=local.name)
+        return data
 
     def manifest(self, id_: str) -> Manifest:
         """Return the manifest of a complete or partial file. Blocking.

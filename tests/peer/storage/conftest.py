@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,6 +11,7 @@ from daemon.library.library import Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
 from daemon.storage.shared_folder import SharedFolder
+from library_parts import make_scanner
 from manual_clock import ManualUnixClock
 
 
@@ -34,15 +33,6 @@ def folder(root: Path) -> Iterator[SharedFolder]:
 
 
 @pytest.fixture
-def in_memory() -> Iterator[Path]:
-    """A folder of a file system that stores files of any size and time."""
-    if not os.access("/dev/shm", os.W_OK):
-        pytest.skip("needs a /dev/shm to write to")
-    with TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
 def cache(tmp_path: Path, clock: ManualUnixClock) -> Iterator[ManifestCache]:
     cache = ManifestCache(tmp_path / "cache.sqlite", clock())
     yield cache
@@ -56,4 +46,4 @@ def library(cache: ManifestCache) -> Library:
 
 @pytest.fixture
 def scanner(folder: SharedFolder, cache: ManifestCache, library: Library, clock: ManualUnixClock) -> Scanner:
-    return Scanner(folder, cache, library, clock=clock)
+    return make_scanner(folder, cache, library, clock=clock)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from daemon.errors import NoSuchFile
+from daemon.library.identity import Check
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry
@@ -138,7 +139,7 @@ def test_a_manifest_is_read_from_the_cache_and_its_loss_is_detected(library: Lib
     manifest = Manifest.of_bytes(b"x")
     library.register([HashedFile("a", Fingerprint(1, 2, 1, 4, 4), manifest)], replica=True)
     assert library.manifest(manifest.id) == manifest
-    assert cache.find_ids([Fingerprint(1, 2, 1, 4, 4)]) == [manifest.id]
+    assert cache.find_ids([Fingerprint(1, 2, 1, 4, 4)]) == [(manifest.id, Check.NONE)]
     assert cache.replica_usage() == (1, 1)
     library.remove(library.by_id(manifest.id))
     assert cache.replica_usage() == (0, 0)

@@ -18,6 +18,7 @@ from daemon.storage.disk import Disk, Fingerprint
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
+from library_parts import make_scanner
 from manual_clock import ManualUnixClock
 
 MIB = 1 << 20
@@ -83,7 +84,7 @@ def test_a_restart_does_not_hash_unchanged_files_again(
     put(root, "3", b"other")
     reads = Reads()
     library = Library(cache)
-    again = Scanner(folder, cache, library, clock=lambda: OLD + 100.0)
+    again = make_scanner(folder, cache, library, clock=lambda: OLD + 100.0)
     assert again.scan(progress=reads).indexed == 20
     assert reads.names == ["3"]
     assert library.by_name("3") is not None and shared(library)["3"] == id_of(b"other")
@@ -103,7 +104,7 @@ def test_replicas_deleted_or_changed_while_stopped_free_their_quota(
     # The cache knows this fingerprint. So the file is shared at once; the replica record of its name has another id.
     (root / "another").rename(root / "replaced")
     (root / "cased").rename(root / "Cased")
-    Scanner(folder, cache, Library(cache), clock=clock).scan(hash_seconds=0)
+    make_scanner(folder, cache, Library(cache), clock=clock).scan(hash_seconds=0)
     assert cache.replica_usage() == (1, len("there"))
 
 
@@ -247,7 +248,7 @@ def test_a_file_too_large_or_with_an_odd_time_is_reported_as_not_shared(
     os.truncate(in_memory / "odd", odd.get("size", 1))
     os.utime(in_memory / "odd", ns=(0, odd.get("time", 0)))
     folder = SharedFolder(in_memory)
-    scanner = Scanner(folder, cache, library, clock=clock)
+    scanner = make_scanner(folder, cache, library, clock=clock)
     assert scanner.scan().indexed == 1
     assert [item.name for item in scanner.not_shared] == ["odd"]
     assert [type(outcome) for outcome in scanner.index_files(["odd", "good"])] == [BadUsage, LocalFile]
@@ -306,7 +307,7 @@ def test_a_recheck_removes_a_corrupt_file(
     in_memory: Path, cache: ManifestCache, library: Library, clock: ManualUnixClock
 ) -> None:
     folder = SharedFolder(in_memory)
-    scanner = Scanner(folder, cache, library, clock=clock)
+    scanner = make_scanner(folder, cache, library, clock=clock)
     put(in_memory, "good", b"good")
     put(in_memory, "rotten", b"12345")
     put(in_memory, "gone", b"x")
@@ -373,7 +374,7 @@ def test_a_scan_leaves_files_that_it_has_no_time_for_to_the_next(
     root: Path, folder: SharedFolder, cache: ManifestCache, library: Library
 ) -> None:
     ticks = iter(range(OLD + 100, OLD + 100_000, 10))
-    scanner = Scanner(folder, cache, library, clock=lambda: float(next(ticks)))
+    scanner = make_scanner(folder, cache, library, clock=lambda: float(next(ticks)))
     for number in range(1100):
         put(root, f"{number:04}", b"%d" % number)
     taken: list[int] = []
