@@ -262,11 +262,9 @@ def _environ(scope: RsgiScope, source_of: SourceOf) -> dict[str, Any]:
         "wsgi.run_once": False,
     }
     for name, value in scope.headers.items():
-        # The header "Content_Length" would otherwise become the variable of the real Content-Length.
-        if "_" in name:
-            continue
-        key = name.upper().replace("-", "_")
-        environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+        key = _USUAL_KEYS.get(name) or _environ_key(name)
+        if key:
+            environ[key] = value
     forwarded_for = None
     if not _FORWARDING_KEYS.isdisjoint(environ):
         # Nobody reads them again.
@@ -283,6 +281,23 @@ def _environ(scope: RsgiScope, source_of: SourceOf) -> dict[str, Any]:
     if scope.authority and "HTTP_HOST" not in environ:
         environ["HTTP_HOST"] = scope.authority
     return environ
+
+
+def _environ_key(header: str) -> str:
+    """Return the key of a header in the WSGI environment; empty for one that is ignored."""
+    # The header "Content_Length" would otherwise become the variable of the real Content-Length.
+    if "_" in header:
+        return ""
+    key = header.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
+# Headers of every ping. Their keys are looked up: to make them took 2 % of a ping's time.
+_USUAL_HEADERS = (
+    "accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host", "user-agent",
+    FORWARDED_FOR,
+)  # fmt: skip
+_USUAL_KEYS = {header: _environ_key(header) for header in _USUAL_HEADERS}
 
 
 def _connection_address(client: str) -> str:
