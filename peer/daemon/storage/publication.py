@@ -7,7 +7,6 @@ is taken.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self
@@ -149,6 +148,8 @@ class Publication:
             move_new(self._disk, self._naming, temporary, leaf, source_fd=self._dot, target_fd=folder)
         except OSError as error:
             if error.errno == errno.EXDEV:
+                if self._disk.volume_id(folder) != self._id:
+                    raise unmounted_error("/".join(parent) or ".") from error
                 self.refused.add(parent)
                 message = f"{leaf} cannot be renamed from {DOT_FOLDER} into its folder; the next try prepares it there"
                 raise StorageFault(message, hint=Hint.RESUME) from error
@@ -165,12 +166,6 @@ class Publication:
 
     def _make_folder(self, path: _Path) -> int:
         fd, created = make_folder(self._disk, self._root, path)
-        try:
-            if self._disk.volume_id(fd) != self._id:
-                raise unmounted_error("/".join(path) or ".")
-        except BaseException:
-            os.close(fd)
-            raise
         self._changed_parents.update(path[:depth] for depth in range(len(path) - created, len(path)))
         for depth, component in enumerate(path):
             self._add_name(path[:depth], component)

@@ -66,17 +66,14 @@ class Volume:
         """
         with self._root.opened() as root, self._top as top, self._opening:
             self._check_mounted(root, top)
-            with self._write_faults(f"opening {DOT_FOLDER} in {self.label}", top):
+            if self._dot is None or not _is_at(self._dot, top):
+                with self._write_faults(f"opening {DOT_FOLDER} in {self.label}", top):
+                    new = _open_dot(self.disk, top)
                 if self._dot is not None:
-                    with self._dot as dot, suppress(FileNotFoundError):
-                        if os.path.samestat(os.fstat(dot), os.stat(DOT_FOLDER, dir_fd=top, follow_symlinks=False)):
-                            return self._dot
-                new = _open_dot(self.disk, top)
-            if self._dot is not None:
-                # Threads that use the old descriptor finish with it.
-                self._dot.close()
-            self._dot = new
-            return new
+                    # Threads that use the old descriptor finish with it.
+                    self._dot.close()
+                self._dot = new
+            return self._dot
 
     def has_dot(self) -> bool:
         """Return whether the dot-folder exists."""
@@ -172,6 +169,15 @@ def unmounted_error(folder: str) -> StorageFault:
     """Return the error for a folder that changed its volume while a file for it was prepared."""
     message = f"the file system at {folder} in the shared folder was mounted or unmounted meanwhile"
     return StorageFault(message, hint=Hint.REPEAT)
+
+
+def _is_at(dot: SharedFd, top: int) -> bool:
+    """Return whether an open dot-folder is still the one in `top`."""
+    with dot as fd:
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(DOT_FOLDER, dir_fd=top, follow_symlinks=False))
+        except OSError:
+            return False
 
 
 def _open_dot(disk: Disk, top: int) -> SharedFd:
