@@ -169,10 +169,6 @@ class BatchReceiver:
         id_ = check_same_requester(opener, self._check_ticket(offer.ticket), Right.WRITE).id
         return id_, self.push_receiver.wants(offer.name, id_)
 
-    async def target_faults(self, names: Sequence[str]) -> list[PeerError | None]:
-        """Return, for each name, why no file of that name can be stored here; None if one can."""
-        return await self._threads.run(self._threads.disk, self.push_receiver.folder.target_faults, names)
-
     async def verify(self, id_: str, name: str, data: bytes | memoryview) -> SmallFile:
         """Return a received file.
 
@@ -215,7 +211,7 @@ class BatchStream:
             # The message has files only: the quota need not be queried.
             return []
         verdicts: list[Verdict] = []
-        faults = await self._receiver.target_faults([offer.name for offer in offers])
+        faults = await self._receiver.push_receiver.target_faults([offer.name for offer in offers])
         async with self._receiver.replica_quota.lock_usage() as stored:
             for offer, fault in zip(offers, faults, strict=True):
                 number = offer.number

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from common.control_messages import Phase
-from daemon.errors import Interrupted, TargetExists
+from daemon.errors import Interrupted, NotWritable, PeerError, TargetExists
 from daemon.library.library import Library
 from daemon.library.offer_checker import OfferChecker
 from daemon.peers.limits import KeyedLocks, expire_now
@@ -26,6 +26,7 @@ from daemon.transfer.replica_quota import ReplicaQuota
 _LOCK_TIMEOUT = 60.0
 # Seconds that a download of this peer's user waits for a push of the same content, before it cancels the push.
 _LOCAL_WAIT = 5.0
+_READ_ONLY = "the shared folder of this peer is read-only: ask another peer"
 _LOCAL_FIRST = "this peer downloads the file itself now: upload it again later"
 
 
@@ -64,6 +65,14 @@ class PushReceiver:
             raise TargetExists("this peer has another file of that name", name=name)
         return True
 
+    async def target_faults(self, names: Sequence[str]) -> list[PeerError | None]:
+        """Return, for each name, why no file of that name can be stored here; None if one can.
+
+        The errors are for other peers, and contain no path of this machine.
+        """
+        faults = await self.threads.run(self.threads.disk, self.folder.target_faults, names)
+        return [NotWritable(_READ_ONLY) if isinstance(fault, NotWritable) else fault for fault in faults]
+
     async def receive(self, name: str, manifest: Manifest, sender: str, stream: RequesterStream) -> None:
         """Receive a pushed file; return when it is published and announced, or existed before.
 
@@ -84,7 +93,9 @@ class PushReceiver:
             if not self.wants(name, manifest.id):
                 return
             # Refused before it counts towards the quota.
-            await self.threads.run(self.threads.disk, self.folder.volume_for, name)
+            (fault,) = await self.target_faults([name])
+            if fault is not None:
+                raise fault
             abandoned = self.replica_quota.claim_part(manifest.id)
             # A part that no push abandoned belongs to a download of this peer's user.
             local_part = not abandoned and await self._has_part(manifest.id)
