@@ -33,7 +33,7 @@ from system.faults.remote_peer import RemotePeer, start_on
 from system.payload import digest, make_file
 
 HOST = "tracker.example.org"
-OTHER_CLIENT = "10.99.0.3"
+OTHER_CLIENT, NEW_ADDRESS = "10.99.0.3", "10.99.0.4"
 ID = "0" * 64
 MIB = 1 << 20
 
@@ -149,11 +149,11 @@ class Site:
     stack: ExitStack
 
     def peer(self, name: str, machine: Machine) -> RemotePeer:
-        """Start a pserver and log it in."""
+        """Start a pserver that asks the tracker for its address, and log it in."""
         # Without TLS_CA the system's authorities are trusted: here, that of the test.
         trusted = {"SSL_CERT_FILE": str(self.authority)}
         url = example("SERVER_URL=https").strip().removeprefix("SERVER_URL=").removesuffix("/p2p") + self.path
-        peer = RemotePeer(machine, self.folder / name, (url, 5000), environment=trusted)
+        peer = RemotePeer(machine, self.folder / name, (url, 5000), environment=trusted, PSERVER_URL="auto")
         self.stack.callback(peer.program.stop)
         peer.pclient("login", name, "--password-stdin", typed="correct horse\n")
         return peer
@@ -220,6 +220,15 @@ def test_peers_share_files_by_a_tracker_behind_the_proxy(site: Site, rng: random
         f"{site.far.address}:5001": "ana",
         f"{site.near.address}:5001": "ben",
     }
+    # The far machine gets another address, as by DHCP.
+    site.far.run("ip", "addr", "del", f"{site.far.address}/24", "dev", "cable")
+    site.far.run("ip", "addr", "add", f"{NEW_ADDRESS}/24", "dev", "cable")
+    eventually(lambda: f"{NEW_ADDRESS}:5001" in [peer["url"] for peer in ben.pclient("peers")])
+    third = digest(make_file(ana.shared / "z.bin", MIB, rng))
+    eventually(lambda: "z.bin" in [file["name"] for file in ben.pclient("files")])
+    [fetched] = ben.pclient("download", "z.bin")
+    assert fetched["holders"] == [f"{NEW_ADDRESS}:5001"]
+    assert digest(ben.shared / "z.bin") == third
 
 
 def test_strangers_get_no_metrics_and_no_loopback_address(site: Site) -> None:
