@@ -15,6 +15,7 @@ from common import channels, cookie, state_files
 from daemon.commands.download import DownloadHandler
 from daemon.commands.export import LocalCopier
 from daemon.commands.import_files import Importer
+from daemon.commands.local_content import LocalContent
 from daemon.commands.remove import RemoveHandler
 from daemon.commands.replicate import Replicator
 from daemon.commands.resolve import Resolver
@@ -141,6 +142,7 @@ class Pserver:
         self.announcer = Announcer(
             tracker=self.tracker,
             library=library,
+            threads=threads,
             interval=ping_interval,
             own_address=self.own_address,
             load=load_reporter.current,
@@ -231,16 +233,22 @@ class Pserver:
             account=self.account,
             resolver=Resolver(self.tracker, library),
             folder=folder,
-            library=library,
-            scanner=self.scanner,
-            copier=LocalCopier(
-                folder=folder,
-                served_files=self.served_files,
-                temp_files=temp_files,
-                outside_copies=OutsideCopies(folder.disk),
+            local_content=LocalContent(
                 library=library,
-                disk=folder.disk,
+                scanner=self.scanner,
+                copier=LocalCopier(
+                    folder=folder,
+                    served_files=self.served_files,
+                    temp_files=temp_files,
+                    outside_copies=OutsideCopies(folder.disk),
+                    batch_store=batch_store,
+                    library=library,
+                    disk=folder.disk,
+                    threads=threads,
+                ),
+                announce=self.announcer.try_sync,
                 threads=threads,
+                shared_dir=settings.shared_dir,
             ),
             tracker=self.tracker,
             manifest_fetcher=ManifestFetcher(
@@ -260,7 +268,6 @@ class Pserver:
             prioritise_local=push_receiver.prioritise_local,
             announce=self.announcer.try_sync,
             threads=threads,
-            shared_dir=settings.shared_dir,
             clock=clock,
         )
         self._uploads = UploadHandler(

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from daemon.runtime.concurrency import PeriodicTask, TaskSet
+from daemon.runtime.concurrency import PeriodicTask, TaskSet, paced
 
 FOREVER = 3600.0
 
@@ -141,3 +141,23 @@ def test_cancelling_a_set_waits_until_its_tasks_are_done() -> None:
         assert len(tasks) == 0
 
     asyncio.run(run())
+
+
+def test_a_long_loop_lets_other_tasks_run() -> None:
+    async def run() -> tuple[list[int], int]:
+        others = 0
+
+        async def count() -> None:
+            nonlocal others
+            while True:
+                await asyncio.sleep(0)
+                others += 1
+
+        counting = asyncio.create_task(count())
+        seen = [item async for item in paced(range(300_000))]
+        counting.cancel()
+        return seen, others
+
+    seen, others = asyncio.run(run())
+    assert seen == list(range(300_000))
+    assert others > 1

@@ -10,21 +10,18 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from common.control_messages import Downloaded, Fault, Hint, Phase
+from common.control_messages import Phase
 from daemon.commands.download_target import DownloadTarget
-from daemon.commands.export import LocalCopier
+from daemon.commands.local_content import DownloadRun, LocalContent
 from daemon.commands.resolve import ResolvedFile, Resolver
-from daemon.errors import BadUsage, PeerError, TargetExists, TrackerUnreachable
-from daemon.library.library import Library
-from daemon.library.scanner import Scanner
+from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.models import Holder, RemoteFile, Version
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import KeyedLocks
 from daemon.runtime.batches import batched
-from daemon.runtime.concurrency import Threads
+from daemon.runtime.concurrency import Threads, paced
 from daemon.runtime.transfers import Transfer
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder
@@ -45,31 +42,6 @@ _BATCH_BYTES = 128 << 20
 _Holders = Mapping[str, tuple[Holder, ...]] | PeerError
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
-    """One download command that runs."""
-
-    target: DownloadTarget
-    transfer: Transfer
-    clock: Callable[[], float]
-    started: float
-
-    def name_of(self, item: ResolvedFile) -> str:
-        """Return the name that a file gets in the shared folder."""
-        return self.target.new_name or item.file.version.name
-
-    def stats(self, holders: tuple[str, ...] = ()) -> DownloadStats:
-        """Return the stats of a file that took the time since the command began."""
-        return DownloadStats(self.clock() - self.started, holders, resumed_bytes=0)
-
-    def show(self, phase: Phase, item: ResolvedFile) -> None:
-        counters = self.transfer.counters
-        counters.phase, counters.name = phase, self.name_of(item)
-
-    def fail(self, item: ResolvedFile, error: PeerError) -> None:
-        self.transfer.emit(Fault.of(error, item.file.version.name, item.arguments))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadHandler:
     """Runs download commands."""
@@ -77,9 +49,7 @@ class DownloadHandler:
     account: Account
     resolver: Resolver
     folder: SharedFolder
-    library: Library
-    scanner: Scanner
-    copier: LocalCopier
+    local_content: LocalContent
     tracker: TrackerClient
     manifest_fetcher: ManifestFetcher
     peers: PeerClient
@@ -92,7 +62,6 @@ class DownloadHandler:
     # Announces what is new in the library, if the tracker can be reached.
     announce: Callable[[], Coroutine[Any, Any, None]]
     threads: Threads
-    shared_dir: Path
     clock: Callable[[], float]
 
     async def run(self, names: Sequence[str], output: str, transfer: Transfer) -> None:
@@ -114,55 +83,13 @@ class DownloadHandler:
         resolved = await self.resolver.resolve(names)
         multiple = len(resolved) > 1 or any(name.endswith("/") for name in names)
         target = DownloadTarget.parse(output, multiple=multiple)
-        command = _Command(target, transfer, self.clock, self.clock())
+        command = DownloadRun(target, transfer, self.clock, self.clock())
         transfer.counters.files_total = len(resolved)
-        files = [item for item in resolved if isinstance(item, ResolvedFile)]
-        await self._refresh(command, files)
-        missing: list[ResolvedFile] = []
-        for item in resolved:
-            if not isinstance(item, ResolvedFile):
-                transfer.emit(Fault.of(item.error, arguments=item.arguments))
-            elif await self._is_missing(command, item):
-                missing.append(item)
-        storable = await self._storable(command, missing)
+        storable = await self._storable(command, await self.local_content.find_missing(command, resolved))
         transfer.start_phase(Phase.MOVING, total=sum(item.file.version.size for item in storable))
         await self._download(command, storable)
 
-    # -------------------------------------------------------------------------------------------------- local content
-
-    async def _refresh(self, command: _Command, items: Sequence[ResolvedFile]) -> None:
-        """Update the library for the names that matter: the last scan may be older than a change of their files."""
-        names = {command.name_of(item) for item in items}
-        names.update(local.name for item in items for local in self.library.by_id(item.file.version.id))
-        if names:
-            await self.threads.run_cancellable(
-                self.threads.disk, lambda stop: self.scanner.index_files(sorted(names), stop=stop)
-            )
-
-    async def _is_missing(self, command: _Command, item: ResolvedFile) -> bool:
-        """Return whether a file must be downloaded; otherwise it gets its result here."""
-        name = command.name_of(item)
-        try:
-            outside = command.target.copy_path_of(name)
-            if outside is not None:
-                await self.threads.run(
-                    self.threads.disk,
-                    self.copier.check_target,
-                    outside,
-                    make_folders=command.target.copy_into_folder,
-                )
-            # Finds names that differ in case only, too: they are one name at one peer.
-            local = self.library.by_name(name)
-            if local is not None and local.id != item.file.version.id:
-                first = "" if outside is None else ", where a download is stored first"
-                message = f"{local.name} already exists in the shared folder with different content{first}"
-                raise TargetExists(message, name=name, hint=Hint.OTHER_NAME)
-            return not await self._use_local_content(command, item)
-        except PeerError as error:
-            command.fail(item, error)
-            return False
-
-    async def _storable(self, command: _Command, items: Sequence[ResolvedFile]) -> list[ResolvedFile]:
+    async def _storable(self, command: DownloadRun, items: Sequence[ResolvedFile]) -> list[ResolvedFile]:
         """Return the files that can be stored under their names; the others get their result before bytes move."""
         names = [command.name_of(item) for item in items]
         faults = await self.threads.run(self.threads.disk, self.folder.target_faults, names)
@@ -171,72 +98,9 @@ class DownloadHandler:
                 command.fail(item, fault)
         return [item for item, fault in zip(items, faults, strict=True) if fault is None]
 
-    async def _use_local_content(self, command: _Command, item: ResolvedFile, *, queued: bool = False) -> bool:
-        """Finish a file whose content is in the shared folder, under its own name or another one.
-
-        Args:
-            command: The command.
-            item: The file.
-            queued: Whether another transfer brought the content while the command waited for it. Then the result is
-                not "already present".
-
-        Returns:
-            False if the content is not here.
-
-        Raises:
-            PeerError: The content cannot be copied to where it should be.
-        """
-        name, id_ = command.name_of(item), item.file.version.id
-        local = self.library.by_name(name)
-        if local is not None and local.id == id_:
-            if queued:
-                await self._finish(command, item, command.stats())
-            else:
-                await self._finish(command, item, DownloadStats(0.0, (), resumed_bytes=0), present_as=local.name)
-            return True
-        if not self.library.by_id(id_):
-            return False
-        command.show(Phase.COPYING, item)
-        await self.copier.copy_within(id_, name)
-        await self.announce()
-        await self._finish(command, item, command.stats())
-        return True
-
-    async def _finish(
-        self, command: _Command, item: ResolvedFile, stats: DownloadStats, *, present_as: str = ""
-    ) -> None:
-        """Make the copy outside the shared folder, if there is to be one, and report the result.
-
-        Args:
-            command: The command.
-            item: The file.
-            stats: How it was downloaded.
-            present_as: Its name in the shared folder, if it was there before the command.
-
-        Raises:
-            PeerError: The copy cannot be made.
-        """
-        name, version = present_as or command.name_of(item), item.file.version
-        outside = command.target.copy_path_of(name)
-        if outside is not None:
-            await self.copier.export(version.id, outside, make_folders=command.target.copy_into_folder)
-        command.transfer.emit(
-            Downloaded(
-                name=name,
-                id=version.id,
-                size=version.size,
-                path=command.target.result_path(name, self.shared_dir),
-                seconds=stats.seconds,
-                holders=stats.holders,
-                resumed_bytes=stats.resumed_bytes,
-                already_present=bool(present_as) and outside is None,
-                arguments=item.arguments,
-            )
-        )
-
     # ------------------------------------------------------------------------------------------------------ downloads
 
-    async def _download(self, command: _Command, items: Sequence[ResolvedFile]) -> None:
+    async def _download(self, command: DownloadRun, items: Sequence[ResolvedFile]) -> None:
         """Download files; each gets its result."""
         small = [item for item in items if item.file.version.size <= SMALL_FILE_MAX]
         slots = asyncio.Semaphore(_LARGE_AT_ONCE)
@@ -249,7 +113,7 @@ class DownloadHandler:
                     task = group.create_task(self._download_large(command, item))
                     task.add_done_callback(lambda _: slots.release())
 
-    async def _download_small(self, command: _Command, items: Sequence[ResolvedFile]) -> None:
+    async def _download_small(self, command: DownloadRun, items: Sequence[ResolvedFile]) -> None:
         """Download small files in batches. The next batch is queried, and the last one announced, meanwhile."""
         large: list[ResolvedFile] = []
         batches = list(batched(items, _BATCH_FILES, _BATCH_BYTES, lambda item: item.file.version.size))
@@ -271,7 +135,7 @@ class DownloadHandler:
         for item in large:
             await self._download_large(command, item)
 
-    async def _query_holders(self, command: _Command, batch: Sequence[ResolvedFile]) -> _Holders:
+    async def _query_holders(self, command: DownloadRun, batch: Sequence[ResolvedFile]) -> _Holders:
         """Return the holders of some files, retrying for a while if the tracker does not answer."""
         ids = [item.file.version.id for item in batch]
         end, delay = self.clock() + NO_PROGRESS_TIMEOUT, FIRST_RETRY_DELAY
@@ -289,7 +153,7 @@ class DownloadHandler:
             delay = next_retry_delay(delay)
 
     async def _download_batch(
-        self, command: _Command, batch: Sequence[ResolvedFile], holders: Mapping[str, tuple[Holder, ...]]
+        self, command: DownloadRun, batch: Sequence[ResolvedFile], holders: Mapping[str, tuple[Holder, ...]]
     ) -> list[ResolvedFile]:
         """Download small files; return those that are large after all."""
         items: dict[Version, ResolvedFile] = {}
@@ -310,14 +174,14 @@ class DownloadHandler:
             wanted, command.transfer, on_result, self._query, self.tracker.report_corrupt
         )
         stats = command.stats()
-        for item, sources in arrived:
+        async for item, sources in paced(arrived):
             try:
-                await self._finish(command, item, DownloadStats(stats.seconds, sources, 0))
+                await self.local_content.finish(command, item, DownloadStats(stats.seconds, sources, 0))
             except PeerError as error:
                 command.fail(item, error)
         return [_with(items[file.version], holders=file.holders) for file in large]
 
-    async def _download_large(self, command: _Command, item: ResolvedFile) -> None:
+    async def _download_large(self, command: DownloadRun, item: ResolvedFile) -> None:
         """Download one file of several pieces, and report its result."""
         id_ = item.file.version.id
         try:
@@ -327,7 +191,7 @@ class DownloadHandler:
             async with self._exclusive(id_):
                 command.show(Phase.PREPARING, item)
                 # Another transfer may have brought the content meanwhile.
-                if await self._use_local_content(command, item, queued=queued):
+                if await self.local_content.use(command, item, queued=queued):
                     return
                 holders = item.file.holders or await self._try_find_holders(id_)
                 manifest = await self._fetch_manifest(command, _with(item, holders=holders))
@@ -335,15 +199,15 @@ class DownloadHandler:
                 item = _with(item, size=manifest.size)
                 stats = await self._download_pieces(command, item, manifest, holders)
             await self.announce()
-            await self._finish(command, item, stats)
+            await self.local_content.finish(command, item, stats)
         except PeerError as error:
             command.fail(item, error)
 
-    async def _fetch_manifest(self, command: _Command, item: ResolvedFile) -> Manifest:
+    async def _fetch_manifest(self, command: DownloadRun, item: ResolvedFile) -> Manifest:
         return await self.manifest_fetcher.fetch(item.file, lambda: command.show(Phase.WAITING, item))
 
     async def _download_pieces(
-        self, command: _Command, item: ResolvedFile, manifest: Manifest, known: tuple[Holder, ...]
+        self, command: DownloadRun, item: ResolvedFile, manifest: Manifest, known: tuple[Holder, ...]
     ) -> DownloadStats:
         sources = DownloadSources(
             open_stream=lambda holder: self.peers.open_download(holder.address, holder.ticket, manifest.piece_count),

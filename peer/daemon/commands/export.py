@@ -6,10 +6,12 @@ replaces a file.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.errors import FileChanged
+from daemon.errors import FileChanged, NotVerified, PeerError
 from daemon.library.library import HashedFile, Library
 from daemon.runtime.concurrency import Threads
 from daemon.storage.disk import Disk
@@ -18,9 +20,12 @@ from daemon.storage.manifest import Manifest
 from daemon.storage.outside_copy import OutsideCopies
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles, copy_contents
+from daemon.transfer import batch_store
+from daemon.transfer.batch_store import BatchStore, SmallFile
 from daemon.transfer.served_files import ServedFiles
 
 _HASH_THREADS = 2
+_CORRUPT = "the local copy is corrupt: its content changed, its time did not; check the disk, then touch the file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,7 @@ class LocalCopier:
     served_files: ServedFiles
     temp_files: TempFiles
     outside_copies: OutsideCopies
+    batch_store: BatchStore
     library: Library
     disk: Disk
     threads: Threads
@@ -52,6 +58,17 @@ class LocalCopier:
             TargetExists, DiskFull, StorageFault: The copy cannot be made; nothing is left of it.
         """
         await self.threads.run_cancellable(self.threads.disk, lambda stop: self._copy_within(id_, name, stop))
+
+    async def copy_small(self, files: Sequence[tuple[str, str]]) -> list[PeerError | None]:
+        """Publish small files whose content is in the shared folder.
+
+        Args:
+            files: Id and new name of each; as many as BatchStore.publish takes.
+
+        Returns:
+            For each file, in order, None, or its error: as for `copy_within`.
+        """
+        return await self.threads.run_uncancellable(self.threads.disk, self._copy_small, files)
 
     async def export(self, id_: str, path: Path, *, make_folders: bool) -> None:
         """Copy the content of an id to a path outside the shared folder. The copy appears there in one step.
@@ -79,6 +96,37 @@ class LocalCopier:
             fingerprint = copy.publish(name)
             self.library.register([HashedFile(name, fingerprint, manifest)])
 
+    def _copy_small(self, files: Sequence[tuple[str, str]]) -> list[PeerError | None]:
+        contents: dict[str, SmallFile | PeerError] = {}
+        for id_, name in files:
+            if id_ not in contents:
+                contents[id_] = self._read_small(id_, name)
+        outcomes = [contents[id_] for id_, _ in files]
+        copies = [
+            content._replace(name=name)
+            for content, (_, name) in zip(outcomes, files, strict=True)
+            if isinstance(content, SmallFile)
+        ]
+        errors: Iterator[PeerError | None]
+        try:
+            errors = iter(self.batch_store.publish(copies))
+        except PeerError as error:
+            # The disk failed, so none of them is published.
+            errors = itertools.repeat(error)
+        return [content if isinstance(content, PeerError) else next(errors) for content in outcomes]
+
+    def _read_small(self, id_: str, name: str) -> SmallFile | PeerError:
+        try:
+            with self.served_files.open_file(id_) as file:
+                data = file.read(0, file.fingerprint.size)
+                file.ensure_unchanged()
+        except PeerError as error:
+            return error
+        try:
+            return SmallFile(name, batch_store.verify(id_, data), data)
+        except NotVerified:
+            return FileChanged(_CORRUPT)
+
     def _export(self, id_: str, path: Path, make_folders: bool, stop: CancelCheck) -> None:
         with (
             self.outside_copies.create(path, make_folders=make_folders) as copy,
@@ -98,7 +146,5 @@ class LocalCopier:
         """
         manifest = hash_file(self.disk, copy, size, stop=stop, threads=_HASH_THREADS)
         if manifest.id != id_:
-            raise FileChanged(
-                "the local copy is corrupt: its content changed, its time did not; check the disk, then touch the file"
-            )
+            raise FileChanged(_CORRUPT)
         return manifest

@@ -12,11 +12,16 @@ from common.control_messages import Fault, Phase, Removed
 from common.printable import printable
 from daemon.errors import NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
+from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer
 from daemon.storage.names import fold, is_pattern
+from daemon.storage.removal import UnwantedFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.tracker_client.announcer import Announcer
+
+# Files that are deleted and made durable together.
+_BATCH_FILES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +43,14 @@ class RemoveHandler:
         transfer.start_phase(Phase.MOVING)
         loop = asyncio.get_running_loop()
 
-        def on_result(result: Removed | Fault) -> None:
-            loop.call_soon_threadsafe(transfer.emit, result)
+        def on_results(results: Sequence[Removed | Fault]) -> None:
+            loop.call_soon_threadsafe(transfer.emit, *results)
 
         def on_total(files: int) -> None:
             transfer.counters.files_total = files
 
         await self.threads.run_cancellable(
-            self.threads.disk, lambda stop: self._remove(names, stop, on_total, on_result)
+            self.threads.disk, lambda stop: self._remove(names, stop, on_total, on_results)
         )
         await self.announcer.try_sync()
 
@@ -54,7 +59,7 @@ class RemoveHandler:
         names: Sequence[str],
         stop: Callable[[], bool],
         on_total: Callable[[int], None],
-        on_result: Callable[[Removed | Fault], None],
+        on_results: Callable[[Sequence[Removed | Fault]], None],
     ) -> None:
         """Delete the files, each once. Blocking."""
         positions: dict[str, tuple[int, ...]] = {}
@@ -70,20 +75,20 @@ class RemoveHandler:
                 earlier = matched[file.name][1] if file.name in matched else ()
                 matched[file.name] = file, tuple(sorted(earlier + arguments))
         on_total(len(unmatched) + len(matched))
-        for file, arguments in matched.values():
-            if stop():
-                return
+        for batch in batched(matched.values(), _BATCH_FILES):
+            outcomes = self.folder.remove([UnwantedFile(file.name, file.fingerprint) for file, _ in batch], stop=stop)
             try:
-                self.folder.remove(file.name, file.fingerprint)
-            except PeerError as error:
-                on_result(Fault.of(error, file.name, arguments))
-                continue
-            self.library.remove([file])
-            on_result(Removed(file.name, file.id, file.size, arguments))
+                self.library.remove(file for (file, _), error in zip(batch, outcomes, strict=False) if error is None)
+            finally:
+                on_results([_result(*item, error) for item, error in zip(batch, outcomes, strict=False)])
+            if len(outcomes) < len(batch):
+                return
+        faults = []
         for name, arguments in unmatched.items():
             what = "no file that matches" if is_pattern(name) else "no file named"
             missing = NoSuchFile(f'this peer shares {what} "{printable(name)}"')
-            on_result(Fault.of(missing, name, arguments))
+            faults.append(Fault.of(missing, name, arguments))
+        on_results(faults)
 
     def _match_names(self, name: str) -> list[LocalFile]:
         """Return the shared files that an argument means, as for a download, but never by a name in another case."""
@@ -99,6 +104,12 @@ class RemoveHandler:
             return []
         files = [self.library.by_name(other) for other in sorted(found)]
         return [file for file in files if file is not None]
+
+
+def _result(file: LocalFile, arguments: tuple[int, ...], error: PeerError | None) -> Removed | Fault:
+    if error is not None:
+        return Fault.of(error, file.name, arguments)
+    return Removed(file.name, file.id, file.size, arguments)
 
 
 def _matcher(pattern: str) -> Callable[[str], object]:

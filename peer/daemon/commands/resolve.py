@@ -18,6 +18,7 @@ from common.status_messages import ListedFile
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
 from daemon.models import RemoteFile, Version
+from daemon.runtime.concurrency import paced
 from daemon.storage.names import check_name, is_pattern
 from daemon.tracker_client.client import TrackerClient
 
@@ -81,14 +82,14 @@ class Resolver:
             positions[argument].append(position)
         # By name and id, or by name and "" for an error.
         merged: dict[tuple[str, str], tuple[RemoteFile | PeerError, list[int]]] = {}
-        for argument, indexes in positions.items():
+        async for argument, indexes in paced(positions.items()):
             outcomes: Iterable[RemoteFile | PeerError]
             try:
                 outcomes = await self._resolve_one(argument, answers)
             except PeerError as error:
                 error.name = error.name or argument
                 outcomes = (error,)
-            for outcome in outcomes:
+            async for outcome in paced(outcomes):
                 if isinstance(outcome, PeerError):
                     merged.setdefault((outcome.name, ""), (outcome, []))[1].extend(indexes)
                     continue
@@ -96,12 +97,14 @@ class Resolver:
                 earlier, earlier_indexes = merged.get(key, (outcome, []))
                 # A name or id brings holders, a pattern does not.
                 merged[key] = (outcome if outcome.holders else earlier), earlier_indexes + indexes
-        return [
-            Unresolved(outcome, tuple(sorted(indexes)))
-            if isinstance(outcome, PeerError)
-            else ResolvedFile(outcome, tuple(sorted(indexes)))
-            for outcome, indexes in merged.values()
-        ]
+        resolved: list[ResolvedFile | Unresolved] = []
+        async for outcome, indexes in paced(merged.values()):
+            positions_of = tuple(sorted(indexes))
+            if isinstance(outcome, PeerError):
+                resolved.append(Unresolved(outcome, positions_of))
+            else:
+                resolved.append(ResolvedFile(outcome, positions_of))
+        return resolved
 
     async def _query(self, arguments: Sequence[str]) -> _Answers:
         """Query the tracker for all names and ids at once."""
@@ -154,7 +157,7 @@ class Resolver:
         """Return the files of the network that match; an error for each name that has several versions."""
         listed: defaultdict[str, list[ListedFile]] = defaultdict(list)
         async for page in self._tracker.files(pattern):
-            for file in page:
+            async for file in paced(page):
                 if accept(file.name):
                     listed[file.name].append(file)
         if not listed:
@@ -162,7 +165,7 @@ class Resolver:
                 f'no file of an online peer matches "{printable(argument)}"', name=argument, hint=Hint.LIST_FILES
             )
         outcomes: list[RemoteFile | PeerError] = []
-        for name, files in listed.items():
+        async for name, files in paced(listed.items()):
             local = self._library.by_name(name)
             own_id = local.id if local is not None else ""
             # As above: a version that only this peer has is no choice.

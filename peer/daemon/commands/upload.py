@@ -13,7 +13,7 @@ from daemon.commands.import_files import Importer, ImportItem, Rejected
 from daemon.commands.replicate import Replicator, SharedFile
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.models import Version
-from daemon.runtime.concurrency import Threads
+from daemon.runtime.concurrency import Threads, paced
 from daemon.runtime.transfers import Transfer
 from daemon.storage.disk import Fingerprint
 from daemon.tracker_client.announcer import Announcer
@@ -57,7 +57,7 @@ class UploadHandler:
         transfer.start_phase(Phase.PREPARING)
         await self._announce()
         if copies == 0:
-            for version, arguments in shared:
+            async for version, arguments in paced(shared):
                 transfer.emit(Uploaded(version.name, version.id, version.size, (), arguments))
             return
         transfer.start_phase(Phase.MOVING, total=sum(file.version.size for file in shared) * copies)
@@ -84,7 +84,7 @@ class UploadHandler:
         items: _Items = {}
         by_name: dict[str, ImportItem] = {}
         for path, arguments in positions.items():
-            for found in await self.threads.run(self.threads.disk, self.importer.collect, path):
+            async for found in paced(await self.threads.run(self.threads.disk, self.importer.collect, path)):
                 if isinstance(found, Notice):
                     transfer.emit(found)
                 elif isinstance(found, Rejected):
@@ -122,7 +122,7 @@ class UploadHandler:
             ),
         )
         shared: list[SharedFile] = []
-        for item, outcome in outcomes:
+        async for item, outcome in paced(outcomes):
             if isinstance(outcome, PeerError):
                 transfer.emit(Fault.of(outcome, item.name, items[item]))
             else:

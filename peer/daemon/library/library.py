@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 from daemon.errors import NoSuchFile
 from daemon.library.identity import Check
+from daemon.library.index_changes import Changes, EntryKey, Snapshot, sorted_in_runs
 from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry
+from daemon.runtime.batches import batched
 from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import Manifest, piece_length_for
 from daemon.storage.names import fold
@@ -26,15 +28,11 @@ _MAX_LOGGED_CHANGES = 20_000
 # Bytes of digests in the memory cache of manifests.
 _MAX_CACHED_DIGEST_BYTES = 8 << 20
 
+# Files that are handled while the lock is held. The event loop may wait for it.
+_ENTRIES_AT_ONCE = 1000
+
 # Name and id. A plain tuple, since the maps and the log have one for each file.
 _Key = tuple[str, str]
-
-
-class EntryKey(NamedTuple):
-    """The name and the id of an index entry."""
-
-    name: str
-    id: str
 
 
 class HashedFile(NamedTuple):
@@ -75,22 +73,6 @@ class LocalFile:
         return piece_length_for(self.fingerprint.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """The difference between two revisions of the library; `revision` is the later one."""
-
-    revision: int
-    added: tuple[IndexEntry, ...]
-    removed: tuple[EntryKey, ...]
-
-
-class Snapshot(NamedTuple):
-    """All entries of the library at one revision, in order of names."""
-
-    revision: int
-    entries: list[IndexEntry]
-
-
 class Library:
     """The files of one peer. Manifests are read from `manifest_cache` when they are needed.
 
@@ -102,8 +84,9 @@ class Library:
         self._lock = threading.Lock()
         # By folded name: names with the same folded form are one name.
         self._names: dict[str, LocalFile] = {}
-        # A tuple is smaller than a set, and most ids have one name.
-        self._ids: dict[str, tuple[LocalFile, ...]] = {}
+        # Most ids have one name. The files of an id with several names are by folded name, so that each of ten thousand
+        # empty files is added and removed in one step.
+        self._ids: dict[str, LocalFile | dict[str, LocalFile]] = {}
         # Sizes of partial files in bytes.
         self._partial: dict[_Key, int] = {}
         # Folded names of the files that are not confirmed.
@@ -124,9 +107,20 @@ class Library:
             return self._names.get(fold(name))
 
     def by_id(self, id_: str) -> tuple[LocalFile, ...]:
-        """Return the complete files with that id."""
+        """Return the complete files with that id. They may be many; `any_by_id` returns one."""
         with self._lock:
-            return self._ids.get(id_, ())
+            files = self._ids.get(id_)
+            if files is None:
+                return ()
+            return tuple(files.values()) if isinstance(files, dict) else (files,)
+
+    def any_by_id(self, id_: str) -> LocalFile | None:
+        """Return one of the complete files with that id, a confirmed one if there is one; None if there is none."""
+        with self._lock:
+            files = self._ids.get(id_)
+            if not isinstance(files, dict):
+                return files
+            return next((file for file in files.values() if file.confirmed), next(iter(files.values())))
 
     def names(self) -> list[str]:
         """Return the names of all complete files, in no order."""
@@ -190,20 +184,10 @@ class Library:
 
     def add_many(self, files: Iterable[LocalFile]) -> None:
         """Add complete files, like `add`."""
-        with self._lock:
-            for file in files:
-                folded = fold(file.name)
-                earlier = self._names.get(folded)
-                same = earlier is not None and (earlier.name, earlier.id) == (file.name, file.id)
-                if earlier is not None:
-                    self._remove(folded, earlier, log_change=not same)
-                self._names[folded] = file
-                self._ids[file.id] = (*self._ids.get(file.id, ()), file)
-                self._bytes += file.size
-                if not file.confirmed:
-                    self._unconfirmed.add(folded)
-                if not same:
-                    self._log_change((file.name, file.id))
+        for some in batched(files, _ENTRIES_AT_ONCE):
+            with self._lock:
+                for file in some:
+                    self._add(file)
 
     def register(self, files: Sequence[HashedFile], *, replica: bool = False) -> list[LocalFile]:
         """Add files that were just hashed or published, also to the manifest cache.
@@ -235,15 +219,13 @@ class Library:
             The files that are in the library now.
         """
         replaced = []
-        with self._lock:
-            for earlier, later in changes:
-                folded = fold(earlier.name)
-                if self._names.get(folded) == earlier:
-                    self._names[folded] = later
-                    others = tuple(other for other in self._ids[earlier.id] if other != earlier)
-                    self._ids[later.id] = (*others, later)
-                    (self._unconfirmed.discard if later.confirmed else self._unconfirmed.add)(folded)
-                    replaced.append(later)
+        for some in batched(changes, _ENTRIES_AT_ONCE):
+            with self._lock:
+                for earlier, later in some:
+                    folded = fold(earlier.name)
+                    if self._names.get(folded) == earlier:
+                        self._put(folded, later)
+                        replaced.append(later)
         return replaced
 
     def confirm(self, files: Iterable[LocalFile]) -> list[LocalFile]:
@@ -280,12 +262,13 @@ class Library:
             DiskFull, StorageFault: if the manifest cache cannot be written; the files are removed all the same.
         """
         removed = []
-        with self._lock:
-            for file in files:
-                folded = fold(file.name)
-                if self._names.get(folded) == file:
-                    self._remove(folded, file)
-                    removed.append(file)
+        for some in batched(files, _ENTRIES_AT_ONCE):
+            with self._lock:
+                for file in some:
+                    folded = fold(file.name)
+                    if self._names.get(folded) == file:
+                        self._remove(folded, file)
+                        removed.append(file)
         if removed and release_replicas:
             self._manifest_cache.release_replicas((file.name, file.id) for file in removed)
         return removed
@@ -326,25 +309,36 @@ class Library:
         return self._revision
 
     def snapshot(self) -> Snapshot:
-        """Return all entries and their revision."""
+        """Return all entries and their revision. Blocking: they may be a million."""
         with self._lock:
-            keys = {(file.name, file.id) for file in self._names.values()}
-            keys.update(self._partial)
-            entries = (self._entry(key) for key in sorted(keys))
-            return Snapshot(self._revision, [entry for entry in entries if entry is not None])
+            revision, files, partial = self._revision, list(self._names.values()), dict(self._partial)
+        entries = [IndexEntry(file.name, file.id, file.size, complete=True) for file in files]
+        for file in files:
+            partial.pop((file.name, file.id), None)
+        entries += [IndexEntry(name, id_, size, complete=False) for (name, id_), size in partial.items()]
+        return Snapshot(revision, sorted_in_runs(entries))
 
     def changes_since(self, revision: int) -> Changes | None:
-        """Return the changes since an earlier revision; None if the log no longer has them all, or never had it."""
+        """Return the changes since an earlier revision; None if the log no longer has them all, or never had it.
+
+        Blocking: they may be twenty thousand. An entry may be newer than the returned revision; then it is among the
+        changes since that revision, too.
+        """
         with self._lock:
             missed = self._revision - revision
             if not 0 <= missed <= len(self._log):
                 return None
+            now = self._revision
             # A file that changed twice is one change.
             keys = dict.fromkeys(islice(self._log, len(self._log) - missed, None))
-            entries = {key: self._entry(key) for key in keys}
-            added = tuple(entry for entry in entries.values() if entry is not None)
-            removed = tuple(EntryKey(*key) for key, entry in entries.items() if entry is None)
-            return Changes(self._revision, added, removed)
+        added: list[IndexEntry] = []
+        removed: list[EntryKey] = []
+        for some in batched(keys, _ENTRIES_AT_ONCE):
+            with self._lock:
+                entries = [(key, self._entry(key)) for key in some]
+            added += [entry for _, entry in entries if entry is not None]
+            removed += [EntryKey(*key) for key, entry in entries if entry is None]
+        return Changes(now, tuple(added), tuple(removed))
 
     def discard_changes(self, revision: int) -> None:
         """Delete the log up to a revision: no reader needs the changes before it any more."""
@@ -361,13 +355,36 @@ class Library:
         size = self._partial.get(key)
         return None if size is None else IndexEntry(name, id_, size, complete=False)
 
+    def _add(self, file: LocalFile) -> None:
+        folded = fold(file.name)
+        earlier = self._names.get(folded)
+        same = earlier is not None and (earlier.name, earlier.id) == (file.name, file.id)
+        if earlier is not None:
+            self._remove(folded, earlier, log_change=not same)
+        self._put(folded, file)
+        self._bytes += file.size
+        if not same:
+            self._log_change((file.name, file.id))
+
+    def _put(self, folded: str, file: LocalFile) -> None:
+        """Put a file under a name that is free, or has another state of the same file."""
+        self._names[folded] = file
+        others = self._ids.get(file.id)
+        if isinstance(others, dict):
+            others[folded] = file
+        elif others is None or fold(others.name) == folded:
+            self._ids[file.id] = file
+        else:
+            self._ids[file.id] = {fold(others.name): others, folded: file}
+        (self._unconfirmed.discard if file.confirmed else self._unconfirmed.add)(folded)
+
     def _remove(self, folded: str, file: LocalFile, *, log_change: bool = True) -> None:
         del self._names[folded]
         self._unconfirmed.discard(folded)
-        others = tuple(other for other in self._ids[file.id] if other is not file and other != file)
-        if others:
-            self._ids[file.id] = others
-        else:
+        others = self._ids[file.id]
+        if isinstance(others, dict):
+            del others[folded]
+        if not isinstance(others, dict) or not others:
             del self._ids[file.id]
         self._bytes -= file.size
         if log_change:

@@ -45,7 +45,7 @@ class StatusReporter:
 
     async def report(self) -> Status:
         """Return the state of this peer."""
-        not_shared = await self.threads.run(self.threads.disk, self._not_shared)
+        not_shared, not_shared_total = await self.threads.run(self.threads.disk, self._not_shared)
         used = await self.threads.run(self.threads.disk, lambda: self.replica_quota.used)
         return Status(
             user=self.account.user or "",
@@ -59,8 +59,8 @@ class StatusReporter:
             quota=self.replica_quota.limit,
             tracker_reached=not self.announcer.fault,
             tracker_fault=self.announcer.fault,
-            not_shared=tuple(nsmallest(_MAX_NOT_SHARED, not_shared)),
-            not_shared_total=len(not_shared),
+            not_shared=not_shared,
+            not_shared_total=not_shared_total,
             transfers=tuple(TransferStatus(item.number, item.kind, item.progress()) for item in self.transfers),
             faults=(*self._faults(), *await self.threads.run(self.threads.disk, self._folder_faults)),
         )
@@ -79,14 +79,18 @@ class StatusReporter:
         except PeerError as error:
             return [error.message]
 
-    def _not_shared(self) -> list[NotShared]:
-        """Return the files that cannot be shared, and those that wait to be hashed. Blocking: they may be many."""
+    def _not_shared(self) -> tuple[tuple[NotShared, ...], int]:
+        """Return the first files that cannot be shared or wait to be hashed, and how many there are.
+
+        Blocking: they may be many.
+        """
         # The copy is needed because a scan may run in another thread. A command may have hashed a pending file since.
         pending = self.scanner.pending.copy()
-        return [
+        files = [
             *(NotShared(item.name, item.reason) for item in self.scanner.not_shared),
             *(NotShared(*item, pending=True) for item in pending.items() if self.library.by_name(item[0]) is None),
         ]
+        return tuple(nsmallest(_MAX_NOT_SHARED, files)), len(files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+# The longest time that a loop over many items keeps other tasks waiting, in seconds.
+PACE_SECONDS = 0.005
 
 
 class TaskSet:
@@ -39,6 +43,17 @@ class TaskSet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def paced(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield items for a loop that may be long and awaits little: other tasks run every PACE_SECONDS."""
+    clock = asyncio.get_running_loop().time
+    pause_at = clock() + PACE_SECONDS
+    for item in items:
+        yield item
+        if clock() >= pause_at:
+            await asyncio.sleep(0)
+            pause_at = clock() + PACE_SECONDS
 
 
 class PeriodicTask:

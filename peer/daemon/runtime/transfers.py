@@ -66,13 +66,14 @@ class Transfer:
         self._rate = Rate(clock)
         self.task: asyncio.Task[None] | None = None
 
-    def emit(self, event: Event) -> None:
-        """Send an event to the watchers."""
-        if not isinstance(event, Notice):
-            self.counters.files_done += 1
-        if isinstance(event, Fault):
-            self.outcome = "failed"
-        self._events.append(event)
+    def emit(self, *events: Event) -> None:
+        """Send events to the watchers."""
+        for event in events:
+            if not isinstance(event, Notice):
+                self.counters.files_done += 1
+            if isinstance(event, Fault):
+                self.outcome = "failed"
+        self._events += events
         self._wake()
 
     def add_bytes(self, size: int) -> None:

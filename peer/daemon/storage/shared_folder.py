@@ -1,4 +1,4 @@
-"""The shared folder: the only way to a peer's shared files. walk.py and publication.py are used only here.
+"""The shared folder: the only way to a peer's shared files. walk.py, publication.py and removal.py are used only here.
 
 Every name is checked, and opened component by component from the folder's descriptor without following links. So no
 name, and no link that another program creates, leads outside. Safe to use from many threads.
@@ -10,11 +10,11 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from daemon.errors import BadUsage, FileChanged, NoSuchFile, NotWritable, PeerError
+from daemon.errors import BadUsage, NoSuchFile, NotWritable, PeerError
 from daemon.storage.dirfd import (
     CachedDirFd,
     DirFd,
@@ -23,10 +23,11 @@ from daemon.storage.dirfd import (
     not_found_error,
     open_folder,
 )
-from daemon.storage.disk import Disk, Fingerprint, is_not_writable, storage_faults
+from daemon.storage.disk import Disk, Fingerprint, storage_faults
 from daemon.storage.names import check_name
 from daemon.storage.open_file import OpenFile
 from daemon.storage.publication import NewFile, Publication
+from daemon.storage.removal import Removal, UnwantedFile
 from daemon.storage.root_folder import MOVED, RootFolder
 from daemon.storage.volume import Volume, not_writable_line
 from daemon.storage.volumes import Volumes
@@ -292,40 +293,24 @@ class SharedFolder:
                 self.volumes.on_refused(volume, parent)
         return outcomes
 
-    def remove(self, name: str, expected: Fingerprint) -> None:
-        """Delete a shared file, and the folders that become empty.
+    def remove(
+        self, files: Sequence[UnwantedFile], *, stop: Callable[[], bool] = lambda: False
+    ) -> list[PeerError | None]:
+        """Delete shared files, and the folders that become empty.
 
         Args:
-            name: the file's name.
-            expected: the fingerprint of the file that the caller means.
+            files: the files, each with the fingerprint of the file that the caller means.
+            stop: asked before each file; the removal ends when it returns True.
+
+        Returns:
+            For each file, in order, None, or why it is not deleted: NoSuchFile, FileChanged, BadName, NotWritable, or
+            StorageFault. The list is shorter if `stop` returned True.
 
         Raises:
-            NoSuchFile: if the file does not exist.
-            FileChanged: if it has another fingerprint.
-            BadName: if the name breaks a rule.
-            NotWritable: if the folder of the file is read-only.
-            StorageFault: if the disk failed, or the shared folder was moved.
+            StorageFault: if the shared folder was moved.
         """
-        with self._publishing, self._parent(name) as (parent, leaf), storage_faults(f"removing {name}"):
-            try:
-                if Fingerprint.from_stat(self.disk.stat(leaf, dir_fd=parent)) != expected:
-                    raise FileChanged("the file changed; check it, then remove it again", name=name)
-                self.disk.unlink(leaf, dir_fd=parent)
-            except FileNotFoundError as error:
-                raise not_found_error(name) from error
-            except OSError as error:
-                if is_not_writable(error):
-                    label = f"the folder of {name}" if "/" in name else self.volumes.main.label
-                    raise NotWritable(not_writable_line(self.disk, parent, label), name=name) from error
-                raise
-            self.disk.fsync(parent)
-        components = name.split("/")[:-1]
-        with self._publishing, suppress(OSError, NoSuchFile):
-            while components:
-                with self._parent("/".join(components)) as (parent, leaf):
-                    # Raises OSError, which ends the loop, at the first folder that is not empty.
-                    self.disk.rmdir(leaf, dir_fd=parent)
-                components.pop()
+        with self._root.opened() as root, self._publishing:
+            return Removal(self.disk, root, self.volumes.main.label).run(files, stop)
 
     @contextmanager
     def _parent(self, name: str) -> Iterator[tuple[int, str]]:

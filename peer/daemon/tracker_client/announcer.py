@@ -11,17 +11,22 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import ParamSpec, TypeVar
 
 from common.status_messages import Load
 from daemon.errors import Incompatible, NotLoggedIn, PeerError, RequestTooLarge, TrackerUnreachable
-from daemon.library.library import Changes, Library
-from daemon.runtime.concurrency import PeriodicTask
+from daemon.library.index_changes import Changes
+from daemon.library.library import Library
+from daemon.runtime.concurrency import PeriodicTask, Threads
 from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.own_address import MOVING_PROTOCOL, OwnAddress
 from daemon.tracker_client.ping_interval import PingInterval
 from daemon.tracker_client.responses import SendIndex
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # The version that a tracker never has: its next ping response asks for the complete index.
 _NO_VERSION = "none"
@@ -37,6 +42,7 @@ class Announcer:
         *,
         tracker: TrackerClient,
         library: Library,
+        threads: Threads,
         interval: PingInterval,
         own_address: OwnAddress,
         load: Callable[[], Awaitable[Load]],
@@ -48,6 +54,7 @@ class Announcer:
         Args:
             tracker: The tracker.
             library: The files to announce.
+            threads: The threads that read the library; a large one takes seconds.
             interval: How often to ping, or to check. It learns what the tracker asks for.
             own_address: Which address to announce. It learns what the tracker has.
             load: Returns the load that a ping carries.
@@ -56,6 +63,7 @@ class Announcer:
         """
         self._tracker = tracker
         self._library = library
+        self._threads = threads
         self._interval = interval
         self._own_address = own_address
         self._load = load
@@ -124,7 +132,7 @@ class Announcer:
         async with self._syncing:
             while self._synced_revision != self._library.revision:
                 base = self._synced_revision
-                changes = None if base is None else self._library.changes_since(base)
+                changes = None if base is None else await self._read(self._library.changes_since, base)
                 try:
                     if base is None or changes is None:
                         await self._send_all()
@@ -230,7 +238,7 @@ class Announcer:
 
     async def _send_all(self) -> None:
         """Send the complete index."""
-        revision, entries = self._library.snapshot()
+        revision, entries = await self._read(self._library.snapshot)
         await self._tracker.put_index(self._version(revision), entries)
         self._mark_synced(revision)
 
@@ -239,6 +247,10 @@ class Announcer:
         version = self._version(changes.revision)
         await self._tracker.patch_index(base, version, changes.added, changes.removed)
         self._mark_synced(changes.revision)
+
+    async def _read(self, query: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        # The disk threads may be busy for long, and a late announcement would count as offline.
+        return await self._threads.run(self._threads.tracker, query, *args, **kwargs)
 
     def _mark_synced(self, revision: int) -> None:
         self._synced_revision = revision

@@ -123,8 +123,8 @@ class BatchServer:
             yield blocks, faults
 
     def _size_of(self, request: FileRequest) -> int:
-        local = self.library.by_id(request.id)
-        return local[0].size if local else 0
+        local = self.library.any_by_id(request.id)
+        return local.size if local else 0
 
 
 class BatchReceiver:

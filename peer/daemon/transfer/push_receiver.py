@@ -57,7 +57,8 @@ class PushReceiver:
             TargetExists: if another file has the name.
         """
         check_name(name)
-        if any(file.confirmed for file in self.library.by_id(id_)):
+        same = self.library.any_by_id(id_)
+        if same is not None and same.confirmed:
             return False
         present = self.library.by_name(name)
         # An unconfirmed file does not count: the sender would count this peer as a holder.
@@ -170,7 +171,7 @@ class PushReceiver:
                 await self.downloader.download(manifest, name, transfer, sources)
         except BaseException as error:
             # A push that was cancelled during publication is in the library.
-            if not local_part and not self.library.by_id(manifest.id):
+            if not local_part and not self.library.any_by_id(manifest.id):
                 self.replica_quota.abandon_part(manifest.id, manifest.size)
             if isinstance(error, TimeoutError):
                 raise Interrupted(_LOCAL_FIRST) from None

@@ -121,7 +121,7 @@ class CompleteFile:
             NoSuchFile: if the file was removed.
         """
         for _ in range(_MAX_READS):
-            if not self._library.by_id(self.manifest.id):
+            if self._library.any_by_id(self.manifest.id) is None:
                 raise NoSuchFile("the file was removed or changed meanwhile", name=self.name)
             data = self._file.read(self.manifest.offset(piece) + offset, length)
             now = self._file.current_fingerprint()
@@ -269,7 +269,7 @@ class ServedFiles:
 
     def has(self, id_: str) -> bool:
         """Return whether the library has this content completely."""
-        return bool(self._library.by_id(id_))
+        return self._library.any_by_id(id_) is not None
 
     def open_file(self, id_: str) -> OpenFile:
         """Open a complete file without its manifest and events; the caller closes it. Blocking.
@@ -287,15 +287,27 @@ class ServedFiles:
         Raises:
             NoSuchFile: if this peer has none.
         """
+        # Ten thousand files may have the content, so one is tried before all of them.
+        first = self._library.any_by_id(id_)
+        file = None if first is None else self._open_unchanged(first)
+        if first is not None and file is not None:
+            return file, first
         for local in sorted(self._library.by_id(id_), key=lambda local: local.check):
-            try:
-                file = self._folder.open(local.name)
-            except NoSuchFile:
-                continue
-            if file.fingerprint.equals_but_ctime(local.fingerprint):
+            file = self._open_unchanged(local)
+            if file is not None:
                 return file, local
-            file.close()
         raise NoSuchFile(_NOT_SHARED)
+
+    def _open_unchanged(self, local: LocalFile) -> OpenFile | None:
+        """Open a file of the library; None if it is not the one that was hashed, but for its ctime."""
+        try:
+            file = self._folder.open(local.name)
+        except NoSuchFile:
+            return None
+        if file.fingerprint.equals_but_ctime(local.fingerprint):
+            return file
+        file.close()
+        return None
 
     def read_small_files(self, requests: Sequence[FileRequest]) -> tuple[list[Block], list[FileFault]]:
         """Read complete files of one piece each. Blocking.

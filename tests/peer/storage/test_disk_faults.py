@@ -7,7 +7,6 @@ import gc
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from daemon.errors import DiskFull, PeerError, StorageFault
 from daemon.storage.hashing import hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
+from daemon.storage.removal import UnwantedFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.storage.walk import ShareableFile
@@ -174,7 +174,7 @@ def test_a_failing_removal_is_a_clear_error(tmp_path: Path) -> None:
         fingerprint = folder.fingerprint("a")
         assert fingerprint is not None
         disk.arm()
-        with suppress(StorageFault):
-            folder.remove("a", fingerprint)
+        (error,) = folder.remove([UnwantedFile("a", fingerprint)])
+        assert error is None or isinstance(error, StorageFault)
         failed = disk.count >= number
         folder.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,9 @@ from daemon.storage.names import fold
 
 NAMES = ["a", "A", "b", "caf\u00e9", "cafe\u0301", "d/e"]
 IDS = [Manifest.of_bytes(b"%d" % number).id for number in range(3)]
+
+
+FINGERPRINT = Fingerprint(1, 2, 10, 1, 1)
 
 
 def local_file(name: str, id_: str, inode: int = 0) -> LocalFile:
@@ -103,6 +107,8 @@ class LibraryMachine(RuleBasedStateMachine):
             expected = {file for file in self.complete.values() if file.id == id_}
             found = self.library.by_id(id_)
             assert set(found) == expected and len(found) == len(expected)
+            any_found = self.library.any_by_id(id_)
+            assert any_found in expected if expected else any_found is None
         assert self.library.file_count == len(self.complete)
         assert self.library.total_bytes == sum(file.size for file in self.complete.values())
         assert sorted(self.library.names()) == sorted(file.name for file in self.complete.values())
@@ -120,6 +126,37 @@ def test_too_many_missed_changes_require_a_snapshot(library: Library) -> None:
     assert changes is not None and len(changes.added) == 1000
     assert library.changes_since(1_000) is None
     assert library.changes_since(25_001) is None
+
+
+def test_a_large_snapshot_is_in_order(library: Library) -> None:
+    library.add_many(LocalFile(f"{number * 7919 % 25_013}", IDS[0], FINGERPRINT) for number in range(25_000))
+    library.add_partial("1.part", IDS[1], 5)
+    entries = library.snapshot().entries
+    assert len(entries) == 25_001
+    assert entries == sorted(entries)
+
+
+def calls_to_remove(library: Library, files: int) -> int:
+    """Return how many calls it takes to remove files that all have one id, the last one first."""
+    added = [LocalFile(f"{number}", IDS[0], FINGERPRINT) for number in range(files)]
+    library.add_many(added)
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        library.remove(reversed(added), release_replicas=False)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_removing_files_of_one_content_takes_the_same_work_for_each(library: Library) -> None:
+    few, many = calls_to_remove(library, 200), calls_to_remove(library, 800)
+    assert many < 4.5 * few
 
 
 def test_discarded_changes_are_not_returned_again(library: Library) -> None:

@@ -16,9 +16,11 @@ import pytest
 from common.state_files import LOCK_FILE
 from daemon.errors import BadName, FileChanged, NoSuchFile, PeerError, StorageFault, TargetExists
 from daemon.storage.disk import Disk
+from daemon.storage.removal import UnwantedFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.storage.walk import ShareableFile, UnshareableEntry
+from failing_disk import CountingDisk
 
 
 def put(folder: SharedFolder, name: str, data: bytes) -> None:
@@ -222,8 +224,7 @@ def test_a_link_swapped_in_lets_nothing_be_written_outside(folder: SharedFolder,
                 publish(folder, f"folder/{number}", b"x")
             fingerprint = folder.fingerprint(f"folder/{number}")
             if fingerprint is not None:
-                with suppress(NoSuchFile):
-                    folder.remove(f"folder/{number}", fingerprint)
+                folder.remove([UnwantedFile(f"folder/{number}", fingerprint)])
     assert list(outside.iterdir()) == []
     assert dot_files(folder) == []
 
@@ -353,11 +354,11 @@ def test_removing_a_file_removes_the_folders_it_leaves_empty(folder: SharedFolde
     put(folder, "a/d", b"x")
     fingerprint = folder.fingerprint("a/b/c")
     assert fingerprint is not None
-    folder.remove("a/b/c", fingerprint)
+    assert folder.remove([UnwantedFile("a/b/c", fingerprint)]) == [None]
     assert sorted(os.listdir(folder.root)) == [".p2p", "a"]
     assert os.listdir(folder.root / "a") == ["d"]
-    with pytest.raises(NoSuchFile):
-        folder.remove("a/b/c", fingerprint)
+    (error,) = folder.remove([UnwantedFile("a/b/c", fingerprint)])
+    assert type(error) is NoSuchFile
 
 
 def test_a_changed_file_is_not_removed(folder: SharedFolder) -> None:
@@ -365,9 +366,43 @@ def test_a_changed_file_is_not_removed(folder: SharedFolder) -> None:
     fingerprint = folder.fingerprint("a")
     assert fingerprint is not None
     put(folder, "a", b"newer")
-    with pytest.raises(FileChanged):
-        folder.remove("a", fingerprint)
+    (error,) = folder.remove([UnwantedFile("a", fingerprint)])
+    assert isinstance(error, FileChanged)
     assert (folder.root / "a").read_bytes() == b"newer"
+
+
+def operations_to_remove(path: Path, files: int) -> int:
+    """Return how many operations of the disk the removal of files in ten folders takes."""
+    disk = CountingDisk()
+    folder = SharedFolder(path, disk)
+    names = [f"{number % 10}/{number}" for number in range(files)]
+    for name in names:
+        put(folder, name, b"x")
+    found = [(name, folder.fingerprint(name)) for name in sorted(names)]
+    unwanted = [UnwantedFile(name, fingerprint) for name, fingerprint in found if fingerprint is not None]
+    disk.arm()
+    assert folder.remove(unwanted) == [None] * files
+    folder.close()
+    assert sorted(os.listdir(path)) == [".p2p"]
+    return disk.count
+
+
+def test_files_are_removed_together_with_one_sync_for_all(tmp_path: Path) -> None:
+    few, many = operations_to_remove(tmp_path / "few", 100), operations_to_remove(tmp_path / "many", 400)
+    # One stat and one unlink for each file; the rest is for the folders.
+    assert many - few == 2 * 300
+
+
+def test_a_removal_stops_between_two_files(folder: SharedFolder) -> None:
+    fingerprints = []
+    for name in ("a", "b", "c"):
+        put(folder, name, b"x")
+        fingerprint = folder.fingerprint(name)
+        assert fingerprint is not None
+        fingerprints.append(UnwantedFile(name, fingerprint))
+    asked = iter([False, False, True])
+    assert folder.remove(fingerprints, stop=lambda: next(asked)) == [None, None]
+    assert sorted(os.listdir(folder.root)) == [".p2p", "c"]
 
 
 def test_only_a_path_inside_the_folder_has_a_name(folder: SharedFolder, tmp_path: Path) -> None:

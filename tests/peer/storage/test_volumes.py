@@ -18,6 +18,7 @@ from daemon.storage.clean_up import UNUSED_PART_SECONDS
 from daemon.storage.manifest import Manifest
 from daemon.storage.outside_copy import OutsideCopies
 from daemon.storage.part_file import Part, PartStore
+from daemon.storage.removal import UnwantedFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.storage.walk import ShareableFile
@@ -381,10 +382,11 @@ def test_a_read_only_folder_is_shared_and_refuses_files_until_it_is_writable(tmp
             lambda: folder.volume_for("new"),
             lambda: folder.volume_for("new/folder/file"),
             lambda: store.open(MANIFEST, "new"),
-            lambda: folder.remove("old", fingerprint),
         ):
             with pytest.raises(NotWritable, match="is read-only"):
                 store_file()
+        (refusal,) = folder.remove([UnwantedFile("old", fingerprint)])
+        assert isinstance(refusal, NotWritable) and "is read-only" in refusal.message
         assert store.part_ids() == []
         file_systems.remount(shared, "rw")
         assert folder.faults() == []
