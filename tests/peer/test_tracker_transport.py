@@ -1,18 +1,22 @@
 """A tracker that cannot be reached is a fault of one line that says what to check, until it responds."""
 
 import asyncio
+import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon.errors import NotLoggedIn, TrackerUnreachable
 from daemon.tracker_client.transport import TrackerTransport
 from live_tracker import live_tracker
+from silent_address import silent_address
 from system.certificates import Certificates
 from tracker.http_server import TlsFiles
 from tracker_requests import tracker_client
@@ -153,3 +157,23 @@ def test_a_failure_of_an_older_request_does_not_replace_a_newer_success() -> Non
         with pytest.raises(TrackerUnreachable):
             old.result()
         assert not transport.fault
+
+
+def test_a_tracker_is_reached_at_the_address_of_its_name_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: ExitStack
+) -> None:
+    """The first addresses drop packets: one after the other, they would take 3 s each."""
+    lookup = socket.getaddrinfo
+
+    def resolve(host: str, port: int, *arguments: Any, **options: Any) -> list[Any]:
+        hosts = [*(f"127.0.1.{number}" for number in range(1, 9)), "127.0.0.1"] if host == "two.example" else [host]
+        return [found for each in hosts for found in lookup(each, port, *arguments, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with live_tracker(tmp_path) as tracker:
+        for number in range(1, 9):
+            silent_address(stack, f"127.0.1.{number}", tracker.port)
+        client = tracker_client(f"http://two.example:{tracker.port}")
+        began = time.monotonic()
+        asyncio.run(client.negotiate())
+        assert time.monotonic() - began < 12
