@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import stat
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -113,6 +114,9 @@ def exclusive_lock(settings: Settings) -> Iterator[None]:
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             state_dir.chmod(0o700)
+            if stat.S_IMODE(state_dir.stat().st_mode) & 0o077:
+                fault = "is on a file system without permissions, and other users could read the cookie"
+                raise EnvFault(f"STATE_DIR {state_dir} {fault}; choose another folder")
             fd = os.open(state_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise EnvFault(f"STATE_DIR {state_dir} cannot be used: {error.strerror}") from error

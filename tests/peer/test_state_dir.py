@@ -6,10 +6,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+import file_systems
 import pserver_pb2 as pb
+from common.env_file import EnvFault
 from daemon.errors import StorageFault
+from daemon.main import exclusive_lock
 from eventually import eventually
-from live_pserver import LivePserver, code_of, live_pserver
+from live_pserver import LivePserver, code_of, live_pserver, settings_for
 from live_tracker import LiveTracker
 
 
@@ -66,3 +69,11 @@ def test_a_login_that_cannot_be_saved_is_undone_at_the_tracker(
         session.rmdir()
         peer.login("after")
         assert peer.pserver.account.user == "after"
+
+
+@pytest.mark.filesystems
+def test_a_state_dir_that_all_users_can_read_is_refused(tmp_path: Path, tracker: LiveTracker) -> None:
+    with file_systems.exfat(tmp_path / "exfat.img", tmp_path / "stick"):
+        settings = settings_for(tmp_path, tracker.port, state_dir=tmp_path / "stick" / "state")
+        with pytest.raises(EnvFault, match="without permissions"), exclusive_lock(settings):
+            pytest.fail("the cookie would be readable")

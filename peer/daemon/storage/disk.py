@@ -15,8 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from blake3 import blake3
+
 from common.control_messages import Hint
 from daemon.errors import DiskFull, NotWritable, StorageFault
+from daemon.storage.names import fold
 
 # linux/fs.h: the ioctl that makes one file share the blocks of another.
 _FICLONE = 0x40049409
@@ -29,6 +32,10 @@ _AT_EMPTY_PATH = 0x1000
 _STATX_MNT_ID = 0x1000
 # Offsets of stx_mask and stx_mnt_id in struct statx, and its size.
 _STATX_MASK, _STATX_MOUNT, _STATX_SIZE = 0, 144, 256
+# The size of struct statfs, which begins with the type, is less.
+_STATFS_SIZE = 512
+# linux/magic.h: FUSE, FAT, exFAT.
+_UNSTABLE_INODES = frozenset({0x65735546, 0x4D44, 0x2011BAB0})
 # Buffers of one pwritev; the kernel accepts at most 1,024 (IOV_MAX).
 _BUFFERS_MAX = 512
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
@@ -49,6 +56,7 @@ class Fingerprint(NamedTuple):
     """Device, inode, size and times of a file; if one of them differs, the content may have changed."""
 
     dev: int
+    # Made from the file's name where the file system has no stable numbers.
     inode: int
     # Bytes.
     size: int
@@ -58,9 +66,19 @@ class Fingerprint(NamedTuple):
     ctime_ns: int
 
     @classmethod
-    def from_stat(cls, status: os.stat_result) -> Fingerprint:
-        """Return the fingerprint of the file with this status."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    def from_stat(cls, status: os.stat_result, name: str = "") -> Fingerprint:
+        """Return the fingerprint of the file with this status.
+
+        Args:
+            status: the status.
+            name: the file's name, if its file system has no stable inode numbers (`Disk.has_stable_inodes`).
+        """
+        inode = _inode_from(name) if name else status.st_ino
+        return cls(status.st_dev, inode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def with_inode_from(self, name: str) -> Fingerprint:
+        """Return the fingerprint of the file of this name where inode numbers are not stable."""
+        return self._replace(inode=_inode_from(name))
 
     def equals_but_ctime(self, other: Fingerprint) -> bool:
         """Return whether only ctime differs, or nothing: a rename, a new mode, or a change that restored the mtime."""
@@ -74,6 +92,11 @@ class VolumeId(NamedTuple):
     dev: int
     # The number of the mount, which differs for each bind mount; 0 if the system does not report it.
     mount: int
+
+
+def _inode_from(name: str) -> int:
+    # Case is folded, since these file systems mostly ignore it.
+    return int.from_bytes(blake3(fold(name).encode()).digest(8), "big")
 
 
 def is_unsupported(error: OSError) -> bool:
@@ -125,6 +148,7 @@ class Disk:
         self._sync_file_range = getattr(libc, "sync_file_range", None)
         self._renameat2 = getattr(libc, "renameat2", None)
         self._statx = getattr(libc, "statx", None)
+        self._fstatfs = getattr(libc, "fstatfs", None)
 
     # ---------------------------------------------------------------------------------------------------------- names
 
@@ -282,6 +306,17 @@ class Disk:
         (mask,) = struct.unpack_from("=I", buffer, _STATX_MASK)
         return int(struct.unpack_from("=Q", buffer, _STATX_MOUNT)[0]) if mask & _STATX_MNT_ID else 0
 
+    def has_stable_inodes(self, fd: int) -> bool:
+        """Return whether inode numbers on the file system of `fd` outlive the kernel's cache and a new mount.
+
+        FAT and exFAT have none on the disk. FUSE numbers the files that it met, unless the file system wants others.
+        """
+        if self._fstatfs is None:
+            return True
+        buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+        self._call(self._fstatfs, fd, buffer)
+        return ctypes.c_long.from_buffer(buffer).value not in _UNSTABLE_INODES
+
     def is_writable(self, fd: int) -> bool:
         """Return whether this process may create files in an open folder."""
         return os.access(".", os.W_OK | os.X_OK, dir_fd=fd)
@@ -314,3 +349,21 @@ class Disk:
             error = ctypes.get_errno()
             if error != errno.EINTR:
                 raise OSError(error, os.strerror(error))
+
+
+class Fingerprints:
+    """Makes fingerprints of many files, and asks each device once whether its inode numbers are stable.
+
+    It is for one operation: a device may get another file system later.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._stable: dict[int, bool] = {}
+
+    def make(self, name: str, status: os.stat_result, folder: int) -> Fingerprint:
+        """Return the fingerprint of a file in an open folder. Raises OSError if the disk fails."""
+        stable = self._stable.get(status.st_dev)
+        if stable is None:
+            stable = self._stable[status.st_dev] = self._disk.has_stable_inodes(folder)
+        return Fingerprint.from_stat(status, "" if stable else name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Self
 
 from daemon.errors import FileChanged
@@ -20,11 +21,18 @@ class OpenFile:
         fingerprint: the file's fingerprint at the time of opening.
     """
 
-    def __init__(self, disk: Disk, handle: SharedFd, name: str, fingerprint: Fingerprint) -> None:
+    def __init__(self, disk: Disk, handle: SharedFd, name: str, status: os.stat_result) -> None:
+        """Own the descriptor of a regular file with this status.
+
+        Raises:
+            OSError: if the disk failed.
+        """
         self._disk = disk
         self.handle = handle
         self.name = name
-        self.fingerprint = fingerprint
+        with handle as fd:
+            self._stable_inode = disk.has_stable_inodes(fd)
+        self.fingerprint = self._fingerprint(status)
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +78,7 @@ class OpenFile:
             StorageFault: if the disk failed.
         """
         with self.handle as fd, storage_faults(f"reading {self.name}"):
-            return Fingerprint.from_stat(self._disk.fstat(fd))
+            return self._fingerprint(self._disk.fstat(fd))
 
     def ensure_unchanged(self, *, ignore_ctime: bool = False) -> None:
         """Check that the file still has its fingerprint, so that what was read until now belongs to it.
@@ -85,3 +93,6 @@ class OpenFile:
         now = self.current_fingerprint()
         if now != self.fingerprint and not (ignore_ctime and now.equals_but_ctime(self.fingerprint)):
             raise FileChanged("the file changed while it was read", name=self.name)
+
+    def _fingerprint(self, status: os.stat_result) -> Fingerprint:
+        return Fingerprint.from_stat(status, "" if self._stable_inode else self.name)

@@ -18,6 +18,7 @@ from daemon.storage.disk import Disk, Fingerprint, VolumeId, storage_faults
 from daemon.storage.names import check_name, fold
 from daemon.storage.naming import Naming, move_new
 from daemon.storage.reservation import Reservation
+from daemon.storage.traits import Traits
 from daemon.storage.volume import Volume, unmounted_error
 
 # With more changed folders than this, one sync of the file system is cheaper than one fsync for each folder.
@@ -53,15 +54,15 @@ class Publication:
         root: the descriptor of the shared folder.
         dot: the descriptor of the volume's dot-folder.
         id_: the volume's id.
-        naming: how files get names there.
+        traits: what its file system can do.
     """
 
-    def __init__(self, disk: Disk, root: int, dot: int, id_: VolumeId, naming: Naming) -> None:
+    def __init__(self, disk: Disk, root: int, dot: int, id_: VolumeId, traits: Traits) -> None:
         self._disk = disk
         self._root = root
         self._dot = dot
         self._id = id_
-        self._naming = naming
+        self._traits = traits
         # Folders into which the system refuses to rename files, although they are in the volume.
         self.refused: set[_Path] = set()
         self._reservation: Reservation | None = None
@@ -122,7 +123,7 @@ class Publication:
             before = Fingerprint.from_stat(self._disk.stat(temporary, dir_fd=self._dot))
         except FileNotFoundError:
             raise part_vanished_error(name) from None
-        if self._naming is Naming.RESERVE:
+        if self._traits.naming is Naming.RESERVE:
             if self._reservation is None:
                 self._reservation = Reservation(self._disk, self._dot)
             self._reservation.write(temporary, name)
@@ -141,11 +142,11 @@ class Publication:
         fingerprint = self._new_fingerprint(before, leaf, folders.get(parent))
         self._moved.append(_MovedFile(temporary, parent, leaf, fingerprint))
         self._add_name(parent, leaf)
-        return fingerprint
+        return fingerprint if self._traits.stable_inodes else fingerprint.with_inode_from(name)
 
     def _move_new(self, temporary: str, parent: _Path, leaf: str, folder: int) -> None:
         try:
-            move_new(self._disk, self._naming, temporary, leaf, source_fd=self._dot, target_fd=folder)
+            move_new(self._disk, self._traits.naming, temporary, leaf, source_fd=self._dot, target_fd=folder)
         except OSError as error:
             if error.errno == errno.EXDEV:
                 if self._disk.volume_id(folder) != self._id:

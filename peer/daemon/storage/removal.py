@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from daemon.errors import FileChanged, NoSuchFile, NotWritable, PeerError
 from daemon.storage.dirfd import CachedDirFd, DirFd, not_found_error, open_folder
-from daemon.storage.disk import Disk, Fingerprint, is_not_writable, storage_faults
+from daemon.storage.disk import Disk, Fingerprint, Fingerprints, is_not_writable, storage_faults
 from daemon.storage.names import check_name
 from daemon.storage.volume import not_writable_line
 
@@ -42,6 +42,7 @@ class Removal:
         self._disk = disk
         self._root = root
         self._root_label = root_label
+        self._fingerprints = Fingerprints(disk)
 
     def run(self, files: Sequence[UnwantedFile], stop: Callable[[], bool]) -> list[PeerError | None]:
         """Delete files.
@@ -79,7 +80,7 @@ class Removal:
         with storage_faults(f"removing {name}"):
             try:
                 folder = folders.get(parent)
-                found = Fingerprint.from_stat(self._disk.stat(leaf, dir_fd=folder))
+                found = self._fingerprints.make(name, self._disk.stat(leaf, dir_fd=folder), folder)
             except (FileNotFoundError, NoSuchFile) as error:
                 raise not_found_error(name) from error
             if found != expected:

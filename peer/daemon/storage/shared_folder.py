@@ -23,7 +23,7 @@ from daemon.storage.dirfd import (
     not_found_error,
     open_folder,
 )
-from daemon.storage.disk import Disk, Fingerprint, storage_faults
+from daemon.storage.disk import Disk, Fingerprint, Fingerprints, storage_faults
 from daemon.storage.names import check_name
 from daemon.storage.open_file import OpenFile
 from daemon.storage.publication import NewFile, Publication
@@ -189,7 +189,7 @@ class SharedFolder:
             status = self.disk.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise not_found_error(name)
-            return OpenFile(self.disk, handle, name, Fingerprint.from_stat(status))
+            return OpenFile(self.disk, handle, name, status)
 
     def fingerprint(self, name: str) -> Fingerprint | None:
         """Return the fingerprint of a shared file; None if no regular file has that name.
@@ -220,16 +220,17 @@ class SharedFolder:
         ):
             if self._root.is_moved():
                 return [self._root.moved_error() for _ in names]
+            fingerprints = Fingerprints(self.disk)
             for name in names:
                 try:
-                    outcomes.append(self._fingerprint(name, folders))
+                    outcomes.append(self._fingerprint(name, folders, fingerprints))
                 except NoSuchFile:
                     outcomes.append(None)
                 except PeerError as error:
                     outcomes.append(error)
         return outcomes
 
-    def _fingerprint(self, name: str, folders: CachedDirFd) -> Fingerprint | None:
+    def _fingerprint(self, name: str, folders: CachedDirFd, fingerprints: Fingerprints) -> Fingerprint | None:
         *components, leaf = check_name(name).split("/")
         with storage_faults(f"reading the status of {name}"):
             folder = folders.get(tuple(components))
@@ -237,9 +238,9 @@ class SharedFolder:
                 status = self.disk.stat(leaf, dir_fd=folder)
             except FileNotFoundError:
                 return None
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        fingerprint = Fingerprint.from_stat(status)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            fingerprint = fingerprints.make(name, status, folder)
         reason = unshareable_reason(fingerprint)
         if reason:
             raise BadUsage(f"{name} cannot be shared: {reason}", name=name)
@@ -280,12 +281,12 @@ class SharedFolder:
         return [outcomes[position] for position in range(len(files))]
 
     def _publish_in(self, volume: Volume, files: Sequence[NewFile]) -> list[Fingerprint | PeerError]:
-        naming = self.volumes.traits(volume).naming
+        traits = self.volumes.traits(volume)
         with (
             self._root.opened() as root,
             volume.dot as dot,
             self._publishing,
-            Publication(self.disk, root, dot, volume.id, naming) as publication,
+            Publication(self.disk, root, dot, volume.id, traits) as publication,
         ):
             outcomes = publication.move_all(files)
             publication.commit()

@@ -31,6 +31,7 @@ class Traits(NamedTuple):
     restricts_characters: bool
     # The most bytes of a path component.
     name_bytes_max: int
+    stable_inodes: bool
 
     @property
     def stores_all_names(self) -> bool:
@@ -47,7 +48,7 @@ def find_traits(disk: Disk, folder: int, temporary_name: TemporaryName) -> Trait
     """
     naming = find_naming(disk, folder, (temporary_name(""), temporary_name("")))
     restricts = not _can_create(disk, folder, temporary_name(_OFTEN_REFUSED))
-    return Traits(naming, restricts, disk.name_bytes_max(folder))
+    return Traits(naming, restricts, disk.name_bytes_max(folder), disk.has_stable_inodes(folder))
 
 
 def check_storable(

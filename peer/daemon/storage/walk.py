@@ -90,6 +90,8 @@ def _walk(
         return
     if prefix and DOT_FOLDER in names:
         on_dot_folder(tuple(prefix[:-1].split("/")))
+    with storage_faults(f"reading the shared folder's {prefix or 'files'}"):
+        stable_inodes = disk.has_stable_inodes(fd)
     entries.reverse()
     while entries:
         entry = entries.pop()
@@ -120,7 +122,7 @@ def _walk(
         elif (other := folded.setdefault(fold(name), name)) is not name:
             yield UnshareableEntry(name, f"the name differs from {other} only in case or in the form of accents")
         else:
-            fingerprint = Fingerprint.from_stat(status)
+            fingerprint = Fingerprint.from_stat(status, "" if stable_inodes else name)
             reason = unshareable_reason(fingerprint)
             yield UnshareableEntry(name, reason) if reason else ShareableFile(name, fingerprint)
 

@@ -158,6 +158,33 @@ def test_a_fingerprint_stays_until_the_file_changes(folder: SharedFolder, mount:
     assert folder.fingerprint("disk/file") != fingerprint
 
 
+def test_files_on_exfat_keep_their_fingerprints_over_a_new_mount(tmp_path: Path, shared: Path) -> None:
+    names_there = [f"{number}" for number in range(5)]
+    with file_systems.loop_device(tmp_path / "img") as device:
+        file_systems.run("mkfs.exfat", device)
+        with file_systems.exfat_on(device, shared):
+            folder = SharedFolder(shared)
+            published = []
+            for name in names_there:
+                with TempFiles(folder).write(b"data", folder.volume_for(name)) as temporary:
+                    published.append(temporary.publish(name))
+            folder.close()
+            file_systems.run("umount", shared)
+        with file_systems.exfat_on(device, shared):
+            # It numbers files in the order in which it meets them.
+            for name in reversed(names_there):
+                (shared / name).stat()
+            folder = SharedFolder(shared)
+            assert [folder.fingerprint(name) for name in names_there] == published
+            assert [item.fingerprint for item in folder.walk() if isinstance(item, ShareableFile)] == published
+            with folder.open("3") as file:
+                assert file.fingerprint == published[3]
+                file.ensure_unchanged()
+            assert len({fingerprint.inode for fingerprint in published}) == len(names_there)
+            assert folder.remove([UnwantedFile("3", published[3])]) == [None]
+            folder.close()
+
+
 # ------------------------------------------------------------------------------------------------------------ resuming
 
 
