@@ -44,6 +44,7 @@ def settings_for(home: Path, tracker_port: int, **changes: Any) -> Settings:
         "upload_limit": None,
         "download_limit": None,
         "ping_interval": 0.5,
+        "part_keep": 7 * 24 * 3600.0,
         "metrics_port": None,
         "log_format": "text",
         "tls_cert": None,

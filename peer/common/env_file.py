@@ -61,7 +61,7 @@ _PROGRAMS = {
         frozenset(
             (
                 *("SHARED_DIR", "STATE_DIR", "QUOTA", "UPLOAD_LIMIT", "DOWNLOAD_LIMIT", "PING_INTERVAL"),
-                *("METRICS_PORT", "LOG_FORMAT", "TLS_CERT", "TLS_KEY", "TLS_CA"),
+                *("PART_KEEP", "METRICS_PORT", "LOG_FORMAT", "TLS_CERT", "TLS_KEY", "TLS_CA"),
             )
         ),
     ),

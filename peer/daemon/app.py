@@ -121,7 +121,7 @@ class Pserver:
         self.scanner = Scanner(
             folder, self.manifest_cache, library, hasher=hasher, confirmer=confirmer, clock=wall_clock
         )
-        self.part_store = PartStore(folder, wall_clock)
+        self.part_store = PartStore(folder, wall_clock, settings.part_keep)
         self.served_files = ServedFiles(library, folder)
         quota = settings.quota if settings.quota is not None else folder.free_bytes() // _QUOTA_SHARE
         self.replica_quota = ReplicaQuota(self.manifest_cache, quota, threads)

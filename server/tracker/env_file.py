@@ -28,7 +28,7 @@ _PSERVER_KEYS = (
     frozenset(
         {
             "SHARED_DIR", "STATE_DIR", "QUOTA", "UPLOAD_LIMIT", "DOWNLOAD_LIMIT", "PING_INTERVAL", "METRICS_PORT",
-            "LOG_FORMAT", "TLS_CERT", "TLS_KEY", "TLS_CA",
+            "LOG_FORMAT", "TLS_CERT", "TLS_KEY", "TLS_CA", "PART_KEEP",
         }
     ),
 )  # fmt: skip

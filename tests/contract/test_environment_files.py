@@ -35,6 +35,7 @@ OPTIONAL = {
         "UPLOAD_LIMIT",
         "DOWNLOAD_LIMIT",
         "PING_INTERVAL",
+        "PART_KEEP",
         "METRICS_PORT",
         "LOG_FORMAT",
         "TLS_CERT",

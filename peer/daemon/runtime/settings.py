@@ -10,6 +10,9 @@ from common import state_files
 from common.env_file import EnvReader, find_env_file
 from daemon.runtime import tracker_address
 
+# Seconds without a write after which the unfinished file of a download or push is deleted.
+DEFAULT_PART_KEEP = 7 * 24 * 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -30,6 +33,7 @@ class Settings:
     download_limit: int | None
     # None for what the tracker asks for.
     ping_interval: float | None
+    part_keep: float
     metrics_port: int | None
     log_format: str
     tls_cert: Path | None
@@ -61,6 +65,7 @@ class Settings:
             upload_limit=_rate(reader, "UPLOAD_LIMIT"),
             download_limit=_rate(reader, "DOWNLOAD_LIMIT"),
             ping_interval=reader.seconds("PING_INTERVAL", None),
+            part_keep=reader.seconds("PART_KEEP", DEFAULT_PART_KEEP),
             metrics_port=reader.port("METRICS_PORT", None),
             log_format=reader.choice("LOG_FORMAT", ("text", "json"), "text"),
             tls_cert=identity and identity[0],

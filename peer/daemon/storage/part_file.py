@@ -19,6 +19,7 @@ from blake3 import blake3
 from common import formatting
 from common.control_messages import Hint
 from daemon.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified
+from daemon.runtime.settings import DEFAULT_PART_KEEP
 from daemon.storage.bitmap import Bitmap
 from daemon.storage.clean_up import PART_SUFFIX, clean_up
 from daemon.storage.dirfd import SharedFd, is_not_found, remove_entry
@@ -138,11 +139,18 @@ class PartStore:
     Args:
         folder: the shared folder.
         clock: returns the time in Unix seconds.
+        keep_seconds: the time since its last write after which a part is deleted by `clean_up`.
     """
 
-    def __init__(self, folder: SharedFolder, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: SharedFolder,
+        clock: Callable[[], float] = time.time,
+        keep_seconds: float = DEFAULT_PART_KEEP,
+    ) -> None:
         self.folder = folder
         self.disk = folder.disk
+        self._keep_seconds = keep_seconds
         folder.volumes.on_first_use = lambda volume: self._clean_up(volume, clock())
 
     def open(
@@ -177,7 +185,7 @@ class PartStore:
             handle, claimed = self._open_part(volume, manifest)
         verified = self._verify(manifest, handle, claimed, progress, stop, threads)
         with storage_faults("opening an unfinished file"):
-            resume_data = ResumeData.open(volume, manifest, claimed, verified)
+            resume_data = ResumeData.open(volume, manifest, claimed, verified, name)
         part = Part(self.folder, volume, manifest, handle, resume_data, verified)
         for other in self.folder.volumes.existing():
             if other is not volume:
@@ -230,7 +238,7 @@ class PartStore:
 
     def _clean_up(self, volume: Volume, now: float) -> None:
         with self.folder.opened() as root, volume.dot as dot, storage_faults("cleaning up unfinished files"):
-            clean_up(self.disk, root, dot, now)
+            clean_up(self.disk, root, dot, now - self._keep_seconds)
 
     def _open_part(self, volume: Volume, manifest: Manifest) -> tuple[SharedFd, Bitmap]:
         """Open the part file at its full size; return it and the pieces that it claims to have."""

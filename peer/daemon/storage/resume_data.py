@@ -1,4 +1,4 @@
-"""Resume data: the file <id>.have beside a part file, with the manifest and the bitmap of the pieces that were written.
+"""Resume data: the file <id>.have beside a part file: manifest, bitmap of the pieces that were written, and the name.
 
 It is only a claim: opening a part hashes every claimed piece.
 """
@@ -20,7 +20,8 @@ from daemon.storage.volume import Volume
 
 RESUME_DATA_SUFFIX = ".have"
 
-# The format of resume data: magic word, length of the manifest, manifest, bitmap.
+# The format of resume data: magic word, length of the manifest, manifest, bitmap, name in UTF-8. Releases before 0.2.0
+# wrote no name.
 _MAGIC = b"p2p-have-v1\n"
 _LENGTH = struct.Struct(">I")
 _HEAD_BYTES = len(_MAGIC) + _LENGTH.size
@@ -29,10 +30,12 @@ _MAX_RESUME_DATA_BYTES = 3 << 20
 
 
 class ResumeState(NamedTuple):
-    """The content of resume data: the manifest of a part, and the pieces that it claims to have."""
+    """The content of resume data: the manifest of a part, the pieces that it claims to have, and the name."""
 
     manifest: Manifest
     claimed: Bitmap
+    # For display only; empty if it is unknown.
+    name: str
 
 
 class ResumeData:
@@ -50,22 +53,11 @@ class ResumeData:
         Raises:
             OSError: if the disk failed.
         """
-        disk = volume.disk
         with volume.dot as dot:
-            try:
-                with SharedFd(disk.open(id_ + RESUME_DATA_SUFFIX, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dot)) as fd:
-                    status = disk.fstat(fd)
-                    if not stat.S_ISREG(status.st_mode):
-                        return None
-                    data = disk.pread(fd, min(status.st_size, _MAX_RESUME_DATA_BYTES), 0)
-            except OSError as error:
-                if is_not_found(error):
-                    return None
-                raise
-        return _decode(data, id_)
+            return load(volume.disk, dot, id_)
 
     @classmethod
-    def open(cls, volume: Volume, manifest: Manifest, claimed: Bitmap, verified: Bitmap) -> ResumeData:
+    def open(cls, volume: Volume, manifest: Manifest, claimed: Bitmap, verified: Bitmap, name: str) -> ResumeData:
         """Open the resume data of a part, and correct or create it.
 
         Args:
@@ -73,24 +65,27 @@ class ResumeData:
             manifest: the manifest of the part.
             claimed: the pieces in the resume data on the disk; empty to create new resume data.
             verified: the pieces of the part that match their digests.
+            name: the name that the file will get.
 
         Raises:
             OSError: if the disk failed.
         """
-        disk, name = volume.disk, manifest.id + RESUME_DATA_SUFFIX
+        disk, file = volume.disk, manifest.id + RESUME_DATA_SUFFIX
         encoded = manifest.encode()
         # Valid resume data is changed in place: rewriting it would lose every piece if the process were killed here.
         create = not claimed.mask
         with volume.dot as dot:
             if create:
                 with suppress(FileNotFoundError):
-                    remove_entry(disk, dot, name)
-            handle = SharedFd(disk.open(name, os.O_RDWR | (os.O_CREAT | os.O_EXCL if create else 0), dir_fd=dot))
+                    remove_entry(disk, dot, file)
+            handle = SharedFd(disk.open(file, os.O_RDWR | (os.O_CREAT | os.O_EXCL if create else 0), dir_fd=dot))
+        bitmap, last = verified.to_bytes(), name.encode()
         with handle as fd:
             if create:
-                disk.pwrite(fd, [_MAGIC, _LENGTH.pack(len(encoded)), encoded, verified.to_bytes()], 0)
-            elif verified != claimed:
-                disk.pwrite(fd, [verified.to_bytes()], _HEAD_BYTES + len(encoded))
+                disk.pwrite(fd, [_MAGIC, _LENGTH.pack(len(encoded)), encoded, bitmap, last], 0)
+            else:
+                disk.pwrite(fd, [bitmap, last], _HEAD_BYTES + len(encoded))
+                disk.truncate(fd, _HEAD_BYTES + len(encoded) + len(bitmap) + len(last))
         return cls(disk, handle, _HEAD_BYTES + len(encoded))
 
     def write_piece(self, fd: int, verified: Bitmap, piece: int) -> None:
@@ -107,12 +102,34 @@ class ResumeData:
         self._disk.pwrite(fd, [bytes([verified.byte_at(piece // 8)])], self._bitmap_offset + piece // 8)
 
 
+def load(disk: Disk, dot: int, id_: str) -> ResumeState | None:
+    """Return the resume data of an id in the dot-folder with descriptor `dot`, as ResumeData.load does.
+
+    Raises:
+        OSError: if the disk failed.
+    """
+    try:
+        with SharedFd(disk.open(id_ + RESUME_DATA_SUFFIX, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dot)) as fd:
+            status = disk.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            data = disk.pread(fd, min(status.st_size, _MAX_RESUME_DATA_BYTES), 0)
+    except OSError as error:
+        if is_not_found(error):
+            return None
+        raise
+    return _decode(data, id_)
+
+
 def _decode(data: bytes, id_: str) -> ResumeState | None:
     if len(data) < _HEAD_BYTES or not data.startswith(_MAGIC):
         return None
     (length,) = _LENGTH.unpack_from(data, len(_MAGIC))
     try:
         manifest = Manifest.decode(data[_HEAD_BYTES : _HEAD_BYTES + length], id_)
-        return ResumeState(manifest, Bitmap.from_bytes(manifest.piece_count, data[_HEAD_BYTES + length :]))
+        bitmap_start = _HEAD_BYTES + length
+        bitmap_end = bitmap_start + (manifest.piece_count + 7) // 8
+        claimed = Bitmap.from_bytes(manifest.piece_count, data[bitmap_start:bitmap_end])
+        return ResumeState(manifest, claimed, data[bitmap_end:].decode(errors="replace"))
     except (NotVerified, ValueError):
         return None

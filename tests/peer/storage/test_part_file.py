@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
-from daemon.storage.clean_up import UNUSED_PART_SECONDS
+from daemon.runtime.settings import DEFAULT_PART_KEEP
 from daemon.storage.hashing import hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import Part, PartStore
@@ -292,10 +292,39 @@ def test_clean_up_deletes_temporary_published_and_unused_files(
     written = (root / ".p2p" / f"{MANIFEST.id}.part").stat().st_mtime
     os.utime(root / ".p2p" / f"{MANIFEST.id}.part", (written + 1000, written + 1000))
     os.utime(root / ".p2p" / f"{MANIFEST.id}.have", (written + 1000, written + 1000))
-    store.clean_up(written + UNUSED_PART_SECONDS + 500)
+    store.clean_up(written + DEFAULT_PART_KEEP + 500)
     assert dot(folder) == [f"{MANIFEST.id}.have", f"{MANIFEST.id}.part"]
-    store.clean_up(written + UNUSED_PART_SECONDS + 1500)
+    store.clean_up(written + DEFAULT_PART_KEEP + 1500)
     assert dot(folder) == []
+
+
+def test_one_line_names_each_unfinished_file_that_is_deleted(
+    folder: SharedFolder, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = PartStore(folder, keep_seconds=10)
+    for name in ("first name", "later/name"):
+        with store.open(MANIFEST, name) as part:
+            fill(part, 0)
+    written = (root / ".p2p" / f"{MANIFEST.id}.part").stat().st_mtime
+    store.clean_up(written + 9)
+    assert caplog.messages == []
+    store.clean_up(written + 11)
+    [line] = caplog.messages
+    assert "'later/name'" in line and MANIFEST.id in line
+    assert dot(folder) == []
+
+
+def test_resume_data_of_an_earlier_release_has_no_name(
+    folder: SharedFolder, store: PartStore, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store.open(MANIFEST, "name") as part:
+        fill(part, 0, 2)
+    resume_data = root / ".p2p" / f"{MANIFEST.id}.have"
+    resume_data.write_bytes(resume_data.read_bytes().removesuffix(b"name"))
+    store.clean_up(resume_data.stat().st_mtime + DEFAULT_PART_KEEP - 10)
+    with store.open(MANIFEST, "name") as part:
+        assert list(part.verified.present()) == [0, 2]
+    assert resume_data.read_bytes().endswith(b"name")
 
 
 # ------------------------------------------------------------------------------------------------------------- copies

@@ -14,7 +14,7 @@ import pytest
 
 import file_systems
 from daemon.errors import DiskFull, NotWritable, StorageFault, TargetExists
-from daemon.storage.clean_up import UNUSED_PART_SECONDS
+from daemon.runtime.settings import DEFAULT_PART_KEEP
 from daemon.storage.manifest import Manifest
 from daemon.storage.outside_copy import OutsideCopies
 from daemon.storage.part_file import Part, PartStore
@@ -232,7 +232,7 @@ def test_leftovers_on_a_volume_are_deleted_when_it_is_found(shared: Path, mount:
     first.close()
     del first, part
     written = (mount / ".p2p" / f"{MANIFEST.id}.part").stat().st_mtime
-    for age, left in ((UNUSED_PART_SECONDS - 100, 2), (UNUSED_PART_SECONDS + 100, 0)):
+    for age, left in ((DEFAULT_PART_KEEP - 100, 2), (DEFAULT_PART_KEEP + 100, 0)):
         again = SharedFolder(shared)
         PartStore(again, clock=lambda now=written + age: now)  # type: ignore[misc]
         assert names(again) == []
