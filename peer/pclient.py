@@ -9,6 +9,13 @@ except KeyboardInterrupt:
     os._exit(130)
 
 
+def use_utf8() -> None:
+    """Start this program again in UTF-8 mode if the locale has another encoding: names of files are UTF-8 in any."""
+    if sys.getfilesystemencoding() != "utf-8":
+        # Of several such options the first counts.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+
+
 def exit_on_signals() -> None:
     """Make SIGINT and SIGTERM exit at once, without a traceback: before `cli` is imported and after it returned."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -39,6 +46,7 @@ def report_missing_package(error: ModuleNotFoundError) -> int:
 
 
 if __name__ == "__main__":
+    use_utf8()
     exit_on_signals()
     status = 130
     try:

@@ -9,6 +9,7 @@ from os.path import realpath
 from pathlib import Path
 
 from common.env_file import EnvFault, EnvReader, find_env_file
+from common.home_folder import NO_HOME
 from common.state_files import default_state_dir
 
 
@@ -24,16 +25,13 @@ class Settings:
     env_pserver: Path | None
 
 
-def read_settings(
-    env_pclient: str, env_pserver: str | None, environment: Mapping[str, str] = os.environ, home: Path | None = None
-) -> Settings:
+def read_settings(env_pclient: str, env_pserver: str | None, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read both env files.
 
     Args:
         env_pclient: The argument ENV_PCLIENT.
         env_pserver: The argument ENV_PSERVER, or None.
-        environment: For the XDG variables of the default STATE_DIR.
-        home: The home folder; None for the user's.
+        environment: For HOME and the XDG variables of the default STATE_DIR.
 
     Raises:
         EnvFault: with all faults of both files.
@@ -53,7 +51,9 @@ def read_settings(
     if state_dir is None:
         if port == 0:
             raise EnvFault(f"{own.path}: STATE_DIR: missing; PSERVER_PORT 0 needs it to find the pserver's port")
-        state_dir = default_state_dir(port, environment, home or Path.home())
+        state_dir = default_state_dir(port, environment)
+        if state_dir is None:
+            raise EnvFault(f"{own.path}: STATE_DIR: should be given, because {NO_HOME}")
     return Settings(own.host, port, state_dir, own.tls_ca, own.path, other.path if other else None)
 
 

@@ -1,4 +1,4 @@
-"""Reads an env file and reports all its faults at once. Never reads the process environment.
+"""Reads an env file and reports all its faults at once. Reads nothing of the process environment but HOME.
 
     reader = EnvReader(find_env_file(argument), "pserver")
     host, port = reader.host("SERVER_URL"), reader.port("SERVER_PORT")
@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeVar, overload
 
 from dotenv.parser import parse_stream
 
+from common.home_folder import expand, home_folder, path_fault
 from common.printable import printable
 
 T = TypeVar("T")
@@ -211,9 +212,10 @@ class EnvReader:
         return self.get(key, _one_of(choices), " or ".join(choices), *default)
 
     def path_to(self, key: str, *default: D) -> Path | D:
-        """Return an absolute path; a relative one starts at the env file's folder."""
-        folder = self.path.absolute().parent
-        return self.get(key, lambda value: _path(value, folder), "a path", *default)
+        """Return an absolute path; a relative one starts at the env file's folder, `~` and `$HOME` at the user's."""
+        folder, home = self.path.absolute().parent, home_folder()
+        should_be = path_fault(self._values.get(key, "").strip(), home) or "a path"
+        return self.get(key, lambda value: folder / expand(value, home), should_be, *default)
 
     def tls_ca(self, key: str = "TLS_CA") -> Path | str | None:
         """Return `system`, or a readable file of PEM certificates; None if the key is missing."""
@@ -339,15 +341,6 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
         return text
 
     return read
-
-
-def _path(text: str, folder: Path) -> Path:
-    if "\0" in text:
-        raise ValueError(text)
-    try:
-        return folder / Path(text).expanduser()
-    except RuntimeError as error:
-        raise ValueError(text) from error
 
 
 def _has_certificate(path: Path) -> bool:

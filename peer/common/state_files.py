@@ -12,6 +12,8 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common.home_folder import home_folder
+
 PORT_FILE = "port"
 # The IP addresses that the running pserver listens on, one a line.
 ADDRESSES_FILE = "addresses"
@@ -134,12 +136,13 @@ def is_state_dir(folder: str | os.PathLike[str]) -> bool:
     return os.path.lexists(os.path.join(folder, LOCK_FILE))
 
 
-def default_shared_dir(port: int, environment: Mapping[str, str], home: Path) -> Path:
+def default_shared_dir(port: int, environment: Mapping[str, str] = os.environ) -> Path | None:
     """Return the default SHARED_DIR of the pserver on `port`. See `default_state_dir`."""
-    return _base_dir(environment.get("XDG_DATA_HOME"), home / ".local" / "share") / f"peer-{port}" / "shared"
+    base = _base_dir(environment, "XDG_DATA_HOME", ".local/share")
+    return base and base / f"peer-{port}" / "shared"
 
 
-def default_state_dir(port: int, environment: Mapping[str, str], home: Path) -> Path:
+def default_state_dir(port: int, environment: Mapping[str, str] = os.environ) -> Path | None:
     """Return the default STATE_DIR of the pserver on `port`; it is not created.
 
     Default folders follow the XDG base directory specification, version 0.8. They differ by port, so two peers of one
@@ -147,12 +150,19 @@ def default_state_dir(port: int, environment: Mapping[str, str], home: Path) -> 
 
     Args:
         port: PSERVER_PORT.
-        environment: the process environment, for XDG_STATE_HOME.
-        home: the user's home folder.
+        environment: the process environment, for XDG_STATE_HOME and HOME.
+
+    Returns:
+        The folder; None if XDG_STATE_HOME does not name one and the user has no home folder.
     """
-    return _base_dir(environment.get("XDG_STATE_HOME"), home / ".local" / "state") / f"peer-{port}"
+    base = _base_dir(environment, "XDG_STATE_HOME", ".local/state")
+    return base and base / f"peer-{port}"
 
 
-def _base_dir(value: str | None, default: Path) -> Path:
+def _base_dir(environment: Mapping[str, str], variable: str, default: str) -> Path | None:
     # The specification: "If an implementation encounters a relative path [...] it should consider the path invalid".
-    return (Path(value) if value and Path(value).is_absolute() else default) / "p2p"
+    value = environment.get(variable, "")
+    if value.startswith("/"):
+        return Path(value) / "p2p"
+    home = home_folder(environment)
+    return home and home / default / "p2p"

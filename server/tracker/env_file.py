@@ -1,4 +1,4 @@
-"""Reads an env file key by key and collects all its faults. Never reads or changes the process environment.
+"""Reads an env file key by key and collects all its faults. Reads nothing of the process environment but HOME.
 
 The fault lines are worded as in peer/common/env_file.py, because all programs report the same fault with the same words
 (tests/contract/test_environment_files.py). The tracker shares no code with the peer.
@@ -14,6 +14,7 @@ from typing import Any
 
 from dotenv.parser import parse_stream
 
+from tracker.home_folder import expand, home_folder, path_fault
 from tracker.proxies import parse_networks
 
 _BOOTSTRAP = Path(__file__).resolve().parents[2] / "bootstrap"
@@ -166,8 +167,10 @@ class EnvReader:
         return self.get(key, parse_networks, "IP addresses or networks like 10.0.0.0/8, separated by commas", ())
 
     def path_to(self, key: str) -> Path | None:
-        """Read an absolute path, or one relative to the env file's folder; None for a missing key."""
-        found: Path | None = self.get(key, self._path, "a path", None)
+        """Read a path, relative to the env file's folder, or to the user's after `~` or `$HOME`; None if missing."""
+        folder, home = self.path.absolute().parent, home_folder()
+        should_be = path_fault(self._values.get(key, "").strip(), home) or "a path"
+        found: Path | None = self.get(key, lambda value: folder / expand(value, home), should_be, None)
         return found
 
     def tls_identity(self) -> tuple[Path, Path] | None:
@@ -200,15 +203,6 @@ class EnvReader:
             self._faults.append(f"{self.path}: {key}: {self._values[key]!r}: unknown key{suggestion}")
         if self._faults:
             raise EnvFault(*self._faults)
-
-    def _path(self, text: str) -> Path:
-        if "\0" in text:
-            raise ValueError(text)
-        try:
-            return self.path.absolute().parent / Path(text).expanduser()
-        except RuntimeError as error:
-            # `~name` of a user that does not exist.
-            raise ValueError(text) from error
 
     def _readable_file(self, key: str) -> Path | None:
         found = self.path_to(key)

@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracker.env_file import EnvFault, EnvReader, find_env_file
+from tracker.env_file import EnvReader, find_env_file
+from tracker.home_folder import NO_HOME, home_folder
 from tracker.http_server import TlsFiles
 from tracker.proxies import Network
 
@@ -45,10 +46,13 @@ class Settings:
         reader = EnvReader(find_env_file(argument))
         identity = reader.tls_identity()
         port = reader.port("SERVER_PORT")
+        state_dir = reader.path_to("STATE_DIR") or default_state_dir(port or 0)
+        if state_dir is None and not reader.has("STATE_DIR"):
+            reader.fault("STATE_DIR", None, f"given, because {NO_HOME}")
         settings = cls(
             host=reader.host("SERVER_URL"),
             port=port,
-            state_dir=reader.path_to("STATE_DIR") or default_state_dir(port or 0),
+            state_dir=state_dir or Path(),
             open_registration=reader.flag("OPEN_REGISTRATION", default=True),
             ping_timeout=reader.seconds("PING_TIMEOUT", 25.0, maximum=86_400),
             advertise_check=reader.flag("ADVERTISE_CHECK", default=True),
@@ -60,16 +64,13 @@ class Settings:
         return settings
 
 
-def default_state_dir(port: int) -> Path:
-    """Where the state is kept unless STATE_DIR says otherwise: a folder of its own for each port.
+def default_state_dir(port: int) -> Path | None:
+    """Where the state is kept unless STATE_DIR says otherwise; None if the user has no home folder.
 
-    Raises:
-        EnvFault: the user has no home folder.
+    A folder of its own for each port.
     """
     base = os.environ.get("XDG_STATE_HOME", "")
-    try:
-        # XDG base directory specification: a relative path is invalid and ignored.
-        folder = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
-    except RuntimeError:
-        raise EnvFault("STATE_DIR: missing, and this user has no home folder; should be a path") from None
-    return folder / "p2p" / f"tracker-{port}"
+    home = home_folder()
+    # XDG base directory specification: a relative path is invalid and ignored.
+    folder = Path(base) if base.startswith("/") else home and home / ".local" / "state"
+    return folder and folder / "p2p" / f"tracker-{port}"

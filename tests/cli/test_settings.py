@@ -18,7 +18,7 @@ def write(folder: Path, name: str, text: str) -> str:
 
 def test_optional_keys_have_defaults(tmp_path: Path) -> None:
     own = write(tmp_path, "own", "PSERVER_URL=127.0.0.1\nPSERVER_PORT=5001\n")
-    found = read_settings(own, None, {"XDG_STATE_HOME": "/xdg"}, tmp_path)
+    found = read_settings(own, None, {"XDG_STATE_HOME": "/xdg"})
     assert (found.host, found.port, found.tls_ca, found.env_pserver) == ("127.0.0.1", 5001, None, None)
     assert found.state_dir == Path("/xdg/p2p/peer-5001")
 

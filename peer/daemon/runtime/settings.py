@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import state_files
 from common.env_file import EnvReader, find_env_file
+from common.home_folder import NO_HOME
+from common.state_files import default_shared_dir, default_state_dir
 from daemon.runtime import tracker_address
 
 # Seconds without a write after which the unfinished file of a download or push is deleted.
@@ -50,17 +50,18 @@ class Settings:
         """
         reader = EnvReader(find_env_file(argument), "pserver")
         port = reader.port("PSERVER_PORT")
-        given_state_dir = reader.path_to("STATE_DIR", None)
+        given_state_dir, given_shared_dir = reader.path_to("STATE_DIR", None), reader.path_to("SHARED_DIR", None)
+        state_dir = given_state_dir or _default(reader, "STATE_DIR", default_state_dir(port or 0))
+        shared_dir = given_shared_dir or _default(reader, "SHARED_DIR", default_shared_dir(port or 0))
         identity = reader.tls_identity()
         tls_ca = reader.tls_ca()
-        environment, home = os.environ, Path.home()
         settings = cls(
             announced_host=reader.host("PSERVER_URL"),
             listen_host=reader.host("PSERVER_LOCAL_URL"),
             port=port,
             tracker_url=_tracker_url(reader, tls=tls_ca is not None),
-            shared_dir=reader.path_to("SHARED_DIR", state_files.default_shared_dir(port or 0, environment, home)),
-            state_dir=given_state_dir or state_files.default_state_dir(port or 0, environment, home),
+            shared_dir=shared_dir,
+            state_dir=state_dir,
             quota=reader.size("QUOTA", None),
             upload_limit=_rate(reader, "UPLOAD_LIMIT"),
             download_limit=_rate(reader, "DOWNLOAD_LIMIT"),
@@ -74,8 +75,8 @@ class Settings:
         )
         if port == 0 and given_state_dir is None:
             reader.fault("STATE_DIR", None, "given if PSERVER_PORT is 0: pclient finds the port there")
-        if settings.shared_dir and _shared(settings.state_dir.resolve(), settings.shared_dir.resolve()):
-            reader.fault("STATE_DIR", str(settings.state_dir), "outside SHARED_DIR, because it contains secrets")
+        if shared_dir and state_dir and _shared(state_dir.resolve(), shared_dir.resolve()):
+            reader.fault("STATE_DIR", str(state_dir), "outside SHARED_DIR, because it contains secrets")
         reader.finish()
         return settings
 
@@ -90,6 +91,13 @@ def _shared(path: Path, shared_dir: Path) -> bool:
     return path.is_relative_to(shared_dir) and not any(
         part.startswith(".") for part in path.relative_to(shared_dir).parts
     )
+
+
+def _default(reader: EnvReader, key: str, folder: Path | None) -> Path:
+    """Return the default folder of a key; after a fault None against its type, as a method of EnvReader does."""
+    if folder is None and not reader.has(key):
+        reader.fault(key, None, f"given, because {NO_HOME}")
+    return folder  # type: ignore[return-value]
 
 
 def _tracker_url(reader: EnvReader, *, tls: bool) -> str:

@@ -140,11 +140,13 @@ def test_a_second_server_on_one_port_fails() -> None:
 
 
 def test_default_folders_follow_xdg_and_differ_by_port() -> None:
-    home = Path("/home/ana")
-    assert default_shared_dir(5001, {}, home) == home / ".local/share/p2p/peer-5001/shared"
-    assert default_state_dir(5001, {}, home) == home / ".local/state/p2p/peer-5001"
-    assert default_state_dir(5002, {"XDG_STATE_HOME": "/s"}, home) == Path("/s/p2p/peer-5002")
-    assert default_shared_dir(5001, {"XDG_DATA_HOME": "relative"}, home).is_relative_to(home)
+    home = {"HOME": "/home/ana"}
+    shared = Path("/home/ana/.local/share/p2p/peer-5001/shared")
+    assert default_shared_dir(5001, home) == shared
+    assert default_state_dir(5001, home) == Path("/home/ana/.local/state/p2p/peer-5001")
+    assert default_state_dir(5002, {**home, "XDG_STATE_HOME": "/s"}) == Path("/s/p2p/peer-5002")
+    assert default_shared_dir(5001, {**home, "XDG_DATA_HOME": "relative"}) == shared
+    assert default_state_dir(5001, {"HOME": "relative"}) is None
 
 
 def test_grpc_knows_every_option_that_is_set() -> None:
