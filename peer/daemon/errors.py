@@ -7,7 +7,8 @@
     ├── NoActivePeer, Incompatible
     ├── TargetExists
     ├── DiskFull, QuotaExceeded, StorageFault ── NotWritable
-    ├── Interrupted, NoHolders, Busy
+    ├── Interrupted ── BeingWritten
+    ├── NoHolders, Busy
     ├── NotVerified
     ├── LoginRefused ── UnknownUser
     └── NotLoggedIn, NotAllowed
@@ -137,6 +138,10 @@ class Interrupted(PeerError):
     """The transfer was stopped early. Its verified pieces stay on disk."""
 
     code = "interrupted"
+
+
+class BeingWritten(Interrupted):
+    """Another program writes to a file that should be shared. A file of the shared folder is shared when that ends."""
 
 
 class NoHolders(PeerError):

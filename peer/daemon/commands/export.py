@@ -14,12 +14,13 @@ from pathlib import Path
 from daemon.errors import FileChanged, NotVerified, PeerError
 from daemon.library.library import HashedFile, Library
 from daemon.runtime.concurrency import Threads
+from daemon.storage.contents import copy_contents
 from daemon.storage.disk import Disk
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.outside_copy import OutsideCopies
 from daemon.storage.shared_folder import SharedFolder
-from daemon.storage.temp_files import TempFiles, copy_contents
+from daemon.storage.temp_files import TempFiles
 from daemon.transfer import batch_store
 from daemon.transfer.batch_store import BatchStore, SmallFile
 from daemon.transfer.served_files import ServedFiles

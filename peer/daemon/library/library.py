@@ -22,6 +22,7 @@ from daemon.runtime.batches import batched
 from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import Manifest, piece_length_for
 from daemon.storage.names import fold
+from daemon.storage.sparse import data_bytes
 
 # Changes in the log. A reader that missed more gets a snapshot instead.
 _MAX_LOGGED_CHANGES = 20_000
@@ -204,7 +205,9 @@ class Library:
         """
         self._manifest_cache.put([(fingerprint, manifest) for _, fingerprint, manifest in files])
         if replica:
-            self._manifest_cache.record_replicas((name, manifest.id, manifest.size) for name, _, manifest in files)
+            self._manifest_cache.record_replicas(
+                (name, manifest.id, data_bytes(manifest)) for name, _, manifest in files
+            )
         added = [LocalFile(name, manifest.id, fingerprint) for name, fingerprint, manifest in files]
         self.add_many(added)
         return added

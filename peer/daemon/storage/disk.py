@@ -23,6 +23,8 @@ from daemon.storage.names import fold
 
 # linux/fs.h: the ioctl that makes one file share the blocks of another.
 _FICLONE = 0x40049409
+# linux/falloc.h: free the blocks of a range, and do not change the size of the file.
+_PUNCH_HOLE, _KEEP_SIZE = 2, 1
 # linux/fs.h: start writeback, do not wait for it.
 _SYNC_FILE_RANGE_WRITE = 2
 # linux/fs.h: fail with EEXIST instead of replacing the target.
@@ -237,15 +239,28 @@ class Disk:
         """Set the size of a file in bytes."""
         os.ftruncate(fd, size)
 
-    def allocate(self, fd: int, size: int) -> None:
-        """Set the size of a file and reserve its blocks where the file system can; never write zeros."""
-        if size and self._fallocate is not None:
-            try:
-                return self._call(self._fallocate, fd, 0, ctypes.c_int64(0), ctypes.c_int64(size))
-            except OSError as error:
-                if not is_unsupported(error):
-                    raise
-        return os.ftruncate(fd, size)
+    def allocate(self, fd: int, offset: int, length: int) -> None:
+        """Reserve the blocks of a range where the file system can; never write zeros, and never change the bytes."""
+        self._try_fallocate(fd, 0, offset, length)
+
+    def punch_hole(self, fd: int, offset: int, length: int) -> bool:
+        """Make a range of a file a hole, which reads as zeros; return False if the file system cannot."""
+        return self._try_fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
+
+    def find_data(self, fd: int, offset: int) -> tuple[int, int] | None:
+        """Return begin and end of the first range at or after `offset` that is not a hole; None if there is none.
+
+        On a file system that does not report holes, a file is one such range.
+        """
+        try:
+            begin = os.lseek(fd, offset, os.SEEK_DATA)
+            return begin, os.lseek(fd, begin, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            if not is_unsupported(error):
+                raise
+            return offset, os.fstat(fd).st_size
 
     def clone(self, source: int, target: int) -> bool:
         """Make `target` share all blocks of `source` (reflink); return False if the file system cannot."""
@@ -341,6 +356,18 @@ class Disk:
         """Return the free bytes that an unprivileged user may write on the file system of `fd`."""
         space = os.fstatvfs(fd)
         return space.f_bavail * space.f_frsize
+
+    def _try_fallocate(self, fd: int, mode: int, offset: int, length: int) -> bool:
+        """Call fallocate for a range that is not empty; return False if it is not supported."""
+        if self._fallocate is None:
+            return False
+        try:
+            self._call(self._fallocate, fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length))
+        except OSError as error:
+            if not is_unsupported(error):
+                raise
+            return False
+        return True
 
     @staticmethod
     def _call(function: Callable[..., int], *arguments: object) -> None:

@@ -16,6 +16,7 @@ from common.control_messages import Hint
 from daemon.errors import FileChanged, Interrupted
 from daemon.storage.disk import Disk, storage_faults
 from daemon.storage.manifest import Manifest, piece_length_for
+from daemon.storage.sparse import zero_digest
 
 # Bytes of one read. More is not faster, and this fits the processor's cache.
 _READ_BYTES = 1 << 20
@@ -91,6 +92,10 @@ def hash_pieces(
     """
     digests = [b""] * len(pieces)
     piece_length = piece_length_for(size)
+    with storage_faults("reading a file"):
+        status = disk.fstat(fd)
+    # st_blocks counts units of 512 bytes.
+    has_holes = 512 * status.st_blocks < min(size, status.st_size)
     # The threads share this counter of positions in `pieces`; Python's global lock makes `next` atomic.
     positions = itertools.count()
     failed = threading.Event()
@@ -103,7 +108,10 @@ def hash_pieces(
             offset = pieces[position] * piece_length
             length = min(piece_length, size - offset)
             try:
-                digests[position] = _digest(disk, fd, offset, length, buffer)
+                if has_holes and _is_hole(disk, fd, offset, length):
+                    digests[position] = zero_digest(length)
+                else:
+                    digests[position] = _digest(disk, fd, offset, length, buffer)
             except BaseException:
                 failed.set()
                 raise
@@ -118,6 +126,15 @@ def hash_pieces(
             for future in [pool.submit(work) for _ in range(threads)]:
                 future.result()
     return digests
+
+
+def _is_hole(disk: Disk, fd: int, offset: int, length: int) -> bool:
+    """Return whether the file has only zeros in a range, none of which need be read."""
+    with storage_faults("reading a file"):
+        if disk.fstat(fd).st_size < offset + length:
+            return False
+        found = disk.find_data(fd, offset)
+    return found is None or found[0] >= offset + length
 
 
 def _digest(disk: Disk, fd: int, offset: int, length: int, buffer: memoryview) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from blake3 import blake3
@@ -29,6 +29,7 @@ from daemon.storage.manifest import Manifest
 from daemon.storage.publication import NewFile
 from daemon.storage.resume_data import RESUME_DATA_SUFFIX, ResumeData
 from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.sparse import byte_count, write_sparse, zero_pieces
 from daemon.storage.volume import Volume
 
 
@@ -37,8 +38,10 @@ class Part:
 
     Attributes:
         manifest: the manifest of the complete file.
-        verified: the pieces that are written and match their digests. It is replaced, not changed, by `store`.
-        resumed_bytes: the bytes of the pieces that were verified when the part was opened.
+        verified: the pieces that are written and match their digests, and those that are only zeros, which are holes.
+            It is replaced, not changed, by `store`.
+        resumed_bytes: the bytes of the written pieces that were verified when the part was opened.
+        zero_bytes: the bytes of the pieces that are only zeros, and so need neither be received nor stored.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Part:
         handle: SharedFd,
         resume_data: ResumeData,
         verified: Bitmap,
+        zeros: Bitmap,
     ) -> None:
         self._folder = folder
         self._volume = volume
@@ -58,7 +62,8 @@ class Part:
         self._lock = threading.Lock()
         self.manifest = manifest
         self.verified = verified
-        self.resumed_bytes = sum(manifest.length(piece) for piece in verified.present())
+        self.zero_bytes = byte_count(manifest, Bitmap(manifest.piece_count, zeros.mask & verified.mask))
+        self.resumed_bytes = byte_count(manifest, verified) - self.zero_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +81,8 @@ class Part:
         # One write at a time: the kernel serializes writers of one file, and they spin on a processor while they wait.
         resume_data = self._resume_data
         with self._handle as fd, resume_data.handle as resume_fd, self._lock, storage_faults("writing received data"):
-            self._disk.pwrite(fd, data, self.manifest.offset(piece))
+            # A piece that arrives again may replace other bytes.
+            write_sparse(self._disk, fd, data, self.manifest.offset(piece), overwrite=True)
             verified = self.verified.copy()
             verified.add(piece)
             # After the bytes: a process that is killed in between loses this one piece.
@@ -181,12 +187,14 @@ class PartStore:
             StorageFault: if the disk failed.
         """
         volume = self.folder.volume_for(name)
+        zeros = zero_pieces(manifest)
         with storage_faults("opening an unfinished file"):
-            handle, claimed = self._open_part(volume, manifest)
-        verified = self._verify(manifest, handle, claimed, progress, stop, threads)
+            handle, claimed = self._open_part(volume, manifest, zeros)
+        written_or_zeros = Bitmap(manifest.piece_count, claimed.mask | zeros.mask)
+        verified = self._verify(manifest, handle, written_or_zeros, progress, stop, threads)
         with storage_faults("opening an unfinished file"):
             resume_data = ResumeData.open(volume, manifest, claimed, verified, name)
-        part = Part(self.folder, volume, manifest, handle, resume_data, verified)
+        part = Part(self.folder, volume, manifest, handle, resume_data, verified, zeros)
         for other in self.folder.volumes.existing():
             if other is not volume:
                 self._move_pieces(other, part, progress, stop)
@@ -240,7 +248,7 @@ class PartStore:
         with self.folder.opened() as root, volume.dot as dot, storage_faults("cleaning up unfinished files"):
             clean_up(self.disk, root, dot, now - self._keep_seconds)
 
-    def _open_part(self, volume: Volume, manifest: Manifest) -> tuple[SharedFd, Bitmap]:
+    def _open_part(self, volume: Volume, manifest: Manifest, zeros: Bitmap) -> tuple[SharedFd, Bitmap]:
         """Open the part file at its full size; return it and the pieces that it claims to have."""
         name = manifest.id + PART_SUFFIX
         with volume.dot as dot:
@@ -251,19 +259,20 @@ class PartStore:
                     saved = ResumeData.load(volume, manifest.id)
                     # st_nlink > 1: already linked as a published file, which must not be written to.
                     if status.st_size == manifest.size and status.st_nlink <= 1 and saved is not None:
-                        # st_blocks counts units of 512 bytes.
-                        self._reserve_space(dot, fd, manifest.size - 512 * status.st_blocks, manifest.size)
+                        self._reserve_space(dot, fd, manifest, zeros, saved.claimed)
                         return handle, saved.claimed
                 handle.close()
                 self.disk.unlink(name, dir_fd=dot)
+            claimed = Bitmap(manifest.piece_count)
             handle = SharedFd(self.disk.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot))
             with handle as fd:
                 try:
-                    self._reserve_space(dot, fd, manifest.size, manifest.size)
+                    self.disk.truncate(fd, manifest.size)
+                    self._reserve_space(dot, fd, manifest, zeros, claimed)
                 except BaseException:
                     volume.delete(name)
                     raise
-            return handle, Bitmap(manifest.piece_count)
+            return handle, claimed
 
     def _open_existing(self, dot: int, name: str) -> SharedFd | None:
         try:
@@ -276,11 +285,17 @@ class PartStore:
                 remove_entry(self.disk, dot, name)
             return None
 
-    def _reserve_space(self, dot: int, fd: int, lacking: int, size: int) -> None:
+    def _reserve_space(self, dot: int, fd: int, manifest: Manifest, zeros: Bitmap, claimed: Bitmap) -> None:
+        """Reserve disk space for the missing pieces of a part file that has its full size. Zeros need none."""
+        runs = list(_missing_runs(manifest, Bitmap(manifest.piece_count, zeros.mask | claimed.mask)))
+        data = manifest.size - byte_count(manifest, zeros)
+        # st_blocks counts units of 512 bytes. Written pieces may have holes, so both are limits.
+        lacking = min(sum(length for _, length in runs), data - 512 * self.disk.fstat(fd).st_blocks)
         free = self.disk.free_bytes(dot)
         if lacking > free:
             raise DiskFull(f"{formatting.size(lacking - free)} more disk space is needed; make room", hint=Hint.RESUME)
-        self.disk.allocate(fd, size)
+        for offset, length in runs:
+            self.disk.allocate(fd, offset, length)
 
     def _verify(
         self,
@@ -327,6 +342,21 @@ class PartStore:
         except BaseException:
             part.close()
             raise
+
+
+def _missing_runs(manifest: Manifest, present: Bitmap) -> Iterator[tuple[int, int]]:
+    """Yield offset and length of each run of pieces that are not present."""
+    offset = length = 0
+    for piece in range(manifest.piece_count):
+        if piece not in present:
+            if not length:
+                offset = manifest.offset(piece)
+            length += manifest.length(piece)
+        elif length:
+            yield offset, length
+            length = 0
+    if length:
+        yield offset, length
 
 
 def _delete(volume: Volume, id_: str) -> None:

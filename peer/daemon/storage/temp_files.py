@@ -10,19 +10,14 @@ import secrets
 from collections.abc import Sequence
 from typing import Self
 
-from common import formatting
-from common.control_messages import Hint
-from daemon.errors import DiskFull, FileChanged, Interrupted
+from daemon.storage.contents import copy_contents, ensure_same_content
 from daemon.storage.dirfd import TEMP_SUFFIX, SharedFd, part_vanished_error
-from daemon.storage.disk import Disk, Fingerprint, storage_faults
+from daemon.storage.disk import Fingerprint, storage_faults
 from daemon.storage.hashing import ByteProgress, CancelCheck, not_cancelled
 from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.sparse import MIN_HOLE_BYTES, write_sparse
 from daemon.storage.volume import Volume
-
-# Bytes copied between two calls of `stop`, inside the kernel and by this process.
-_KERNEL_COPY_STEP = 16 << 20
-_COPY_STEP = 1 << 20
 
 
 class TempFile:
@@ -82,11 +77,16 @@ class TempFile:
 
 
 class TempCopy(TempFile):
-    """A temporary file that stays open, for its creator to read through `handle`."""
+    """A temporary file that stays open, for its creator to read through `handle`.
+
+    Attributes:
+        shares_blocks: whether it needs no disk space, because it shares the blocks of the file that it is a copy of.
+    """
 
     def __init__(self, folder: SharedFolder, volume: Volume, temporary: str, size: int, fd: int) -> None:
         super().__init__(folder, volume, temporary, size)
         self.handle = SharedFd(fd)
+        self.shares_blocks = False
 
     def discard(self) -> None:
         """Close the file and delete it; does nothing more if it was published or deleted."""
@@ -115,7 +115,10 @@ class TempFiles:
         file = TempFile(self._folder, volume, temporary, len(data))
         try:
             with storage_faults("writing a received file"):
-                self._disk.pwrite(fd, [data], 0)
+                write_sparse(self._disk, fd, [data], 0)
+                if len(data) >= MIN_HOLE_BYTES:
+                    # The file may end in a hole.
+                    self._disk.truncate(fd, len(data))
         except BaseException:
             file.discard()
             raise
@@ -147,7 +150,7 @@ class TempFiles:
         progress: ByteProgress | None = None,
         stop: CancelCheck = not_cancelled,
     ) -> TempCopy:
-        """Copy an open file into a dot-folder.
+        """Copy an open file, as it is now, into a dot-folder.
 
         Args:
             source: the descriptor of the file.
@@ -156,7 +159,7 @@ class TempFiles:
             stop: asked before each step; the copy ends when it returns True.
 
         Raises:
-            FileChanged: if the file changed during the copy.
+            BeingWritten: if the content changed during the copy. What is only appended is left out.
             DiskFull: if the disk has too little free space.
             Interrupted: if `stop` returned True.
             StorageFault: if the disk failed.
@@ -166,10 +169,9 @@ class TempFiles:
         temporary, fd = self._create(volume)
         copy = TempCopy(self._folder, volume, temporary, before.size, fd)
         try:
-            copy_contents(self._disk, source, fd, before.size, progress=progress, stop=stop)
-            with storage_faults("copying a file"):
-                if Fingerprint.from_stat(self._disk.fstat(source)) != before:
-                    raise _changed_error()
+            copy.shares_blocks = copy_contents(self._disk, source, fd, before.size, progress=progress, stop=stop)
+            if not copy.shares_blocks:
+                ensure_same_content(self._disk, source, fd, before.size, before, stop=stop)
         except BaseException:
             copy.discard()
             raise
@@ -181,64 +183,3 @@ class TempFiles:
         with volume.dot as dot, storage_faults("writing a file"):
             fd = self._disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot)
         return temporary, fd
-
-
-def copy_contents(
-    disk: Disk,
-    source: int,
-    target: int,
-    size: int,
-    *,
-    progress: ByteProgress | None = None,
-    stop: CancelCheck = not_cancelled,
-) -> None:
-    """Copy the content of an open file in the cheapest way that works: shared blocks, kernel copy, or read and write.
-
-    Args:
-        disk: the file operations to use.
-        source: the descriptor of the file to copy.
-        target: the descriptor of an empty file.
-        size: the expected size of `source` in bytes.
-        progress: called with the number of bytes of each step.
-        stop: asked before each step; the copy ends when it returns True.
-
-    Raises:
-        DiskFull: if the disk has too little free space; checked before the first byte.
-        FileChanged: if `source` does not have `size` bytes.
-        Interrupted: if `stop` returned True.
-        StorageFault: if the disk failed.
-    """
-    with storage_faults("copying a file"):
-        if disk.clone(source, target):
-            if disk.fstat(target).st_size != size:
-                raise _changed_error()
-            if progress is not None:
-                progress(size)
-            return
-        free = disk.free_bytes(target)
-        if size > free:
-            raise DiskFull(
-                f"{formatting.size(size - free)} more disk space is needed for a copy; make room", hint=Hint.REPEAT
-            )
-        done = 0
-        in_kernel = True
-        while done < size:
-            if stop():
-                raise Interrupted("stopped while copying", hint=Hint.REPEAT)
-            step = min(_KERNEL_COPY_STEP, size - done)
-            count = disk.copy_range(source, target, step, done) if in_kernel else -1
-            if count < 0 or (count == 0 and done == 0):
-                # Some file systems return 0 instead of an error if they do not support the call.
-                in_kernel = False
-                data = disk.pread(source, min(step, _COPY_STEP), done)
-                disk.pwrite(target, [data], done)
-                count = len(data)
-            if count == 0:
-                raise FileChanged("the file was truncated while it was copied")
-            done += count
-            if progress is not None:
-                progress(count)
-
-
-def _changed_error() -> FileChanged:
-    return FileChanged("the file changed while it was copied; try again when no program writes to it")

@@ -189,7 +189,7 @@ class FileDownloader:
             self.threads.disk, lambda stop: self.part_store.open(manifest, name, stop=stop)
         )
         resumed = part.resumed_bytes
-        transfer.add_resumed_bytes(resumed)
+        transfer.add_resumed_bytes(resumed + part.zero_bytes)
         with self.served_files.serve_partial(part, name) as partial:
             try:
                 holders = await self._download_pieces(part, partial, name, transfer, sources, began)

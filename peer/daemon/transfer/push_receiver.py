@@ -19,6 +19,7 @@ from daemon.runtime.transfers import Transfer, TransferRegistry
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
 from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.sparse import data_bytes
 from daemon.transfer.file_download import DownloadSources, FileDownloader
 from daemon.transfer.replica_quota import ReplicaQuota
 
@@ -103,16 +104,16 @@ class PushReceiver:
             with ExitStack() as reservation:
                 try:
                     async with self.replica_quota.lock_usage() as stored:
-                        reservation.enter_context(self.replica_quota.reserve(name, manifest.size, stored))
+                        reservation.enter_context(self.replica_quota.reserve(name, data_bytes(manifest), stored))
                     await self.evict_parts()
                     if not local_part:
-                        await self.replica_quota.record_part(manifest.id, manifest.size)
+                        await self.replica_quota.record_part(manifest.id, data_bytes(manifest))
                     if self.local_waiters[manifest.id]:
                         # A download that begins to wait after this line finds the push in `pushes`.
                         raise Interrupted(_LOCAL_FIRST)
                 except BaseException:
                     if abandoned:
-                        self.replica_quota.abandon_part(manifest.id, manifest.size)
+                        self.replica_quota.abandon_part(manifest.id, data_bytes(manifest))
                     raise
                 transfer = self.transfers.register("push")
                 try:
@@ -172,7 +173,7 @@ class PushReceiver:
         except BaseException as error:
             # A push that was cancelled during publication is in the library.
             if not local_part and not self.library.any_by_id(manifest.id):
-                self.replica_quota.abandon_part(manifest.id, manifest.size)
+                self.replica_quota.abandon_part(manifest.id, data_bytes(manifest))
             if isinstance(error, TimeoutError):
                 raise Interrupted(_LOCAL_FIRST) from None
             raise

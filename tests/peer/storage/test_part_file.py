@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified, TargetExists
+from daemon.errors import BeingWritten, DiskFull, Interrupted, NoSuchFile, NotVerified, TargetExists
 from daemon.runtime.settings import DEFAULT_PART_KEEP
 from daemon.storage.hashing import hash_file
 from daemon.storage.manifest import Manifest
@@ -356,7 +356,7 @@ def test_a_copy_has_the_same_content(folder: SharedFolder, tmp_path: Path, size:
 def test_copying_a_changing_file_fails(folder: SharedFolder, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(MIB))
-    with source.open("rb") as file, pytest.raises(FileChanged):
+    with source.open("rb") as file, pytest.raises(BeingWritten):
         TempFiles(folder).copy_in(
             file.fileno(), folder.volumes.main, progress=lambda count: source.write_bytes(b"other")
         )
