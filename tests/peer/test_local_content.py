@@ -68,6 +68,25 @@ def test_small_files_are_copied_and_synced_together(
     assert disk.counts["fsync"] + disk.counts["sync_filesystem"] < 10
 
 
+def sent_bytes(peer: LivePserver) -> float:
+    """Return the payload that a peer has sent."""
+    [metric] = peer.pserver.metrics.bytes_sent.collect()
+    return next(sample.value for sample in metric.samples if sample.name == "p2p_sent_bytes_total")
+
+
+@pytest.mark.parametrize("top", ["empty", "same"])
+def test_the_bytes_of_files_with_one_content_are_downloaded_once(
+    ben: LivePserver, ana: LivePserver, disk: NamingDisk, top: str
+) -> None:
+    before = sent_bytes(ana)
+    disk.arm()
+    downloaded, faults = download(ben, f"{top}/")
+    assert faults == []
+    assert [list(file.holders) for file in downloaded] == [[ana.address]] * FILES
+    assert sent_bytes(ana) - before == len(b"the same" if top == "same" else b"")
+    assert disk.counts["fsync"] + disk.counts["sync_filesystem"] < 15
+
+
 def test_a_copy_that_is_gone_meanwhile_is_downloaded(ben: LivePserver) -> None:
     ben.share("here", b"the same")
     (ben.shared / "here").unlink()

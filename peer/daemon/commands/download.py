@@ -86,8 +86,10 @@ class DownloadHandler:
         command = DownloadRun(target, transfer, self.clock, self.clock())
         transfer.counters.files_total = len(resolved)
         storable = await self._storable(command, await self.local_content.find_missing(command, resolved))
-        transfer.start_phase(Phase.MOVING, total=sum(item.file.version.size for item in storable))
-        await self._download(command, storable)
+        first, repeated = _split_repeated(storable)
+        transfer.start_phase(Phase.MOVING, total=sum(item.file.version.size for item in first))
+        await self._download(command, first)
+        await self._download(command, await self.local_content.copy_small(command, repeated))
 
     async def _storable(self, command: DownloadRun, items: Sequence[ResolvedFile]) -> list[ResolvedFile]:
         """Return the files that can be stored under their names; the others get their result before bytes move."""
@@ -237,6 +239,21 @@ class DownloadHandler:
 
     async def _query(self, ids: Sequence[str]) -> list[RemoteFile]:
         return await self.tracker.query(ids=ids)
+
+
+def _split_repeated(items: Sequence[ResolvedFile]) -> tuple[list[ResolvedFile], list[ResolvedFile]]:
+    """Return the files to download, and the small files that have the content of one of them.
+
+    A large file waits for the other transfer of its content by the lock of its id.
+    """
+    first: list[ResolvedFile] = []
+    repeated: list[ResolvedFile] = []
+    ids: set[str] = set()
+    for item in items:
+        version = item.file.version
+        (repeated if version.size <= SMALL_FILE_MAX and version.id in ids else first).append(item)
+        ids.add(version.id)
+    return first, repeated
 
 
 def _with(item: ResolvedFile, *, holders: tuple[Holder, ...] | None = None, size: int | None = None) -> ResolvedFile:

@@ -6,7 +6,7 @@ Nothing here uses the network, except to announce a copy.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class DownloadRun:
     transfer: Transfer
     clock: Callable[[], float]
     started: float
+    # By id, the holders that sent it.
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def name_of(self, item: ResolvedFile) -> str:
         """Return the name that a file gets in the shared folder."""
@@ -75,7 +77,7 @@ class LocalContent:
                 run.transfer.emit(Fault.of(item.error, arguments=item.arguments))
             elif await self._is_missing(run, item, copies):
                 missing.append(item)
-        return missing + await self._copy_small(run, copies)
+        return missing + await self.copy_small(run, copies)
 
     async def _refresh(self, run: DownloadRun, items: Sequence[ResolvedFile]) -> None:
         """Update the library for the names that matter: the last scan may be older than a change of their files."""
@@ -116,7 +118,7 @@ class LocalContent:
             run.fail(item, error)
             return False
 
-    async def _copy_small(self, run: DownloadRun, items: Sequence[ResolvedFile]) -> list[ResolvedFile]:
+    async def copy_small(self, run: DownloadRun, items: Sequence[ResolvedFile]) -> list[ResolvedFile]:
         """Publish small files whose content is here, in batches; return those whose content is gone meanwhile."""
         gone: list[ResolvedFile] = []
         for batch in batched(items, BATCH_MAX_FILES, BATCH_MAX_BYTES, lambda item: item.file.version.size):
@@ -127,7 +129,7 @@ class LocalContent:
                 try:
                     if error is not None:
                         raise error
-                    await self.finish(run, item, run.stats())
+                    await self.finish(run, item, run.stats(run.sources.get(item.file.version.id, ())))
                 except FileChanged as fault:
                     run.fail(item, fault)
                 except NoSuchFile:
@@ -180,6 +182,8 @@ class LocalContent:
             PeerError: The copy cannot be made.
         """
         name, version = present_as or run.name_of(item), item.file.version
+        if stats.holders:
+            run.sources[version.id] = stats.holders
         outside = run.target.copy_path_of(name)
         if outside is not None:
             await self.copier.export(version.id, outside, make_folders=run.target.copy_into_folder)

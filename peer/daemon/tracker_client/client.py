@@ -197,7 +197,8 @@ class TrackerClient(Requester):
         def request(part: Part) -> tuple[str, str]:
             return "POST", f'{{"{key}": [{part.text}]}}'
 
-        parts = ListParts(values, text_of_string, QUERIES_PER_REQUEST)
+        # Each id once: many names may have it, and each answer names up to a hundred of them.
+        parts = ListParts(list(dict.fromkeys(values)), text_of_string, QUERIES_PER_REQUEST)
         while parts.left:
             with suppress(NoSuchFile):
                 found += await self._send_part("/query", parts, request, responses.versions)
