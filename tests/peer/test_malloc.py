@@ -47,6 +47,36 @@ asyncio.run(main())
 """
 
 
+GROWING_CHILD = """
+import asyncio, gc
+from daemon.runtime import malloc
+
+async def main():
+    trimming = asyncio.create_task(malloc.trim_memory_when_idle(0.2))
+    await asyncio.sleep(0)
+    at_start = gc.get_freeze_count()
+    files = [[] for _ in range(2_000_000)]
+    while gc.get_freeze_count() < at_start + len(files):
+        await asyncio.sleep(0.01)
+    print("frozen", flush=True)
+    trimming.cancel()
+
+asyncio.run(main())
+"""
+
+
+def test_millions_of_objects_are_collected_once_and_then_skipped() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GROWING_CHILD],
+        env={"PYTHONPATH": str(TOP / "peer")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("frozen\n", "")
+
+
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="malloc is not glibc's")
 def test_an_idle_process_returns_free_memory_to_the_system() -> None:
     done = subprocess.run(

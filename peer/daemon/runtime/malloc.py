@@ -26,6 +26,8 @@ _GC_THRESHOLDS = (5_000, 20, 20)
 # The process is idle if it uses less than this share of one processor for this many seconds.
 _IDLE_SECONDS = 10.0
 _IDLE_CPU_SHARE = 0.1
+# A garbage collection that takes longer, in seconds, freezes what it leaves: the event loop waits for it.
+_LONG_COLLECTION = 0.05
 # The pause after a garbage collection, as a multiple of its duration.
 _PAUSE_FACTOR = 200.0
 
@@ -60,5 +62,8 @@ async def trim_memory_when_idle(idle_seconds: float = _IDLE_SECONDS) -> None:
         began = time.process_time()
         if began - before < pause * _IDLE_CPU_SHARE:
             gc.collect()
+            if time.process_time() - began > _LONG_COLLECTION:
+                # What survived are hundreds of thousands of files that were added. The next collections skip them.
+                gc.freeze()
             trim(0)
             took = time.process_time() - began
