@@ -78,6 +78,19 @@ def tmpfs(folder: Path, size: str = "64m") -> Iterator[Path]:
 
 
 @contextmanager
+def overlay(work: Path, folder: Path) -> Iterator[Path]:
+    """Mount an overlay whose layers are in a tmpfs on a folder."""
+    with tmpfs(work):
+        layers = [work / name for name in ("lower", "upper", "work")]
+        for layer in layers:
+            layer.mkdir()
+        lower, upper, scratch = layers
+        options = f"lowerdir={lower},upperdir={upper},workdir={scratch}"
+        with mounted(folder, "none", "-t", "overlay", "-o", options):
+            yield folder
+
+
+@contextmanager
 def bind(source: Path, folder: Path) -> Iterator[Path]:
     """Mount a folder on another one."""
     with mounted(folder, str(source), "--bind"):

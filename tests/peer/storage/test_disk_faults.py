@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.errors import DiskFull, PeerError, StorageFault
+from daemon.errors import DiskFull, NotWritable, PeerError, StorageFault
+from daemon.storage.disk import storage_faults
 from daemon.storage.hashing import hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
@@ -153,6 +154,19 @@ def test_a_read_returns_the_right_bytes_or_a_clear_error(tmp_path: Path, forever
             pass
         failed = disk.count >= number
         folder.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (errno.EFBIG, StorageFault, "too large for this file system"),
+        (errno.EROFS, NotWritable, "read-only"),
+        (errno.EIO, StorageFault, "check the disk"),
+    ],
+)
+def test_a_failed_call_says_what_to_do(error: int, kind: type[PeerError], said: str) -> None:
+    with pytest.raises(kind, match=said), storage_faults("writing a file"):
+        raise OSError(error, os.strerror(error))
 
 
 def test_a_short_write_is_continued(folder: SharedFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,11 @@ def exfat(work: Path, folder: Path) -> AbstractContextManager[object]:
     return file_systems.exfat(work / "exfat.img", folder)
 
 
-MOUNTS = [tmpfs, btrfs, exfat, bind_of_a_folder_beside]
+def overlay(work: Path, folder: Path) -> AbstractContextManager[object]:
+    return file_systems.overlay(work / "layers", folder)
+
+
+MOUNTS = [tmpfs, btrfs, exfat, overlay, bind_of_a_folder_beside]
 
 
 @pytest.fixture(params=MOUNTS, ids=lambda mount: mount.__name__)
