@@ -511,16 +511,18 @@ class Offer(_message.Message):
     def __init__(self, name: _Optional[str] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ...) -> None: ...
 
 class PushResponse(_message.Message):
-    __slots__ = ("pieces", "block_length", "verified", "published")
+    __slots__ = ("pieces", "block_length", "verified", "published", "named")
     PIECES_FIELD_NUMBER: _ClassVar[int]
     BLOCK_LENGTH_FIELD_NUMBER: _ClassVar[int]
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
     PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    NAMED_FIELD_NUMBER: _ClassVar[int]
     pieces: _containers.RepeatedScalarFieldContainer[int]
     block_length: int
     verified: int
     published: bool
-    def __init__(self, pieces: _Optional[_Iterable[int]] = ..., block_length: _Optional[int] = ..., verified: _Optional[int] = ..., published: _Optional[bool] = ...) -> None: ...
+    named: bool
+    def __init__(self, pieces: _Optional[_Iterable[int]] = ..., block_length: _Optional[int] = ..., verified: _Optional[int] = ..., published: _Optional[bool] = ..., named: _Optional[bool] = ...) -> None: ...
 
 class UploadSmallFilesRequest(_message.Message):
     __slots__ = ("blocks", "offers")
@@ -549,7 +551,7 @@ class UploadSmallFilesResponse(_message.Message):
     def __init__(self, verdicts: _Optional[_Iterable[_Union[SmallFileVerdict, _Mapping]]] = ...) -> None: ...
 
 class SmallFileVerdict(_message.Message):
-    __slots__ = ("number", "verdict", "code", "message")
+    __slots__ = ("number", "verdict", "code", "message", "named")
     class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         VERDICT_UNSPECIFIED: _ClassVar[SmallFileVerdict.Verdict]
@@ -564,8 +566,10 @@ class SmallFileVerdict(_message.Message):
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    NAMED_FIELD_NUMBER: _ClassVar[int]
     number: int
     verdict: SmallFileVerdict.Verdict
     code: str
     message: str
-    def __init__(self, number: _Optional[int] = ..., verdict: _Optional[_Union[SmallFileVerdict.Verdict, str]] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    named: bool
+    def __init__(self, number: _Optional[int] = ..., verdict: _Optional[_Union[SmallFileVerdict.Verdict, str]] = ..., code: _Optional[str] = ..., message: _Optional[str] = ..., named: _Optional[bool] = ...) -> None: ...

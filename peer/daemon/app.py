@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from common import channels, cookie, state_files
 from daemon.commands.download import DownloadHandler
-from daemon.commands.export import LocalCopier
 from daemon.commands.import_files import Importer
 from daemon.commands.local_content import LocalContent
 from daemon.commands.remove import RemoveHandler
@@ -59,6 +58,7 @@ from daemon.transfer.batch_push import BatchPusher
 from daemon.transfer.batch_serve import BatchReceiver, BatchServer
 from daemon.transfer.batch_store import BatchStore
 from daemon.transfer.file_download import FileDownloader, ManifestFetcher
+from daemon.transfer.local_copy import LocalCopier
 from daemon.transfer.push import Pusher
 from daemon.transfer.push_receiver import PushReceiver
 from daemon.transfer.replica_quota import ReplicaQuota
@@ -170,6 +170,16 @@ class Pserver:
 
         # Transfers that this peer starts.
         batch_store = BatchStore(folder, temp_files, library)
+        copier = LocalCopier(
+            folder=folder,
+            served_files=self.served_files,
+            temp_files=temp_files,
+            outside_copies=OutsideCopies(folder.disk),
+            batch_store=batch_store,
+            library=library,
+            disk=folder.disk,
+            threads=threads,
+        )
         self.peer_client = PeerClient(channels.channel_credentials(settings.tls_ca))
         file_downloader = FileDownloader(
             threads=threads,
@@ -196,6 +206,7 @@ class Pserver:
             ),
             threads=threads,
             downloader=file_downloader,
+            copier=copier,
             replica_quota=self.replica_quota,
             transfers=self.transfers,
             content_locks=content_locks,
@@ -236,16 +247,7 @@ class Pserver:
             local_content=LocalContent(
                 library=library,
                 scanner=self.scanner,
-                copier=LocalCopier(
-                    folder=folder,
-                    served_files=self.served_files,
-                    temp_files=temp_files,
-                    outside_copies=OutsideCopies(folder.disk),
-                    batch_store=batch_store,
-                    library=library,
-                    disk=folder.disk,
-                    threads=threads,
-                ),
+                copier=copier,
                 announce=self.announcer.try_sync,
                 threads=threads,
                 shared_dir=settings.shared_dir,

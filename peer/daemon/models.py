@@ -43,10 +43,14 @@ class Holder(NamedTuple):
     complete: bool
     # Why the tracker ranks it where it does.
     reason: str
+    # Whether it has the content under the name of the version, not under other names only. A tracker of protocol 1 does
+    # not say; then every holder counts.
+    has_name: bool = True
 
     def __repr__(self) -> str:
         """Return everything but the ticket, which is a secret."""
-        return f"Holder(address={self.address!r}, complete={self.complete}, reason={self.reason!r})"
+        shown = f"complete={self.complete}, reason={self.reason!r}, has_name={self.has_name}"
+        return f"Holder(address={self.address!r}, {shown})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class RemoteFile:
 class PushTarget:
     """A receiver that the tracker chose for a copy, and the ticket to push to it."""
 
+    # Empty from a tracker of protocol 1, which chooses receivers for an id.
+    name: str
     id: str
     address: str
     ticket: str = field(repr=False)

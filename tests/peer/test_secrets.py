@@ -51,7 +51,7 @@ def test_the_repr_of_a_value_shows_no_secret() -> None:
             user="ana", address="a:1", token=canary, peer_id="ab" * 16, ticket_key=canary.encode(), clock_offset=0.0
         )
     )
-    shown += repr(Holder("127.0.0.1:1", canary, True, "")) + repr(PushTarget("ab" * 32, "127.0.0.1:1", canary, ""))
+    shown += repr(Holder("127.0.0.1:1", canary, True, "")) + repr(PushTarget("a", "ab" * 32, "127.0.0.1:1", canary, ""))
     assert "canary" not in shown
 
 

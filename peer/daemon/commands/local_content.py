@@ -12,7 +12,6 @@ from typing import Any
 
 from common.control_messages import Downloaded, Fault, Hint, Phase
 from daemon.commands.download_target import DownloadTarget
-from daemon.commands.export import LocalCopier
 from daemon.commands.resolve import ResolvedFile, Unresolved
 from daemon.errors import FileChanged, NoSuchFile, PeerError, TargetExists
 from daemon.library.library import Library
@@ -23,6 +22,7 @@ from daemon.runtime.transfers import Transfer
 from daemon.storage.hashing import CancelCheck
 from daemon.transfer.batch_store import BATCH_MAX_BYTES, BATCH_MAX_FILES, SMALL_FILE_MAX
 from daemon.transfer.file_download import DownloadStats
+from daemon.transfer.local_copy import LocalCopier
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,8 @@ class LocalContent:
 
         def refresh(stop: CancelCheck) -> None:
             names = {run.name_of(item) for item in items}
+            # The library may have them in another spelling.
+            names.update(local.name for local in map(self.library.by_name, tuple(names)) if local is not None)
             for id_ in {item.file.version.id for item in items}:
                 names.update(local.name for local in self.library.by_id(id_))
             self.scanner.index_files(sorted(names), stop=stop)

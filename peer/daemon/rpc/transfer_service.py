@@ -119,7 +119,7 @@ class TransferService:
             endpoint = PushEndpoint(requests, context)
             async with endpoint.sending_requests():
                 await self.push_receiver.receive(offer.name, offer.manifest, grant.user, endpoint)
-            await _write_with_timeout(context, pb.PushResponse(published=True))
+            await _write_with_timeout(context, pb.PushResponse(published=True, named=True))
 
     async def upload_small_files(
         self, requests: AsyncIterator[Frame[pb.UploadSmallFilesRequest]], context: Context[Any, Any]
@@ -292,5 +292,5 @@ def _verdict(verdict: Verdict) -> pb.SmallFileVerdict:
     number, decision, error = verdict
     kind = _DECISIONS[decision]
     if error is None:
-        return pb.SmallFileVerdict(number=number, verdict=kind)
+        return pb.SmallFileVerdict(number=number, verdict=kind, named=decision is Decision.PUBLISHED)
     return pb.SmallFileVerdict(number=number, verdict=kind, code=error.code, message=error.message)

@@ -146,7 +146,9 @@ def versions(body: dict[str, Any]) -> list[RemoteFile]:
     return [
         RemoteFile(
             Version(file["name"], file["id"], file["size"]),
-            tuple(Holder(h["url"], h["ticket"], h["complete"], h["why"]) for h in file["holders"]),
+            tuple(
+                Holder(h["url"], h["ticket"], h["complete"], h["why"], h.get("has_name", True)) for h in file["holders"]
+            ),
         )
         for file in body["files"]
     ]
@@ -154,7 +156,7 @@ def versions(body: dict[str, Any]) -> list[RemoteFile]:
 
 def targets(body: dict[str, Any]) -> list[PushTarget]:
     """Read the response to POST /upload."""
-    return [PushTarget(t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
+    return [PushTarget(str(t.get("name", "")), t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
 
 
 def page(body: dict[str, Any]) -> tuple[list[ListedFile], str | None]:

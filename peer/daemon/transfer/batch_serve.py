@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from daemon.errors import BadUsage, NotAllowed, PeerError
+from daemon.errors import BadUsage, FileChanged, NoSuchFile, NotAllowed, PeerError
 from daemon.library.library import Library
 from daemon.peers.limits import RateLimiter
 from daemon.protocol.frames import Block
@@ -20,7 +20,7 @@ from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import Threads
 from daemon.transfer import batch_store
 from daemon.transfer.batch_store import BATCH_MAX_BYTES, BATCH_MAX_FILES, SMALL_FILE_MAX, BatchStore, SmallFile
-from daemon.transfer.push_receiver import PushReceiver
+from daemon.transfer.push_receiver import Need, PushReceiver
 from daemon.transfer.replica_quota import ReplicaQuota
 from daemon.transfer.served_files import FileFault, FileRequest, ServedFiles
 
@@ -35,6 +35,8 @@ _RESPONSE_MAX_FILES = 256
 MAX_UNPUBLISHED_BYTES = 64 << 20
 # Memory of a file beside its bytes: its manifest, its name, and the message that contains the bytes.
 _FILE_OVERHEAD = 4096
+
+_OTHER_SIZE = "the file has another size than was offered"
 
 # Returns the grant of a ticket. Raises NotAllowed.
 CheckTicket = Callable[[str], Grant]
@@ -78,7 +80,7 @@ class Verdict(NamedTuple):
 
 
 class _Accepted(NamedTuple):
-    """An offer that the sender should send."""
+    """An offer that is not refused."""
 
     id: str
     name: str
@@ -158,8 +160,8 @@ class BatchReceiver:
         finally:
             stream.close()
 
-    def check_offer(self, opener: Grant, offer: FileOffer) -> tuple[str, bool]:
-        """Return the id of an offer, and whether this peer wants it.
+    def check_offer(self, opener: Grant, offer: FileOffer) -> tuple[str, Need]:
+        """Return the id of an offer, and what this peer needs to have the file.
 
         Raises:
             PeerError: if it is refused.
@@ -167,7 +169,11 @@ class BatchReceiver:
         if offer.size > SMALL_FILE_MAX:
             raise BadUsage("the file has more than one piece: push its pieces")
         id_ = check_same_requester(opener, self._check_ticket(offer.ticket), Right.WRITE).id
-        return id_, self.push_receiver.wants(offer.name, id_)
+        need = self.push_receiver.need(offer.name, id_)
+        same = self.push_receiver.library.any_by_id(id_) if need is Need.NAME else None
+        if same is not None and same.size != offer.size:
+            raise BadUsage(_OTHER_SIZE, name=offer.name)
+        return id_, need
 
     async def verify(self, id_: str, name: str, data: bytes | memoryview) -> SmallFile:
         """Return a received file.
@@ -176,6 +182,12 @@ class BatchReceiver:
             NotVerified: if the data is not that of the id.
         """
         return SmallFile(name, await self._threads.run(self._threads.payload, batch_store.verify, id_, data), data)
+
+    async def copy(self, files: Sequence[tuple[str, str]]) -> list[PeerError | None]:
+        """Store names (id and name) of content that is here, and announce them; as LocalCopier.copy_small."""
+        errors = await self.push_receiver.copier.copy_small(files, replica=True)
+        await self._announce()
+        return errors
 
     async def publish(self, files: Sequence[SmallFile]) -> list[PeerError | None]:
         """Publish and announce files; return the error of each, or None.
@@ -211,6 +223,8 @@ class BatchStream:
             # The message has files only: the quota need not be queried.
             return []
         verdicts: list[Verdict] = []
+        # Files whose content is here under another name.
+        copies: list[tuple[int, _Accepted]] = []
         faults = await self._receiver.push_receiver.target_faults([offer.name for offer in offers])
         async with self._receiver.replica_quota.lock_usage() as stored:
             for offer, fault in zip(offers, faults, strict=True):
@@ -220,20 +234,24 @@ class BatchStream:
                 if number in self._reservations:
                     raise BadUsage("two files were offered under one number")
                 try:
-                    id_, wanted = self._receiver.check_offer(self._opener, offer)
-                    if wanted and fault is not None:
+                    id_, need = self._receiver.check_offer(self._opener, offer)
+                    if need is Need.NOTHING:
+                        verdicts.append(Verdict(number, Decision.PUBLISHED))
+                        continue
+                    if fault is not None:
                         raise fault
-                    if wanted:
-                        with ExitStack() as reservation:
-                            reservation.enter_context(
-                                self._receiver.replica_quota.reserve(offer.name, offer.size, stored)
-                            )
-                            self._reservations[number] = reservation.pop_all()
-                        self._accepted[number] = _Accepted(id_, offer.name, offer.size)
-                    verdicts.append(Verdict(number, Decision.WANTED if wanted else Decision.PUBLISHED))
+                    with ExitStack() as reservation:
+                        reservation.enter_context(self._receiver.replica_quota.reserve(offer.name, offer.size, stored))
+                        self._reservations[number] = reservation.pop_all()
+                    accepted = _Accepted(id_, offer.name, offer.size)
+                    if need is Need.NAME:
+                        copies.append((number, accepted))
+                    else:
+                        verdicts.append(self._request(number, accepted))
                 except PeerError as error:
                     verdicts.append(Verdict(number, Decision.REFUSED, error))
         await self._receiver.push_receiver.evict_parts()
+        verdicts += await self._copy(copies)
         return verdicts
 
     async def on_blocks(self, blocks: Sequence[Block]) -> list[Verdict]:
@@ -254,7 +272,7 @@ class BatchStream:
             id_, name, size = accepted
             try:
                 if len(block.data) != size:
-                    raise BadUsage("the file has another size than was offered", name=name)
+                    raise BadUsage(_OTHER_SIZE, name=name)
                 self._arrived.append((block.number, await self._receiver.verify(id_, name, block.data)))
                 self._arrived_bytes += size + _FILE_OVERHEAD
                 self._receiver.unpublished_bytes += size + _FILE_OVERHEAD
@@ -273,6 +291,23 @@ class BatchStream:
         for reservation in self._reservations.values():
             reservation.close()
         self._reservations.clear()
+
+    def _request(self, number: int, accepted: _Accepted) -> Verdict:
+        self._accepted[number] = accepted
+        return Verdict(number, Decision.WANTED)
+
+    async def _copy(self, copies: Sequence[tuple[int, _Accepted]]) -> list[Verdict]:
+        """Store the names of content that is here. Content that turns out not to be here is requested."""
+        verdicts: list[Verdict] = []
+        for batch in batched(copies, BATCH_MAX_FILES, BATCH_MAX_BYTES, lambda copy: copy[1].size):
+            errors = await self._receiver.copy([(accepted.id, accepted.name) for _, accepted in batch])
+            for (number, accepted), error in zip(batch, errors, strict=True):
+                if isinstance(error, (FileChanged, NoSuchFile)):
+                    verdicts.append(self._request(number, accepted))
+                    continue
+                self._reservations.pop(number).close()
+                verdicts.append(Verdict(number, Decision.REFUSED if error else Decision.PUBLISHED, error))
+        return verdicts
 
     async def _publish(self) -> list[Verdict]:
         arrived, self._arrived = self._arrived, []

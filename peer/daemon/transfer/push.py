@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pserver_pb2 as pb
-from daemon.errors import BadUsage, NoHolders
+from daemon.errors import BadUsage, Incompatible, NoHolders
 from daemon.peers.call import Call
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import RateLimiter
@@ -28,6 +28,8 @@ IDLE_TIMEOUT = 15.0
 PROGRESS_TIMEOUT = 600.0
 # Bytes per second.
 _MIN_DISK_RATE = 32 << 20
+# The first release that stores each name of a content.
+_NAMES_RELEASE = "0.2.0"
 # How often a receiver may request one piece.
 _MAX_REQUESTS_PER_PIECE = 3
 
@@ -44,7 +46,7 @@ class Pusher:
     async def push(
         self, address: str, ticket: str, name: str, file: CompleteFile, on_sent: Callable[[int], None]
     ) -> None:
-        """Return when the receiver has published the file, or had it before.
+        """Return when the receiver has published the file under the name, or had it before.
 
         Args:
             address: The receiver.
@@ -54,6 +56,7 @@ class Pusher:
             on_sent: Called with the bytes of each block that was sent.
 
         Raises:
+            Incompatible: if the receiver does not store the name, since it has the content.
             PeerError: if the receiver refused the file, or the stream broke.
         """
         async with self.peers.open_call("UploadFile", address, ticket) as call:
@@ -67,6 +70,14 @@ class Pusher:
             ).run()
             if not stream.published:
                 raise NoHolders(f"{address}: ended without publishing the file: upload it again to resume")
+            if not stream.named:
+                raise name_not_stored(address)
+
+
+def name_not_stored(address: str) -> Incompatible:
+    """Return the error for a receiver that has the content, and stores no further name of it."""
+    has = f"{address}: has the content under another name, and stores no second one"
+    return Incompatible(f"{has}; upgrade it to {_NAMES_RELEASE} or later")
 
 
 class PushStream:
@@ -77,8 +88,9 @@ class PushStream:
         self._progress_timeout = progress_timeout + manifest.size / _MIN_DISK_RATE
         # How often each piece was requested.
         self._request_counts = bytearray(manifest.piece_count)
-        # Whether the receiver has published the file.
+        # Whether the receiver has published the file, and under the name.
         self.published = False
+        self.named = False
 
     async def requests(self) -> AsyncIterator[PieceRequest]:
         """Yield what the receiver requests, until it has published the file.
@@ -103,6 +115,8 @@ class PushStream:
                 return
             if response.published:
                 self.published = True
+                # What was requested was stored under the name, by every release.
+                self.named = response.named or any(self._request_counts)
                 return
             request = transfer_messages.request_from_pb(response)
             if self._count(request):

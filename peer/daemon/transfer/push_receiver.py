@@ -1,15 +1,20 @@
-"""Accepts or refuses pushed files, and downloads the accepted ones. Streams are the work of `rpc.transfer_service`."""
+"""Accepts or refuses pushed files, and downloads the accepted ones. Streams are the work of `rpc.transfer_service`.
+
+Content that this peer has under another name is copied, not downloaded: each name is a file of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 
 from common.control_messages import Phase
-from daemon.errors import Interrupted, NotWritable, PeerError, TargetExists
+from daemon.errors import FileChanged, Interrupted, NoSuchFile, NotWritable, PeerError, TargetExists
 from daemon.library.library import Library
 from daemon.library.offer_checker import OfferChecker
 from daemon.peers.limits import KeyedLocks, expire_now
@@ -21,7 +26,10 @@ from daemon.storage.names import check_name
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.sparse import data_bytes
 from daemon.transfer.file_download import DownloadSources, FileDownloader
+from daemon.transfer.local_copy import LocalCopier
 from daemon.transfer.replica_quota import ReplicaQuota
+
+log = logging.getLogger(__name__)
 
 # Seconds that a push waits for another transfer of the same content.
 _LOCK_TIMEOUT = 60.0
@@ -29,6 +37,16 @@ _LOCK_TIMEOUT = 60.0
 _LOCAL_WAIT = 5.0
 _READ_ONLY = "the shared folder of this peer is read-only: ask another peer"
 _LOCAL_FIRST = "this peer downloads the file itself now: upload it again later"
+
+
+class Need(Enum):
+    """What a peer needs to have an offered file."""
+
+    # It has the content under this name.
+    NOTHING = "nothing"
+    # It has the content under another name.
+    NAME = "name"
+    CONTENT = "content"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +58,7 @@ class PushReceiver:
     offer_checker: OfferChecker
     threads: Threads
     downloader: FileDownloader
+    copier: LocalCopier
     replica_quota: ReplicaQuota
     transfers: TransferRegistry
     # Held by the one transfer of an id that runs.
@@ -50,22 +69,22 @@ class PushReceiver:
     # Id -> downloads of this peer's user that wait for its lock.
     local_waiters: Counter[str] = field(default_factory=Counter)
 
-    def wants(self, name: str, id_: str) -> bool:
-        """Return whether this peer accepts a file; False if it has the content already.
+    def need(self, name: str, id_: str) -> Need:
+        """Return what this peer needs to have a file.
 
         Raises:
             BadName: if the name cannot be shared.
             TargetExists: if another file has the name.
         """
         check_name(name)
-        same = self.library.any_by_id(id_)
-        if same is not None and same.confirmed:
-            return False
         present = self.library.by_name(name)
-        # An unconfirmed file does not count: the sender would count this peer as a holder.
         if present is not None and present.id != id_:
             raise TargetExists("this peer has another file of that name", name=name)
-        return True
+        # An unconfirmed file does not count: the sender would count this peer as a holder.
+        if present is not None:
+            return Need.NOTHING if present.confirmed else Need.CONTENT
+        same = self.library.any_by_id(id_)
+        return Need.NAME if same is not None and same.confirmed else Need.CONTENT
 
     async def target_faults(self, names: Sequence[str]) -> list[PeerError | None]:
         """Return, for each name, why no file of that name can be stored here; None if one can.
@@ -92,38 +111,14 @@ class PushReceiver:
             await self.threads.run_cancellable(
                 self.threads.disk, lambda stop: self.offer_checker.reconcile(name, manifest, stop=stop)
             )
-            if not self.wants(name, manifest.id):
-                return
-            # Refused before it counts towards the quota.
-            (fault,) = await self.target_faults([name])
-            if fault is not None:
-                raise fault
-            abandoned = self.replica_quota.claim_part(manifest.id)
-            # A part that no push abandoned belongs to a download of this peer's user.
-            local_part = not abandoned and await self._has_part(manifest.id)
-            with ExitStack() as reservation:
-                try:
-                    async with self.replica_quota.lock_usage() as stored:
-                        reservation.enter_context(self.replica_quota.reserve(name, data_bytes(manifest), stored))
-                    await self.evict_parts()
-                    if not local_part:
-                        await self.replica_quota.record_part(manifest.id, data_bytes(manifest))
-                    if self.local_waiters[manifest.id]:
-                        # A download that begins to wait after this line finds the push in `pushes`.
-                        raise Interrupted(_LOCAL_FIRST)
-                except BaseException:
-                    if abandoned:
-                        self.replica_quota.abandon_part(manifest.id, data_bytes(manifest))
-                    raise
-                transfer = self.transfers.register("push")
-                try:
-                    transfer.counters.files_total = 1
-                    transfer.start_phase(Phase.MOVING, name, manifest.size)
-                    sources = DownloadSources(pushed=(sender, stream), replica=True)
-                    await self._download(manifest, name, transfer, sources, local_part=local_part)
-                finally:
-                    self.transfers.finish(transfer)
-            await self.replica_quota.forget_parts(manifest.id)
+            need = self.need(name, manifest.id)
+            if need is not Need.NOTHING:
+                # Refused before it counts towards the quota.
+                (fault,) = await self.target_faults([name])
+                if fault is not None:
+                    raise fault
+            if need is Need.CONTENT or (need is Need.NAME and not await self._copy(name, manifest)):
+                await self._receive_content(name, manifest, sender, stream)
         await self.announce()
 
     @asynccontextmanager
@@ -154,6 +149,47 @@ class PushReceiver:
                     await self.threads.run_uncancellable(self.threads.disk, self.downloader.part_store.discard, id_)
                     await self.replica_quota.forget_parts(id_)
 
+    async def _copy(self, name: str, manifest: Manifest) -> bool:
+        """Give content that is here one more name; return False if it turns out not to be here."""
+        with ExitStack() as reservation:
+            async with self.replica_quota.lock_usage() as stored:
+                reservation.enter_context(self.replica_quota.reserve(name, data_bytes(manifest), stored))
+            await self.evict_parts()
+            try:
+                await self.copier.copy_within(manifest.id, name, replica=True)
+            except (FileChanged, NoSuchFile) as error:
+                log.info("%r is requested, since the local content cannot be copied: %s", name, error)
+                return False
+        return True
+
+    async def _receive_content(self, name: str, manifest: Manifest, sender: str, stream: RequesterStream) -> None:
+        abandoned = self.replica_quota.claim_part(manifest.id)
+        # A part that no push abandoned belongs to a download of this peer's user.
+        local_part = not abandoned and await self._has_part(manifest.id)
+        with ExitStack() as reservation:
+            try:
+                async with self.replica_quota.lock_usage() as stored:
+                    reservation.enter_context(self.replica_quota.reserve(name, data_bytes(manifest), stored))
+                await self.evict_parts()
+                if not local_part:
+                    await self.replica_quota.record_part(manifest.id, data_bytes(manifest))
+                if self.local_waiters[manifest.id]:
+                    # A download that begins to wait after this line finds the push in `pushes`.
+                    raise Interrupted(_LOCAL_FIRST)
+            except BaseException:
+                if abandoned:
+                    self.replica_quota.abandon_part(manifest.id, data_bytes(manifest))
+                raise
+            transfer = self.transfers.register("push")
+            try:
+                transfer.counters.files_total = 1
+                transfer.start_phase(Phase.MOVING, name, manifest.size)
+                sources = DownloadSources(pushed=(sender, stream), replica=True)
+                await self._download(manifest, name, transfer, sources, local_part=local_part)
+            finally:
+                self.transfers.finish(transfer)
+        await self.replica_quota.forget_parts(manifest.id)
+
     def _cancel_push(self, id_: str) -> None:
         push = self.pushes.get(id_)
         if push is not None:
@@ -172,7 +208,8 @@ class PushReceiver:
                 await self.downloader.download(manifest, name, transfer, sources)
         except BaseException as error:
             # A push that was cancelled during publication is in the library.
-            if not local_part and not self.library.any_by_id(manifest.id):
+            published = self.library.by_name(name)
+            if not local_part and (published is None or published.id != manifest.id):
                 self.replica_quota.abandon_part(manifest.id, data_bytes(manifest))
             if isinstance(error, TimeoutError):
                 raise Interrupted(_LOCAL_FIRST) from None

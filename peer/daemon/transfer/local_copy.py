@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.errors import FileChanged, NotVerified, PeerError
+from daemon.errors import FileChanged, NoSuchFile, NotVerified, PeerError
 from daemon.library.library import HashedFile, Library
 from daemon.runtime.concurrency import Threads
 from daemon.storage.contents import copy_contents
@@ -22,7 +22,7 @@ from daemon.storage.outside_copy import OutsideCopies
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles
 from daemon.transfer import batch_store
-from daemon.transfer.batch_store import BatchStore, SmallFile
+from daemon.transfer.batch_store import SMALL_FILE_MAX, BatchStore, SmallFile
 from daemon.transfer.served_files import ServedFiles
 
 _HASH_THREADS = 2
@@ -46,30 +46,32 @@ class LocalCopier:
         """Check that a copy can be stored at a path outside the shared folder; see OutsideCopies.check_target."""
         self.outside_copies.check_target(path, make_folders=make_folders)
 
-    async def copy_within(self, id_: str, name: str) -> None:
+    async def copy_within(self, id_: str, name: str, *, replica: bool = False) -> None:
         """Publish the content of an id under one more name in the shared folder.
 
         Args:
             id_: An id in the library.
             name: The new name.
+            replica: The name is stored at another peer's request.
 
         Raises:
             FileChanged: The shared file has different content by now.
             NoSuchFile: The shared file is gone.
             TargetExists, DiskFull, StorageFault: The copy cannot be made; nothing is left of it.
         """
-        await self.threads.run_cancellable(self.threads.disk, lambda stop: self._copy_within(id_, name, stop))
+        await self.threads.run_cancellable(self.threads.disk, lambda stop: self._copy_within(id_, name, replica, stop))
 
-    async def copy_small(self, files: Sequence[tuple[str, str]]) -> list[PeerError | None]:
+    async def copy_small(self, files: Sequence[tuple[str, str]], *, replica: bool = False) -> list[PeerError | None]:
         """Publish small files whose content is in the shared folder.
 
         Args:
             files: Id and new name of each; as many as BatchStore.publish takes.
+            replica: The names are stored at another peer's request.
 
         Returns:
             For each file, in order, None, or its error: as for `copy_within`.
         """
-        return await self.threads.run_uncancellable(self.threads.disk, self._copy_small, files)
+        return await self.threads.run_uncancellable(self.threads.disk, self._copy_small, files, replica)
 
     async def export(self, id_: str, path: Path, *, make_folders: bool) -> None:
         """Copy the content of an id to a path outside the shared folder. The copy appears there in one step.
@@ -85,7 +87,7 @@ class LocalCopier:
         """
         await self.threads.run_cancellable(self.threads.disk, lambda stop: self._export(id_, path, make_folders, stop))
 
-    def _copy_within(self, id_: str, name: str, stop: CancelCheck) -> None:
+    def _copy_within(self, id_: str, name: str, replica: bool, stop: CancelCheck) -> None:
         volume = self.folder.volume_for(name)
         with (
             self.served_files.open_file(id_) as file,
@@ -95,9 +97,9 @@ class LocalCopier:
         ):
             manifest = self._check(id_, copied, copy.size, stop)
             fingerprint = copy.publish(name)
-            self.library.register([HashedFile(name, fingerprint, manifest)])
+            self.library.register([HashedFile(name, fingerprint, manifest)], replica=replica)
 
-    def _copy_small(self, files: Sequence[tuple[str, str]]) -> list[PeerError | None]:
+    def _copy_small(self, files: Sequence[tuple[str, str]], replica: bool) -> list[PeerError | None]:
         contents: dict[str, SmallFile | PeerError] = {}
         for id_, name in files:
             if id_ not in contents:
@@ -110,7 +112,7 @@ class LocalCopier:
         ]
         errors: Iterator[PeerError | None]
         try:
-            errors = iter(self.batch_store.publish(copies))
+            errors = iter(self.batch_store.publish(copies, replica=replica))
         except PeerError as error:
             # The disk failed, so none of them is published.
             errors = itertools.repeat(error)
@@ -119,6 +121,9 @@ class LocalCopier:
     def _read_small(self, id_: str, name: str) -> SmallFile | PeerError:
         try:
             with self.served_files.open_file(id_) as file:
+                if file.fingerprint.size > SMALL_FILE_MAX:
+                    # The size in the index or in an offer is wrong. It is not read into memory.
+                    raise NoSuchFile("this peer has no small file of this content")
                 data = file.read(0, file.fingerprint.size)
                 file.ensure_unchanged()
         except PeerError as error:
