@@ -212,7 +212,7 @@ def _fetch(menu: Menu, argument: str, output: str) -> Outcome:
 
 def _choose_version(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
     """Let the user choose one of the ids of a name; None, and a line, if the answer is no version."""
-    known = {file.id: file for page in menu.daemon.files(name) for file in page if file.name == name}
+    known = {file.id: file for page in menu.daemon.files(name) for file in page if file.id in ids}
     numbered = {str(number): id_ for number, id_ in enumerate(ids, 1)}
     rows = []
     for number, id_ in numbered.items():

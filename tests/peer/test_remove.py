@@ -25,7 +25,8 @@ def remove(peer: LivePserver, *names: str) -> tuple[list[str], list[tuple[str, s
     ("names", "removed"),
     [
         (["a.jpg"], ["a.jpg"]),
-        (["A.jpg"], []),
+        (["A.jpg"], ["a.jpg"]),
+        (["TRIP/"], ["trip/c.jpg", "trip/d.txt"]),
         (["*.jpg"], ["B.JPG", "a.jpg", "trip/c.jpg"]),
         (["?.jpg", "trip/"], ["B.JPG", "a.jpg", "trip/c.jpg", "trip/d.txt"]),
         (["x[1].*"], ["x[1].txt"]),

@@ -24,7 +24,7 @@ from daemon.storage.dirfd import DOT_FOLDER
 from daemon.storage.disk import storage_faults
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
-from daemon.storage.names import check_name
+from daemon.storage.names import check_name, fold
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempCopy, TempFiles
 from daemon.storage.volume import Volume
@@ -123,6 +123,7 @@ class Importer:
     # ------------------------------------------------------------------------------------------------------ collecting
 
     def _collect(self, path: str) -> Iterator[Collected]:
+        path = self._stored_spelling(path)
         try:
             with storage_faults(f"opening {path}"):
                 status = os.stat(path)
@@ -150,6 +151,28 @@ class Importer:
             yield Rejected(path, BadName(_HIDDEN, name=path))
         else:
             yield from list(self._walk(real)) or [Notice(f"{real.name}: contains no regular file")]
+
+    def _stored_spelling(self, path: str) -> str:
+        """Return the path as it is spelled in the shared folder, if nothing has it as the user spells it.
+
+        Names that are equal after folding are one name. Paths outside the shared folder are not names.
+        """
+        missing: list[str] = []
+        found = Path(path)
+        while not os.path.lexists(found):
+            missing.append(found.name)
+            found = found.parent
+        if not missing or not found.resolve().is_relative_to(self.folder.root.resolve()):
+            return path
+        for component in map(fold, reversed(missing)):
+            try:
+                equal = [name for name in os.listdir(found) if fold(name) == component]
+            except OSError:
+                return path
+            if len(equal) != 1:
+                return path
+            found /= equal[0]
+        return str(found)
 
     def _walk(self, base: Path) -> Iterator[Collected]:
         own_state_dir = self.state_dir.resolve()
@@ -252,9 +275,11 @@ class Importer:
         Raises:
             TargetExists: It has different content.
         """
-        # It may have been changed or removed since the last scan.
-        self.scanner.remove_stale([item.name])
         local = self.library.by_name(item.name)
+        if local is not None:
+            # It may have been changed or removed since the last scan. It may be spelled in another way.
+            self.scanner.remove_stale([local.name])
+            local = self.library.by_name(item.name)
         name = item.name if local is None else local.name
         if (local is None and self.folder.fingerprint(name) is not None) or (local is not None and not local.confirmed):
             (indexed,) = self.scanner.index_files([name], stop=stop, progress=on_hashed)

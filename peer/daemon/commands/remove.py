@@ -15,6 +15,7 @@ from daemon.library.library import Library, LocalFile
 from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer
+from daemon.storage.disk import Fingerprint
 from daemon.storage.names import fold, is_pattern
 from daemon.storage.removal import UnwantedFile
 from daemon.storage.shared_folder import SharedFolder
@@ -91,12 +92,13 @@ class RemoveHandler:
         on_results(faults)
 
     def _match_names(self, name: str) -> list[LocalFile]:
-        """Return the shared files that an argument means, as for a download, but never by a name in another case."""
+        """Return the shared files that an argument means, as for a download."""
         local = self.library.by_name(name)
-        if local is not None and local.name == name:
+        if local is not None and not self._is_another_file(name, local):
             return [local]
+        folded = fold(name)
         if name.endswith("/"):
-            found = [other for other in self.library.names() if other.startswith(name)]
+            found = [other for other in self.library.names() if fold(other).startswith(folded)]
         elif is_pattern(name):
             matches = _matcher(name)
             found = [other for other in self.library.names() if matches(other)]
@@ -104,6 +106,14 @@ class RemoveHandler:
             return []
         files = [self.library.by_name(other) for other in sorted(found)]
         return [file for file in files if file is not None]
+
+    def _is_another_file(self, name: str, local: LocalFile) -> bool:
+        """Return whether the name is exactly that of a file beside `local`, which is not shared because of it."""
+        if name == local.name:
+            return False
+        (present,) = self.folder.fingerprints([name])
+        # The file system may fold names, too; then it is the same file.
+        return isinstance(present, Fingerprint) and not present.equals_but_ctime(local.fingerprint)
 
 
 def _result(file: LocalFile, arguments: tuple[int, ...], error: PeerError | None) -> Removed | Fault:

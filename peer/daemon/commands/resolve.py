@@ -19,7 +19,7 @@ from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
 from daemon.models import RemoteFile, Version
 from daemon.runtime.concurrency import paced
-from daemon.storage.names import check_name, is_pattern
+from daemon.storage.names import check_name, fold, is_pattern
 from daemon.tracker_client.client import TrackerClient
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -50,6 +50,7 @@ class Unresolved(NamedTuple):
 class _Answers:
     """What the tracker has answered about the arguments of one command."""
 
+    # By folded name.
     by_name: defaultdict[str, list[RemoteFile]] = field(default_factory=lambda: defaultdict(list))
     by_id: defaultdict[str, list[RemoteFile]] = field(default_factory=lambda: defaultdict(list))
     folder_queries: int = 0
@@ -80,7 +81,7 @@ class Resolver:
         positions: defaultdict[str, list[int]] = defaultdict(list)
         for position, argument in enumerate(arguments):
             positions[argument].append(position)
-        # By name and id, or by name and "" for an error.
+        # By folded name and id, or by name and "" for an error.
         merged: dict[tuple[str, str], tuple[RemoteFile | PeerError, list[int]]] = {}
         async for argument, indexes in paced(positions.items()):
             outcomes: Iterable[RemoteFile | PeerError]
@@ -93,7 +94,7 @@ class Resolver:
                 if isinstance(outcome, PeerError):
                     merged.setdefault((outcome.name, ""), (outcome, []))[1].extend(indexes)
                     continue
-                key = (outcome.version.name, outcome.version.id)
+                key = (fold(outcome.version.name), outcome.version.id)
                 earlier, earlier_indexes = merged.get(key, (outcome, []))
                 # A name or id brings holders, a pattern does not.
                 merged[key] = (outcome if outcome.holders else earlier), earlier_indexes + indexes
@@ -112,7 +113,7 @@ class Resolver:
         ids = [argument for argument in arguments if _ID.fullmatch(argument)]
         names = [argument for argument in arguments if not _ID.fullmatch(argument) and _is_name(argument)]
         for found in await self._tracker.query(names=names):
-            answers.by_name[found.version.name].append(found)
+            answers.by_name[fold(found.version.name)].append(found)
         for found in await self._tracker.query(ids=ids):
             answers.by_id[found.version.id].append(found)
         return answers
@@ -123,9 +124,10 @@ class Resolver:
             if not versions:
                 raise NoSuchFile(f"no online peer has a file of the id {argument}", hint=Hint.LIST_FILES)
             return versions[:1]
+        folded = fold(argument)
         if argument.endswith("/"):
-            return await self._match(argument, argument + "*", lambda name: name.startswith(argument))
-        if found := answers.by_name.get(argument):
+            return await self._match(argument, argument + "*", lambda name: name.startswith(folded))
+        if found := answers.by_name.get(folded):
             # A version that only this peer has is no choice: another one of this name cannot be stored beside it.
             return [_only_version(argument, [version for version in found if version.holders] or found)]
         local = self._library.by_name(argument)
@@ -147,25 +149,34 @@ class Resolver:
         # This only improves an error message, so a tracker that does not answer now changes nothing.
         with suppress(PeerError):
             async for page in self._tracker.files(name + "/*"):
-                if any(file.name.startswith(name + "/") for file in page):
+                if any(fold(file.name).startswith(fold(name) + "/") for file in page):
                     return True
         return False
 
     async def _match(
         self, argument: str, pattern: str, accept: Callable[[str], bool]
     ) -> Iterable[RemoteFile | PeerError]:
-        """Return the files of the network that match; an error for each name that has several versions."""
+        """Return the files of the network that match; an error for each name that has several versions.
+
+        Args:
+            argument: The argument, for messages.
+            pattern: The pattern for the tracker.
+            accept: Returns whether a folded name matches.
+        """
+        # By folded name.
         listed: defaultdict[str, list[ListedFile]] = defaultdict(list)
         async for page in self._tracker.files(pattern):
             async for file in paced(page):
-                if accept(file.name):
-                    listed[file.name].append(file)
+                folded = fold(file.name)
+                if accept(folded):
+                    listed[folded].append(file)
         if not listed:
             raise NoSuchFile(
                 f'no file of an online peer matches "{printable(argument)}"', name=argument, hint=Hint.LIST_FILES
             )
         outcomes: list[RemoteFile | PeerError] = []
-        async for name, files in paced(listed.items()):
+        async for files in paced(listed.values()):
+            name = files[0].name
             local = self._library.by_name(name)
             own_id = local.id if local is not None else ""
             # As above: a version that only this peer has is no choice.

@@ -23,6 +23,7 @@ from daemon.errors import Incompatible, Interrupted, NotAllowed
 from daemon.protocol import stream_io
 from daemon.rpc.status import StatusReporter
 from daemon.runtime.transfers import Transfer, TransferRegistry
+from daemon.storage.names import fold
 from daemon.tracker_client.client import TrackerClient
 from daemon.tracker_client.login import Account
 
@@ -85,8 +86,10 @@ class ControlService:
         """Download files."""
         request = await _merge(parts, pb.DownloadCommand())
         names, output = tuple(request.names), request.output
+        # Names that are equal after folding make it the same command, but a path outside the shared folder is no name.
+        key = tuple(map(fold, names)), output if "/" in output else fold(output)
         await self._run_or_attach(
-            "download", (names, output), lambda transfer: self.downloads.run(names, output, transfer), context
+            "download", key, lambda transfer: self.downloads.run(names, output, transfer), context
         )
 
     async def watch_transfer(self, request: pb.WatchTransferRequest, context: Context[Any, Any]) -> None:
