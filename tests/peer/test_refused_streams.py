@@ -329,3 +329,32 @@ def test_a_holder_that_ends_while_pieces_are_requested_says_why() -> None:
         await peers.close()
 
     asyncio.run(download())
+
+
+@pytest.mark.parametrize("method", ["UploadFileRequest", "DownloadFileRequest", "RemoveFiles"])
+def test_a_command_that_is_refused_while_it_is_sent_gets_the_code(
+    receiver: LivePserver, certificates: Certificates | None, method: str
+) -> None:
+    async def messages() -> AsyncIterator[bytes]:
+        # The first message is malformed.
+        yield b"\xff"
+        for _ in range(200):
+            yield pb.RemoveCommand(names=["x" * 60_000], more=True).SerializeToString()
+
+    async def call_all() -> set[Any]:
+        found = set()
+        async with (
+            grpc.aio.secure_channel(receiver.address, certificates.channel_credentials(), OPTIONS)
+            if certificates
+            else grpc.aio.insecure_channel(receiver.address, OPTIONS)
+        ) as channel:
+            for _ in range(TRIES):
+                open_call: Any = channel.stream_stream(f"/p2p.v1.Control/{method}")
+                call = open_call(messages(), metadata=receiver.cookie, timeout=30)
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    async for _ in call:
+                        pass
+                found.add((error.value.code(), dict(error.value.trailing_metadata() or ()).get("p2p-code")))
+        return found
+
+    assert asyncio.run(call_all()) == {(grpc.StatusCode.INVALID_ARGUMENT, "bad_usage")}
