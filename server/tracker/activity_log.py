@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tracker.corruption_reports import CorruptionReports
 from tracker.index import Index
-from tracker.models import IndexEntry, Session
+from tracker.models import IndexEntry, Session, UploadTarget
 
 HOURS_PER_DAY = 24
 # Characters stored of a text from outside.
@@ -24,8 +24,6 @@ class Placement(NamedTuple):
 
     at: float
     name: str
-    id: bytes
-    size: int
     uploader: str
     receiver: str
     why: str
@@ -73,10 +71,12 @@ class ActivityLog:
         self._events: dict[str, deque[LoggedEvent]] = {}
         self._hourly_counts: Counter[tuple[str, int]] = Counter()
 
-    def add_placement(self, placement: Placement) -> None:
-        """Record that the tracker chose a receiver."""
+    def add_placements(self, uploader: str, targets: Sequence[UploadTarget]) -> None:
+        """Record that the tracker chose receivers for the peer at the address `uploader`."""
+        now = self._server_time()
+        last = [Placement(now, each.name, uploader, each.address, each.why) for each in targets[-self._length :]]
         with self._lock:
-            self._placements.append(placement)
+            self._placements.extend(last)
 
     def add_fetches(self, fetches: Sequence[Fetch]) -> None:
         """Record what `detect_fetches` found."""

@@ -173,7 +173,10 @@ class Views:
             schemas.UploadResponse(
                 status=200,
                 message="ok",
-                targets=[{"id": t.id.hex(), "url": t.address, "ticket": t.ticket, "why": t.why} for t in targets],
+                targets=[
+                    {"name": t.name, "id": t.id.hex(), "url": t.address, "ticket": t.ticket, "why": t.why}
+                    for t in targets
+                ],
             )
         )
 
@@ -300,6 +303,7 @@ def _query_response(found: list[tuple[Version, list[HolderOffer]]]) -> Response:
                             "url": offer.holder.session.address,
                             "ticket": offer.ticket,
                             "complete": offer.holder.complete,
+                            "has_name": offer.holder.has_name,
                             "why": offer.why,
                         }
                         for offer in offers

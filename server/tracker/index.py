@@ -4,12 +4,15 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from tracker.models import (
+    Copies,
+    FoldedName,
     Holder,
     IndexEntry,
     ListedVersion,
     Load,
     OnlinePeer,
     PageCursor,
+    ReceiverCheck,
     Session,
     SingleCopies,
     Totals,
@@ -117,16 +120,18 @@ class Index(Protocol):
     def some_holders(self, ids: Iterable[bytes], limit: int) -> list[list[Holder]]:
         """Return up to `limit` holders of each id, in no order, for display."""
 
-    def users_with_copy(self, file_id: bytes) -> set[str]:
-        """Return users with a complete file of the id at an online peer; at most a hundred of them."""
-
-    def can_receive(self, peer_id: str, folded: str, file_id: bytes) -> bool:
-        """Return whether the peer can store a copy: online, without a complete file, no other content under the name.
+    def copies(self, files: Iterable[FoldedName], limit: int) -> list[Copies]:
+        """Return what exists of each file at online peers; of content with many holders, at a hundred of them.
 
         Args:
-            peer_id: the peer.
-            folded: the name, folded by tracker.names: one request asks this of hundreds of peers.
-            file_id: the id.
+            files: folded names and ids.
+            limit: content holders of each.
+        """
+
+    def can_receive(self, checks: Collection[ReceiverCheck]) -> list[bool]:
+        """Return for each check whether the peer can store the content under the name.
+
+        It is online, and has nothing under the name, or this content and not complete.
         """
 
     def online_peers(self) -> list[OnlinePeer]:

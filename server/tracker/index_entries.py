@@ -149,7 +149,12 @@ def version_of(spellings: Spellings, server_time: float, wanted: str = "") -> Ve
     """Return a version with all its holders, in the spelling `wanted` if a peer has that, else in the most used one."""
     entry = _shown(spellings, wanted)
     content = entry.content
-    holders = [Holder(peer.session, peer.load, is_complete(count)) for peer, count in content.holders.items()]
+    # Without another name, every holder has this one. Nearly all content has one name.
+    folded = entry.folded if len(content.names) > len(spellings) else None
+    holders = [
+        Holder(peer.session, peer.load, is_complete(count), folded is None or _has_name(peer, folded, content))
+        for peer, count in content.holders.items()
+    ]
     return Version(
         entry.name,
         content.id,
@@ -174,6 +179,11 @@ def listed_version(spellings: Spellings, server_time: float) -> ListedVersion:
         _modified(spellings, server_time),
         _executable(spellings),
     )
+
+
+def _has_name(peer: PeerFiles, folded: str, content: ContentEntry) -> bool:
+    entry = peer.files.get(folded)
+    return entry is not None and entry.content is content
 
 
 def _modified(spellings: Spellings, server_time: float) -> float | None:

@@ -11,12 +11,15 @@ from tracker.errors import SendIndex, TooLarge
 from tracker.file_index import FileIndex, find_single_copies
 from tracker.index_entries import PeerFiles, Spellings, group_spellings, is_complete, listed_version, version_of
 from tracker.models import (
+    Copies,
+    FoldedName,
     Holder,
     IndexEntry,
     ListedVersion,
     Load,
     OnlinePeer,
     PageCursor,
+    ReceiverCheck,
     Session,
     SingleCopies,
     Totals,
@@ -27,6 +30,9 @@ from tracker.names import fold, name_fault
 
 # Seconds for one search. A pattern can be made to cost milliseconds per name, and there may be a million names.
 SEARCH_TIMEOUT = 0.5
+# Holders of one content that are asked which of its names they have.
+_MAX_COPIES = 100
+_NO_COPIES = Copies(frozenset(), ())
 # Every id sorts before it.
 _AFTER_ALL_IDS = b"\xff" * 32
 
@@ -155,6 +161,9 @@ class MemoryIndex:
     def some_holders(self, ids: Iterable[bytes], limit: int) -> list[list[Holder]]:
         return [self._some_holders(file_id, limit) for file_id in ids]
 
+    def copies(self, files: Iterable[FoldedName], limit: int) -> list[Copies]:
+        return [self._copies(folded, file_id, limit) for folded, file_id in files]
+
     def holders(self, pairs: Iterable[tuple[str, bytes]]) -> list[Holder | None]:
         with self._lock:
             self._expire_silent()
@@ -166,25 +175,10 @@ class MemoryIndex:
             found = [self._holder(peer_id, file_id) for peer_id in self._by_address.get(address, ())]
             return [holder for holder in found if holder is not None]
 
-    def users_with_copy(self, file_id: bytes) -> set[str]:
+    def can_receive(self, checks: Collection[ReceiverCheck]) -> list[bool]:
         with self._lock:
             self._expire_silent()
-            content = self._files.by_id.get(file_id)
-            if content is None:
-                return set()
-            return {peer.session.user for peer, count in islice(content.holders.items(), 100) if is_complete(count)}
-
-    def can_receive(self, peer_id: str, folded: str, file_id: bytes) -> bool:
-        with self._lock:
-            self._expire_silent()
-            peer = self._peers.get(peer_id)
-            if peer is None:
-                return False
-            content = self._files.by_id.get(file_id)
-            if content is not None and is_complete(content.holders.get(peer, 0)):
-                return False
-            entry = peer.files.get(folded)
-            return entry is None or entry.content.id == file_id
+            return [self._can_receive(*check) for check in checks]
 
     def online_peers(self) -> list[OnlinePeer]:
         with self._lock:
@@ -268,6 +262,23 @@ class MemoryIndex:
             held = islice(content.holders.items(), limit) if content is not None else ()
             return [_as_holder(peer, count) for peer, count in held]
 
+    def _copies(self, folded: str, file_id: bytes, limit: int) -> Copies:
+        with self._lock:
+            self._expire_silent()
+            content = self._files.by_id.get(file_id)
+            if content is None:
+                return _NO_COPIES
+            users: set[str] = set()
+            others: list[Holder] = []
+            for peer, count in islice(content.holders.items(), _MAX_COPIES):
+                entry = peer.files.get(folded)
+                if entry is None:
+                    if is_complete(count) and len(others) < limit:
+                        others.append(Holder(peer.session, peer.load, complete=True, has_name=False))
+                elif entry.content is content and entry not in peer.partial:
+                    users.add(peer.session.user)
+            return Copies(users, others)
+
     def _deadline(self) -> Callable[[], bool]:
         """Return a function that says whether the search that begins now has timed out."""
         until = self._now() + SEARCH_TIMEOUT
@@ -324,6 +335,13 @@ class MemoryIndex:
         if peer is None or content is None or peer not in content.holders:
             return None
         return _as_holder(peer, content.holders[peer])
+
+    def _can_receive(self, peer_id: str, folded: str, file_id: bytes) -> bool:
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            return False
+        entry = peer.files.get(folded)
+        return entry is None or (entry.content.id == file_id and entry in peer.partial)
 
     def _check_file_limit(self, files: int) -> None:
         if files > self._files_per_user:

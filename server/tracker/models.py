@@ -1,5 +1,6 @@
 """Values that pass between the tracker's modules. No rules, no I/O."""
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,16 +58,24 @@ class Session:
 # An announced file: name, id (32 bytes), size in bytes, complete, modified (Unix seconds), executable. The last two are
 # None if the peer does not say. A bare tuple, because lists have thousands.
 IndexEntry = tuple[str, bytes, int, bool, float | None, bool | None]
+# A name, folded by tracker.names, and an id.
+FoldedName = tuple[str, bytes]
+# Peer id, folded name and id: whether the peer can store the content under the name.
+ReceiverCheck = tuple[str, str, bytes]
 # The last name, folded, and id of a page.
 PageCursor = tuple[str, bytes]
 
 
 class Holder(NamedTuple):
-    """An online peer that has an id, complete or partial."""
+    """An online peer that has an id, complete or partial.
+
+    `has_name` is about the holders of a Version: whether the peer has the id under the version's name too.
+    """
 
     session: Session
     load: Load
     complete: bool
+    has_name: bool = True
 
 
 class Version(NamedTuple):
@@ -81,6 +90,28 @@ class Version(NamedTuple):
     holders: list[Holder]
     modified: float | None
     executable: bool
+
+
+class Copies(NamedTuple):
+    """What exists of some content under a name.
+
+    Attributes:
+        users: users that have it complete.
+        content_holders: some peers that have the content complete, and nothing under this name.
+    """
+
+    users: Set[str]
+    content_holders: Sequence[Holder]
+
+
+class UploadTarget(NamedTuple):
+    """A receiver for a name of the content `id`, the ticket for the content, and why it was chosen."""
+
+    name: str
+    id: bytes
+    address: str
+    ticket: str
+    why: str
 
 
 class ListedVersion(NamedTuple):

@@ -2,18 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import islice
 from operator import itemgetter
 from random import Random
 
 from tracker.models import Holder, Load, OnlinePeer
+from tracker.placement import Receiver
 
 # Holders in one response.
 MAX_HOLDERS = 30
 # Of more peers than these a random sample is ranked: it is as good, at a cost that does not grow.
 SAMPLE_SIZE = 200
-# Checks of one peer for one file, in one request.
-MAX_CANDIDATE_CHECKS = 200_000
 
 
 def order_holders(
@@ -129,48 +127,13 @@ def rank_receivers(peers: Sequence[OnlinePeer], size: int, uploader_user: str, r
     return [peer for _, peer in ranked] + others
 
 
-def choose_receivers(
-    ranked: Sequence[OnlinePeer],
-    size: int,
-    copies: int,
-    max_candidates: int,
-    planned: Counter[str],
-    users_with_copy: set[str],
-    can_receive: Callable[[OnlinePeer], bool],
-) -> list[OnlinePeer]:
-    """Choose receivers for one file, peers of users without a copy first.
-
-    Args:
-        ranked: the result of rank_receivers.
-        size: bytes of the file.
-        copies: receivers to choose.
-        max_candidates: how many of the ranked peers are checked.
-        planned: peer id -> bytes that earlier files of the same request need there; the chosen peers are added.
-        users_with_copy: users that have a complete file.
-        can_receive: whether a peer can store this file.
-    """
-    chosen: list[OnlinePeer] = []
-    users = set(users_with_copy)
-    for second_round in (False, True):
-        for peer in islice(ranked, max_candidates):
-            if len(chosen) == copies:
-                break
-            if peer in chosen or (peer.session.user in users and not second_round):
-                continue
-            room = peer.load.free_bytes - planned[peer.session.peer_id]
-            if (peer.load.free_bytes_known and room < size) or not can_receive(peer):
-                continue
-            chosen.append(peer)
-            users.add(peer.session.user)
-    for peer in chosen:
-        planned[peer.session.peer_id] += size
-    return chosen
-
-
-def explain_receiver(peer: OnlinePeer, users_with_copy: set[str]) -> str:
+def explain_receiver(receiver: Receiver, *, user_has_copy: bool) -> str:
     """Explain in words why a receiver was chosen."""
+    peer = receiver.peer
     room = f"{_format_size(peer.load.free_bytes)} free" if peer.load.free_bytes_known else "free space unknown"
-    spread = "its user has a copy" if peer.session.user in users_with_copy else "its user has no copy yet"
+    if receiver.has_content:
+        room = "has the content under another name"
+    spread = "its user has a copy" if user_has_copy else "its user has no copy yet"
     return f"{room}, {_describe_load(peer.load)}, {spread}"
 
 

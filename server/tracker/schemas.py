@@ -242,11 +242,15 @@ class PingResponse(Response):
 
 @with_config(_RESPONSE)
 class OfferedHolder(TypedDict):
-    """A holder with a ticket for it; `why` explains its place in the order."""
+    """A holder of the id with a ticket for it; `why` explains its place in the order.
+
+    `complete` is about the content, under any name; `has_name` says whether the holder has it under this one too.
+    """
 
     url: str
     ticket: str
     complete: bool
+    has_name: bool
     why: str
 
 
@@ -271,8 +275,9 @@ class QueryResponse(Response):
 
 @with_config(_RESPONSE)
 class ChosenTarget(TypedDict):
-    """A receiver for the content `id`, with a ticket; `why` explains the choice."""
+    """A receiver for the content `id` under `name`, with a ticket for the id; `why` explains the choice."""
 
+    name: str
     id: Id
     url: str
     ticket: str

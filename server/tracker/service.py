@@ -1,18 +1,18 @@
 """The tracker's rules for logged-in peers: liveness, index, query, upload, corruption reports. Knows no HTTP."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from random import Random
 from typing import NamedTuple
 
 from tracker import ranking
-from tracker.activity_log import ActivityLog, Placement, detect_fetches
+from tracker.activity_log import ActivityLog, detect_fetches
 from tracker.corruption_reports import CorruptionReports
 from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed
 from tracker.events import Events
 from tracker.index import Index
 from tracker.models import (
+    Copies,
+    FoldedName,
     Holder,
     IndexEntry,
     ListedVersion,
@@ -22,15 +22,21 @@ from tracker.models import (
     Session,
     SingleCopies,
     Totals,
+    UploadTarget,
     Version,
 )
 from tracker.names import check_name, fold, printable
+from tracker.placement import ReceiverPlan, WantedFile
 from tracker.tickets import Right, TicketSigner
 
 # Versions in one response: a query for n items gets MAX_VERSIONS / n of each, within the two bounds per item.
 MAX_VERSIONS, MAX_PER_ITEM, MIN_PER_ITEM = 5000, 100, 5
 # Tickets in one response, 3.6 MB of them, in equal shares for all versions or all files to be placed.
 MAX_TICKETS = 10_000
+# Checks of one peer for one file, in one request for copies, beyond those of a sample of the peers.
+MAX_CANDIDATE_CHECKS = 200_000
+# Holders of a file's content that may get its name without the bytes, in one request for copies.
+MAX_CONTENT_HOLDERS = 8
 
 
 class PingResult(NamedTuple):
@@ -44,15 +50,6 @@ class HolderOffer(NamedTuple):
     """A holder, the ticket for it, and why it has its place in the order."""
 
     holder: Holder
-    ticket: str
-    why: str
-
-
-class UploadTarget(NamedTuple):
-    """A receiver for the content `id`, the ticket for it, and why it was chosen."""
-
-    id: bytes
-    address: str
     ticket: str
     why: str
 
@@ -198,7 +195,10 @@ class Tracker:
     def choose_targets(
         self, session: Session, files: Collection[tuple[str, bytes, int]], copies: int, local: bool
     ) -> list[UploadTarget]:
-        """Choose online peers that should store copies, best first for each id.
+        """Choose online peers that should store copies, best first for each file.
+
+        Each name counts: a peer that has the content under another name can receive this one, and comes first because
+        it needs no bytes.
 
         Args:
             session: the uploader's session.
@@ -211,43 +211,26 @@ class Tracker:
             BadName: a name breaks a rule.
             NoActivePeer: there is no receiver for any of the files.
         """
-        for name, _, _ in files:
-            check_name(name)
-        others = [
-            peer
-            for peer in self._index.online_peers()
-            if peer.session.peer_id != session.peer_id and (local or not peer.session.loopback)
-        ]
-        ranked = ranking.rank_receivers(others, min(size for _, _, size in files), session.user, self._rng)
-        signer = TicketSigner(session.peer_id, session.user, Right.WRITE, self.server_time())
-        copies = min(copies, MAX_TICKETS // len(files))
-        planned: Counter[str] = Counter()
-        targets: list[UploadTarget] = []
-        seen: set[bytes] = set()
+        wanted: dict[FoldedName, WantedFile] = {}
         for name, file_id, size in files:
-            if file_id in seen:
-                continue
-            seen.add(file_id)
-            users = self._index.users_with_copy(file_id) | {session.user}
-            chosen = ranking.choose_receivers(
-                ranked,
-                size,
-                copies,
-                max(ranking.SAMPLE_SIZE, ranking.MAX_CANDIDATE_CHECKS // len(files)),
-                planned,
-                users,
-                partial(self._can_receive, fold(name), file_id),
-            )
-            for peer in chosen:
-                receiver, why = peer.session, ranking.explain_receiver(peer, users)
-                ticket = signer.sign(receiver.ticket_key, receiver.peer_id, file_id)
-                targets.append(UploadTarget(file_id, receiver.address, ticket, why))
-                self.activity.add_placement(
-                    Placement(self.server_time(), name, file_id, size, session.address, receiver.address, why)
-                )
+            key = fold(check_name(name)), file_id
+            if key not in wanted:
+                wanted[key] = WantedFile(name, *key, size)
+        existing = self._index.copies(wanted, MAX_CONTENT_HOLDERS)
+        plan = self._plan(session, list(wanted.values()), existing, min(copies, MAX_TICKETS // len(wanted)), local)
+        signer = TicketSigner(session.peer_id, session.user, Right.WRITE, self.server_time())
+        targets: list[UploadTarget] = []
+        for file, found, receivers in zip(wanted.values(), existing, plan.receivers(), strict=True):
+            for receiver in receivers:
+                peer = receiver.peer.session
+                ticket = signer.sign(peer.ticket_key, peer.peer_id, file.id)
+                user_has_copy = peer.user == session.user or peer.user in found.users
+                why = ranking.explain_receiver(receiver, user_has_copy=user_has_copy)
+                targets.append(UploadTarget(file.name, file.id, peer.address, ticket, why))
         if not targets:
             raise NoActivePeer("no other online peer has room for a copy and lacks the file")
-        self._events("placed", files=len(seen), targets=len(targets), uploader=session.address)
+        self.activity.add_placements(session.address, targets)
+        self._events("placed", files=len(wanted), targets=len(targets), uploader=session.address)
         return targets
 
     def report(self, session: Session, file_id: bytes, address: str, reason: str) -> bool:
@@ -294,8 +277,28 @@ class Tracker:
         """Count what the index has."""
         return self._index.totals()
 
-    def _can_receive(self, folded: str, file_id: bytes, peer: OnlinePeer) -> bool:
-        return self._index.can_receive(peer.session.peer_id, folded, file_id)
+    def _plan(
+        self, session: Session, files: Sequence[WantedFile], existing: Sequence[Copies], copies: int, local: bool
+    ) -> ReceiverPlan:
+        def usable(peer: OnlinePeer | Holder) -> bool:
+            return peer.session.peer_id != session.peer_id and (local or not peer.session.loopback)
+
+        def ranked(peers: list[OnlinePeer]) -> list[OnlinePeer]:
+            return ranking.rank_receivers(list(filter(usable, peers)), smallest, session.user, self._rng)
+
+        smallest = min(file.size for file in files)
+        found = [
+            Copies(each.users, list(filter(usable, each.content_holders))) if each.content_holders else each
+            for each in existing
+        ]
+        plan = ReceiverPlan(files, found, copies, session.user, self._index.can_receive)
+        sample = self._index.some_peers(ranking.SAMPLE_SIZE + 1)
+        plan.choose(ranked(sample))
+        if len(sample) > ranking.SAMPLE_SIZE and not plan.is_complete():
+            # A peer outside the sample may be the only one that can store a file.
+            most = max(ranking.SAMPLE_SIZE, MAX_CANDIDATE_CHECKS // len(files))
+            plan.choose(ranked(self._index.online_peers())[:most])
+        return plan
 
     def _check_new_names(self, files: Collection[IndexEntry]) -> None:
         # A name that the index has was checked when it came in.

@@ -125,8 +125,9 @@ def test_a_silent_peer_is_removed_with_its_files_exactly_at_the_timeout(index: I
         (lambda index: index.holders([(ANA.peer_id, bytes([1]) * 32)]) == [None], False, True),
         (lambda index: len(index.holders_at(ANA.address, bytes([1]) * 32)), 1, 0),
         (lambda index: list(map(len, index.some_holders([bytes([1]) * 32], 9))), [1], [0]),
-        (lambda index: index.users_with_copy(bytes([1]) * 32), {"ana"}, set()),
-        (lambda index: index.can_receive(ANA.peer_id, "b.txt", bytes(32)), True, False),
+        (lambda index: index.copies([("a.txt", bytes([1]) * 32)], 9)[0].users, {"ana"}, set()),
+        (lambda index: len(index.copies([("b.txt", bytes([1]) * 32)], 9)[0].content_holders), 1, 0),
+        (lambda index: index.can_receive([(ANA.peer_id, "b.txt", bytes(32))]), [True], [False]),
         (lambda index: len(index.online_peers()), 1, 0),
         (lambda index: len(index.some_peers(9)), 1, 0),
         (lambda index: len(index.page("", None, 9)[0]), 1, 0),
@@ -204,6 +205,38 @@ def test_one_id_under_two_names_is_one_file(index: Index) -> None:
     (found,) = index.by_names(["a.txt"], 9)
     assert [(h.session.user, h.complete) for h in found.holders] == [("ana", True), ("bob", False)]
     assert [version.name for version in index.by_ids([found.id], 9)] == ["a.txt", "b.txt"]
+
+
+def test_a_holder_of_a_version_has_its_name_or_only_its_content(index: Index) -> None:
+    index.replace(ANA, "1", [file("a.txt"), file("b.txt")])
+    index.replace(BOB, "1", [file("B.txt", complete=False)])
+    index.replace(session(3), "1", [file("a.txt", 2), file("c.txt")])
+
+    def having(name: str) -> dict[str, bool]:
+        (version,) = [v for v in index.by_names([name], 9) if v.id[0] == 1]
+        return {h.session.peer_id: h.has_name for h in version.holders}
+
+    assert having("A.TXT") == {ANA.peer_id: True, BOB.peer_id: False, session(3).peer_id: False}
+    assert having("b.txt") == {ANA.peer_id: True, BOB.peer_id: True, session(3).peer_id: False}
+    by_id = {v.name: [h.has_name for h in v.holders] for v in index.by_ids([bytes([1]) * 32], 9)}
+    assert by_id == {"a.txt": [True, False, False], "B.txt": [True, True, False], "c.txt": [False, False, True]}
+
+
+def test_each_name_of_some_content_has_copies_of_its_own(index: Index) -> None:
+    index.replace(ANA, "1", [file("a.txt"), file("b.txt", complete=False)])
+    index.replace(BOB, "1", [file("A.txt", complete=False)])
+    index.replace(session(3, "eve"), "1", [file("b.txt")])
+    index.replace(session(4, "zoe"), "1", [file("b.txt", 2), file("c.txt")])
+    content = bytes([1]) * 32
+    a, b, nothing = index.copies([("a.txt", content), ("b.txt", content), ("a.txt", bytes(32))], 9)
+    assert (a.users, b.users) == ({"ana"}, {"eve"})
+    assert [h.session.user for h in a.content_holders] == ["eve", "zoe"], "they lack only the name"
+    assert b.content_holders == [], "ana is storing it, zoe has other content there"
+    assert (len(nothing.users), len(nothing.content_holders)) == (0, 0)
+    assert [len(found.content_holders) for found in index.copies([("a.txt", content)], 1)] == [1]
+    peers = [ANA.peer_id, BOB.peer_id, session(3).peer_id, session(4).peer_id, session(5).peer_id]
+    receives = {name: index.can_receive([(peer, name, content) for peer in peers]) for name in ("a.txt", "b.txt")}
+    assert receives == {"a.txt": [False, True, True, True, False], "b.txt": [True, True, False, False, False]}
 
 
 def test_a_name_has_one_version_for_each_id(index: Index) -> None:
@@ -611,6 +644,11 @@ class IndexMachine(RuleBasedStateMachine):
                     session(who).peer_id: complete for who, complete in held.items()
                 }
                 assert (fold(version.name), contents) in spelled
+                assert {h.session.peer_id for h in version.holders if h.has_name} == {
+                    session(who).peer_id
+                    for who, mine in self.files.items()
+                    if mine.get(fold(version.name), ("", 0))[1] == contents
+                }
         for contents in range(1, 5):
             if contents not in holding:
                 assert self.index.by_ids([bytes([contents]) * 32], 99) == []
@@ -637,6 +675,18 @@ class IndexMachine(RuleBasedStateMachine):
         for some, held in zip(self.index.some_holders(ids, 9), holding, strict=True):
             assert {h.session.peer_id: h.complete for h in some} == {session(who).peer_id: held[who] for who in held}
         assert [len(some) for some in self.index.some_holders(ids, 1)] == [min(1, len(held)) for held in holding]
+        files = [(name, file_id) for name in ("a", "b", "strasse") for file_id in ids]
+        for (name, file_id), found in zip(files, self.index.copies(files, 9), strict=True):
+            under = {who: mine[name] for who, mine in self.files.items() if name in mine}
+            whole = {who for who, entry in under.items() if entry[1] == file_id[0] and entry[2]}
+            assert found.users == {session(who).user for who in whole}
+            assert {h.session.peer_id for h in found.content_holders} == {
+                peers[who] for who, complete in holding[file_id[0] - 1].items() if complete and who not in under
+            }
+            assert self.index.can_receive([(peer_id, name, file_id) for peer_id in peers]) == [
+                who in self.seen and (who not in under or (under[who][1] == file_id[0] and not under[who][2]))
+                for who in range(4)
+            ]
         for who in range(4):
             for file_id, held in zip(ids, holding, strict=True):
                 at = self.index.holders_at(session(who).address, file_id)

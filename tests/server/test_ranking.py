@@ -1,60 +1,20 @@
-"""The choice of receivers and holders among many peers."""
+"""The choice of holders among many."""
 
 from collections import Counter
 from random import Random
 
 import pytest
 
-from tracker.models import Holder, Load, OnlinePeer, Session
-from tracker.ranking import (
-    MAX_CANDIDATE_CHECKS,
-    MAX_HOLDERS,
-    SAMPLE_SIZE,
-    choose_receivers,
-    explain_receiver,
-    order_holders,
-    rank_receivers,
-)
-
-
-def crowd(room: list[int]) -> list[OnlinePeer]:
-    return [
-        OnlinePeer(
-            Session(f"{n:032x}", f"u{n}", f"10.0.0.1:{n + 1}", False, f"{n:064x}", bytes(32), 0.0),
-            Load(free_bytes=free, free_bytes_known=True),
-            files=0,
-            last_seen=1.0,
-        )
-        for n, free in enumerate(room)
-    ]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_few_peers_with_room_are_found_among_many(seed: int) -> None:
-    ranked = rank_receivers(crowd([0] * 994 + [100] * 6), 50, "ana", Random(seed))
-    assert len(choose_receivers(ranked, 50, 30, MAX_CANDIDATE_CHECKS, Counter(), set(), lambda peer: True)) == 6
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_few_peers_with_room_for_the_largest_file_are_found_among_many(seed: int) -> None:
-    ranked = rank_receivers(crowd([10] * 994 + [100] * 6), 1, "ana", Random(seed))
-    assert len(choose_receivers(ranked, 50, 30, MAX_CANDIDATE_CHECKS, Counter(), set(), lambda peer: True)) == 6
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_few_peers_without_the_file_are_found_among_many(seed: int) -> None:
-    peers = crowd([100] * 1000)
-    lacking = {peer.session.peer_id for peer in peers[:3]}
-    ranked = rank_receivers(peers, 50, "ana", Random(seed))
-    chosen = choose_receivers(
-        ranked, 50, 30, MAX_CANDIDATE_CHECKS, Counter(), set(), lambda peer: peer.session.peer_id in lacking
-    )
-    assert {peer.session.peer_id for peer in chosen} == lacking
+from tracker.models import Holder, Load, Session
+from tracker.ranking import MAX_HOLDERS, SAMPLE_SIZE, order_holders
 
 
 @pytest.mark.parametrize("whole", [0, 10, SAMPLE_SIZE - 1, SAMPLE_SIZE, SAMPLE_SIZE + 1])
 def test_complete_holders_are_ranked_first(whole: int) -> None:
-    holders = [Holder(peer.session, Load(), n < whole) for n, peer in enumerate(crowd([0] * 2000))]
+    holders = [
+        Holder(Session(f"{n:032x}", f"u{n}", f"10.0.0.1:{n + 1}", False, "", bytes(32), 0.0), Load(), n < whole)
+        for n in range(2000)
+    ]
     ordered = order_holders(holders, lambda peer_id: False, Random(1))
     assert len({holder.session.peer_id for holder in ordered}) == MAX_HOLDERS
     complete = [holder.complete for holder in ordered]
@@ -102,12 +62,3 @@ def test_users_take_turns_among_many_holders(counts: list[int]) -> None:
     most = max(of_user.values())
     for user, count in enumerate(counts):
         assert of_user[f"u{user}"] in (count, most - 1, most)
-
-
-@pytest.mark.parametrize(
-    ("free", "words"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (5 << 20, "5 MiB"), (7 << 30, "7 GiB"), (3 << 39, "1.5 TiB")],
-)
-def test_the_reason_names_the_free_space_of_a_receiver(free: int, words: str) -> None:
-    (peer,) = crowd([free])
-    assert explain_receiver(peer, set()).startswith(f"{words} free, ")

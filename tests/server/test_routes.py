@@ -11,6 +11,7 @@ from werkzeug.routing import Rule
 
 from tracker import memory_index
 from tracker.errors import all_errors
+from tracker.ranking import SAMPLE_SIZE
 from tracker.routes import ROUTES, Access
 from tracker_fixture import MakeTracker, TrackerFixture, id_of
 
@@ -258,6 +259,55 @@ def test_files_of_one_request_share_the_free_space_of_a_receiver(world: TrackerF
     bob.ping(free_bytes=25)
     body = {"files": [{"name": n, "id": id_of(n), "size": 10} for n in ("a", "b", "c")], "copies": 1}
     assert len(ana.call("POST", "/upload", body).json["targets"]) == 2  # type: ignore[index]
+
+
+def test_each_name_of_one_content_is_placed_at_the_same_receivers(world: TrackerFixture) -> None:
+    """Receivers got one name for each id, and the others were lost when the uploader left."""
+    ana = world.peer()
+    for number in range(9):
+        world.peer(f"u{number}", f"127.0.0.1:{6000 + number}").ping(free_bytes=15)
+    files = [
+        {"name": name, "id": id_of("same"), "size": 10} for name in ("pkg/a/LICENSE", "pkg/b/LICENSE", "pkg/B/license")
+    ]
+    targets = ana.call("POST", "/upload", {"files": files, "copies": 2}).json["targets"]  # type: ignore[index]
+    assert Counter(t["name"] for t in targets) == {"pkg/a/LICENSE": 2, "pkg/b/LICENSE": 2}, "folded names are one"
+    assert len({t["url"] for t in targets}) == 2, "the bytes need room once, and are sent once"
+    assert len({t["ticket"] for t in targets}) == 2, "a ticket is for one receiver and one id"
+
+
+def test_a_peer_with_the_content_receives_the_name_that_it_lacks(world: TrackerFixture) -> None:
+    ana, asker = world.peer(), world.peer("asker", "127.0.0.1:5009")
+    holder, other = world.peer("bob", "127.0.0.1:5002"), world.peer("eve", "127.0.0.1:5003")
+    other.ping(free_bytes=1000)
+    holder.ping(free_bytes=0, uploads=5)
+    entry = {"id": id_of("same"), "size": 10}
+    holder.call("PUT", "/index", {"version": "1", "files": [entry | {"name": "a.txt", "complete": True}]})
+    asked = {"files": [entry | {"name": "b.txt"}], "copies": 2}
+    targets = ana.call("POST", "/upload", asked).json["targets"]  # type: ignore[index]
+    assert [t["url"] for t in targets] == [holder.address, other.address]
+    assert targets[0]["why"].startswith("has the content under another name")
+    added = entry | {"name": "b.txt", "complete": True}
+    holder.call("PATCH", "/index", {"base_version": "1", "version": "2", "add": [added]})
+    targets = ana.call("POST", "/upload", asked).json["targets"]  # type: ignore[index]
+    assert holder.address not in [t["url"] for t in targets], "now it has the name"
+    other.call("PUT", "/index", {"version": "1", "files": [entry | {"name": "a.txt", "complete": True}]})
+    (found,) = asker.call("GET", "/query?name=b.txt").json["files"]  # type: ignore[index]
+    assert {h["url"]: (h["complete"], h["has_name"]) for h in found["holders"]} == {
+        holder.address: (True, True),
+        other.address: (True, False),
+    }
+
+
+def test_the_only_peer_that_can_store_a_file_is_found_among_many(make_world: MakeTracker) -> None:
+    world = make_world(advertise_check=False)
+    ana = world.peer("ana", "10.0.0.1:5001", source=STRANGER)
+    crowd = [world.peer("mallory", f"10.0.1.1:{6000 + number}", source=STRANGER) for number in range(SAMPLE_SIZE * 2)]
+    for each in crowd:
+        each.ping(free_bytes=5)
+    crowd[77].ping(free_bytes=10)
+    for _ in range(5):
+        assert ana.targets("a.txt", size=10) == [crowd[77].address]
+    assert ana.targets("a.txt", size=5, copies=30)[29:], "others suffice for a smaller file"
 
 
 def test_the_tickets_of_one_response_are_shared_by_all_files(world: TrackerFixture) -> None:
