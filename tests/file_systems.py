@@ -33,9 +33,10 @@ def unmounting(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def loop_device(image: Path, size: int = _IMAGE_BYTES) -> Iterator[str]:
-    """Create an image and yield its loop device."""
-    with image.open("xb") as file:
-        file.truncate(size)
+    """Yield a loop device of an image, which is created if it does not exist."""
+    if not image.exists():
+        with image.open("xb") as file:
+            file.truncate(size)
     device = run("losetup", "--find", "--show", image)
     try:
         yield device
