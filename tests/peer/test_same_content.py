@@ -131,6 +131,18 @@ def test_one_copy_of_each_name_is_at_one_receiver(network: Network, tmp_path: Pa
     assert received(ben) + received(cia) == len(LARGE)
 
 
+@pytest.mark.parametrize("content", [LARGE, b"small", b""], ids=["large", "small", "empty"])
+def test_a_name_that_is_added_later_is_copied_too(network: Network, tmp_path: Path, content: bytes) -> None:
+    ana, ben, cia = network
+    write(tmp_path, {"first.bin": content, "second.bin": content})
+    everyone = sorted([ben.address, cia.address])
+    assert upload(ana, tmp_path / "first.bin", 2) == {"first.bin": everyone}
+    before = received(ben)
+    assert upload(ana, tmp_path / "second.bin", 2) == {"second.bin": everyone}
+    assert contents(ben) == contents(cia) == {"first.bin": content, "second.bin": content}
+    assert received(ben) == before
+
+
 def test_the_names_are_independent_files(network: Network, tmp_path: Path) -> None:
     ana, ben, _ = network
     write(tmp_path, PACKAGE)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from system.cluster import Cluster, Peer
-from system.releases import Release
+from system.releases import THIS_RELEASE, Release
 
 LARGE = bytes(range(256)) * 12000
 PACKAGE = {
@@ -57,6 +57,11 @@ def test_a_receiver_of_the_previous_release_counts_for_the_names_that_it_stores(
     assert stored | refused == set(PACKAGE)
     assert len(stored) == len(set(PACKAGE.values()))
     assert "upgrade it to 0.2.0 or later" in uploaded.stderr + uploaded.stdout
+    # Upgraded, it stores the others without their bytes.
+    ben.restart_as(THIS_RELEASE.pserver)
+    ben.pclient_until_success("files")
+    ana.pclient_until_success("upload", "pkg")
+    assert contents(ben) == PACKAGE
 
 
 @pytest.mark.history
