@@ -48,6 +48,24 @@ def order_holders(
     return [holder for _, _, holder in in_turn]
 
 
+def order_holders_of_name(
+    holders: Sequence[Holder], is_suspect: Callable[[str], bool], rng: Random, max_holders: int
+) -> list[Holder]:
+    """Choose and order holders as order_holders, but leave half of the places to those that have the name, too.
+
+    An uploader counts the copies of its name in the result, and many peers may have an empty file under other names.
+    No more than half, because an account can give the name to content that it does not send.
+    """
+    if len(holders) > max_holders:
+        named = [holder for holder in holders if holder.has_name]
+        if 0 < len(named) < len(holders):
+            first = order_holders(named, is_suspect, rng, (max_holders + 1) // 2)
+            known = {holder.session.peer_id for holder in first}
+            others = [holder for holder in holders if holder.session.peer_id not in known]
+            holders = [*first, *order_holders(others, is_suspect, rng, max_holders - len(first))]
+    return order_holders(holders, is_suspect, rng, max_holders)
+
+
 def _sample_by_turns(holders: Sequence[Holder], rng: Random) -> list[Holder]:
     """Choose SAMPLE_SIZE of more holders; users take turns, complete holders come first."""
     if len({holder.session.user for holder in holders}) >= SAMPLE_SIZE:

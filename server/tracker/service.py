@@ -324,7 +324,7 @@ class Tracker:
                 signer.sign(holder.session.ticket_key, holder.session.peer_id, file_id),
                 ranking.explain_holder(holder, is_suspect(holder.session.peer_id)),
             )
-            for holder in ranking.order_holders(usable, is_suspect, self._rng, limit)
+            for holder in ranking.order_holders_of_name(usable, is_suspect, self._rng, limit)
         ]
 
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from tracker.models import Holder, Load, Session
-from tracker.ranking import MAX_HOLDERS, SAMPLE_SIZE, order_holders
+from tracker.ranking import MAX_HOLDERS, SAMPLE_SIZE, order_holders, order_holders_of_name
 
 
 @pytest.mark.parametrize("whole", [0, 10, SAMPLE_SIZE - 1, SAMPLE_SIZE, SAMPLE_SIZE + 1])
@@ -48,6 +48,22 @@ def test_a_suspect_holder_comes_last_but_is_listed() -> None:
     (honest,) = held_by("honest", 1, 5000)
     ordered = order_holders([*held_by("mallory", 300, 0), honest], honest.session.peer_id.__eq__, Random(1))
     assert ordered.index(honest) == MAX_HOLDERS - 1
+
+
+@pytest.mark.parametrize("others", [40, 1000])
+def test_holders_of_the_name_are_listed_among_many_of_the_content(others: int) -> None:
+    named = held_by("ben", 2, 5000)
+    unnamed = [holder._replace(has_name=False) for n in range(others) for holder in held_by(f"u{n}", 1, n)]
+    ordered = order_holders_of_name([*unnamed, *named], lambda peer_id: False, Random(1), MAX_HOLDERS)
+    assert set(named) <= set(ordered)
+    assert len(set(ordered)) == MAX_HOLDERS
+
+
+def test_holders_that_took_the_name_leave_half_of_the_places_to_others() -> None:
+    fakes = held_by("mallory", 500, 0)
+    honest = [holder._replace(has_name=False) for n in range(50) for holder in held_by(f"u{n}", 1, 5000 + n)]
+    ordered = order_holders_of_name([*fakes, *honest], lambda peer_id: False, Random(1), MAX_HOLDERS)
+    assert len(set(honest) & set(ordered)) >= MAX_HOLDERS // 2 - 1
 
 
 @pytest.mark.parametrize(
