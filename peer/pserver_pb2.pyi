@@ -18,6 +18,7 @@ class Hint(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HINT_REPEAT: _ClassVar[Hint]
     HINT_REPEAT_LATER: _ClassVar[Hint]
     HINT_LOG_IN: _ClassVar[Hint]
+    HINT_LINK: _ClassVar[Hint]
 HINT_UNSPECIFIED: Hint
 HINT_LIST_FILES: Hint
 HINT_SHOW_FULL_IDS: Hint
@@ -27,6 +28,7 @@ HINT_RESUME: Hint
 HINT_REPEAT: Hint
 HINT_REPEAT_LATER: Hint
 HINT_LOG_IN: Hint
+HINT_LINK: Hint
 
 class Release(_message.Message):
     __slots__ = ("version", "oldest_protocol", "newest_protocol")
@@ -99,14 +101,16 @@ class ChangePasswordResponse(_message.Message):
     def __init__(self, user: _Optional[str] = ...) -> None: ...
 
 class UploadCommand(_message.Message):
-    __slots__ = ("paths", "copies", "more")
+    __slots__ = ("paths", "copies", "more", "link")
     PATHS_FIELD_NUMBER: _ClassVar[int]
     COPIES_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
     paths: _containers.RepeatedScalarFieldContainer[str]
     copies: int
     more: bool
-    def __init__(self, paths: _Optional[_Iterable[str]] = ..., copies: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
+    link: bool
+    def __init__(self, paths: _Optional[_Iterable[str]] = ..., copies: _Optional[int] = ..., more: _Optional[bool] = ..., link: _Optional[bool] = ...) -> None: ...
 
 class DownloadCommand(_message.Message):
     __slots__ = ("names", "output", "more")

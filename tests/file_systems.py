@@ -110,3 +110,16 @@ def mounted(folder: Path, source: str, *options: str) -> Iterator[Path]:
 def remount(folder: Path, mode: str) -> None:
     """Make a bind mount read-only (`ro`) or writable (`rw`)."""
     run("mount", "-o", f"remount,bind,{mode}", folder)
+
+
+@contextmanager
+def small(kind: str, image: Path, folder: Path) -> Iterator[Path]:
+    """Mount a new file system of about 256 MiB on a folder: `ext4`, `btrfs` or `tmpfs`."""
+    if kind == "tmpfs":
+        with tmpfs(folder, "256m"):
+            yield folder
+        return
+    with loop_device(image) as device:
+        run(f"mkfs.{kind}", "-q", device)
+        with mounted(folder, device):
+            yield folder

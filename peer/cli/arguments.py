@@ -63,11 +63,12 @@ COMMANDS = {
         1,
         None,
         "share files and push copies to other peers",
-        ("--copies",),
+        ("--copies", "--link"),
         (
             "Folders are uploaded recursively as FOLDER/... Files outside the shared folder",
             "are copied into it first. Repeat the command to create missing copies;",
-            "--copies 0 shares without pushing.",
+            "--copies 0 shares without pushing. --link needs one file system, and no room:",
+            "an edit of the file outside then also changes the shared one.",
         ),
     ),
     "download": CommandSpec(
@@ -119,6 +120,7 @@ class Invocation:
     quiet: bool = False
     password_stdin: bool = False
     copies: int = 1
+    link: bool = False
     output: str = ""
     yes: bool = False
 
@@ -235,6 +237,7 @@ def _parse_command(words: _Words, env_pserver: str | None) -> Invocation:
         quiet=found.quiet or "quiet" in words.flags,
         password_stdin=getattr(found, "password_stdin", False),
         copies=getattr(found, "copies", 1),
+        link=getattr(found, "link", False),
         output=getattr(found, "output", ""),
         yes=getattr(found, "yes", False),
     )
@@ -264,6 +267,10 @@ def _parser(command: str) -> _Parser:
     if "--copies" in spec.options:
         parser.add_argument(
             "--copies", type=_copies, default=1, metavar="N", help="complete copies on other peers (default: 1)"
+        )
+    if "--link" in spec.options:
+        parser.add_argument(
+            "--link", action="store_true", help="hard-link files outside the shared folder instead of copying them"
         )
     if "--output" in spec.options:
         parser.add_argument(

@@ -21,6 +21,7 @@ from cli.errors import CliError, PserverUnreachable
 from cli.settings import Settings
 from common.control_messages import Event, Hint, Progress, Started, argument_batches, events_from_pb
 from common.status_messages import ListedFile, ListedPeer, Status
+from common.version import both_releases
 
 # Seconds. A user waits for the cancel.
 _CANCEL_TIMEOUT = 5.0
@@ -28,6 +29,9 @@ _CANCEL_TIMEOUT = 5.0
 _LOCAL_TIMEOUT = 10.0
 # The pserver queries the tracker, which may delay a failed login by a minute, and which is asked again on a timeout.
 _TRACKER_TIMEOUT = 90.0
+
+# The first protocol of pservers that can link.
+_LINK_PROTOCOL = 2
 
 _TRANSFER_LOST = "the pserver stopped; verified data is kept: start it again"
 _REMOVAL_LOST = "the pserver stopped; some copies may be removed: start it again"
@@ -206,12 +210,29 @@ class DaemonClient:
             request = pb.ChangePasswordRequest(old_password=old, new_password=new)
             return control.ChangePassword(request, metadata=metadata, timeout=_TRACKER_TIMEOUT).user
 
-    def upload(self, paths: Sequence[str], copies: int) -> StartTransfer:
-        """Connect; return the function that starts an upload. `paths` are absolute."""
-        commands = (pb.UploadCommand(paths=batch, copies=copies, more=more) for batch, more in argument_batches(paths))
-        return self._prepare(
+    def upload(self, paths: Sequence[str], copies: int, *, link: bool = False) -> StartTransfer:
+        """Connect; return the function that starts an upload.
+
+        Args:
+            paths: Absolute paths.
+            copies: How many other peers should have each file.
+            link: Whether files from outside are hard-linked instead of copied.
+
+        Raises:
+            CliError: incompatible, if the pserver is too old to link; or as every call.
+        """
+        commands = (
+            pb.UploadCommand(paths=batch, copies=copies, more=more, link=link)
+            for batch, more in argument_batches(paths)
+        )
+        start = self._prepare(
             lambda control, metadata: control.UploadFileRequest(commands, metadata=metadata), _TRANSFER_LOST
         )
+        if link and self._connection is not None and self._connection.release.newest < _LINK_PROTOCOL:
+            # It would ignore the field, and copy.
+            both = both_releases("the pserver", self._connection.release, "this pclient")
+            raise CliError("incompatible", f"{both}: --link needs a newer pserver")
+        return start
 
     def download(self, names: Sequence[str], output: str) -> StartTransfer:
         """Connect; return the function that starts a download. `output` is as in DownloadCommand, or empty."""

@@ -13,6 +13,7 @@ _COMMAND = {
     Hint.REPEAT: "run the same command again",
     Hint.REPEAT_LATER: "run the same command again when more peers are online",
     Hint.LOG_IN: "run: {pclient} login USER",
+    Hint.LINK: "`upload --link` shares it by a hard link, without a copy",
 }
 _MENU = {
     Hint.LIST_FILES: "Choose 4 to list files",
@@ -23,6 +24,7 @@ _MENU = {
     Hint.REPEAT: "Choose the same again",
     Hint.REPEAT_LATER: "Choose the same again when more peers are online",
     Hint.LOG_IN: "Log in first",
+    Hint.LINK: "The command `upload --link` shares it by a hard link, without a copy",
 }
 
 

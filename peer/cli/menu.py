@@ -14,7 +14,7 @@ from cli.prompts import EndOfInput
 from cli.transfer_commands import MAX_LISTED, absolute_path, may_match_many
 from cli.transfer_follower import Outcome, follow
 from common import formatting
-from common.control_messages import Failure, Fault
+from common.control_messages import Failure, Fault, Hint
 from common.status_messages import Status
 
 
@@ -158,6 +158,10 @@ def _upload(menu: Menu) -> None:
     # A shell would expand ~ in a command.
     path = require_utf8(absolute_path(os.path.expanduser(name)))
     outcome = follow(menu.daemon, lambda: menu.daemon.upload([path], 1), menu.screen, "uploading")
+    if menu.prompter.interactive and any(fault.hint is Hint.LINK for fault in outcome.faults):
+        menu.screen.line("There is no room for a copy. With a hard link, an edit of the file changes the shared one")
+        if menu.prompter.confirm("Share it by a hard link?"):
+            outcome = follow(menu.daemon, lambda: menu.daemon.upload([path], 1, link=True), menu.screen, "uploading")
     menu.report(outcome, several=os.path.isdir(path))
 
 

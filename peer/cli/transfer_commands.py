@@ -37,9 +37,8 @@ def upload(context: Context, invocation: Invocation) -> int:
     """Share files and push copies to other peers; return the exit code."""
     sent = _sendable(invocation.arguments, _resolve_folder)
     printer = _ResultPrinter(context.screen, invocation.arguments, sent)
-    return _transfer(
-        context, sent, printer, "uploading", partial(context.daemon.upload, sent.values, invocation.copies)
-    )
+    start = partial(context.daemon.upload, sent.values, invocation.copies, link=invocation.link)
+    return _transfer(context, sent, printer, "uploading", start)
 
 
 def download(context: Context, invocation: Invocation) -> int:

@@ -66,6 +66,8 @@ class Hint(Enum):
     REPEAT_LATER = "repeat_later"
     # Log in.
     LOG_IN = "log_in"
+    # Share the file by a hard link: there is no room for a copy.
+    LINK = "link"
 
 
 _HINT_FROM_PB = {pb.Hint.Value(f"HINT_{hint.name}"): hint for hint in Hint}

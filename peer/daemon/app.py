@@ -27,6 +27,7 @@ from daemon.library.manifest_cache import ManifestCache
 from daemon.library.offer_checker import OfferChecker
 from daemon.library.scan_loop import ScanLoop
 from daemon.library.scanner import Scanner
+from daemon.library.steady_files import SteadyFiles
 from daemon.peers import addresses, limits
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import ActiveStreams, KeyedLocks, MemoryBudget, RateLimiter, StreamSlots
@@ -280,6 +281,7 @@ class Pserver:
                 temp_files=temp_files,
                 library=library,
                 scanner=self.scanner,
+                steady_files=SteadyFiles(folder=folder, scanner=self.scanner),
                 state_dir=settings.state_dir,
             ),
             replicator=Replicator(

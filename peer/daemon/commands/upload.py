@@ -35,13 +35,14 @@ class UploadHandler:
     replicator: Replicator
     threads: Threads
 
-    async def run(self, paths: Sequence[str], copies: int, transfer: Transfer) -> None:
+    async def run(self, paths: Sequence[str], copies: int, transfer: Transfer, *, link: bool = False) -> None:
         """Share files and push copies of them.
 
         Args:
             paths: Absolute paths of files and folders.
             copies: How many other peers should have each file complete; 0 only shares.
             transfer: Gets a result for each file, and a fault for each path or file that cannot be shared.
+            link: Whether files from outside are hard-linked into the shared folder instead of copied.
 
         Raises:
             NotLoggedIn: This peer is logged out.
@@ -51,7 +52,7 @@ class UploadHandler:
         self.account.require_login()
         if not paths:
             raise BadUsage("an upload needs at least one path")
-        shared = await self._share(await self._collect(paths, transfer), transfer)
+        shared = await self._share(await self._collect(paths, transfer), transfer, link)
         if not shared:
             return
         transfer.start_phase(Phase.PREPARING)
@@ -99,12 +100,13 @@ class UploadHandler:
                     transfer.emit(Fault.of(fault, found.name, arguments))
         return items
 
-    async def _share(self, items: _Items, transfer: Transfer) -> list[SharedFile]:
+    async def _share(self, items: _Items, transfer: Transfer, link: bool) -> list[SharedFile]:
         """Import files into the shared folder and the library; failures go to the transfer."""
         transfer.counters.files_total += len(items)
         # What is outside the shared folder is copied, then hashed.
-        total = sum(item.size if item.inside else 2 * item.size for item in items)
-        transfer.start_phase(Phase.HASHING if all(item.inside for item in items) else Phase.COPYING, total=total)
+        copied = [] if link else [item for item in items if not item.inside]
+        total = sum(item.size for item in [*items, *copied])
+        transfer.start_phase(Phase.COPYING if copied else Phase.HASHING, total=total)
         loop = asyncio.get_running_loop()
 
         def counter(phase: Phase) -> Callable[[str, int], None]:
@@ -117,12 +119,20 @@ class UploadHandler:
             self.threads.disk,
             lambda stop: list(
                 self.importer.share(
-                    list(items), stop=stop, on_copied=counter(Phase.COPYING), on_hashed=counter(Phase.HASHING)
+                    list(items),
+                    link=link,
+                    stop=stop,
+                    on_copied=counter(Phase.COPYING),
+                    on_hashed=counter(Phase.HASHING),
                 )
             ),
         )
         shared: list[SharedFile] = []
-        async for item, outcome in paced(outcomes):
+        async for imported in paced(outcomes):
+            if isinstance(imported, Notice):
+                transfer.emit(imported)
+                continue
+            item, outcome = imported
             if isinstance(outcome, PeerError):
                 transfer.emit(Fault.of(outcome, item.name, items[item]))
             else:

@@ -77,10 +77,12 @@ class ControlService:
     async def upload_file_request(self, parts: AsyncIterator[pb.UploadCommand], context: Context[Any, Any]) -> None:
         """Share files and push copies."""
         request = await _merge(parts, pb.UploadCommand())
-        paths, copies = tuple(request.paths), request.copies
+        paths, copies, link = tuple(request.paths), request.copies, request.link
         # A file that changed since makes it another command.
-        key = (paths, copies, await self.uploads.fingerprints(paths))
-        await self._run_or_attach("upload", key, lambda transfer: self.uploads.run(paths, copies, transfer), context)
+        key = (paths, copies, link, await self.uploads.fingerprints(paths))
+        await self._run_or_attach(
+            "upload", key, lambda transfer: self.uploads.run(paths, copies, transfer, link=link), context
+        )
 
     async def download_file_request(self, parts: AsyncIterator[pb.DownloadCommand], context: Context[Any, Any]) -> None:
         """Download files."""

@@ -49,7 +49,7 @@ def copy_contents(
         if disk.clone(source, target):
             cloned = disk.fstat(target).st_size
             if cloned < size:
-                raise _being_written()
+                raise being_written_outside()
             if cloned > size:
                 disk.truncate(target, size)
             if progress is not None:
@@ -94,12 +94,12 @@ def _copy_data(
                 disk.pwrite(target, [data], done)
                 count = len(data)
             if count == 0:
-                raise _being_written()
+                raise being_written_outside()
             copied += count
             advance(done + count)
     # The last range may end before the file does, and a truncated source has fewer ranges.
     if disk.fstat(source).st_size < size:
-        raise _being_written()
+        raise being_written_outside()
     disk.truncate(target, size)
     advance(size)
 
@@ -130,8 +130,9 @@ def ensure_same_content(
                 raise Interrupted("stopped while copying", hint=Hint.REPEAT)
             step = min(_COPY_STEP, size - offset)
             if disk.pread(source, step, offset) != disk.pread(target, step, offset):
-                raise _being_written()
+                raise being_written_outside()
 
 
-def _being_written() -> BeingWritten:
-    return BeingWritten("it is being written to, and its content changed while it was copied", hint=Hint.REPEAT)
+def being_written_outside() -> BeingWritten:
+    """Return the error for a file from outside the shared folder that changed while it was read."""
+    return BeingWritten("it is being written to, and its content changed while it was read", hint=Hint.REPEAT)

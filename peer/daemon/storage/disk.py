@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from daemon.storage.names import fold
 _FICLONE = 0x40049409
 # linux/falloc.h: free the blocks of a range, and do not change the size of the file.
 _PUNCH_HOLE, _KEEP_SIZE = 2, 1
+# linux/fcntl.h: take or return a lease, and the signal that ends it.
+_F_SETLEASE, _F_SETSIG = 1024, 10
 # linux/fs.h: start writeback, do not wait for it.
 _SYNC_FILE_RANGE_WRITE = 2
 # linux/fs.h: fail with EEXIST instead of replacing the target.
@@ -283,6 +286,21 @@ class Disk:
                 raise
             return -1
 
+    def has_writer(self, fd: int) -> bool:
+        """Return whether another descriptor, of any process, can write to the file that `fd` has open for reading.
+
+        False if that cannot be found out: on other systems than Linux, and for files of other users.
+        """
+        try:
+            # The lease is refused while the file is open for writing. A program that opens it during the microseconds
+            # of the lease waits, and we get SIGURG, which is ignored, instead of SIGIO, which would end this process.
+            fcntl.fcntl(fd, _F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(fd, _F_SETLEASE, fcntl.F_RDLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        fcntl.fcntl(fd, _F_SETLEASE, fcntl.F_UNLCK)
+        return False
+
     # ----------------------------------------------------------------------------------------------------- durability
 
     def fsync(self, fd: int) -> None:
@@ -376,21 +394,3 @@ class Disk:
             error = ctypes.get_errno()
             if error != errno.EINTR:
                 raise OSError(error, os.strerror(error))
-
-
-class Fingerprints:
-    """Makes fingerprints of many files, and asks each device once whether its inode numbers are stable.
-
-    It is for one operation: a device may get another file system later.
-    """
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self._stable: dict[int, bool] = {}
-
-    def make(self, name: str, status: os.stat_result, folder: int) -> Fingerprint:
-        """Return the fingerprint of a file in an open folder. Raises OSError if the disk fails."""
-        stable = self._stable.get(status.st_dev)
-        if stable is None:
-            stable = self._stable[status.st_dev] = self._disk.has_stable_inodes(folder)
-        return Fingerprint.from_stat(status, "" if stable else name)

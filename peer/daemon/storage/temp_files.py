@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 from daemon.storage.contents import copy_contents, ensure_same_content
 from daemon.storage.dirfd import TEMP_SUFFIX, SharedFd, part_vanished_error
 from daemon.storage.disk import Fingerprint, storage_faults
 from daemon.storage.hashing import ByteProgress, CancelCheck, not_cancelled
+from daemon.storage.linking import can_link, link_into
 from daemon.storage.publication import NewFile
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.sparse import MIN_HOLE_BYTES, write_sparse
@@ -177,9 +179,31 @@ class TempFiles:
             raise
         return copy
 
+    def link_in(self, path: Path, volume: Volume) -> TempCopy:
+        """Hard-link a file from outside into a dot-folder; arguments and errors are those of linking.link_into."""
+        temporary = _new_name()
+        fd = link_into(path, volume, temporary)
+        copy = TempCopy(self._folder, volume, temporary, 0, fd)
+        try:
+            with storage_faults("linking a file"):
+                copy.size = self._disk.fstat(fd).st_size
+        except BaseException:
+            copy.discard()
+            raise
+        copy.shares_blocks = True
+        return copy
+
+    def can_link(self, path: Path, volume: Volume) -> bool:
+        """Return whether `link_in` works."""
+        return can_link(path, volume, _new_name())
+
     def _create(self, volume: Volume) -> tuple[str, int]:
         """Create an empty file; return its name in the dot-folder and a descriptor."""
-        temporary = secrets.token_hex(16) + TEMP_SUFFIX
+        temporary = _new_name()
         with volume.dot as dot, storage_faults("writing a file"):
             fd = self._disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot)
         return temporary, fd
+
+
+def _new_name() -> str:
+    return secrets.token_hex(16) + TEMP_SUFFIX
