@@ -59,6 +59,16 @@ def test_a_sparse_file_larger_than_the_disk_is_copied_received_and_exported_with
         assert allocated(shared / "own.img") < 8 * MIB
 
 
+def test_a_sparse_file_is_pushed_to_a_peer_with_room_for_its_data(cluster: Cluster, rng: random.Random) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben", QUOTA="16M")
+    source = make_sparse(ana.home / "disk.img", 300 * MIB, rng)
+    assert ana.pclient("upload", str(source)).one["copies"] == [ben.address]
+    assert digest(ben.shared / "disk.img") == digest(source)
+    assert allocated(ben.shared / "disk.img") < 8 * MIB
+    make_file(ana.home / "dense.img", 17 * MIB, rng)
+    assert ana.pclient("upload", str(ana.home / "dense.img")).error == "no_active_peer"
+
+
 def test_a_sparse_download_that_is_killed_resumes(cluster: Cluster, rng: random.Random) -> None:
     ana, ben = cluster.peer("ana"), cluster.peer("ben", DOWNLOAD_LIMIT=6 * MIB)
     source = ana.shared / "disk.img"

@@ -84,12 +84,20 @@ class Replicator:
             for batch in batches:
                 group.create_task(replicate(batch))
 
+    async def _by_room(self, files: Sequence[Version]) -> Sequence[Version]:
+        """Return files with the disk space that they need as their size, for the choice of receivers."""
+        if files[0].size <= SMALL_FILE_MAX:
+            return files
+        # A batch of large files is one content.
+        room = await self.threads.run(self.threads.disk, self.served_files.data_bytes, files[0].id)
+        return [file._replace(size=room) for file in files]
+
     async def _replicate_batch(self, files: Sequence[SharedFile], copies: int, transfer: Transfer) -> None:
         try:
             plan = ReplicationPlan(files, copies, await self._find_copies([file.version for file in files]))
             while missing := plan.under_replicated(self.served_files.has):
                 receivers = min(plan.receivers_needed(), _RECEIVERS_PER_ROUND)
-                assigned = plan.assign(await self.tracker.place(missing, receivers))
+                assigned = plan.assign(await self.tracker.place(await self._by_room(missing), receivers))
                 if not assigned:
                     break
                 async with asyncio.TaskGroup() as group:

@@ -21,6 +21,7 @@ from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 from daemon.storage.open_file import OpenFile
 from daemon.storage.part_file import Part
 from daemon.storage.shared_folder import SharedFolder
+from daemon.storage.sparse import data_bytes
 
 # Reads of one block until a file whose fingerprint changes at each of them is given up.
 _MAX_READS = 5
@@ -266,6 +267,15 @@ class ServedFiles:
             file.close()
             raise
         return CompleteFile(manifest, file, self._events_of(id_), self._library)
+
+    def data_bytes(self, id_: str) -> int:
+        """Return the disk space that a copy of a complete file needs; zeros need none. Blocking.
+
+        Raises:
+            NoSuchFile: if this peer does not have the file.
+            StorageFault: if the manifest cache cannot be read.
+        """
+        return data_bytes(self._library.manifest(id_))
 
     def has(self, id_: str) -> bool:
         """Return whether the library has this content completely."""
