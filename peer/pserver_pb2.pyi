@@ -19,6 +19,7 @@ class Hint(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HINT_REPEAT_LATER: _ClassVar[Hint]
     HINT_LOG_IN: _ClassVar[Hint]
     HINT_LINK: _ClassVar[Hint]
+    HINT_CHOOSE_BY_ID: _ClassVar[Hint]
 HINT_UNSPECIFIED: Hint
 HINT_LIST_FILES: Hint
 HINT_SHOW_FULL_IDS: Hint
@@ -29,6 +30,7 @@ HINT_REPEAT: Hint
 HINT_REPEAT_LATER: Hint
 HINT_LOG_IN: Hint
 HINT_LINK: Hint
+HINT_CHOOSE_BY_ID: Hint
 
 class Release(_message.Message):
     __slots__ = ("version", "oldest_protocol", "newest_protocol")
@@ -113,14 +115,16 @@ class UploadCommand(_message.Message):
     def __init__(self, paths: _Optional[_Iterable[str]] = ..., copies: _Optional[int] = ..., more: _Optional[bool] = ..., link: _Optional[bool] = ...) -> None: ...
 
 class DownloadCommand(_message.Message):
-    __slots__ = ("names", "output", "more")
+    __slots__ = ("names", "output", "more", "newest")
     NAMES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
     names: _containers.RepeatedScalarFieldContainer[str]
     output: str
     more: bool
-    def __init__(self, names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...
+    newest: bool
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., more: _Optional[bool] = ..., newest: _Optional[bool] = ...) -> None: ...
 
 class RemoveCommand(_message.Message):
     __slots__ = ("names", "more")
@@ -305,18 +309,22 @@ class ListFilesResponse(_message.Message):
     def __init__(self, files: _Optional[_Iterable[_Union[ListedFile, _Mapping]]] = ...) -> None: ...
 
 class ListedFile(_message.Message):
-    __slots__ = ("name", "id", "size", "holders", "partial")
+    __slots__ = ("name", "id", "size", "holders", "partial", "modified", "executable")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     HOLDERS_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    MODIFIED_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
     name: str
     id: str
     size: int
     holders: int
     partial: int
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ..., holders: _Optional[int] = ..., partial: _Optional[int] = ...) -> None: ...
+    modified: float
+    executable: bool
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., size: _Optional[int] = ..., holders: _Optional[int] = ..., partial: _Optional[int] = ..., modified: _Optional[float] = ..., executable: _Optional[bool] = ...) -> None: ...
 
 class ListPeersRequest(_message.Message):
     __slots__ = ()
@@ -507,12 +515,16 @@ class PushRequest(_message.Message):
     def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("name", "manifest")
+    __slots__ = ("name", "manifest", "modified", "executable")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    MODIFIED_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
     name: str
     manifest: Manifest
-    def __init__(self, name: _Optional[str] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ...) -> None: ...
+    modified: float
+    executable: bool
+    def __init__(self, name: _Optional[str] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., modified: _Optional[float] = ..., executable: _Optional[bool] = ...) -> None: ...
 
 class PushResponse(_message.Message):
     __slots__ = ("pieces", "block_length", "verified", "published", "named")
@@ -537,16 +549,20 @@ class UploadSmallFilesRequest(_message.Message):
     def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., offers: _Optional[_Iterable[_Union[SmallFileOffer, _Mapping]]] = ...) -> None: ...
 
 class SmallFileOffer(_message.Message):
-    __slots__ = ("number", "name", "size", "ticket")
+    __slots__ = ("number", "name", "size", "ticket", "modified", "executable")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
+    MODIFIED_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
     number: int
     name: str
     size: int
     ticket: str
-    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., size: _Optional[int] = ..., ticket: _Optional[str] = ...) -> None: ...
+    modified: float
+    executable: bool
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., size: _Optional[int] = ..., ticket: _Optional[str] = ..., modified: _Optional[float] = ..., executable: _Optional[bool] = ...) -> None: ...
 
 class UploadSmallFilesResponse(_message.Message):
     __slots__ = ("verdicts",)

@@ -8,12 +8,13 @@ _COMMAND = {
     Hint.LIST_FILES: "`files` lists the files in the network",
     Hint.SHOW_FULL_IDS: "a complete id has 64 digits; `files --json` shows it",
     Hint.OTHER_NAME: "rename or remove it, or use --output OTHER_NAME",
-    Hint.CHOOSE_VERSION: "download one by its id",
+    Hint.CHOOSE_VERSION: "download one by its id, or the newest with --newest",
     Hint.RESUME: "run the same command again to resume",
     Hint.REPEAT: "run the same command again",
     Hint.REPEAT_LATER: "run the same command again when more peers are online",
     Hint.LOG_IN: "run: {pclient} login USER",
     Hint.LINK: "`upload --link` shares it by a hard link, without a copy",
+    Hint.CHOOSE_BY_ID: "download one by its id",
 }
 _MENU = {
     Hint.LIST_FILES: "Choose 4 to list files",
@@ -25,6 +26,7 @@ _MENU = {
     Hint.REPEAT_LATER: "Choose the same again when more peers are online",
     Hint.LOG_IN: "Log in first",
     Hint.LINK: "The command `upload --link` shares it by a hard link, without a copy",
+    Hint.CHOOSE_BY_ID: "Choose one of its versions",
 }
 
 

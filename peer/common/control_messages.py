@@ -56,7 +56,7 @@ class Hint(Enum):
     SHOW_FULL_IDS = "show_full_ids"
     # Rename or remove the file that is in the way, or save the download under another name.
     OTHER_NAME = "other_name"
-    # Download one of several versions by its id.
+    # Download one of several versions by its id, or the newest.
     CHOOSE_VERSION = "choose_version"
     # Repeat the command: verified data is kept, and the transfer resumes.
     RESUME = "resume"
@@ -68,6 +68,8 @@ class Hint(Enum):
     LOG_IN = "log_in"
     # Share the file by a hard link: there is no room for a copy.
     LINK = "link"
+    # Download one of several versions by its id: none of them is the newest.
+    CHOOSE_BY_ID = "choose_by_id"
 
 
 _HINT_FROM_PB = {pb.Hint.Value(f"HINT_{hint.name}"): hint for hint in Hint}

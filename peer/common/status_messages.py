@@ -35,15 +35,27 @@ class ListedFile(NamedTuple):
     # Numbers of complete and of partial holders.
     holders: int
     partial: int
+    # The time of the last modification in Unix seconds; None if it is unknown.
+    modified: float | None = None
+    executable: bool = False
 
     def to_pb(self) -> pb.ListedFile:
         return pb.ListedFile(
-            name=text(self.name), id=self.id, size=self.size, holders=self.holders, partial=self.partial
+            name=text(self.name),
+            id=self.id,
+            size=self.size,
+            holders=self.holders,
+            partial=self.partial,
+            modified=self.modified,
+            executable=self.executable,
         )
 
     @classmethod
     def from_pb(cls, message: pb.ListedFile) -> ListedFile:
-        return cls(message.name, message.id, message.size, message.holders, message.partial)
+        modified = message.modified if message.HasField("modified") else None
+        return cls(
+            message.name, message.id, message.size, message.holders, message.partial, modified, message.executable
+        )
 
 
 @dataclass(frozen=True, slots=True)

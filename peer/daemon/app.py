@@ -212,6 +212,7 @@ class Pserver:
             transfers=self.transfers,
             content_locks=content_locks,
             announce=self.announcer.try_sync,
+            server_time=tracker_clock.now,
         )
         self.transfer_service = TransferService(
             served_files=self.served_files,

@@ -27,12 +27,25 @@ class Session:
     ping_interval: float | None = None
 
 
+class Attributes(NamedTuple):
+    """What travels with a name, and is no part of the id."""
+
+    # The time of the last modification in Unix seconds; None if it is unknown.
+    modified: float | None = None
+    # Whether the owner of the file may execute it; None on a file system that does not tell.
+    executable: bool | None = False
+
+
+NO_ATTRIBUTES = Attributes()
+
+
 class Version(NamedTuple):
     """One id under one name; `size` is in bytes."""
 
     name: str
     id: str
     size: int
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 class Holder(NamedTuple):
@@ -98,3 +111,5 @@ class IndexEntry(NamedTuple):
     id: str
     size: int
     complete: bool
+    # None for a partial file.
+    attributes: Attributes | None = None

@@ -260,7 +260,8 @@ async def push_large(served: ServedFiles, behaviour: Behaviour) -> None:
         pusher = Pusher(peers=peers, threads=threads, limiter=limiter, progress_timeout=1.0)
         try:
             file = served.open_complete(manifest_of(LARGE).id)
-            await pusher.push(address, "ticket", "large.bin", file, lambda size: None)
+            version = Version("large.bin", file.manifest.id, file.manifest.size)
+            await pusher.push(address, "ticket", version, file, lambda size: None)
         finally:
             await peers.close()
             threads.shutdown()

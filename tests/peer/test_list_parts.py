@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.models import IndexEntry, Version
+from daemon.models import Attributes, IndexEntry, Version
 from daemon.tracker_client.list_parts import (
     REQUEST_BYTES_MAX,
     ListParts,
-    text_of_change,
+    change_encoder,
     text_of_entry,
+    text_of_entry_with_attributes,
     text_of_string,
     text_of_version,
 )
@@ -25,10 +26,27 @@ NAMES = ["a.txt", 'quote"d', "back\\slash", "tab\tnew\nline", "ä/é", "漢字",
 def test_a_text_is_what_the_json_module_reads_and_writes(name: str) -> None:
     entry = {"name": name, "id": ID, "size": 7, "complete": True}
     assert text_of_entry(IndexEntry(name, ID, 7, True)) == json.dumps(entry)
-    assert text_of_change(IndexEntry(name, ID, 7, False)) == json.dumps({**entry, "complete": False})
-    assert text_of_change((name, ID)) == json.dumps({"name": name, "id": ID})
+    assert change_encoder(1)(IndexEntry(name, ID, 7, False)) == json.dumps({**entry, "complete": False})
+    assert change_encoder(1)((name, ID)) == json.dumps({"name": name, "id": ID})
     assert text_of_version(Version(name, ID, 7)) == json.dumps({"name": name, "id": ID, "size": 7})
     assert text_of_string(name) == json.dumps(name)
+
+
+@given(
+    seconds=st.one_of(st.none(), st.floats(0, 9e9)),
+    executable=st.sampled_from([True, False, None]),
+)
+def test_the_attributes_of_an_entry_are_what_the_json_module_reads(
+    seconds: float | None, executable: bool | None
+) -> None:
+    entry = {"name": "a", "id": ID, "size": 7, "complete": True, "modified": seconds, "executable": executable}
+    file = IndexEntry("a", ID, 7, True, Attributes(seconds, executable))
+    assert json.loads(text_of_entry_with_attributes(file)) == entry
+    assert change_encoder(2)(file) == text_of_entry_with_attributes(file)
+    # A tracker of protocol 1 refuses them, and a partial file has none.
+    assert "modified" not in text_of_entry(file)
+    partial = IndexEntry("a", ID, 7, False)
+    assert text_of_entry_with_attributes(partial) == text_of_entry(partial)
 
 
 @given(

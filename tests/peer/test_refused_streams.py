@@ -155,7 +155,7 @@ def test_a_disk_that_fills_up_is_reported_to_the_sender(
                     await pusher.push(
                         receiver.address,
                         ticket(receiver, file.manifest.id, number),
-                        f"full{number}",
+                        Version(f"full{number}", file.manifest.id, len(CONTENT)),
                         file,
                         ignore,
                     )
@@ -180,7 +180,7 @@ def test_a_corrupt_piece_is_reported_to_the_sender(receiver: LivePserver, certif
                     await pusher.push(
                         receiver.address,
                         ticket(receiver, file.manifest.id, number),
-                        f"corrupt{number}",
+                        Version(f"corrupt{number}", file.manifest.id, len(CONTENT)),
                         file,
                         ignore,
                     )

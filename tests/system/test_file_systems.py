@@ -57,6 +57,11 @@ def test_a_shared_folder_on_exfat_does_all_that_others_do(cluster: Cluster, tmp_
         resumed = ben.pclient_until_success("download", "large.bin")
         assert resumed["resumed_bytes"] >= LARGE // 4, resumed
         assert digests_in(disk) == digests_in(ana.shared)
+        # exFAT shows every file as executable, which is not announced; it stores times in units of 10 ms.
+        listed = {each["name"]: each for each in ana.pclient("files").objects}
+        assert not any(each["executable"] for each in listed.values())
+        for name in digests_in(disk):
+            assert abs((disk / name).stat().st_mtime - (ana.shared / name).stat().st_mtime) < 2, name
         # Pushed here, large and small, and copied in from outside.
         make_file(ana.home / "pushed.bin", 3 * MIB, rng)
         make_file(ana.home / "pushed.txt", 1000, rng)

@@ -64,13 +64,14 @@ class DownloadHandler:
     threads: Threads
     clock: Callable[[], float]
 
-    async def run(self, names: Sequence[str], output: str, transfer: Transfer) -> None:
+    async def run(self, names: Sequence[str], output: str, transfer: Transfer, *, newest: bool = False) -> None:
         """Download the files that the arguments mean.
 
         Args:
             names: The arguments, as `Resolver.resolve` takes them.
             output: The output option, as `DownloadTarget.parse` takes it.
             transfer: Gets a result for each file, and a fault for each argument without a file.
+            newest: Of a name with several versions, the one that was modified last is meant.
 
         Raises:
             NotLoggedIn: This peer is logged out.
@@ -80,7 +81,7 @@ class DownloadHandler:
         self.account.require_login()
         if not names:
             raise BadUsage("a download needs at least one name")
-        resolved = await self.resolver.resolve(names)
+        resolved = await self.resolver.resolve(names, newest=newest)
         multiple = len(resolved) > 1 or any(name.endswith("/") for name in names)
         target = DownloadTarget.parse(output, multiple=multiple)
         command = DownloadRun(target, transfer, self.clock, self.clock())
@@ -216,6 +217,7 @@ class DownloadHandler:
             find=lambda: self._find_holders(manifest.id),
             known=known,
             on_corrupt=lambda holder, reason: self.tracker.report_corrupt(manifest.id, holder, reason),
+            attributes=item.file.version.attributes,
         )
         return await self.file_downloader.download(manifest, command.name_of(item), command.transfer, sources)
 

@@ -16,6 +16,7 @@ from daemon.commands.resolve import ResolvedFile, Unresolved
 from daemon.errors import FileChanged, NoSuchFile, PeerError, TargetExists
 from daemon.library.library import Library
 from daemon.library.scanner import Scanner
+from daemon.models import Version
 from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import Threads, paced
 from daemon.runtime.transfers import Transfer
@@ -39,6 +40,10 @@ class DownloadRun:
     def name_of(self, item: ResolvedFile) -> str:
         """Return the name that a file gets in the shared folder."""
         return self.target.new_name or item.file.version.name
+
+    def version_of(self, item: ResolvedFile) -> Version:
+        """Return the version with the name that the file gets in the shared folder."""
+        return item.file.version._replace(name=self.name_of(item))
 
     def stats(self, holders: tuple[str, ...] = ()) -> DownloadStats:
         """Return the stats of a file that took the time since the command began."""
@@ -125,7 +130,7 @@ class LocalContent:
         gone: list[ResolvedFile] = []
         for batch in batched(items, BATCH_MAX_FILES, BATCH_MAX_BYTES, lambda item: item.file.version.size):
             run.show(Phase.COPYING, batch[0])
-            errors = await self.copier.copy_small([(item.file.version.id, run.name_of(item)) for item in batch])
+            errors = await self.copier.copy_small([run.version_of(item) for item in batch])
             await self.announce()
             async for item, error in paced(zip(batch, errors, strict=True)):
                 try:
@@ -166,7 +171,7 @@ class LocalContent:
         if not self.library.any_by_id(id_):
             return False
         run.show(Phase.COPYING, item)
-        await self.copier.copy_within(id_, name)
+        await self.copier.copy_within(run.version_of(item))
         await self.announce()
         await self.finish(run, item, run.stats())
         return True
@@ -188,7 +193,7 @@ class LocalContent:
             run.sources[version.id] = stats.holders
         outside = run.target.copy_path_of(name)
         if outside is not None:
-            await self.copier.export(version.id, outside, make_folders=run.target.copy_into_folder)
+            await self.copier.export(version, outside, make_folders=run.target.copy_into_folder)
         run.transfer.emit(
             Downloaded(
                 name=name,

@@ -150,7 +150,7 @@ class Replicator:
         source = await self.threads.run(self.threads.disk, self.served_files.open_complete, version.id)
         try:
             transfer.counters.name = version.name
-            await self.pusher.push(address, offer.ticket, version.name, source, on_sent)
+            await self.pusher.push(address, offer.ticket, version, source, on_sent)
         except (Incompatible, TargetExists) as error:
             return error
         finally:

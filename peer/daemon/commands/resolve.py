@@ -5,6 +5,7 @@ Queries the tracker and the library. Never changes anything.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from common.printable import printable
 from common.status_messages import ListedFile
 from daemon.errors import AmbiguousName, NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
-from daemon.models import RemoteFile, Version
+from daemon.models import Attributes, RemoteFile, Version
 from daemon.runtime.concurrency import paced
 from daemon.storage.names import check_name, fold, is_pattern
 from daemon.tracker_client.client import TrackerClient
@@ -63,11 +64,12 @@ class Resolver:
         self._tracker = tracker
         self._library = library
 
-    async def resolve(self, arguments: Sequence[str]) -> list[ResolvedFile | Unresolved]:
+    async def resolve(self, arguments: Sequence[str], *, newest: bool = False) -> list[ResolvedFile | Unresolved]:
         """Find the files that the arguments mean.
 
         Args:
             arguments: Names, ids, folders ("name/") or patterns with `*` and `?`.
+            newest: Whether a name with several versions means the one that was modified last.
 
         Returns:
             Each file once, in the order of the arguments, and each argument or name without exactly one version. Files
@@ -78,6 +80,7 @@ class Resolver:
             TrackerUnreachable, NotLoggedIn: The tracker cannot be queried.
         """
         answers = await self._query(arguments)
+        choose = _newest_version if newest else _only_version
         positions: defaultdict[str, list[int]] = defaultdict(list)
         for position, argument in enumerate(arguments):
             positions[argument].append(position)
@@ -86,7 +89,7 @@ class Resolver:
         async for argument, indexes in paced(positions.items()):
             outcomes: Iterable[RemoteFile | PeerError]
             try:
-                outcomes = await self._resolve_one(argument, answers)
+                outcomes = await self._resolve_one(argument, answers, choose)
             except PeerError as error:
                 error.name = error.name or argument
                 outcomes = (error,)
@@ -118,7 +121,7 @@ class Resolver:
             answers.by_id[found.version.id].append(found)
         return answers
 
-    async def _resolve_one(self, argument: str, answers: _Answers) -> Iterable[RemoteFile | PeerError]:
+    async def _resolve_one(self, argument: str, answers: _Answers, choose: _Choose) -> Iterable[RemoteFile | PeerError]:
         if _ID.fullmatch(argument):
             versions = answers.by_id.get(argument) or _local_versions(self._library.by_id(argument))
             if not versions:
@@ -126,15 +129,14 @@ class Resolver:
             return versions[:1]
         folded = fold(argument)
         if argument.endswith("/"):
-            return await self._match(argument, argument + "*", lambda name: name.startswith(folded))
+            return await self._match(argument, argument + "*", lambda name: name.startswith(folded), choose)
         if found := answers.by_name.get(folded):
-            # A version that only this peer has is no choice: another one of this name cannot be stored beside it.
-            return [_only_version(argument, [version for version in found if version.holders] or found)]
+            return [choose(argument, found, [version for version in found if version.holders])]
         local = self._library.by_name(argument)
         if local is not None:
             return _local_versions([local])
         if is_pattern(argument):
-            return await self._match(argument, argument, lambda name: True)
+            return await self._match(argument, argument, lambda name: True, choose)
         check_name(argument)
         if await self._is_folder(argument, answers):
             raise NoSuchFile(f'"{argument}" is a folder; add a slash: {argument}/')
@@ -154,7 +156,7 @@ class Resolver:
         return False
 
     async def _match(
-        self, argument: str, pattern: str, accept: Callable[[str], bool]
+        self, argument: str, pattern: str, accept: Callable[[str], bool], choose: _Choose
     ) -> Iterable[RemoteFile | PeerError]:
         """Return the files of the network that match; an error for each name that has several versions.
 
@@ -179,26 +181,69 @@ class Resolver:
             name = files[0].name
             local = self._library.by_name(name)
             own_id = local.id if local is not None else ""
-            # As above: a version that only this peer has is no choice.
-            elsewhere = [file for file in files if file.id != own_id or file.holders + file.partial > 1] or files
-            versions = [RemoteFile(Version(file.name, file.id, file.size), ()) for file in elsewhere]
+            elsewhere = [file for file in files if file.id != own_id or file.holders + file.partial > 1]
             try:
-                outcomes.append(_only_version(name, versions))
+                outcomes.append(choose(name, _listed_versions(files), _listed_versions(elsewhere)))
             except AmbiguousName as error:
                 outcomes.append(error)
         return outcomes
 
 
 def _local_versions(files: Iterable[LocalFile]) -> list[RemoteFile]:
-    return [RemoteFile(Version(file.name, file.id, file.size), ()) for file in files]
+    return [RemoteFile(file.version, ()) for file in files]
 
 
-def _only_version(name: str, versions: Sequence[RemoteFile]) -> RemoteFile:
-    ids = tuple(dict.fromkeys(found.version.id for found in versions))
+def _listed_versions(files: Iterable[ListedFile]) -> list[RemoteFile]:
+    return [
+        RemoteFile(Version(file.name, file.id, file.size, Attributes(file.modified, file.executable)), ())
+        for file in files
+    ]
+
+
+# Chooses a version of a name: of all versions, and of those that other peers have.
+_Choose = Callable[[str, Sequence[RemoteFile], Sequence[RemoteFile]], RemoteFile]
+
+
+def _only_version(name: str, versions: Sequence[RemoteFile], elsewhere: Sequence[RemoteFile]) -> RemoteFile:
+    """Return the only version of a name.
+
+    A version that only this peer has is no choice: another one of this name cannot be stored beside it.
+
+    Raises:
+        AmbiguousName: There are several.
+    """
+    choices = elsewhere or versions
+    ids = _ids(choices)
     if len(ids) > 1:
         message = f"{name} is ambiguous ({len(ids)} different files: {', '.join(ids)})"
         raise AmbiguousName(message, name=name, ids=ids, hint=Hint.CHOOSE_VERSION)
-    return versions[0]
+    return choices[0]
+
+
+def _newest_version(name: str, versions: Sequence[RemoteFile], elsewhere: Sequence[RemoteFile]) -> RemoteFile:
+    """Return the version of a name that was modified last, also if only this peer has it.
+
+    Raises:
+        AmbiguousName: No time is known, or several versions have the latest.
+    """
+    latest = max((_modified(found) for found in versions), default=-math.inf)
+    choices = [found for found in versions if _modified(found) == latest]
+    ids = _ids(choices)
+    if len(ids) > 1:
+        why = "have the same time of modification" if latest >= 0 else "have no known time of modification"
+        message = f"{name} has no newest version: {len(ids)} different files {why} ({', '.join(ids)})"
+        raise AmbiguousName(message, name=name, ids=ids, hint=Hint.CHOOSE_BY_ID)
+    return choices[0]
+
+
+def _modified(file: RemoteFile) -> float:
+    """Return the time of modification; an unknown one is before all others."""
+    modified = file.version.attributes.modified
+    return -math.inf if modified is None else modified
+
+
+def _ids(versions: Iterable[RemoteFile]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found.version.id for found in versions))
 
 
 def _is_name(argument: str) -> bool:

@@ -12,7 +12,6 @@ from common.control_messages import Fault, Notice, Phase, Uploaded
 from daemon.commands.import_files import Importer, ImportItem, Rejected
 from daemon.commands.replicate import Replicator, SharedFile
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
-from daemon.models import Version
 from daemon.runtime.concurrency import Threads, paced
 from daemon.runtime.transfers import Transfer
 from daemon.storage.disk import Fingerprint
@@ -136,7 +135,7 @@ class UploadHandler:
             if isinstance(outcome, PeerError):
                 transfer.emit(Fault.of(outcome, item.name, items[item]))
             else:
-                shared.append(SharedFile(Version(outcome.name, outcome.id, outcome.size), items[item]))
+                shared.append(SharedFile(outcome.version, items[item]))
         return shared
 
 

@@ -17,10 +17,11 @@ from daemon.errors import NoSuchFile
 from daemon.library.identity import Check
 from daemon.library.index_changes import Changes, EntryKey, Snapshot, sorted_in_runs
 from daemon.library.manifest_cache import ManifestCache
-from daemon.models import IndexEntry
+from daemon.models import IndexEntry, Version
 from daemon.runtime.batches import batched
+from daemon.storage.attributes import attributes_of
 from daemon.storage.disk import Fingerprint
-from daemon.storage.manifest import Manifest, piece_length_for
+from daemon.storage.manifest import Manifest
 from daemon.storage.names import fold
 from daemon.storage.sparse import data_bytes
 
@@ -69,15 +70,20 @@ class LocalFile:
         return self.fingerprint.size
 
     @property
-    def piece_length(self) -> int:
-        """The length of the pieces in bytes."""
-        return piece_length_for(self.fingerprint.size)
+    def version(self) -> Version:
+        """The version that the file is."""
+        return Version(self.name, self.id, self.size, attributes_of(self.fingerprint))
+
+    @property
+    def entry(self) -> IndexEntry:
+        """The index entry of the file."""
+        return IndexEntry(self.name, self.id, self.size, complete=True, attributes=attributes_of(self.fingerprint))
 
 
 class Library:
     """The files of one peer. Manifests are read from `manifest_cache` when they are needed.
 
-    Each file that is added or removed raises the revision by one; a file that is replaced by other content is both.
+    A file that is added or removed, or gets other attributes, raises the revision; other content is both.
     """
 
     def __init__(self, manifest_cache: ManifestCache) -> None:
@@ -216,10 +222,7 @@ class Library:
         """Replace files by the same files with other fingerprints or checks, except those that changed meanwhile.
 
         Args:
-            changes: each file of the library, and the one that takes its place.
-
-        Returns:
-            The files that are in the library now.
+            changes: each file of the library, and the one that takes its place, which is returned.
         """
         replaced = []
         for some in batched(changes, _ENTRIES_AT_ONCE):
@@ -229,6 +232,8 @@ class Library:
                     if self._names.get(folded) == earlier:
                         self._put(folded, later)
                         replaced.append(later)
+                        if later.entry != earlier.entry:
+                            self._log_change((later.name, later.id))
         return replaced
 
     def confirm(self, files: Iterable[LocalFile]) -> list[LocalFile]:
@@ -315,7 +320,7 @@ class Library:
         """Return all entries and their revision. Blocking: they may be a million."""
         with self._lock:
             revision, files, partial = self._revision, list(self._names.values()), dict(self._partial)
-        entries = [IndexEntry(file.name, file.id, file.size, complete=True) for file in files]
+        entries = [file.entry for file in files]
         for file in files:
             partial.pop((file.name, file.id), None)
         entries += [IndexEntry(name, id_, size, complete=False) for (name, id_), size in partial.items()]
@@ -354,19 +359,18 @@ class Library:
         name, id_ = key
         file = self._names.get(fold(name))
         if file is not None and (file.name, file.id) == key:
-            return IndexEntry(name, id_, file.size, complete=True)
+            return file.entry
         size = self._partial.get(key)
         return None if size is None else IndexEntry(name, id_, size, complete=False)
 
     def _add(self, file: LocalFile) -> None:
         folded = fold(file.name)
         earlier = self._names.get(folded)
-        same = earlier is not None and (earlier.name, earlier.id) == (file.name, file.id)
         if earlier is not None:
-            self._remove(folded, earlier, log_change=not same)
+            self._remove(folded, earlier, log_change=(earlier.name, earlier.id) != (file.name, file.id))
         self._put(folded, file)
         self._bytes += file.size
-        if not same:
+        if earlier is None or earlier.entry != file.entry:
             self._log_change((file.name, file.id))
 
     def _put(self, folded: str, file: LocalFile) -> None:

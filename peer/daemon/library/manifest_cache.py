@@ -139,7 +139,7 @@ class ManifestCache:
         self._database.transact(lambda connection: connection.executemany(delete, rows))
 
     def _row(self, fingerprint: Fingerprint, id_: str) -> tuple[int | bytes, ...]:
-        dev, inode, size, mtime_ns, ctime_ns = _signed(fingerprint)
+        dev, inode, size, mtime_ns, ctime_ns = _signed(fingerprint)[:5]
         return inode, size, mtime_ns, dev, ctime_ns, bytes.fromhex(id_), self._today
 
     def prune(self) -> None:
@@ -226,9 +226,11 @@ class ManifestCache:
 
 def _signed(fingerprint: Fingerprint) -> Fingerprint:
     """Return a fingerprint as signed 64-bit integers for SQLite; some file systems have inodes up to 2 ** 64."""
-    if max(fingerprint) < 1 << 63:
+    if max(fingerprint[:5]) < 1 << 63:
         return fingerprint
-    return Fingerprint(*(value - (1 << 64) if value >= 1 << 63 else value for value in fingerprint))
+    signed = [value - (1 << 64) if value >= 1 << 63 else value for value in fingerprint[:5]]
+    dev, inode, size, mtime_ns, ctime_ns = signed
+    return Fingerprint(dev, inode, size, mtime_ns, ctime_ns, fingerprint.executable)
 
 
 def _is_id(value: object) -> bool:

@@ -15,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, NotVerified
+from daemon.models import NO_ATTRIBUTES, Attributes, Version
 from daemon.protocol.frames import BadFrame, Block, Frame, decoder, encode_frame
 from daemon.storage.bitmap import Bitmap
 from daemon.storage.manifest import Manifest
@@ -244,6 +245,23 @@ class Offer(NamedTuple):
 
     name: str
     manifest: Manifest
+    # As received: `attributes.received` checks them.
+    attributes: Attributes = NO_ATTRIBUTES
+
+
+def offer_to_pb(version: Version, manifest: Manifest) -> pb.Offer:
+    """Return the offer of a push."""
+    return pb.Offer(
+        name=version.name,
+        manifest=manifest_to_pb(manifest),
+        modified=version.attributes.modified,
+        executable=version.attributes.executable,
+    )
+
+
+def attributes_from_pb(message: pb.Offer | pb.SmallFileOffer) -> Attributes:
+    """Return the attributes of an offer as the sender announces them."""
+    return Attributes(message.modified if message.HasField("modified") else None, message.executable)
 
 
 def offer_from_pb(message: pb.PushRequest, expected_id: str) -> Offer:
@@ -256,7 +274,8 @@ def offer_from_pb(message: pb.PushRequest, expected_id: str) -> Offer:
     if not message.HasField("offer") or not message.offer.HasField("manifest"):
         raise BadUsage("a push must begin with an offer")
     try:
-        return Offer(message.offer.name, manifest_from_pb(message.offer.manifest, expected_id))
+        manifest = manifest_from_pb(message.offer.manifest, expected_id)
+        return Offer(message.offer.name, manifest, attributes_from_pb(message.offer))
     except NotVerified as error:
         error.name = message.offer.name
         raise

@@ -87,11 +87,11 @@ class ControlService:
     async def download_file_request(self, parts: AsyncIterator[pb.DownloadCommand], context: Context[Any, Any]) -> None:
         """Download files."""
         request = await _merge(parts, pb.DownloadCommand())
-        names, output = tuple(request.names), request.output
+        names, output, newest = tuple(request.names), request.output, request.newest
         # Names that are equal after folding make it the same command, but a path outside the shared folder is no name.
-        key = tuple(map(fold, names)), output if "/" in output else fold(output)
+        key = tuple(map(fold, names)), output if "/" in output else fold(output), newest
         await self._run_or_attach(
-            "download", key, lambda transfer: self.downloads.run(names, output, transfer), context
+            "download", key, lambda transfer: self.downloads.run(names, output, transfer, newest=newest), context
         )
 
     async def watch_transfer(self, request: pb.WatchTransferRequest, context: Context[Any, Any]) -> None:

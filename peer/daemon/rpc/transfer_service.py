@@ -118,7 +118,7 @@ class TransferService:
             offer = transfer_messages.offer_from_pb(first.rest, grant.id)
             endpoint = PushEndpoint(requests, context)
             async with endpoint.sending_requests():
-                await self.push_receiver.receive(offer.name, offer.manifest, grant.user, endpoint)
+                await self.push_receiver.receive(offer, grant.user, endpoint)
             await _write_with_timeout(context, pb.PushResponse(published=True, named=True))
 
     async def upload_small_files(
@@ -129,7 +129,8 @@ class TransferService:
             with self.batch_receiver.stream(grant) as stream:
                 async for frame in _with_idle_timeout(requests):
                     offers = [
-                        FileOffer(o.number, o.name, o.size, o.ticket) for o in _check_batch_size(frame.rest.offers)
+                        FileOffer(o.number, o.name, o.size, o.ticket, transfer_messages.attributes_from_pb(o))
+                        for o in _check_batch_size(frame.rest.offers)
                     ]
                     verdicts = await stream.on_offers(offers)
                     if frame.blocks:

@@ -23,7 +23,7 @@ def clean_up(disk: Disk, root: int, dot: int, oldest: float) -> None:
         disk: the file operations to use.
         root: the descriptor of the shared folder.
         dot: the descriptor of the dot-folder.
-        oldest: the Unix time of the last write before which a part is deleted.
+        oldest: the Unix time of the last change before which a part is deleted.
 
     Raises:
         OSError: if the disk failed. On a read-only file system everything stays.
@@ -41,12 +41,14 @@ def clean_up(disk: Disk, root: int, dot: int, oldest: float) -> None:
                 status = disk.stat(name, dir_fd=dot)
                 # st_nlink > 1: published by a process that was killed before it removed this name.
                 published = name.endswith(PART_SUFFIX) and status.st_nlink > 1
-                unused = name.endswith((PART_SUFFIX, RESUME_DATA_SUFFIX)) and status.st_mtime < oldest
+                # A complete part may have the mtime that belongs to its name already. Nobody can set ctime.
+                last_change = max(status.st_mtime, status.st_ctime)
+                unused = name.endswith((PART_SUFFIX, RESUME_DATA_SUFFIX)) and last_change < oldest
                 part = name.removesuffix(RESUME_DATA_SUFFIX) + PART_SUFFIX
                 orphaned = name.endswith(RESUME_DATA_SUFFIX) and part not in remaining
                 if published or unused or orphaned or name.endswith(TEMP_SUFFIX):
                     if unused and not published and name.endswith(PART_SUFFIX):
-                        _log_deletion(disk, dot, name.removesuffix(PART_SUFFIX), status.st_mtime)
+                        _log_deletion(disk, dot, name.removesuffix(PART_SUFFIX), last_change)
                     disk.unlink(name, dir_fd=dot)
                 else:
                     remaining.add(name)

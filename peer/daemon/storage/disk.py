@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ _NOT_WRITABLE_ERRNOS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Fingerprint(NamedTuple):
-    """Device, inode, size and times of a file; if one of them differs, the content may have changed."""
+    """Device, inode, size, times and executable bit of a file; if one differs, the content may have changed."""
 
     dev: int
     # Made from the file's name where the file system has no stable numbers.
@@ -69,6 +70,9 @@ class Fingerprint(NamedTuple):
     mtime_ns: int
     # The time of the last change of the inode: of content, mode, owner, names or times. No program can set it.
     ctime_ns: int
+    # Whether the owner may execute the file. A change of it is a change of ctime, too. None where it means nothing: the
+    # file systems without stable inode numbers give all files one mode, or do not say whether they do.
+    executable: bool | None = False
 
     @classmethod
     def from_stat(cls, status: os.stat_result, name: str = "") -> Fingerprint:
@@ -78,12 +82,13 @@ class Fingerprint(NamedTuple):
             status: the status.
             name: the file's name, if its file system has no stable inode numbers (`Disk.has_stable_inodes`).
         """
-        inode = _inode_from(name) if name else status.st_ino
-        return cls(status.st_dev, inode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        executable = status.st_mode & stat.S_IXUSR != 0
+        numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return cls(*numbers, executable).with_inode_from(name) if name else cls(*numbers, executable)
 
     def with_inode_from(self, name: str) -> Fingerprint:
         """Return the fingerprint of the file of this name where inode numbers are not stable."""
-        return self._replace(inode=_inode_from(name))
+        return self._replace(inode=_inode_from(name), executable=None)
 
     def equals_but_ctime(self, other: Fingerprint) -> bool:
         """Return whether only ctime differs, or nothing: a rename, a new mode, or a change that restored the mtime."""
@@ -365,6 +370,10 @@ class Disk:
     def chmod(self, fd: int, mode: int) -> None:
         """Set the permissions of an open file or folder."""
         os.fchmod(fd, mode)
+
+    def set_mtime(self, fd: int, mtime_ns: int) -> None:
+        """Set the time of the last modification of an open file, in nanoseconds since 1970, and that of access."""
+        os.utime(fd, ns=(mtime_ns, mtime_ns))
 
     def lock(self, fd: int) -> None:
         """Lock an open folder until it is closed; raises BlockingIOError if another process has locked it."""

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from daemon.errors import BadUsage, NotWritable, TargetExists
+from daemon.models import NO_ATTRIBUTES, Attributes
+from daemon.storage.attributes import set_attributes
 from daemon.storage.dirfd import DIRECTORY_FLAGS, DirFd
 from daemon.storage.disk import Disk, VolumeId, is_not_writable, storage_faults
 from daemon.storage.naming import move_new
@@ -34,13 +36,17 @@ class OutsideCopy:
         self._path = path
         self._traits = traits
 
-    def publish(self) -> None:
+    def publish(self, attributes: Attributes = NO_ATTRIBUTES) -> None:
         """Make the copy durable and give it its name.
+
+        Args:
+            attributes: what belongs to the name.
 
         Raises:
             TargetExists: if the name is taken.
             OSError: if the disk failed.
         """
+        set_attributes(self._disk, self.fd, attributes)
         self._disk.fsync(self.fd)
         try:
             move_new(

@@ -19,7 +19,9 @@ from blake3 import blake3
 from common import formatting
 from common.control_messages import Hint
 from daemon.errors import DiskFull, FileChanged, Interrupted, NoSuchFile, NotVerified
+from daemon.models import NO_ATTRIBUTES, Attributes
 from daemon.runtime.settings import DEFAULT_PART_KEEP
+from daemon.storage.attributes import set_attributes
 from daemon.storage.bitmap import Bitmap
 from daemon.storage.clean_up import PART_SUFFIX, clean_up
 from daemon.storage.dirfd import SharedFd, is_not_found, remove_entry
@@ -118,8 +120,12 @@ class Part:
         with self._handle as fd, storage_faults("writing received data"):
             self._disk.start_writeback(fd)
 
-    def publish(self, name: str) -> Fingerprint:
+    def publish(self, name: str, attributes: Attributes = NO_ATTRIBUTES) -> Fingerprint:
         """Make the file durable and give it its name; return its fingerprint. `read` works until `close`.
+
+        Args:
+            name: the name.
+            attributes: what belongs to the name.
 
         Raises:
             NotVerified: if a piece is missing.
@@ -128,6 +134,7 @@ class Part:
         if not self.verified.complete:
             raise NotVerified(f"{self.verified.piece_count - self.verified.count} pieces are missing")
         with self._handle as fd, storage_faults(f"making {name} durable"):
+            set_attributes(self._disk, fd, attributes)
             self._disk.fsync(fd)
         fingerprint = self._folder.publish(NewFile(self._volume, self.manifest.id + PART_SUFFIX, name))
         self._volume.delete(self.manifest.id + RESUME_DATA_SUFFIX)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from daemon.models import NO_ATTRIBUTES, Attributes
+from daemon.storage.attributes import copy_attributes, creation_mode, set_attributes, set_modified
 from daemon.storage.contents import copy_contents, ensure_same_content
 from daemon.storage.dirfd import TEMP_SUFFIX, SharedFd, part_vanished_error
 from daemon.storage.disk import Fingerprint, storage_faults
@@ -103,17 +105,18 @@ class TempFiles:
         self._folder = folder
         self._disk = folder.disk
 
-    def write(self, data: bytes | memoryview, volume: Volume) -> TempFile:
+    def write(self, data: bytes | memoryview, volume: Volume, attributes: Attributes = NO_ATTRIBUTES) -> TempFile:
         """Create a file with this content. It is not durable yet: call `sync_all`, then SharedFolder.publish_many.
 
         Args:
             data: the content.
             volume: the volume of the file's name, see SharedFolder.volume_for.
+            attributes: what belongs to the name.
 
         Raises:
             DiskFull, StorageFault: if the disk failed.
         """
-        temporary, fd = self._create(volume)
+        temporary, fd = self._create(volume, creation_mode(attributes))
         file = TempFile(self._folder, volume, temporary, len(data))
         try:
             with storage_faults("writing a received file"):
@@ -121,6 +124,7 @@ class TempFiles:
                 if len(data) >= MIN_HOLE_BYTES:
                     # The file may end in a hole.
                     self._disk.truncate(fd, len(data))
+                set_modified(self._disk, fd, attributes)
         except BaseException:
             file.discard()
             raise
@@ -149,6 +153,7 @@ class TempFiles:
         source: int,
         volume: Volume,
         *,
+        attributes: Attributes | None = None,
         progress: ByteProgress | None = None,
         stop: CancelCheck = not_cancelled,
     ) -> TempCopy:
@@ -157,6 +162,7 @@ class TempFiles:
         Args:
             source: the descriptor of the file.
             volume: the volume of the copy's name, see SharedFolder.volume_for.
+            attributes: what belongs to the copy's name; None for the permissions and the mtime of the source.
             progress: called with the number of bytes of each step.
             stop: asked before each step; the copy ends when it returns True.
 
@@ -167,13 +173,19 @@ class TempFiles:
             StorageFault: if the disk failed.
         """
         with storage_faults("copying a file"):
-            before = Fingerprint.from_stat(self._disk.fstat(source))
+            status = self._disk.fstat(source)
+        before = Fingerprint.from_stat(status)
         temporary, fd = self._create(volume)
         copy = TempCopy(self._folder, volume, temporary, before.size, fd)
         try:
             copy.shares_blocks = copy_contents(self._disk, source, fd, before.size, progress=progress, stop=stop)
             if not copy.shares_blocks:
                 ensure_same_content(self._disk, source, fd, before.size, before, stop=stop)
+            with storage_faults("copying a file"):
+                if attributes is None:
+                    copy_attributes(self._disk, status, fd)
+                else:
+                    set_attributes(self._disk, fd, attributes)
         except BaseException:
             copy.discard()
             raise
@@ -197,11 +209,11 @@ class TempFiles:
         """Return whether `link_in` works."""
         return can_link(path, volume, _new_name())
 
-    def _create(self, volume: Volume) -> tuple[str, int]:
+    def _create(self, volume: Volume, mode: int = 0o644) -> tuple[str, int]:
         """Create an empty file; return its name in the dot-folder and a descriptor."""
         temporary = _new_name()
         with volume.dot as dot, storage_faults("writing a file"):
-            fd = self._disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dot)
+            fd = self._disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=mode, dir_fd=dot)
         return temporary, fd
 
 

@@ -21,8 +21,8 @@ from daemon.tracker_client import responses
 from daemon.tracker_client.list_parts import (
     ListParts,
     Part,
-    text_of_change,
-    text_of_entry,
+    change_encoder,
+    entry_encoder,
     text_of_patch,
     text_of_string,
     text_of_version,
@@ -145,7 +145,7 @@ class TrackerClient(Requester):
                 return "PUT", f'{{"version": {text_of_string(then)}, "files": [{part.text}]}}'
             return "PATCH", text_of_patch(f"{version}.{part.start}", then, part.text, "")
 
-        await self._announce(ListParts(files, text_of_entry, FILES_PER_REQUEST), request)
+        await self._announce(ListParts(files, entry_encoder(self.protocol), FILES_PER_REQUEST), request)
 
     @renegotiating
     async def patch_index(
@@ -169,7 +169,7 @@ class TrackerClient(Requester):
             then = version if part.is_last else f"{version}.c{part.end}"
             return "PATCH", text_of_patch(f"{version}.c{part.start}" if part.start else base, then, added, removed)
 
-        await self._announce(ListParts(changes, text_of_change, FILES_PER_REQUEST), request)
+        await self._announce(ListParts(changes, change_encoder(self.protocol), FILES_PER_REQUEST), request)
 
     async def delete_index(self) -> None:
         """Leave the index and the list of online peers now. The session stays.

@@ -19,15 +19,30 @@ REQUEST_BYTES_MAX = 512 << 10
 # What a request may have beside its list: keys, and versions of at most 64 characters.
 _ENVELOPE_BYTES = 512
 _SEPARATOR = ", "
+_JSON_OF_BOOL = {True: "true", False: "false", None: "null"}
 
 # Each takes a third of the time of a dict and json.dumps, and the same text results.
 text_of_string: Callable[[str], str] = encode_basestring_ascii
 
 
 def text_of_entry(file: IndexEntry) -> str:
-    """Return the JSON text of an index entry."""
+    """Return the JSON text of an index entry, without its attributes: a tracker of protocol 1 refuses them."""
     name, complete = encode_basestring_ascii(file.name), "true" if file.complete else "false"
     return f'{{"name": {name}, "id": "{file.id}", "size": {file.size}, "complete": {complete}}}'
+
+
+def text_of_entry_with_attributes(file: IndexEntry) -> str:
+    """Return the JSON text of an index entry, with its attributes."""
+    name, attributes = encode_basestring_ascii(file.name), file.attributes
+    if attributes is None:
+        return text_of_entry(file)
+    complete = "true" if file.complete else "false"
+    modified = "null" if attributes.modified is None else attributes.modified
+    executable = _JSON_OF_BOOL[attributes.executable]
+    return (
+        f'{{"name": {name}, "id": "{file.id}", "size": {file.size}, "complete": {complete}, '
+        f'"modified": {modified}, "executable": {executable}}}'
+    )
 
 
 def text_of_removal(name: str, id_: str) -> str:
@@ -35,9 +50,15 @@ def text_of_removal(name: str, id_: str) -> str:
     return f'{{"name": {encode_basestring_ascii(name)}, "id": "{id_}"}}'
 
 
-def text_of_change(change: IndexEntry | tuple[str, str]) -> str:
-    """Return the JSON text of an entry to add, or of the name and id of one to remove."""
-    return text_of_entry(change) if isinstance(change, IndexEntry) else text_of_removal(*change)
+def entry_encoder(protocol: int) -> Callable[[IndexEntry], str]:
+    """Return what writes an index entry for a tracker of this protocol."""
+    return text_of_entry_with_attributes if protocol >= 2 else text_of_entry
+
+
+def change_encoder(protocol: int) -> Callable[[IndexEntry | tuple[str, str]], str]:
+    """Return what writes an entry to add, or the name and id of one to remove, for a tracker of this protocol."""
+    text_of = entry_encoder(protocol)
+    return lambda change: text_of(change) if isinstance(change, IndexEntry) else text_of_removal(*change)
 
 
 def text_of_version(file: Version) -> str:

@@ -29,7 +29,8 @@ from daemon.errors import (
     TrackerUnreachable,
     UnknownUser,
 )
-from daemon.models import Holder, PingResponse, PushTarget, RemoteFile, Version
+from daemon.models import NO_ATTRIBUTES, Attributes, Holder, PingResponse, PushTarget, RemoteFile, Version
+from daemon.storage.attributes import known_modified
 from daemon.tracker_client.transport import Response
 
 _KINDS: tuple[type[PeerError], ...] = (
@@ -145,7 +146,7 @@ def versions(body: dict[str, Any]) -> list[RemoteFile]:
     """Read the response to POST /query."""
     return [
         RemoteFile(
-            Version(file["name"], file["id"], file["size"]),
+            Version(file["name"], file["id"], file["size"], _attributes(file)),
             tuple(
                 Holder(h["url"], h["ticket"], h["complete"], h["why"], h.get("has_name", True)) for h in file["holders"]
             ),
@@ -161,8 +162,18 @@ def targets(body: dict[str, Any]) -> list[PushTarget]:
 
 def page(body: dict[str, Any]) -> tuple[list[ListedFile], str | None]:
     """Read a page of GET /files, and the parameter `after` of the next one; None at the end."""
-    page = [ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"]) for f in body["files"]]
+    page = []
+    for f in body["files"]:
+        modified, executable = _attributes(f)
+        page.append(ListedFile(f["name"], f["id"], f["size"], f["holders"], f["partial"], modified, executable is True))
     return page, body["next"]
+
+
+def _attributes(file: dict[str, Any]) -> Attributes:
+    """Read the attributes of a version; a tracker of protocol 1 knows none."""
+    if "modified" not in file:
+        return NO_ATTRIBUTES
+    return Attributes(known_modified(file["modified"]), file.get("executable") is True)
 
 
 def peers(body: dict[str, Any]) -> list[ListedPeer]:

@@ -371,7 +371,7 @@ def _verify_all(files: Sequence[tuple[MissingFile, bytes | memoryview]]) -> list
     for item, data in files:
         version = item.file.version
         try:
-            outcomes.append(SmallFile(version.name, batch_store.verify(version.id, data), data))
+            outcomes.append(SmallFile(version.name, batch_store.verify(version.id, data), data, version.attributes))
         except PeerError as error:
             outcomes.append(error)
     return outcomes

@@ -155,7 +155,14 @@ class BatchPusher:
         stream.unresolved.update(offered)
         for message in batched(offered, _OFFERS_PER_MESSAGE):
             offers = [
-                pb.SmallFileOffer(number=number, name=version.name, size=version.size, ticket=ticket)
+                pb.SmallFileOffer(
+                    number=number,
+                    name=version.name,
+                    size=version.size,
+                    ticket=ticket,
+                    modified=version.attributes.modified,
+                    executable=version.attributes.executable,
+                )
                 for number, (version, ticket) in message
             ]
             await call.write(Frame((), pb.UploadSmallFilesRequest(offers=offers)))

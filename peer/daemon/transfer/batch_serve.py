@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from daemon.errors import BadUsage, FileChanged, NoSuchFile, NotAllowed, PeerError
 from daemon.library.library import Library
+from daemon.models import NO_ATTRIBUTES, Attributes, Version
 from daemon.peers.limits import RateLimiter
 from daemon.protocol.frames import Block
 from daemon.protocol.tickets import Grant, Right, require_right
@@ -58,6 +59,7 @@ class FileOffer(NamedTuple):
     name: str
     size: int
     ticket: str
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 class Decision(Enum):
@@ -77,14 +79,6 @@ class Verdict(NamedTuple):
     decision: Decision
     # Why it is refused.
     error: PeerError | None = None
-
-
-class _Accepted(NamedTuple):
-    """An offer that is not refused."""
-
-    id: str
-    name: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,16 +169,17 @@ class BatchReceiver:
             raise BadUsage(_OTHER_SIZE, name=offer.name)
         return id_, need
 
-    async def verify(self, id_: str, name: str, data: bytes | memoryview) -> SmallFile:
+    async def verify(self, version: Version, data: bytes | memoryview) -> SmallFile:
         """Return a received file.
 
         Raises:
             NotVerified: if the data is not that of the id.
         """
-        return SmallFile(name, await self._threads.run(self._threads.payload, batch_store.verify, id_, data), data)
+        manifest = await self._threads.run(self._threads.payload, batch_store.verify, version.id, data)
+        return SmallFile(version.name, manifest, data, version.attributes)
 
-    async def copy(self, files: Sequence[tuple[str, str]]) -> list[PeerError | None]:
-        """Store names (id and name) of content that is here, and announce them; as LocalCopier.copy_small."""
+    async def copy(self, files: Sequence[Version]) -> list[PeerError | None]:
+        """Store names of content that is here, and announce them; as LocalCopier.copy_small."""
         errors = await self.push_receiver.copier.copy_small(files, replica=True)
         await self._announce()
         return errors
@@ -209,7 +204,7 @@ class BatchStream:
         # Number -> reservation of an accepted file, until it is published or refused.
         self._reservations: dict[int, ExitStack] = {}
         # Number -> accepted file that has not arrived.
-        self._accepted: dict[int, _Accepted] = {}
+        self._accepted: dict[int, Version] = {}
         self._arrived: list[tuple[int, SmallFile]] = []
         self._arrived_bytes = 0
 
@@ -224,7 +219,7 @@ class BatchStream:
             return []
         verdicts: list[Verdict] = []
         # Files whose content is here under another name.
-        copies: list[tuple[int, _Accepted]] = []
+        copies: list[tuple[int, Version]] = []
         faults = await self._receiver.push_receiver.target_faults([offer.name for offer in offers])
         async with self._receiver.replica_quota.lock_usage() as stored:
             for offer, fault in zip(offers, faults, strict=True):
@@ -243,7 +238,8 @@ class BatchStream:
                     with ExitStack() as reservation:
                         reservation.enter_context(self._receiver.replica_quota.reserve(offer.name, offer.size, stored))
                         self._reservations[number] = reservation.pop_all()
-                    accepted = _Accepted(id_, offer.name, offer.size)
+                    attributes = self._receiver.push_receiver.check_attributes(offer.attributes)
+                    accepted = Version(offer.name, id_, offer.size, attributes)
                     if need is Need.NAME:
                         copies.append((number, accepted))
                     else:
@@ -269,13 +265,12 @@ class BatchStream:
             accepted = self._accepted.pop(block.number, None)
             if accepted is None:
                 raise BadUsage("a file was sent that was not requested")
-            id_, name, size = accepted
             try:
-                if len(block.data) != size:
-                    raise BadUsage(_OTHER_SIZE, name=name)
-                self._arrived.append((block.number, await self._receiver.verify(id_, name, block.data)))
-                self._arrived_bytes += size + _FILE_OVERHEAD
-                self._receiver.unpublished_bytes += size + _FILE_OVERHEAD
+                if len(block.data) != accepted.size:
+                    raise BadUsage(_OTHER_SIZE, name=accepted.name)
+                self._arrived.append((block.number, await self._receiver.verify(accepted, block.data)))
+                self._arrived_bytes += accepted.size + _FILE_OVERHEAD
+                self._receiver.unpublished_bytes += accepted.size + _FILE_OVERHEAD
             except PeerError as error:
                 verdicts.append(Verdict(block.number, Decision.REFUSED, error))
         full = len(self._arrived) >= BATCH_MAX_FILES or self._arrived_bytes >= BATCH_MAX_BYTES
@@ -292,15 +287,15 @@ class BatchStream:
             reservation.close()
         self._reservations.clear()
 
-    def _request(self, number: int, accepted: _Accepted) -> Verdict:
+    def _request(self, number: int, accepted: Version) -> Verdict:
         self._accepted[number] = accepted
         return Verdict(number, Decision.WANTED)
 
-    async def _copy(self, copies: Sequence[tuple[int, _Accepted]]) -> list[Verdict]:
+    async def _copy(self, copies: Sequence[tuple[int, Version]]) -> list[Verdict]:
         """Store the names of content that is here. Content that turns out not to be here is requested."""
         verdicts: list[Verdict] = []
         for batch in batched(copies, BATCH_MAX_FILES, BATCH_MAX_BYTES, lambda copy: copy[1].size):
-            errors = await self._receiver.copy([(accepted.id, accepted.name) for _, accepted in batch])
+            errors = await self._receiver.copy([accepted for _, accepted in batch])
             for (number, accepted), error in zip(batch, errors, strict=True):
                 if isinstance(error, (FileChanged, NoSuchFile)):
                     verdicts.append(self._request(number, accepted))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from daemon.errors import NotVerified, PeerError, TargetExists
 from daemon.library.library import HashedFile, Library
+from daemon.models import NO_ATTRIBUTES, Attributes
 from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 from daemon.storage.shared_folder import SharedFolder
@@ -26,6 +27,7 @@ class SmallFile(NamedTuple):
     name: str
     manifest: Manifest
     data: bytes | memoryview
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 def verify(id_: str, data: bytes | memoryview) -> Manifest:
@@ -91,16 +93,17 @@ class BatchStore:
                 if isinstance(volume, PeerError):
                     errors[position] = volume
                 else:
-                    unpublished[position] = self._temp_files.write(files[position].data, volume)
+                    file = files[position]
+                    unpublished[position] = self._temp_files.write(file.data, volume, file.attributes)
             self._temp_files.sync_all(list(unpublished.values()))
-            named = [file.named(files[position].name) for position, file in unpublished.items()]
+            named = [temporary.named(files[position].name) for position, temporary in unpublished.items()]
             outcomes = dict(zip(list(unpublished), self._folder.publish_many(named), strict=True))
             for position, outcome in outcomes.items():
                 if isinstance(outcome, Fingerprint):
                     del unpublished[position]
         finally:
-            for file in unpublished.values():
-                file.discard()
+            for temporary in unpublished.values():
+                temporary.discard()
         return [errors[position] if position in errors else outcomes[position] for position in range(len(files))]
 
     def _existing(self, file: SmallFile) -> Fingerprint | None:

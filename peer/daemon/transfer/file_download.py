@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from common.control_messages import Hint, Phase
 from daemon.errors import NoHolders, NoSuchFile, NotVerified, PeerError
 from daemon.library.library import HashedFile, Library
-from daemon.models import Holder, RemoteFile
+from daemon.models import NO_ATTRIBUTES, Attributes, Holder, RemoteFile
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import MemoryBudget, RateLimiter
 from daemon.protocol.transfer_messages import RequesterStream
@@ -67,6 +67,8 @@ class DownloadSources:
     on_corrupt: Callable[[str, str], None] = lambda source, reason: None
     # The file is stored at another peer's request.
     replica: bool = False
+    # What belongs to the name beside the id.
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,15 +196,15 @@ class FileDownloader:
             try:
                 holders = await self._download_pieces(part, partial, name, transfer, sources, began)
                 transfer.counters.phase = Phase.PUBLISHING
-                await self.threads.run_uncancellable(self.threads.disk, self._publish, part, name, sources.replica)
+                await self.threads.run_uncancellable(self.threads.disk, self._publish, part, name, sources)
             finally:
                 self.library.drop_partial(manifest.id)
         return DownloadStats(self.clock() - began, holders, resumed)
 
-    def _publish(self, part: Part, name: str, replica: bool) -> None:
+    def _publish(self, part: Part, name: str, sources: DownloadSources) -> None:
         """Publish a file and register it in one step of a thread: a published file always counts. Blocking."""
-        fingerprint = part.publish(name)
-        self.library.register([HashedFile(name, fingerprint, part.manifest)], replica=replica)
+        fingerprint = part.publish(name, sources.attributes)
+        self.library.register([HashedFile(name, fingerprint, part.manifest)], replica=sources.replica)
 
     async def _download_pieces(
         self,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from daemon.errors import FileChanged, NoSuchFile, NotVerified, PeerError
 from daemon.library.library import HashedFile, Library
+from daemon.models import Version
 from daemon.runtime.concurrency import Threads
 from daemon.storage.contents import copy_contents
 from daemon.storage.disk import Disk
@@ -46,12 +47,11 @@ class LocalCopier:
         """Check that a copy can be stored at a path outside the shared folder; see OutsideCopies.check_target."""
         self.outside_copies.check_target(path, make_folders=make_folders)
 
-    async def copy_within(self, id_: str, name: str, *, replica: bool = False) -> None:
+    async def copy_within(self, version: Version, *, replica: bool = False) -> None:
         """Publish the content of an id under one more name in the shared folder.
 
         Args:
-            id_: An id in the library.
-            name: The new name.
+            version: An id in the library, and the new name.
             replica: The name is stored at another peer's request.
 
         Raises:
@@ -59,13 +59,13 @@ class LocalCopier:
             NoSuchFile: The shared file is gone.
             TargetExists, DiskFull, StorageFault: The copy cannot be made; nothing is left of it.
         """
-        await self.threads.run_cancellable(self.threads.disk, lambda stop: self._copy_within(id_, name, replica, stop))
+        await self.threads.run_cancellable(self.threads.disk, lambda stop: self._copy_within(version, replica, stop))
 
-    async def copy_small(self, files: Sequence[tuple[str, str]], *, replica: bool = False) -> list[PeerError | None]:
+    async def copy_small(self, files: Sequence[Version], *, replica: bool = False) -> list[PeerError | None]:
         """Publish small files whose content is in the shared folder.
 
         Args:
-            files: Id and new name of each; as many as BatchStore.publish takes.
+            files: The id and the new name of each; as many as BatchStore.publish takes.
             replica: The names are stored at another peer's request.
 
         Returns:
@@ -73,11 +73,11 @@ class LocalCopier:
         """
         return await self.threads.run_uncancellable(self.threads.disk, self._copy_small, files, replica)
 
-    async def export(self, id_: str, path: Path, *, make_folders: bool) -> None:
+    async def export(self, version: Version, path: Path, *, make_folders: bool) -> None:
         """Copy the content of an id to a path outside the shared folder. The copy appears there in one step.
 
         Args:
-            id_: An id in the library.
+            version: An id in the library, with what belongs to its name.
             path: The path of the copy.
             make_folders: Whether to create missing parent folders.
 
@@ -85,29 +85,31 @@ class LocalCopier:
             BadUsage: The parent folder is missing, and `make_folders` is false.
             FileChanged, NoSuchFile, TargetExists, DiskFull, StorageFault: As for `copy_within`.
         """
-        await self.threads.run_cancellable(self.threads.disk, lambda stop: self._export(id_, path, make_folders, stop))
+        await self.threads.run_cancellable(
+            self.threads.disk, lambda stop: self._export(version, path, make_folders, stop)
+        )
 
-    def _copy_within(self, id_: str, name: str, replica: bool, stop: CancelCheck) -> None:
-        volume = self.folder.volume_for(name)
+    def _copy_within(self, version: Version, replica: bool, stop: CancelCheck) -> None:
+        volume = self.folder.volume_for(version.name)
         with (
-            self.served_files.open_file(id_) as file,
+            self.served_files.open_file(version.id) as file,
             file.handle as fd,
-            self.temp_files.copy_in(fd, volume, stop=stop) as copy,
+            self.temp_files.copy_in(fd, volume, attributes=version.attributes, stop=stop) as copy,
             copy.handle as copied,
         ):
-            manifest = self._check(id_, copied, copy.size, stop)
-            fingerprint = copy.publish(name)
-            self.library.register([HashedFile(name, fingerprint, manifest)], replica=replica)
+            manifest = self._check(version.id, copied, copy.size, stop)
+            fingerprint = copy.publish(version.name)
+            self.library.register([HashedFile(version.name, fingerprint, manifest)], replica=replica)
 
-    def _copy_small(self, files: Sequence[tuple[str, str]], replica: bool) -> list[PeerError | None]:
+    def _copy_small(self, files: Sequence[Version], replica: bool) -> list[PeerError | None]:
         contents: dict[str, SmallFile | PeerError] = {}
-        for id_, name in files:
-            if id_ not in contents:
-                contents[id_] = self._read_small(id_, name)
-        outcomes = [contents[id_] for id_, _ in files]
+        for version in files:
+            if version.id not in contents:
+                contents[version.id] = self._read_small(version)
+        outcomes = [contents[version.id] for version in files]
         copies = [
-            content._replace(name=name)
-            for content, (_, name) in zip(outcomes, files, strict=True)
+            content._replace(name=version.name, attributes=version.attributes)
+            for content, version in zip(outcomes, files, strict=True)
             if isinstance(content, SmallFile)
         ]
         errors: Iterator[PeerError | None]
@@ -118,9 +120,9 @@ class LocalCopier:
             errors = itertools.repeat(error)
         return [content if isinstance(content, PeerError) else next(errors) for content in outcomes]
 
-    def _read_small(self, id_: str, name: str) -> SmallFile | PeerError:
+    def _read_small(self, version: Version) -> SmallFile | PeerError:
         try:
-            with self.served_files.open_file(id_) as file:
+            with self.served_files.open_file(version.id) as file:
                 if file.fingerprint.size > SMALL_FILE_MAX:
                     # The size in the index or in an offer is wrong. It is not read into memory.
                     raise NoSuchFile("this peer has no small file of this content")
@@ -129,20 +131,20 @@ class LocalCopier:
         except PeerError as error:
             return error
         try:
-            return SmallFile(name, batch_store.verify(id_, data), data)
+            return SmallFile(version.name, batch_store.verify(version.id, data), data)
         except NotVerified:
             return FileChanged(_CORRUPT)
 
-    def _export(self, id_: str, path: Path, make_folders: bool, stop: CancelCheck) -> None:
+    def _export(self, version: Version, path: Path, make_folders: bool, stop: CancelCheck) -> None:
         with (
             self.outside_copies.create(path, make_folders=make_folders) as copy,
-            self.served_files.open_file(id_) as file,
+            self.served_files.open_file(version.id) as file,
             file.handle as fd,
         ):
             copy_contents(self.disk, fd, copy.fd, file.fingerprint.size, stop=stop)
             file.ensure_unchanged()
-            self._check(id_, copy.fd, file.fingerprint.size, stop)
-            copy.publish()
+            self._check(version.id, copy.fd, file.fingerprint.size, stop)
+            copy.publish(version.attributes)
 
     def _check(self, id_: str, copy: int, size: int, stop: CancelCheck) -> Manifest:
         """Return the manifest of a copy.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pserver_pb2 as pb
 from daemon.errors import BadUsage, Incompatible, NoHolders
+from daemon.models import Version
 from daemon.peers.call import Call
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import RateLimiter
@@ -44,15 +45,15 @@ class Pusher:
     progress_timeout: float = PROGRESS_TIMEOUT
 
     async def push(
-        self, address: str, ticket: str, name: str, file: CompleteFile, on_sent: Callable[[int], None]
+        self, address: str, ticket: str, version: Version, file: CompleteFile, on_sent: Callable[[int], None]
     ) -> None:
         """Return when the receiver has published the file under the name, or had it before.
 
         Args:
             address: The receiver.
             ticket: Its permission to push this file.
-            name: The name of the file at the receiver.
-            file: The file; the caller closes it.
+            version: The file, with the name that it gets at the receiver.
+            file: Its content; the caller closes it.
             on_sent: Called with the bytes of each block that was sent.
 
         Raises:
@@ -60,7 +61,7 @@ class Pusher:
             PeerError: if the receiver refused the file, or the stream broke.
         """
         async with self.peers.open_call("UploadFile", address, ticket) as call:
-            offer = pb.Offer(name=name, manifest=transfer_messages.manifest_to_pb(file.manifest))
+            offer = transfer_messages.offer_to_pb(version, file.manifest)
             with suppress(StreamEnded):
                 await call.write(Frame((), pb.PushRequest(offer=offer)))
             # If the stream has ended, its requests raise why.

@@ -17,10 +17,12 @@ from common.control_messages import Phase
 from daemon.errors import FileChanged, Interrupted, NoSuchFile, NotWritable, PeerError, TargetExists
 from daemon.library.library import Library
 from daemon.library.offer_checker import OfferChecker
+from daemon.models import Attributes, Version
 from daemon.peers.limits import KeyedLocks, expire_now
-from daemon.protocol.transfer_messages import RequesterStream
+from daemon.protocol.transfer_messages import Offer, RequesterStream
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer, TransferRegistry
+from daemon.storage.attributes import known_modified
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import check_name
 from daemon.storage.shared_folder import SharedFolder
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 _LOCK_TIMEOUT = 60.0
 # Seconds that a download of this peer's user waits for a push of the same content, before it cancels the push.
 _LOCAL_WAIT = 5.0
+# Seconds by which a time of modification may be ahead of the tracker's clock; the tracker has the same limit.
+FUTURE_TOLERANCE = 60.0
 _READ_ONLY = "the shared folder of this peer is read-only: ask another peer"
 _LOCAL_FIRST = "this peer downloads the file itself now: upload it again later"
 
@@ -64,6 +68,8 @@ class PushReceiver:
     # Held by the one transfer of an id that runs.
     content_locks: KeyedLocks
     announce: Callable[[], Awaitable[None]]
+    # Returns the tracker's time in Unix seconds.
+    server_time: Callable[[], float]
     # Id -> the timeout block of the push that runs; expiring it cancels the push.
     pushes: dict[str, asyncio.Timeout] = field(default_factory=dict)
     # Id -> downloads of this peer's user that wait for its lock.
@@ -94,18 +100,23 @@ class PushReceiver:
         faults = await self.threads.run(self.threads.disk, self.folder.target_faults, names)
         return [NotWritable(_READ_ONLY) if isinstance(fault, NotWritable) else fault for fault in faults]
 
-    async def receive(self, name: str, manifest: Manifest, sender: str, stream: RequesterStream) -> None:
+    def check_attributes(self, offered: Attributes) -> Attributes:
+        """Return the attributes of an offer; a time that is impossible, or in the tracker's future, is unknown."""
+        modified = known_modified(offered.modified, self.server_time() + FUTURE_TOLERANCE)
+        return offered._replace(modified=modified)
+
+    async def receive(self, offer: Offer, sender: str, stream: RequesterStream) -> None:
         """Receive a pushed file; return when it is published and announced, or existed before.
 
         Args:
-            name: The name to publish it under.
-            manifest: The file.
+            offer: The file, and the name to publish it under.
             sender: The user who pushes it; the source that is shown.
             stream: The stream to the sender.
 
         Raises:
             PeerError: if the file is refused, or does not arrive.
         """
+        name, manifest = offer.name, offer.manifest
         async with self.content_locks.acquire(manifest.id, within=_LOCK_TIMEOUT):
             check_name(name)
             await self.threads.run_cancellable(
@@ -117,8 +128,8 @@ class PushReceiver:
                 (fault,) = await self.target_faults([name])
                 if fault is not None:
                     raise fault
-            if need is Need.CONTENT or (need is Need.NAME and not await self._copy(name, manifest)):
-                await self._receive_content(name, manifest, sender, stream)
+            if need is Need.CONTENT or (need is Need.NAME and not await self._copy(offer)):
+                await self._receive_content(offer, sender, stream)
         await self.announce()
 
     @asynccontextmanager
@@ -149,20 +160,23 @@ class PushReceiver:
                     await self.threads.run_uncancellable(self.threads.disk, self.downloader.part_store.discard, id_)
                     await self.replica_quota.forget_parts(id_)
 
-    async def _copy(self, name: str, manifest: Manifest) -> bool:
+    async def _copy(self, offer: Offer) -> bool:
         """Give content that is here one more name; return False if it turns out not to be here."""
+        name, manifest = offer.name, offer.manifest
+        version = Version(name, manifest.id, manifest.size, self.check_attributes(offer.attributes))
         with ExitStack() as reservation:
             async with self.replica_quota.lock_usage() as stored:
                 reservation.enter_context(self.replica_quota.reserve(name, data_bytes(manifest), stored))
             await self.evict_parts()
             try:
-                await self.copier.copy_within(manifest.id, name, replica=True)
+                await self.copier.copy_within(version, replica=True)
             except (FileChanged, NoSuchFile) as error:
                 log.info("%r is requested, since the local content cannot be copied: %s", name, error)
                 return False
         return True
 
-    async def _receive_content(self, name: str, manifest: Manifest, sender: str, stream: RequesterStream) -> None:
+    async def _receive_content(self, offer: Offer, sender: str, stream: RequesterStream) -> None:
+        name, manifest = offer.name, offer.manifest
         abandoned = self.replica_quota.claim_part(manifest.id)
         # A part that no push abandoned belongs to a download of this peer's user.
         local_part = not abandoned and await self._has_part(manifest.id)
@@ -184,7 +198,8 @@ class PushReceiver:
             try:
                 transfer.counters.files_total = 1
                 transfer.start_phase(Phase.MOVING, name, manifest.size)
-                sources = DownloadSources(pushed=(sender, stream), replica=True)
+                attributes = self.check_attributes(offer.attributes)
+                sources = DownloadSources(pushed=(sender, stream), replica=True, attributes=attributes)
                 await self._download(manifest, name, transfer, sources, local_part=local_part)
             finally:
                 self.transfers.finish(transfer)

@@ -96,7 +96,7 @@ class LibraryMachine(RuleBasedStateMachine):
     def expected(self) -> dict[tuple[str, str], IndexEntry]:
         entries = {key: IndexEntry(*key, size, complete=False) for key, size in self.partial.items()}
         for file in self.complete.values():
-            entries[file.name, file.id] = IndexEntry(file.name, file.id, file.size, complete=True)
+            entries[file.name, file.id] = file.entry
         return entries
 
     @invariant()
