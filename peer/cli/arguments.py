@@ -76,13 +76,14 @@ COMMANDS = {
         1,
         None,
         "download files",
-        ("--output",),
+        ("--output", "--newest"),
         (
             "NAME/ downloads a folder; * and ? are wildcards (quote them). An interrupted",
             "download resumes when repeated.",
             "--output NAME saves under another name in the shared folder. --output ./PATH",
             '(any path with "/") also writes a copy outside it; if PATH is a folder, or',
             "ends in /, the copy is PATH/NAME. Existing files are never overwritten.",
+            "--newest downloads the version that was modified last, if a name has several.",
         ),
     ),
     "files": CommandSpec(
@@ -122,6 +123,7 @@ class Invocation:
     copies: int = 1
     link: bool = False
     output: str = ""
+    newest: bool = False
     yes: bool = False
 
 
@@ -239,6 +241,7 @@ def _parse_command(words: _Words, env_pserver: str | None) -> Invocation:
         copies=getattr(found, "copies", 1),
         link=getattr(found, "link", False),
         output=getattr(found, "output", ""),
+        newest=getattr(found, "newest", False),
         yes=getattr(found, "yes", False),
     )
 
@@ -280,6 +283,8 @@ def _parser(command: str) -> _Parser:
             metavar="PATH",
             help="another name in the shared folder, or the path of a second copy",
         )
+    if "--newest" in spec.options:
+        parser.add_argument("--newest", action="store_true", help="of several versions, the one modified last")
     if "--yes" in spec.options:
         parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     if "--password-stdin" in spec.options:

@@ -234,10 +234,11 @@ class DaemonClient:
             raise CliError("incompatible", f"{both}: --link needs a newer pserver")
         return start
 
-    def download(self, names: Sequence[str], output: str) -> StartTransfer:
-        """Connect; return the function that starts a download. `output` is as in DownloadCommand, or empty."""
+    def download(self, names: Sequence[str], output: str, *, newest: bool = False) -> StartTransfer:
+        """Connect; return the function that starts a download. `output` and `newest` are as in DownloadCommand."""
         commands = (
-            pb.DownloadCommand(names=batch, output=output, more=more) for batch, more in argument_batches(names)
+            pb.DownloadCommand(names=batch, output=output, more=more, newest=newest)
+            for batch, more in argument_batches(names)
         )
         return self._prepare(
             lambda control, metadata: control.DownloadFileRequest(commands, metadata=metadata), _TRANSFER_LOST

@@ -221,8 +221,12 @@ def _choose_version(menu: Menu, name: str, ids: tuple[str, ...]) -> str | None:
     rows = []
     for number, id_ in numbered.items():
         file = known.get(id_)
-        details = f"{formatting.size(file.size)}, {formatting.pluralise(file.holders, 'holder')}, " if file else ""
-        rows.append((number, f"{details}id {formatting.short_id(id_)}"))
+        details = [f"id {formatting.short_id(id_)}"]
+        if file is not None:
+            details[:0] = [formatting.size(file.size), formatting.pluralise(file.holders, "holder")]
+            if file.modified is not None:
+                details.append(f"modified {formatting.date_and_time(file.modified)}")
+        rows.append((number, ", ".join(details)))
     menu.screen.info(f"{name} has {len(ids)} versions:")
     menu.screen.choices(rows)
     chosen = numbered.get(menu.prompter.line("Enter version: "))

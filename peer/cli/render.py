@@ -46,7 +46,15 @@ def _uploaded_object(file: Uploaded) -> JSONObject:
 
 def listed_object(file: ListedFile) -> JSONObject:
     """The JSON object of one version in `files`."""
-    return {"name": file.name, "id": file.id, "size": file.size, "holders": file.holders, "partial": file.partial}
+    return {
+        "name": file.name,
+        "id": file.id,
+        "size": file.size,
+        "holders": file.holders,
+        "partial": file.partial,
+        "modified": file.modified,
+        "executable": file.executable,
+    }
 
 
 def peer_object(peer: ListedPeer) -> JSONObject:
@@ -161,13 +169,20 @@ def summary(files: Sequence[Downloaded | Uploaded | Removed], failed: int, secon
 def file_rows(files: Iterable[ListedFile]) -> list[list[str]]:
     """Rows under FILE_HEADERS."""
     return [
-        [formatting.size(file.size), f"{file.holders:,}", f"{file.partial:,}", formatting.short_id(file.id), file.name]
+        [
+            formatting.size(file.size),
+            "" if file.modified is None else formatting.date(file.modified),
+            f"{file.holders:,}",
+            f"{file.partial:,}",
+            formatting.short_id(file.id),
+            file.name,
+        ]
         for file in files
     ]
 
 
-FILE_HEADERS = ("size", "holders", "partial", "id", "name")
-FILE_NUMBERS = ("size", "holders", "partial")
+FILE_HEADERS = ("size", "modified", "holders", "partial", "id", "name")
+FILE_NUMBERS = ("size", "modified", "holders", "partial")
 
 
 def peer_rows(peers: Iterable[ListedPeer]) -> list[list[str]]:

@@ -51,7 +51,8 @@ def download(context: Context, invocation: Invocation) -> int:
             f"{output} is used as a name in the shared folder; for the folder ./{output} write {output}/"
         )
     printer = _ResultPrinter(context.screen, invocation.arguments, sent, output)
-    return _transfer(context, sent, printer, "downloading", partial(context.daemon.download, sent.values, output))
+    start = partial(context.daemon.download, sent.values, output, newest=invocation.newest)
+    return _transfer(context, sent, printer, "downloading", start)
 
 
 def remove(context: Context, invocation: Invocation) -> int:

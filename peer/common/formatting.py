@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SHORT_ID_DIGITS = 12
 
@@ -53,6 +55,16 @@ def remaining(done: int, total: int, per_second: float) -> str:
 def ago(seconds: float) -> str:
     """A number of seconds in the past: `3 s ago`, `2:05 ago`."""
     return f"{seconds:.0f} s ago" if seconds < 120 else f"{duration(seconds)} ago"
+
+
+def date(seconds: float) -> str:
+    """The day of a time in Unix seconds, in this machine's time zone: `2026-11-30`."""
+    return time.strftime("%Y-%m-%d", time.localtime(seconds))
+
+
+def date_and_time(seconds: float) -> str:
+    """A time in Unix seconds, in this machine's time zone: `2026-11-30 22:16:05`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def short_id(id_: str) -> str:

@@ -37,6 +37,7 @@ LAUNCHER = Path(__file__).parents[2] / "peer" / "pclient.py"
         ("E upload a --copies 0", Invocation("E", None, "upload", ["a"], copies=0)),
         ("E login ana --password-stdin", Invocation("E", None, "login", ["ana"], password_stdin=True)),
         ("E remove a --yes", Invocation("E", None, "remove", ["a"], yes=True)),
+        ("E download a --newest b", Invocation("E", None, "download", ["a", "b"], newest=True)),
         ("E files", Invocation("E", None, "files")),
         ("E files *.iso", Invocation("E", None, "files", ["*.iso"])),
         ("E P login P", Invocation("E", "P", "login", ["P"])),
@@ -70,6 +71,7 @@ def test_a_command_line_is_parsed(line: str, invocation: Invocation) -> None:
         "E files a b",
         "E remove",
         "E logout --yes",
+        "E upload a --newest",
     ],
 )
 def test_a_malformed_command_line_is_bad_usage_in_one_line(line: str) -> None:

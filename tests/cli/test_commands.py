@@ -249,6 +249,15 @@ def test_an_ambiguous_name_exits_2_with_the_ids(daemon: ScriptedDaemon, pclient:
     assert ID in pclient("download", "x").err
 
 
+def test_the_newest_version_is_what_the_pserver_is_asked_for(daemon: ScriptedDaemon, pclient: Pclient) -> None:
+    ambiguous = [failed("ambiguous_name", "x", ids=(ID, "cd" * 32), hint=pb.HINT_CHOOSE_VERSION)]
+    daemon.transfers = [ambiguous, [downloaded("x")]]
+    # The hint names the option, which then goes with the command.
+    assert "--newest" in pclient("download", "x").err
+    assert pclient("download", "--newest", "x").code == 0
+    assert [command.newest for command in daemon.requests("Download")] == [False, True]
+
+
 def test_arguments_that_are_not_utf8_are_refused_and_the_rest_is_tried(
     daemon: ScriptedDaemon, pclient: Pclient
 ) -> None:
@@ -286,18 +295,24 @@ def test_words_that_are_not_utf8_are_refused_before_any_call(
     assert plain.err == "error: a\\udcff: not UTF-8\n"
 
 
+# In UTC, so that the day is the same in nearly every time zone.
+NOON = 1_500_033_600.5
+
+
 def test_files_lists_every_page(daemon: ScriptedDaemon, pclient: Pclient) -> None:
     daemon.pages = [
-        [pb.ListedFile(name="a", id=ID, size=1536, holders=2, partial=1)],
+        [pb.ListedFile(name="a", id=ID, size=1536, holders=2, partial=1, modified=NOON, executable=True)],
         [pb.ListedFile(name="b", id=ID, size=1, holders=1)],
     ]
     done = pclient("files", "*a*", "--json")
-    assert done.objects[0] == {"name": "a", "id": ID, "size": 1536, "holders": 2, "partial": 1}
-    assert len(done.objects) == 2
+    numbers = {"size": 1536, "holders": 2, "partial": 1}
+    assert done.objects[0] == {"name": "a", "id": ID, **numbers, "modified": NOON, "executable": True}
+    assert len(done.objects) == 2 and done.objects[1]["modified"] is None
     assert daemon.requests("ListFiles")[0].match == "*a*"
     table = pclient("files").out.splitlines()
-    assert table[0].split() == ["size", "holders", "partial", "id", "name"]
-    assert table[1].split() == ["1.50", "KiB", "2", "1", ID[:12], "a"]
+    assert table[0].split() == ["size", "modified", "holders", "partial", "id", "name"]
+    assert table[1].split() == ["1.50", "KiB", "2017-07-14", "2", "1", ID[:12], "a"]
+    assert table[2].split() == ["1", "B", "1", "0", ID[:12], "b"]
 
 
 def test_an_empty_network_is_no_failure(pclient: Pclient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import grpc
@@ -179,9 +180,24 @@ def test_the_user_chooses_one_of_several_versions(ana: ScriptedDaemon, pclient: 
         [pb.ListedFile(name="x", id=ID, size=5, holders=1), pb.ListedFile(name="x", id=OTHER, size=7, holders=2)]
     ]
     done = pclient(typed="2\nx\n2\n0\n")
-    assert "2  7 B, 2 holders, id cdcdcdcdcdcd" in done.err
+    assert "2  7 B, 2 holders, id cdcdcdcdcdcd\n" in done.err
     assert ana.requests("Download")[1] == pb.DownloadCommand(names=[OTHER], output="x")
     assert "File downloaded: /shared/x" in done.out
+
+
+def test_the_choice_of_a_version_shows_when_each_was_modified(ana: ScriptedDaemon, pclient: Pclient) -> None:
+    ana.transfers = [[failed("ambiguous_name", "x", ids=(ID, OTHER))], [downloaded("x", "/shared/x")]]
+    noon = 1_500_033_600
+    ana.pages = [
+        [
+            pb.ListedFile(name="x", id=ID, size=5, holders=1, modified=noon),
+            pb.ListedFile(name="x", id=OTHER, size=7, holders=2, modified=noon + 61),
+        ]
+    ]
+    lines = [line for line in pclient(typed="2\nx\n2\n0\n").err.splitlines() if "modified" in line]
+    assert [line.split(", modified ")[0].split()[-1] for line in lines] == ["abababababab", "cdcdcdcdcdcd"]
+    times = [datetime.fromisoformat(line.split(", modified ")[1]).timestamp() for line in lines]
+    assert times == [noon, noon + 61]
 
 
 def test_the_user_chooses_a_version_for_each_ambiguous_name_of_a_pattern(ana: ScriptedDaemon, pclient: Pclient) -> None:
