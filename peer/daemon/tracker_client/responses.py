@@ -157,7 +157,10 @@ def versions(body: dict[str, Any]) -> list[RemoteFile]:
 
 def targets(body: dict[str, Any]) -> list[PushTarget]:
     """Read the response to POST /upload."""
-    return [PushTarget(str(t.get("name", "")), t["id"], t["url"], t["ticket"], t["why"]) for t in body["targets"]]
+    return [
+        PushTarget(id=t["id"], address=t["url"], ticket=t["ticket"], reason=t["why"], name=str(t.get("name", "")))
+        for t in body["targets"]
+    ]
 
 
 def page(body: dict[str, Any]) -> tuple[list[ListedFile], str | None]:
