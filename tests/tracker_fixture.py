@@ -57,6 +57,11 @@ class Peer:
         answer = self.call("GET", "/query", query_string={"name": name})
         return [h["url"] for f in (answer.json or {}).get("files", []) for h in f["holders"]]
 
+    def tickets(self, name: str) -> dict[str, str]:
+        """Query a name that has one version: the ticket for each holder, by url."""
+        (file,) = (self.call("GET", "/query", query_string={"name": name}).json or {})["files"]
+        return {holder["url"]: holder["ticket"] for holder in file["holders"]}
+
     def targets(self, name: str, copies: int = 1, size: int = 10) -> list[str]:
         body = {"files": [{"name": name, "id": id_of(name), "size": size}], "copies": copies}
         return [target["url"] for target in (self.call("POST", "/upload", body).json or {}).get("targets", [])]

@@ -1,11 +1,10 @@
 """The last events, placements and fetches, for the dashboard. Bounded and in memory; decides nothing."""
 
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import NamedTuple
 
-from tracker.corruption_reports import CorruptionReports
 from tracker.index import Index
 from tracker.models import IndexEntry, Session, UploadTarget
 
@@ -14,6 +13,8 @@ HOURS_PER_DAY = 24
 MAX_DETAIL_LENGTH = 200
 # Fetches recorded of one announcement, and holders named for each: what the dashboard can show.
 MAX_LISTED = 20
+# Pairs of a peer and an id that it queried, the latest: enough for what the dashboard shows.
+MAX_QUERIED = 10_000
 # Too frequent to list; a placement is recorded with more details than its event has. An unknown user is no error, and
 # the name may be a password that was typed into the wrong field.
 _UNLISTED_EVENTS = frozenset({"reindexed", "placed", "unknown_user"})
@@ -30,7 +31,7 @@ class Placement(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Content that a peer had tickets for and then announced, complete or partial.
+    """Content that a peer queried and then announced, complete or partial.
 
     `at` is server_time; `requester` and `holders` are addresses. The holders had the content before.
     """
@@ -67,6 +68,9 @@ class ActivityLog:
         self._lock = threading.Lock()
         self._placements: deque[Placement] = deque(maxlen=length)
         self._fetches: deque[Fetch] = deque(maxlen=length)
+        # By peer id; the peer that queried last is the last.
+        self._queried: OrderedDict[str, set[bytes]] = OrderedDict()
+        self._queried_count = 0
         # One queue per kind: many events of one kind do not push out the others.
         self._events: dict[str, deque[LoggedEvent]] = {}
         self._hourly_counts: Counter[tuple[str, int]] = Counter()
@@ -77,6 +81,25 @@ class ActivityLog:
         last = [Placement(now, each.name, uploader, each.address, each.why) for each in targets[-self._length :]]
         with self._lock:
             self._placements.extend(last)
+
+    def note_queried(self, peer_id: str, ids: Set[bytes]) -> None:
+        """Record that a peer queried the holders of ids. Of MAX_QUERIED the oldest are dropped, peer by peer."""
+        with self._lock:
+            own = self._queried.setdefault(peer_id, set())
+            self._queried.move_to_end(peer_id)
+            if len(own) + len(ids) > MAX_QUERIED:
+                self._queried_count -= len(own)
+                own.clear()
+            before = len(own)
+            own |= ids
+            self._queried_count += len(own) - before
+            while self._queried_count > MAX_QUERIED:
+                _, dropped = self._queried.popitem(last=False)
+                self._queried_count -= len(dropped)
+
+    def queried_by(self, peer_id: str) -> Set[bytes]:
+        """Return the ids that a peer queried, as far as they are recorded."""
+        return self._queried.get(peer_id, frozenset())
 
     def add_fetches(self, fetches: Sequence[Fetch]) -> None:
         """Record what `detect_fetches` found."""
@@ -124,7 +147,7 @@ class ActivityLog:
 
 
 def detect_fetches(
-    index: Index, reports: CorruptionReports, session: Session, files: Collection[IndexEntry], now: float
+    index: Index, queried: Set[bytes], session: Session, files: Collection[IndexEntry], now: float
 ) -> list[Fetch]:
     """Find in an announcement what the peer has downloaded: transfers go from peer to peer, unseen by the tracker.
 
@@ -132,17 +155,17 @@ def detect_fetches(
 
     Args:
         index: the index before the announcement.
-        reports: knows which ids the peer was given tickets for.
+        queried: ids whose holders the peer has queried.
         session: the peer that announces.
         files: the announced entries.
         now: server_time.
 
     Returns:
-        At most MAX_LISTED entries that the peer had tickets for, and that are new or newly complete.
+        At most MAX_LISTED entries that the peer had queried, and that are new or newly complete.
     """
-    if not reports.has_tickets(session.peer_id):
+    requested = [each for each in files if each[1] in queried] if queried else []
+    if not requested:
         return []
-    requested = [each for each in files if reports.may_report(session.peer_id, each[1])]
     before = index.holders((session.peer_id, each[1]) for each in requested)
     new = [
         each

@@ -181,7 +181,7 @@ class Views:
         )
 
     def report(self, body: schemas.Report) -> Response:
-        recorded = self._tracker.report(_session(), bytes.fromhex(body.id), body.url, body.reason)
+        recorded = self._tracker.report(_session(), bytes.fromhex(body.id), body.url, body.reason, body.ticket)
         return _ok("recorded: this holder now comes last" if recorded else "no online peer at this url has the id")
 
     def files(self) -> Response:

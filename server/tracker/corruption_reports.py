@@ -1,7 +1,8 @@
 """Reports of corrupt data: which holders are suspect for which ids. In memory, no I/O.
 
 A report has two effects. For the reporter's user the holder comes last for that id until the holder's session ends,
-which can harm no other user. For all users it comes last too, and is asked to hash the file again. This second effect
+which can harm no other user. For all users it comes last too, and is asked to hash the file again; this needs the
+ticket by which the tracker offered the holder (tracker.service checks it). This second effect
 ends when the holder announces the file anew, or RECHECK_TIMEOUT after it was asked; further reports about the pair have
 it only after REPORT_COOLDOWN. So however many accounts report an honest holder, it comes last for a while and hashes a
 file at most once an hour. A holder that finds its copy corrupt withdraws it.
@@ -19,8 +20,6 @@ REPORT_COOLDOWN = 3600.0
 # Pairs of holder and id, and triples with the user, that are stored; the oldest are dropped.
 MAX_REPORTS = 50_000
 MAX_RECHECKS_PER_PING = 100
-# Ids that are remembered of the tickets of one session; it can report only those.
-MAX_TICKETED_IDS = 5000
 
 
 @dataclass(slots=True)
@@ -43,39 +42,21 @@ class CorruptionReports:
         self._suspicions: OrderedDict[tuple[str, bytes], _Suspicion] = OrderedDict()
         self._by_user: OrderedDict[tuple[str, str, bytes], None] = OrderedDict()
         self._to_recheck: dict[str, list[bytes]] = {}
-        self._ticketed: dict[str, OrderedDict[bytes, None]] = {}
 
-    def note_tickets(self, requester_id: str, file_id: bytes) -> None:
-        """Record that the peer `requester_id` was given tickets for an id."""
+    def report_corrupt(self, user: str, holder_id: str, file_id: bytes, *, for_all_users: bool) -> None:
+        """Record a report that a holder served corrupt data.
+
+        Args:
+            user: the reporter's user.
+            holder_id: peer id of the holder.
+            file_id: the id.
+            for_all_users: whether the reporter has proved that the tracker offered it the holder; else the report has
+                only its first effect.
+        """
         with self._lock:
-            ids = self._ticketed.get(requester_id)
-            if ids is None:
-                ids = self._ticketed[requester_id] = OrderedDict()
-            ids[file_id] = None
-            ids.move_to_end(file_id)
-            if len(ids) > MAX_TICKETED_IDS:
-                ids.popitem(last=False)
-
-    def has_tickets(self, requester_id: str) -> bool:
-        """Return whether the peer was given any ticket."""
-        return requester_id in self._ticketed
-
-    def may_report(self, requester_id: str, file_id: bytes) -> bool:
-        """Return whether the peer was given tickets for an id."""
-        return file_id in self._ticketed.get(requester_id, ())
-
-    def report_corrupt(self, user: str, holder_id: str, file_id: bytes) -> None:
-        """Record a report of `user` that the peer `holder_id` served corrupt data of an id."""
-        with self._lock:
-            now = self._now()
             self._by_user[user, holder_id, file_id] = None
-            suspicion = self._suspicions.get((holder_id, file_id))
-            if suspicion is None or now - suspicion.raised > REPORT_COOLDOWN:
-                self._suspicions[holder_id, file_id] = _Suspicion(now)
-                self._suspicions.move_to_end((holder_id, file_id))
-                waiting = self._to_recheck.setdefault(holder_id, [])
-                if file_id not in waiting:
-                    waiting.append(file_id)
+            if for_all_users:
+                self._suspect(holder_id, file_id)
             self._trim()
 
     def pop_rechecks(self, holder_id: str) -> list[bytes]:
@@ -105,7 +86,6 @@ class CorruptionReports:
     def forget(self, peer_id: str) -> None:
         """Drop all about a peer whose session has ended."""
         with self._lock:
-            self._ticketed.pop(peer_id, None)
             self._to_recheck.pop(peer_id, None)
             for key in [key for key in self._suspicions if key[0] == peer_id]:
                 del self._suspicions[key]
@@ -126,6 +106,16 @@ class CorruptionReports:
             return suspicion.recheck_sent is None or self._now() - suspicion.recheck_sent < RECHECK_TIMEOUT
 
         return is_suspect
+
+    def _suspect(self, holder_id: str, file_id: bytes) -> None:
+        now = self._now()
+        suspicion = self._suspicions.get((holder_id, file_id))
+        if suspicion is None or now - suspicion.raised > REPORT_COOLDOWN:
+            self._suspicions[holder_id, file_id] = _Suspicion(now)
+            self._suspicions.move_to_end((holder_id, file_id))
+            waiting = self._to_recheck.setdefault(holder_id, [])
+            if file_id not in waiting:
+                waiting.append(file_id)
 
     def _trim(self) -> None:
         while len(self._suspicions) > MAX_REPORTS:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from typing_extensions import TypedDict
 
 from tracker.compatibility import UNNUMBERED
+from tracker.tickets import MAX_TICKET_LENGTH
 
 MAX_FILES_PER_REQUEST = 5000
 MAX_NAMES_PER_QUERY = 1000
@@ -176,11 +177,15 @@ class Upload(Request):
 
 
 class Report(Request):
-    """The body of POST /report: the id, the holder and what was wrong."""
+    """The body of POST /report: the id, the holder and what was wrong.
+
+    `ticket` is the one for this holder and id. It proves that the tracker offered the holder to the reporter.
+    """
 
     id: Id
     url: Url
     reason: Annotated[str, Field(max_length=500)]
+    ticket: Annotated[str, Field(max_length=MAX_TICKET_LENGTH)] | None = None
 
 
 @with_config(_RESPONSE)

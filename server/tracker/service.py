@@ -5,7 +5,7 @@ from random import Random
 from typing import NamedTuple
 
 from tracker import ranking
-from tracker.activity_log import ActivityLog, detect_fetches
+from tracker.activity_log import ActivityLog, Fetch, detect_fetches
 from tracker.corruption_reports import CorruptionReports
 from tracker.errors import NoActivePeer, NoSuchFile, NotAllowed
 from tracker.events import Events
@@ -27,7 +27,7 @@ from tracker.models import (
 )
 from tracker.names import check_name, fold, printable
 from tracker.placement import ReceiverPlan, WantedFile
-from tracker.tickets import Right, TicketSigner
+from tracker.tickets import Right, TicketSigner, read_ticket
 
 # Versions in one response: a query for n items gets MAX_VERSIONS / n of each, within the two bounds per item.
 MAX_VERSIONS, MAX_PER_ITEM, MIN_PER_ITEM = 5000, 100, 5
@@ -37,6 +37,8 @@ MAX_TICKETS = 10_000
 MAX_CANDIDATE_CHECKS = 200_000
 # Holders of a file's content that may get its name without the bytes, in one request for copies.
 MAX_CONTENT_HOLDERS = 8
+# Seconds after the signature of a ticket in which its holder can be reported: a long download needs no newer ticket.
+MAX_REPORT_AGE = 86_400
 
 
 class PingResult(NamedTuple):
@@ -116,7 +118,7 @@ class Tracker:
             SendIndex: the pserver stopped since the request arrived; nothing is changed.
         """
         self._check_new_names(files)
-        fetches = detect_fetches(self._index, self._reports, session, files, self.server_time())
+        fetches = self._detect_fetches(session, files)
         self._index.replace(session, version, files)
         self.activity.add_fetches(fetches)
         self._reports.on_announced(session.peer_id, {each[1] for each in files})
@@ -146,7 +148,7 @@ class Tracker:
             SendIndex: the index is not at `base`, or the pserver stopped; nothing is changed.
         """
         self._check_new_names(add)
-        fetches = detect_fetches(self._index, self._reports, session, add, self.server_time())
+        fetches = self._detect_fetches(session, add)
         self._index.patch(session, base, version, add, remove)
         self.activity.add_fetches(fetches)
         if add:
@@ -233,28 +235,34 @@ class Tracker:
         self._events("placed", files=len(wanted), targets=len(targets), uploader=session.address)
         return targets
 
-    def report(self, session: Session, file_id: bytes, address: str, reason: str) -> bool:
+    def report(self, session: Session, file_id: bytes, address: str, reason: str, ticket: str | None = None) -> bool:
         """Record a corruption report.
 
         Args:
             session: the reporter's session.
             file_id: the content that the holder served.
-            address: the holder's address.
+            address: the holder's address. A ticket names its holder, wherever that is now.
             reason: the reporter's text, for the log.
+            ticket: the reporter's ticket for this holder and id. It may have expired, up to MAX_REPORT_AGE after it was
+                signed. Without one the report counts for the reporter's user only.
 
         Returns:
-            False if no online peer at the address has the content.
+            False if no online peer at the address, or of the ticket, has the content.
 
         Raises:
-            NotAllowed: the reporter was given no ticket for the content.
+            NotAllowed: the ticket is not the reporter's, for this id and for reading, or too old.
         """
-        if not self._reports.may_report(session.peer_id, file_id):
-            raise NotAllowed("only a peer that was given a ticket for an id may report its holders")
-        holders = self._index.holders_at(address, file_id)
-        for holder in (holder.session for holder in holders):
-            if holder.peer_id != session.peer_id:
-                self._reports.report_corrupt(session.user, holder.peer_id, file_id)
-        self._events("reported", address=address, by=session.address, id=file_id.hex(), reason=reason)
+        if ticket is None:
+            holders = self._index.holders_at(address, file_id)
+        else:
+            holders = self._holder_of(session, file_id, ticket)
+        for holder in holders:
+            if holder.session.peer_id != session.peer_id:
+                self._reports.report_corrupt(
+                    session.user, holder.session.peer_id, file_id, for_all_users=ticket is not None
+                )
+        where = holders[0].session.address if holders else address
+        self._events("reported", address=where, by=session.address, id=file_id.hex(), reason=reason)
         return bool(holders)
 
     def page(self, match: str, after: PageCursor | None, limit: int) -> tuple[list[ListedVersion], PageCursor | None]:
@@ -300,12 +308,31 @@ class Tracker:
             plan.choose(ranked(self._index.online_peers())[:most])
         return plan
 
+    def _detect_fetches(self, session: Session, files: Collection[IndexEntry]) -> list[Fetch]:
+        return detect_fetches(
+            self._index, self.activity.queried_by(session.peer_id), session, files, self.server_time()
+        )
+
+    def _holder_of(self, session: Session, file_id: bytes, ticket: str) -> list[Holder]:
+        read = read_ticket(ticket)
+        if read is None or (read.right, read.requester_id, read.file_id) != (Right.READ, session.peer_id, file_id):
+            raise NotAllowed("the ticket is not one for this session to download this id")
+        if self.server_time() - read.issued > MAX_REPORT_AGE:
+            raise NotAllowed("the ticket is too old for a report: query the holders again")
+        (holder,) = self._index.holders([(read.holder_id, file_id)])
+        if holder is None:
+            return []
+        if not read.is_genuine(holder.session.ticket_key):
+            raise NotAllowed("the ticket was not signed by this tracker for the holder's present session")
+        return [holder]
+
     def _check_new_names(self, files: Collection[IndexEntry]) -> None:
         # A name that the index has was checked when it came in.
         for name in self._index.unknown_names(files):
             check_name(name)
 
     def _offers(self, session: Session, found: list[Version], local: bool) -> list[tuple[Version, list[HolderOffer]]]:
+        self.activity.note_queried(session.peer_id, {version.id for version in found})
         signer = TicketSigner(session.peer_id, session.user, Right.READ, self.server_time())
         limit = min(ranking.MAX_HOLDERS, MAX_TICKETS // len(found))
         return [(version, self._offers_of(session, signer, version, local, limit)) for version in found]
@@ -314,7 +341,6 @@ class Tracker:
         self, session: Session, signer: TicketSigner, version: Version, local: bool, limit: int
     ) -> list[HolderOffer]:
         file_id = version.id
-        self._reports.note_tickets(session.peer_id, file_id)
         is_suspect = self._reports.suspect_check(session.user, file_id)
         own_id = session.peer_id
         usable = [h for h in version.holders if h.session.peer_id != own_id and (local or not h.session.loopback)]

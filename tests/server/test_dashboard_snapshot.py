@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracker.activity_log import MAX_QUERIED, ActivityLog
 from tracker.dashboard import formatting, graph_svg
 from tracker.dashboard.activity import MAX_EDGES, TransferEdge
 from tracker.dashboard.graph_svg import Dot
@@ -123,6 +124,22 @@ def test_a_queried_file_that_a_peer_then_has_counts_as_a_download(world: Tracker
     ana.ping()
     ben.ping()
     assert snapshot_of(world).arrows == []
+
+
+def test_the_recorded_queries_are_bounded_and_the_latest_stay() -> None:
+    log = ActivityLog(ManualClock())
+    for number in range(100):
+        log.note_queried(f"peer{number}", {bytes([number, at % 256, at // 256]) for at in range(MAX_QUERIED // 10)})
+    recorded = [len(log.queried_by(f"peer{number}")) for number in range(100)]
+    assert recorded == [0] * 90 + [MAX_QUERIED // 10] * 10
+    log.note_queried("peer95", {b"again"})
+    log.note_queried("new", {b"x"})
+    assert b"again" in log.queried_by("peer95")
+    assert not log.queried_by("peer90")
+    for start in range(0, 3 * MAX_QUERIED, 1000):
+        log.note_queried("one", {at.to_bytes(4, "big") for at in range(start, start + 1000)})
+        assert (start + 999).to_bytes(4, "big") in log.queried_by("one")
+        assert len(log.queried_by("one")) <= MAX_QUERIED
 
 
 def test_edges_of_offline_peers_take_no_place(world: Tracker) -> None:
