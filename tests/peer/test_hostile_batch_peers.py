@@ -129,7 +129,7 @@ class Download:
                     TransferRegistry(loop.time).register("download"),
                     lambda file, holders, fault: self.results.append((file.version.name, fault)),
                     query,
-                    lambda id_, address, why: self.corrupt.append(address),
+                    lambda id_, holder, why: self.corrupt.append(holder.address),
                 )
 
     @property

@@ -122,7 +122,7 @@ async def fetch(
             clock=lambda: haste * loop.time(),
             open_stream=lambda found: peers.open_download(found.address, found.ticket, MANIFEST.piece_count),
             find=find,
-            on_corrupt=lambda holder, why: corrupt.append((holder, why)),
+            on_corrupt=lambda holder, why: corrupt.append((holder.address, why)),
         )
         async with asyncio.timeout(seconds):
             await swarm.run()

@@ -67,7 +67,7 @@ class Swarm:
         find: FindHolders | None = None,
         known: Iterable[Holder] = (),
         on_piece: Callable[[int], None] = lambda piece: None,
-        on_corrupt: Callable[[str, str], None] = lambda source, reason: None,
+        on_corrupt: Callable[[Holder, str], None] = lambda holder, reason: None,
     ) -> None:
         """Create a download that is not running.
 
@@ -85,7 +85,7 @@ class Swarm:
             find: Queries the tracker for holders.
             known: Holders known already.
             on_piece: Called with each verified piece, after it is written.
-            on_corrupt: Called with the address of a source that sent corrupt data, and the reason.
+            on_corrupt: Called with a holder that sent corrupt data, and the reason; not for the sender of a push.
         """
         self._manifest = manifest
         self._picker = picker
@@ -296,7 +296,9 @@ class Swarm:
         self._stall.on_corrupt(self._clock())
         self._picker.drop(source, reason, piece)
         self._metrics.count_corrupt_piece()
-        self._on_corrupt(source, reason)
+        holder = self._known.get(source)
+        if holder is not None:
+            self._on_corrupt(holder, reason)
         connection = self._connections.get(source)
         if connection is not None:
             self._spawn(connection.stream.close())

@@ -15,7 +15,7 @@ from typing import Any
 from common.status_messages import ListedFile, ListedPeer, Load
 from common.version import PROTOCOL, VERSION
 from daemon.errors import Incompatible, NoActivePeer, NoSuchFile, PeerError
-from daemon.models import IndexEntry, PingResponse, PushTarget, RemoteFile, Version
+from daemon.models import Holder, IndexEntry, PingResponse, PushTarget, RemoteFile, Version
 from daemon.runtime.concurrency import TaskSet
 from daemon.tracker_client import responses
 from daemon.tracker_client.list_parts import (
@@ -44,6 +44,8 @@ _PEERS_PER_FILE = 30
 QUERIES_PER_REQUEST = _PEERS_PER_RESPONSE // _PEERS_PER_FILE
 _FILES_PER_PAGE = 1000
 _REASON_MAX = 200
+# The protocol from which on a report has the ticket of the holder.
+_TICKET_REPORTS_PROTOCOL = 2
 
 
 class TrackerClient(Requester):
@@ -247,21 +249,23 @@ class TrackerClient(Requester):
         """Return the online peers."""
         return await self._request("GET", "/peers", parse=responses.peers)
 
-    def report_corrupt(self, id_: str, address: str, reason: str) -> None:
+    def report_corrupt(self, id_: str, holder: Holder, reason: str) -> None:
         """Report a holder that sent corrupt data. Returns at once; a failure is logged.
 
         Args:
             id_: The id that was requested.
-            address: `host:port` of the holder.
+            holder: The holder, as the tracker named it. Its ticket is the proof of the report.
             reason: One line. The tracker gets its first 200 characters.
         """
 
         async def report() -> None:
-            body = {"id": id_, "url": address, "reason": reason[:_REASON_MAX]}
+            body = {"id": id_, "url": holder.address, "reason": reason[:_REASON_MAX]}
+            if self.protocol >= _TICKET_REPORTS_PROTOCOL:
+                body["ticket"] = holder.ticket
             try:
                 await self._request("POST", "/report", body, parse=responses.nothing)
             except PeerError as error:
-                log.info("the corruption report about %s was not sent: %s", address, error)
+                log.info("the corruption report about %s was not sent: %s", holder.address, error)
 
         self._reports.start(report())
 

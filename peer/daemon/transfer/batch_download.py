@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pserver_pb2 as pb
 from common.control_messages import Hint, Phase
 from daemon.errors import BadUsage, NoHolders, NotVerified, PeerError
-from daemon.models import RemoteFile
+from daemon.models import Holder, RemoteFile
 from daemon.peers.call import Call
 from daemon.peers.client import PeerClient
 from daemon.peers.limits import RateLimiter
@@ -43,8 +43,8 @@ _MAX_HOLDERS = 8
 OnResult = Callable[[RemoteFile, tuple[str, ...], PeerError | None], None]
 # Returns the files of some ids with their holders now. May raise PeerError.
 Query = Callable[[Sequence[str]], Awaitable[Sequence[RemoteFile]]]
-# Called with the id, the address of a holder that sent corrupt data for it, and the reason.
-OnCorrupt = Callable[[str, str, str], None]
+# Called with the id, a holder that sent corrupt data for it, and the reason.
+OnCorrupt = Callable[[str, Holder, str], None]
 
 
 class _Received(NamedTuple):
@@ -259,6 +259,7 @@ class _BatchDownload:
             if holder is not None:
                 number = next(numbers)
                 requested[number] = item
+                item.requested_from = holder
                 available -= window.on_request(item.file.version.size)
                 requests.append(pb.SmallFileRequest(number=number, ticket=holder.ticket))
                 chosen.append(item)
@@ -323,7 +324,8 @@ class _BatchDownload:
         item.last_corrupt = self._downloader.clock()
         self._return_missing(item, address)
         self._downloader.metrics.count_corrupt_piece()
-        self._on_corrupt(item.file.version.id, address, error.message)
+        if item.requested_from is not None:
+            self._on_corrupt(item.file.version.id, item.requested_from, error.message)
 
     def _return_missing(self, item: MissingFile, address: str) -> None:
         item.exclude_holder(address)

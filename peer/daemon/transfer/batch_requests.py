@@ -26,6 +26,8 @@ class MissingFile:
     file: RemoteFile
     # Holders that may be asked, by address.
     holders: dict[str, Holder] = field(default_factory=dict)
+    # The holder that was asked last.
+    requested_from: Holder | None = None
     # Addresses of holders that failed, and the error of the last one.
     failed: set[str] = field(default_factory=set)
     error: PeerError | None = None

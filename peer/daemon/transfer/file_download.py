@@ -63,8 +63,8 @@ class DownloadSources:
     known: Sequence[Holder] = ()
     # Address and stream of the sender of a push.
     pushed: tuple[str, RequesterStream] | None = None
-    # Called with the address of a source that sent corrupt data, and the reason.
-    on_corrupt: Callable[[str, str], None] = lambda source, reason: None
+    # Called with a holder that sent corrupt data, and the reason.
+    on_corrupt: Callable[[Holder, str], None] = lambda holder, reason: None
     # The file is stored at another peer's request.
     replica: bool = False
     # What belongs to the name beside the id.
@@ -148,7 +148,7 @@ class ManifestFetcher:
         try:
             return await self.peers.fetch_manifest(holder.address, holder.ticket, id_)
         except NotVerified as error:
-            self.tracker.report_corrupt(id_, holder.address, error.message)
+            self.tracker.report_corrupt(id_, holder, error.message)
             return error
         except PeerError as error:
             return error
