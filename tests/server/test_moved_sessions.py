@@ -13,7 +13,7 @@ from live_tracker import LiveTracker, live_tracker
 from tracker.errors import NotLoggedIn, SendIndex
 from tracker.models import Source
 from tracker.proxies import parse_networks
-from tracker_fixture import MakeTracker, Peer, TrackerFixture
+from tracker_fixture import MakeTracker, Peer, TrackerFixture, id_of
 
 HERE = Source("127.0.0.1")
 
@@ -34,12 +34,15 @@ def addresses(peer: Peer) -> list[str]:
 def test_the_session_follows_its_peer_with_its_files(world: TrackerFixture) -> None:
     ana, bob = world.peer(), world.peer("bob", "127.0.0.1:5002")
     ana.share("a.txt")
+    ticket = bob.tickets("a.txt")["127.0.0.1:5001"]
     answer = move(ana, "127.0.0.1:6001")
     assert answer["url"] == "127.0.0.1:6001"
     assert not answer["send_index"], "the index stays"
     assert bob.holders("a.txt") == ["127.0.0.1:6001"]
     assert addresses(bob) == ["127.0.0.1:5002", "127.0.0.1:6001"]
-    assert bob.call("POST", "/report", {"id": "0" * 64, "url": "127.0.0.1:5001", "reason": "x"}).status_code == 403
+    report = {"id": id_of("a.txt"), "url": "127.0.0.1:5001", "reason": "x"}
+    assert "no online peer" in bob.call("POST", "/report", report).json["message"]  # type: ignore[index]
+    assert "recorded" in bob.call("POST", "/report", report | {"ticket": ticket}).json["message"]  # type: ignore[index]
     # The old address is free, and the new one is not.
     assert world.peer("cleo", "127.0.0.1:5001").login["url"] == "127.0.0.1:5001"
     body = {"username": "dora", "password": "x", "url": "127.0.0.1:6001"}
