@@ -118,7 +118,7 @@ class PeerFiles:
 
     def __init__(self, session: Session, now: float, position: int) -> None:
         self.session = session
-        # In the index's list of peers.
+        # In the list of tracker.online_peers.
         self.position = position
         self.last_ping = self.online_since = now
         self.load = Load()

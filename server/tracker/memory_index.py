@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from random import Random
@@ -27,6 +27,7 @@ from tracker.models import (
 )
 from tracker.name_index import compile_pattern
 from tracker.names import fold, name_fault
+from tracker.online_peers import OnlinePeers
 
 # Seconds for one search. A pattern can be made to cost milliseconds per name, and there may be a million names.
 SEARCH_TIMEOUT = 0.5
@@ -69,13 +70,8 @@ class MemoryIndex:
         self._files_per_user = files_per_user
         self._on_expired = on_expired
         self._check_session = check_session
-        self._rng = rng or Random()  # noqa: S311 - samples peers, guards nothing
         self._lock = threading.RLock()
-        # In order of last ping: overdue peers come first.
-        self._peers: OrderedDict[str, PeerFiles] = OrderedDict()
-        # The same peers, each at its `position`: a sample of them costs no list of all.
-        self._peer_list: list[PeerFiles] = []
-        self._by_address: dict[str, set[str]] = {}
+        self._peers = OnlinePeers(rng or Random())  # noqa: S311 - samples peers, guards nothing
         self._files = FileIndex()
         self._files_per_account: Counter[str] = Counter()
 
@@ -96,11 +92,7 @@ class MemoryIndex:
 
     def move_peer(self, session: Session) -> None:
         with self._lock:
-            peer = self._peers.get(session.peer_id)
-            if peer is not None:
-                self._forget_address(peer)
-                peer.session = session
-                self._by_address.setdefault(session.address, set()).add(session.peer_id)
+            self._peers.move(session)
 
     def online(self, peer_ids: Collection[str]) -> set[str]:
         with self._lock:
@@ -172,7 +164,7 @@ class MemoryIndex:
     def holders_at(self, address: str, file_id: bytes) -> list[Holder]:
         with self._lock:
             self._expire_silent()
-            found = [self._holder(peer_id, file_id) for peer_id in self._by_address.get(address, ())]
+            found = [self._holder(peer_id, file_id) for peer_id in self._peers.at(address)]
             return [holder for holder in found if holder is not None]
 
     def can_receive(self, checks: Collection[ReceiverCheck]) -> list[bool]:
@@ -184,14 +176,13 @@ class MemoryIndex:
         with self._lock:
             self._expire_silent()
             now = self._now()
-            return [_as_online(peer, now) for peer in self._peers.values()]
+            return [_as_online(peer, now) for peer in self._peers]
 
     def some_peers(self, limit: int) -> list[OnlinePeer]:
         with self._lock:
             self._expire_silent()
             now = self._now()
-            some = self._peer_list if len(self._peer_list) <= limit else self._rng.sample(self._peer_list, limit)
-            return [_as_online(peer, now) for peer in some]
+            return [_as_online(peer, now) for peer in self._peers.sample(limit)]
 
     def unknown_names(self, files: Iterable[IndexEntry]) -> list[str]:
         with self._lock:
@@ -288,47 +279,25 @@ class MemoryIndex:
 
     def _expire_silent(self) -> None:
         due = self._now() - self._ping_timeout
-        while self._peers:
-            peer_id, peer = next(iter(self._peers.items()))
-            if peer.last_ping > due:
-                return
-            self._remove(peer_id)
+        while peer := self._peers.silent_since(due):
+            self._remove(peer.session.peer_id)
             self._on_expired(peer.session)
 
     def _refresh(self, session: Session) -> PeerFiles:
         self._check_session(session)
         self._expire_silent()
-        peer = self._peers.get(session.peer_id)
-        now = self._now()
-        if peer is None:
-            peer = self._peers[session.peer_id] = PeerFiles(session, now, len(self._peer_list))
-            self._peer_list.append(peer)
-            self._by_address.setdefault(session.address, set()).add(session.peer_id)
-        else:
-            peer.last_ping = now
-            self._peers.move_to_end(session.peer_id)
-        return peer
+        return self._peers.refresh(session, self._now())
 
     def _remove(self, peer_id: str) -> None:
-        peer = self._peers.pop(peer_id, None)
+        peer = self._peers.remove(peer_id)
         if peer is None:
             return
-        last = self._peer_list.pop()
-        if last is not peer:
-            self._peer_list[peer.position], last.position = last, peer.position
-        self._forget_address(peer)
         user = peer.session.user
         self._files_per_account[user] -= len(peer.files)
         if not self._files_per_account[user]:
             del self._files_per_account[user]
         for folded in list(peer.files):
             self._files.remove_file(peer, folded)
-
-    def _forget_address(self, peer: PeerFiles) -> None:
-        at_address = self._by_address[peer.session.address]
-        at_address.discard(peer.session.peer_id)
-        if not at_address:
-            del self._by_address[peer.session.address]
 
     def _holder(self, peer_id: str, file_id: bytes) -> Holder | None:
         peer, content = self._peers.get(peer_id), self._files.by_id.get(file_id)
