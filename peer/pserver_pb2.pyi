@@ -367,7 +367,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("user", "address", "tracker", "shared_dir", "state_dir", "files", "bytes", "quota_used", "quota", "tracker_reached", "tracker_fault", "not_shared", "not_shared_total", "transfers", "faults")
+    __slots__ = ("user", "address", "tracker", "shared_dir", "state_dir", "files", "bytes", "quota_used", "quota", "tracker_reached", "tracker_fault", "not_shared", "not_shared_total", "transfers", "faults", "ignored_files", "ignored_folders")
     USER_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     TRACKER_FIELD_NUMBER: _ClassVar[int]
@@ -383,6 +383,8 @@ class StatusResponse(_message.Message):
     NOT_SHARED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
     FAULTS_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_FILES_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_FOLDERS_FIELD_NUMBER: _ClassVar[int]
     user: str
     address: str
     tracker: str
@@ -398,7 +400,9 @@ class StatusResponse(_message.Message):
     not_shared_total: int
     transfers: _containers.RepeatedCompositeFieldContainer[TransferStatus]
     faults: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, user: _Optional[str] = ..., address: _Optional[str] = ..., tracker: _Optional[str] = ..., shared_dir: _Optional[str] = ..., state_dir: _Optional[str] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., quota_used: _Optional[int] = ..., quota: _Optional[int] = ..., tracker_reached: _Optional[bool] = ..., tracker_fault: _Optional[str] = ..., not_shared: _Optional[_Iterable[_Union[NotShared, _Mapping]]] = ..., not_shared_total: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[TransferStatus, _Mapping]]] = ..., faults: _Optional[_Iterable[str]] = ...) -> None: ...
+    ignored_files: int
+    ignored_folders: int
+    def __init__(self, user: _Optional[str] = ..., address: _Optional[str] = ..., tracker: _Optional[str] = ..., shared_dir: _Optional[str] = ..., state_dir: _Optional[str] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., quota_used: _Optional[int] = ..., quota: _Optional[int] = ..., tracker_reached: _Optional[bool] = ..., tracker_fault: _Optional[str] = ..., not_shared: _Optional[_Iterable[_Union[NotShared, _Mapping]]] = ..., not_shared_total: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[TransferStatus, _Mapping]]] = ..., faults: _Optional[_Iterable[str]] = ..., ignored_files: _Optional[int] = ..., ignored_folders: _Optional[int] = ...) -> None: ...
 
 class NotShared(_message.Message):
     __slots__ = ("name", "reason", "pending")

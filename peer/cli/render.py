@@ -90,6 +90,7 @@ def status_object(status: Status) -> JSONObject:
         "quota": status.quota,
         "not_shared": [{"name": item.name, "why": item.reason} for item in status.not_shared],
         "not_shared_total": status.not_shared_total,
+        "ignored": {"files": status.ignored_files, "folders": status.ignored_folders},
         "transfers": [_transfer_object(transfer) for transfer in status.transfers],
         "faults": list(status.faults),
     }
@@ -227,6 +228,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
         ("replicas", f"{used} (copies stored for other peers)"),
         # The row of the tracker shows its fault.
         *_labelled("faults", [fault for fault in status.faults if fault != status.tracker_fault]),
+        *_labelled("ignored", [_ignored(status)] if status.ignored_files or status.ignored_folders else []),
         *_labelled("not shared", [f"{item.name}: {item.reason}" for item in status.not_shared if not item.pending]),
         *_labelled("pending", [f"{item.name}: {item.reason}" for item in status.not_shared if item.pending]),
     ]
@@ -241,6 +243,12 @@ def _transfer_lines(transfer: TransferStatus) -> list[str]:
         reason = f" ({source.reason})" if source.reason else ""
         lines.append(f"  {source.address} {source.state}, {formatting.rate(source.rate)}{reason}")
     return lines
+
+
+def _ignored(status: Status) -> str:
+    """What `.p2pignore` leaves out."""
+    counts = ((status.ignored_files, "file"), (status.ignored_folders, "folder"))
+    return " and ".join(formatting.pluralise(count, word) for count, word in counts if count) + " (.p2pignore)"
 
 
 def _labelled(label: str, lines: Sequence[str]) -> list[tuple[str, str]]:

@@ -158,6 +158,9 @@ class Status:
     # The first files that are not shared, and the number of all of them.
     not_shared: tuple[NotShared, ...]
     not_shared_total: int
+    # What `.p2pignore` leaves out: folders, and entries beside those in the folders.
+    ignored_files: int
+    ignored_folders: int
     transfers: tuple[TransferStatus, ...]
     # What needs the user's attention, one line each; `tracker_fault` is one of them.
     faults: tuple[str, ...]
@@ -177,6 +180,8 @@ class Status:
             quota=self.quota,
             not_shared=[item.to_pb() for item in self.not_shared],
             not_shared_total=self.not_shared_total,
+            ignored_files=self.ignored_files,
+            ignored_folders=self.ignored_folders,
             transfers=[item.to_pb() for item in self.transfers],
             faults=map(text, self.faults),
         )
@@ -197,6 +202,8 @@ class Status:
             quota=message.quota,
             not_shared=tuple(map(NotShared.from_pb, message.not_shared)),
             not_shared_total=message.not_shared_total,
+            ignored_files=message.ignored_files,
+            ignored_folders=message.ignored_folders,
             transfers=tuple(map(TransferStatus.from_pb, message.transfers)),
             faults=tuple(message.faults),
         )

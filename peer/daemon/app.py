@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from common import channels, cookie, state_files
+from daemon.commands.collect_files import Collector
 from daemon.commands.download import DownloadHandler
 from daemon.commands.import_files import Importer
 from daemon.commands.local_content import LocalContent
@@ -277,13 +278,13 @@ class Pserver:
         self._uploads = UploadHandler(
             account=self.account,
             announcer=self.announcer,
+            collector=Collector(folder=folder, state_dir=settings.state_dir),
             importer=Importer(
                 folder=folder,
                 temp_files=temp_files,
                 library=library,
                 scanner=self.scanner,
                 steady_files=SteadyFiles(folder=folder, scanner=self.scanner),
-                state_dir=settings.state_dir,
             ),
             replicator=Replicator(
                 tracker=self.tracker,

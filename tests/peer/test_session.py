@@ -44,6 +44,14 @@ def test_a_session_of_an_earlier_release_has_no_ping_interval(tmp_path: Path) ->
     assert file.load() == dataclasses.replace(SESSION, ping_interval=None)
 
 
+def test_a_session_of_a_newer_release_is_loaded(tmp_path: Path) -> None:
+    file = SessionFile(tmp_path)
+    file.save(SESSION)
+    fields = json.loads((tmp_path / "session").read_text())
+    (tmp_path / "session").write_text(json.dumps({**fields, "audiences": ["all"], "addresses": {"private": None}}))
+    assert file.load() == SESSION
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff\xfe", b'{"user": "ana"}', b"x" * 10_000])
 def test_a_damaged_file_is_ignored(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "session"

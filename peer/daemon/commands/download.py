@@ -12,7 +12,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Any
 
-from common.control_messages import Phase
+from common.control_messages import Notice, Phase
+from common.formatting import pluralise
 from daemon.commands.download_target import DownloadTarget
 from daemon.commands.local_content import DownloadRun, LocalContent
 from daemon.commands.resolve import ResolvedFile, Resolver
@@ -87,6 +88,7 @@ class DownloadHandler:
         command = DownloadRun(target, transfer, self.clock, self.clock())
         transfer.counters.files_total = len(resolved)
         storable = await self._storable(command, await self.local_content.find_missing(command, resolved))
+        self._notify_ignored(command, storable)
         first, repeated = _split_repeated(storable)
         transfer.start_phase(Phase.MOVING, total=sum(item.file.version.size for item in first))
         await self._download(command, first)
@@ -100,6 +102,14 @@ class DownloadHandler:
             if fault is not None:
                 command.fail(item, fault)
         return [item for item, fault in zip(items, faults, strict=True) if fault is None]
+
+    def _notify_ignored(self, command: DownloadRun, items: Sequence[ResolvedFile]) -> None:
+        """Tell the user which files will be stored and not shared, since `.p2pignore` leaves them out."""
+        names = [name for item in items if self.folder.ignore_rules.reason_for(name := command.name_of(item))]
+        if names:
+            reason = self.folder.ignore_rules.reason_for(names[0])
+            others = f", and {pluralise(len(names) - 1, 'other file')}" if len(names) > 1 else ""
+            command.transfer.emit(Notice(f"not shared from here: {names[0]} {reason}{others}"))
 
     # ------------------------------------------------------------------------------------------------------ downloads
 

@@ -1,4 +1,4 @@
-"""The first half of an upload: finds the files at the user's paths, copies them into the shared folder, hashes them.
+"""The second step of an upload: copies or links files into the shared folder, hashes them, adds them to the library.
 
 Everything here blocks. Nothing here talks to the tracker or to peers.
 """
@@ -6,28 +6,20 @@ Everything here blocks. Nothing here talks to the tracker or to peers.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from common import formatting
 from common.control_messages import Hint, Notice
-from common.printable import printable
-from common.state_files import is_state_dir
+from daemon.commands.collect_files import ImportItem
 from daemon.errors import (
-    BadName,
-    BadUsage,
     BeingWritten,
     DiskFull,
     FileChanged,
     Interrupted,
-    NoSuchFile,
-    NotAllowed,
     PeerError,
-    StorageFault,
     TargetExists,
 )
 from daemon.library.library import HashedFile, Library, LocalFile
@@ -35,11 +27,9 @@ from daemon.library.scanner import Scanner
 from daemon.library.steady_files import SteadyFiles, being_written
 from daemon.runtime.batches import batched
 from daemon.storage.contents import being_written_outside
-from daemon.storage.dirfd import DOT_FOLDER
 from daemon.storage.disk import Fingerprint, storage_faults
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
-from daemon.storage.names import check_name, fold
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempCopy, TempFiles
 from daemon.storage.volume import Volume
@@ -51,30 +41,8 @@ _HASH_THREADS = 2
 # A copy of at least this size comes with the advice to link. Bytes.
 LARGE_COPY_BYTES = 1 << 30
 
-_OTHER_STATE_DIR = "the state folder of a tracker or another pserver, which is never shared"
-_HIDDEN = "begins with a dot: hidden folders are not shared"
-
 # Called with the name of a file and the number of bytes that were copied or hashed since the last call.
 OnBytes = Callable[[str, int], None]
-
-
-class ImportItem(NamedTuple):
-    """A file to share."""
-
-    path: Path
-    # The name that it gets.
-    name: str
-    size: int
-    # Whether it is in the shared folder already.
-    inside: bool
-
-
-class Rejected(NamedTuple):
-    """A file or path that cannot be shared."""
-
-    # The path as the user gave it, or the name that the file would get.
-    name: str
-    error: PeerError
 
 
 class Imported(NamedTuple):
@@ -104,9 +72,6 @@ class _Ready(NamedTuple):
     notice: Notice | None = None
 
 
-Collected = ImportItem | Rejected | Notice
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importer:
     """Shares the files of this peer's own user."""
@@ -116,22 +81,6 @@ class Importer:
     library: Library
     scanner: Scanner
     steady_files: SteadyFiles
-    # Contains the session and the cookie, so nothing in it is ever shared.
-    state_dir: Path
-
-    def collect(self, path: str) -> list[Collected]:
-        """Find the files that a path means.
-
-        A file means itself. A folder means every regular file in it, under names that begin with the folder's own. A
-        link is followed if it is the path itself. Links inside a folder are skipped and counted in a notice.
-
-        Args:
-            path: An absolute path.
-
-        Returns:
-            The files, what cannot be shared and why, and notices.
-        """
-        return list(self._collect(path))
 
     def share(
         self, items: Sequence[ImportItem], *, link: bool, stop: CancelCheck, on_copied: OnBytes, on_hashed: OnBytes
@@ -159,120 +108,6 @@ class Importer:
             yield from map(Imported, inside, self.steady_files.index(names, stop=stop, progress=on_hashed))
             outside = [item for item in batch if not item.inside]
             yield from self._add_batch(outside, _Adding(link, stop, on_copied, on_hashed))
-
-    # ------------------------------------------------------------------------------------------------------ collecting
-
-    def _collect(self, path: str) -> Iterator[Collected]:
-        path = self._stored_spelling(path)
-        try:
-            with storage_faults(f"opening {path}"):
-                status = os.stat(path)
-        except ValueError:
-            yield Rejected(path, NoSuchFile("the path contains a NUL character", name=path))
-            return
-        except PeerError as error:
-            missing = NoSuchFile(f"{printable(path)}: no such file", name=path)
-            yield Rejected(path, error if os.path.exists(path) else missing)
-            return
-        real = Path(path).resolve()
-        if real.is_relative_to(self.state_dir.resolve()):
-            yield Rejected(
-                path, NotAllowed(f"{printable(path)}: the pserver's state folder is never shared", name=path)
-            )
-        elif any(map(is_state_dir, (real, *real.parents))):
-            yield Rejected(path, NotAllowed(f"{printable(path)}: part of {_OTHER_STATE_DIR}", name=path))
-        elif stat.S_ISREG(status.st_mode):
-            yield self._item(Path(path), Path(path).name, path)
-        elif not stat.S_ISDIR(status.st_mode):
-            yield Rejected(path, NoSuchFile(f"{printable(path)}: neither a file nor a folder", name=path))
-        elif not real.name:
-            yield Rejected(path, BadUsage(f"{path}: has no name of its own; upload the folders in it", name=path))
-        elif real.name.startswith(".") and real != self.folder.root.resolve():
-            yield Rejected(path, BadName(_HIDDEN, name=path))
-        else:
-            yield from list(self._walk(real)) or [Notice(f"{real.name}: contains no regular file")]
-
-    def _stored_spelling(self, path: str) -> str:
-        """Return the path as it is spelled in the shared folder, if nothing has it as the user spells it.
-
-        Names that are equal after folding are one name. Paths outside the shared folder are not names.
-        """
-        missing: list[str] = []
-        found = Path(path)
-        while not os.path.lexists(found):
-            missing.append(found.name)
-            found = found.parent
-        if not missing or not found.resolve().is_relative_to(self.folder.root.resolve()):
-            return path
-        for component in map(fold, reversed(missing)):
-            try:
-                equal = [name for name in os.listdir(found) if fold(name) == component]
-            except OSError:
-                return path
-            if len(equal) != 1:
-                return path
-            found /= equal[0]
-        return str(found)
-
-    def _walk(self, base: Path) -> Iterator[Collected]:
-        own_state_dir = self.state_dir.resolve()
-        root = self.folder.root.resolve()
-        unreadable: list[OSError] = []
-        skipped = 0
-
-        def name_of(path: Path) -> str:
-            return f"{base.name}/{path.relative_to(base).as_posix()}"
-
-        for folder, folders, files in os.walk(base, onerror=unreadable.append):
-            if Path(folder) == own_state_dir:
-                folders.clear()
-                continue
-            if is_state_dir(folder):
-                folders.clear()
-                yield Rejected(name_of(Path(folder)), NotAllowed(f"this is {_OTHER_STATE_DIR}"))
-                continue
-            hidden = sorted(name for name in folders if name.startswith("."))
-            folders[:] = sorted(set(folders).difference(hidden))
-            # In the shared folder, `.p2p` is the pserver's own.
-            inside = Path(folder).is_relative_to(root)
-            for name in hidden:
-                if not (inside and name == DOT_FOLDER):
-                    yield Rejected(name_of(Path(folder) / name), BadName(_HIDDEN))
-            skipped += sum(os.path.islink(os.path.join(folder, name)) for name in folders)
-            for leaf in sorted(files):
-                path = Path(folder) / leaf
-                try:
-                    regular = stat.S_ISREG(path.lstat().st_mode)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    unreadable.append(error)
-                    continue
-                if regular:
-                    yield self._item(path, name_of(path), str(path))
-                else:
-                    skipped += 1
-        if skipped:
-            yield Notice(f"{base.name}: {_skipped(skipped)}")
-        for fault in unreadable:
-            path = Path(fault.filename)
-            yield Rejected(
-                name_of(path), StorageFault(f"{printable(str(path))}: {fault.strerror}; the other files are shared")
-            )
-
-    def _item(self, path: Path, name: str, shown: str) -> ImportItem | Rejected:
-        try:
-            name_inside = self.folder.name_of(path)
-            size = path.stat().st_size
-            if name_inside is not None:
-                return ImportItem(path, name_inside, size, inside=True)
-            return ImportItem(path, check_name(name), size, inside=False)
-        except BadName as error:
-            return Rejected(shown, BadName(f"{error.message}; rename it", name=error.name))
-        except PeerError as error:
-            return Rejected(shown, error)
-        except OSError as error:
-            return Rejected(shown, NoSuchFile(f"{printable(shown)}: {error.strerror}", name=shown))
 
     # --------------------------------------------------------------------------------------------------------- copying
 
@@ -390,7 +225,3 @@ class Importer:
             adding.on_hashed(item.name, count)
 
         return hash_file(self.folder.disk, fd, size, stop=adding.stop, progress=progress, threads=_HASH_THREADS)
-
-
-def _skipped(count: int) -> str:
-    return "1 link or special file was skipped" if count == 1 else f"{count:,} links or special files were skipped"

@@ -117,6 +117,9 @@ class LocalContent:
                 message = f"{local.name} already exists in the shared folder with different content{first}"
                 raise TargetExists(message, name=name, hint=Hint.OTHER_NAME)
             version = item.file.version
+            if local is None and outside is None and await self._is_here_ignored(item.file.version, name):
+                await self.finish(run, item, DownloadStats(0.0, (), resumed_bytes=0), present_as=name)
+                return False
             if local is None and version.size <= SMALL_FILE_MAX and self.library.any_by_id(version.id):
                 copies.append(item)
                 return False
@@ -124,6 +127,22 @@ class LocalContent:
         except PeerError as error:
             run.fail(item, error)
             return False
+
+    async def _is_here_ignored(self, version: Version, name: str) -> bool:
+        """Return whether a file that `.p2pignore` leaves out has the name and the content of a version.
+
+        Raises:
+            TargetExists: such a file has other content.
+        """
+        if not self.scanner.ignore_rules.reason_for(name):
+            return False
+        same = await self.threads.run_cancellable(
+            self.threads.disk, lambda stop: self.scanner.ignored_file_has(name, version.id, stop=stop)
+        )
+        if same is False:
+            message = f"{name} already exists in the shared folder with different content, and is not shared"
+            raise TargetExists(message, name=name, hint=Hint.OTHER_NAME)
+        return bool(same)
 
     async def copy_small(self, run: DownloadRun, items: Sequence[ResolvedFile]) -> list[ResolvedFile]:
         """Publish small files whose content is here, in batches; return those whose content is gone meanwhile."""

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common.control_messages import Fault, Notice, Phase, Uploaded
-from daemon.commands.import_files import Importer, ImportItem, Rejected
+from daemon.commands.collect_files import Collector, ImportItem, Rejected
+from daemon.commands.import_files import Importer
 from daemon.commands.replicate import Replicator, SharedFile
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.runtime.concurrency import Threads, paced
@@ -30,6 +31,7 @@ class UploadHandler:
 
     account: Account
     announcer: Announcer
+    collector: Collector
     importer: Importer
     replicator: Replicator
     threads: Threads
@@ -84,7 +86,7 @@ class UploadHandler:
         items: _Items = {}
         by_name: dict[str, ImportItem] = {}
         for path, arguments in positions.items():
-            async for found in paced(await self.threads.run(self.threads.disk, self.importer.collect, path)):
+            async for found in paced(await self.threads.run(self.threads.disk, self.collector.collect, path)):
                 if isinstance(found, Notice):
                     transfer.emit(found)
                 elif isinstance(found, Rejected):

@@ -1,4 +1,4 @@
-"""Confirms the unconfirmed files of the library: reads them again, and corrects the ids of those that changed.
+"""Reads files of the library again: unconfirmed ones, and those that another peer reported as corrupt.
 
 An unconfirmed file stays in the index, since nearly always only its mode, its name or its device number changed.
 Meanwhile each of its pieces is verified before it is sent (`transfer.served_files`).
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from daemon.errors import Interrupted, PeerError, StorageFault
 from daemon.library.file_hasher import FileHasher, FileProgress, batches
 from daemon.library.identity import Check
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
+from daemon.storage.disk import Fingerprint
 from daemon.storage.hashing import CancelCheck, not_cancelled
 from daemon.storage.manifest import Manifest
 
@@ -41,6 +42,8 @@ class Confirmer:
     manifest_cache: ManifestCache
     library: Library
     clock: Callable[[], float]
+    # By name, files whose content did not match the id of their fingerprint. They are not shared.
+    corrupt: dict[str, Fingerprint] = field(default_factory=dict)
 
     def confirm_some(self, *, stop: CancelCheck = not_cancelled, seconds: float = math.inf) -> Confirmed:
         """Confirm unconfirmed files, small ones first.
@@ -112,6 +115,32 @@ class Confirmer:
             if isinstance(fault, Interrupted):
                 raise fault
         return [errors.get(file) or changed.get(file) or replace(file, check=Check.NONE) for file in files]
+
+    def recheck(self, ids: Iterable[str], *, stop: CancelCheck = not_cancelled) -> list[LocalFile]:
+        """Hash all files with these ids again, since another peer reported them as corrupt.
+
+        Returns:
+            The files that are corrupt, changed or unreadable. They are removed from the library.
+
+        Raises:
+            Interrupted: if `stop` returned True; no file is removed then.
+            DiskFull, StorageFault: if the manifest cache cannot be written.
+        """
+        unusable = []
+        for file in [file for id_ in ids for file in self.library.by_id(id_)]:
+            try:
+                if self.hasher.manifest(file, stop=stop).id == file.id:
+                    continue
+                log.warning("%r is corrupt (content changed, its times did not): not shared any more", file.name)
+                self.corrupt[file.name] = file.fingerprint
+            except Interrupted:
+                raise
+            except PeerError as error:
+                # Changed, deleted or unreadable: the next scan decides, and until then the file is not served.
+                log.info("cannot hash %r again: %s", file.name, error)
+            unusable.append(file)
+        self.manifest_cache.forget(file.fingerprint for file in unusable)
+        return self.library.remove(unusable)
 
     def _one_piece_matches(self, file: LocalFile) -> bool:
         """Return whether one piece matches and is enough. Raises PeerError if the file cannot be read."""

@@ -281,21 +281,6 @@ class Library:
             self._manifest_cache.release_replicas((file.name, file.id) for file in removed)
         return removed
 
-    def prune_replica_records(self) -> None:
-        """Delete the replica records of files that the library does not have.
-
-        Such a file was deleted or changed while this process did not run.
-
-        Raises:
-            DiskFull, StorageFault: if the manifest cache cannot be written.
-        """
-
-        def has_file(name: str, id_: str) -> bool:
-            file = self.by_name(name)
-            return file is not None and (file.name, file.id) == (name, id_)
-
-        self._manifest_cache.release_replicas_unless(has_file)
-
     def add_partial(self, name: str, id_: str, size: int) -> None:
         """Add a partial file of `size` bytes in full."""
         with self._lock:

@@ -129,7 +129,7 @@ class ScanLoop:
 
     async def _recheck(self, ids: Sequence[str]) -> None:
         try:
-            corrupt = await self._threads.run(self._threads.disk, self._scanner.recheck, ids, stop=self._stop.is_set)
+            corrupt = await self._threads.run(self._threads.disk, self._confirmer.recheck, ids, stop=self._stop.is_set)
         except PeerError as error:
             log.warning("cannot recheck files: %s", error)
             return

@@ -1,7 +1,7 @@
 """The scanner: compares the shared folder with the library, adds new files, and removes changed or deleted ones.
 
 It decides what is shared, and never writes to a shared file. A file of which only ctime or the device number changed
-stays in the library, unconfirmed. One `scan` runs at a time; `index_files` and `recheck` may run beside it.
+stays in the library, unconfirmed. One `scan` runs at a time; `index_files` may run beside it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from daemon.runtime.batches import batched
 from daemon.storage.dirfd import not_found_error
 from daemon.storage.disk import Fingerprint
 from daemon.storage.hashing import CancelCheck, not_cancelled
+from daemon.storage.ignore_rules import IgnoreRules, ignored_error
 from daemon.storage.names import fold
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.walk import ShareableFile, UnshareableEntry
@@ -90,8 +91,6 @@ class Scanner:
         self._prune_replicas = True
         # The new files of the scan before, with their fingerprints.
         self._changing: dict[str, Fingerprint] = {}
-        # Files whose content does not match the id that was recorded for their fingerprint.
-        self._corrupt: dict[str, Fingerprint] = {}
         self.not_shared: list[UnshareableEntry] = []
         self.pending: dict[str, str] = {}
 
@@ -133,9 +132,10 @@ class Scanner:
                             new.append(found)
                         else:
                             changing[found.name] = found.fingerprint
+            removed += self._withdraw_ignored(deleted)
             removed += self.remove_stale(deleted)
             if self._prune_replicas and not self._folder.is_moved():
-                self._library.prune_replica_records()
+                self._manifest_cache.release_replicas_unless(self._is_replica)
                 self._prune_replicas = False
             # The files that this scan has no time to hash are hashed by the next one without a further wait.
             self._changing = changing | {found.name: found.fingerprint for found in new}
@@ -173,11 +173,33 @@ class Scanner:
                 file = self._library.by_name(item.name)
                 if file is not None and file.fingerprint == item.fingerprint:
                     continue
-            corrupt = self._corrupt.get(item.name)
+            corrupt = self._confirmer.corrupt.get(item.name)
             if corrupt is not None and corrupt.equals_but_ctime(item.fingerprint):
                 not_shared.append(UnshareableEntry(item.name, _CORRUPT))
             else:
                 yield item
+
+    @property
+    def ignore_rules(self) -> IgnoreRules:
+        """The rules that leave out files of the shared folder, as the last scan found them."""
+        return self._folder.ignore_rules
+
+    def _withdraw_ignored(self, names: Iterable[str]) -> int:
+        """Remove the files from the library that the rules leave out now; return their number."""
+        ignored = [
+            file for name in names if self.ignore_rules.reason_for(name) and (file := self._library.by_name(name))
+        ]
+        # They stay on the disk. So replicas count towards the quota.
+        return len(self._library.remove(ignored, release_replicas=False))
+
+    def _is_replica(self, name: str, id_: str) -> bool:
+        """Return whether a replica is there still: in the library, or left out by the rules."""
+        file = self._library.by_name(name)
+        if file is not None:
+            return (file.name, file.id) == (name, id_)
+        return bool(self.ignore_rules.reason_for(name)) and isinstance(
+            self._folder.fingerprints([name])[0], Fingerprint
+        )
 
     def remove_stale(self, names: Iterable[str]) -> int:
         """Remove the files with these names from the library if they were deleted, changed, or cannot be read.
@@ -255,7 +277,8 @@ class Scanner:
 
         Returns:
             For each name, in order, the file or the reason why it cannot be shared. That is TargetExists while the
-            library has a name that differs only in case or form of accents.
+            library has a name that differs only in case or form of accents, and NotAllowed if the rules leave out the
+            name.
 
         Raises:
             Interrupted: if `stop` returned True; the library keeps what was added until then.
@@ -271,6 +294,8 @@ class Scanner:
             file = self._existing_file(name)
             if fingerprint is None:
                 outcomes[name] = not_found_error(name)
+            elif reason := self.ignore_rules.reason_for(name):
+                outcomes[name] = ignored_error(name, reason)
             elif isinstance(fingerprint, PeerError):
                 outcomes[name] = fingerprint
             elif file is not None and file.fingerprint == fingerprint:
@@ -302,38 +327,23 @@ class Scanner:
             outcomes.update(zip(batch, self._confirmer.confirm(batch, stop=stop, progress=progress), strict=True))
         return outcomes
 
+    def ignored_file_has(self, name: str, id_: str, *, stop: CancelCheck = not_cancelled) -> bool | None:
+        """Return whether a file that the rules leave out has the content of an id; None if there is no such file.
+
+        Raises:
+            PeerError: if the file cannot be read, or `stop` returned True.
+        """
+        fingerprint = self._folder.fingerprint(name)
+        if fingerprint is None:
+            return None
+        return self._hasher.manifest(ShareableFile(name, fingerprint), stop=stop).id == id_
+
     def _existing_file(self, name: str) -> LocalFile | None:
         """Return the library's file of a name. If its name differs in case or form of accents, it must still exist."""
         file = self._library.by_name(name)
         if file is None or file.name == name or isinstance(self._folder.fingerprints([file.name])[0], Fingerprint):
             return file
         return None
-
-    def recheck(self, ids: Iterable[str], *, stop: CancelCheck = not_cancelled) -> list[LocalFile]:
-        """Hash all files with these ids again, since another peer reported them as corrupt.
-
-        Returns:
-            The files that are corrupt, changed or unreadable. They are removed from the library.
-
-        Raises:
-            Interrupted: if `stop` returned True; no file is removed then.
-            DiskFull, StorageFault: if the manifest cache cannot be written.
-        """
-        unusable = []
-        for file in [file for id_ in ids for file in self._library.by_id(id_)]:
-            try:
-                if self._hasher.manifest(file, stop=stop).id == file.id:
-                    continue
-                log.warning("%r is corrupt (content changed, its times did not): not shared any more", file.name)
-                self._corrupt[file.name] = file.fingerprint
-            except Interrupted:
-                raise
-            except PeerError as error:
-                # Changed, deleted or unreadable: the next scan decides, and until then the file is not served.
-                log.info("cannot hash %r again: %s", file.name, error)
-            unusable.append(file)
-        self._manifest_cache.forget(file.fingerprint for file in unusable)
-        return self._library.remove(unusable)
 
     def _hash(
         self,

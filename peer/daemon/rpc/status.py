@@ -61,6 +61,8 @@ class StatusReporter:
             tracker_fault=self.announcer.fault,
             not_shared=not_shared,
             not_shared_total=not_shared_total,
+            ignored_files=self.scanner.ignore_rules.files,
+            ignored_folders=self.scanner.ignore_rules.folders,
             transfers=tuple(TransferStatus(item.number, item.kind, item.progress()) for item in self.transfers),
             faults=(*self._faults(), *await self.threads.run(self.threads.disk, self._folder_faults)),
         )

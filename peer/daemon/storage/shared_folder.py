@@ -25,6 +25,7 @@ from daemon.storage.dirfd import (
 )
 from daemon.storage.disk import Disk, Fingerprint, storage_faults
 from daemon.storage.fingerprints import Fingerprints
+from daemon.storage.ignore_rules import IgnoreRules
 from daemon.storage.names import check_name
 from daemon.storage.open_file import OpenFile
 from daemon.storage.publication import NewFile, Publication
@@ -32,7 +33,7 @@ from daemon.storage.removal import Removal, UnwantedFile
 from daemon.storage.root_folder import MOVED, RootFolder
 from daemon.storage.volume import Volume, not_writable_line
 from daemon.storage.volumes import Volumes
-from daemon.storage.walk import ShareableFile, UnshareableEntry, unshareable_reason, walk
+from daemon.storage.walk import ShareableFile, UnshareableEntry, Walk, unshareable_reason
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class SharedFolder:
             # Logged by `faults`.
             pass
         self._move_logged = False
+        # Which names the last walk has left out.
+        self.ignore_rules = IgnoreRules()
 
     def close(self) -> None:
         """Close the folder's descriptors."""
@@ -132,7 +135,7 @@ class SharedFolder:
         return self.volumes.main.free_bytes()
 
     def walk(self) -> Iterator[ShareableFile | UnshareableEntry]:
-        """Walk through the folder; see walk.walk. A folder that was moved or removed is one UnshareableEntry.
+        """Walk through the folder; see walk.Walk. A folder that was moved or removed is one UnshareableEntry.
 
         Raises:
             StorageFault: if the folder cannot be read.
@@ -146,7 +149,9 @@ class SharedFolder:
                 yield UnshareableEntry(str(self.root), f"the shared folder {MOVED}")
             else:
                 self.faults()
-                yield from walk(self.disk, fd, self.volumes.on_dot_folder)
+                walk = Walk(self.disk, self.volumes.on_dot_folder, self.ignore_rules)
+                yield from walk.run(fd)
+                self.ignore_rules = walk.rules
 
     def is_moved(self) -> bool:
         """Return whether the path of the folder no longer leads to the folder that is open.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from common.control_messages import Phase
-from daemon.errors import FileChanged, Interrupted, NoSuchFile, NotWritable, PeerError, TargetExists
+from daemon.errors import FileChanged, Interrupted, NoSuchFile, NotAllowed, NotWritable, PeerError, TargetExists
 from daemon.library.library import Library
 from daemon.library.offer_checker import OfferChecker
 from daemon.models import Attributes, Version
@@ -40,6 +40,7 @@ _LOCAL_WAIT = 5.0
 # Seconds by which a time of modification may be ahead of the tracker's clock; the tracker has the same limit.
 FUTURE_TOLERANCE = 60.0
 _READ_ONLY = "the shared folder of this peer is read-only: ask another peer"
+_IGNORED = "this peer does not share files of that name: ask another peer"
 _LOCAL_FIRST = "this peer downloads the file itself now: upload it again later"
 
 
@@ -80,9 +81,11 @@ class PushReceiver:
 
         Raises:
             BadName: if the name cannot be shared.
+            NotAllowed: if this peer's user does not want to share files of that name.
             TargetExists: if another file has the name.
         """
         check_name(name)
+        self._refuse_ignored(name)
         present = self.library.by_name(name)
         if present is not None and present.id != id_:
             raise TargetExists("this peer has another file of that name", name=name)
@@ -91,6 +94,10 @@ class PushReceiver:
             return Need.NOTHING if present.confirmed else Need.CONTENT
         same = self.library.any_by_id(id_)
         return Need.NAME if same is not None and same.confirmed else Need.CONTENT
+
+    def _refuse_ignored(self, name: str) -> None:
+        if self.folder.ignore_rules.reason_for(name):
+            raise NotAllowed(_IGNORED, name=name)
 
     async def target_faults(self, names: Sequence[str]) -> list[PeerError | None]:
         """Return, for each name, why no file of that name can be stored here; None if one can.
@@ -119,6 +126,8 @@ class PushReceiver:
         name, manifest = offer.name, offer.manifest
         async with self.content_locks.acquire(manifest.id, within=_LOCK_TIMEOUT):
             check_name(name)
+            # Before a local file of that name is considered.
+            self._refuse_ignored(name)
             await self.threads.run_cancellable(
                 self.threads.disk, lambda stop: self.offer_checker.reconcile(name, manifest, stop=stop)
             )

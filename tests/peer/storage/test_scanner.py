@@ -18,7 +18,7 @@ from daemon.storage.disk import Disk, Fingerprint
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
-from library_parts import make_scanner
+from library_parts import make_confirmer, make_scanner
 from manual_clock import ManualUnixClock
 
 MIB = 1 << 20
@@ -307,14 +307,15 @@ def test_a_recheck_removes_a_corrupt_file(
     in_memory: Path, cache: ManifestCache, library: Library, clock: ManualUnixClock
 ) -> None:
     folder = SharedFolder(in_memory)
-    scanner = make_scanner(folder, cache, library, clock=clock)
+    confirmer = make_confirmer(folder, cache, library, clock=clock)
+    scanner = Scanner(folder, cache, library, hasher=confirmer.hasher, confirmer=confirmer, clock=clock)
     put(in_memory, "good", b"good")
     put(in_memory, "rotten", b"12345")
     put(in_memory, "gone", b"x")
     scanner.scan()
     flip_byte(in_memory / "rotten", 2)
     (in_memory / "gone").unlink()
-    wrong = scanner.recheck([id_of(b"good"), id_of(b"12345"), id_of(b"x"), "0" * 64])
+    wrong = confirmer.recheck([id_of(b"good"), id_of(b"12345"), id_of(b"x"), "0" * 64])
     assert {file.name for file in wrong} == {"rotten", "gone"}
     assert shared(library) == {"good": id_of(b"good")}
     scanner.scan()
