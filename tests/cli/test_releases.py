@@ -9,6 +9,13 @@ from pclient_runs import Pclient
 from scripted_daemon import ScriptedDaemon
 
 NEWEST = PROTOCOL[1]
+OLD_RELEASES = pytest.mark.parametrize(
+    ("release", "name"),
+    [
+        (pb.Release(), "an older release (protocol 1)"),
+        (pb.Release(version="0.1.9", oldest_protocol=1, newest_protocol=1), "release 0.1.9 (protocol 1)"),
+    ],
+)
 
 
 def test_a_pserver_without_numbers_is_used(daemon: ScriptedDaemon, pclient: Pclient) -> None:
@@ -29,13 +36,18 @@ def test_a_pserver_without_a_common_protocol_gets_neither_cookie_nor_password(
     assert [name for name, _ in daemon.calls] == ["Prove"]
 
 
-@pytest.mark.parametrize(
-    ("release", "name"),
-    [
-        (pb.Release(), "an older release (protocol 1)"),
-        (pb.Release(version="0.1.9", oldest_protocol=1, newest_protocol=1), "release 0.1.9 (protocol 1)"),
-    ],
-)
+@OLD_RELEASES
+def test_a_link_is_not_asked_of_a_pserver_that_would_copy(
+    daemon: ScriptedDaemon, pclient: Pclient, release: pb.Release, name: str
+) -> None:
+    daemon.release = release
+    done = pclient("upload", "a.txt", "--link", "--json")
+    assert (done.code, done.error["code"]) == (69, "incompatible")
+    assert done.error["message"].endswith(f"{name}, this pclient {OWN_RELEASE}: --link needs a newer pserver")
+    assert not daemon.requests("Upload")
+
+
+@OLD_RELEASES
 def test_a_call_that_the_pserver_does_not_know_names_both_releases(
     daemon: ScriptedDaemon, pclient: Pclient, release: pb.Release, name: str
 ) -> None:

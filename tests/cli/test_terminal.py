@@ -542,3 +542,21 @@ def test_a_full_stderr_changes_no_exit_code(
     daemon.transfers = [[failed("no_such_file", "nosuch")]]
     with Path("/dev/full").open("w") as full:
         assert piped(env, *words, stderr=full.fileno()).returncode == code
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_the_menu_offers_a_link_when_there_is_no_room_for_a_copy(daemon: ScriptedDaemon, env: str, answer: str) -> None:
+    daemon.status.user = "ana"
+    daemon.transfers = [[failed("disk_full", "a.iso", hint=pb.HINT_LINK)], [uploaded("a.iso", "10.0.0.2:5001")]]
+    terminal = spawn(env)
+    terminal.expect("Enter choice: ")
+    terminal.sendline("1")
+    terminal.expect("Enter file name: ")
+    terminal.sendline("/disc/a.iso")
+    terminal.expect_exact("Share it by a hard link? [y/N] ")
+    terminal.sendline(answer)
+    terminal.expect("File uploaded" if answer == "y" else "it is disk_full")
+    terminal.expect("Enter choice: ")
+    terminal.sendline("0")
+    terminal.expect(pexpect.EOF)
+    assert [command.link for command in daemon.requests("Upload")] == [False, True][: 2 if answer == "y" else 1]

@@ -124,7 +124,9 @@ def _zero_runs(view: memoryview, offset: int) -> Iterator[tuple[int, int]]:
         return
     first = -offset % _BLOCK
     whole = (len(view) - first) // _BLOCK
-    # One byte of each block: for other data than zeros this is all that is looked at.
+    # Every run is so long that it has one of these bytes: for other data than zeros this is all that is looked at.
+    if 0 not in bytes(view[first : first + whole * _BLOCK : MIN_HOLE_BYTES]):
+        return
     samples = bytes(view[first : first + whole * _BLOCK : _BLOCK])
     for found in _ZERO_SAMPLES.finditer(samples):
         begin = found.start()
