@@ -116,6 +116,19 @@ def test_without_room_for_a_copy_the_message_offers_a_link_which_works(cluster: 
         assert changed["id"] != linked["id"]
 
 
+def test_a_large_copy_comes_with_the_advice_to_link(cluster: Cluster) -> None:
+    with file_systems.tmpfs(cluster.folder / "ana", "2200m"):
+        ana = cluster.peer("ana")
+        for name, data in (("dense.iso", b"\1" * MIB), ("sparse.iso", b"")):
+            with (ana.home / name).open("wb") as file:
+                for _ in range(1024):
+                    file.write(data)
+                file.truncate(1024 * MIB)
+            done = ana.pclient("upload", str(ana.home / name), "--copies", "0", json_output=False)
+            assert done.code == 0
+            assert ("`upload --link` shares a file without a copy" in done.stderr) == bool(data)
+
+
 def test_a_link_is_refused_in_one_line_where_it_is_impossible(
     cluster: Cluster, tmp_path: Path, rng: random.Random
 ) -> None:

@@ -38,7 +38,7 @@ from daemon.storage.volume import Volume
 _BATCH_FILES = 500
 _BATCH_BYTES = 64 << 20
 _HASH_THREADS = 2
-# A copy of at least this size comes with the advice to link. Bytes.
+# A copy that needs at least this much disk space comes with the advice to link. Bytes.
 LARGE_COPY_BYTES = 1 << 30
 
 # Called with the name of a file and the number of bytes that were copied or hashed since the last call.
@@ -193,14 +193,16 @@ class Importer:
                     raise DiskFull(error.message, hint=Hint.LINK) from error
                 raise
         copy = unpublished.enter_context(copied)
-        with copy.handle as fd:
+        with copy.handle as fd, storage_faults(f"reading the copy of {item.path}"):
             manifest = self._hash_open(item, fd, copy.size, adding)
+            # st_blocks counts units of 512 bytes; holes need none.
+            needed = 0 if copy.shares_blocks else 512 * self.folder.disk.fstat(fd).st_blocks
         # Hundreds of copies wait for their batch; an open descriptor for each would be too many.
         copy.handle.close()
         notice = None
-        if not copy.shares_blocks and copy.size >= LARGE_COPY_BYTES and self.temp_files.can_link(item.path, volume):
+        if needed >= LARGE_COPY_BYTES and self.temp_files.can_link(item.path, volume):
             notice = Notice(
-                f"{item.name}: the copy in the shared folder has {formatting.size(copy.size)} too;"
+                f"{item.name}: the copy in the shared folder needs {formatting.size(needed)} more;"
                 " `upload --link` shares a file without a copy"
             )
         return _Ready(item, copy, manifest, notice=notice)
