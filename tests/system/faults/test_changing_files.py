@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,3 +126,28 @@ def test_a_file_deleted_before_the_next_scan_can_be_downloaded_and_uploaded_agai
     assert digest(ana.shared / "film.bin") == truth
     change_a_byte(ana.shared / "film.bin", rng)
     assert upload(ana, "film.bin", copies=0).wait().code == "target_exists"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_upload_of_a_growing_log_says_so_or_shares_what_was_there(
+    cluster: Cluster, rng: random.Random, inside: bool
+) -> None:
+    ana, ben = cluster.peer("ana"), cluster.peer("ben")
+    log = make_file((ana.shared if inside else ana.home) / "app.log", MIB, rng)
+    writer = subprocess.Popen(["sh", "-c", f"while :; do echo line >> {log}; done"])
+    try:
+        eventually(lambda: log.stat().st_size > MIB)
+        result = ana.pclient("upload", str(log))
+    finally:
+        writer.kill()
+        writer.wait()
+    if inside:
+        assert (result.code, result.error) == (75, "interrupted")
+        assert "it is being written to" in result.objects[0]["error"]["message"]
+        # Scans share it now.
+        eventually(lambda: [file.holders for file in list_files(ben, "app.log")] == [1])
+    else:
+        assert result.one["copies"] == [ben.address]
+        copy = (ben.shared / "app.log").read_bytes()
+        assert len(copy) == result.one["size"] > MIB
+        assert log.read_bytes().startswith(copy)
