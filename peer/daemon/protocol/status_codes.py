@@ -36,6 +36,7 @@ STATUS_OF: dict[type[PeerError], StatusCode] = {
     errors.StorageFault: StatusCode.ABORTED,
     errors.NotWritable: StatusCode.ABORTED,
     errors.Interrupted: StatusCode.ABORTED,
+    errors.BeingWritten: StatusCode.ABORTED,
     errors.NoHolders: StatusCode.UNAVAILABLE,
     errors.Busy: StatusCode.RESOURCE_EXHAUSTED,
     errors.NotVerified: StatusCode.DATA_LOSS,
