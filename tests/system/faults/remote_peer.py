@@ -64,11 +64,17 @@ class RemotePeer:
 
     def verified_bytes(self, size: int) -> int:
         """Return the bytes of a file of `size` that the resume data counts as verified, in pieces of 1 MiB."""
-        return MIB * sum(path.read_bytes()[-size // MIB // 8 :].hex().count("f") * 4 for path in self.resume_files())
+        return MIB * sum(_verified_pieces(path.read_bytes(), size // MIB) for path in self.resume_files())
 
     def resume_files(self) -> list[Path]:
         """Return the resume data files of unfinished downloads."""
         return list((self.shared / ".p2p").glob("*.have"))
+
+
+def _verified_pieces(resume_data: bytes, pieces: int) -> int:
+    """Return how many bits are set in the bitmap, which follows magic word, length of the manifest, and manifest."""
+    start = 16 + int.from_bytes(resume_data[12:16])
+    return int.from_bytes(resume_data[start : start + (pieces + 7) // 8]).bit_count()
 
 
 def start_on(machine: Machine, script: Path, env: Path, environment: Mapping[str, str] | None = None) -> Program:
