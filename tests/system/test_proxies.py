@@ -152,7 +152,10 @@ class Site:
         """Start a pserver that asks the tracker for its address, and log it in."""
         # Without TLS_CA the system's authorities are trusted: here, that of the test.
         trusted = {"SSL_CERT_FILE": str(self.authority)}
-        url = example("SERVER_URL=https").strip().removeprefix("SERVER_URL=").removesuffix("/p2p") + self.path
+        url = (
+            example("SERVER_URL=https").strip().splitlines()[0].removeprefix("SERVER_URL=").removesuffix("/p2p")
+            + self.path
+        )
         peer = RemotePeer(machine, self.folder / name, (url, 5000), environment=trusted, PSERVER_URL="auto")
         self.stack.callback(peer.program.stop)
         peer.pclient("login", name, "--password-stdin", typed="correct horse\n")
