@@ -149,9 +149,9 @@ def test_concurrent_downloads_of_one_file_fetch_it_once(
     eventually(lambda: moved_bytes(ben) > 0)
     assert [call.wait().single_download.size for call in calls] == [SIZE] * 5
     assert digest(ben.shared / "film.bin") == truth
-    # The holder counts a block once gRPC has taken it: perhaps after ben has received it.
-    eventually(lambda: figures["p2p_sent_bytes_total"] >= SIZE)
-    assert figures["p2p_sent_bytes_total"] == SIZE
+    # The holder counts a block once gRPC has taken it: perhaps after ben has received it, and never if ben left first.
+    eventually(lambda: figures["p2p_sent_bytes_total"] >= SIZE - MIB)
+    assert figures["p2p_sent_bytes_total"] <= SIZE
 
 
 def test_a_download_waits_for_its_only_holder_to_restart(cluster: Cluster, ana: Peer, rng: random.Random) -> None:
