@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from common import channels, cookie, state_files
@@ -29,9 +29,9 @@ from daemon.library.offer_checker import OfferChecker
 from daemon.library.scan_loop import ScanLoop
 from daemon.library.scanner import Scanner
 from daemon.library.steady_files import SteadyFiles
-from daemon.peers import addresses, limits
+from daemon.peers import addresses
 from daemon.peers.client import PeerClient
-from daemon.peers.limits import ActiveStreams, KeyedLocks, MemoryBudget, RateLimiter, StreamSlots
+from daemon.peers.limits import ActiveStreams, KeyedLocks, MemoryBudget, RateLimiter, StreamSlots, manifest_slots
 from daemon.rpc import server as rpc_server
 from daemon.rpc import status
 from daemon.rpc.auth import AuthInterceptor
@@ -101,12 +101,7 @@ class Pserver:
 
         # Limits.
         self.stream_slots = StreamSlots()
-        self.manifest_slots = StreamSlots(
-            limits.MAX_MANIFESTS,
-            limits.MAX_MANIFESTS_PER_PEER,
-            limits.MAX_MANIFESTS_PER_PEER,
-            limits.MAX_MANIFESTS_PER_USER,
-        )
+        self.manifest_slots = manifest_slots()
         self.active_streams = ActiveStreams()
         content_locks = KeyedLocks()
         upload_limiter = RateLimiter(settings.upload_limit, clock)
@@ -149,7 +144,7 @@ class Pserver:
             own_address=self.own_address,
             load=load_reporter.current,
             on_server_time=tracker_clock.set_time,
-            on_recheck=self._on_recheck,
+            on_recheck=lambda ids: self.scan_loop.recheck(ids),
         )
         self.account = Account(
             tracker=self.tracker,
@@ -399,9 +394,6 @@ class Pserver:
             raise InUse(f"METRICS_PORT {port} cannot be used: {error.strerror}") from error
         log.info("metrics at http://127.0.0.1:%d/metrics", bound_port)
         return stop
-
-    def _on_recheck(self, ids: Sequence[str]) -> None:
-        self.scan_loop.recheck(ids)
 
     async def _on_logged_out(self) -> None:
         """Close the streams that this peer serves and cancel its transfers: both need a login."""

@@ -235,6 +235,11 @@ class StreamSlots:
             self._tickets -= Counter((ticket,))
 
 
+def manifest_slots() -> StreamSlots:
+    """Return the slots for manifests that are sent at once."""
+    return StreamSlots(MAX_MANIFESTS, MAX_MANIFESTS_PER_PEER, MAX_MANIFESTS_PER_PEER, MAX_MANIFESTS_PER_USER)
+
+
 class ActiveStreams:
     """The streams that this peer serves now. A logout closes them all."""
 
