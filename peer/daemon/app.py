@@ -111,13 +111,11 @@ class Pserver:
         # Files: shared, cached and partial.
         folder = SharedFolder(settings.shared_dir, disk)
         temp_files = TempFiles(folder)
-        self.manifest_cache = ManifestCache(settings.state_dir / "catalog.db", wall_clock())
+        self.manifest_cache = cache = ManifestCache(settings.state_dir / "catalog.db", wall_clock())
         self.library = library = Library(self.manifest_cache)
         hasher = FileHasher(folder, on_hashed=self.metrics.bytes_hashed.inc)
-        confirmer = Confirmer(hasher=hasher, manifest_cache=self.manifest_cache, library=library, clock=clock)
-        self.scanner = Scanner(
-            folder, self.manifest_cache, library, hasher=hasher, confirmer=confirmer, clock=wall_clock
-        )
+        confirmer = Confirmer(hasher=hasher, manifest_cache=cache, library=library, clock=clock)
+        self.scanner = Scanner(folder, cache, library, hasher=hasher, confirmer=confirmer, clock=wall_clock)
         self.part_store = PartStore(folder, wall_clock, settings.part_keep)
         self.served_files = ServedFiles(library, folder)
         quota = settings.quota if settings.quota is not None else folder.free_bytes() // _QUOTA_SHARE
@@ -144,7 +142,7 @@ class Pserver:
             own_address=self.own_address,
             load=load_reporter.current,
             on_server_time=tracker_clock.set_time,
-            on_recheck=lambda ids: self.scan_loop.recheck(ids),
+            on_recheck=lambda ids: self.scan_loop.recheck(ids),  # noqa: PLW0108 - the scan loop is made below
         )
         self.account = Account(
             tracker=self.tracker,
