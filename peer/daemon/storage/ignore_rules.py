@@ -15,9 +15,6 @@ import re
 import stat
 from typing import NamedTuple
 
-from pathspec.patterns.gitignore import GitIgnorePatternError
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
 from daemon.errors import NotAllowed
 from daemon.storage.disk import Disk, Fingerprint
 
@@ -60,6 +57,10 @@ class IgnoreFile:
         self.prefix = prefix
         self.fingerprint: Fingerprint | None = fingerprint
         self.earlier: IgnoreFile | None = None
+        # Its import takes 15 ms, and most shared folders have no such file.
+        from pathspec.patterns.gitignore import GitIgnorePatternError  # noqa: PLC0415
+        from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # noqa: PLC0415
+
         lines = [line.removesuffix("\r") for line in text.split("\n")]
         try:
             found = [GitIgnoreSpecPattern(line) for line in lines]
