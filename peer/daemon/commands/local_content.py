@@ -100,7 +100,7 @@ class LocalContent:
 
     async def _is_missing(self, run: DownloadRun, item: ResolvedFile, copies: list[ResolvedFile]) -> bool:
         """Return whether a file must be downloaded; otherwise it gets its result here, or is added to `copies`."""
-        name = run.name_of(item)
+        name, version = run.name_of(item), item.file.version
         try:
             outside = run.target.copy_path_of(name)
             if outside is not None:
@@ -112,12 +112,11 @@ class LocalContent:
                 )
             # Finds names that differ in case only, too: they are one name at one peer.
             local = self.library.by_name(name)
-            if local is not None and local.id != item.file.version.id:
+            if local is not None and local.id != version.id:
                 first = "" if outside is None else ", where a download is stored first"
                 message = f"{local.name} already exists in the shared folder with different content{first}"
                 raise TargetExists(message, name=name, hint=Hint.OTHER_NAME)
-            version = item.file.version
-            if local is None and outside is None and await self._is_here_ignored(item.file.version, name):
+            if local is None and outside is None and await self._is_here_ignored(version, name):
                 await self.finish(run, item, DownloadStats(0.0, (), resumed_bytes=0), present_as=name)
                 return False
             if local is None and version.size <= SMALL_FILE_MAX and self.library.any_by_id(version.id):

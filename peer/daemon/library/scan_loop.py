@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from daemon.errors import Interrupted, PeerError
 from daemon.library.confirmer import Confirmer
@@ -15,6 +17,8 @@ from daemon.library.scanner import Scanner
 from daemon.runtime.concurrency import PeriodicTask, TaskSet, Threads
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # From the start of one scan to the start of the next at least this many times its duration passes. So scans take at
 # most a tenth of the time, also if a scan is longer than the interval.
@@ -88,18 +92,10 @@ class ScanLoop:
 
     async def _scan(self, hash_seconds: float) -> bool:
         """Scan once; return whether unchanging files are left to hash."""
-        try:
-            scan = await self._threads.run(
-                self._threads.disk, self._scanner.scan, stop=self._stop.is_set, hash_seconds=hash_seconds
-            )
-        except Interrupted:
-            return False
-        except PeerError as error:
-            log.warning("cannot scan the shared folder: %s", error)
-            return False
-        except Exception:
-            # Neither the start of the pserver nor the next scan should fail because of this one.
-            log.exception("unexpected error while scanning the shared folder")
+        scan = await self._run(
+            "scan the shared folder", partial(self._scanner.scan, stop=self._stop.is_set, hash_seconds=hash_seconds)
+        )
+        if scan is None:
             return False
         if scan.indexed or scan.removed:
             log.info("shared folder: %d files added, %d removed", scan.indexed, scan.removed)
@@ -109,23 +105,29 @@ class ScanLoop:
     async def _confirm(self) -> float | None:
         """Confirm some files; return the seconds until the next ones, or None if there are none."""
         began = self._clock()
-        try:
-            confirmed = await self._threads.run(
-                self._threads.disk, self._confirmer.confirm_some, stop=self._stop.is_set, seconds=_CONFIRM_SECONDS
-            )
-        except Interrupted:
-            return None
-        except PeerError as error:
-            log.warning("cannot confirm files: %s", error)
-            return None
-        except Exception:
-            log.exception("unexpected error while confirming files")
+        confirmed = await self._run(
+            "confirm files", partial(self._confirmer.confirm_some, stop=self._stop.is_set, seconds=_CONFIRM_SECONDS)
+        )
+        if confirmed is None:
             return None
         if confirmed.unchanged or confirmed.changed:
             log.info("read files again: %d unchanged, %d with new ids", confirmed.unchanged, confirmed.changed)
         if confirmed.changed:
             self._on_change()
         return self._clock() - began if confirmed.more else None
+
+    async def _run(self, action: str, work: Callable[[], T]) -> T | None:
+        """Do blocking work in a thread; return None if it was stopped or failed, which is logged."""
+        try:
+            return await self._threads.run(self._threads.disk, work)
+        except Interrupted:
+            return None
+        except PeerError as error:
+            log.warning("cannot %s: %s", action, error)
+        except Exception:
+            # Neither the start of the pserver nor the next work of this loop should fail because of this one.
+            log.exception("unexpected error: cannot %s", action)
+        return None
 
     async def _recheck(self, ids: Sequence[str]) -> None:
         try:

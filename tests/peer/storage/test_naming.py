@@ -117,13 +117,14 @@ def test_one_of_many_threads_gets_a_contested_name(folder: SharedFolder, root: P
             return
         won.append(number)
 
-    threads = [threading.Thread(target=compete, args=(number,)) for number in range(10)]
+    threads = [threading.Thread(target=compete, args=(number,)) for number in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(won) == 1
     assert [path.read_bytes() for path in root.iterdir() if path.is_file()] == [b"%d" % won[0]]
+    assert list((root / ".p2p").iterdir()) == []
 
 
 def test_a_file_system_that_can_neither_link_nor_rename_is_refused_before_a_file_is_written(root: Path) -> None:

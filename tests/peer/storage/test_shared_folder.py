@@ -325,27 +325,6 @@ def test_a_folder_removed_during_a_batch_is_created_again(tmp_path: Path) -> Non
     folder.close()
 
 
-def test_one_of_many_threads_gets_a_contested_name(folder: SharedFolder) -> None:
-    won: list[int] = []
-
-    def compete(number: int) -> None:
-        try:
-            publish(folder, "One" if number % 2 else "one", b"%d" % number)
-        except TargetExists:
-            return
-        won.append(number)
-
-    threads = [threading.Thread(target=compete, args=(number,)) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
-    (name,) = shareable(folder)
-    assert (folder.root / name).read_bytes() == b"%d" % won[0]
-    assert dot_files(folder) == []
-
-
 # ----------------------------------------------------------------------------------------------------------- removing
 
 
