@@ -24,7 +24,7 @@ from daemon.peers.limits import (
     MAX_STREAMS_PER_PEER,
     MAX_STREAMS_PER_TICKET,
 )
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.manifest import PIECES_MAX, Manifest
 from eventually import eventually
 from live_pserver import OPTIONS, LivePserver, live_pserver

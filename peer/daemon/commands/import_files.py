@@ -27,7 +27,8 @@ from daemon.library.scanner import Scanner
 from daemon.library.steady_files import SteadyFiles, being_written
 from daemon.runtime.batches import batched
 from daemon.storage.contents import being_written_outside
-from daemon.storage.disk import Fingerprint, storage_faults
+from daemon.storage.disk import storage_faults
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import CancelCheck, hash_file
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder

@@ -15,7 +15,7 @@ from daemon.library.library import Library, LocalFile
 from daemon.runtime.batches import batched
 from daemon.runtime.concurrency import Threads
 from daemon.runtime.transfers import Transfer
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.names import fold, is_pattern
 from daemon.storage.removal import UnwantedFile
 from daemon.storage.shared_folder import SharedFolder

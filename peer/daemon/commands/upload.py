@@ -15,7 +15,7 @@ from daemon.commands.replicate import Replicator, SharedFile
 from daemon.errors import BadUsage, PeerError, TrackerUnreachable
 from daemon.runtime.concurrency import Threads, paced
 from daemon.runtime.transfers import Transfer
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.tracker_client.announcer import Announcer
 from daemon.tracker_client.login import Account
 

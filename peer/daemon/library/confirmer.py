@@ -16,7 +16,7 @@ from daemon.library.file_hasher import FileHasher, FileProgress, batches
 from daemon.library.identity import Check
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import CancelCheck, not_cancelled
 from daemon.storage.manifest import Manifest
 

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from daemon.errors import FileChanged, PeerError
 from daemon.runtime.batches import batched
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import ByteProgress, CancelCheck, hash_file, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.open_file import OpenFile

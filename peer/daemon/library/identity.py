@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 
 
 class Check(IntEnum):

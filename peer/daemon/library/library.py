@@ -20,7 +20,7 @@ from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry, Version
 from daemon.runtime.batches import batched
 from daemon.storage.attributes import attributes_of
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import fold
 from daemon.storage.sparse import data_bytes

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from daemon.errors import NotVerified
 from daemon.library.cache_database import CacheDatabase
 from daemon.library.identity import Check, required_check
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.manifest import DIGEST_LENGTH, Manifest
 
 log = logging.getLogger(__name__)

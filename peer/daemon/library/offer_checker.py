@@ -14,7 +14,7 @@ from daemon.library.identity import Check
 from daemon.library.library import HashedFile, Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import CancelCheck, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder

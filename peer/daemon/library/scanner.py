@@ -20,7 +20,7 @@ from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.runtime.batches import batched
 from daemon.storage.dirfd import not_found_error
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import CancelCheck, not_cancelled
 from daemon.storage.ignore_rules import IgnoreRules, ignored_error
 from daemon.storage.names import fold

@@ -15,7 +15,7 @@ from daemon.errors import BeingWritten, FileChanged, Interrupted, PeerError
 from daemon.library.file_hasher import FileProgress
 from daemon.library.library import LocalFile
 from daemon.library.scanner import Scanner
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import CancelCheck
 from daemon.storage.shared_folder import SharedFolder
 

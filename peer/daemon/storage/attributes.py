@@ -8,9 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from daemon.models import Attributes
-from daemon.storage.disk import Disk, Fingerprint, is_not_writable, is_unsupported
+from daemon.storage.disk import Disk, is_not_writable, is_unsupported
+from daemon.storage.fingerprints import Fingerprint
 
 _NANOSECONDS = 10**9
 # Unix seconds, in the year 2255. A file of a later year than 2261 cannot be shared.
@@ -55,7 +58,8 @@ def set_attributes(disk: Disk, fd: int, attributes: Attributes) -> None:
     mode = stat.S_IMODE(disk.fstat(fd).st_mode)
     wanted = mode & ~_EXECUTABLE | (mode & _READABLE) >> 2 if attributes.executable else mode & ~_EXECUTABLE
     if wanted != mode:
-        _set_mode(disk, fd, wanted)
+        with _if_supported():
+            disk.chmod(fd, wanted)
     set_modified(disk, fd, attributes)
 
 
@@ -68,7 +72,8 @@ def set_modified(disk: Disk, fd: int, attributes: Attributes) -> None:
     if attributes.modified is not None:
         seconds = int(attributes.modified)
         nanoseconds = round((attributes.modified - seconds) * _NANOSECONDS)
-        _set_mtime(disk, fd, seconds * _NANOSECONDS + nanoseconds)
+        with _if_supported():
+            disk.set_mtime(fd, seconds * _NANOSECONDS + nanoseconds)
 
 
 def copy_attributes(disk: Disk, source: os.stat_result, fd: int) -> None:
@@ -79,26 +84,17 @@ def copy_attributes(disk: Disk, source: os.stat_result, fd: int) -> None:
     Raises:
         OSError: if the disk failed.
     """
-    _set_mode(disk, fd, source.st_mode & 0o777 | stat.S_IRUSR)
-    _set_mtime(disk, fd, source.st_mtime_ns)
+    with _if_supported():
+        disk.chmod(fd, source.st_mode & 0o777 | stat.S_IRUSR)
+    with _if_supported():
+        disk.set_mtime(fd, source.st_mtime_ns)
 
 
-def _set_mode(disk: Disk, fd: int, mode: int) -> None:
+@contextmanager
+def _if_supported() -> Iterator[None]:
+    """Ignore that the file system does not have what the block sets."""
     try:
-        disk.chmod(fd, mode)
+        yield
     except OSError as error:
-        if not _is_lacking(error):
+        if not (is_unsupported(error) or is_not_writable(error) or error.errno in _RANGE_ERRNOS):
             raise
-
-
-def _set_mtime(disk: Disk, fd: int, mtime_ns: int) -> None:
-    try:
-        disk.set_mtime(fd, mtime_ns)
-    except OSError as error:
-        if not _is_lacking(error):
-            raise
-
-
-def _is_lacking(error: OSError) -> bool:
-    """Return whether the file system does not have what was set."""
-    return is_unsupported(error) or is_not_writable(error) or error.errno in _RANGE_ERRNOS

@@ -8,7 +8,8 @@ from __future__ import annotations
 from common import formatting
 from common.control_messages import Hint
 from daemon.errors import BeingWritten, DiskFull, Interrupted
-from daemon.storage.disk import Disk, Fingerprint, storage_faults
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import ByteProgress, CancelCheck, not_cancelled
 from daemon.storage.sparse import data_ranges
 

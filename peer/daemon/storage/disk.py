@@ -1,4 +1,4 @@
-"""The operating system's file calls in one small object, the fingerprint of a file, and the errors of failed calls.
+"""The operating system's file calls in one small object, and the errors of failed calls.
 
 All access to shared and unfinished files goes through a Disk, so that a test can pass one whose n-th operation fails.
 This module decides nothing and checks no names.
@@ -11,17 +11,13 @@ import errno
 import fcntl
 import os
 import signal
-import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from blake3 import blake3
-
 from common.control_messages import Hint
 from daemon.errors import DiskFull, NotWritable, StorageFault
-from daemon.storage.names import fold
 
 # linux/fs.h: the ioctl that makes one file share the blocks of another.
 _FICLONE = 0x40049409
@@ -58,43 +54,6 @@ _UNSUPPORTED_ERRNOS = (
 _NOT_WRITABLE_ERRNOS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-class Fingerprint(NamedTuple):
-    """Device, inode, size, times and executable bit of a file; if one differs, the content may have changed."""
-
-    dev: int
-    # Made from the file's name where the file system has no stable numbers.
-    inode: int
-    # Bytes.
-    size: int
-    # Nanoseconds since 1970.
-    mtime_ns: int
-    # The time of the last change of the inode: of content, mode, owner, names or times. No program can set it.
-    ctime_ns: int
-    # Whether the owner may execute the file. A change of it is a change of ctime, too. None where it means nothing: the
-    # file systems without stable inode numbers give all files one mode, or do not say whether they do.
-    executable: bool | None = False
-
-    @classmethod
-    def from_stat(cls, status: os.stat_result, name: str = "") -> Fingerprint:
-        """Return the fingerprint of the file with this status.
-
-        Args:
-            status: the status.
-            name: the file's name, if its file system has no stable inode numbers (`Disk.has_stable_inodes`).
-        """
-        executable = status.st_mode & stat.S_IXUSR != 0
-        numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        return cls(*numbers, executable).with_inode_from(name) if name else cls(*numbers, executable)
-
-    def with_inode_from(self, name: str) -> Fingerprint:
-        """Return the fingerprint of the file of this name where inode numbers are not stable."""
-        return self._replace(inode=_inode_from(name), executable=None)
-
-    def equals_but_ctime(self, other: Fingerprint) -> bool:
-        """Return whether only ctime differs, or nothing: a rename, a new mode, or a change that restored the mtime."""
-        return self[:4] == other[:4]
-
-
 class VolumeId(NamedTuple):
     """What two folders have in common, nearly always, if a file can be renamed from one to the other."""
 
@@ -102,11 +61,6 @@ class VolumeId(NamedTuple):
     dev: int
     # The number of the mount, which differs for each bind mount; 0 if the system does not report it.
     mount: int
-
-
-def _inode_from(name: str) -> int:
-    # Case is folded, since these file systems mostly ignore it.
-    return int.from_bytes(blake3(fold(name).encode()).digest(8), "big")
 
 
 def is_unsupported(error: OSError) -> bool:

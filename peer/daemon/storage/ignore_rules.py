@@ -16,7 +16,8 @@ import stat
 from typing import NamedTuple
 
 from daemon.errors import NotAllowed
-from daemon.storage.disk import Disk, Fingerprint
+from daemon.storage.disk import Disk
+from daemon.storage.fingerprints import Fingerprint
 
 IGNORE_FILE = ".p2pignore"
 # Bytes of a file of patterns. A longer one is refused.

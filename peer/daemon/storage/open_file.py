@@ -7,7 +7,8 @@ from typing import Self
 
 from daemon.errors import FileChanged
 from daemon.storage.dirfd import SharedFd
-from daemon.storage.disk import Disk, Fingerprint, storage_faults
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import hash_pieces
 from daemon.storage.manifest import Manifest
 

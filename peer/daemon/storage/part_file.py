@@ -25,7 +25,8 @@ from daemon.storage.attributes import set_attributes
 from daemon.storage.bitmap import Bitmap
 from daemon.storage.clean_up import PART_SUFFIX, clean_up
 from daemon.storage.dirfd import SharedFd, is_not_found, remove_entry
-from daemon.storage.disk import Fingerprint, storage_faults
+from daemon.storage.disk import storage_faults
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import ByteProgress, CancelCheck, hash_pieces, not_cancelled
 from daemon.storage.manifest import Manifest
 from daemon.storage.publication import NewFile

@@ -14,7 +14,8 @@ from typing import NamedTuple, Self
 from common.control_messages import Hint
 from daemon.errors import NoSuchFile, PeerError, StorageFault, TargetExists
 from daemon.storage.dirfd import DOT_FOLDER, CachedDirFd, DirFd, make_folder, open_folder, part_vanished_error
-from daemon.storage.disk import Disk, Fingerprint, VolumeId, storage_faults
+from daemon.storage.disk import Disk, VolumeId, storage_faults
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.names import check_name, fold
 from daemon.storage.naming import Naming, move_new
 from daemon.storage.reservation import Reservation

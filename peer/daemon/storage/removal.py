@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from daemon.errors import FileChanged, NoSuchFile, NotWritable, PeerError
 from daemon.storage.dirfd import CachedDirFd, DirFd, not_found_error, open_folder
-from daemon.storage.disk import Disk, Fingerprint, is_not_writable, storage_faults
-from daemon.storage.fingerprints import Fingerprints
+from daemon.storage.disk import Disk, is_not_writable, storage_faults
+from daemon.storage.fingerprints import Fingerprint, Fingerprints
 from daemon.storage.names import check_name
 from daemon.storage.volume import not_writable_line
 

@@ -23,8 +23,8 @@ from daemon.storage.dirfd import (
     not_found_error,
     open_folder,
 )
-from daemon.storage.disk import Disk, Fingerprint, storage_faults
-from daemon.storage.fingerprints import Fingerprints
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.fingerprints import Fingerprint, Fingerprints
 from daemon.storage.ignore_rules import IgnoreRules
 from daemon.storage.names import check_name
 from daemon.storage.open_file import OpenFile

@@ -15,7 +15,8 @@ from daemon.models import NO_ATTRIBUTES, Attributes
 from daemon.storage.attributes import copy_attributes, creation_mode, set_attributes, set_modified
 from daemon.storage.contents import copy_contents, ensure_same_content
 from daemon.storage.dirfd import TEMP_SUFFIX, SharedFd, part_vanished_error
-from daemon.storage.disk import Fingerprint, storage_faults
+from daemon.storage.disk import storage_faults
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.hashing import ByteProgress, CancelCheck, not_cancelled
 from daemon.storage.linking import can_link, link_into
 from daemon.storage.publication import NewFile

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from common.state_files import LOCK_FILE
 from daemon.storage.dirfd import DIRECTORY_FLAGS, DOT_FOLDER, DirFd
-from daemon.storage.disk import Disk, Fingerprint, storage_faults
+from daemon.storage.disk import Disk, storage_faults
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.ignore_rules import IGNORE_FILE, BadIgnoreFile, IgnoreFile, IgnoreRules, ignore_reason
 from daemon.storage.manifest import SIZE_MAX
 from daemon.storage.names import COMPONENTS_MAX, NAME_BYTES_MAX, component_fault, fold

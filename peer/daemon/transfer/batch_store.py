@@ -9,7 +9,7 @@ from typing import NamedTuple
 from daemon.errors import NotVerified, PeerError, TargetExists
 from daemon.library.library import HashedFile, Library
 from daemon.models import NO_ATTRIBUTES, Attributes
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFile, TempFiles

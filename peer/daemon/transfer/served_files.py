@@ -16,7 +16,7 @@ from daemon.errors import BadUsage, FileChanged, NoSuchFile, PeerError
 from daemon.library.library import Library, LocalFile
 from daemon.protocol.frames import Block
 from daemon.protocol.transfer_messages import Have
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.manifest import PIECE_LENGTH_MIN, Manifest
 from daemon.storage.open_file import OpenFile
 from daemon.storage.part_file import Part

@@ -17,7 +17,8 @@ from daemon.runtime.settings import DEFAULT_PART_KEEP
 from daemon.storage import attributes as on_disk
 from daemon.storage.attributes import MODIFIED_MAX, attributes_of, known_modified
 from daemon.storage.dirfd import TEMP_SUFFIX
-from daemon.storage.disk import Disk, Fingerprint
+from daemon.storage.disk import Disk
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
 from daemon.storage.temp_files import TempFiles

@@ -17,7 +17,7 @@ from daemon.errors import Incompatible
 from daemon.library.cache_database import STATE_NUMBER
 from daemon.library.identity import Check
 from daemon.library.manifest_cache import ManifestCache
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.manifest import Manifest
 
 DAY = 24 * 3600.0

@@ -13,7 +13,7 @@ from daemon.errors import NotAllowed
 from daemon.library.library import HashedFile, Library
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.ignore_rules import IGNORE_FILE, MAX_IGNORE_FILE_BYTES
 from daemon.storage.manifest import Manifest
 from daemon.storage.shared_folder import SharedFolder

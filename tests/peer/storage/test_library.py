@@ -16,7 +16,7 @@ from daemon.library.identity import Check
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.models import IndexEntry
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.manifest import Manifest
 from daemon.storage.names import fold
 

@@ -15,7 +15,7 @@ import pytest
 from daemon.errors import DiskFull, Incompatible
 from daemon.library.identity import Check
 from daemon.library.manifest_cache import ManifestCache
-from daemon.storage.disk import Fingerprint
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.manifest import Manifest
 
 DAY = 24 * 3600.0

@@ -14,7 +14,8 @@ from daemon.errors import BadName, BadUsage, Interrupted, NoSuchFile, PeerError,
 from daemon.library.library import HashedFile, Library, LocalFile
 from daemon.library.manifest_cache import ManifestCache
 from daemon.library.scanner import Scanner
-from daemon.storage.disk import Disk, Fingerprint
+from daemon.storage.disk import Disk
+from daemon.storage.fingerprints import Fingerprint
 from daemon.storage.manifest import Manifest
 from daemon.storage.part_file import PartStore
 from daemon.storage.shared_folder import SharedFolder
