@@ -2,7 +2,7 @@
 
     python child_guard.py USERS_LOCK CHILD_LOCK PSERVER.PY ENV_PSERVER
 
-USERS_LOCK is the path of the lock that each pclient shares. When this process gets it alone, nobody uses the pserver.
+USERS_LOCK is the path of the lock that each pclient shares. If this process has it alone, no pclient uses the pserver.
 CHILD_LOCK is the descriptor of a lock that the first pclient acquired. This process has it until it ends
 (cli/child_locks.py). At the end, or on a signal, the pserver gets one SIGTERM, and SIGKILL after 5 s. What it prints is
 passed on to the pclient that started it, if that still lives.
@@ -30,7 +30,7 @@ _UNUSED = 0
 
 
 def main(users_lock: str, command: list[str]) -> int:
-    """Run `command` until it exits, nobody uses it, or a signal arrives; return its exit code."""
+    """Run `command` until it exits, no pclient uses it, or a signal arrives; return its exit code."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)

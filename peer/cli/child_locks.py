@@ -1,7 +1,7 @@
 """Two lock files in STATE_DIR, by which pclients share one child pserver. They need no process that survives.
 
 Each pclient shares the lock of the users while it runs. The guard of a child (`child_guard`) has the lock of the child
-from its start to its end. It waits until it gets the lock of the users for itself: then nobody uses the child, and no
+from its start to its end. It waits until it has the lock of the users alone: then no pclient uses the child, and no
 pclient can begin to use it before it has stopped. The system releases a lock when its process ends in any way.
 """
 

@@ -170,7 +170,7 @@ class DaemonClient:
         except PserverUnreachable:
             raise
         except CliError as failure:
-            # Somebody may have started one at the same moment by hand: STATE_DIR is locked then.
+            # A pserver may have been started by hand at the same moment: STATE_DIR is locked then.
             with suppress(CliError):
                 return connect(self._settings, self._randomness)
             raise failure from why

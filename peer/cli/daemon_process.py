@@ -75,7 +75,7 @@ class ChildDaemon:
             child_locks.share(self._users)
 
     def release(self) -> None:
-        """Use the pserver no longer. If nobody does, this waits until the child has stopped."""
+        """Stop using the pserver. If no other pclient uses it, wait until the child has stopped."""
         if self._users is None:
             return
         users, self._users = self._users, None

@@ -79,7 +79,7 @@ def is_local(address: str) -> bool:
 
 
 def is_own_machine(source: Source) -> bool:
-    """Whether a request comes from the tracker's own machine. Of an unknown client nobody can say so."""
+    """Whether a request comes from the tracker's own machine. False for an unknown client."""
     return source.known and is_local(source.address)
 
 

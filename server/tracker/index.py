@@ -91,7 +91,7 @@ class Index(Protocol):
             base: the version that the change applies to.
             version: the version after the change.
             add: new entries.
-            remove: names, which nobody has checked, and ids of entries to remove.
+            remove: names, which are not checked, and ids of entries to remove.
 
         Raises:
             SendIndex: the files are not at `base`, or the pserver has stopped; nothing is changed.

@@ -63,7 +63,7 @@ class TrustedProxies:
         machine, found = hop, False
         rest = ",".join(forwarded_for)
         while rest:
-            # From the right: what stands further left was written by whoever stands to the right of it.
+            # From the right: each entry was written by the machine that is to the right of it.
             rest, _, entry = rest.rpartition(",")
             if not entry.strip():
                 continue

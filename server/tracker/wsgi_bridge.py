@@ -267,7 +267,7 @@ def _environ(scope: RsgiScope, source_of: SourceOf) -> dict[str, Any]:
             environ[key] = value
     forwarded_for = None
     if not _FORWARDING_KEYS.isdisjoint(environ):
-        # Nobody reads them again.
+        # They are not read again.
         for key in _FORWARDING_KEYS:
             environ.pop(key, None)
         # A proxy may add its own header instead of extending the one it got.

@@ -199,7 +199,7 @@ class CacheDatabase:
         """
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > STATE_NUMBER:
-            # A damaged number must not stop this peer for ever.
+            # A damaged number must not stop this peer permanently.
             (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if health != "ok":
                 raise sqlite3.DatabaseError(health)

@@ -41,7 +41,7 @@ def clean_up(disk: Disk, root: int, dot: int, oldest: float) -> None:
                 status = disk.stat(name, dir_fd=dot)
                 # st_nlink > 1: published by a process that was killed before it removed this name.
                 published = name.endswith(PART_SUFFIX) and status.st_nlink > 1
-                # A complete part may have the mtime that belongs to its name already. Nobody can set ctime.
+                # A complete part may have the mtime that belongs to its name already. No program can set ctime.
                 last_change = max(status.st_mtime, status.st_ctime)
                 unused = name.endswith((PART_SUFFIX, RESUME_DATA_SUFFIX)) and last_change < oldest
                 part = name.removesuffix(RESUME_DATA_SUFFIX) + PART_SUFFIX
