@@ -45,15 +45,11 @@ class ContentEntry:
 
     def add_disputed_size(self, peer: "PeerFiles", size: int) -> None:
         """Record that a peer announces another size than the first."""
-        if self.disputed_sizes is None:
-            self.disputed_sizes = {}
-        self.disputed_sizes[peer] = size
+        self.disputed_sizes = _with(self.disputed_sizes, peer, size)
 
     def drop_disputed_size(self, peer: "PeerFiles") -> None:
         """Forget the size that a peer announced."""
-        if self.disputed_sizes is not None:
-            self.disputed_sizes.pop(peer, None)
-            self.disputed_sizes = self.disputed_sizes or None
+        self.disputed_sizes = _without(self.disputed_sizes, peer)
 
 
 class NameEntry:
@@ -86,22 +82,14 @@ class NameEntry:
     def add_disputed(self, peer: "PeerFiles", modified: float | None, executable: bool | None) -> None:
         """Record what a peer announces otherwise than the first."""
         if modified != self.modified:
-            if self.disputed_modified is None:
-                self.disputed_modified = {}
-            self.disputed_modified[peer] = modified
+            self.disputed_modified = _with(self.disputed_modified, peer, modified)
         if executable != self.executable:
-            if self.disputed_executable is None:
-                self.disputed_executable = {}
-            self.disputed_executable[peer] = executable
+            self.disputed_executable = _with(self.disputed_executable, peer, executable)
 
     def drop_disputed(self, peer: "PeerFiles") -> None:
         """Forget what a peer announced otherwise."""
-        if self.disputed_modified is not None:
-            self.disputed_modified.pop(peer, None)
-            self.disputed_modified = self.disputed_modified or None
-        if self.disputed_executable is not None:
-            self.disputed_executable.pop(peer, None)
-            self.disputed_executable = self.disputed_executable or None
+        self.disputed_modified = _without(self.disputed_modified, peer)
+        self.disputed_executable = _without(self.disputed_executable, peer)
 
     def announced_by(self, peer: "PeerFiles") -> tuple[float | None, bool | None]:
         """Return `modified` and `executable` as a peer announces them that has this entry."""
@@ -179,6 +167,20 @@ def listed_version(spellings: Spellings, server_time: float) -> ListedVersion:
         _modified(spellings, server_time),
         _executable(spellings),
     )
+
+
+def _with(disputed: dict[PeerFiles, V] | None, peer: PeerFiles, value: V) -> dict[PeerFiles, V]:
+    """Add what a peer announces otherwise than the first."""
+    added = {} if disputed is None else disputed
+    added[peer] = value
+    return added
+
+
+def _without(disputed: dict[PeerFiles, V] | None, peer: PeerFiles) -> dict[PeerFiles, V] | None:
+    """Drop what a peer announced otherwise; None, which needs no memory, if nothing is left."""
+    if disputed is not None:
+        disputed.pop(peer, None)
+    return disputed or None
 
 
 def _has_name(peer: PeerFiles, folded: str, content: ContentEntry) -> bool:
