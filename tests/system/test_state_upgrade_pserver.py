@@ -32,7 +32,7 @@ FILL = """
 import hashlib, sys, time
 from pathlib import Path
 from daemon.library.manifest_cache import ManifestCache
-from daemon.storage.fingerprints import Fingerprint
+from daemon.storage.disk import Fingerprint
 from daemon.storage.manifest import Manifest
 
 cache = ManifestCache(Path(sys.argv[1]), time.time())
