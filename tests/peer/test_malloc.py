@@ -47,12 +47,13 @@ asyncio.run(main())
 """
 
 
+# A collection of as many objects takes about the default of `long_collection`, more or less.
 GROWING_CHILD = """
 import asyncio, gc
 from daemon.runtime import malloc
 
 async def main():
-    trimming = asyncio.create_task(malloc.trim_memory_when_idle(0.2))
+    trimming = asyncio.create_task(malloc.trim_memory_when_idle(0.2, long_collection=0.001))
     await asyncio.sleep(0)
     at_start = gc.get_freeze_count()
     files = [[] for _ in range(2_000_000)]

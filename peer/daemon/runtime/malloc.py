@@ -42,7 +42,7 @@ def tune() -> None:
         mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
 
 
-async def trim_memory_when_idle(idle_seconds: float = _IDLE_SECONDS) -> None:
+async def trim_memory_when_idle(idle_seconds: float = _IDLE_SECONDS, long_collection: float = _LONG_COLLECTION) -> None:
     """Collect garbage and return free memory to the system whenever the process was idle, until cancelled.
 
     An idle process makes so few objects that Python would collect old garbage only after hours. The objects of the
@@ -50,6 +50,7 @@ async def trim_memory_when_idle(idle_seconds: float = _IDLE_SECONDS) -> None:
 
     Args:
         idle_seconds: the time that the process must be idle first.
+        long_collection: the seconds after which a garbage collection freezes what it leaves.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)
     gc.collect()
@@ -62,7 +63,7 @@ async def trim_memory_when_idle(idle_seconds: float = _IDLE_SECONDS) -> None:
         began = time.process_time()
         if began - before < pause * _IDLE_CPU_SHARE:
             gc.collect()
-            if time.process_time() - began > _LONG_COLLECTION:
+            if time.process_time() - began > long_collection:
                 # What survived are hundreds of thousands of files that were added. The next collections skip them.
                 gc.freeze()
             trim(0)
